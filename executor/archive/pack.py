@@ -1,0 +1,315 @@
+"""Packing what a task left behind, whatever that is, without following or waiting for it."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import time
+import zipfile
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, NamedTuple, cast
+
+from executor.archive.paths import link_stays_inside
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_CHUNK = 1024 * 1024
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# Without O_NONBLOCK a FIFO put in a file's place would hold the agent for ever.
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+#: Folders below one another that are looked into; each holds a descriptor open.
+MAX_DEPTH = 128
+#: Notes kept; a million odd files are not worth a million lines.
+MAX_NOTES = 500
+#: Deflate level: outputs are large and mostly leave for a disk, so speed counts more than size.
+LEVEL = 1
+#: Suffixes of files that are compressed already and are stored as they are.
+COMPRESSED = frozenset(
+    {".7z", ".br", ".bz2", ".gif", ".gz", ".jpeg", ".jpg", ".lz4", ".mkv", ".mp4", ".npz"}
+    | {".ogg", ".pdf", ".png", ".rar", ".tgz", ".webm", ".webp", ".xz", ".zip", ".zst"}
+)
+_ODD = re.compile(r"[\x00-\x1f\x7f-\x9f\\\udc80-\udcff]")
+_UNIX = 3
+_ZIP_TIMES = ((1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58))
+_LONGEST_NAME = 65_000
+
+
+class Stamp(NamedTuple):
+    """What tells that a file was not touched."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+
+
+@dataclass(frozen=True)
+class PackResult:
+    """What was packed; `notes` names everything that was left out or is not as it was."""
+
+    files: int
+    #: Sum of the files' sizes, bytes.
+    bytes: int
+    #: Size of the archive, bytes.
+    zipped_bytes: int
+    notes: tuple[str, ...]
+    #: False when the deadline left something out.
+    complete: bool
+
+
+def snapshot(root: Path) -> dict[str, Stamp]:
+    """The regular files below `root` as they are now, by relative path. Raises OSError."""
+    found = {}
+    for folder, _, names, fd in os.fwalk(root):
+        inside = os.path.relpath(folder, root)
+        for name in names:
+            info = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            if stat.S_ISREG(info.st_mode):
+                found[name if inside == "." else f"{inside}/{name}"] = _stamp(info)
+    return found
+
+
+def pack(
+    root: Path,
+    archive: Path | IO[bytes],
+    *,
+    unchanged: Mapping[str, Stamp] | None = None,
+    prefix: str = "artifacts/",
+    deadline: float | None = None,
+) -> PackResult:
+    """Write what is below `root` into a zip archive, each name after `prefix`.
+
+    `unchanged`: files that are left out while they are as this snapshot says. `deadline`:
+    `time.monotonic()` after which no more is packed. `archive` may be a stream that cannot
+    seek. An odd, unreadable or changing file costs a note, never the archive. Raises OSError
+    when `root` cannot be read or the archive cannot be written; a partial file is removed.
+    """
+    try:
+        if not isinstance(archive, os.PathLike):
+            return _Packer(_Stream(archive), None, unchanged, deadline).pack(root, prefix)
+        try:
+            with open(archive, "wb") as out:
+                itself = os.fstat(out.fileno())
+                return _Packer(_File(out), itself, unchanged, deadline).pack(root, prefix)
+        except BaseException:
+            archive.unlink(missing_ok=True)
+            raise
+    except _Unwritable as error:
+        raise error.cause from None
+
+
+class _Unwritable(Exception):
+    """The archive's own medium failed: no note on some file, but the end of packing."""
+
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+class _Stream:
+    """Where the archive goes: counts bytes, and tells its own errors from those of reading."""
+
+    def __init__(self, out: IO[bytes]) -> None:
+        self._out = out
+        self._at = 0
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        try:
+            self._out.write(data)
+        except OSError as error:
+            raise _Unwritable(error) from error
+        self._at += len(data)
+        self.size = max(self.size, self._at)
+        return len(data)
+
+    def flush(self) -> None:
+        try:
+            self._out.flush()
+        except OSError as error:
+            raise _Unwritable(error) from error
+
+
+class _File(_Stream):
+    """An archive that can be gone back in, so that sizes stand before the data."""
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = self._out.seek(offset, whence)
+        return self._at
+
+
+class _Packer:
+    def __init__(
+        self,
+        out: _Stream,
+        itself: os.stat_result | None,
+        unchanged: Mapping[str, Stamp] | None,
+        deadline: float | None,
+    ) -> None:
+        self._out = out
+        self._zip = zipfile.ZipFile(cast("IO[bytes]", out), "w")
+        self._itself = itself
+        self._unchanged = unchanged or {}
+        self._deadline = deadline
+        self._names: set[str] = set()
+        self._notes: list[str] = []
+        self._unnoted = 0
+        self._files = 0
+        self._bytes = 0
+        self._late = False
+
+    def pack(self, root: Path, prefix: str) -> PackResult:
+        with self._zip:
+            top = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                if prefix:
+                    self._add_empty(prefix, os.fstat(top))
+                self._folder(top, (), prefix)
+            finally:
+                os.close(top)
+        notes = [*self._notes, f"and {self._unnoted} more"] if self._unnoted else self._notes
+        return PackResult(self._files, self._bytes, self._out.size, tuple(notes), not self._late)
+
+    def _note(self, path: tuple[str, ...], what: str) -> None:
+        if len(self._notes) < MAX_NOTES:
+            self._notes.append(f"{_readable('/'.join(path))}: {what}")
+        else:
+            self._unnoted += 1
+
+    def _folder(self, fd: int, path: tuple[str, ...], prefix: str) -> None:
+        """Pack what is in an open folder, in the order of names."""
+        with os.scandir(fd) as scan:
+            entries = sorted(entry.name for entry in scan)
+        for name in entries:
+            if self._is_late():
+                self._note(path, "packing ran out of time here; what follows is missing")
+                return
+            here = (*path, name)
+            try:
+                self._entry(fd, name, here, prefix)
+            except OSError as error:
+                self._note(here, f"not packed: {error.strerror}")
+
+    def _entry(self, fd: int, name: str, path: tuple[str, ...], prefix: str) -> None:
+        info = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        stored = self._unique(prefix + _readable("/".join(path)))
+        if len(stored.encode()) > _LONGEST_NAME:
+            self._note(path[:3], "not packed: a name below is too long")
+        elif stat.S_ISDIR(info.st_mode):
+            self._add_empty(stored + "/", info)
+            self._enter(fd, name, path, prefix)
+        elif stat.S_ISREG(info.st_mode):
+            if self._unchanged.get("/".join(path)) != _stamp(info):
+                self._file(fd, name, path, stored)
+        elif stat.S_ISLNK(info.st_mode):
+            self._link(os.readlink(name, dir_fd=fd), path, stored, info)
+        else:
+            self._note(path, "not packed: a FIFO, socket or device")
+
+    def _enter(self, fd: int, name: str, path: tuple[str, ...], prefix: str) -> None:
+        if len(path) > MAX_DEPTH:
+            self._note(path[:3], f"not packed: more than {MAX_DEPTH} folders below one another")
+            return
+        inner = os.open(name, _FOLDER, dir_fd=fd)
+        try:
+            self._folder(inner, path, prefix)
+        finally:
+            os.close(inner)
+
+    def _link(self, target: str, path: tuple[str, ...], stored: str, info: os.stat_result) -> None:
+        if not link_stays_inside(path[:-1], target) or _ODD.search(target):
+            self._note(path, f"not packed: a link to {_readable(target)}, outside the outputs")
+            return
+        member = _member(stored, info)
+        self._write(member, target.encode())
+
+    def _file(self, fd: int, name: str, path: tuple[str, ...], stored: str) -> None:
+        """Pack as many bytes as the file had when it was opened, or as it still has."""
+        with open(os.open(name, _FILE, dir_fd=fd), "rb", buffering=0) as source:
+            info = os.fstat(source.fileno())
+            if not stat.S_ISREG(info.st_mode):
+                self._note(path, "not packed: it was exchanged while it was opened")
+                return
+            if self._itself is not None and os.path.samestat(info, self._itself):
+                return
+            member = _member(stored, info)
+            member.file_size = info.st_size
+            # Read before the entry is begun: an unreadable file then leaves nothing behind.
+            data = source.read(min(_CHUNK, info.st_size))
+            left = info.st_size
+            with self._zip.open(member, "w") as target:
+                while data and left:
+                    target.write(data[:left])
+                    left -= min(len(data), left)
+                    if left and self._is_late():
+                        self._note(
+                            path, f"cut short: packing ran out of time, {left} bytes missing"
+                        )
+                        break
+                    data = self._next(source, left, path)
+            if left and not self._late:
+                self._note(path, f"it shrank while it was packed, by {left} bytes")
+            elif not left and os.fstat(source.fileno()).st_size > info.st_size:
+                self._note(path, "it grew while it was packed; the end is missing")
+        self._files += 1
+        self._bytes += info.st_size - left
+
+    def _next(self, source: IO[bytes], left: int, path: tuple[str, ...]) -> bytes:
+        try:
+            return source.read(min(_CHUNK, left))
+        except OSError as error:
+            self._note(path, f"reading failed: {error.strerror}")
+            return b""
+
+    def _add_empty(self, stored: str, info: os.stat_result) -> None:
+        self._names.add(stored.rstrip("/"))
+        self._write(_member(stored, info), b"")
+
+    def _write(self, member: zipfile.ZipInfo, data: bytes) -> None:
+        member.compress_type = zipfile.ZIP_STORED
+        self._zip.writestr(member, data)
+
+    def _unique(self, stored: str) -> str:
+        """The name, or one like it when escaping made two names equal."""
+        name, number = stored, 1
+        while name in self._names:
+            number += 1
+            name = f"{stored}~{number}"
+        self._names.add(name)
+        return name
+
+    def _is_late(self) -> bool:
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            self._late = True
+        return self._late
+
+
+def _member(stored: str, info: os.stat_result) -> zipfile.ZipInfo:
+    # The format counts from 1980, in two-second steps, and ends in 2107.
+    when = time.gmtime(min(max(info.st_mtime, 0), 2**33))[:6]
+    first, last = _ZIP_TIMES
+    member = zipfile.ZipInfo(stored, min(max(when, first), last))
+    member.create_system = _UNIX
+    member.external_attr = (info.st_mode & 0xFFFF) << 16
+    if stat.S_ISDIR(info.st_mode):
+        member.external_attr |= 0x10  # the same for systems that know no modes
+    suffix = os.path.splitext(stored)[1].lower()
+    packed = suffix in COMPRESSED
+    member.compress_type = zipfile.ZIP_STORED if packed else zipfile.ZIP_DEFLATED
+    # For an entry that is opened for writing the library offers no other way.
+    member._compresslevel = LEVEL  # type: ignore[attr-defined]
+    return member
+
+
+def _stamp(info: os.stat_result) -> Stamp:
+    return Stamp(info.st_size, info.st_mtime_ns, info.st_ino)
+
+
+def _readable(name: str) -> str:
+    """The name in UTF-8; bytes that are none, control characters and backslashes as `%XX`."""
+    return _ODD.sub(lambda odd: "".join(f"%{byte:02X}" for byte in os.fsencode(odd.group())), name)

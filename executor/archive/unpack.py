@@ -1,0 +1,270 @@
+"""Unpacking an archive that somebody else made."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+import struct
+import tempfile
+import zipfile
+import zlib
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
+
+from executor.archive.paths import ArchiveRejected, checked_parts, link_stays_inside
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_CHUNK = 1024 * 1024
+#: Bytes of the central directory that an entry has at the most, on average.
+_ENTRY_BYTES = 512
+#: Size of the record that ends an archive, and its longest comment.
+_END = struct.Struct("<4s4H2LH")
+_END64_LOCATOR = struct.Struct("<4sLQL")
+_END64 = struct.Struct("<4sQ2H2L4Q")
+_COMMENT_BYTES = 65535
+#: Fixed part of the header before each member's data.
+_LOCAL_HEADER_BYTES = 30
+_LINK_BYTES = 4096
+_ENCRYPTED = 0x1 | 0x40 | 0x2000
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+
+
+@dataclass(frozen=True)
+class ArchiveLimits:
+    """What an archive may unpack to."""
+
+    #: Sum of the unpacked files, bytes.
+    bytes: int = 256 * 1024**3
+    #: Files, folders and links.
+    entries: int = 200_000
+    #: Folders below one another.
+    depth: int = 64
+    #: Unpacked over packed bytes; not looked at below `ratio_from_bytes`.
+    ratio: int = 200
+    ratio_from_bytes: int = 100 * 1024**2
+
+
+@dataclass(frozen=True)
+class UnpackResult:
+    """What was unpacked: regular files, and the sum of their sizes in bytes."""
+
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class _Member:
+    info: zipfile.ZipInfo
+    parts: tuple[str, ...]
+    kind: int
+    mode: int
+
+
+def unpack(archive: Path, into: Path, limits: ArchiveLimits | None = None) -> UnpackResult:
+    """Unpack `archive` into the folder `into`, all of it or nothing.
+
+    `into` is made when missing; what it holds already stays. Raises ArchiveRejected, naming
+    member and rule, and OSError when the disk is full or not writable.
+    """
+    limits = limits or ArchiveLimits()
+    with open(archive, "rb") as file:
+        with _as_rejection():
+            _check_end(file, limits)
+            zipped = zipfile.ZipFile(file)
+        with zipped:
+            members = _checked_members(zipped, limits, os.fstat(file.fileno()).st_size)
+            into.mkdir(mode=0o755, parents=True, exist_ok=True)
+            _check_room(members, into)
+            # Inside, not beside: `into` may be a file system of its own.
+            staging = tempfile.mkdtemp(prefix=".unpack-", dir=into)
+            try:
+                result = _write(zipped, members, staging, limits)
+                for name in os.listdir(staging):
+                    os.rename(os.path.join(staging, name), into / name)
+            finally:
+                shutil.rmtree(staging)
+    return result
+
+
+def _check_end(file: IO[bytes], limits: ArchiveLimits) -> None:
+    """Check the archive's last record before anything is read into memory by its word."""
+    size = file.seek(0, os.SEEK_END)
+    start = max(size - _END.size - _COMMENT_BYTES, 0)
+    file.seek(start)
+    tail = file.read()
+    at = tail.rfind(b"PK\5\6")
+    if at < 0 or len(tail) - at < _END.size:
+        raise ArchiveRejected("it is no zip file, or it is cut short")
+    end = _END.unpack_from(tail, at)
+    entries, directory_bytes, comment_bytes = end[4], end[5], end[7]
+    if at + _END.size + comment_bytes != len(tail):
+        raise ArchiveRejected("there is something after its end")
+    if at >= _END64_LOCATOR.size and tail[at - _END64_LOCATOR.size :][:4] == b"PK\6\7":
+        locator = _END64_LOCATOR.unpack_from(tail, at - _END64_LOCATOR.size)
+        file.seek(start + at - _END64_LOCATOR.size - _END64.size)
+        end64 = _END64.unpack(file.read(_END64.size))
+        if end64[0] != b"PK\6\6" or locator[2] > size:
+            raise ArchiveRejected("its zip64 end record is broken")
+        entries, directory_bytes = max(entries % 0xFFFF, end64[7]), end64[8]
+    if entries > limits.entries or directory_bytes > limits.entries * _ENTRY_BYTES:
+        raise ArchiveRejected(f"it has more than {limits.entries} entries")
+    file.seek(0)
+
+
+def _checked_members(
+    zipped: zipfile.ZipFile, limits: ArchiveLimits, archive_bytes: int
+) -> list[_Member]:
+    """Every member, or the first rule that is broken. Nothing has been written yet."""
+    infos = zipped.infolist()
+    if len(infos) > limits.entries:
+        raise ArchiveRejected(f"it has more than {limits.entries} entries")
+    total = sum(info.file_size for info in infos)
+    if total > limits.bytes:
+        raise ArchiveRejected(f"it unpacks to {total} bytes, more than {limits.bytes}")
+    if total > max(limits.ratio_from_bytes, limits.ratio * archive_bytes):
+        raise ArchiveRejected(f"it unpacks to more than {limits.ratio} times its size")
+    _check_overlaps(infos, zipped.start_dir)
+    members = [_checked_member(info, limits) for info in infos]
+    _check_tree(members)
+    return [member for member in members if member.parts]
+
+
+def _check_overlaps(infos: list[zipfile.ZipInfo], directory_at: int) -> None:
+    """Members that share bytes are how a small archive becomes a huge one."""
+    ordered = sorted(infos, key=lambda info: info.header_offset)
+    ends = [info.header_offset for info in ordered[1:]] + [directory_at]
+    for info, end in zip(ordered, ends, strict=False):
+        if info.header_offset + _LOCAL_HEADER_BYTES + info.compress_size > end:
+            raise ArchiveRejected("members overlap", info.orig_filename)
+
+
+def _checked_member(info: zipfile.ZipInfo, limits: ArchiveLimits) -> _Member:
+    # The library cuts `filename` at a NUL; `orig_filename` is what the archive says.
+    name = info.orig_filename
+    if info.flag_bits & _ENCRYPTED:
+        raise ArchiveRejected("a member is encrypted", name)
+    if info.compress_type not in _METHODS:
+        raise ArchiveRejected("a member is compressed with something other than deflate", name)
+    parts = checked_parts(name, limits.depth)
+    mode = info.external_attr >> 16
+    kind = stat.S_IFMT(mode) or (stat.S_IFDIR if name.endswith("/") else stat.S_IFREG)
+    if kind not in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK):
+        raise ArchiveRejected("a member is a device, FIFO or socket", name)
+    if (kind == stat.S_IFDIR) != name.endswith("/"):
+        raise ArchiveRejected("a member is both a folder and something else", name)
+    if kind == stat.S_IFDIR and info.file_size:
+        raise ArchiveRejected("a folder has contents of its own", name)
+    if kind == stat.S_IFLNK and info.file_size > _LINK_BYTES:
+        raise ArchiveRejected("a symlink's target is too long", name)
+    return _Member(info, parts, kind, mode)
+
+
+def _check_tree(members: list[_Member]) -> None:
+    """No name twice, and nothing below a file or a symlink."""
+    kinds: dict[tuple[str, ...], int] = {}
+    for member in members:
+        if member.parts in kinds:
+            raise ArchiveRejected("a name occurs twice", member.info.orig_filename)
+        kinds[member.parts] = member.kind
+    for member in members:
+        for end in range(1, len(member.parts)):
+            if kinds.get(member.parts[:end], stat.S_IFDIR) != stat.S_IFDIR:
+                raise ArchiveRejected(
+                    "a member is below a file or symlink", member.info.orig_filename
+                )
+
+
+def _check_room(members: list[_Member], into: Path) -> None:
+    present = set(os.listdir(into))
+    for member in members:
+        if member.parts[0] in present:
+            raise ArchiveRejected("a name exists already", member.info.orig_filename)
+
+
+def _write(
+    zipped: zipfile.ZipFile, members: list[_Member], root: str, limits: ArchiveLimits
+) -> UnpackResult:
+    files = written = 0
+    made: set[tuple[str, ...]] = set()
+    for member in members:
+        folder = member.parts if member.kind == stat.S_IFDIR else member.parts[:-1]
+        if folder not in made:
+            os.makedirs(os.path.join(root, *folder), mode=0o755, exist_ok=True)
+            made.add(folder)
+        if member.kind == stat.S_IFREG:
+            files += 1
+            written += _write_file(zipped, member, root, limits.bytes - written)
+    # Links come last, so that no file can be written through one.
+    for member in members:
+        if member.kind == stat.S_IFLNK:
+            os.symlink(_target(zipped, member), os.path.join(root, *member.parts))
+    return UnpackResult(files, written)
+
+
+def _write_file(zipped: zipfile.ZipFile, member: _Member, root: str, room: int) -> int:
+    mode = 0o755 if member.mode & 0o111 else 0o644
+    target = os.open(os.path.join(root, *member.parts), _NEW_FILE, mode)
+    written = 0
+    with open(target, "wb", buffering=0) as file:
+        # Not left to the umask: the sandbox user must be able to read it.
+        os.fchmod(target, mode)
+        with _as_rejection(member):
+            source = zipped.open(member.info)
+        with source:
+            while True:
+                with _as_rejection(member):
+                    data = source.read(_CHUNK)
+                if not data:
+                    break
+                written += len(data)
+                if written > room:
+                    raise ArchiveRejected("it unpacks to more than it may", str(member.parts[-1]))
+                _write_all(file, data)
+    if written != member.info.file_size:
+        raise ArchiveRejected("a member is shorter than it says", member.info.orig_filename)
+    return written
+
+
+def _write_all(file: IO[bytes], data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
+
+
+def _target(zipped: zipfile.ZipFile, member: _Member) -> str:
+    with _as_rejection(member):
+        target = zipped.read(member.info).decode()
+    if not link_stays_inside(member.parts[:-1], target):
+        raise ArchiveRejected("a symlink leads outside", member.info.orig_filename)
+    return target
+
+
+@contextlib.contextmanager
+def _as_rejection(member: _Member | None = None) -> Iterator[None]:
+    """The many ways in which the zip library says that an archive is broken, as one."""
+    name = member.info.orig_filename if member else None
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a negative position; anything else is the disk
+            raise
+        raise ArchiveRejected("it is broken", name) from error
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        EOFError,
+        LookupError,
+        NotImplementedError,
+        OverflowError,
+        RuntimeError,
+        ValueError,
+    ) as error:
+        raise ArchiveRejected(f"it is broken ({error})", name) from error

@@ -1,0 +1,95 @@
+"""One attempt on this machine: its specification, its folders, its reports."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from simherd.contract.events import Kind
+from simherd.contract.objects import STDERR, STDOUT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from executor.config import Config
+    from executor.containers.base import ContainerBackend
+    from executor.link.reporter import Reporter
+    from executor.stop import StopSwitch
+    from executor.transfer import Transfer
+    from simherd.contract.operations import Metric, Operation
+    from simherd.contract.spec import AttemptSpec
+
+
+class StageFailed(Exception):
+    """A stage could not do its work; `cause` says which ending that is."""
+
+    def __init__(self, cause: Any, detail: str) -> None:
+        super().__init__(detail)
+        self.cause = cause
+        self.detail = detail
+
+
+@dataclass
+class Attempt:
+    """What the stages of one attempt share."""
+
+    spec: AttemptSpec
+    config: Config
+    folder: Path
+    backend: ContainerBackend
+    reporter: Reporter
+    transfer: Transfer
+    switch: StopSwitch
+    #: Files as they were before the first command: what is still so is no output.
+    inputs: dict[str, Any] = field(default_factory=dict)
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def work(self) -> Path:
+        """The work folder: the only one that the simulation can write to."""
+        return self.folder / "work"
+
+    @property
+    def stdout(self) -> Path:
+        """Where the commands' standard output goes."""
+        return self.work / STDOUT
+
+    @property
+    def stderr(self) -> Path:
+        """Where the commands' standard error goes."""
+        return self.work / STDERR
+
+    def report(self, kind: Kind, **body: Any) -> None:
+        """Tell the scheduler."""
+        self.reporter.report(self.spec.key, kind, **body)
+
+    def measured(self, **values: float) -> None:
+        """Tell the scheduler measured values by their metric names."""
+        self.report(Kind.METRICS, metrics=values)
+
+    @contextmanager
+    def operation(
+        self, name: Operation, seconds: Metric | None = None, **attributes: Any
+    ) -> Iterator[dict[str, Any]]:
+        """Time a stage: report its start and its end, and its length as the metric `seconds`.
+
+        The block adds to the yielded dictionary what is known only at the end.
+        """
+        number = next(self._numbers)
+        begun = time.monotonic()
+        self.report(Kind.OPERATION_STARTED, id=number, name=name.value, attributes=attributes)
+        learnt: dict[str, Any] = {}
+        status = "FAILED"
+        try:
+            yield learnt
+            status = "OK"
+        finally:
+            length = round(time.monotonic() - begun, 6)
+            learnt["execution_time_s"] = length
+            self.report(Kind.OPERATION_ENDED, id=number, status=status, attributes=learnt)
+            if seconds is not None:
+                self.measured(**{seconds.value: length})

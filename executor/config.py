@@ -1,0 +1,72 @@
+"""Settings of an executor, read once from the environment."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class ConfigError(ValueError):
+    """A setting is missing or cannot be; the message names it."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """What an executor is told at its start; the variables are `SIMHERD_` and the name."""
+
+    redis_url: str
+    group_id: str
+    executor_id: str
+    executor_name: str
+    machine_type: str
+    state_dir: Path
+    backend: str
+    slots: int
+    vcpus: int
+    memory_bytes: int
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] = os.environ) -> Config:
+        """Read the environment.
+
+        Raises:
+            ConfigError: a setting is missing or is not of its kind.
+        """
+        return cls(
+            redis_url=_need(env, "REDIS_URL"),
+            group_id=_need(env, "GROUP_ID"),
+            executor_id=_need(env, "EXECUTOR_ID"),
+            executor_name=env.get("SIMHERD_EXECUTOR_NAME", "") or _need(env, "EXECUTOR_ID"),
+            machine_type=env.get("SIMHERD_MACHINE_TYPE", "n/a"),
+            state_dir=Path(_need(env, "STATE_DIR")),
+            backend=_one_of(env, "BACKEND", ("docker", "process")),
+            slots=_number(env, "SLOTS", "1"),
+            vcpus=_number(env, "VCPUS", str(os.cpu_count() or 1)),
+            memory_bytes=_number(env, "MEMORY_BYTES", "0"),
+        )
+
+
+def _need(env: Mapping[str, str], name: str) -> str:
+    value = env.get(f"SIMHERD_{name}", "")
+    if not value:
+        raise ConfigError(f"SIMHERD_{name} is not set.")
+    return value
+
+
+def _one_of(env: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> str:
+    value = _need(env, name)
+    if value not in allowed:
+        raise ConfigError(f"SIMHERD_{name} is {value!r}; it can be {' or '.join(allowed)}.")
+    return value
+
+
+def _number(env: Mapping[str, str], name: str, default: str) -> int:
+    value = env.get(f"SIMHERD_{name}", default)
+    if not value.isdigit():
+        raise ConfigError(f"SIMHERD_{name} is {value!r}; a whole number is needed.")
+    return int(value)

@@ -1,0 +1,1 @@
+"""Where a simulation's commands run: a Docker engine, or plain processes."""

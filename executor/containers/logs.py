@@ -1,0 +1,109 @@
+"""Log files with a ceiling, opened so that the task cannot aim them at another file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from executor.containers.base import ContainerSpec, Exit, NotStarted
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_OPEN = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+#: Bytes kept free below the limit for the line that says what was dropped.
+_NOTE_BYTES = 128
+
+
+def open_log(path: Path, work_dir: Path) -> int:
+    """Open a log for appending; a symlink or special file in its place is replaced.
+
+    An earlier command of the task may have put anything into the work folder, and the agent may
+    be root: so below `work_dir` no symlink is followed. Raises OSError.
+    """
+    try:
+        folders = path.parent.relative_to(work_dir).parts
+        start = work_dir
+    except ValueError:
+        folders, start = (), path.parent
+    folder = os.open(start, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in folders:
+            inner = os.open(name, _FOLDER, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        return _open_regular(path.name, folder)
+    finally:
+        os.close(folder)
+
+
+def _open_regular(name: str, folder: int) -> int:
+    with contextlib.suppress(OSError):
+        found = os.open(name, _OPEN, 0o644, dir_fd=folder)
+        if stat.S_ISREG(os.fstat(found).st_mode):
+            return found
+        os.close(found)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=folder)
+    return os.open(name, _OPEN | os.O_EXCL, 0o644, dir_fd=folder)
+
+
+class CappedLog:
+    """A log file that stops growing at `limit` bytes and says so in its last line.
+
+    The limit covers what earlier commands wrote to the same file. Not for several threads.
+    """
+
+    def __init__(self, path: Path, work_dir: Path, limit: int) -> None:
+        self._fd = open_log(path, work_dir)
+        self._limit = max(limit - _NOTE_BYTES, 0)
+        self._size = os.fstat(self._fd).st_size
+        self._dropped = 0
+        self._closed = False
+
+    def fileno(self) -> int:
+        """The descriptor, for a process that writes by itself; then call `trim` now and then."""
+        return self._fd
+
+    def write(self, data: bytes) -> None:
+        """Append what fits and count the rest. A full disk counts as dropped, too."""
+        kept = memoryview(data)[: max(self._limit - self._size, 0)]
+        self._dropped += len(data) - len(kept)
+        while kept:
+            try:
+                written = os.write(self._fd, kept)
+            except OSError:
+                self._dropped += len(kept)
+                return
+            self._size += written
+            kept = kept[written:]
+
+    def trim(self) -> None:
+        """Cut off what a process wrote by itself beyond the limit."""
+        size = os.fstat(self._fd).st_size
+        # What an earlier command left above the limit (its last line) stays.
+        ceiling = max(self._limit, self._size)
+        if size > ceiling:
+            os.ftruncate(self._fd, ceiling)
+            self._dropped += size - ceiling
+
+    def close(self) -> None:
+        """Write the last line if something was dropped, and close. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._dropped:
+            note = f"\n[simherd: the log is full, {self._dropped} bytes were dropped]\n"
+            with contextlib.suppress(OSError):
+                os.write(self._fd, note.encode())
+        os.close(self._fd)
+
+
+def not_started(spec: ContainerSpec, exit_: Exit, stderr: CappedLog) -> NotStarted:
+    """A command that could not be executed; its user finds the reason in stderr."""
+    stderr.write(f"simherd: {exit_.message}\n".encode())
+    stderr.close()
+    return NotStarted(spec.name, exit_)

@@ -1,0 +1,252 @@
+"""Commands as plain processes of this machine. INSECURE: nothing separates them from the agent.
+
+For machines without a container engine, where every user is trusted. A command sees the whole
+file system and network, and runs as the agent's user; memory, cpu, pids and shm limits are
+ignored. What it leaves running is found by its process group and by the marker in its
+environment; a daemon that leaves the group and clears its environment escapes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import select
+import signal
+import subprocess
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from executor.containers.base import (
+    KILL_WAIT_S,
+    NOT_EXECUTABLE,
+    NOT_FOUND,
+    OPEN_FILES,
+    SIGNAL_BASE,
+    ContainerSpec,
+    ContainerStuck,
+    Exit,
+    ImageInfo,
+    refusal,
+)
+from executor.containers.leftovers import MARKER, kill_leftovers, start_ticks
+from executor.containers.logs import CappedLog, not_started
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from executor.containers.base import Running
+
+#: Seconds between two looks at the size of the logs; between them a log can exceed its limit.
+TICK_S = 0.1
+
+
+class ProcessBackend:
+    """Runs commands in process groups; `state_dir` holds a note on each, for a later agent."""
+
+    name = "process"
+
+    def __init__(self, state_dir: Path) -> None:
+        self._state_dir = state_dir
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def prepare(self, image: str) -> ImageInfo:
+        return ImageInfo(0, "host")
+
+    def start(self, spec: ContainerSpec) -> Running:
+        with contextlib.ExitStack() as undo:
+            out = CappedLog(spec.stdout, spec.work_dir, spec.log_limit_bytes)
+            undo.callback(out.close)
+            err = CappedLog(spec.stderr, spec.work_dir, spec.log_limit_bytes)
+            undo.callback(err.close)
+            if (exit_ := refusal(spec)) is not None:
+                return not_started(spec, exit_, err)
+            note = _Note(self._state_dir, spec)
+            undo.callback(note.remove)
+            try:
+                process = _spawn(spec, out, err)
+            except OSError as error:
+                return not_started(spec, _exec_error(spec, error), err)
+            undo.pop_all()
+        note.started(process.pid)
+        return ProcessRunning(spec.name, process, out, err, note)
+
+    def cleanup(self, labels: Mapping[str, str]) -> int:
+        count = 0
+        for path in self._state_dir.glob("*.json"):
+            try:
+                found, *pids = [json.loads(line) for line in path.read_text().splitlines()]
+            except (OSError, ValueError):
+                continue
+            if labels.items() <= found["labels"].items():
+                # A number alone may have been given to another process since.
+                ours = [p["pid"] for p in pids if start_ticks(p["pid"]) == p["ticks"]]
+                kill_leftovers(found["name"], ours[0] if ours else None, KILL_WAIT_S)
+                path.unlink(missing_ok=True)
+                count += 1
+        return count
+
+
+class _Note:
+    """The file that tells a later agent which process to look for.
+
+    Its first line is there before the process is: an agent killed in between leaves a marker
+    to look for.
+    """
+
+    def __init__(self, state_dir: Path, spec: ContainerSpec) -> None:
+        self._path = state_dir / f"{spec.name}.json"
+        first = {"name": spec.name, "labels": dict(spec.labels)}
+        self._path.write_text(json.dumps(first) + "\n")
+
+    def started(self, pid: int) -> None:
+        with self._path.open("a") as file:
+            file.write(json.dumps({"pid": pid, "ticks": start_ticks(pid)}) + "\n")
+
+    def remove(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+
+class ProcessRunning:
+    """A process group. It needs no thread: whoever waits also watches the logs."""
+
+    def __init__(
+        self,
+        name: str,
+        process: subprocess.Popen[bytes],
+        stdout: CappedLog,
+        stderr: CappedLog,
+        note: _Note,
+    ) -> None:
+        self.name = name
+        self._process = process
+        self._logs = (stdout, stderr)
+        self._note = note
+        self._started = time.monotonic()
+        self._pidfd = os.pidfd_open(process.pid)
+        self._exit: Exit | None = None
+        self._removed = False
+        # Held while the process is reaped: so a signal never reaches a number given away since.
+        self._lock = threading.Lock()
+
+    def wait(self, timeout_s: float | None) -> Exit | None:
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while self._exit is None:
+            left = TICK_S if deadline is None else min(TICK_S, deadline - time.monotonic())
+            if _poll(self._pidfd, max(left, 0.0)):
+                return self._finish()
+            self._trim()
+            if deadline is not None and time.monotonic() >= deadline:
+                return self._exit
+        return self._exit
+
+    def _finish(self) -> Exit:
+        """Kill what the command left behind, reap it, complete the logs."""
+        with self._lock:
+            if self._exit is None:
+                pid = self._process.pid
+                quick = time.monotonic() - self._started < 1.0
+                gone = kill_leftovers(self.name, pid, KILL_WAIT_S, only_newer=quick)
+                exit_ = _exit_of(self._process.wait())
+                for log in self._logs:
+                    log.trim()
+                    log.close()
+                self._exit = exit_
+                if not gone:
+                    raise ContainerStuck(f"Processes of {self.name!r} outlived SIGKILL.")
+                self._note.remove()
+        return self._exit
+
+    def _trim(self) -> None:
+        with self._lock:
+            if self._exit is None:
+                for log in self._logs:
+                    log.trim()
+
+    def signal(self, name: str) -> None:
+        with self._lock:
+            if self._exit is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, signal.Signals[name])
+
+    def stop(self, grace_s: float) -> Exit:
+        if grace_s > 0:
+            self.signal("SIGTERM")
+            if (exit_ := self.wait(grace_s)) is not None:
+                return exit_
+        self.signal("SIGKILL")
+        if (exit_ := self.wait(KILL_WAIT_S)) is None:
+            raise ContainerStuck(f"The process {self.name!r} outlived SIGKILL.")
+        return exit_
+
+    def remove(self) -> None:
+        self.stop(0)
+        with self._lock:
+            if not self._removed:
+                self._removed = True
+                os.close(self._pidfd)
+
+
+def _poll(pidfd: int, timeout_s: float) -> bool:
+    ended = select.poll()
+    ended.register(pidfd, select.POLLIN)
+    return bool(ended.poll(timeout_s * 1000))
+
+
+def _spawn(spec: ContainerSpec, out: CappedLog, err: CappedLog) -> subprocess.Popen[bytes]:
+    environment = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": str(spec.work_dir),
+        "LANG": "C.UTF-8",
+        **spec.env,
+        MARKER: spec.name,
+    }
+    stdin = _stdin(spec.stdin)
+    try:
+        process = subprocess.Popen(
+            spec.argv,
+            cwd=os.path.join(spec.work_dir, spec.cwd),
+            env=environment,
+            stdin=stdin,
+            stdout=out.fileno(),
+            stderr=err.fileno(),
+            start_new_session=True,
+        )
+    finally:
+        if stdin != subprocess.DEVNULL:
+            os.close(stdin)
+    # From outside, a moment late: a hook between fork and exec would cost the fast path
+    # (vfork) and is unsafe in a process with threads.
+    with contextlib.suppress(OSError, ValueError):
+        resource.prlimit(process.pid, resource.RLIMIT_CORE, (0, 0))
+        _, most = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+        files = OPEN_FILES if most == resource.RLIM_INFINITY else min(OPEN_FILES, most)
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (files, files))
+    return process
+
+
+def _stdin(data: bytes) -> int:
+    """A descriptor to read `data` from: a file in memory, so that nobody has to feed a pipe."""
+    if not data:
+        return subprocess.DEVNULL
+    descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC)
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(data)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def _exec_error(spec: ContainerSpec, error: OSError) -> Exit:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return Exit(NOT_FOUND, message=f"The command {spec.argv[0]!r} was not found.")
+    reason = error.strerror or str(error)
+    return Exit(NOT_EXECUTABLE, message=f"{spec.argv[0]!r} cannot be executed: {reason}.")
+
+
+def _exit_of(returncode: int) -> Exit:
+    if returncode < 0:
+        return Exit(SIGNAL_BASE - returncode, -returncode)
+    return Exit(returncode)

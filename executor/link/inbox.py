@@ -1,0 +1,76 @@
+"""What the scheduler tells this executor: read as it comes, never polled for."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from executor.link.connection import connect
+from simherd.contract.commands import Message
+from simherd.contract.queue.keys import GroupKeys
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+#: Seconds one read waits.
+_WAIT_S = 10.0
+#: Seconds between two tries while Redis is out of reach.
+_RETRY_S = 1.0
+
+
+class Inbox:
+    """A thread that reads the inbox and hands every message on."""
+
+    def __init__(
+        self, url: str, group: str, executor: str, handle: Callable[[Message], None]
+    ) -> None:
+        self._client = connect(url, blocking_s=_WAIT_S)
+        self._key = GroupKeys(group).inbox(executor)
+        self._handle = handle
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="inbox")
+
+    def start(self) -> None:
+        """Begin to read; what came before is of an earlier life and is left."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop reading, and join."""
+        self._stop.set()
+        self._client.connection_pool.disconnect()
+        self._thread.join()
+        self._client.close()
+
+    def _run(self) -> None:
+        after = "$"
+        while not self._stop.is_set():
+            try:
+                if after == "$":
+                    after = self._newest()
+                after = self._read(after)
+            except (redis.RedisError, OSError, ValueError) as error:
+                if not self._stop.is_set():
+                    log.warning("event=inbox_waits error=%s", error)
+                    self._stop.wait(_RETRY_S)
+
+    def _newest(self) -> str:
+        entries: Any = self._client.xrevrange(self._key, count=1)
+        return str(entries[0][0]) if entries else "0-0"
+
+    def _read(self, after: str) -> str:
+        found: Any = self._client.xread({self._key: after}, block=int(_WAIT_S * 1000), count=100)
+        if isinstance(found, dict):
+            found = [(k, v[0] if v and isinstance(v[0], list) else v) for k, v in found.items()]
+        for _, entries in found or []:
+            for entry, fields in entries:
+                after = entry
+                try:
+                    self._handle(Message.decode(fields["m"]))
+                except (ValueError, KeyError) as error:
+                    log.error("event=message_unreadable entry=%s error=%s", entry, error)
+        return after

@@ -1,0 +1,161 @@
+"""Reporting: every event goes to the journal, then to the stream, in order, again if lost."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from executor.link.connection import connect
+from executor.link.lease import Held
+from simherd.contract import limits
+from simherd.contract.events import Event, Kind
+from simherd.contract.queue.keys import GroupKeys
+from simherd.contract.spec import parse_attempt
+
+if TYPE_CHECKING:
+    from executor.link.journal import Entry, Journal
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two tries while Redis is out of reach.
+_RETRY_S = 1.0
+#: Seconds without a word that an event was recorded before it is sent again; doubles.
+_RESEND_S = 10.0
+_RESEND_MAX_S = 120.0
+
+
+class _Tracked:
+    """One attempt, as far as reporting goes."""
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        self.recorded = 0
+        self.wait_s = _RESEND_S
+        self.sent_at = time.monotonic()
+
+
+class Reporter:
+    """Owns the journal and the thread that sends."""
+
+    def __init__(self, url: str, group: str, executor: str, journal: Journal) -> None:
+        self._executor = executor
+        self._client = connect(url)
+        self._stream = GroupKeys(group).events
+        self._journal = journal
+        self._lock = threading.Lock()
+        self._tracked: dict[str, _Tracked] = {}
+        self._outgoing: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="reporter")
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Send what is waiting if Redis answers, then stop and join."""
+        self._stop.set()
+        self._outgoing.put(None)
+        self._thread.join()
+        self._client.close()
+
+    def open(self, attempt: str, token: str) -> None:
+        """Begin to report on a claimed attempt."""
+        entry = self._journal.open(attempt, token)
+        with self._lock:
+            self._tracked[attempt] = _Tracked(entry)
+
+    def adopt(self, entry: Entry) -> None:
+        """Go on with an attempt whose journal an earlier agent left."""
+        with self._lock:
+            self._tracked[entry.attempt] = _Tracked(entry)
+        for event in entry.events:
+            self._outgoing.put(event)
+
+    def report(self, attempt: str, kind: Kind, at: float | None = None, **body: Any) -> None:
+        """Tell the scheduler; returns at once. After `finished` nothing more is taken."""
+        with self._lock:
+            tracked = self._tracked.get(attempt)
+            if tracked is None or tracked.entry.ended:
+                return
+            task_id, number = parse_attempt(attempt)
+            event = Event(
+                kind=kind,
+                task_id=task_id,
+                attempt=number,
+                number=tracked.entry.last + 1,
+                at=time.time() if at is None else at,
+                executor=self._executor,
+                body=body,
+            )
+            self._journal.append(tracked.entry, event)
+            tracked.sent_at = time.monotonic()
+        self._outgoing.put(event)
+
+    def held(self) -> list[Held]:
+        """Every attempt that a heartbeat has to present."""
+        with self._lock:
+            return [
+                Held(t.entry.attempt, t.entry.token, t.entry.last, t.entry.ended)
+                for t in self._tracked.values()
+            ]
+
+    def recorded(self, attempt: str, number: int) -> None:
+        """Note how far the scheduler got; send again what seems to have been lost."""
+        with self._lock:
+            tracked = self._tracked.get(attempt)
+            if tracked is None:
+                return
+            if number > tracked.recorded:
+                tracked.recorded, tracked.wait_s = number, _RESEND_S
+            late = time.monotonic() - tracked.sent_at > tracked.wait_s
+            if number >= tracked.entry.last or not late:
+                return
+            tracked.sent_at = time.monotonic()
+            tracked.wait_s = min(2 * tracked.wait_s, _RESEND_MAX_S)
+            again = [e for e in tracked.entry.events if e.number > number]
+        log.info("event=reported_again attempt=%s from=%s", attempt, number + 1)
+        for event in again:
+            self._outgoing.put(event)
+
+    def forget(self, attempt: str) -> None:
+        """Stop presenting an attempt: it is recorded to the end, or another's by now."""
+        with self._lock:
+            tracked = self._tracked.pop(attempt, None)
+        if tracked is not None:
+            self._journal.forget(tracked.entry)
+
+    def _run(self) -> None:
+        while True:
+            batch = [self._outgoing.get()]
+            while not self._outgoing.empty():
+                batch.append(self._outgoing.get())
+            events = [e for e in batch if e is not None]
+            self._send(events)
+            if self._stop.is_set() and self._outgoing.empty():
+                return
+
+    def _send(self, events: list[Event]) -> None:
+        while events:
+            pipe = self._client.pipeline(transaction=False)
+            for event in events:
+                # Repeating this is harmless: the recorder knows each event by its number.
+                pipe.xadd(
+                    self._stream,
+                    {"e": event.encode()},
+                    maxlen=limits.EVENTS_MAX,
+                    approximate=True,
+                )
+            try:
+                pipe.execute()
+            except redis.RedisError as error:
+                log.warning("event=report_waits error=%s", error)
+                if self._stop.wait(_RETRY_S):
+                    return
+            else:
+                return

@@ -1,0 +1,130 @@
+"""One attempt from its claim to its last report, top to bottom."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from typing import TYPE_CHECKING
+
+from executor.attempt import StageFailed
+from executor.stages.commands import run_commands
+from executor.stages.image import fetch_image
+from executor.stages.inputs import fetch_inputs
+from executor.stages.outputs import store_outputs
+from executor.stop import WITHOUT_OUTPUTS, Stopped
+from executor.transfer import Transfer
+from simherd.contract.events import Kind
+from simherd.contract.outcome import OUTCOMES, Cause
+
+if TYPE_CHECKING:
+    from executor.attempt import Attempt
+    from executor.containers.base import Exit
+
+log = logging.getLogger(__name__)
+
+
+def run_attempt(attempt: Attempt) -> None:
+    """Run one attempt and report how it ended. Never raises for the attempt's own troubles."""
+    key = attempt.spec.key
+    log.info("event=attempt_started attempt=%s", key)
+    cause, detail, exit_code = Cause.AGENT_ERROR, None, None
+    try:
+        attempt.report(Kind.STARTED, executer=_machine(attempt))
+        cause, detail, exit_code = _stages(attempt)
+    except Stopped as stopped:
+        cause = stopped.cause
+    except StageFailed as failed:
+        cause, detail = attempt.switch.cause or failed.cause, failed.detail
+    except Exception as error:
+        # Whatever it is, the task must end: the cause goes to the user, the trace to the log.
+        log.exception("event=attempt_broke attempt=%s", key)
+        detail = f"{OUTCOMES[cause].sentence[:-1]}: {type(error).__name__}: {error}"
+    finally:
+        shutil.rmtree(attempt.folder, ignore_errors=True)
+    log.info("event=attempt_ended attempt=%s cause=%s", key, cause)
+    if cause is not Cause.LEASE_LOST:
+        attempt.report(Kind.FINISHED, cause=cause.value, detail=detail, exit_code=exit_code)
+
+
+def _stages(attempt: Attempt) -> tuple[Cause, str | None, int | None]:
+    _fetch(attempt)
+    ended = run_commands(attempt)
+    stopped = attempt.switch.cause
+    if stopped in WITHOUT_OUTPUTS:
+        return stopped, None, None
+    # From here on a kill or a time limit waits for the outputs; a lost lease does not.
+    with _only_fenced(attempt):
+        store_outputs(attempt)
+    stopped = attempt.switch.cause
+    if stopped is not None:
+        return stopped, None, ended.code if ended else None
+    assert ended is not None
+    return _judge(ended)
+
+
+def _judge(ended: Exit) -> tuple[Cause, str | None, int | None]:
+    if ended.code == 0:
+        return Cause.COMPLETED, None, 0
+    if ended.oom:
+        return Cause.OUT_OF_MEMORY, ended.message or None, ended.code
+    told = f" {ended.message}" if ended.message else ""
+    return Cause.NONZERO_EXIT, f"A command ended with exit code {ended.code}.{told}", ended.code
+
+
+def _fetch(attempt: Attempt) -> None:
+    """Fetch the image beside the inputs: they come from different places."""
+    failures: list[BaseException] = []
+
+    def image() -> None:
+        try:
+            fetch_image(attempt)
+        except Exception as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=image, name=f"image-{attempt.spec.key}")
+    thread.start()
+    try:
+        fetch_inputs(attempt)
+    finally:
+        thread.join()
+    attempt.switch.check()
+    if failures:
+        raise failures[0]
+
+
+class _only_fenced:  # noqa: N801  # reads as the statement that it is
+    """Within it the transfers heed nothing but a lost lease."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+
+    def __enter__(self) -> None:
+        switch = self._attempt.switch
+
+        def pause(seconds: float) -> None:
+            if switch.cause in WITHOUT_OUTPUTS:
+                switch.check()
+            if seconds:
+                threading.Event().wait(seconds)
+
+        self._old, self._attempt.transfer = self._attempt.transfer, Transfer(pause)
+
+    def __exit__(self, *_: object) -> None:
+        self._attempt.transfer.close()
+        self._attempt.transfer = self._old
+
+
+def _machine(attempt: Attempt) -> dict[str, object]:
+    config = attempt.config
+    return {
+        "uuid": config.executor_id,
+        "cpu_count_logical": config.vcpus,
+        "cpu_count_physical": max(1, config.vcpus // 2),
+        "memory": config.memory_bytes,
+        "n_mpi_hosts": 1,
+        "vm_type": config.machine_type,
+        "vm_name": config.executor_name,
+        "host_type": "LOCAL",
+        "error_detail": None,
+    }

@@ -1,0 +1,143 @@
+"""Running the commands, in order, until one fails or the switch is tripped."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from executor.attempt import StageFailed
+from executor.containers.base import ContainerError, ContainerSpec
+from simherd.contract import limits
+from simherd.contract.events import Kind
+from simherd.contract.operations import Operation
+from simherd.contract.outcome import Cause
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from executor.attempt import Attempt
+    from executor.containers.base import Exit, Running
+    from simherd.contract.spec import Command
+
+
+def run_commands(attempt: Attempt) -> Exit | None:
+    """Run the attempt's commands; answers how the last one that ran ended.
+
+    Raises:
+        StageFailed: a container could not be run.
+        Stopped: the switch was tripped before the first command.
+    """
+    ttl = attempt.spec.time_to_live_s
+    deadline = None if ttl is None else time.monotonic() + ttl
+    wall_deadline = None if ttl is None else time.time() + ttl
+    attempt.switch.check()
+    for log in (attempt.stdout, attempt.stderr):
+        _fresh_log(attempt, log)
+    attempt.report(Kind.COMPUTATION_STARTED, deadline=wall_deadline)
+    ended: Exit | None = None
+    try:
+        for index, command in enumerate(attempt.spec.commands):
+            if attempt.switch.cause is not None:
+                break
+            ended = _run_one(attempt, index, command, deadline)
+            if ended.code != 0:
+                break
+    finally:
+        attempt.report(Kind.COMPUTATION_ENDED)
+    return ended
+
+
+def _fresh_log(attempt: Attempt, log: Path) -> None:
+    """An empty log, also where the inputs hold a file or a link of its name."""
+    if log.is_dir() and not log.is_symlink():
+        detail = f"The inputs hold a folder {log.name!r}; that name is taken for the log."
+        raise StageFailed(Cause.INPUT_INVALID, detail)
+    log.unlink(missing_ok=True)
+    log.touch(mode=0o644)
+    attempt.inputs.pop(log.name, None)
+
+
+def _run_one(attempt: Attempt, index: int, command: Command, deadline: float | None) -> Exit:
+    line = " ".join(command.argv)
+    _separate(attempt, f"# COMMAND: {line}\n")
+    with attempt.operation(Operation.EXEC_COMMAND, command=line) as learnt:
+        try:
+            running = attempt.backend.start(_container_spec(attempt, index, command))
+        except ContainerError as error:
+            raise StageFailed(Cause.AGENT_ERROR, str(error)) from error
+        try:
+            ended = _guarded(attempt, running, deadline)
+        finally:
+            running.remove()
+        learnt["exit_code"] = ended.code
+    if ended.message:
+        _separate(attempt, f"# {ended.message}\n", both=False)
+    return ended
+
+
+def _separate(attempt: Attempt, line: str, *, both: bool = True) -> None:
+    """Write a line of our own between the commands' outputs."""
+    for log in (attempt.stdout, attempt.stderr) if both else (attempt.stderr,):
+        if not log.is_symlink():
+            with log.open("a") as file:
+                file.write(line)
+
+
+def _guarded(attempt: Attempt, running: Running, deadline: float | None) -> Exit:
+    """Wait for a command while a second thread waits for a reason to stop it."""
+    over = threading.Event()
+
+    def guard() -> None:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        tripped = attempt.switch.wait(left, over)
+        if over.is_set():
+            return
+        if not tripped:
+            attempt.switch.trip(Cause.TASK_TIME_LIMIT)
+        running.stop(_grace(attempt))
+
+    thread = threading.Thread(target=guard, name=f"guard-{attempt.spec.key}")
+    thread.start()
+    try:
+        ended = running.wait(None)
+        assert ended is not None
+        return ended
+    finally:
+        over.set()
+        attempt.switch.wake()
+        thread.join()
+
+
+def _grace(attempt: Attempt) -> float:
+    """Seconds between SIGTERM and SIGKILL: short when the machine itself is going."""
+    going = attempt.switch.cause in {Cause.AGENT_STOPPED, Cause.GROUP_TERMINATED}
+    return limits.AGENT_STOP_S / 2 if going else limits.STOP_GRACE_S
+
+
+def _container_spec(attempt: Attempt, index: int, command: Command) -> ContainerSpec:
+    spec, config = attempt.spec, attempt.config
+    share = 1 / config.slots
+    memory = int(config.memory_bytes * share) or None
+    return ContainerSpec(
+        name=f"simherd-{spec.task_id}-{spec.attempt}-{index}",
+        image=spec.image,
+        work_dir=attempt.work,
+        argv=command.argv,
+        stdout=attempt.stdout,
+        stderr=attempt.stderr,
+        cwd=spec.run_dir or ".",
+        env={**spec.env, **command.env},
+        stdin="".join(f"{p}\n" for p in command.prompts).encode(),
+        labels={
+            "simherd.executor": config.executor_id,
+            "simherd.task": spec.task_id,
+            "simherd.attempt": str(spec.attempt),
+        },
+        memory_bytes=memory,
+        cpus=max(0.1, config.vcpus * share),
+        pids=limits.PIDS_LIMIT,
+        shm_bytes=limits.SHM_BYTES,
+        network=spec.network,
+        log_limit_bytes=limits.LOG_LIMIT_BYTES,
+    )

@@ -1,0 +1,68 @@
+"""The one switch that stops an attempt: the first cause wins."""
+
+from __future__ import annotations
+
+import threading
+
+from simherd.contract.outcome import Cause
+
+#: With these nobody waits for outputs: the attempt is another's, or the machine is going.
+WITHOUT_OUTPUTS = frozenset({Cause.LEASE_LOST, Cause.GROUP_TERMINATED, Cause.AGENT_STOPPED})
+
+
+class Stopped(Exception):
+    """Raised by a stage that noticed the switch."""
+
+    def __init__(self, cause: Cause) -> None:
+        super().__init__(cause.value)
+        self.cause = cause
+
+
+class StopSwitch:
+    """Tripped once, by whichever guard is first; may be tripped and read from any thread."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._cause: Cause | None = None
+
+    @property
+    def cause(self) -> Cause | None:
+        """Why the attempt is to stop; None while it is not."""
+        return self._cause
+
+    def trip(self, cause: Cause) -> bool:
+        """Stop the attempt for `cause`; answers whether it was the first.
+
+        A lost lease overrides whatever came before: outputs must not be written any more.
+        """
+        with self._changed:
+            first = self._cause is None
+            if first or cause is Cause.LEASE_LOST:
+                self._cause = cause
+            self._changed.notify_all()
+        return first
+
+    def wait(self, timeout_s: float | None, over: threading.Event | None = None) -> bool:
+        """Wait until tripped; answers whether it is. `over` ends the wait, see `wake`."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._cause is not None or (over is not None and over.is_set()),
+                timeout_s,
+            )
+        return self._cause is not None
+
+    def wake(self) -> None:
+        """Have every waiter look again whether its wait is over."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def pause(self, seconds: float) -> None:
+        """Wait, but raise Stopped as soon as the switch is tripped."""
+        if self._cause is None and seconds > 0:
+            self.wait(seconds)
+        self.check()
+
+    def check(self) -> None:
+        """Raise Stopped when the switch has been tripped."""
+        if self._cause is not None:
+            raise Stopped(self._cause)

@@ -1,0 +1,1 @@
+"""The HTTP API. Parse, check permission, call one service."""

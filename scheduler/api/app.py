@@ -1,0 +1,93 @@
+"""The HTTP application."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+
+from scheduler.api import problems
+from scheduler.api.routes import compute, files, health, logs, projects, storage, tasks, users
+from simherd.contract import limits
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, MutableMapping
+
+    from scheduler.wiring import Parts
+
+    Scope = MutableMapping[str, Any]
+    Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+    Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+    Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+def make_app(parts: Parts) -> FastAPI:
+    """The application over `parts`."""
+    app = FastAPI(title="Simherd", version="0.1.0", redirect_slashes=False)
+    app.state.parts = parts
+    problems.install(app)
+    app.add_middleware(BodyLimit)
+    app.add_middleware(RequestId)
+    for module in (health, users, tasks, logs, compute, storage, files, projects):
+        app.include_router(module.router)
+    return app
+
+
+class RequestId:
+    """Gives every request an id, which the answer and the log carry."""
+
+    def __init__(self, app: Application) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        request_id = secrets.token_hex(8)
+        if scope["type"] == "http":
+            scope.setdefault("state", {})["request_id"] = request_id
+
+        async def answer(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        await self._app(scope, receive, answer)
+
+
+class BodyLimit:
+    """Refuses a JSON body that is too large, by its real length; files are not JSON."""
+
+    def __init__(self, app: Application) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, unless its body goes over the limit."""
+        if scope["type"] != "http" or scope["path"].startswith(files.ROUTE):
+            await self._app(scope, receive, send)
+            return
+        messages, size = [], 0
+        while True:
+            message = await receive()
+            messages.append(message)
+            size += len(message.get("body", b""))
+            if size > limits.MAX_BODY_BYTES:
+                await _too_large(scope, receive, send)
+                return
+            if message["type"] == "http.disconnect" or not message.get("more_body"):
+                break
+
+        async def replay() -> MutableMapping[str, Any]:
+            return messages.pop(0) if messages else await receive()
+
+        await self._app(scope, replay, send)
+
+
+async def _too_large(scope: Scope, receive: Receive, send: Send) -> None:
+    from fastapi import Request
+
+    detail = (
+        f"body: larger than {limits.MAX_BODY_BYTES} bytes. "
+        "Put data into the input files; the request holds parameters only."
+    )
+    response = problems.problem(Request(scope), 413, detail, {"Connection": "close"})
+    await response(scope, receive, send)

@@ -1,0 +1,35 @@
+"""What routes are given: the scheduler's parts, and who is asking."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Header, HTTPException, Request
+
+from scheduler.services.accounts import user_of_key
+from scheduler.store.models import User
+from scheduler.wiring import Parts
+
+
+def get_parts(request: Request) -> Parts:
+    """The scheduler's parts."""
+    found = request.app.state.parts
+    assert isinstance(found, Parts)
+    return found
+
+
+PartsDep = Annotated[Parts, Depends(get_parts)]
+
+
+def get_user(parts: PartsDep, x_api_key: Annotated[str | None, Header()] = None) -> User:
+    """The user whose key came with the request."""
+    if not x_api_key:
+        raise HTTPException(401, "X-API-Key: no key was sent. `simherd auth login` stores one.")
+    with parts.store.read() as session:
+        user = user_of_key(session, x_api_key)
+    if user is None:
+        raise HTTPException(401, "X-API-Key: the key is not known or was revoked.")
+    return user
+
+
+UserDep = Annotated[User, Depends(get_user)]

@@ -1,0 +1,102 @@
+"""Errors as problem details (RFC 9457): `detail` is always there, for the published client too."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import redis
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
+
+from scheduler.objects.base import NoSuchObject
+from scheduler.services import errors
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+log = logging.getLogger(__name__)
+
+_CODES: dict[type[errors.Refused], int] = {
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.Invalid: 422,
+    errors.TooLarge: 413,
+}
+_TITLES = {
+    400: "Bad request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not found",
+    405: "Method not allowed",
+    406: "Not acceptable",
+    409: "Conflict",
+    413: "Too large",
+    422: "Invalid field",
+    500: "Internal error",
+    503: "Not available",
+}
+
+
+def problem(
+    request: Request, status: int, detail: str, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    """The response for an error."""
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": _TITLES.get(status, "Error"),
+        "status": status,
+        "detail": detail,
+        "request_id": getattr(request.state, "request_id", None),
+    }
+    return JSONResponse(body, status, headers, media_type="application/json")
+
+
+def install(app: FastAPI) -> None:
+    """Have the application answer every error this way."""
+    app.add_exception_handler(errors.Refused, _refused)
+    app.add_exception_handler(NoSuchObject, _no_object)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(redis.RedisError, _unavailable)
+    app.add_exception_handler(OperationalError, _unavailable)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def _refused(request: Request, error: Exception) -> JSONResponse:
+    code = next((c for kind, c in _CODES.items() if isinstance(error, kind)), 400)
+    return problem(request, code, str(error))
+
+
+def _no_object(request: Request, error: Exception) -> JSONResponse:
+    return problem(request, 404, f"path: nothing is stored at {str(error)!r}.")
+
+
+def _http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return problem(request, error.status_code, str(error.detail), dict(error.headers or {}))
+
+
+def _invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    parts = []
+    for row in error.errors()[:10]:
+        where = ".".join(str(p) for p in row["loc"] if p not in {"body", "query", "path"})
+        given = repr(row.get("input"))[:200]
+        parts.append(f"{where or 'body'}: {row['msg']}; given was {given}")
+    return problem(request, 422, ". ".join(parts) + ".")
+
+
+def _unavailable(request: Request, error: Exception) -> JSONResponse:
+    log.error("event=dependency_down path=%s error=%s", request.url.path, error)
+    detail = "A part that this needs is out of reach just now. Try again in some seconds."
+    return problem(request, 503, detail, {"Retry-After": "5"})
+
+
+def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    log.exception("event=unexpected path=%s", request.url.path, exc_info=error)
+    detail = "The server failed. The log has the cause under this request id."
+    return problem(request, 500, detail)

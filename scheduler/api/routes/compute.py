@@ -1,0 +1,175 @@
+"""Machine groups, prices, and the catalogue of machine types and simulators."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from sqlalchemy import select
+
+from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.wire import group_json
+from scheduler.services import groups
+from scheduler.services.errors import NotFound
+from scheduler.store.models import Machine, MachineGroup, Task
+from simherd.contract.lifecycle import HELD
+from simherd.contract.outcome import Cause
+
+router = APIRouter(tags=["compute"])
+
+
+class GroupBody(BaseModel):
+    """A machine group to be registered, in the contract's words."""
+
+    model_config = ConfigDict(extra="ignore")
+    machine_type: str = "local"
+    provider_id: str = "LOCAL"
+    num_vms: int = Field(default=1, ge=1, le=1000)
+    min_vms: int | None = Field(default=None, ge=0, le=1000)
+    max_vms: int | None = Field(default=None, ge=1, le=1000)
+    is_elastic: bool = False
+    spot: bool = True
+    disk_size_gb: float = Field(default=10, gt=0, le=65536)
+    threads_per_core: Literal[1, 2] = 2
+    zone: str | None = None
+    name: str | None = Field(default=None, pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+    type: Literal["standard", "mpi"] = "standard"
+    max_idle_time: float | None = Field(default=None, ge=0)
+    auto_terminate_ts: AwareDatetime | None = None
+
+
+def _timestamp(at: datetime | None) -> float | None:
+    # The contract's clients write "never" as the year 9999.
+    return None if at is None or at.year >= 9999 else at.timestamp()
+
+
+@router.post("/compute/group", status_code=201)
+def register(parts: PartsDep, user: UserDep, asked: GroupBody) -> dict[str, Any]:
+    """Register a machine group."""
+    group = groups.register_group(
+        parts,
+        user.id,
+        groups.GroupRequest(
+            machine_type=asked.machine_type,
+            wire_provider=asked.provider_id,
+            num_machines=asked.num_vms,
+            min_machines=asked.min_vms,
+            max_machines=asked.max_vms,
+            is_elastic=asked.is_elastic,
+            spot=asked.spot,
+            disk_size_gb=round(asked.disk_size_gb),
+            threads_per_core=asked.threads_per_core,
+            zone=asked.zone,
+            name=asked.name,
+            group_type=asked.type,
+            max_idle_s=asked.max_idle_time,
+            auto_terminate_at=_timestamp(asked.auto_terminate_ts),
+        ),
+    )
+    return group_json(group)
+
+
+@router.post("/compute/group/start")
+def start(parts: PartsDep, user: UserDep, machine_group_id: str) -> dict[str, Any]:
+    """Start a registered group's machines."""
+    group = groups.owned_group(parts, user.id, machine_group_id)
+    groups.start_group(parts, group)
+    parts.send_job("scale_group", group.id)
+    return group_json(groups.owned_group(parts, user.id, machine_group_id))
+
+
+@router.delete("/compute/group", status_code=202)
+def terminate(parts: PartsDep, user: UserDep, machine_group_id: str) -> dict[str, Any]:
+    """Terminate a group: its tasks end, its machines stop."""
+    group = groups.owned_group(parts, user.id, machine_group_id)
+    groups.request_termination(parts, group, Cause.GROUP_TERMINATED)
+    parts.send_job("shut_down_group", group.id)
+    return group_json(groups.owned_group(parts, user.id, machine_group_id))
+
+
+@router.get("/compute/groups")
+def list_groups(parts: PartsDep, user: UserDep) -> list[dict[str, Any]]:
+    """The user's active groups."""
+    with parts.store.read() as session:
+        found = session.scalars(
+            select(MachineGroup)
+            .where(MachineGroup.user_id == user.id, MachineGroup.status.in_(groups.ACTIVE))
+            .order_by(MachineGroup.created_at)
+        ).all()
+        return [_with_machines(session, g) for g in found]
+
+
+@router.get("/compute/group/{name}")
+def get_group(parts: PartsDep, user: UserDep, name: str) -> dict[str, Any]:
+    """One group by name."""
+    with parts.store.read() as session:
+        group = session.scalar(
+            select(MachineGroup).where(
+                MachineGroup.user_id == user.id, MachineGroup.name == name
+            )
+        )
+        if group is None:
+            raise NotFound(f"name: there is no machine group {name!r}.")
+        return _with_machines(session, group)
+
+
+def _with_machines(session: Any, group: MachineGroup) -> dict[str, Any]:
+    machines = session.scalars(select(Machine).where(Machine.group_id == group.id)).all()
+    current = session.execute(
+        select(Task.machine_id, Task.id).where(
+            Task.group_id == group.id, Task.status.in_([s.value for s in HELD])
+        )
+    )
+    return group_json(group, machines, {m: t for m, t in current})
+
+
+@router.get("/compute/price")
+def price(parts: PartsDep, user: UserDep, machine_type: str) -> dict[str, float]:
+    """What a machine costs, US$ per hour."""
+    kind = parts.catalogue.machine_types.get(machine_type)
+    if kind is None:
+        known = ", ".join(sorted(parts.catalogue.machine_types))
+        raise NotFound(f"machine_type: {machine_type!r} is not known. There are: {known}.")
+    return {"preemptible_price": kind.spot, "on_demand_price": kind.on_demand}
+
+
+@router.get("/simulators/available-images")
+def available_images(parts: PartsDep) -> dict[str, dict[str, list[str]]]:
+    """The simulator images that the catalogue offers."""
+    return {
+        "production": dict(parts.catalogue.production),
+        "development": dict(parts.catalogue.development),
+    }
+
+
+@router.get("/pricing/machine-types")
+def machine_types(
+    parts: PartsDep,
+    provider_id: str | None = None,
+    machine_families: Annotated[list[str] | None, Query()] = None,
+    spot: bool | None = None,
+) -> list[dict[str, Any]]:
+    """Machine types with their prices, US$ per hour."""
+    kinds = [
+        k
+        for k in parts.catalogue.machine_types.values()
+        if not machine_families or k.name.split("-")[0] in machine_families
+    ]
+    return [
+        {
+            "machine_type": k.name,
+            "num_vcpus": k.vcpus,
+            "ram_gb": k.memory_gb,
+            "price": k.spot if is_spot else k.on_demand,
+            "provider_id": provider_id or "GCP",
+            "threads_per_core": 2,
+            "spot": is_spot,
+            "region": k.region,
+            "zone": k.zone,
+            "num_gpus": 0,
+        }
+        for k in kinds
+        for is_spot in ([True, False] if spot is None else [spot])
+    ]

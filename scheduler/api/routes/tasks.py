@@ -1,0 +1,203 @@
+"""Tasks."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, HTTPException, Query
+from pydantic import BaseModel, ConfigDict, Field, StrictStr
+from sqlalchemy import func, select
+
+from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.wire import history_json, task_json
+from scheduler.services.errors import NotFound
+from scheduler.services.kill_task import kill_task
+from scheduler.services.submit_task import Submission, input_uploaded, submit_task
+from scheduler.store.models import MachineGroup, Project, StatusChange, Task, TaskOperation, User
+from scheduler.wiring import Parts
+from simherd.contract import limits
+from simherd.contract.lifecycle import TERMINAL, Status
+from simherd.contract.spec import attempt_key
+
+router = APIRouter(prefix="/tasks", tags=["tasks"])
+
+#: Longest metadata text that is kept, characters.
+_METADATA_MAX = 1024
+
+
+class TaskRequest(BaseModel):
+    """A task to be submitted, in the contract's words."""
+
+    model_config = ConfigDict(extra="forbid")
+    simulator: StrictStr = Field(min_length=1, max_length=128)
+    simulator_name_alias: StrictStr | None = Field(default=None, max_length=128)
+    resource_pool: StrictStr = Field(max_length=128)
+    storage_path_prefix: StrictStr = Field(default="", max_length=512)
+    project: StrictStr | None = Field(default=None, min_length=1, max_length=128)
+    container_image: StrictStr = Field(min_length=1, max_length=512)
+    time_to_live_seconds: float | None = Field(
+        default=None, gt=0, le=limits.MAX_TTL_S, allow_inf_nan=False
+    )
+    resubmit_on_preemption: bool = False
+    input_resources: list[StrictStr] = Field(default_factory=list, max_length=1000)
+    stream_zip: bool = True
+    compress_with: Literal["AUTO", "SEVEN_Z"] = "SEVEN_Z"
+    extra_params: dict[str, Any] = Field(default_factory=dict)
+
+
+def owned_task(parts: Parts, user: User, task_id: str) -> Task:
+    """A user's task; 404 for everybody else's."""
+    with parts.store.read() as session:
+        task = session.scalar(select(Task).where(Task.id == task_id, Task.user_id == user.id))
+    if task is None:
+        raise NotFound(f"task_id: there is no task {task_id!r}.")
+    return task
+
+
+def _status_json(parts: Parts, task: Task) -> dict[str, Any]:
+    position = None
+    if task.status == Status.SUBMITTED:
+        ahead = parts.queue.position(task.group_id, attempt_key(task.id, task.attempt))
+        position = None if ahead is None else {"tasks_ahead": ahead}
+    return {
+        "id": task.id,
+        "status": task.status,
+        "position_in_queue": position,
+        "is_terminated": task.status in TERMINAL,
+    }
+
+
+@router.get("")
+def list_tasks(
+    parts: PartsDep,
+    user: UserDep,
+    page: Annotated[int, Query(ge=1)] = 1,
+    per_page: Annotated[int, Query(ge=1, le=500)] = 10,
+    status: Status | None = None,
+    project: str | None = None,
+) -> dict[str, Any]:
+    """The user's tasks, newest first."""
+    wanted = [Task.user_id == user.id]
+    if status is not None:
+        wanted.append(Task.status == status.value)
+    with parts.store.read() as session:
+        if project is not None:
+            wanted.append(Project.name == project)
+        total = session.scalar(
+            select(func.count())
+            .select_from(Task)
+            .join(Project, Project.id == Task.project_id)
+            .where(*wanted)
+        )
+        rows = session.execute(
+            select(Task, Project.name, MachineGroup.name)
+            .join(Project, Project.id == Task.project_id)
+            .join(MachineGroup, MachineGroup.id == Task.group_id)
+            .where(*wanted)
+            .order_by(Task.seq.desc())
+            .limit(per_page)
+            .offset((page - 1) * per_page)
+        ).all()
+    return {"total_size": total or 0, "tasks": [task_json(*row) for row in rows]}
+
+
+@router.post("/submit", status_code=202)
+def submit(parts: PartsDep, user: UserDep, asked: TaskRequest) -> dict[str, Any]:
+    """Make a task that waits for its input."""
+    task_id = submit_task(
+        parts,
+        user.id,
+        Submission(
+            group_id=asked.resource_pool,
+            simulator=asked.simulator,
+            simulator_alias=asked.simulator_name_alias,
+            container_image=asked.container_image,
+            storage_prefix=asked.storage_path_prefix,
+            project=asked.project,
+            time_to_live_s=asked.time_to_live_seconds,
+            resubmit=asked.resubmit_on_preemption,
+            stream_zip=asked.stream_zip,
+            compress_with=asked.compress_with,
+            input_resources=asked.input_resources,
+            extra_params=asked.extra_params,
+        ),
+    )
+    return {
+        "id": task_id,
+        "status": Status.PENDING_INPUT.value,
+        "position_in_queue": None,
+        "is_terminated": False,
+        "time_to_live_seconds": asked.time_to_live_seconds,
+    }
+
+
+@router.post("/{task_id}/input_uploaded")
+def input_is_there(parts: PartsDep, user: UserDep, task_id: str) -> dict[str, Any]:
+    """The input has been uploaded: queue the task."""
+    input_uploaded(parts, user.id, task_id)
+    return _status_json(parts, owned_task(parts, user, task_id))
+
+
+@router.get("/{task_id}")
+def get_task(parts: PartsDep, user: UserDep, task_id: str) -> dict[str, Any]:
+    """Everything about a task, with its history."""
+    task = owned_task(parts, user, task_id)
+    with parts.store.read() as session:
+        project = session.scalar(select(Project.name).where(Project.id == task.project_id))
+        group = session.scalar(select(MachineGroup.name).where(MachineGroup.id == task.group_id))
+        changes = session.scalars(
+            select(StatusChange)
+            .where(StatusChange.task_id == task_id)
+            .order_by(StatusChange.id)
+        ).all()
+        operations = defaultdict(list)
+        for row in session.scalars(
+            select(TaskOperation)
+            .where(TaskOperation.task_id == task_id)
+            .order_by(TaskOperation.id)
+        ):
+            operations[row.status_change_id].append(row)
+    return {
+        **task_json(task, project or "", group or ""),
+        "status_history": history_json(changes, operations),
+        "machine_operations": [],
+    }
+
+
+@router.get("/{task_id}/status")
+def get_status(parts: PartsDep, user: UserDep, task_id: str) -> dict[str, Any]:
+    """A task's status and its place in the queue."""
+    return _status_json(parts, owned_task(parts, user, task_id))
+
+
+@router.post("/{task_id}/kill")
+def kill(parts: PartsDep, user: UserDep, task_id: str) -> dict[str, Any]:
+    """Ask for a task to be killed."""
+    kill_task(parts, user.id, task_id)
+    return _status_json(parts, owned_task(parts, user, task_id))
+
+
+@router.put("/{task_id}/metadata")
+def set_metadata(
+    parts: PartsDep, user: UserDep, task_id: str, metadata: dict[StrictStr, StrictStr]
+) -> dict[str, str]:
+    """Replace a task's metadata."""
+    owned_task(parts, user, task_id)
+    for key, value in metadata.items():
+        if not key or len(key) > _METADATA_MAX or len(value) > _METADATA_MAX:
+            raise HTTPException(
+                422, f"{key!r}: keys and values have 1 to {_METADATA_MAX} characters."
+            )
+    with parts.store.write() as session:
+        task = session.scalars(select(Task).where(Task.id == task_id)).one()
+        task.task_metadata = metadata
+    return metadata
+
+
+@router.get("/{task_id}/metadata")
+def get_metadata(parts: PartsDep, user: UserDep, task_id: str) -> dict[str, str]:
+    """A task's metadata."""
+    return owned_task(parts, user, task_id).task_metadata
+
+

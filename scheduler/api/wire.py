@@ -1,0 +1,178 @@
+"""SQL rows as the HTTP contract's JSON."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from simherd.contract import objects
+from simherd.contract.lifecycle import TABLE, TERMINAL, Status
+from simherd.contract.operations import Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from scheduler.store.models import Machine, MachineGroup, Project, StatusChange, Task
+    from scheduler.store.models import TaskOperation as OperationRow
+
+
+def when(at: float | None) -> str | None:
+    """An instant as the contract writes it: with an offset and six fractional digits."""
+    if at is None:
+        return None
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds")
+
+
+def task_json(task: Task, project: str, group_name: str) -> dict[str, Any]:
+    """A task as an element of a list."""
+    status = Status(task.status)
+    attempt = max(task.attempt, 1)
+    end = task.end_time
+    return {
+        "task_id": task.id,
+        "status": status.value,
+        "status_alias": TABLE[status].label,
+        "is_terminated": status in TERMINAL,
+        "simulator": task.simulator_alias or task.simulator,
+        "project": project,
+        "num_retries": attempt - 1,
+        "storage_path": objects.task_dir(task.storage_prefix, task.id),
+        "storage_input_path": objects.input_path(task.storage_prefix, task.id),
+        "storage_output_path": objects.output_path(task.storage_prefix, task.id, attempt),
+        "container_image": task.container_image,
+        "create_time": when(task.create_time),
+        "input_submit_time": when(task.input_submit_time),
+        "start_time": when(task.start_time),
+        "computation_start_time": when(task.computation_start_time),
+        "computation_end_time": when(task.computation_end_time),
+        "end_time": when(end),
+        "duration_seconds": None if end is None else round(end - task.create_time, 6),
+        "metrics": dict(task.metrics),
+        "executer": task.executer,
+        "machine_group_name": group_name,
+        "machine_group_id": task.group_id,
+        "error_detail": task.error_detail,
+        "cause": task.cause,
+        "exit_code": task.exit_code,
+        "attempt": task.attempt,
+        "time_to_live_seconds": task.time_to_live_s,
+        "resubmit_on_preemption": task.resubmit,
+        "input_resources": task.input_resources,
+        "stream_zip": task.stream_zip,
+        "compress_with": task.compress_with,
+        "extra_params": task.extra_params,
+        "task_metadata": task.task_metadata,
+    }
+
+
+def history_json(
+    changes: Sequence[StatusChange], operations: Mapping[int, Sequence[OperationRow]]
+) -> list[dict[str, Any]]:
+    """A task's history, each entry with the operations that began in it."""
+    return [
+        {
+            "status": c.status,
+            "alias": TABLE[Status(c.status)].label,
+            "timestamp": when(c.at),
+            "end_timestamp": when(c.ended_at),
+            "description": c.description,
+            "machine_id": c.machine_id,
+            "attempt": c.attempt,
+            "operations": [operation_json(o) for o in operations.get(c.id, ())],
+        }
+        for c in changes
+    ]
+
+
+def operation_json(row: OperationRow) -> dict[str, Any]:
+    """A timed stage."""
+    return {
+        "name": row.name,
+        "alias": Operation(row.name).label,
+        "start_timestamp": when(row.started_at),
+        "end_timestamp": when(row.ended_at),
+        "status": row.status,
+        "attributes": row.attributes,
+    }
+
+
+def group_json(
+    group: MachineGroup, machines: Sequence[Machine] = (), current: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """A machine group. Prices are US$ per hour."""
+    price = group.price_hour
+    smallest = group.min_machines if group.is_elastic else group.num_machines
+    largest = group.max_machines if group.is_elastic else group.num_machines
+    return {
+        "id": group.id,
+        "name": group.name,
+        "machine_type": group.machine_type,
+        "provider_id": group.wire_provider,
+        "zone": group.zone,
+        "type": group.group_type,
+        "is_elastic": group.is_elastic,
+        "spot": group.spot,
+        "num_vms": group.num_machines,
+        "min_vms": smallest,
+        "max_vms": largest,
+        "disk_size_gb": group.disk_size_gb,
+        "threads_per_core": group.threads_per_core,
+        "cpu_info": {
+            "cpu_cores_logical": group.vcpus,
+            "cpu_cores_physical": max(1, group.vcpus // group.threads_per_core),
+        },
+        "gpu_info": None,
+        "total_ram_gb": group.memory_bytes // 1024**3,
+        "status": group.status,
+        "started": group.started_at is not None,
+        "creation_timestamp": when(group.created_at),
+        "deletion_timestamp": when(group.terminated_at),
+        "max_idle_time": group.max_idle_s,
+        "idle_seconds": None,
+        "auto_terminate_ts": when(group.auto_terminate_at),
+        "cost_per_hour": {
+            "min": price * smallest,
+            "max": price * largest,
+            "current": price * group.num_machines,
+            "min_reason": "the smallest number of machines",
+            "max_reason": "the largest number of machines",
+            "currency": "USD",
+        },
+        "quota_usage": {
+            "max_price_hour": price * largest,
+            "max_vcpus": group.vcpus * largest,
+            "max_instances": largest,
+        },
+        "machines": [_machine_json(group, m, (current or {}).get(m.id)) for m in machines],
+    }
+
+
+def _machine_json(group: MachineGroup, machine: Machine, task: str | None) -> dict[str, Any]:
+    return {
+        "uuid": machine.id,
+        "host_name": machine.name,
+        "status": machine.status,
+        "cpu_count_logical": group.vcpus,
+        "cpu_count_physical": max(1, group.vcpus // group.threads_per_core),
+        "memory_bytes": group.memory_bytes,
+        "started_at": when(machine.created_at),
+        "terminated_at": when(machine.terminated_at),
+        "last_seen_at": when(machine.last_seen_at),
+        "current_task_id": task,
+        "disk_size_gb": group.disk_size_gb,
+    }
+
+
+def project_json(project: Project, overview: Mapping[str, int]) -> dict[str, Any]:
+    """A project with how many tasks stand where."""
+    return {
+        "id": project.id,
+        "name": project.name,
+        "project_type": project.project_type,
+        "created_at": when(project.created_at),
+        "num_tasks": sum(overview.values()),
+        "task_status_overview": dict(overview),
+        "estimated_computation_cost": 0.0,
+        "total_orchestration_fee": 0.0,
+        "total_orchestration_fee_undiscounted": 0.0,
+    }

@@ -1,0 +1,1 @@
+"""The operator's tables: machine types and simulator images."""

@@ -1,0 +1,46 @@
+"""Settings of the scheduler's processes, read once from the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Every setting of the scheduler; the variable is `SIMHERD_` and the name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="SIMHERD_", extra="ignore")
+
+    #: SQLAlchemy URL of the task store.
+    database_url: SecretStr
+    #: URL of the Redis that holds queues, leases and events.
+    redis_url: SecretStr
+    #: URL of Celery's broker; another database than `redis_url`.
+    broker_url: SecretStr
+    #: Where the API can be reached: the start of every URL that it signs.
+    public_url: str = "http://127.0.0.1:8000"
+    #: Key that signs URLs of the folder storage.
+    signing_key: SecretStr
+    #: Folder of the built-in storage; unused when `s3_bucket` is set.
+    storage_dir: Path | None = None
+    s3_bucket: str | None = None
+    s3_endpoint_url: str | None = None
+    s3_region: str = "us-east-1"
+    #: Folder in which the local provider keeps its machines.
+    machines_dir: Path = Path("machines")
+    #: The operator's own tables, over the ones that are shipped.
+    machine_types_file: Path | None = None
+    images_file: Path | None = None
+    #: Container backend of local machines: docker or process.
+    backend: str = Field(default="process", pattern="^(docker|process)$")
+    #: Slots of a local machine.
+    slots: int = Field(default=1, ge=1, le=256)
+    host: str = "127.0.0.1"
+    port: int = 8000
+    #: Seconds between two sweeps (leases, lost tasks, group limits).
+    sweep_s: float = Field(default=5.0, gt=0)
+    #: Seconds after a start in which nobody is declared lost.
+    grace_s: float = Field(default=30.0, ge=0)
+    log_level: str = "INFO"

@@ -1,0 +1,1 @@
+"""Celery: the scheduler's own background jobs. Nothing else imports Celery."""

@@ -1,0 +1,29 @@
+"""The bodies of the background jobs: each calls one service."""
+
+from __future__ import annotations
+
+import logging
+
+from scheduler.jobs.app import app, parts, started_at
+from scheduler.services import groups
+from scheduler.services.sweep import sweep as run_sweep
+
+log = logging.getLogger(__name__)
+
+
+@app.task(name="sweep")  # type: ignore[untyped-decorator]
+def sweep() -> None:
+    """Leases, lost tasks, machines and group limits."""
+    run_sweep(parts(), started_at())
+
+
+@app.task(name="scale_group")  # type: ignore[untyped-decorator]
+def scale_group(group_id: str) -> None:
+    """Bring a group's machines to their number."""
+    groups.scale_group(parts(), group_id)
+
+
+@app.task(name="shut_down_group")  # type: ignore[untyped-decorator]
+def shut_down_group(group_id: str) -> None:
+    """End a group's tasks and stop its machines."""
+    groups.shut_down_group(parts(), group_id)

@@ -1,0 +1,1 @@
+"""Object storage: sign, stat, list, delete."""

@@ -1,0 +1,52 @@
+"""What the scheduler asks of object storage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Verb = Literal["upload", "download"]
+
+
+class NoSuchObject(LookupError):
+    """There is no object at that path."""
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """One stored object: its path in the user's storage, bytes, epoch seconds."""
+
+    path: str
+    size: int
+    modified_at: float
+
+
+class ObjectStore(Protocol):
+    """A user's bytes. Paths are normalised (`simherd.contract.objects.normalise`).
+
+    Every call may be repeated. Users never reach each other's objects: `user` is part of the
+    key, and is never taken from a request.
+    """
+
+    def sign(self, user: str, path: str, verb: Verb, valid_s: float) -> str:
+        """An absolute URL that allows `verb` on this one object for a while."""
+        ...
+
+    def stat(self, user: str, path: str) -> ObjectInfo | None:
+        """What lies at `path`; None when nothing does."""
+        ...
+
+    def read(self, user: str, path: str, start: int, length: int) -> bytes:
+        """`length` bytes from `start` on; raises NoSuchObject."""
+        ...
+
+    def list(self, user: str, prefix: str) -> Iterator[ObjectInfo]:
+        """Every object below the folder `prefix`, in the order of their paths."""
+        ...
+
+    def delete(self, user: str, prefix: str) -> int:
+        """Delete the object `prefix` and all below it; answers how many there were."""
+        ...

@@ -1,0 +1,107 @@
+"""Object storage in a local folder, reached through URLs that the API signs and serves."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlencode
+
+from scheduler.objects.base import NoSuchObject, ObjectInfo
+from simherd.contract.objects import normalise
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from scheduler.objects.base import Verb
+
+#: Route under which the API serves this storage: one segment before the object's own path.
+ROUTE = "/files"
+
+
+class FolderStore:
+    """Objects as files below `root`/user/."""
+
+    def __init__(self, root: Path, public_url: str, signing_key: str) -> None:
+        self._root = root
+        self._public_url = public_url.rstrip("/")
+        self._key = signing_key.encode()
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def sign(self, user: str, path: str, verb: Verb, valid_s: float) -> str:
+        """See `ObjectStore`."""
+        expires = str(int(time.time() + valid_s))
+        query = urlencode(
+            {
+                "user": user,
+                "verb": verb,
+                "expires": expires,
+                "signature": self._signature(user, path, verb, expires),
+            }
+        )
+        return f"{self._public_url}{ROUTE}/{quote(path)}?{query}"
+
+    def verified(self, user: str, path: str, verb: str, expires: str, signature: str) -> bool:
+        """Whether a URL's parts were signed here and are still good."""
+        good = self._signature(user, path, verb, expires)
+        return hmac.compare_digest(good, signature) and float(expires) >= time.time()
+
+    def _signature(self, user: str, path: str, verb: str, expires: str) -> str:
+        text = "\n".join((user, path, verb, expires))
+        return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()
+
+    def file(self, user: str, path: str) -> Path:
+        """The file that holds an object."""
+        return self._root / normalise(user) / normalise(path)
+
+    def stat(self, user: str, path: str) -> ObjectInfo | None:
+        """See `ObjectStore`."""
+        try:
+            found = self.file(user, path).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if not os.path.isfile(self.file(user, path)):
+            return None
+        return ObjectInfo(path, found.st_size, found.st_mtime)
+
+    def read(self, user: str, path: str, start: int, length: int) -> bytes:
+        """See `ObjectStore`."""
+        try:
+            with self.file(user, path).open("rb") as file:
+                file.seek(start)
+                return file.read(length)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            raise NoSuchObject(path) from error
+
+    def list(self, user: str, prefix: str) -> Iterator[ObjectInfo]:
+        """See `ObjectStore`."""
+        base = self._root / normalise(user)
+        top = base / normalise(prefix) if prefix.strip("/") else base
+        for folder, names, files in os.walk(top):
+            names.sort()
+            for name in sorted(files):
+                file = Path(folder, name)
+                if name.startswith(TEMPORARY):
+                    continue
+                found = file.stat()
+                yield ObjectInfo(
+                    file.relative_to(base).as_posix(), found.st_size, found.st_mtime
+                )
+
+    def delete(self, user: str, prefix: str) -> int:
+        """See `ObjectStore`."""
+        target = self.file(user, prefix)
+        if target.is_file():
+            target.unlink()
+            return 1
+        count = sum(1 for _ in self.list(user, prefix))
+        shutil.rmtree(target, ignore_errors=True)
+        return count
+
+
+#: Start of the names of uploads that have not ended; they are no objects yet.
+TEMPORARY = ".upload-"

@@ -1,0 +1,106 @@
+"""Object storage in an S3 bucket, reached through presigned URLs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from scheduler.objects.base import NoSuchObject, ObjectInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from scheduler.objects.base import Verb
+
+_METHODS = {"upload": "put_object", "download": "get_object"}
+_MISSING = {"404", "NoSuchKey", "NotFound"}
+
+
+class S3Store:
+    """Objects as `t/USER/PATH` in one bucket. Credentials come from boto3's usual places."""
+
+    def __init__(self, bucket: str, region: str, endpoint_url: str | None = None) -> None:
+        self._bucket = bucket
+        self._client = boto3.client(
+            "s3",
+            region_name=region,
+            endpoint_url=endpoint_url,
+            config=Config(
+                signature_version="s3v4",
+                connect_timeout=5,
+                read_timeout=60,
+                tcp_keepalive=True,
+                retries={"mode": "standard", "total_max_attempts": 8},
+                # S3-compatible servers stumble over the newer default checksums.
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+                s3={"addressing_style": "path"} if endpoint_url else {},
+            ),
+        )
+
+    @staticmethod
+    def _object_key(user: str, path: str) -> str:
+        return f"t/{user}/{path}"
+
+    def sign(self, user: str, path: str, verb: Verb, valid_s: float) -> str:
+        """See `ObjectStore`."""
+        return self._client.generate_presigned_url(
+            _METHODS[verb],
+            Params={"Bucket": self._bucket, "Key": self._object_key(user, path)},
+            ExpiresIn=int(valid_s),
+        )
+
+    def stat(self, user: str, path: str) -> ObjectInfo | None:
+        """See `ObjectStore`."""
+        try:
+            found = self._client.head_object(
+                Bucket=self._bucket, Key=self._object_key(user, path)
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"] in _MISSING:
+                return None
+            raise
+        return ObjectInfo(path, found["ContentLength"], found["LastModified"].timestamp())
+
+    def read(self, user: str, path: str, start: int, length: int) -> bytes:
+        """See `ObjectStore`."""
+        try:
+            found = self._client.get_object(
+                Bucket=self._bucket,
+                Key=self._object_key(user, path),
+                Range=f"bytes={start}-{start + length - 1}",
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"] in _MISSING:
+                raise NoSuchObject(path) from error
+            raise
+        return found["Body"].read()
+
+    def list(self, user: str, prefix: str) -> Iterator[ObjectInfo]:
+        """See `ObjectStore`."""
+        base = self._object_key(user, "")
+        folder = prefix.strip("/")
+        start = f"{base}{folder}/" if folder else base
+        pages = self._client.get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=self._bucket, Prefix=start):
+            for found in page.get("Contents", []):
+                yield ObjectInfo(
+                    found["Key"].removeprefix(base),
+                    found["Size"],
+                    found["LastModified"].timestamp(),
+                )
+
+    def delete(self, user: str, prefix: str) -> int:
+        """See `ObjectStore`."""
+        paths = [o.path for o in self.list(user, prefix)]
+        if self.stat(user, prefix) is not None:
+            paths.append(prefix)
+        for i in range(0, len(paths), 1000):
+            keys = [{"Key": self._object_key(user, p)} for p in paths[i : i + 1000]]
+            self._client.delete_objects(
+                Bucket=self._bucket, Delete={"Objects": keys, "Quiet": True}
+            )
+        return len(paths)

@@ -1,0 +1,1 @@
+"""Machine providers: launch, terminate, describe."""

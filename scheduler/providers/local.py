@@ -1,0 +1,93 @@
+"""Machines that are agent processes on this host."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from scheduler.providers.base import MachineState
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from scheduler.providers.base import MachinePlan
+
+
+class LocalProvider:
+    """Starts `executor` processes; each keeps its work below `root`/MACHINE."""
+
+    def __init__(self, root: Path, redis_url: str, backend: str, slots: int) -> None:
+        self._root = root
+        self._redis_url = redis_url
+        self._backend = backend
+        self._slots = slots
+
+    def launch(self, plan: MachinePlan) -> dict[str, Any]:
+        """See `MachineProvider`."""
+        folder = self._root / plan.machine_id
+        folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+        environment = {
+            **_inherited(),
+            # Secrets go by environment: arguments are there for every user to read.
+            "SIMHERD_REDIS_URL": self._redis_url,
+            "SIMHERD_EXECUTOR_ID": plan.machine_id,
+            "SIMHERD_EXECUTOR_NAME": plan.name,
+            "SIMHERD_GROUP_ID": plan.group_id,
+            "SIMHERD_MACHINE_TYPE": plan.machine_type,
+            "SIMHERD_STATE_DIR": str(folder),
+            "SIMHERD_BACKEND": self._backend,
+            "SIMHERD_SLOTS": str(self._slots),
+            "SIMHERD_VCPUS": str(plan.vcpus),
+            "SIMHERD_MEMORY_BYTES": str(plan.memory_bytes),
+        }
+        with (folder / "agent.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "executor"],
+                env=environment,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # The machine outlives the worker that launched it.
+                start_new_session=True,
+            )
+        return {"pid": process.pid, "born": psutil.Process(process.pid).create_time()}
+
+    def terminate(self, machine_id: str, handle: dict[str, Any], *, force: bool) -> bool:
+        """See `MachineProvider`. The agent stops its simulations on SIGTERM."""
+        process = _find(handle)
+        if process is not None:
+            process.send_signal(signal.SIGKILL if force else signal.SIGTERM)
+            try:
+                process.wait(timeout=0.2)
+            except psutil.TimeoutExpired:
+                return False
+        return True
+
+    def describe(self, machine_id: str, handle: dict[str, Any]) -> MachineState:
+        """See `MachineProvider`."""
+        return MachineState.RUNNING if _find(handle) else MachineState.GONE
+
+
+def _find(handle: dict[str, Any]) -> psutil.Process | None:
+    """The process that `handle` names, if it is the same one and alive."""
+    try:
+        process = psutil.Process(handle["pid"])
+        if process.status() == psutil.STATUS_ZOMBIE:
+            # It is our own child, and dead: reap it.
+            process.wait(timeout=0)
+            return None
+        return process if abs(process.create_time() - handle["born"]) < 1 else None
+    except (psutil.NoSuchProcess, psutil.TimeoutExpired, KeyError):
+        return None
+
+
+def _inherited() -> dict[str, str]:
+    """The environment without anything of the scheduler's own."""
+    own = ("SIMHERD_", "AWS_", "CELERY_")
+    return {k: v for k, v in os.environ.items() if not k.startswith(own)}

@@ -1,0 +1,141 @@
+"""The scheduler's verbs on the queues, leases and inboxes of machine groups."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from simherd.contract import limits
+from simherd.contract.commands import Message, Order
+from simherd.contract.queue import scripts
+from simherd.contract.queue.keys import GROUPS_CHANGED, GroupKeys
+
+if TYPE_CHECKING:
+    from simherd.contract.outcome import Cause
+
+#: Inbox messages kept; an executor that is further behind than this has lost its attempts.
+_INBOX_MAX = 1000
+
+
+def connect(url: str, *, blocking_s: float = 0) -> redis.Redis:
+    """A Redis client with bounded waits.
+
+    Every call made through it is idempotent (the scripts take attempt names), so a retry
+    after a lost connection is safe.
+
+    Args:
+        url: where Redis is.
+        blocking_s: longest blocking read that will be made over it, seconds.
+    """
+    return redis.Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_connect_timeout=5,
+        socket_timeout=5 + blocking_s,
+        socket_keepalive=True,
+        health_check_interval=25,
+        retry=Retry(ExponentialBackoff(cap=1, base=0.05), 3),
+        retry_on_error=[redis.ConnectionError],
+    )
+
+
+class GroupQueue:
+    """What the scheduler does with the queues; every call is safe to repeat."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self.client = client
+        self._scripts = {
+            name: client.register_script(scripts.source(name))
+            for name in ("enqueue", "withdraw", "expire", "revoke")
+        }
+
+    def enqueue(self, group: str, attempt: str, order: float, spec: str) -> str:
+        """Queue an attempt; answers `queued`, `present` or `held`."""
+        keys = GroupKeys(group)
+        reply = self._run(
+            "enqueue",
+            [keys.queue, keys.specs, keys.bell, keys.leases],
+            [attempt, order, spec, limits.BELL_MAX],
+        )
+        return scripts.text(reply[0])
+
+    def withdraw(self, group: str, attempt: str) -> tuple[str, str | None]:
+        """Take a waiting attempt out.
+
+        Returns:
+            `withdrawn`, or `held` with its holder, or `absent`.
+        """
+        keys = GroupKeys(group)
+        reply = self._run("withdraw", [keys.queue, keys.specs, keys.lease(attempt)], [attempt])
+        return scripts.text(reply[0]), scripts.text(reply[1]) if len(reply) > 1 else None
+
+    def overdue(self, group: str, most: int = 500) -> scripts.Expiry:
+        """The leases that have run out."""
+        keys = GroupKeys(group)
+        return scripts.expire_reply(
+            self._run("expire", [keys.leases, keys.machines], [keys.lease_prefix, most])
+        )
+
+    def revoke(self, group: str, attempt: str) -> str:
+        """Take a lease from its holder for good; answers the holder, '' if there was none."""
+        keys = GroupKeys(group)
+        reply = self._run(
+            "revoke",
+            [keys.leases, keys.specs, keys.lease(attempt), keys.recorded],
+            [attempt, limits.TOMBSTONE_S],
+        )
+        return scripts.text(reply[1])
+
+    def stop(self, group: str, executor: str, attempt: str, cause: Cause) -> None:
+        """Tell an executor to stop an attempt."""
+        self._send(group, executor, Message(Order.STOP, attempt, cause))
+
+    def watch_log(self, group: str, executor: str, attempt: str) -> None:
+        """Ask an executor to relay an attempt's log for a while."""
+        self._send(group, executor, Message(Order.WATCH_LOG, attempt))
+
+    def _send(self, group: str, executor: str, message: Message) -> None:
+        key = GroupKeys(group).inbox(executor)
+        self.client.xadd(key, {"m": message.encode()}, maxlen=_INBOX_MAX)
+        self.client.expire(key, limits.TOMBSTONE_S)
+
+    def position(self, group: str, attempt: str) -> int | None:
+        """How many attempts are ahead of a waiting one; None when it does not wait."""
+        rank: Any = self.client.zrank(GroupKeys(group).queue, attempt)
+        return None if rank is None else int(rank)
+
+    def waiting(self, group: str) -> list[str]:
+        """Every waiting attempt, first one first."""
+        found: Any = self.client.zrange(GroupKeys(group).queue, 0, -1)
+        return [str(a) for a in found]
+
+    def held(self, group: str) -> list[str]:
+        """Every attempt that somebody holds a lease on."""
+        found: Any = self.client.zrange(GroupKeys(group).leases, 0, -1)
+        return [str(a) for a in found]
+
+    def heartbeats(self, group: str) -> dict[str, float]:
+        """Executor → when it was last heard of, seconds since the epoch."""
+        found: Any = self.client.zrange(GroupKeys(group).machines, 0, -1, withscores=True)
+        return {str(name): float(ms) / 1000 for name, ms in found}
+
+    def forget_machine(self, group: str, executor: str) -> None:
+        """Drop a terminated machine's heartbeat and inbox."""
+        keys = GroupKeys(group)
+        self.client.zrem(keys.machines, executor)
+        self.client.delete(keys.inbox(executor))
+
+    def forget_group(self, group: str) -> None:
+        """Drop what a terminated group leaves behind."""
+        keys = GroupKeys(group)
+        self.client.delete(keys.queue, keys.specs, keys.bell, keys.machines)
+
+    def announce_group(self) -> None:
+        """Tell the recorder that there is a new event stream to read."""
+        self.client.xadd(GROUPS_CHANGED, {"c": "1"}, maxlen=10)
+
+    def _run(self, name: str, keys: list[str], args: list[Any]) -> Any:
+        return self._scripts[name](keys=keys, args=args)

@@ -1,0 +1,23 @@
+"""What a service refuses, in words for the user."""
+
+from __future__ import annotations
+
+
+class Refused(Exception):
+    """The request cannot be carried out; the message says why and what to do."""
+
+
+class NotFound(Refused):
+    """There is no such thing, or it is not the user's."""
+
+
+class Conflict(Refused):
+    """It is there, but not in a state that allows this."""
+
+
+class Invalid(Refused):
+    """A field has a value that cannot be; the message names both."""
+
+
+class TooLarge(Refused):
+    """More bytes than are allowed."""

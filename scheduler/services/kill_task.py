@@ -1,0 +1,66 @@
+"""Killing a task, wherever it is."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+import redis
+from sqlalchemy import select
+
+from scheduler.services.errors import NotFound
+from scheduler.store.models import Task
+from scheduler.store.transitions import change_status
+from simherd.contract.lifecycle import TERMINAL, Status
+from simherd.contract.outcome import Cause
+from simherd.contract.spec import attempt_key
+
+if TYPE_CHECKING:
+    from scheduler.wiring import Parts
+
+log = logging.getLogger(__name__)
+
+
+def kill_task(parts: Parts, user_id: str, task_id: str) -> None:
+    """Ask for a task to be killed. A task that has ended, or is being killed, stays as it is.
+
+    Raises:
+        NotFound: no such task of this user.
+    """
+    now = time.time()
+    with parts.store.write() as session:
+        task = session.scalar(
+            select(Task).where(Task.id == task_id, Task.user_id == user_id).with_for_update()
+        )
+        if task is None:
+            raise NotFound(f"task_id: there is no task {task_id!r}.")
+        if task.status in TERMINAL or task.status == Status.PENDING_KILL:
+            return
+        change_status(session, task_id, Status.PENDING_KILL, attempt=task.attempt, at=now)
+    try:
+        settle_kill(parts, task.group_id, task_id, task.attempt)
+    except redis.RedisError as error:
+        log.warning("event=kill_delayed task=%s error=%s", task_id, error)
+
+
+def settle_kill(parts: Parts, group_id: str, task_id: str, attempt: int) -> None:
+    """Carry a pending kill on: out of the queue, or into the holder's inbox.
+
+    Safe to repeat; the reconciler does so for as long as the task is pending-kill.
+    """
+    if attempt:
+        key = attempt_key(task_id, attempt)
+        answer, holder = parts.queue.withdraw(group_id, key)
+        if answer == "held" and holder:
+            parts.queue.stop(group_id, holder, key, Cause.KILLED_BY_USER)
+            return
+    with parts.store.write() as session:
+        change_status(
+            session,
+            task_id,
+            Status.KILLED,
+            attempt=attempt,
+            at=time.time(),
+            cause=Cause.KILLED_BY_USER.value,
+        )

@@ -1,0 +1,264 @@
+"""Submitting a task, and queueing its attempts."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import redis
+from sqlalchemy import select, update
+
+from scheduler.services.accounts import DEFAULT_PROJECT, ensure_project
+from scheduler.services.errors import Conflict, Invalid, NotFound, TooLarge
+from scheduler.services.groups import ACCEPTING
+from scheduler.services.ids import new_task_id
+from scheduler.store.models import MachineGroup, Task
+from scheduler.store.transitions import add_history, change_status
+from simherd.contract import limits, objects
+from simherd.contract.lifecycle import Status
+from simherd.contract.operations import Metric
+from simherd.contract.spec import AttemptSpec, Command, InputFile, attempt_key
+
+if TYPE_CHECKING:
+    from scheduler.wiring import Parts
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What a user asks for; already checked field by field."""
+
+    group_id: str
+    simulator: str
+    simulator_alias: str | None
+    container_image: str
+    storage_prefix: str = ""
+    project: str | None = None
+    time_to_live_s: float | None = None
+    resubmit: bool = False
+    stream_zip: bool = True
+    compress_with: str = "SEVEN_Z"
+    input_resources: list[str] = field(default_factory=list)
+    extra_params: dict[str, Any] = field(default_factory=dict)
+
+
+def submit_task(parts: Parts, user_id: str, submission: Submission) -> str:
+    """Make a task that waits for its input; answers its id.
+
+    Raises:
+        NotFound: the machine group is not the user's.
+        Conflict: the machine group takes no tasks any more.
+        Invalid: a command or a path cannot be.
+    """
+    read_commands(submission.extra_params)
+    now = time.time()
+    task_id = new_task_id()
+    try:
+        objects.task_dir(submission.storage_prefix, task_id)
+        for path in submission.input_resources:
+            objects.normalise(path)
+    except ValueError as error:
+        raise Invalid(f"storage_path_prefix or input_resources: {error}.") from error
+    with parts.store.write() as session:
+        group = session.get(MachineGroup, submission.group_id)
+        if group is None or group.user_id != user_id:
+            raise NotFound(
+                f"resource_pool: there is no machine group with the id "
+                f"{submission.group_id!r}. `simherd resources list` shows yours."
+            )
+        if group.status not in ACCEPTING:
+            raise Conflict(
+                f"resource_pool: machine group {group.name!r} is {group.status}. "
+                "Start another group and submit the task to it."
+            )
+        project = ensure_project(session, user_id, submission.project or DEFAULT_PROJECT)
+        session.add(
+            Task(
+                id=task_id,
+                user_id=user_id,
+                project_id=project.id,
+                group_id=group.id,
+                status=Status.PENDING_INPUT.value,
+                simulator=submission.simulator,
+                simulator_alias=submission.simulator_alias,
+                container_image=submission.container_image,
+                storage_prefix=submission.storage_prefix,
+                time_to_live_s=submission.time_to_live_s,
+                resubmit=submission.resubmit,
+                stream_zip=submission.stream_zip,
+                compress_with=submission.compress_with,
+                extra_params=submission.extra_params,
+                input_resources=submission.input_resources,
+                create_time=now,
+            )
+        )
+        session.flush()
+        add_history(session, task_id, Status.PENDING_INPUT, 0, now)
+    log.info("event=submitted task=%s group=%s", task_id, submission.group_id)
+    return task_id
+
+
+def input_uploaded(parts: Parts, user_id: str, task_id: str) -> None:
+    """Queue a task whose input has arrived. Calling it again changes nothing.
+
+    Raises:
+        NotFound: no such task of this user.
+        Conflict: the input is not there, or the task is past waiting for it.
+        TooLarge: the input is larger than allowed.
+    """
+    with parts.store.read() as session:
+        task = session.scalar(select(Task).where(Task.id == task_id, Task.user_id == user_id))
+    if task is None:
+        raise NotFound(f"task_id: there is no task {task_id!r}.")
+    if task.status != Status.PENDING_INPUT:
+        if task.attempt > 0:
+            return
+        raise Conflict(f"Task {task_id} is {task.status} and takes no input any more.")
+    path = objects.input_path(task.storage_prefix, task_id)
+    found = parts.objects.stat(user_id, path)
+    if found is None:
+        raise Conflict(f"There is no input at {path!r} yet. Upload it, then call this again.")
+    if found.size > limits.MAX_INPUT_BYTES:
+        raise TooLarge(
+            f"The input has {found.size} bytes; {limits.MAX_INPUT_BYTES} are allowed. "
+            "Leave files out, or put them into storage and name them as remote assets."
+        )
+    now = time.time()
+    metrics = {
+        Metric.INPUT_UPLOAD_SECONDS.value: round(now - task.create_time, 6),
+        Metric.INPUT_ZIPPED_SIZE_BYTES.value: found.size,
+    }
+    with parts.store.write() as session:
+        queued = change_status(
+            session,
+            task_id,
+            Status.SUBMITTED,
+            attempt=0,
+            at=now,
+            only_from=frozenset({Status.PENDING_INPUT}),
+            next_attempt=1,
+            input_submit_time=now,
+            metrics=metrics,
+        )
+    if queued:
+        enqueue(parts, task_id)
+
+
+def enqueue(parts: Parts, task_id: str) -> None:
+    """Put the current attempt of a queued task into its group's queue.
+
+    When Redis is out of reach the reconciler does it later: SQL says that it is queued.
+    """
+    with parts.store.read() as session:
+        task = session.scalar(select(Task).where(Task.id == task_id))
+    if task is None or task.status != Status.SUBMITTED:
+        return
+    try:
+        put_in_queue(parts, task)
+    except redis.RedisError as error:
+        log.warning("event=enqueue_delayed task=%s error=%s", task_id, error)
+
+
+def put_in_queue(parts: Parts, task: Task) -> None:
+    """Hand a queued attempt to Redis, with URLs that are good from now on."""
+    spec = build_spec(parts, task)
+    # Submission order is kept by later attempts: a task whose machine was lost is ahead of
+    # everything that was submitted after it.
+    parts.queue.enqueue(task.group_id, spec.key, task.seq, spec.encode())
+    with parts.store.write() as session:
+        session.execute(
+            update(Task)
+            .where(Task.id == task.id, Task.attempt == task.attempt)
+            .values(queued_at=time.time())
+        )
+
+
+def build_spec(parts: Parts, task: Task) -> AttemptSpec:
+    """What the executor of a task's current attempt is to be handed."""
+    user, valid = task.user_id, limits.EXECUTOR_URL_S
+    source = objects.input_path(task.storage_prefix, task.id)
+    output = objects.output_path(task.storage_prefix, task.id, task.attempt)
+    extra = task.extra_params
+    return AttemptSpec(
+        task_id=task.id,
+        attempt=task.attempt,
+        image=parts.catalogue.resolve_image(task.container_image),
+        commands=tuple(read_commands(extra)),
+        env={str(k): str(v) for k, v in (extra.get("env") or {}).items()},
+        run_dir=str(extra.get("run_subprocess_dir") or ""),
+        time_to_live_s=task.time_to_live_s,
+        input_url=parts.objects.sign(user, source, "download", valid),
+        output_put_url=parts.objects.sign(user, output, "upload", valid),
+        output_check_url=parts.objects.sign(user, output, "download", valid),
+        input_files=tuple(_input_files(parts, user, task.input_resources)),
+        issued_at=time.time(),
+    )
+
+
+def _input_files(parts: Parts, user: str, paths: list[str]) -> list[InputFile]:
+    """The remote assets: a file under its own name, a folder with its first part dropped."""
+    found: list[InputFile] = []
+    for path in map(objects.normalise, paths):
+        single = parts.objects.stat(user, path)
+        infos = [single] if single else list(parts.objects.list(user, path))
+        for info in infos:
+            name = info.path.rsplit("/", 1)[-1] if single else info.path.partition("/")[2]
+            url = parts.objects.sign(user, info.path, "download", limits.EXECUTOR_URL_S)
+            found.append(InputFile(url, name))
+    return found
+
+
+def read_commands(extra_params: dict[str, Any]) -> list[Command]:
+    """The commands of a submission, each split into arguments as a shell would.
+
+    Raises:
+        Invalid: there are none, or one is not of the contract's form.
+    """
+    raw = extra_params.get("commands")
+    if not isinstance(raw, list) or not raw:
+        raise Invalid("extra_params.commands: a list of at least one command is needed.")
+    return [_read_command(i, c) for i, c in enumerate(raw)]
+
+
+def _read_command(index: int, raw: Any) -> Command:
+    where = f"extra_params.commands[{index}]"
+    if isinstance(raw, str):
+        raw = {"cmd": raw}
+    if not isinstance(raw, dict) or not isinstance(raw.get("cmd"), str):
+        raise Invalid(f"{where}: an object with the text field 'cmd' is needed, not {raw!r}.")
+    try:
+        argv = shlex.split(raw["cmd"])
+    except ValueError as error:
+        raise Invalid(f"{where}.cmd: {raw['cmd']!r} cannot be split: {error}.") from error
+    if not argv or any("\0" in a for a in argv):
+        raise Invalid(f"{where}.cmd: {raw['cmd']!r} names no program.")
+    prompts, env = raw.get("prompts") or [], raw.get("env") or {}
+    if not isinstance(prompts, list) or not isinstance(env, dict):
+        raise Invalid(f"{where}: 'prompts' is a list of texts and 'env' an object.")
+    return Command(
+        tuple(_mpi_prefix(raw.get("mpi_config")) + argv),
+        tuple(str(p) for p in prompts),
+        {str(k): str(v) for k, v in env.items()},
+    )
+
+
+def _mpi_prefix(config: Any) -> list[str]:
+    """`mpirun` and its flags; a flag that is true stands alone, one that is false is left out."""
+    if not isinstance(config, dict):
+        return []
+    flags: list[str] = []
+    for name, value in (config.get("options") or {}).items():
+        if value is True:
+            flags.append(f"--{name}")
+        elif value is not False:
+            flags += [f"--{name}", str(value)]
+    return ["mpirun", *flags]
+
+
+def key_of(task: Task) -> str:
+    """The name of a task's current attempt."""
+    return attempt_key(task.id, task.attempt)

@@ -1,0 +1,229 @@
+"""What is looked at again and again: leases, lost tasks, machines, group limits.
+
+Everything here derives what should be from SQL and repairs what is not so. Each part is safe
+to run at any time, twice at once, or not at all for a while.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select, update
+
+from scheduler.providers.base import MachineState
+from scheduler.services.groups import (
+    ACTIVE,
+    FORCE_AFTER_S,
+    UP,
+    GroupStatus,
+    overdue_groups,
+    request_termination,
+    scale_group,
+    shut_down_group,
+)
+from scheduler.services.kill_task import settle_kill
+from scheduler.services.record_event import end_attempt
+from scheduler.services.submit_task import enqueue, put_in_queue
+from scheduler.store.models import Machine, MachineGroup, Task
+from simherd.contract import limits
+from simherd.contract.lifecycle import HELD, Status
+from simherd.contract.outcome import Cause
+from simherd.contract.queue.keys import EPOCH
+from simherd.contract.spec import attempt_key, parse_attempt
+
+if TYPE_CHECKING:
+    from scheduler.wiring import Parts
+
+log = logging.getLogger(__name__)
+
+
+def sweep(parts: Parts, started_at: float) -> None:
+    """Look at every active group once.
+
+    Args:
+        parts: the scheduler's parts.
+        started_at: when this scheduler process started; for a while after that, nobody is
+            declared lost for being silent.
+    """
+    now = time.time()
+    for group, cause in overdue_groups(parts, now):
+        log.warning("event=group_limit group=%s cause=%s", group.id, cause)
+        request_termination(parts, group, cause)
+    with parts.store.read() as session:
+        groups = session.scalars(
+            select(MachineGroup).where(MachineGroup.status.in_(ACTIVE))
+        ).all()
+    patient = now < started_at + parts.settings.grace_s or _redis_is_new(parts, now)
+    for group in groups:
+        if group.status == GroupStatus.SHUTTING_DOWN:
+            shut_down_group(parts, group.id, force=True)
+            continue
+        reconcile_queue(parts, group)
+        reclaim(parts, group, now, patient)
+        if group.status in UP:
+            scale_group(parts, group.id)
+
+
+def _redis_is_new(parts: Parts, now: float) -> bool:
+    """Whether Redis lost its data, or restarted, less than the grace period ago."""
+    client = parts.queue.client
+    client.set(EPOCH, now, nx=True)
+    epoch: Any = client.get(EPOCH)
+    info: Any = client.info("server")
+    newest = max(float(epoch or now), now - float(info["uptime_in_seconds"]))
+    return now < newest + parts.settings.grace_s
+
+
+def reconcile_queue(parts: Parts, group: MachineGroup) -> None:
+    """Make the group's queue and leases say what SQL says."""
+    queue = parts.queue
+    waiting, held = set(queue.waiting(group.id)), set(queue.held(group.id))
+    with parts.store.read() as session:
+        tasks = session.scalars(
+            select(Task).where(
+                Task.group_id == group.id,
+                Task.status.in_([Status.SUBMITTED, Status.PENDING_KILL]),
+            )
+        ).all()
+        current = {
+            attempt_key(task_id, attempt)
+            for task_id, attempt in session.execute(
+                select(Task.id, Task.attempt).where(
+                    Task.group_id == group.id, Task.end_time.is_(None)
+                )
+            )
+        }
+    now = time.time()
+    for task in tasks:
+        key = attempt_key(task.id, task.attempt)
+        if task.status == Status.PENDING_KILL:
+            settle_kill(parts, group.id, task.id, task.attempt)
+        elif key not in waiting and key not in held:
+            log.warning("event=requeued_missing task=%s attempt=%s", task.id, task.attempt)
+            enqueue(parts, task.id)
+        elif key in waiting and now - (task.queued_at or 0) > limits.SPEC_REFRESH_S:
+            put_in_queue(parts, task)
+    for key in (waiting | held) - current:
+        # SQL was read after Redis: what it does not know now is of the past.
+        log.warning("event=attempt_revoked attempt=%s", key)
+        queue.withdraw(group.id, key)
+        holder = queue.revoke(group.id, key)
+        if holder:
+            queue.stop(group.id, holder, key, Cause.LEASE_LOST)
+
+
+def reclaim(parts: Parts, group: MachineGroup, now: float, patient: bool) -> None:
+    """End the attempts whose machine is gone, or has been silent for too long."""
+    expiry = parts.queue.overdue(group.id)
+    beats = parts.queue.heartbeats(group.id)
+    _note_heartbeats(parts, group, beats)
+    silent: dict[str, str] = {o.attempt: o.holder for o in expiry.overdue}
+    with parts.store.read() as session:
+        running = session.execute(
+            select(Task.id, Task.attempt, Task.machine_id).where(
+                Task.group_id == group.id, Task.status.in_([s.value for s in HELD])
+            )
+        ).all()
+        machines = {
+            m.id: m
+            for m in session.scalars(select(Machine).where(Machine.group_id == group.id))
+        }
+    held = set(parts.queue.held(group.id)) if running else set()
+    for task_id, attempt, machine_id in running:
+        key = attempt_key(task_id, attempt)
+        if key not in held and machine_id:
+            silent.setdefault(key, machine_id)
+    lost = {
+        key: holder
+        for key, holder in silent.items()
+        if _is_lost(parts, group, machines.get(holder), beats, now, patient)
+    }
+    confirmed = all(_is_gone(parts, group, machines.get(h)) for h in lost.values())
+    share = len(lost) / max(1, expiry.leases)
+    if not confirmed and len(lost) >= limits.MASS_LOSS_MINIMUM and share > limits.MASS_LOSS_SHARE:
+        log.error("event=mass_loss_held group=%s attempts=%s", group.id, len(lost))
+        return
+    for key, holder in lost.items():
+        lose_attempt(parts, group, key, holder)
+
+
+def _is_gone(parts: Parts, group: MachineGroup, machine: Machine | None) -> bool:
+    if machine is None:
+        return True
+    state = parts.providers[group.provider].describe(machine.id, machine.handle)
+    return state is MachineState.GONE
+
+
+def _is_lost(
+    parts: Parts,
+    group: MachineGroup,
+    machine: Machine | None,
+    beats: dict[str, float],
+    now: float,
+    patient: bool,
+) -> bool:
+    if machine is None or _is_gone(parts, group, machine):
+        return True
+    seen = max(beats.get(machine.id, 0.0), machine.last_seen_at or 0.0, machine.created_at)
+    return not patient and now - seen > limits.RECONNECT_WINDOW_S
+
+
+def lose_attempt(parts: Parts, group: MachineGroup, key: str, holder: str) -> None:
+    """End an attempt whose machine is lost; queue the next one where the task wants that."""
+    task_id, attempt = parse_attempt(key)
+    requeue: list[str] = []
+    with parts.store.write() as session:
+        task = session.scalar(select(Task).where(Task.id == task_id).with_for_update())
+        ended = (
+            task is not None
+            and task.attempt == attempt
+            and end_attempt(
+                session,
+                task_id,
+                attempt,
+                # A claim whose first report never came: the task was taken all the same.
+                _taken(session, task, holder),
+                task.resubmit,
+                Cause.MACHINE_LOST,
+                time.time(),
+                requeue,
+                machine_id=holder or None,
+            )
+        )
+    log.warning("event=attempt_lost attempt=%s machine=%s applied=%s", key, holder, ended)
+    parts.queue.revoke(group.id, key)
+    for again in requeue:
+        enqueue(parts, again)
+
+
+def _taken(session: Any, task: Task, holder: str) -> Status:
+    from scheduler.store.transitions import change_status
+
+    if task.status == Status.SUBMITTED:
+        change_status(
+            session,
+            task.id,
+            Status.STARTED,
+            attempt=task.attempt,
+            at=time.time(),
+            machine_id=holder or None,
+        )
+        return Status.STARTED
+    return Status(task.status)
+
+
+def _note_heartbeats(parts: Parts, group: MachineGroup, beats: dict[str, float]) -> None:
+    if not beats:
+        return
+    with parts.store.write() as session:
+        for machine_id, seen in beats.items():
+            session.execute(
+                update(Machine)
+                .where(Machine.id == machine_id, Machine.group_id == group.id)
+                .values(last_seen_at=seen)
+            )
+
+
+__all__ = ["FORCE_AFTER_S", "lose_attempt", "reclaim", "reconcile_queue", "sweep"]

@@ -1,0 +1,1 @@
+"""SQL: what a task is. Nothing outside this package writes SQL."""

@@ -1,0 +1,197 @@
+"""The tables. Times are seconds since the epoch, UTC."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+#: SQLite gives rising numbers to INTEGER primary keys only; PostgreSQL has room for more.
+_SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
+
+
+class Base(DeclarativeBase):
+    """Parent of every table; constraints get the same names on every database."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class User(Base):
+    """Somebody who owns tasks, groups and storage."""
+
+    __tablename__ = "users"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    username: Mapped[str] = mapped_column(unique=True)
+    email: Mapped[str]
+    created_at: Mapped[float]
+
+
+class ApiKey(Base):
+    """A user's key, stored as its SHA-256."""
+
+    __tablename__ = "api_keys"
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), index=True)
+    label: Mapped[str]
+    created_at: Mapped[float]
+    revoked_at: Mapped[float | None]
+
+
+class Project(Base):
+    """A named set of one user's tasks."""
+
+    __tablename__ = "projects"
+    __table_args__ = (UniqueConstraint("user_id", "name"),)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"))
+    name: Mapped[str]
+    project_type: Mapped[str]
+    created_at: Mapped[float]
+
+
+class MachineGroup(Base):
+    """Machines of one kind that share a queue."""
+
+    __tablename__ = "machine_groups"
+    __table_args__ = (UniqueConstraint("user_id", "name"),)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), index=True)
+    name: Mapped[str]
+    wire_provider: Mapped[str]
+    provider: Mapped[str]
+    machine_type: Mapped[str]
+    zone: Mapped[str]
+    group_type: Mapped[str]
+    is_elastic: Mapped[bool]
+    spot: Mapped[bool]
+    num_machines: Mapped[int]
+    min_machines: Mapped[int]
+    max_machines: Mapped[int]
+    disk_size_gb: Mapped[int]
+    threads_per_core: Mapped[int]
+    vcpus: Mapped[int]
+    memory_bytes: Mapped[int] = mapped_column(BigInteger)
+    price_hour: Mapped[float]
+    status: Mapped[str] = mapped_column(index=True)
+    max_idle_s: Mapped[float | None]
+    auto_terminate_at: Mapped[float | None]
+    created_at: Mapped[float]
+    started_at: Mapped[float | None]
+    terminated_at: Mapped[float | None]
+    #: Why the group is being shut down: a value of `Cause`.
+    end_cause: Mapped[str | None]
+    #: The last event-stream entry that the recorder has applied.
+    event_cursor: Mapped[str] = mapped_column(default="0-0")
+
+
+class Machine(Base):
+    """One machine of a group, with one executor on it."""
+
+    __tablename__ = "machines"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    group_id: Mapped[str] = mapped_column(ForeignKey("machine_groups.id"), index=True)
+    name: Mapped[str]
+    status: Mapped[str]
+    #: What the provider needs to find it again.
+    handle: Mapped[dict[str, Any]] = mapped_column(JSON)
+    created_at: Mapped[float]
+    last_seen_at: Mapped[float | None]
+    terminated_at: Mapped[float | None]
+
+
+class Task(Base):
+    """One simulation: what was asked for, where it stands, what it measured."""
+
+    __tablename__ = "tasks"
+    __table_args__ = (
+        Index("ix_tasks_user_seq", "user_id", "seq"),
+        Index("ix_tasks_group_status", "group_id", "status"),
+        Index("ix_tasks_project_seq", "project_id", "seq"),
+    )
+    #: Submission order, which is also the order in the queue.
+    seq: Mapped[int] = mapped_column(_SEQUENCE, primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(unique=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"))
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    group_id: Mapped[str] = mapped_column(ForeignKey("machine_groups.id"))
+    status: Mapped[str] = mapped_column(index=True)
+    #: The fence: 0 before the first queueing, raised whenever an attempt is queued.
+    attempt: Mapped[int] = mapped_column(default=0)
+    #: Number of the current attempt's last recorded event.
+    last_event: Mapped[int] = mapped_column(default=0)
+    machine_id: Mapped[str | None]
+    simulator: Mapped[str]
+    simulator_alias: Mapped[str | None]
+    container_image: Mapped[str]
+    storage_prefix: Mapped[str]
+    time_to_live_s: Mapped[float | None]
+    resubmit: Mapped[bool]
+    stream_zip: Mapped[bool]
+    compress_with: Mapped[str]
+    extra_params: Mapped[dict[str, Any]] = mapped_column(JSON)
+    input_resources: Mapped[list[str]] = mapped_column(JSON)
+    task_metadata: Mapped[dict[str, str]] = mapped_column(JSON, default=dict)
+    metrics: Mapped[dict[str, float]] = mapped_column(JSON, default=dict)
+    executer: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    cause: Mapped[str | None]
+    error_detail: Mapped[str | None]
+    exit_code: Mapped[int | None]
+    create_time: Mapped[float]
+    input_submit_time: Mapped[float | None]
+    start_time: Mapped[float | None]
+    computation_start_time: Mapped[float | None]
+    computation_end_time: Mapped[float | None]
+    end_time: Mapped[float | None]
+    #: When Redis was last handed this attempt; its signed URLs age from here.
+    queued_at: Mapped[float | None]
+
+
+class StatusChange(Base):
+    """One row of a task's history. Rows are added, never changed but for `ended_at`."""
+
+    __tablename__ = "status_changes"
+    id: Mapped[int] = mapped_column(_SEQUENCE, primary_key=True, autoincrement=True)
+    task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id"), index=True)
+    attempt: Mapped[int]
+    status: Mapped[str]
+    at: Mapped[float]
+    ended_at: Mapped[float | None]
+    description: Mapped[str]
+    machine_id: Mapped[str | None]
+
+
+class TaskOperation(Base):
+    """A timed stage of an attempt, shown under the status it happened in."""
+
+    __tablename__ = "task_operations"
+    __table_args__ = (UniqueConstraint("task_id", "attempt", "number"),)
+    id: Mapped[int] = mapped_column(_SEQUENCE, primary_key=True, autoincrement=True)
+    task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id"))
+    attempt: Mapped[int]
+    #: The executor's own number for it within the attempt.
+    number: Mapped[int]
+    status_change_id: Mapped[int] = mapped_column(ForeignKey("status_changes.id"))
+    name: Mapped[str]
+    status: Mapped[str]
+    started_at: Mapped[float]
+    ended_at: Mapped[float | None]
+    attributes: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class RefusedChange(Base):
+    """A status change that was illegal or stale: counted, never applied."""
+
+    __tablename__ = "refused_changes"
+    id: Mapped[int] = mapped_column(_SEQUENCE, primary_key=True, autoincrement=True)
+    task_id: Mapped[str] = mapped_column(index=True)
+    attempt: Mapped[int]
+    status: Mapped[str]
+    at: Mapped[float]

@@ -1,0 +1,94 @@
+"""The one place where a task's status changes."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import update
+
+from scheduler.store.models import RefusedChange, StatusChange, Task
+from simherd.contract.lifecycle import TABLE, TERMINAL, Status, sources_of
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+log = logging.getLogger(__name__)
+
+
+def change_status(
+    session: Session,
+    task_id: str,
+    to: Status,
+    *,
+    attempt: int,
+    at: float,
+    description: str | None = None,
+    machine_id: str | None = None,
+    only_from: frozenset[Status] | None = None,
+    next_attempt: int | None = None,
+    **values: Any,
+) -> bool:
+    """Change a task's status if the lifecycle and the attempt number allow it.
+
+    Args:
+        session: the transaction it is part of.
+        task_id: which task.
+        to: the new status.
+        attempt: the attempt the change speaks for; must be the task's current one.
+        at: when it happened, seconds since the epoch.
+        description: a sentence for people; default: the status' explanation.
+        machine_id: the machine it happened on.
+        only_from: narrows the statuses from which the change is allowed.
+        next_attempt: the attempt that begins with this change, when one does.
+        values: further columns of the task that change with it.
+
+    Returns:
+        Whether it was applied. A refused change is counted and leaves everything as it was.
+    """
+    sources = sources_of(to) if only_from is None else sources_of(to) & only_from
+    if to in TERMINAL:
+        values.setdefault("end_time", at)
+    if next_attempt is not None:
+        values |= {"attempt": next_attempt, "last_event": 0}
+    result: Any = session.execute(
+        update(Task)
+        .where(Task.id == task_id, Task.attempt == attempt, Task.status.in_(sources))
+        .values(status=to.value, **values)
+        .execution_options(synchronize_session=False)
+    )
+    if result.rowcount == 0:
+        session.add(RefusedChange(task_id=task_id, attempt=attempt, status=to.value, at=at))
+        log.info("event=change_refused task=%s attempt=%s status=%s", task_id, attempt, to)
+        return False
+    session.execute(
+        update(StatusChange)
+        .where(StatusChange.task_id == task_id, StatusChange.ended_at.is_(None))
+        .values(ended_at=at)
+        .execution_options(synchronize_session=False)
+    )
+    add_history(session, task_id, to, next_attempt or attempt, at, description, machine_id)
+    return True
+
+
+def add_history(
+    session: Session,
+    task_id: str,
+    status: Status,
+    attempt: int,
+    at: float,
+    description: str | None = None,
+    machine_id: str | None = None,
+) -> None:
+    """Append to a task's history."""
+    session.add(
+        StatusChange(
+            task_id=task_id,
+            attempt=attempt,
+            status=status.value,
+            at=at,
+            ended_at=at if status in TERMINAL else None,
+            description=description or TABLE[status].explanation,
+            machine_id=machine_id,
+        )
+    )

@@ -1,0 +1,81 @@
+"""The one place where the scheduler's parts are chosen and put together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from scheduler.catalogue.tables import Catalogue, load
+from scheduler.config import Settings
+from scheduler.objects.folder import FolderStore
+from scheduler.providers.local import LocalProvider
+from scheduler.queue.group_queue import GroupQueue, connect
+from scheduler.store.engine import Store, open_engine
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from scheduler.objects.base import ObjectStore
+    from scheduler.providers.base import MachineProvider
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything a service needs. Each part is made when it is first asked for."""
+
+    settings: Settings
+
+    @cached_property
+    def store(self) -> Store:
+        """The task store."""
+        return Store(open_engine(self.settings.database_url.get_secret_value()))
+
+    @cached_property
+    def queue(self) -> GroupQueue:
+        """Queues, leases and inboxes."""
+        return GroupQueue(connect(self.settings.redis_url.get_secret_value()))
+
+    @cached_property
+    def objects(self) -> ObjectStore:
+        """Object storage: S3 when a bucket is set, else the folder."""
+        settings = self.settings
+        if settings.s3_bucket:
+            # boto3 takes most of a second to import: only who uses it pays.
+            from scheduler.objects.s3 import S3Store
+
+            return S3Store(settings.s3_bucket, settings.s3_region, settings.s3_endpoint_url)
+        if settings.storage_dir is None:
+            raise ValueError("set SIMHERD_STORAGE_DIR (a folder) or SIMHERD_S3_BUCKET")
+        return FolderStore(
+            settings.storage_dir, settings.public_url, settings.signing_key.get_secret_value()
+        )
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """The operator's tables."""
+        return load(self.settings.machine_types_file, self.settings.images_file)
+
+    @cached_property
+    def providers(self) -> Mapping[str, MachineProvider]:
+        """Provider name → provider."""
+        settings = self.settings
+        return {
+            "local": LocalProvider(
+                settings.machines_dir,
+                settings.redis_url.get_secret_value(),
+                settings.backend,
+                settings.slots,
+            )
+        }
+
+    def send_job(self, name: str, *arguments: str) -> None:
+        """Have the worker run a background job soon; the sweep makes up for a lost one."""
+        from scheduler.jobs.send import send
+
+        send(name, *arguments)
+
+
+def build() -> Parts:
+    """The parts as the environment configures them."""
+    return Parts(Settings())  # type: ignore[call-arg]  # filled from the environment

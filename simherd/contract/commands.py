@@ -1,0 +1,45 @@
+"""What reaches an executor's inbox: pushed by the scheduler, never polled for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from enum import Enum
+
+from simherd.contract.outcome import Cause
+
+
+class Order(str, Enum):
+    """What the executor is to do."""
+
+    #: Stop the attempt for the cause that is given.
+    STOP = "stop"
+    #: Relay the attempt's log for a while.
+    WATCH_LOG = "watch_log"
+
+
+@dataclass(frozen=True)
+class Message:
+    """One order about one attempt."""
+
+    order: Order
+    attempt: str
+    cause: Cause | None = None
+
+    def encode(self) -> str:
+        """The JSON that the inbox carries."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def decode(cls, text: str) -> Message:
+        """Read what `encode` wrote.
+
+        Raises:
+            ValueError: it is not such a message.
+        """
+        try:
+            raw = json.loads(text)
+            cause = raw.get("cause")
+            return cls(Order(raw["order"]), raw["attempt"], Cause(cause) if cause else None)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not an inbox message: {error}") from error

@@ -1,0 +1,67 @@
+"""What an executor reports, numbered per attempt so that a repeated report changes nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import Any
+
+from simherd.contract.spec import PROTOCOL, attempt_key
+
+
+class Kind(str, Enum):
+    """What happened; `body` of the event holds the details named here."""
+
+    #: The attempt was taken up. executer: the machine's description.
+    STARTED = "started"
+    #: The first command is about to run. deadline: epoch seconds or null.
+    COMPUTATION_STARTED = "computation_started"
+    #: The last command has ended or was stopped.
+    COMPUTATION_ENDED = "computation_ended"
+    #: A stage began. id, name, attributes.
+    OPERATION_STARTED = "operation_started"
+    #: It ended. id, status, attributes.
+    OPERATION_ENDED = "operation_ended"
+    #: Measured values. metrics: name → number.
+    METRICS = "metrics"
+    #: The attempt ended; nothing follows. cause, detail, exit_code, output (stored or not).
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One report. `at` is the executor's clock, seconds since the epoch."""
+
+    kind: Kind
+    task_id: str
+    attempt: int
+    number: int
+    at: float
+    executor: str
+    body: dict[str, Any] = field(default_factory=dict)
+    protocol: int = PROTOCOL
+
+    @property
+    def attempt_key(self) -> str:
+        """The attempt's name."""
+        return attempt_key(self.task_id, self.attempt)
+
+    def encode(self) -> str:
+        """The JSON that the event stream and the journal carry."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def decode(cls, text: str) -> Event:
+        """Read what `encode` wrote.
+
+        Raises:
+            ValueError: it is not an event, or of another protocol version.
+        """
+        try:
+            raw = json.loads(text)
+            if raw["protocol"] != PROTOCOL:
+                raise ValueError(f"protocol {raw['protocol']}, this scheduler speaks {PROTOCOL}")
+            return cls(**{**raw, "kind": Kind(raw["kind"])})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not an event: {error}") from error

@@ -1,0 +1,56 @@
+"""Every default and bound that more than one part relies on, typed once."""
+
+from __future__ import annotations
+
+#: Seconds between two heartbeats of an executor; each renews all of its leases.
+HEARTBEAT_S = 5.0
+#: Seconds a lease lasts without a heartbeat; then its machine is suspect.
+LEASE_S = 20.0
+#: Seconds a suspect machine whose state is unknown keeps its attempts (per group).
+RECONNECT_WINDOW_S = 600.0
+#: Seconds after the start of Redis or the scheduler in which nobody is declared lost.
+GRACE_AFTER_START_S = 30.0
+#: Share of a group's leases which, overdue together, makes the sweep hold: it is probably us.
+MASS_LOSS_SHARE = 0.5
+#: Leases below which the brake above does not apply: one machine of two may well be gone.
+MASS_LOSS_MINIMUM = 8
+#: Seconds an idle executor waits on the bell before it looks at the queue all the same.
+BELL_WAIT_S = 20
+#: Bell entries kept at the most: more than there are idle slots wakes nobody further.
+BELL_MAX = 1024
+#: Seconds a repeated claim with the same token still gets the same answer.
+CLAIM_MEMORY_S = 120
+#: Seconds a revoked lease is remembered, so that its holder is told `lost`.
+TOMBSTONE_S = 7 * 86400
+#: Seconds between SIGTERM and SIGKILL when a simulation is stopped.
+STOP_GRACE_S = 30.0
+#: Seconds an agent that was asked to stop has for ending its work.
+AGENT_STOP_S = 10.0
+#: Attempts a task gets when its machines are lost one after another.
+MAX_ATTEMPTS = 20
+#: Seconds a signed URL handed to an executor stays good; S3 allows 7 days at the most.
+EXECUTOR_URL_S = 7 * 86400
+#: Seconds after which the reconciler renews the URLs of an attempt that still waits.
+SPEC_REFRESH_S = 86400
+#: Seconds a signed URL handed to a user stays good.
+USER_URL_S = 3600
+#: Longest time-to-live of a task, seconds (one year).
+MAX_TTL_S = 366 * 86400
+#: Largest JSON request body, bytes.
+MAX_BODY_BYTES = 1024 * 1024
+#: Largest input archive, bytes.
+MAX_INPUT_BYTES = 64 * 1024**3
+#: What stdout.txt and stderr.txt may each grow to, bytes.
+LOG_LIMIT_BYTES = 256 * 1024**2
+#: Live log lines kept in Redis for each attempt and stream.
+LIVE_LOG_ENTRIES = 256
+#: Bytes of log that one live-log entry carries at the most.
+LIVE_LOG_CHUNK = 16 * 1024
+#: Seconds an executor goes on relaying a live log after somebody last asked for it.
+LIVE_LOG_WATCH_S = 40.0
+#: Events an event stream keeps at the most (approximately); executors send again what is lost.
+EVENTS_MAX = 100_000
+#: Processes a simulation may have at one time.
+PIDS_LIMIT = 4096
+#: Size of a container's shared memory, bytes: MPI codes need more than Docker's 64 MB.
+SHM_BYTES = 1024**3

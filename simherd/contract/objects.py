@@ -1,0 +1,44 @@
+"""Where a task's objects lie in a user's storage, and names inside its archives."""
+
+from __future__ import annotations
+
+#: Folder inside input.zip that holds the simulation's inputs.
+INPUT_ROOT = "sim_dir"
+#: Folder inside output.zip that holds the outputs.
+OUTPUT_ROOT = "artifacts"
+STDOUT = "stdout.txt"
+STDERR = "stderr.txt"
+
+
+def normalise(path: str) -> str:
+    """A storage path without empty segments.
+
+    Raises:
+        ValueError: it is empty, too long, or steps out with `..` or control characters.
+    """
+    parts = [p for p in path.split("/") if p]
+    if not parts:
+        raise ValueError("the path is empty")
+    if any(p in {".", ".."} for p in parts):
+        raise ValueError(f"the path {path!r} has a '.' or '..' segment")
+    if any(ord(c) < 32 or ord(c) == 127 or c == "\\" for c in path):
+        raise ValueError(f"the path {path!r} has a control character or a backslash")
+    clean = "/".join(parts)
+    if len(clean.encode()) > 900:
+        raise ValueError("the path is longer than 900 bytes")
+    return clean
+
+
+def task_dir(prefix: str, task_id: str) -> str:
+    """The folder of a task in its user's storage."""
+    return normalise(f"{prefix}/{task_id}")
+
+
+def input_path(prefix: str, task_id: str) -> str:
+    """The input archive of a task."""
+    return f"{task_dir(prefix, task_id)}/input.zip"
+
+
+def output_path(prefix: str, task_id: str, attempt: int) -> str:
+    """The output archive of one attempt: attempts never write over each other."""
+    return f"{task_dir(prefix, task_id)}/attempts/{attempt}/output.zip"

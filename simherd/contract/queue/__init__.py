@@ -1,0 +1,1 @@
+"""The machine-group queue in Redis: its key names and its Lua scripts."""

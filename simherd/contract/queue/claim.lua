@@ -1,0 +1,25 @@
+-- Take the first waiting attempt and lease it to the caller.
+-- A repeated call with the same token gets the same answer, so a lost reply costs nothing.
+-- KEYS 1 queue (zset)  2 specs (hash)  3 leases (zset)  4 bell (list)
+-- ARGV 1 lease key prefix  2 claim key prefix  3 holder  4 token  5 lease ms  6 memory s
+-- Replies {'claimed', attempt, spec} | {'empty'}
+local memory = ARGV[2] .. ARGV[4]
+local attempt = redis.call('GET', memory)
+if attempt then
+  return {'claimed', attempt, redis.call('HGET', KEYS[2], attempt) or ''}
+end
+local first = redis.call('ZRANGE', KEYS[1], 0, 0)
+attempt = first[1]
+if not attempt then
+  redis.call('DEL', KEYS[4])
+  return {'empty'}
+end
+local spec = redis.call('HGET', KEYS[2], attempt) or ''
+local now = redis.call('TIME')
+local expiry = now[1] * 1000 + math.floor(now[2] / 1000) + tonumber(ARGV[5])
+redis.call('ZREM', KEYS[1], attempt)
+redis.call('ZADD', KEYS[3], expiry, attempt)
+redis.call('HSET', ARGV[1] .. attempt, 'holder', ARGV[3], 'token', ARGV[4])
+redis.call('PERSIST', ARGV[1] .. attempt)
+redis.call('SET', memory, attempt, 'EX', ARGV[6])
+return {'claimed', attempt, spec}

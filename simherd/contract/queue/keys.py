@@ -1,0 +1,79 @@
+"""Every Redis key of a machine group, under one hash tag so that groups can be sharded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PREFIX = "simherd"
+
+#: A stream of its own that wakes the recorder when a machine group appears.
+GROUPS_CHANGED = f"{PREFIX}:groups-changed"
+#: Set when the scheduler fills an empty Redis: its absence means that everything was lost.
+EPOCH = f"{PREFIX}:epoch"
+
+
+@dataclass(frozen=True)
+class GroupKeys:
+    """The keys of the machine group with the id `group`."""
+
+    group: str
+
+    def _key(self, name: str) -> str:
+        return f"{PREFIX}:{{{self.group}}}:{name}"
+
+    @property
+    def queue(self) -> str:
+        """Sorted set: waiting attempt → order."""
+        return self._key("queue")
+
+    @property
+    def specs(self) -> str:
+        """Hash: waiting or held attempt → what a claim hands over (JSON)."""
+        return self._key("specs")
+
+    @property
+    def leases(self) -> str:
+        """Sorted set: held attempt → lease expiry, ms."""
+        return self._key("leases")
+
+    @property
+    def machines(self) -> str:
+        """Sorted set: executor → last heartbeat, ms."""
+        return self._key("machines")
+
+    @property
+    def recorded(self) -> str:
+        """Hash: attempt → number of its last event that stands in SQL."""
+        return self._key("recorded")
+
+    @property
+    def events(self) -> str:
+        """Stream: everything that executors report."""
+        return self._key("events")
+
+    @property
+    def bell(self) -> str:
+        """List: wakes one idle slot per arrival."""
+        return self._key("bell")
+
+    @property
+    def lease_prefix(self) -> str:
+        """Start of the hashes `lease:ATTEMPT` (holder, token)."""
+        return self._key("lease:")
+
+    @property
+    def claim_prefix(self) -> str:
+        """Start of the strings `claimed:TOKEN`, the memory of answered claims."""
+        return self._key("claimed:")
+
+    def lease(self, attempt: str) -> str:
+        """Hash: holder and token of one lease."""
+        return self.lease_prefix + attempt
+
+    def inbox(self, executor: str) -> str:
+        """Stream: what the scheduler tells one executor."""
+        return self._key(f"inbox:{executor}")
+
+    def log(self, attempt: str, stream: str) -> str:
+        """Stream: the live log of one attempt, while somebody looks."""
+        return self._key(f"log:{attempt}:{stream}")

@@ -1,0 +1,86 @@
+"""The Lua scripts beside this file, and their replies as types. Imports no Redis client."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+Name = Literal["enqueue", "claim", "renew", "release", "withdraw", "expire", "revoke"]
+
+
+@cache
+def source(name: Name) -> str:
+    """The text of the script `name`."""
+    return files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
+
+
+def text(value: Any) -> str:
+    """A reply's word, whichever way the client library decodes."""
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A claim's answer: the attempt and what was handed over with it (JSON)."""
+
+    attempt: str
+    spec: str
+
+
+def claim_reply(reply: Sequence[Any]) -> Claimed | None:
+    """What `claim` answered; None when nothing waits."""
+    if text(reply[0]) == "empty":
+        return None
+    return Claimed(text(reply[1]), text(reply[2]))
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """What a heartbeat learns about one attempt."""
+
+    attempt: str
+    state: Literal["held", "lost", "recorded"]
+    recorded: int
+
+
+def renew_reply(reply: Iterable[Sequence[Any]]) -> list[Renewal]:
+    """What `renew` answered, one entry an attempt."""
+    states: dict[str, Literal["held", "lost", "recorded"]] = {
+        "held": "held",
+        "lost": "lost",
+        "recorded": "recorded",
+    }
+    return [Renewal(text(row[0]), states[text(row[1])], int(row[2])) for row in reply]
+
+
+@dataclass(frozen=True)
+class Overdue:
+    """One lease past its expiry, and when its holder was last heard of (ms since the epoch)."""
+
+    attempt: str
+    holder: str
+    expiry_ms: float
+    seen_ms: float
+
+
+@dataclass(frozen=True)
+class Expiry:
+    """What `expire` found: Redis' time (ms), all leases of the group, the overdue ones."""
+
+    now_ms: int
+    leases: int
+    overdue: tuple[Overdue, ...]
+
+
+def expire_reply(reply: Sequence[Any]) -> Expiry:
+    """What `expire` answered."""
+    rows = tuple(
+        Overdue(text(a), text(holder), float(text(expiry)), float(text(seen)))
+        for a, holder, expiry, seen in reply[2]
+    )
+    return Expiry(int(reply[0]), int(reply[1]), rows)

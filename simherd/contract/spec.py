@@ -1,0 +1,95 @@
+"""What a claim hands over: everything an executor needs to run one attempt."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+
+#: Version of the messages between scheduler and executor; raised when their meaning changes.
+PROTOCOL = 1
+
+
+def attempt_key(task_id: str, attempt: int) -> str:
+    """The name of an attempt in Redis, in labels and in the journal."""
+    return f"{task_id}:{attempt}"
+
+
+def parse_attempt(key: str) -> tuple[str, int]:
+    """Task id and attempt number of an attempt's name.
+
+    Raises:
+        ValueError: `key` is no attempt's name.
+    """
+    task_id, _, number = key.partition(":")
+    return task_id, int(number)
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command of a task: an argument list, never a shell line."""
+
+    argv: tuple[str, ...]
+    prompts: tuple[str, ...] = ()
+    env: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """An object of the user's storage that is placed among the inputs under `path`."""
+
+    url: str
+    path: str
+
+
+@dataclass(frozen=True)
+class AttemptSpec:
+    """One attempt of a task, as its executor sees it.
+
+    The URLs are signed for this attempt alone. `time_to_live_s` counts from the start of the
+    computation; None is no limit. `run_dir` is where the commands run, relative to the task's
+    work folder.
+    """
+
+    task_id: str
+    attempt: int
+    image: str
+    commands: tuple[Command, ...]
+    input_url: str
+    output_put_url: str
+    output_check_url: str
+    env: dict[str, str] = field(default_factory=dict)
+    run_dir: str = ""
+    time_to_live_s: float | None = None
+    network: bool = False
+    input_files: tuple[InputFile, ...] = ()
+    issued_at: float = 0.0
+    protocol: int = PROTOCOL
+
+    @property
+    def key(self) -> str:
+        """The attempt's name."""
+        return attempt_key(self.task_id, self.attempt)
+
+    def encode(self) -> str:
+        """The JSON that Redis carries."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def decode(cls, text: str) -> AttemptSpec:
+        """Read what `encode` wrote.
+
+        Raises:
+            ValueError: it is not such a text, or of another protocol version.
+        """
+        try:
+            raw = json.loads(text)
+            if raw["protocol"] != PROTOCOL:
+                raise ValueError(f"protocol {raw['protocol']}, this executor speaks {PROTOCOL}")
+            raw["commands"] = tuple(
+                Command(tuple(c["argv"]), tuple(c["prompts"]), dict(c["env"]))
+                for c in raw["commands"]
+            )
+            raw["input_files"] = tuple(InputFile(**f) for f in raw["input_files"])
+            return cls(**raw)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not an attempt's specification: {error}") from error

