@@ -145,7 +145,8 @@ class ContainerBackend(Protocol):
     def start(self, spec: ContainerSpec) -> Running:
         """Start a command. One that cannot be executed is no error but an Exit of 126 or 127.
 
-        Raises EngineUnavailable, or ContainerError when the engine refuses the spec.
+        Raises ImageUnavailable, EngineUnavailable, ContainerError when the engine refuses the
+        spec, and OSError when the log files cannot be opened.
         """
 
     def cleanup(self, labels: Mapping[str, str]) -> int:

@@ -54,6 +54,8 @@ PULL_SILENCE_S = 600
 WAIT_SLICE_S = 60
 #: Seconds between two tries while the engine is away.
 RETRY_S = 1.0
+#: The engine's answers about a container that is gone, going, or not running any more.
+_GONE = frozenset({404, 409})
 
 
 def hardening(spec: ContainerSpec) -> dict[str, Any]:
@@ -138,8 +140,8 @@ class DockerBackend:
                 self._api.start(container)
                 running.follow()
             except BaseException:
-                with contextlib.suppress(Exception):
-                    self._api.remove_container(container, force=True)
+                with contextlib.suppress(DockerException, requests.RequestException):
+                    _remove(self._api, container)
                 if running is not None:
                     running.abandon()
                 raise
@@ -178,8 +180,7 @@ class DockerBackend:
         with _engine("remove old containers"):
             found = self._api.containers(all=True, quiet=True, filters={"label": wanted})
             for container in found:
-                with contextlib.suppress(NotFound):
-                    self._api.remove_container(container["Id"], force=True, v=True)
+                _remove(self._api, container["Id"])
         return len(found)
 
 
@@ -191,12 +192,15 @@ class DockerRunning:
         self._api = api
         self._container = container
         self._stdin = spec.stdin
-        self._logs = (
-            CappedLog(spec.stdout, spec.work_dir, spec.log_limit_bytes),
-            CappedLog(spec.stderr, spec.work_dir, spec.log_limit_bytes),
-        )
-        # Attached before the start, so that no output is missed.
-        self._socket = _attach(api, container, stdin=bool(spec.stdin))
+        with contextlib.ExitStack() as undo:
+            out = CappedLog(spec.stdout, spec.work_dir, spec.log_limit_bytes)
+            undo.callback(out.close)
+            err = CappedLog(spec.stderr, spec.work_dir, spec.log_limit_bytes)
+            undo.callback(err.close)
+            # Attached before the start, so that no output is missed.
+            self._socket = _attach(api, container, stdin=bool(spec.stdin))
+            undo.pop_all()
+        self._logs = (out, err)
         self._done = threading.Event()
         self._removed = threading.Event()
         self._exit = Exit(NOT_EXECUTABLE, message="The container's end was not seen.")
@@ -249,7 +253,7 @@ class DockerRunning:
             try:
                 self._api.kill(self._container, name)
             except APIError as error:
-                if error.status_code not in (404, 409):  # gone, or not running any more
+                if error.status_code not in _GONE:
                     raise
 
     def stop(self, grace_s: float) -> Exit:
@@ -264,8 +268,8 @@ class DockerRunning:
     def remove(self) -> None:
         self._removed.set()
         try:
-            with _engine(f"remove the container {self.name!r}"), contextlib.suppress(NotFound):
-                self._api.remove_container(self._container, force=True, v=True)
+            with _engine(f"remove the container {self.name!r}"):
+                _remove(self._api, self._container)
         finally:
             # The engine ends the stream; if it is away, the thread must end all the same.
             with contextlib.suppress(OSError):
@@ -276,6 +280,14 @@ class DockerRunning:
 def _client(base_url: str | None, timeout_s: int) -> APIClient:
     address = base_url or os.environ.get("DOCKER_HOST")
     return docker.APIClient(base_url=address, version="auto", timeout=timeout_s)
+
+
+def _remove(api: APIClient, container: str) -> None:
+    try:
+        api.remove_container(container, force=True, v=True)
+    except APIError as error:
+        if error.status_code not in _GONE:
+            raise
 
 
 def _attach(api: APIClient, container: str, *, stdin: bool) -> socket.socket:

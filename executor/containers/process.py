@@ -70,9 +70,13 @@ class ProcessBackend:
                 process = _spawn(spec, out, err)
             except OSError as error:
                 return not_started(spec, _exec_error(spec, error), err)
+            # From here on there is a process: if it cannot be taken charge of, it must go.
+            undo.callback(process.wait)
+            undo.callback(kill_leftovers, spec.name, process.pid, KILL_WAIT_S)
+            note.started(process.pid)
+            running = ProcessRunning(spec.name, process, out, err, note)
             undo.pop_all()
-        note.started(process.pid)
-        return ProcessRunning(spec.name, process, out, err, note)
+        return running
 
     def cleanup(self, labels: Mapping[str, str]) -> int:
         count = 0

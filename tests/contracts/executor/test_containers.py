@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -98,6 +99,14 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     yield bench
     bench.backend.cleanup(bench.label)
     assert set(threading.enumerate()) <= threads, "a thread was left behind"
+
+
+def test_nothing_stays_open(bench: Bench) -> None:
+    bench.sh("exit 0")  # connections to the engine are kept for the next command
+    before = os.listdir("/proc/self/fd")
+    for argv in (("true",), ("missing",), ("sh", "-c", "kill -9 $$"), ()):
+        bench.run(bench.spec(*argv))
+    assert len(os.listdir("/proc/self/fd")) <= len(before)
 
 
 @pytest.fixture
@@ -224,7 +233,7 @@ def test_wait_comes_back_when_its_time_is_up(bench: Bench) -> None:
 def test_stop_gives_time_to_finish(bench: Bench) -> None:
     script = "trap 'echo saved; exit 7' TERM; echo ready; while :; do sleep 0.01; done"
     running = bench.backend.start(bench.spec("sh", "-c", script))
-    wait_until(lambda: bench.out.exists() and "ready" in bench.out.read_text(), "the trap")
+    wait_until(lambda: "ready" in bench.out.read_text(), "the trap")
     exit_ = running.stop(DEADLINE_S)
     assert exit_.code == 7
     assert running.stop(0) == exit_
@@ -233,10 +242,20 @@ def test_stop_gives_time_to_finish(bench: Bench) -> None:
     running.remove()
 
 
+def test_the_stop_signal_reaches_the_whole_group(bench: Bench) -> None:
+    child = "trap 'echo child saved; exit 0' TERM; echo ready; while :; do sleep 0.01; done"
+    parent = 'sh -c "$0" & child=$!; trap "wait $child; exit 6" TERM; wait $child'
+    running = bench.backend.start(bench.spec("sh", "-c", parent, child))
+    wait_until(lambda: "ready" in bench.out.read_text(), "the trap")
+    assert running.stop(DEADLINE_S).code == 6
+    assert bench.out.read_text() == "ready\nchild saved\n"
+    running.remove()
+
+
 def test_stop_kills_what_ignores_the_signal(bench: Bench) -> None:
     script = "trap '' TERM; echo ready; while :; do sleep 0.01; done"
     running = bench.backend.start(bench.spec("sh", "-c", script))
-    wait_until(lambda: bench.out.exists() and "ready" in bench.out.read_text(), "the trap")
+    wait_until(lambda: "ready" in bench.out.read_text(), "the trap")
     assert running.stop(0.1).code == 137
     running.remove()
 
@@ -244,7 +263,7 @@ def test_stop_kills_what_ignores_the_signal(bench: Bench) -> None:
 def test_a_second_stop_shortens_the_first(bench: Bench) -> None:
     script = "trap '' TERM; echo ready; while :; do sleep 0.01; done"
     running = bench.backend.start(bench.spec("sh", "-c", script))
-    wait_until(lambda: bench.out.exists() and "ready" in bench.out.read_text(), "the trap")
+    wait_until(lambda: "ready" in bench.out.read_text(), "the trap")
     patient = threading.Thread(target=running.stop, args=(1000,))
     patient.start()
     assert running.stop(0).code == 137
@@ -256,7 +275,7 @@ def test_a_second_stop_shortens_the_first(bench: Bench) -> None:
 def test_a_signal_reaches_the_command(bench: Bench) -> None:
     script = "trap 'echo saved; exit 0' USR1; echo ready; while :; do sleep 0.01; done"
     running = bench.backend.start(bench.spec("sh", "-c", script))
-    wait_until(lambda: bench.out.exists() and "ready" in bench.out.read_text(), "the trap")
+    wait_until(lambda: "ready" in bench.out.read_text(), "the trap")
     running.signal("SIGUSR1")
     assert running.wait(DEADLINE_S) == Exit(0)
     running.signal("SIGUSR1")
@@ -314,8 +333,8 @@ def test_a_quick_command_is_quick(tmp_path: Path) -> None:
 
 def test_a_number_given_away_since_is_not_killed(tmp_path: Path) -> None:
     backend = ProcessBackend(tmp_path / "state")
-    note = '{"name": "old", "labels": {"task": "1"}}\n{"pid": %d, "ticks": 1}\n' % os.getpid()
-    (tmp_path / "state" / "old.json").write_text(note)
+    lines = ({"name": "old", "labels": {"task": "1"}}, {"pid": os.getpid(), "ticks": 1})
+    (tmp_path / "state" / "old.json").write_text("\n".join(map(json.dumps, lines)))
     assert backend.cleanup({"task": "1"}) == 1
 
 

@@ -1,0 +1,54 @@
+"""Fixtures that start the real thing; what cannot be had skips here and fails in CI."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.env import Env
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: The image that Docker tests run in; `scripts/test` makes it.
+BASE_IMAGE = "simherd/debian:bookworm"
+
+
+def missing(what: str) -> None:
+    """Skip, or fail where everything has to be there."""
+    if os.environ.get("SIMHERD_REQUIRE_ALL") == "1":
+        pytest.fail(f"{what}, and SIMHERD_REQUIRE_ALL is set")
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> None:
+    """A Docker engine with the base image."""
+    if shutil.which("docker") is None:
+        missing("there is no Docker on this machine (apt-get install docker.io)")
+    found = subprocess.run(
+        ["docker", "image", "inspect", BASE_IMAGE], capture_output=True, check=False
+    )
+    if found.returncode != 0:
+        missing(f"no Docker engine with the image {BASE_IMAGE} answers")
+
+
+@pytest.fixture(autouse=True)
+def _docker_marker(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("docker") is not None:
+        request.getfixturevalue("docker_engine")
+
+
+@pytest.fixture(scope="session")
+def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Env]:
+    """One Simherd for all tests that do not break it: processes, two machines."""
+    made = Env(
+        tmp_path_factory.mktemp("env"), "--backend", "process", "--machines", "2", SIMHERD_SWEEP_S="1"
+    )
+    made.start()
+    yield made
+    made.stop()

@@ -1,0 +1,195 @@
+"""A whole Simherd for tests: `simherd up` as a user would start it, on free ports."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import psutil
+
+from tests.support.waits import until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Env:
+    """One `simherd up` in a folder; started again on the same folder it finds everything."""
+
+    def __init__(self, folder: Path, *options: str, **settings: str) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self._options = options
+        self._settings = settings
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of a user of this Simherd."""
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("SIMHERD_")}
+        return {
+            **clean,
+            "HOME": str(self.folder),
+            "XDG_CONFIG_HOME": str(self.folder / "config"),
+            "NO_COLOR": "1",
+            **self._settings,
+        }
+
+    def start(self) -> Env:
+        """Start it, and wait until it is ready with its machines."""
+        log = (self.folder / "up.log").open("ab")
+        (self.data / "connection.env").unlink(missing_ok=True)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "simherd.cli.main", "up", "--port", "0"]
+            + ["--data-dir", str(self.data), *self._options],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        log.close()
+        until(self._ready, what=f"`simherd up`, see {self.folder / 'up.log'}")
+        return self
+
+    def _ready(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            raise AssertionError((self.folder / "up.log").read_text())
+        file = self.data / "connection.env"
+        if not file.exists():
+            return False
+        lines = dict(line.split("=", 1) for line in file.read_text().splitlines())
+        self.url, self.key = lines["SIMHERD_API_URL"], lines["SIMHERD_API_KEY"]
+        self.api = httpx.Client(
+            base_url=self.url, headers={"X-API-Key": self.key}, timeout=30, trust_env=False
+        )
+        found = self.api.get("/compute/group/local")
+        if found.status_code != 200:
+            return False
+        machines = found.json()["machines"]
+        return bool(machines) and all(m["last_seen_at"] for m in machines)
+
+    def stop(self) -> None:
+        """Stop it as Ctrl-C does, and check that nothing of it is left running."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(60)
+            self.process = None
+        left = [p for p in self.processes() if p.status() != psutil.STATUS_ZOMBIE]
+        assert not left, f"left running: {[p.cmdline() for p in left]}"
+
+    def processes(self, word: str = "") -> list[psutil.Process]:
+        """Every process that works in this Simherd's folder."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                inside = process.cwd().startswith(str(self.data))
+                if inside and word in " ".join(process.cmdline()):
+                    found.append(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        return found
+
+    def kill_part(self, name: str) -> None:
+        """SIGKILL one part: redis, api, worker, recorder, or agent (the first machine's)."""
+        if name == "agent":
+            pid_file = next((self.data / "machines").glob("*/agent.pid"))
+        else:
+            pid_file = self.data / "run" / f"{name}.pid"
+        victim = psutil.Process(int(pid_file.read_text()))
+        for process in [*victim.children(recursive=True), victim] if name == "worker" else [victim]:
+            process.kill()
+        until(lambda: not psutil.pid_exists(victim.pid) or victim.status() == "zombie")
+
+    def submit(
+        self,
+        *commands: str | dict[str, Any],
+        group: str = "local",
+        files: dict[str, str] | None = None,
+        archive: bytes | None = None,
+        **fields: Any,
+    ) -> str:
+        """Submit a task with its input; answers its id."""
+        group_id = self.api.get(f"/compute/group/{group}").json()["id"]
+        extra = {"commands": [c if isinstance(c, dict) else {"cmd": c} for c in commands]}
+        body = {
+            "simulator": "arbitrary_commands",
+            "resource_pool": group_id,
+            "container_image": "docker://simherd/debian:bookworm",
+            "extra_params": extra,
+            **fields,
+        }
+        made = self.api.post("/tasks/submit", json=body)
+        assert made.status_code == 202, made.text
+        task_id = str(made.json()["id"])
+        self.upload(task_id, archive if archive is not None else zipped(files or {}))
+        return task_id
+
+    def upload(self, task_id: str, archive: bytes) -> None:
+        """Upload a task's input archive, and say that it is there."""
+        (url,) = self.api.get(
+            "/storage/signed-urls",
+            params={"operation": "upload", "paths": f"/{task_id}/input.zip"},
+        ).json()
+        assert httpx.put(url, content=archive, trust_env=False).status_code == 200
+        assert self.api.post(f"/tasks/{task_id}/input_uploaded").status_code == 200
+
+    def task(self, task_id: str) -> dict[str, Any]:
+        """Everything about a task."""
+        found: dict[str, Any] = self.api.get(f"/tasks/{task_id}").json()
+        return found
+
+    def status(self, task_id: str) -> str:
+        """A task's status."""
+        return str(self.api.get(f"/tasks/{task_id}/status").json()["status"])
+
+    def wait(self, task_id: str, timeout_s: float = 60) -> dict[str, Any]:
+        """Wait until a task has ended; answers everything about it."""
+
+        def ended() -> dict[str, Any] | None:
+            found = self.task(task_id)
+            return found if found["is_terminated"] else None
+
+        try:
+            return until(ended, timeout_s=timeout_s, what=f"task {task_id}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.task(task_id)}") from None
+
+    def wait_for(self, task_id: str, status: str, timeout_s: float = 60) -> None:
+        """Wait until a task has a status."""
+        until(
+            lambda: self.status(task_id) == status,
+            timeout_s=timeout_s,
+            what=f"task {task_id} to be {status}",
+        )
+
+    def outputs(self, task_id: str) -> dict[str, bytes]:
+        """A task's output files."""
+        path = self.task(task_id)["storage_output_path"]
+        (url,) = self.api.get(
+            "/storage/signed-urls", params={"operation": "download", "paths": path}
+        ).json()
+        content = httpx.get(url, trust_env=False).content
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return {
+                i.filename.removeprefix("artifacts/"): archive.read(i)
+                for i in archive.infolist()
+                if not i.is_dir()
+            }
+
+
+def zipped(files: dict[str, str], root: str = "sim_dir/") -> bytes:
+    """An input archive as clients make it."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(root, "")
+        for name, text in files.items():
+            archive.writestr(root + name, text)
+    return buffer.getvalue()
