@@ -155,6 +155,9 @@ class ContainerBackend(Protocol):
         Returns how many there were. Raises EngineUnavailable.
         """
 
+    def close(self) -> None:
+        """Close the connections to the engine; what runs goes on running, unobserved."""
+
 
 class NotStarted:
     """A command that ended before it began: wrong program, wrong folder."""

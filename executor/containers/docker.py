@@ -183,6 +183,10 @@ class DockerBackend:
                 _remove(self._api, container["Id"])
         return len(found)
 
+    def close(self) -> None:
+        self._api.close()
+        self._pull_api.close()
+
 
 class DockerRunning:
     """One container, and the thread that carries its output to the log files."""
@@ -298,6 +302,7 @@ def _attach(api: APIClient, container: str, *, stdin: bool) -> socket.socket:
     own = raw.dup()
     own.settimeout(None)
     wrapped.close()
+    raw.close()
     return own
 
 

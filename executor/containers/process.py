@@ -93,6 +93,9 @@ class ProcessBackend:
                 count += 1
         return count
 
+    def close(self) -> None:
+        return None
+
 
 class _Note:
     """The file that tells a later agent which process to look for.

@@ -110,30 +110,21 @@ def _load(session: Session, task_id: str) -> _Row | None:
 def _started(session: Session, row: _Row, event: Event, _result: Recorded) -> None:
     waited = event.at - (row.input_submit_time or row.create_time)
     _merge_metrics(session, row, {Metric.QUEUE_TIME_SECONDS.value: round(max(0.0, waited), 6)})
-    columns = {
-        "machine_id": event.executor,
-        "executer": event.body.get("executer"),
-        "start_time": event.at,
-    }
-    if row.status == Status.PENDING_KILL:
-        _set(session, row, columns)
-        return
-    change_status(
-        session, row.id, Status.STARTED, attempt=row.attempt, at=event.at, **columns
-    ) or _set(session, row, columns)
+    _set(
+        session,
+        row,
+        {
+            "machine_id": event.executor,
+            "executer": event.body.get("executer"),
+            "start_time": event.at,
+        },
+    )
+    _move(session, row, event, Status.STARTED)
 
 
 def _computation_started(session: Session, row: _Row, event: Event, _result: Recorded) -> None:
     _set(session, row, {"computation_start_time": event.at})
-    if row.status != Status.PENDING_KILL:
-        change_status(
-            session,
-            row.id,
-            Status.COMPUTATION_STARTED,
-            attempt=row.attempt,
-            at=event.at,
-            machine_id=event.executor,
-        )
+    _move(session, row, event, Status.COMPUTATION_STARTED)
 
 
 def _computation_ended(session: Session, row: _Row, event: Event, _result: Recorded) -> None:
@@ -141,14 +132,14 @@ def _computation_ended(session: Session, row: _Row, event: Event, _result: Recor
     if row.computation_start_time is not None:
         seconds = round(max(0.0, event.at - row.computation_start_time), 6)
         _merge_metrics(session, row, {Metric.COMPUTATION_SECONDS.value: seconds})
+    _move(session, row, event, Status.COMPUTATION_ENDED)
+
+
+def _move(session: Session, row: _Row, event: Event, to: Status) -> None:
+    # What a task that is being killed still goes through is measured, not shown as its status.
     if row.status != Status.PENDING_KILL:
         change_status(
-            session,
-            row.id,
-            Status.COMPUTATION_ENDED,
-            attempt=row.attempt,
-            at=event.at,
-            machine_id=event.executor,
+            session, row.id, to, attempt=row.attempt, at=event.at, machine_id=event.executor
         )
 
 

@@ -163,3 +163,7 @@ def _announce(stack: Stack, machines: int) -> None:
     click.echo(f"  data           {options.data_dir}")
     click.echo(f"  URL and key    {options.data_dir / 'connection.env'}")
     click.echo("Ctrl-C stops everything.")
+
+
+if __name__ == "__main__":
+    command()

@@ -46,7 +46,7 @@ class Env:
         log = (self.folder / "up.log").open("ab")
         (self.data / "connection.env").unlink(missing_ok=True)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "simherd.cli.main", "up", "--port", "0"]
+            [sys.executable, "-m", "simherd.cli.up", "--port", "0"]
             + ["--data-dir", str(self.data), *self._options],
             env=self.environment,
             stdin=subprocess.DEVNULL,
@@ -129,14 +129,15 @@ class Env:
         made = self.api.post("/tasks/submit", json=body)
         assert made.status_code == 202, made.text
         task_id = str(made.json()["id"])
-        self.upload(task_id, archive if archive is not None else zipped(files or {}))
+        prefix = fields.get("storage_path_prefix", "")
+        data = archive if archive is not None else zipped(files or {})
+        self.upload(task_id, data, f"{prefix}/{task_id}/input.zip")
         return task_id
 
-    def upload(self, task_id: str, archive: bytes) -> None:
+    def upload(self, task_id: str, archive: bytes, path: str) -> None:
         """Upload a task's input archive, and say that it is there."""
         (url,) = self.api.get(
-            "/storage/signed-urls",
-            params={"operation": "upload", "paths": f"/{task_id}/input.zip"},
+            "/storage/signed-urls", params={"operation": "upload", "paths": path}
         ).json()
         assert httpx.put(url, content=archive, trust_env=False).status_code == 200
         assert self.api.post(f"/tasks/{task_id}/input_uploaded").status_code == 200

@@ -98,15 +98,18 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     threads = set(threading.enumerate())
     yield bench
     bench.backend.cleanup(bench.label)
+    bench.backend.close()
     assert set(threading.enumerate()) <= threads, "a thread was left behind"
 
 
 def test_nothing_stays_open(bench: Bench) -> None:
-    bench.sh("exit 0")  # connections to the engine are kept for the next command
+    bench.backend.close()
     before = os.listdir("/proc/self/fd")
+    bench.backend = bench.make()
     for argv in (("true",), ("missing",), ("sh", "-c", "kill -9 $$"), ()):
         bench.run(bench.spec(*argv))
-    assert len(os.listdir("/proc/self/fd")) <= len(before)
+    bench.backend.close()
+    assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
 @pytest.fixture
@@ -114,6 +117,7 @@ def docker_bench(tmp_path: Path) -> Iterator[Bench]:
     bench = Bench(DockerBackend, tmp_path)
     yield bench
     bench.backend.cleanup(bench.label)
+    bench.backend.close()
 
 
 @pytest.mark.parametrize("code", [0, 1, 3, 255])
@@ -312,6 +316,7 @@ def test_a_later_agent_finds_what_an_earlier_one_left(bench: Bench) -> None:
     assert later.cleanup(bench.label) == 1
     wait_until(lambda: not marked(spec.name), "their end")
     assert later.cleanup(bench.label) == 0
+    later.close()
     exit_ = running.wait(DEADLINE_S)
     assert exit_ is not None
     assert exit_.code == 137

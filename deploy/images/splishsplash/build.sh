@@ -1,0 +1,46 @@
+#!/bin/sh
+# Makes the image simherd/splishsplash:local; nothing to do when it is up to date.
+#
+#   BASE_IMAGE=debian:bookworm-slim deploy/images/splishsplash/build.sh
+set -eu
+cd "$(dirname "$0")/../../.."
+. scripts/lib.sh
+image=simherd/splishsplash:local
+folder=deploy/images/splishsplash
+local_base=simherd/debian:bookworm
+
+version=$(sed -n 's/^pysplishsplash==//Ip' constraints.txt)
+sources=$({ cat "$folder"/* simherd/demo_data/splash.py; echo "$version ${BASE_IMAGE:-}"; } | cksum | tr -d ' ')
+label=$(docker image inspect -f '{{index .Config.Labels "simherd.sources"}}' "$image" 2>/dev/null || true)
+[ "$label" = "$sources" ] && exit 0
+say "building the image $image (once)"
+
+has_image() { docker image inspect "$1" >/dev/null 2>&1; }
+
+base=${BASE_IMAGE:-debian:bookworm-slim}
+if [ -z "${BASE_IMAGE:-}" ] && ! has_image "$base"; then
+  # A local base is at hand, can be pulled, or can be made: in the order of what it costs.
+  if has_image "$local_base" || ! timeout 120 docker pull -q "$base" >/dev/null 2>&1; then
+    scripts/base-image
+    base=$local_base
+  fi
+fi
+
+context=$(mktemp -d)
+trap 'rm -rf "$context"' EXIT
+cp "$folder/Dockerfile" "$folder/splash" simherd/demo_data/splash.py "$context"
+# The Python of the image is Debian's, whatever the one here is. numpy, which the wheel asks
+# for, serves its Python functions; the simulator itself does without.
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps \
+  --target "$context/site" --only-binary=:all: --implementation cp --python-version 3.11 \
+  --platform "manylinux_2_28_$(uname -m)" --platform "manylinux_2_17_$(uname -m)" \
+  "pysplishsplash==$version" >"$context/log" 2>&1 || {
+  tail -n 5 "$context/log" >&2
+  fail "the pysplishsplash wheel could not be downloaded." "scripts/setup all,demo"
+}
+rm -rf "$context/site/bin"
+if ! docker build --network host --build-arg BASE_IMAGE="$base" --label simherd.sources="$sources" \
+  -t "$image" "$context" >"$context/log" 2>&1; then
+  tail -n 20 "$context/log" >&2
+  fail "the image $image could not be built."
+fi
