@@ -93,6 +93,7 @@ class Agent:
         for claimer in self._claimers:
             claimer.close()
         self._keeper.close()
+        self._backend.close()
 
     def _clean_up(self) -> None:
         """Remove what an earlier agent on this machine left running or lying about."""

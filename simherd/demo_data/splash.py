@@ -1,4 +1,4 @@
-"""Runs a SPlisHSPlasH scene without a window, and says how far it is.
+"""Run a SPlisHSPlasH scene without a window, and say how far it is.
 
     splash.py [OPTIONS OF SPlisHSPlasH] SCENE.json
 
@@ -25,7 +25,12 @@ PROGRESS = 0.1
 
 
 def preload() -> None:
-    """Start this script again with libGLdispatch loaded first."""
+    """Start this script again with libGLdispatch loaded first, and threads that wait politely.
+
+    By default OpenMP's threads spin while they wait: on a machine that does something else
+    besides, or under a cpu limit, the simulation then takes several times as long.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     library = next(filter(os.path.exists, GL_DISPATCH), None)
     if library and "libGLdispatch" not in os.environ.get("LD_PRELOAD", ""):
         os.environ["LD_PRELOAD"] = library

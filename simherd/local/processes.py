@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -68,6 +69,7 @@ class Child:
             return False
         self._due_at = 0.0
         self.restarts += 1
+        kill_group(self.process.pid)
         self.start()
         return True
 
@@ -80,6 +82,7 @@ class Child:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+            kill_group(self.process.pid)
         self.pid_file.unlink(missing_ok=True)
 
 
@@ -100,8 +103,15 @@ def stop_left_over(pid_file: Path, word: str, grace_s: float) -> bool:
             time.sleep(0.02)
         if _is(pid, word):
             os.kill(pid, signal.SIGKILL)
+        kill_group(pid)
     pid_file.unlink(missing_ok=True)
     return found
+
+
+def kill_group(leader: int) -> None:
+    """SIGKILL what a process that led its own group has left behind, such as pool children."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def _is(pid: int, word: str) -> bool:

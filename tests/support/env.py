@@ -104,8 +104,7 @@ class Env:
         else:
             pid_file = self.data / "run" / f"{name}.pid"
         victim = psutil.Process(int(pid_file.read_text()))
-        for process in [*victim.children(recursive=True), victim] if name == "worker" else [victim]:
-            process.kill()
+        victim.kill()
         until(lambda: not psutil.pid_exists(victim.pid) or victim.status() == "zombie")
 
     def submit(

@@ -29,16 +29,15 @@ fi
 context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT
 cp "$folder/Dockerfile" "$folder/splash" simherd/demo_data/splash.py "$context"
-# The Python of the image is Debian's, whatever the one here is. numpy, which the wheel asks
-# for, serves its Python functions; the simulator itself does without.
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps \
+# The Python of the image is Debian's, whatever the one here is.
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt \
   --target "$context/site" --only-binary=:all: --implementation cp --python-version 3.11 \
   --platform "manylinux_2_28_$(uname -m)" --platform "manylinux_2_17_$(uname -m)" \
   "pysplishsplash==$version" >"$context/log" 2>&1 || {
   tail -n 5 "$context/log" >&2
   fail "the pysplishsplash wheel could not be downloaded." "scripts/setup all,demo"
 }
-rm -rf "$context/site/bin"
+rm -rf "$context"/site/bin "$context"/site/numpy/*/tests
 if ! docker build --network host --build-arg BASE_IMAGE="$base" --label simherd.sources="$sources" \
   -t "$image" "$context" >"$context/log" 2>&1; then
   tail -n 20 "$context/log" >&2
