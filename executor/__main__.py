@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Run the agent until SIGTERM or SIGINT."""
-    logging.basicConfig(
-        level="INFO", format="%(asctime)s %(levelname)s %(threadName)s %(message)s"
-    )
+    logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(threadName)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         config = Config.from_env()

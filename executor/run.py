@@ -93,7 +93,7 @@ def _fetch(attempt: Attempt) -> None:
         raise failures[0]
 
 
-class _only_fenced:  # noqa: N801  # reads as the statement that it is
+class _only_fenced:  # reads as the statement that it is
     """Within it the transfers heed nothing but a lost lease."""
 
     def __init__(self, attempt: Attempt) -> None:

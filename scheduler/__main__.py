@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("process", choices=sorted(_PROCESSES))
     process = parser.parse_args().process
     try:
-        settings = Settings()  # type: ignore[call-arg]  # filled from the environment
+        settings = Settings()
     except ValidationError as error:
         for row in error.errors():
             name = f"SIMHERD_{'.'.join(map(str, row['loc'])).upper()}"
@@ -52,8 +52,15 @@ def _worker(_parts: Parts) -> None:
     from scheduler.jobs.app import app
 
     app.worker_main(
-        ["worker", "--beat", "--concurrency=1", "--loglevel=WARNING", "--without-mingle"]
-        + ["--without-gossip", "--schedule=celerybeat-schedule"]
+        [
+            "worker",
+            "--beat",
+            "--concurrency=1",
+            "--loglevel=WARNING",
+            "--without-mingle",
+            "--without-gossip",
+            "--schedule=celerybeat-schedule",
+        ]
     )
 
 
@@ -73,22 +80,18 @@ def _migrate(parts: Parts) -> None:
 
 
 def _bootstrap(parts: Parts) -> None:
-    """The first user of a Simherd on one machine, with the key that it was given."""
-    import os
+    from scheduler.services.first_start import first_start
 
-    from sqlalchemy import select
-
-    from scheduler.services.accounts import create_key, create_user
-    from scheduler.store.models import User
-
-    key = os.environ["SIMHERD_BOOTSTRAP_KEY"]
-    with parts.store.write() as session:
-        user = session.scalar(select(User).where(User.username == "local"))
-        user = user or create_user(session, "local", "local@localhost")
-        create_key(session, user.id, "simherd up", key)
+    first_start(parts)
 
 
-_PROCESSES = {"bootstrap": _bootstrap, "api": _api, "worker": _worker, "recorder": _recorder, "migrate": _migrate}
+_PROCESSES = {
+    "bootstrap": _bootstrap,
+    "api": _api,
+    "worker": _worker,
+    "recorder": _recorder,
+    "migrate": _migrate,
+}
 
 if __name__ == "__main__":
     main()

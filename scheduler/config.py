@@ -44,3 +44,6 @@ class Settings(BaseSettings):
     #: Seconds after a start in which nobody is declared lost.
     grace_s: float = Field(default=30.0, ge=0)
     log_level: str = "INFO"
+    #: For `bootstrap` alone: the first user's key, and the machines of the first group.
+    bootstrap_key: SecretStr | None = None
+    bootstrap_machines: int = Field(default=1, ge=1, le=1000)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from threading import Event as Flag
 from typing import TYPE_CHECKING
 
 import redis
@@ -21,6 +20,8 @@ from simherd.contract.outcome import Cause
 from simherd.contract.spec import attempt_key
 
 if TYPE_CHECKING:
+    from threading import Event as Flag
+
     from scheduler.wiring import Parts
 
 log = logging.getLogger(__name__)

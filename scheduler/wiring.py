@@ -78,4 +78,4 @@ class Parts:
 
 def build() -> Parts:
     """The parts as the environment configures them."""
-    return Parts(Settings())  # type: ignore[call-arg]  # filled from the environment
+    return Parts(Settings())

@@ -47,7 +47,12 @@ def _docker_marker(request: pytest.FixtureRequest) -> None:
 def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Env]:
     """One Simherd for all tests that do not break it: processes, two machines."""
     made = Env(
-        tmp_path_factory.mktemp("env"), "--backend", "process", "--machines", "2", SIMHERD_SWEEP_S="1"
+        tmp_path_factory.mktemp("env"),
+        "--backend",
+        "process",
+        "--machines",
+        "2",
+        SIMHERD_SWEEP_S="1",
     )
     made.start()
     yield made

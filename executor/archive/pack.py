@@ -10,7 +10,7 @@ import zipfile
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
-from executor.archive.paths import link_stays_inside
+from simherd.contract.archive.paths import link_stays_inside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

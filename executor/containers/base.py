@@ -11,10 +11,12 @@ One container runs one command. The commands of a task share a work folder, noth
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 #: Exit code of a command that exists but cannot be executed, as shells have it.
 NOT_EXECUTABLE = 126

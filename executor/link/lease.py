@@ -89,9 +89,7 @@ class Keeper:
         args: list[str | int] = [keys.lease_prefix, self._executor, int(limits.LEASE_S * 1000)]
         for one in held:
             args += [one.attempt, one.token, one.last_event, "1" if one.ended else "0"]
-        reply = self._renew(
-            keys=[keys.leases, keys.machines, keys.recorded, keys.specs], args=args
-        )
+        reply = self._renew(keys=[keys.leases, keys.machines, keys.recorded, keys.specs], args=args)
         return scripts.renew_reply(reply)
 
     def close(self) -> None:

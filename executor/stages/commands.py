@@ -10,6 +10,7 @@ from executor.attempt import StageFailed
 from executor.containers.base import ContainerError, ContainerSpec
 from simherd.contract import limits
 from simherd.contract.events import Kind
+from simherd.contract.objects import COMMAND_MARK
 from simherd.contract.operations import Operation
 from simherd.contract.outcome import Cause
 
@@ -60,7 +61,7 @@ def _fresh_log(attempt: Attempt, log: Path) -> None:
 
 def _run_one(attempt: Attempt, index: int, command: Command, deadline: float | None) -> Exit:
     line = " ".join(command.argv)
-    _separate(attempt, f"# COMMAND: {line}\n")
+    _separate(attempt, f"{COMMAND_MARK}{line}\n")
     with attempt.operation(Operation.EXEC_COMMAND, command=line) as learnt:
         try:
             running = attempt.backend.start(_container_spec(attempt, index, command))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from executor.archive import ArchiveRejected, snapshot, unpack
+from executor.archive import snapshot
 from executor.attempt import StageFailed
 from executor.transfer import TransferFailed
+from simherd.contract.archive import ArchiveRejected, unpack
 from simherd.contract.objects import INPUT_ROOT, normalise
 from simherd.contract.operations import Metric, Operation
 from simherd.contract.outcome import Cause

@@ -26,12 +26,12 @@ def store_outputs(attempt: Attempt) -> None:
         with attempt.operation(
             Operation.COMPRESS_OUTPUT, Metric.OUTPUT_COMPRESSION_SECONDS
         ) as learnt:
-            packed = pack(
-                attempt.work, archive, unchanged=attempt.inputs, prefix=f"{OUTPUT_ROOT}/"
-            )
+            packed = pack(attempt.work, archive, unchanged=attempt.inputs, prefix=f"{OUTPUT_ROOT}/")
             learnt["notes"] = list(packed.notes[:20])
     except OSError as error:
-        raise StageFailed(Cause.UPLOAD_FAILED, f"The outputs could not be packed: {error}") from error
+        raise StageFailed(
+            Cause.UPLOAD_FAILED, f"The outputs could not be packed: {error}"
+        ) from error
     attempt.measured(
         **{
             Metric.OUTPUT_TOTAL_FILES.value: packed.files,

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from scheduler.api import problems
 from scheduler.api.routes import compute, files, health, logs, projects, storage, tasks, users
+from scheduler.objects.folder import ROUTE as FILES_ROUTE
 from simherd.contract import limits
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, unless its body goes over the limit."""
-        if scope["type"] != "http" or scope["path"].startswith(files.ROUTE):
+        if scope["type"] != "http" or scope["path"].startswith(FILES_ROUTE):
             await self._app(scope, receive, send)
             return
         messages, size = [], 0

@@ -47,7 +47,7 @@ def _after_fork(**_: Any) -> None:
 
 def make_app() -> Celery:
     """The application as the environment configures it."""
-    settings = Settings()  # type: ignore[call-arg]  # filled from the environment
+    settings = Settings()
     app = Celery("simherd", include=["scheduler.jobs.tasks"])
     transport = {
         "visibility_timeout": _VISIBILITY_S,

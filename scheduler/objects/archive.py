@@ -6,13 +6,11 @@ import io
 import zipfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scheduler.objects.base import NoSuchObject
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer
-
     from scheduler.objects.base import ObjectStore
 
 #: Bytes fetched at a time: a central directory of some thousand members in one read.
@@ -25,7 +23,7 @@ class _Ranged(io.RawIOBase):
     """A seekable file over ranged reads of a stored object."""
 
     def __init__(self, store: ObjectStore, user: str, path: str, size: int) -> None:
-        self._read_at = lambda start, length: store.read(user, path, start, length)
+        self._store, self._user, self._path = store, user, path
         self._size, self._at = size, 0
 
     def readable(self) -> bool:
@@ -42,12 +40,12 @@ class _Ranged(io.RawIOBase):
     def tell(self) -> int:
         return self._at
 
-    def readinto(self, buffer: Buffer) -> int:
+    def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer)
         wanted = min(len(view), self._size - self._at)
         if wanted <= 0:
             return 0
-        data = self._read_at(self._at, wanted)
+        data = self._store.read(self._user, self._path, self._at, wanted)
         view[: len(data)] = data
         self._at += len(data)
         return len(data)

@@ -88,9 +88,7 @@ class FolderStore:
                 if name.startswith(TEMPORARY):
                     continue
                 found = file.stat()
-                yield ObjectInfo(
-                    file.relative_to(base).as_posix(), found.st_size, found.st_mtime
-                )
+                yield ObjectInfo(file.relative_to(base).as_posix(), found.st_size, found.st_mtime)
 
     def delete(self, user: str, prefix: str) -> int:
         """See `ObjectStore`."""

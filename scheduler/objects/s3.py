@@ -47,18 +47,17 @@ class S3Store:
 
     def sign(self, user: str, path: str, verb: Verb, valid_s: float) -> str:
         """See `ObjectStore`."""
-        return self._client.generate_presigned_url(
+        url: str = self._client.generate_presigned_url(
             _METHODS[verb],
             Params={"Bucket": self._bucket, "Key": self._object_key(user, path)},
             ExpiresIn=int(valid_s),
         )
+        return url
 
     def stat(self, user: str, path: str) -> ObjectInfo | None:
         """See `ObjectStore`."""
         try:
-            found = self._client.head_object(
-                Bucket=self._bucket, Key=self._object_key(user, path)
-            )
+            found = self._client.head_object(Bucket=self._bucket, Key=self._object_key(user, path))
         except ClientError as error:
             if error.response["Error"]["Code"] in _MISSING:
                 return None
@@ -77,7 +76,8 @@ class S3Store:
             if error.response["Error"]["Code"] in _MISSING:
                 raise NoSuchObject(path) from error
             raise
-        return found["Body"].read()
+        data: bytes = found["Body"].read()
+        return data
 
     def list(self, user: str, prefix: str) -> Iterator[ObjectInfo]:
         """See `ObjectStore`."""

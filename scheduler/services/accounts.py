@@ -59,9 +59,7 @@ def user_of_key(session: Session, key: str) -> User | None:
 
 def find_project(session: Session, user_id: str, name: str) -> Project | None:
     """A user's project by name."""
-    return session.scalar(
-        select(Project).where(Project.user_id == user_id, Project.name == name)
-    )
+    return session.scalar(select(Project).where(Project.user_id == user_id, Project.name == name))
 
 
 def ensure_project(

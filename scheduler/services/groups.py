@@ -21,6 +21,8 @@ from simherd.contract.outcome import OUTCOMES, Cause
 from simherd.contract.spec import attempt_key
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from scheduler.wiring import Parts
 
 log = logging.getLogger(__name__)
@@ -49,6 +51,8 @@ ACTIVE = ACCEPTING | {GroupStatus.START_FAILED, GroupStatus.SHUTTING_DOWN}
 #: A machine that is there, as far as we know.
 MACHINE_UP = "started"
 MACHINE_DOWN = "terminated"
+#: Seconds after which the machines of a group that is shut down are stopped by force.
+_FORCE_AFTER_S = limits.AGENT_STOP_S + 5
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,15 @@ def start_group(parts: Parts, group: MachineGroup) -> None:
     parts.queue.announce_group()
 
 
+def resize_group(parts: Parts, group_id: str, num_machines: int) -> None:
+    """Change how many machines a group has while none of them runs."""
+    with parts.store.write() as session:
+        group = session.scalars(select(MachineGroup).where(MachineGroup.id == group_id)).one()
+        group.num_machines = group.min_machines = group.max_machines = num_machines
+        for machine in _machines_up(session, group_id)[num_machines:]:
+            machine.status, machine.terminated_at = MACHINE_DOWN, time.time()
+
+
 def scale_group(parts: Parts, group_id: str) -> None:
     """Bring a group's machines to the number it should have; replace those that died."""
     with parts.store.read() as session:
@@ -195,10 +208,7 @@ def scale_group(parts: Parts, group_id: str) -> None:
         )
 
 
-def _machines_up(session: object, group_id: str) -> list[Machine]:
-    from sqlalchemy.orm import Session
-
-    assert isinstance(session, Session)
+def _machines_up(session: Session, group_id: str) -> list[Machine]:
     return list(
         session.scalars(
             select(Machine).where(Machine.group_id == group_id, Machine.status == MACHINE_UP)
@@ -236,14 +246,21 @@ def request_termination(parts: Parts, group: MachineGroup, cause: Cause) -> None
                 MachineGroup.id == group.id,
                 MachineGroup.status.in_(ACCEPTING | {GroupStatus.START_FAILED}),
             )
-            .values(status=GroupStatus.SHUTTING_DOWN.value, end_cause=cause.value)
+            .values(
+                status=GroupStatus.SHUTTING_DOWN.value,
+                end_cause=cause.value,
+                shutting_down_at=time.time(),
+            )
         )
     if changed.rowcount == 0:  # type: ignore[attr-defined]
         raise Conflict(f"Machine group {group.name!r} is {group.status} already.")
 
 
-def shut_down_group(parts: Parts, group_id: str, *, force: bool = False) -> bool:
-    """End a group's tasks and stop its machines; answers whether all of them are gone."""
+def shut_down_group(parts: Parts, group_id: str) -> bool:
+    """End a group's tasks and stop its machines; answers whether all of them are gone.
+
+    Machines are asked to stop; when it is called again later, those that have not are forced.
+    """
     with parts.store.read() as session:
         group = session.get(MachineGroup, group_id)
         machines = _machines_up(session, group_id)
@@ -251,6 +268,7 @@ def shut_down_group(parts: Parts, group_id: str, *, force: bool = False) -> bool
         return True
     end_tasks(parts, group, Cause(group.end_cause or Cause.GROUP_TERMINATED))
     provider = parts.providers[group.provider]
+    force = time.time() - (group.shutting_down_at or 0) > _FORCE_AFTER_S
     gone = [m for m in machines if provider.terminate(m.id, m.handle, force=force)]
     now = time.time()
     with parts.store.write() as session:
@@ -323,7 +341,3 @@ def overdue_groups(parts: Parts, now: float) -> list[tuple[MachineGroup, Cause]]
             if not working and now - max(last or 0, group.started_at) >= group.max_idle_s:
                 due.append((group, Cause.GROUP_TERMINATED))
     return due
-
-
-#: Seconds after which the machines of a group that is shut down are stopped by force.
-FORCE_AFTER_S = limits.AGENT_STOP_S + 5

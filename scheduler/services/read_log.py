@@ -5,8 +5,6 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING, Any
 
-import redis
-
 from scheduler.objects.archive import list_zip, raw_range
 from scheduler.objects.base import NoSuchObject
 from simherd.contract import limits, objects
@@ -15,6 +13,8 @@ from simherd.contract.queue.keys import GroupKeys
 from simherd.contract.spec import attempt_key
 
 if TYPE_CHECKING:
+    import redis
+
     from scheduler.store.models import Task
     from scheduler.wiring import Parts
 
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 _STORED_MAX = 1024 * 1024
 
 
-def read_log(
-    parts: Parts, task: Task, stream: str, after: str, wait_s: float
-) -> dict[str, Any]:
+def read_log(parts: Parts, task: Task, stream: str, after: str, wait_s: float) -> dict[str, Any]:
     """What a task wrote after a cursor.
 
     A cursor is the byte offset that was reached, so that it means the same for the relayed

@@ -15,7 +15,6 @@ from sqlalchemy import select, update
 from scheduler.providers.base import MachineState
 from scheduler.services.groups import (
     ACTIVE,
-    FORCE_AFTER_S,
     UP,
     GroupStatus,
     overdue_groups,
@@ -27,6 +26,7 @@ from scheduler.services.kill_task import settle_kill
 from scheduler.services.record_event import end_attempt
 from scheduler.services.submit_task import enqueue, put_in_queue
 from scheduler.store.models import Machine, MachineGroup, Task
+from scheduler.store.transitions import change_status
 from simherd.contract import limits
 from simherd.contract.lifecycle import HELD, Status
 from simherd.contract.outcome import Cause
@@ -34,6 +34,8 @@ from simherd.contract.queue.keys import EPOCH
 from simherd.contract.spec import attempt_key, parse_attempt
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from scheduler.wiring import Parts
 
 log = logging.getLogger(__name__)
@@ -52,13 +54,11 @@ def sweep(parts: Parts, started_at: float) -> None:
         log.warning("event=group_limit group=%s cause=%s", group.id, cause)
         request_termination(parts, group, cause)
     with parts.store.read() as session:
-        groups = session.scalars(
-            select(MachineGroup).where(MachineGroup.status.in_(ACTIVE))
-        ).all()
+        groups = session.scalars(select(MachineGroup).where(MachineGroup.status.in_(ACTIVE))).all()
     patient = now < started_at + parts.settings.grace_s or _redis_is_new(parts, now)
     for group in groups:
         if group.status == GroupStatus.SHUTTING_DOWN:
-            shut_down_group(parts, group.id, force=True)
+            shut_down_group(parts, group.id)
             continue
         reconcile_queue(parts, group)
         reclaim(parts, group, now, patient)
@@ -127,8 +127,7 @@ def reclaim(parts: Parts, group: MachineGroup, now: float, patient: bool) -> Non
             )
         ).all()
         machines = {
-            m.id: m
-            for m in session.scalars(select(Machine).where(Machine.group_id == group.id))
+            m.id: m for m in session.scalars(select(Machine).where(Machine.group_id == group.id))
         }
     held = set(parts.queue.held(group.id)) if running else set()
     for task_id, attempt, machine_id in running:
@@ -198,9 +197,7 @@ def lose_attempt(parts: Parts, group: MachineGroup, key: str, holder: str) -> No
         enqueue(parts, again)
 
 
-def _taken(session: Any, task: Task, holder: str) -> Status:
-    from scheduler.store.transitions import change_status
-
+def _taken(session: Session, task: Task, holder: str) -> Status:
     if task.status == Status.SUBMITTED:
         change_status(
             session,
@@ -224,6 +221,3 @@ def _note_heartbeats(parts: Parts, group: MachineGroup, beats: dict[str, float])
                 .where(Machine.id == machine_id, Machine.group_id == group.id)
                 .values(last_seen_at=seen)
             )
-
-
-__all__ = ["FORCE_AFTER_S", "lose_attempt", "reclaim", "reconcile_queue", "sweep"]

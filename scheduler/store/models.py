@@ -86,6 +86,8 @@ class MachineGroup(Base):
     created_at: Mapped[float]
     started_at: Mapped[float | None]
     terminated_at: Mapped[float | None]
+    #: When its shutting down began.
+    shutting_down_at: Mapped[float | None]
     #: Why the group is being shut down: a value of `Cause`.
     end_cause: Mapped[str | None]
     #: The last event-stream entry that the recorder has applied.

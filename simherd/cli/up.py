@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
-import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import httpx
 
-from simherd.local.stack import Options, Stack, UpError
+from simherd.cli.up_view import announce, watch
+from simherd.config import Connection, connection_file, write_connection
+from simherd.contract.limits import DEFAULT_GROUP
+from simherd.errors import SimherdError, Unreachable
+from simherd.http import Api
+from simherd.local.stack import Options, Stack, UpError, default_data_dir, has_docker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,39 +24,39 @@ if TYPE_CHECKING:
 
 #: Seconds until every part must have answered.
 _READY_S = 60.0
-#: Name of the machine group that is there from the start.
-GROUP = "local"
-
-
-def default_data_dir() -> Path:
-    """Where `simherd up` keeps its state when it is not told."""
-    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(base) / "simherd"
-
-
-def has_docker() -> bool:
-    """Whether a Docker engine answers on this machine."""
-    if shutil.which("docker") is None and not Path("/var/run/docker.sock").exists():
-        return False
-    try:
-        done = subprocess.run(
-            ["docker", "info"], capture_output=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0
 
 
 @click.command()
-@click.option("--data-dir", type=click.Path(file_okay=False, path_type=Path), default=None)
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where everything is kept [default: ~/.local/share/simherd].",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=8000, show_default=True, help="Port to listen on; 0: a free one.")
-@click.option("--machines", default=1, show_default=True, type=click.IntRange(1, 64))
-@click.option("--slots", default=1, show_default=True, type=click.IntRange(1, 64))
+@click.option(
+    "--port",
+    default=8000,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port to listen on; 0: a free one.",
+)
+@click.option(
+    "--machines",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 64),
+    help=f"Machines of the group {DEFAULT_GROUP!r}.",
+)
+@click.option(
+    "--slots",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 64),
+    help="Tasks that a machine runs at a time.",
+)
 @click.option(
     "--backend",
     type=click.Choice(["docker", "process"]),
-    default=None,
     help="How simulations run [default: docker if an engine answers, else process].",
 )
 def command(
@@ -65,9 +67,23 @@ def command(
         data_dir=(data_dir or default_data_dir()).resolve(),
         host=host,
         port=port,
+        machines=machines,
         slots=slots,
         backend=backend or ("docker" if has_docker() else "process"),
     )
+    stop = stop_on_signals()
+    with running(options, stop) as stack:
+        connection = Connection(stack.url, stack.key)
+        write_connection(connection, options.data_dir / "connection.env")
+        write_connection(connection, connection_file())
+        announce(stack)
+        watch(stack, stop)
+        click.echo("Stopping ...")
+    click.echo(f"Stopped. Everything is kept in {options.data_dir}")
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that Ctrl-C or SIGTERM sets."""
     stop = threading.Event()
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
@@ -75,38 +91,31 @@ def command(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
-    try:
-        with running(options, machines, stop) as stack:
-            _announce(stack, machines)
-            while not stop.wait(0.5):
-                for name in stack.look():
-                    click.echo(f"  {name} died and was started again, see {stack.log_of(name)}")
-            click.echo("Stopping ...")
-    except UpError as error:
-        raise click.ClickException(str(error)) from error
-    click.echo("Stopped. Everything is kept in " + str(options.data_dir))
+    return stop
 
 
 @contextmanager
-def running(options: Options, machines: int, stop: threading.Event) -> Iterator[Stack]:
+def running(options: Options, stop: threading.Event) -> Iterator[Stack]:
     """All parts, ready, with the first machine group started; stopped at the end.
 
     Raises:
-        UpError: a part cannot start.
+        SimherdError: a part cannot start.
     """
     stack = Stack(options)
     try:
         stack.start()
         _wait_ready(stack, stop)
-        write_connection(stack, options.data_dir / "connection.env")
-        write_connection(stack, user_connection_file())
-        _ensure_group(stack, machines)
+        _launch_machines(stack)
         yield stack
+    except UpError as error:
+        raise SimherdError(str(error)) from error
     finally:
         stack.stop()
 
 
 def _wait_ready(stack: Stack, stop: threading.Event) -> None:
+    import httpx
+
     waited = 0.0
     while True:
         try:
@@ -114,56 +123,17 @@ def _wait_ready(stack: Stack, stop: threading.Event) -> None:
                 return
         except httpx.TransportError:
             pass
-        if stop.wait(0.1) or (waited := waited + 0.1) > _READY_S:
+        if stop.wait(0.05):
+            sys.exit(130)
+        if (waited := waited + 0.05) > _READY_S:
             raise UpError(f"The API did not become ready. Its log: {stack.log_of('api')}")
 
 
-def user_connection_file() -> Path:
-    """Where the client and the command line of this user look for URL and key."""
-    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(base) / "simherd" / "connection.env"
-
-
-def write_connection(stack: Stack, path: Path) -> None:
-    """Write URL and key, for their owner alone to read."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_suffix(".new")
-    file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(file, "w") as writer:
-        writer.write(f"SIMHERD_API_URL={stack.url}\nSIMHERD_API_KEY={stack.key}\n")
-    new.replace(path)
-
-
-def _ensure_group(stack: Stack, machines: int) -> None:
-    """Have the group `local` with this many machines, started."""
-    with httpx.Client(
-        base_url=stack.url, headers={"X-API-Key": stack.key}, timeout=30, trust_env=False
-    ) as api:
-        found = api.get(f"/compute/group/{GROUP}")
-        if found.status_code == 200 and found.json()["num_vms"] != machines:
-            api.delete("/compute/group", params={"machine_group_id": found.json()["id"]})
-            found = api.get("/compute/group/-")
-        if found.status_code == 404:
-            body = {"machine_type": "local", "provider_id": "LOCAL", "name": GROUP}
-            found = api.post("/compute/group", json={**body, "num_vms": machines, "spot": False})
-            found.raise_for_status()
-        api.post(
-            "/compute/group/start", params={"machine_group_id": found.json()["id"]}
-        ).raise_for_status()
-
-
-def _announce(stack: Stack, machines: int) -> None:
-    options = stack.options
-    how = options.backend
-    if how == "process":
-        how += " (insecure: simulations run as this user, without a container)"
-    click.echo(f"Simherd is ready at {stack.url}")
-    click.echo(f"  machine group  {GROUP}: {machines} machine(s) with {options.slots} slot(s)")
-    click.echo(f"  backend        {how}")
-    click.echo(f"  data           {options.data_dir}")
-    click.echo(f"  URL and key    {options.data_dir / 'connection.env'}")
-    click.echo("Ctrl-C stops everything.")
-
-
-if __name__ == "__main__":
-    command()
+def _launch_machines(stack: Stack) -> None:
+    """Have the machines come up now, not at the next sweep."""
+    api = Api(Connection(stack.url, stack.key))
+    try:
+        group = api.get(f"/compute/group/{DEFAULT_GROUP}")
+        api.post("/compute/group/start", machine_group_id=group["id"])
+    except Unreachable as error:
+        raise UpError(f"{error} Its log: {stack.log_of('api')}") from error

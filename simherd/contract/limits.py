@@ -54,3 +54,5 @@ EVENTS_MAX = 100_000
 PIDS_LIMIT = 4096
 #: Size of a container's shared memory, bytes: MPI codes need more than Docker's 64 MB.
 SHM_BYTES = 1024**3
+#: The machine group that `simherd up` starts, and that tasks go to when none is named.
+DEFAULT_GROUP = "local"

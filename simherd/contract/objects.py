@@ -8,6 +8,8 @@ INPUT_ROOT = "sim_dir"
 OUTPUT_ROOT = "artifacts"
 STDOUT = "stdout.txt"
 STDERR = "stderr.txt"
+#: How the line that separates one command's output from the next one's begins.
+COMMAND_MARK = "# COMMAND: "
 
 
 def normalise(path: str) -> str:

@@ -93,9 +93,7 @@ OUTCOMES: Mapping[Cause, Outcome] = MappingProxyType(
         Cause.INPUT_INVALID: Outcome(
             Status.EXECUTER_FAILED, "The input archive is missing or was refused."
         ),
-        Cause.UPLOAD_FAILED: Outcome(
-            Status.EXECUTER_FAILED, "The outputs could not be stored."
-        ),
+        Cause.UPLOAD_FAILED: Outcome(Status.EXECUTER_FAILED, "The outputs could not be stored."),
         Cause.AGENT_ERROR: Outcome(Status.EXECUTER_FAILED, "The executor failed."),
     }
 )

@@ -33,6 +33,7 @@ class Options:
     data_dir: Path
     host: str = "127.0.0.1"
     port: int = 8000
+    machines: int = 1
     slots: int = 1
     backend: str = "process"
 
@@ -70,15 +71,16 @@ class Stack:
         redis_port, password = free_port(), self._secret("redis_password")
         env = self._environment(f"redis://:{password}@127.0.0.1:{redis_port}")
         self._children["redis"] = self._child(
-            "redis", [_redis_server(), "-"], dict(os.environ), self._redis_conf(redis_port, password)
+            "redis",
+            [_redis_server(), "-"],
+            dict(os.environ),
+            self._redis_conf(redis_port, password),
         )
         self._children["redis"].start()
         for step in ("migrate", "bootstrap"):
             self._once(step, env)
         for name in _ORDER[1:]:
-            self._children[name] = self._child(
-                name, [sys.executable, "-m", "scheduler", name], env
-            )
+            self._children[name] = self._child(name, [sys.executable, "-m", "scheduler", name], env)
             self._children[name].start()
 
     def look(self) -> list[str]:
@@ -104,9 +106,7 @@ class Stack:
         """A part's log."""
         return self.data_dir / "logs" / f"{name}.log"
 
-    def _child(
-        self, name: str, argv: list[str], env: dict[str, str], stdin: bytes = b""
-    ) -> Child:
+    def _child(self, name: str, argv: list[str], env: dict[str, str], stdin: bytes = b"") -> Child:
         pid_file = self.data_dir / "run" / f"{name}.pid"
         return Child(name, argv, env, self.log_of(name), pid_file, self.data_dir / "run", stdin)
 
@@ -139,6 +139,7 @@ class Stack:
             "SIMHERD_HOST": self.options.host,
             "SIMHERD_PORT": str(self.port),
             "SIMHERD_BOOTSTRAP_KEY": self.key,
+            "SIMHERD_BOOTSTRAP_MACHINES": str(self.options.machines),
             **{
                 k: v
                 for k, v in os.environ.items()
@@ -206,6 +207,23 @@ def _redis_server() -> str:
             "`apt-get install redis-server`."
         )
     return found
+
+
+def default_data_dir() -> Path:
+    """Where `simherd up` keeps its state when it is not told."""
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(base) / "simherd"
+
+
+def has_docker() -> bool:
+    """Whether a Docker engine answers on this machine."""
+    if shutil.which("docker") is None:
+        return False
+    try:
+        done = subprocess.run(["docker", "info"], capture_output=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
 
 
 def free_port() -> int:

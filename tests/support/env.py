@@ -46,8 +46,11 @@ class Env:
         log = (self.folder / "up.log").open("ab")
         (self.data / "connection.env").unlink(missing_ok=True)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "simherd.cli.up", "--port", "0"]
-            + ["--data-dir", str(self.data), *self._options],
+            [
+                *(sys.executable, "-m", "simherd.cli.main", "up"),
+                *("--port", "0", "--data-dir", str(self.data)),
+                *self._options,
+            ],
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -106,9 +106,7 @@ def get_group(parts: PartsDep, user: UserDep, name: str) -> dict[str, Any]:
     """One group by name."""
     with parts.store.read() as session:
         group = session.scalar(
-            select(MachineGroup).where(
-                MachineGroup.user_id == user.id, MachineGroup.name == name
-            )
+            select(MachineGroup).where(MachineGroup.user_id == user.id, MachineGroup.name == name)
         )
         if group is None:
             raise NotFound(f"name: there is no machine group {name!r}.")

@@ -24,9 +24,7 @@ router = APIRouter(tags=["files"])
 _WRITE_BYTES = 1024 * 1024
 
 
-def _target(
-    parts: PartsDep, verb: str, path: str, user: str, expires: str, signature: str
-) -> Path:
+def _target(parts: PartsDep, verb: str, path: str, user: str, expires: str, signature: str) -> Path:
     store = parts.objects
     try:
         clean = objects.normalise(path)

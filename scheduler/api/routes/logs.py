@@ -24,5 +24,3 @@ def get_log(
 ) -> dict[str, Any]:
     """What was written after the cursor `after`; waits up to `wait_s` seconds for some."""
     return read_log(parts, owned_task(parts, user, task_id), stream, after, wait_s)
-
-

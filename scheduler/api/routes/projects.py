@@ -27,9 +27,7 @@ class ProjectRequest(BaseModel):
 
 def _overview(session: Any, project: Project) -> dict[str, int]:
     rows = session.execute(
-        select(Task.status, func.count())
-        .where(Task.project_id == project.id)
-        .group_by(Task.status)
+        select(Task.status, func.count()).where(Task.project_id == project.id).group_by(Task.status)
     )
     return {status: count for status, count in rows}
 
@@ -60,5 +58,3 @@ def get_project(parts: PartsDep, user: UserDep, name: str) -> dict[str, Any]:
         if project is None:
             raise NotFound(f"name: there is no project {name!r}.")
         return project_json(project, _overview(session, project))
-
-

@@ -147,15 +147,11 @@ def get_task(parts: PartsDep, user: UserDep, task_id: str) -> dict[str, Any]:
         project = session.scalar(select(Project.name).where(Project.id == task.project_id))
         group = session.scalar(select(MachineGroup.name).where(MachineGroup.id == task.group_id))
         changes = session.scalars(
-            select(StatusChange)
-            .where(StatusChange.task_id == task_id)
-            .order_by(StatusChange.id)
+            select(StatusChange).where(StatusChange.task_id == task_id).order_by(StatusChange.id)
         ).all()
         operations = defaultdict(list)
         for row in session.scalars(
-            select(TaskOperation)
-            .where(TaskOperation.task_id == task_id)
-            .order_by(TaskOperation.id)
+            select(TaskOperation).where(TaskOperation.task_id == task_id).order_by(TaskOperation.id)
         ):
             operations[row.status_change_id].append(row)
     return {
@@ -199,5 +195,3 @@ def set_metadata(
 def get_metadata(parts: PartsDep, user: UserDep, task_id: str) -> dict[str, str]:
     """A task's metadata."""
     return owned_task(parts, user, task_id).task_metadata
-
-

@@ -17,9 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from executor.archive import ArchiveLimits, ArchiveRejected, pack, snapshot, unpack
+from executor.archive import pack, snapshot
 from executor.archive.pack import MAX_DEPTH
-from executor.archive.paths import link_stays_inside
+from simherd.contract.archive import ArchiveLimits, ArchiveRejected, unpack
+from simherd.contract.archive.paths import link_stays_inside
 
 Entry = tuple[str, bytes, int]
 FILE, FOLDER, LINK = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755, stat.S_IFLNK | 0o777

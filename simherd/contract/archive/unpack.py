@@ -14,7 +14,7 @@ import zlib
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from executor.archive.paths import ArchiveRejected, checked_parts, link_stays_inside
+from simherd.contract.archive.paths import ArchiveRejected, checked_parts, link_stays_inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,19 @@
+# Aliases of the scripts, for fingers that know make. Everything works without it.
+.PHONY: help setup demo up test test-fast lint bench clean
+help: ; @sed -n 's/^# help: //p' Makefile
+# help: make demo       a real simulation through the whole system
+# help: make up         everything on this machine, until Ctrl-C
+# help: make test       the whole suite
+# help: make test-fast  the tests that need no Docker and take no long time
+# help: make lint       style, types, import rules
+# help: make bench      latency and throughput, beside Celery
+# help: make setup      the virtual environment .venv
+# help: make clean      remove what the others made
+setup: ; @scripts/setup
+demo: ; @scripts/demo
+up: ; @scripts/up
+test: ; @scripts/test
+test-fast: ; @scripts/test-fast
+lint: ; @scripts/lint
+bench: ; @scripts/bench
+clean: ; @scripts/clean

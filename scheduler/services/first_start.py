@@ -1,0 +1,57 @@
+"""What a Simherd on one machine has from the start: a user, a key, a machine group."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from scheduler.services import groups
+from scheduler.services.accounts import create_key, create_user
+from scheduler.store.models import MachineGroup, User
+from simherd.contract.limits import DEFAULT_GROUP
+
+if TYPE_CHECKING:
+    from scheduler.wiring import Parts
+
+_USERNAME = "local"
+_MACHINE_TYPE = "local"
+_WIRE_PROVIDER = "LOCAL"
+
+
+def first_start(parts: Parts) -> None:
+    """Have the user, the key, and the group with as many machines as the settings say.
+
+    Run before the API is up and while no machine runs. The group keeps its tasks.
+
+    Raises:
+        ValueError: no key is set.
+    """
+    settings = parts.settings
+    if settings.bootstrap_key is None:
+        raise ValueError("set SIMHERD_BOOTSTRAP_KEY")
+    with parts.store.write() as session:
+        user = session.scalar(select(User).where(User.username == _USERNAME))
+        user = user or create_user(session, _USERNAME, "local@localhost")
+        create_key(session, user.id, "simherd up", settings.bootstrap_key.get_secret_value())
+        user_id = user.id
+    group = _first_group(parts, user_id)
+    groups.resize_group(parts, group.id, settings.bootstrap_machines)
+    if group.status not in groups.UP:
+        groups.start_group(parts, group)
+
+
+def _first_group(parts: Parts, user_id: str) -> MachineGroup:
+    with parts.store.read() as session:
+        group = session.scalar(
+            select(MachineGroup).where(
+                MachineGroup.user_id == user_id, MachineGroup.name == DEFAULT_GROUP
+            )
+        )
+    if group is not None and group.status == groups.GroupStatus.SHUTTING_DOWN:
+        groups.shut_down_group(parts, group.id)
+        group = None
+    if group is not None and group.status != groups.GroupStatus.TERMINATED:
+        return group
+    request = groups.GroupRequest(_MACHINE_TYPE, _WIRE_PROVIDER, name=DEFAULT_GROUP, spot=False)
+    return groups.register_group(parts, user_id, request)

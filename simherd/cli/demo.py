@@ -1,0 +1,123 @@
+"""`simherd demo`: a real simulation through the whole system, and nothing left running."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.resources import as_file, files
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING
+
+import click
+
+from simherd import config, simulators
+from simherd.cli.up import running
+from simherd.contract.lifecycle import TABLE, Status
+from simherd.errors import SimherdError
+from simherd.local.stack import Options, has_docker
+from simherd.utils import format_seconds
+
+if TYPE_CHECKING:
+    from simherd.local.stack import Stack
+    from simherd.task import Task
+
+_SCENE = "config.json"
+#: Makes the image that the shipped table of image names points SplishSplash at.
+_BUILD = Path(__file__).parents[2] / "deploy" / "images" / "splishsplash" / "build.sh"
+
+
+@click.command()
+@click.option(
+    "--output",
+    default="demo-output",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the outputs.",
+)
+@click.option(
+    "--backend",
+    type=click.Choice(["docker", "process"]),
+    help="How it runs [default: docker if an engine answers, else process].",
+)
+def command(output: Path, backend: str | None) -> None:
+    """Run a real fluid simulation, from nothing to its outputs on disk.
+
+    Starts Simherd on free ports in a temporary folder, submits the double dam break of
+    SPlisHSPlasH, follows it, downloads what it puts out, and stops everything.
+    """
+    started = time.monotonic()
+    backend = _prepare(backend)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop everything, as Ctrl-C does
+    data = Path(tempfile.mkdtemp(prefix="simherd-demo-"))
+    try:
+        _say("Starting Simherd: Redis, API, recorder, worker and one machine.")
+        with running(Options(data, port=0, backend=backend), Event()) as stack:
+            status = _run(stack, output.resolve(), backend)
+    finally:
+        shutil.rmtree(data, ignore_errors=True)
+    _say(f"Stopped; nothing is left running. All of it took {format_seconds(_since(started))}.")
+    sys.exit(status != Status.SUCCESS)
+
+
+def _since(started: float) -> float:
+    return time.monotonic() - started
+
+
+def _say(line: str) -> None:
+    click.secho(f"simherd: {line}", bold=True)
+
+
+def _prepare(backend: str | None) -> str:
+    """Choose the backend, and have what the simulator needs there.
+
+    Raises:
+        SimherdError: it cannot be had.
+    """
+    if backend is None:
+        backend = "docker" if has_docker() else "process"
+        if backend == "process":
+            _say("No Docker engine answers: the simulation runs as a plain process (insecure).")
+    if backend == "docker" and _BUILD.exists():
+        if subprocess.run([_BUILD], check=False).returncode != 0:
+            raise SimherdError("The simulator's image could not be built; see above.")
+    elif backend == "docker":
+        raise SimherdError("The image is built from the source tree. Use --backend process.")
+    elif importlib.util.find_spec("pysplishsplash") is None:
+        raise SimherdError("The simulator is missing: pip install 'simherd[all,demo]'.")
+    return backend
+
+
+def _run(stack: Stack, output: Path, backend: str) -> Status:
+    os.environ[config.URL_VARIABLE], os.environ[config.KEY_VARIABLE] = stack.url, stack.key
+    _say(f"Simherd is ready at {stack.url}. Submitting the double dam break.")
+    with as_file(files("simherd") / "demo_data") as folder:
+        task = _submit(folder, backend)
+    _say(f"Task {task.id}")
+    with task.sync_context():
+        status = task.wait(download_std_on_completion=False)
+    if status != Status.SUCCESS:
+        click.echo(str(task.info), err=True)
+        return status
+    place = task.download_outputs(output_dir=str(output))
+    click.echo(str(task.get_output_info()))
+    _say(f"{TABLE[status].label}. The outputs are in {place}. Where the time went:")
+    for label, seconds in task.info.stage_seconds().items():
+        click.echo(f"  {label:<16} {format_seconds(seconds):>10}")
+    return status
+
+
+def _submit(folder: Path, backend: str) -> Task:
+    inputs = folder / "double-dam-break"
+    if backend == "docker":
+        task: Task = simulators.SplishSplash().run(inputs, sim_config_filename=_SCENE)
+        return task
+    script = folder / "splash.py"
+    line = f"'{sys.executable}' '{script}' {_SCENE} --output-dir ."
+    return simulators.CustomImage("pysplishsplash").run(inputs, commands=[line])

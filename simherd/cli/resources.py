@@ -1,0 +1,91 @@
+"""`simherd resources`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from simherd import resources
+from simherd.cli.render import as_json, json_option, moment, table
+
+
+@click.group()
+def command() -> None:
+    """List, start and terminate machine groups."""
+
+
+@command.command("list")
+@json_option
+def list_(json_: bool) -> None:
+    """List the machine groups that are not terminated."""
+    found = [g.info for g in resources.get()]
+    if json_:
+        as_json(found)
+        return
+    headers = ["NAME", "STATUS", "MACHINE TYPE", "MACHINES", "SPOT", "US$ PER HOUR", "CREATED"]
+    table(headers, [_row(g) for g in found], "There are no machine groups.")
+
+
+def _row(group: dict[str, Any]) -> list[Any]:
+    return [
+        group["name"],
+        group["status"],
+        group["machine_type"],
+        group["num_vms"],
+        "yes" if group["spot"] else "no",
+        f"{group['cost_per_hour']['current']:.2f}",
+        moment(group["creation_timestamp"]),
+    ]
+
+
+@command.command()
+@click.argument("machine_type")
+@click.option("-n", "--num-machines", default=1, show_default=True, type=click.IntRange(1))
+@click.option("--name", help="Name of the group; by default one is made up.")
+@click.option("-s", "--spot/--on-demand", default=True, show_default=True)
+@click.option("--max-idle-time", help="Terminate the group when idle for so long, such as 30m.")
+@json_option
+def start(
+    machine_type: str,
+    num_machines: int,
+    name: str | None,
+    spot: bool,
+    max_idle_time: str | None,
+    json_: bool,
+) -> None:
+    """Start a machine group of MACHINE_TYPE."""
+    group = resources.MachineGroup(
+        machine_type, num_machines, name=name, spot=spot, max_idle_time=max_idle_time
+    )
+    group.start()
+    if json_:
+        as_json(group.info)
+    else:
+        click.echo(f"Machine group {group.name} is starting with {num_machines} machine(s).")
+
+
+@command.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+def terminate(names: tuple[str, ...], yes: bool) -> None:
+    """Terminate machine groups; their tasks that have not ended do so too."""
+    groups = [resources.get_by_name(name) for name in names]
+    if not yes:
+        click.confirm(f"Terminate {', '.join(names)} and end the tasks there?", abort=True)
+    for group in groups:
+        group.terminate()
+        click.echo(f"Machine group {group.name}: {group.info['status']}.")
+
+
+@command.command()
+@click.option("-s", "--spot", is_flag=True, help="Prices of spot machines.")
+@json_option
+def available(spot: bool, json_: bool) -> None:
+    """List the machine types that groups can be made of."""
+    found = resources.get_available_machine_types(spot)
+    if json_:
+        as_json(found)
+        return
+    rows = [[t["machine_type"], t["num_vcpus"], t["ram_gb"], f"{t['price']:.2f}"] for t in found]
+    table(["MACHINE TYPE", "VCPUS", "MEMORY (GB)", "US$ PER HOUR"], rows, "There are none.")

@@ -1,0 +1,55 @@
+"""`simherd run`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+
+import click
+
+from simherd.cli.render import as_json, json_option
+from simherd.contract.lifecycle import Status
+from simherd.contract.limits import DEFAULT_GROUP
+from simherd.simulators import CustomImage
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.option("-I", "--image", required=True, help="Container image.")
+@click.option("-i", "--input", "input_dir", type=click.Path(), help="Folder of inputs.")
+@click.option("--on", default=DEFAULT_GROUP, show_default=True, help="Machine group.")
+@click.option("--ttl", help="How long the command may run, such as 1h30m.")
+@click.option("--resubmit", is_flag=True, help="Run it again when its machine is lost.")
+@click.option("--project", help="Project to put the task in.")
+@click.option("-w", "--wait", is_flag=True, help="Follow the task until it ends.")
+@json_option
+@click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
+def command(
+    image: str,
+    input_dir: str | None,
+    on: str,
+    ttl: str | None,
+    resubmit: bool,
+    project: str | None,
+    wait: bool,
+    json_: bool,
+    argv: tuple[str, ...],
+) -> None:
+    """Run a command in a container image on a folder of inputs.
+
+    Prints the task's id. With --wait the exit code tells whether it succeeded.
+    """
+    task = CustomImage(image).run(
+        input_dir,
+        on=on,
+        commands=[shlex.join(argv)],
+        time_to_live=ttl,
+        resubmit_on_preemption=resubmit,
+        project=project,
+    )
+    if not json_:
+        click.echo(task.id)
+    if wait:
+        status = task.wait(silent_mode=json_, download_std_on_completion=False)
+    if json_:
+        as_json(dict(task.get_info()))
+    sys.exit(wait and status != Status.SUCCESS)

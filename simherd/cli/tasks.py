@@ -1,0 +1,124 @@
+"""`simherd tasks`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from simherd import config
+from simherd.cli.render import as_json, json_option, moment, table
+from simherd.contract.lifecycle import TABLE, Status
+from simherd.tasks import Task, get, get_all, require
+from simherd.utils import format_seconds
+
+
+@click.group()
+def command() -> None:
+    """List, wait for, kill and download tasks."""
+
+
+@command.command("list")
+@click.option("-n", "--last-n", default=10, show_default=True, type=click.IntRange(1))
+@click.option("-a", "--all", "all_", is_flag=True, help="All tasks.")
+@click.option("-s", "--status", type=click.Choice([s.value for s in Status]))
+@click.option("-p", "--project", help="Only tasks of this project.")
+@json_option
+def list_(last_n: int, all_: bool, status: str | None, project: str | None, json_: bool) -> None:
+    """List the last tasks, newest first."""
+    found = get_all(status, project) if all_ else get(last_n, status, project)
+    if json_:
+        as_json([dict(t.info) for t in found])
+        return
+    headers = ["ID", "SIMULATOR", "STATUS", "SUBMITTED", "STARTED", "COMPUTATION TIME", "MACHINE"]
+    table(headers, [_row(t) for t in found], "There are no tasks.")
+
+
+def _row(task: Task) -> list[Any]:
+    info = task.info
+    return [
+        task.id,
+        info["simulator"],
+        TABLE[info.status].label,
+        moment(info["create_time"]),
+        moment(info["start_time"]),
+        format_seconds(task.get_computation_time(cached=True)),
+        info.machine_type,
+    ]
+
+
+@command.command()
+@click.argument("task_id")
+@json_option
+def info(task_id: str, json_: bool) -> None:
+    """Show all about a task."""
+    task = require(task_id)
+    if json_:
+        as_json(dict(task.info))
+        return
+    click.echo(str(task.info))
+    click.echo("History:")
+    for row in task.info["status_history"]:
+        click.echo(f"  {moment(row['timestamp'])}  {row['alias']}: {row['description']}")
+        for operation in row["operations"]:
+            what = operation["attributes"].get("command") or operation["alias"]
+            click.echo(f"    {moment(operation['start_timestamp'])}  {what}")
+
+
+@command.command()
+@click.argument("task_ids", nargs=-1, required=True, metavar="TASK_ID...")
+@click.option("-q", "--quiet", is_flag=True, help="Show neither status nor log lines.")
+def wait(task_ids: tuple[str, ...], quiet: bool) -> None:
+    """Wait until tasks have ended; the exit code is 1 unless all of them succeeded."""
+    tasks = [require(t) for t in task_ids]
+    ends = [t.wait(silent_mode=quiet, download_std_on_completion=False) for t in tasks]
+    for task, end in zip(tasks, ends, strict=True):
+        click.echo(f"{task.id}  {TABLE[end].label}")
+    sys.exit(any(end != Status.SUCCESS for end in ends))
+
+
+@command.command()
+@click.argument("task_ids", nargs=-1, required=True, metavar="TASK_ID...")
+@click.option("-w", "--wait-timeout", type=click.FloatRange(0), help="Seconds to wait for it.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+def kill(task_ids: tuple[str, ...], wait_timeout: float | None, yes: bool) -> None:
+    """Kill tasks."""
+    tasks = [require(t) for t in task_ids]
+    if not yes:
+        click.echo("You are about to kill these tasks:")
+        for task in tasks:
+            click.echo(f"  {task.id}  {TABLE[task.info.status].label}")
+        click.confirm("Kill them?", abort=True)
+    good = True
+    for task in tasks:
+        if task.info.is_terminal:
+            good = False
+            click.echo(f"Task {task.id} has ended already.", err=True)
+            continue
+        good = task.kill(wait_timeout, verbosity_level=1) is not False and good
+        if wait_timeout is None:
+            click.echo(f"Asked for task {task.id} to be killed.")
+    sys.exit(not good)
+
+
+@command.command()
+@click.argument("task_ids", nargs=-1, required=True, metavar="TASK_ID...")
+@click.option("-f", "--filenames", multiple=True, help="Only this file; may be given again.")
+@click.option("-d", "--dir", "folder", help="Folder to download to.")
+@click.option("-i", "--input", "inputs", is_flag=True, help="The inputs, not the outputs.")
+def download(
+    task_ids: tuple[str, ...], filenames: tuple[str, ...], folder: str | None, inputs: bool
+) -> None:
+    """Download what tasks have put out."""
+    if folder:
+        config.set_output_dir(folder)
+    missing = False
+    for task in [require(t) for t in task_ids]:
+        fetch = task.download_inputs if inputs else task.download_outputs
+        place = fetch(list(filenames) or None)
+        missing = missing or place is None
+        click.echo(
+            f"{task.id}  {place}" if place else f"{task.id}  has no such files", err=not place
+        )
+    sys.exit(missing)

@@ -1,0 +1,6 @@
+"""Zip archives that somebody else made: executor and client unpack by the same rules."""
+
+from simherd.contract.archive.paths import ArchiveRejected
+from simherd.contract.archive.unpack import ArchiveLimits, UnpackResult, unpack
+
+__all__ = ["ArchiveLimits", "ArchiveRejected", "UnpackResult", "unpack"]

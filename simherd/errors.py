@@ -1,0 +1,55 @@
+"""What can go wrong, as one tree.
+
+SimherdError
+├── InvalidInput     an argument, before anything was sent (also a ValueError)
+├── NotConnected     no server or no key is configured
+├── Unreachable      the server does not answer
+├── TransferError    a file could not be uploaded, downloaded or unpacked
+└── ApiError         the server refused; `status` and `request_id` tell more
+    ├── Unauthorized   401
+    └── NotFound       404
+"""
+
+from __future__ import annotations
+
+
+class SimherdError(Exception):
+    """Every error that Simherd's client raises on purpose. The message is for people."""
+
+
+class InvalidInput(SimherdError, ValueError):
+    """An argument is not usable; the message starts with its name."""
+
+
+class NotConnected(SimherdError):
+    """There is no server URL or no API key."""
+
+
+class Unreachable(SimherdError):
+    """The server could not be reached, after retries."""
+
+
+class TransferError(SimherdError):
+    """A file could not be moved whole."""
+
+
+class ApiError(SimherdError):
+    """The server refused a request.
+
+    Attributes:
+        status: the HTTP status code.
+        request_id: finds the request in the server's log.
+    """
+
+    def __init__(self, detail: str, status: int, request_id: str | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.request_id = request_id
+
+
+class Unauthorized(ApiError):
+    """The API key is missing or not known to the server."""
+
+
+class NotFound(ApiError):
+    """There is no such thing, or it belongs to somebody else."""

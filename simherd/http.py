@@ -1,0 +1,106 @@
+"""The one place that speaks HTTP with the server."""
+
+from __future__ import annotations
+
+import functools
+import random
+import time
+from typing import Any
+
+import httpx
+
+from simherd.config import Connection, read_connection
+from simherd.errors import ApiError, NotFound, SimherdError, Unauthorized, Unreachable
+
+#: Seconds for which a server that does not answer is asked again: it may be restarting.
+PATIENCE_S = 30.0
+#: Seconds between two tries, at most.
+_MAX_PAUSE_S = 2.0
+#: Answers that say "not now"; what was asked was not done.
+_NOT_NOW = frozenset({502, 503, 504})
+_KINDS: dict[int, type[ApiError]] = {401: Unauthorized, 404: NotFound}
+
+
+class Api:
+    """A server's resources as plain JSON. Safe to use from several threads."""
+
+    def __init__(self, connection: Connection, patience_s: float = PATIENCE_S) -> None:
+        self.connection = connection
+        self._patience_s = patience_s
+        try:
+            self._client = httpx.Client(
+                base_url=connection.url,
+                headers={"X-API-Key": connection.key},
+                timeout=httpx.Timeout(60, connect=10),
+            )
+        except (ValueError, httpx.InvalidURL) as error:
+            raise SimherdError(f"SIMHERD_API_URL or key is not usable: {error}") from error
+
+    def get(self, path: str, /, **params: Any) -> Any:
+        """GET, retried. Parameters that are None are left out; lists are repeated."""
+        return self._ask("GET", path, params=params)
+
+    def post(self, path: str, /, body: Any = None, **params: Any) -> Any:
+        """POST; sent again only where the server cannot have acted on it."""
+        return self._ask("POST", path, body, params)
+
+    def put(self, path: str, body: Any) -> Any:
+        """PUT, retried."""
+        return self._ask("PUT", path, body)
+
+    def delete(self, path: str, /, **params: Any) -> Any:
+        """DELETE, retried."""
+        return self._ask("DELETE", path, params=params)
+
+    def _ask(
+        self, method: str, path: str, body: Any = None, params: dict[str, Any] | None = None
+    ) -> Any:
+        given = {k: v for k, v in (params or {}).items() if v is not None}
+        give_up_at = time.monotonic() + self._patience_s
+        pause = 0.1
+        while True:
+            last = time.monotonic() + pause > give_up_at
+            try:
+                answer = self._client.request(method, path, json=body, params=given)
+            except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
+                raise SimherdError(
+                    f"SIMHERD_API_URL: {self.connection.url!r} is no usable address: {error}"
+                ) from error
+            except httpx.TransportError as error:
+                never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+                if last or (method == "POST" and not never_sent):
+                    raise Unreachable(
+                        f"The server at {self.connection.url} does not answer: {error}. "
+                        "Is it running? `simherd up` starts one."
+                    ) from error
+            else:
+                if last or answer.status_code not in _NOT_NOW:
+                    return _read(answer)
+            time.sleep(pause * random.uniform(0.5, 1))  # so that many clients do not march in step
+            pause = min(pause * 2, _MAX_PAUSE_S)
+
+
+def _read(answer: httpx.Response) -> Any:
+    if answer.is_success:
+        return answer.json() if answer.content else None
+    try:
+        problem = answer.json()
+        detail, request_id = str(problem["detail"]), problem.get("request_id")
+    except (ValueError, KeyError, TypeError):
+        detail, request_id = f"The server answered {answer.status_code}.", None
+    kind = _KINDS.get(answer.status_code, ApiError)
+    raise kind(detail, answer.status_code, request_id)
+
+
+@functools.lru_cache(maxsize=8)
+def _api_of(connection: Connection) -> Api:
+    return Api(connection)
+
+
+def api() -> Api:
+    """The configured server.
+
+    Raises:
+        NotConnected: URL or key is not configured.
+    """
+    return _api_of(read_connection())

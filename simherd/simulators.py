@@ -1,0 +1,213 @@
+"""Simulators: a folder of inputs becomes a task.
+
+Those of `simulators.toml` are classes of this module (`simulators.SplishSplash`);
+`CustomImage` runs any commands in any container image.
+"""
+
+from __future__ import annotations
+
+import functools
+import shlex
+import tomllib
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simherd.contract.limits import DEFAULT_GROUP
+from simherd.errors import InvalidInput
+from simherd.http import api
+from simherd.utils import parse_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from simherd.resources import MachineGroup
+    from simherd.tasks import Task
+
+#: What the contract calls a task that is a list of commands; all are.
+_WIRE_SIMULATOR = "arbitrary_commands"
+
+
+@functools.cache
+def _catalogue() -> Mapping[str, dict[str, Any]]:
+    text = files("simherd").joinpath("simulators.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+class Simulator:
+    """What all simulators have in common; made from a row of the catalogue."""
+
+    def __init__(self, row: Mapping[str, Any], version: str | None = None) -> None:
+        self._row = row
+        self.image = _image_of(row["image"], version) if "image" in row else ""
+
+    def run(
+        self,
+        input_dir: str | Path | None = None,
+        *,
+        on: MachineGroup | str = DEFAULT_GROUP,
+        commands: Iterable[str | Mapping[str, Any]] | None = None,
+        env: Mapping[str, str] | None = None,
+        n_vcpus: int | None = None,
+        storage_dir: str = "",
+        project: str | None = None,
+        time_to_live: str | float | None = None,
+        resubmit_on_preemption: bool = False,
+        remote_assets: str | list[str] | None = None,
+        **parameters: str,
+    ) -> Task:
+        """Submit a task; it runs by itself from then on.
+
+        Args:
+            input_dir: the folder of inputs; None where none are needed.
+            on: the machine group, or its name.
+            commands: command lines, each a text or a mapping with `cmd`, and optionally
+                `prompts` (answers for its standard input), `env` and `mpi_config`. Only for
+                simulators whose commands are not fixed.
+            env: environment variables of all commands.
+            n_vcpus: processes of an MPI command; by default as many as the machine has.
+            storage_dir: a folder of the user's storage to keep the task's files in.
+            project: the project to put the task in; made where there is none.
+            time_to_live: how long the commands may run, such as `1h30m`.
+            resubmit_on_preemption: run the task again when its machine is lost.
+            remote_assets: paths in the user's storage to put beside the inputs.
+            parameters: what the simulator itself needs; see `simulators.toml`.
+
+        Raises:
+            InvalidInput: an argument is not usable; nothing was sent.
+            ApiError: the server refused.
+            TransferError: the inputs could not be uploaded; the task is killed.
+        """
+        from simherd.submission import Submission, submit
+
+        folder = None if input_dir is None else Path(input_dir)
+        assets = [remote_assets] if isinstance(remote_assets, str) else list(remote_assets or [])
+        return submit(
+            Submission(
+                simulator=_WIRE_SIMULATOR,
+                alias=self._row.get("alias", self._row.get("image")),
+                image=self.image,
+                commands=self._commands(folder, commands, n_vcpus, parameters),
+                env=dict(env or {}),
+                input_dir=folder,
+                group=on,
+                storage_dir=storage_dir,
+                project=project,
+                time_to_live_s=None
+                if time_to_live is None
+                else parse_duration(time_to_live, "time_to_live"),
+                resubmit=resubmit_on_preemption,
+                remote_assets=assets,
+            )
+        )
+
+    def _commands(
+        self,
+        folder: Path | None,
+        given: Iterable[str | Mapping[str, Any]] | None,
+        n_vcpus: int | None,
+        parameters: Mapping[str, str],
+    ) -> list[dict[str, Any]]:
+        values = self._values(folder, parameters)
+        fixed = self._row.get("commands")
+        if fixed is not None:
+            if given is not None:
+                raise InvalidInput(f"commands: those of {type(self).__name__} are fixed.")
+            return [_from_template(c, values, n_vcpus) for c in fixed]
+        found = [_from_user(i, c) for i, c in enumerate(_listed(given))]
+        if not found:
+            raise InvalidInput("commands: at least one is needed.")
+        return found
+
+    def _values(self, folder: Path | None, given: Mapping[str, str]) -> dict[str, str]:
+        wanted: Mapping[str, Any] = self._row.get("parameters", {})
+        for name in given:
+            if name not in wanted:
+                known = f" It has: {', '.join(wanted)}." if wanted else ""
+                raise InvalidInput(f"{name}: {type(self).__name__} has no such argument.{known}")
+        for name, rule in wanted.items():
+            if not given.get(name):
+                raise InvalidInput(f"{name}: {type(self).__name__} needs it.")
+            if rule.get("file") and not (folder and (folder / given[name]).is_file()):
+                raise InvalidInput(f"{name}: there is no file {given[name]!r} in {str(folder)!r}.")
+        return dict(given)
+
+
+class CustomImage(Simulator):
+    """Any commands in any container image.
+
+    Example:
+        CustomImage("docker://python:3.12").run("my-case", commands=["python3 main.py"])
+    """
+
+    def __init__(self, container_image: str) -> None:
+        super().__init__({})
+        if not container_image.strip():
+            raise InvalidInput("container_image: an image's name is needed.")
+        self.image = container_image
+
+
+def _image_of(name: str, version: str | None) -> str:
+    """The image reference for a version of a simulator, the newest one by default."""
+    listed = api().get("/simulators/available-images")["production"].get(name, [])
+    versions = sorted({tag.partition("_")[0] for tag in listed}, key=_version_key)
+    if not versions:
+        raise InvalidInput(f"The server's catalogue has no image of {name}.")
+    if version is not None and version not in versions:
+        raise InvalidInput(f"version: {version!r} is none of {', '.join(versions)}.")
+    return f"docker://inductiva/kutu:{name}_v{version or versions[-1]}"
+
+
+def _version_key(version: str) -> list[tuple[int, str]]:
+    return [(int(p), "") if p.isdigit() else (-1, p) for p in version.split(".")]
+
+
+def _listed(given: Any) -> list[Any]:
+    if isinstance(given, str):
+        raise InvalidInput(f"commands: a list is needed, not the text {given!r}.")
+    return list(given or [])
+
+
+def _from_template(template: Any, values: Mapping[str, str], n_vcpus: int | None) -> dict[str, Any]:
+    row: dict[str, Any] = {"cmd": template} if isinstance(template, str) else dict(template)
+    quoted = {name: shlex.quote(value) for name, value in values.items()}
+    command: dict[str, Any] = {"cmd": row["cmd"].format(**quoted), "prompts": [], "env": {}}
+    if "mpi" in row:
+        options = dict(row["mpi"])
+        if n_vcpus is not None:
+            options["np"] = n_vcpus
+        command["mpi_config"] = {"version": "4.1.6", "options": options}
+    return command
+
+
+def _from_user(index: int, given: Any) -> dict[str, Any]:
+    if isinstance(given, str):
+        given = {"cmd": given}
+    if not isinstance(given, Mapping):
+        raise InvalidInput(f"commands[{index}]: {given!r} is neither text nor mapping.")
+    row = dict(given)
+    unknown = set(row) - {"cmd", "prompts", "env", "mpi_config"}
+    if unknown or not isinstance(row.get("cmd"), str) or not row["cmd"].strip():
+        raise InvalidInput(
+            f"commands[{index}]: {given!r} needs the text 'cmd', and may have 'prompts', "
+            "'env' and 'mpi_config'."
+        )
+    return {"prompts": [], "env": {}, **row}
+
+
+def __getattr__(name: str) -> Any:
+    row = _catalogue().get(name)
+    if row is None:
+        raise AttributeError(f"module 'simherd.simulators' has no attribute {name!r}")
+
+    def init(self: Simulator, version: str | None = None) -> None:
+        Simulator.__init__(self, row, version)
+
+    made = type(name, (Simulator,), {"__init__": init, "__doc__": f"The simulator {name}."})
+    globals()[name] = made
+    return made
+
+
+def __dir__() -> list[str]:
+    return sorted([*_catalogue(), "CustomImage", "Simulator"])
