@@ -125,6 +125,5 @@ def _machine(attempt: Attempt) -> dict[str, object]:
         "n_mpi_hosts": 1,
         "vm_type": config.machine_type,
         "vm_name": config.executor_name,
-        "host_type": "LOCAL",
         "error_detail": None,
     }

@@ -10,7 +10,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simherd import resources, simulators, tasks, utils
     from simherd.config import get_output_dir, set_output_dir
     from simherd.errors import SimherdError
 

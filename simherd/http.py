@@ -12,8 +12,10 @@ import httpx
 from simherd.config import Connection, read_connection
 from simherd.errors import ApiError, NotFound, SimherdError, Unauthorized, Unreachable
 
-#: Seconds for which a server that does not answer is asked again: it may be restarting.
-PATIENCE_S = 30.0
+#: Seconds for which a server that has answered before is asked again: it may be restarting.
+PATIENCE_S = 60.0
+#: The same for a server that never has: its address may be wrong.
+FIRST_PATIENCE_S = 2.0
 #: Seconds between two tries, at most.
 _MAX_PAUSE_S = 2.0
 #: Answers that say "not now"; what was asked was not done.
@@ -25,8 +27,10 @@ class Api:
     """A server's resources as plain JSON. Safe to use from several threads."""
 
     def __init__(self, connection: Connection, patience_s: float = PATIENCE_S) -> None:
+        """Nothing is sent yet. `patience_s`: as `PATIENCE_S`."""
         self.connection = connection
         self._patience_s = patience_s
+        self._has_answered = False
         try:
             self._client = httpx.Client(
                 base_url=connection.url,
@@ -56,7 +60,8 @@ class Api:
         self, method: str, path: str, body: Any = None, params: dict[str, Any] | None = None
     ) -> Any:
         given = {k: v for k, v in (params or {}).items() if v is not None}
-        give_up_at = time.monotonic() + self._patience_s
+        patience = self._patience_s if self._has_answered else FIRST_PATIENCE_S
+        give_up_at = time.monotonic() + patience
         pause = 0.1
         while True:
             last = time.monotonic() + pause > give_up_at
@@ -74,6 +79,7 @@ class Api:
                         "Is it running? `simherd up` starts one."
                     ) from error
             else:
+                self._has_answered = True
                 if last or answer.status_code not in _NOT_NOW:
                     return _read(answer)
             time.sleep(pause * random.uniform(0.5, 1))  # so that many clients do not march in step

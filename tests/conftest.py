@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,7 @@ from tests.support.env import Env
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+REPOSITORY = Path(__file__).parents[1]
 #: The image that Docker tests run in; `scripts/test` makes it.
 BASE_IMAGE = "simherd/debian:bookworm"
 
@@ -35,6 +37,12 @@ def docker_engine() -> None:
     )
     if found.returncode != 0:
         missing(f"no Docker engine with the image {BASE_IMAGE} answers")
+
+
+@pytest.fixture(scope="session")
+def splishsplash_image(docker_engine: None) -> None:
+    """The image of SPlisHSPlasH, which the shipped table of image names points to."""
+    subprocess.run([REPOSITORY / "deploy/images/splishsplash/build.sh"], check=True)
 
 
 @pytest.fixture(autouse=True)

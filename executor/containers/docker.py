@@ -58,14 +58,15 @@ RETRY_S = 1.0
 _GONE = frozenset({404, 409})
 
 
-def hardening(spec: ContainerSpec) -> dict[str, Any]:
+def hardening(spec: ContainerSpec, host_cpus: float) -> dict[str, Any]:
     """Every limit and lock of a container; the only user values in it are sizes."""
     memory = {}
     if spec.memory_bytes is not None:
         # Memory plus swap: without the second an equal amount of swap would be added.
         memory = {"mem_limit": spec.memory_bytes, "memswap_limit": spec.memory_bytes}
     if spec.cpus is not None:
-        memory["nano_cpus"] = int(spec.cpus * 1e9)
+        # An engine refuses more than it has, and a local group's machine type may promise more.
+        memory["nano_cpus"] = int(min(spec.cpus, host_cpus) * 1e9)
     # An engine that is itself confined cannot give more than it has; the agent, started on the
     # same machine, has the same.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -103,6 +104,7 @@ class DockerBackend:
         with _engine("reach the Docker engine"):
             self._api = _client(base_url, CALL_S)
             self._pull_api = _client(base_url, PULL_SILENCE_S)
+            self._host_cpus = float(self._api.info()["NCPU"])
 
     def prepare(self, image: str) -> ImageInfo:
         with _engine(f"look for the image {image!r}"):
@@ -149,7 +151,8 @@ class DockerBackend:
 
     def _create(self, spec: ContainerSpec, user: str) -> str:
         config = self._api.create_host_config(
-            mounts=[Mount(WORKDIR, str(spec.work_dir.resolve()), type="bind")], **hardening(spec)
+            mounts=[Mount(WORKDIR, str(spec.work_dir.resolve()), type="bind")],
+            **hardening(spec, self._host_cpus),
         )
         # The whole argv is the entry point: so neither the image's entry point nor its
         # default arguments get in between.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -60,7 +61,7 @@ def _fresh_log(attempt: Attempt, log: Path) -> None:
 
 
 def _run_one(attempt: Attempt, index: int, command: Command, deadline: float | None) -> Exit:
-    line = " ".join(command.argv)
+    line = shlex.join(command.argv)
     _separate(attempt, f"{COMMAND_MARK}{line}\n")
     with attempt.operation(Operation.EXEC_COMMAND, command=line) as learnt:
         try:

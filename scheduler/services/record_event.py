@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, update
 
-from scheduler.store.models import StatusChange, Task, TaskOperation
+from scheduler.store.models import MachineGroup, StatusChange, Task, TaskOperation
 from scheduler.store.transitions import change_status
 from simherd.contract import limits
 from simherd.contract.events import Event, Kind
@@ -108,6 +108,9 @@ def _load(session: Session, task_id: str) -> _Row | None:
 
 
 def _started(session: Session, row: _Row, event: Event, _result: Recorded) -> None:
+    provider = session.scalar(
+        select(MachineGroup.wire_provider).where(MachineGroup.id == row.group_id)
+    )
     waited = event.at - (row.input_submit_time or row.create_time)
     _merge_metrics(session, row, {Metric.QUEUE_TIME_SECONDS.value: round(max(0.0, waited), 6)})
     _set(
@@ -115,7 +118,7 @@ def _started(session: Session, row: _Row, event: Event, _result: Recorded) -> No
         row,
         {
             "machine_id": event.executor,
-            "executer": event.body.get("executer"),
+            "executer": {**event.body.get("executer", {}), "host_type": provider},
             "start_time": event.at,
         },
     )

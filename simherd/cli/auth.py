@@ -24,7 +24,7 @@ def login(url: str, key: str) -> None:
     everybody on the machine.
     """
     connection = Connection(url.strip().rstrip("/"), key.strip())
-    user = Api(connection, patience_s=3).get("/users/info")
+    user = Api(connection).get("/users/info")
     write_connection(connection, connection_file())
     click.echo(f"Logged in to {connection.url} as {user['username']}.")
 

@@ -115,9 +115,11 @@ def _run(stack: Stack, output: Path, backend: str) -> Status:
 
 def _submit(folder: Path, backend: str) -> Task:
     inputs = folder / "double-dam-break"
+    task: Task
     if backend == "docker":
-        task: Task = simulators.SplishSplash().run(inputs, sim_config_filename=_SCENE)
+        task = simulators.SplishSplash().run(inputs, sim_config_filename=_SCENE)
         return task
     script = folder / "splash.py"
     line = f"'{sys.executable}' '{script}' {_SCENE} --output-dir ."
-    return simulators.CustomImage("pysplishsplash").run(inputs, commands=[line])
+    task = simulators.CustomImage("pysplishsplash").run(inputs, commands=[line])
+    return task

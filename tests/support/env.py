@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+Done = subprocess.CompletedProcess[str]
+
+
 class Env:
     """One `simherd up` in a folder; started again on the same folder it finds everything."""
 
@@ -109,6 +112,43 @@ class Env:
         victim = psutil.Process(int(pid_file.read_text()))
         victim.kill()
         until(lambda: not psutil.pid_exists(victim.pid) or victim.status() == "zombie")
+
+    def python(self, script: str, folder: Path, **more: str) -> str:
+        """Run a user's Python script in `folder`; answers what it printed."""
+        return self._run([sys.executable, "-c", script], folder, more).stdout
+
+    def cli(
+        self, *arguments: str, folder: Path | None = None, more: dict[str, str] | None = None
+    ) -> Done:
+        """Run `simherd` with these arguments, as a user of this Simherd."""
+        argv = [sys.executable, "-m", "simherd.cli.main", *arguments]
+        return self._run(argv, folder or self.folder, more or {}, check=False)
+
+    def _run(self, argv: list[str], folder: Path, more: dict[str, str], check: bool = True) -> Done:
+        done = subprocess.run(
+            argv,
+            cwd=folder,
+            env={**self.environment, **self.connection, **more},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=150,
+            check=False,
+        )
+        assert not check or done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        return done
+
+    @property
+    def connection(self) -> dict[str, str]:
+        """What tells our client and the published one where this Simherd is."""
+        return {
+            "SIMHERD_API_URL": self.url,
+            "SIMHERD_API_KEY": self.key,
+            "INDUCTIVA_API_URL": self.url,
+            "INDUCTIVA_MACHINES_CATALOGUE_API_URL": self.url,
+            "INDUCTIVA_API_KEY": self.key,
+            "INDUCTIVA_TURN_SERVER_URL": "127.0.0.1:9",
+        }
 
     def submit(
         self,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def until(look: Callable[[], T], *, timeout_s: float = 60, what: str = "the condition") -> T:
+def until(look: Callable[[], T | None], *, timeout_s: float = 60, what: str = "the condition") -> T:
     """Look until the answer is true, and answer it; fail with the last answer after a while."""
     end = time.monotonic() + timeout_s
     pause = threading.Event()
