@@ -103,6 +103,11 @@ class Env:
                 continue
         return found
 
+    def nothing_is_left(self) -> None:
+        """Wait until no machine keeps anything of an attempt."""
+        machines = self.data / "machines"
+        until(lambda: not list(machines.glob("*/attempts/*")), what="empty work folders")
+
     def kill_part(self, name: str) -> None:
         """SIGKILL one part: redis, api, worker, recorder, or agent (the first machine's)."""
         if name == "agent":
