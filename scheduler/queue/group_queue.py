@@ -117,6 +117,15 @@ class GroupQueue:
         found: Any = self.client.zrange(GroupKeys(group).leases, 0, -1)
         return [str(a) for a in found]
 
+    def answered(self, group: str) -> list[str]:
+        """Every attempt for which an executor may still ask what was recorded."""
+        found: Any = self.client.hkeys(GroupKeys(group).recorded)
+        return [str(a) for a in found]
+
+    def forget_answers(self, group: str, attempts: list[str]) -> None:
+        """Drop the answers for attempts whose executors are gone."""
+        self.client.hdel(GroupKeys(group).recorded, *attempts)
+
     def heartbeats(self, group: str) -> dict[str, float]:
         """Executor → when it was last heard of, seconds since the epoch."""
         found: Any = self.client.zrange(GroupKeys(group).machines, 0, -1, withscores=True)
@@ -131,7 +140,9 @@ class GroupQueue:
     def forget_group(self, group: str) -> None:
         """Drop what a terminated group leaves behind."""
         keys = GroupKeys(group)
-        self.client.delete(keys.queue, keys.specs, keys.bell, keys.machines)
+        self.client.delete(
+            keys.queue, keys.specs, keys.bell, keys.machines, keys.recorded, keys.events
+        )
 
     def announce_group(self) -> None:
         """Tell the recorder that there is a new event stream to read."""

@@ -20,7 +20,8 @@ class EventStreams:
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
-        self._changed = "$"
+        # From the beginning: what was announced before the first read would else be missed.
+        self._changed = "0-0"
 
     def read(
         self, cursors: Mapping[str, str], wait_s: float

@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Seconds for which an executor that lost contact can still ask what was recorded of an
+#: attempt that has ended; after that it is told that the attempt is not its own.
+_ANSWERS_KEPT_S = 3600
+
 
 def sweep(parts: Parts, started_at: float) -> None:
     """Look at every active group once.
@@ -112,6 +116,23 @@ def reconcile_queue(parts: Parts, group: MachineGroup) -> None:
         holder = queue.revoke(group.id, key)
         if holder:
             queue.stop(group.id, holder, key, Cause.LEASE_LOST)
+    _forget_answers(parts, group, current, now)
+
+
+def _forget_answers(parts: Parts, group: MachineGroup, current: set[str], now: float) -> None:
+    """Drop what nobody fetched: normally the executor does so with its next heartbeat."""
+    left = set(parts.queue.answered(group.id)) - current
+    if not left:
+        return
+    with parts.store.read() as session:
+        recent = session.execute(
+            select(Task.id, Task.attempt).where(
+                Task.group_id == group.id, Task.end_time > now - _ANSWERS_KEPT_S
+            )
+        )
+        left -= {attempt_key(task_id, attempt) for task_id, attempt in recent}
+    if left:
+        parts.queue.forget_answers(group.id, sorted(left))
 
 
 def reclaim(parts: Parts, group: MachineGroup, now: float, patient: bool) -> None:

@@ -56,12 +56,18 @@ def command(output: Path, backend: str | None) -> None:
     backend = _prepare(backend)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop everything, as Ctrl-C does
     data = Path(tempfile.mkdtemp(prefix="simherd-demo-"))
+    keep = False
     try:
         _say("Starting Simherd: Redis, API, recorder, worker and one machine.")
         with running(Options(data, port=0, backend=backend), Event()) as stack:
             status = _run(stack, output.resolve(), backend)
+    except Exception:
+        keep = True
+        _say(f"That did not work; logs are in {data / 'logs'}.")
+        raise
     finally:
-        shutil.rmtree(data, ignore_errors=True)
+        if not keep:
+            shutil.rmtree(data, ignore_errors=True)
     _say(f"Stopped; nothing is left running. All of it took {format_seconds(_since(started))}.")
     sys.exit(status != Status.SUCCESS)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-Name = Literal["enqueue", "claim", "renew", "release", "withdraw", "expire", "revoke"]
+Name = Literal["enqueue", "claim", "renew", "withdraw", "expire", "revoke"]
 
 
 @cache
