@@ -40,7 +40,9 @@ def test_commands_run_locked_up_and_leave_no_container(docker: Env) -> None:
         "id -u; cat in.txt; touch /etc/x || echo read-only; "
         "grep -c : /proc/net/dev; ls /var/run/docker.sock || echo no-socket"
     )
-    task_id = docker.submit(f"sh -c '{script}'", "sh -c 'cp in.txt out.txt'", files={"in.txt": "d\n"})
+    task_id = docker.submit(
+        f"sh -c '{script}'", "sh -c 'cp in.txt out.txt'", files={"in.txt": "d\n"}
+    )
     task = docker.wait(task_id)
     assert task["status"] == "success", task["error_detail"]
     outputs = docker.outputs(task_id)

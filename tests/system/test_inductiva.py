@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+pytestmark = pytest.mark.slow
+
+
 def run(env: Env, folder: Path, script: str) -> dict[str, Any]:
     """What a script puts into its dictionary `seen`."""
     whole = f"import inductiva, json\nseen = {{}}\n{script}\nprint('SEEN ' + json.dumps(seen))\n"

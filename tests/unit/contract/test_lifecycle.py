@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from simherd.contract.lifecycle import TABLE, TERMINAL, Status, sources_of
+from simherd.contract.lifecycle_page import page
 from simherd.contract.outcome import OUTCOMES, Cause
+from tests.conftest import REPOSITORY
 
 
 def test_every_status_has_a_row() -> None:
@@ -34,3 +36,7 @@ def test_every_cause_ends_a_held_attempt(cause: Cause) -> None:
     assert status in TERMINAL
     allowed = {Status.COMPUTATION_ENDED, Status.COMPUTATION_STARTED, Status.PENDING_KILL}
     assert sources_of(status) & allowed
+
+
+def test_the_page_in_the_documentation_is_the_table() -> None:
+    assert (REPOSITORY / "docs" / "lifecycle.md").read_text() == page()
