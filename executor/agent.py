@@ -17,7 +17,7 @@ from executor.link.reporter import Reporter
 from executor.livelog import LiveLogs
 from executor.run import run_attempt
 from executor.stop import StopSwitch
-from executor.transfer import Transfer
+from executor.transfer import Transfer, open_client
 from simherd.contract import limits
 from simherd.contract.commands import Message, Order
 from simherd.contract.events import Kind
@@ -49,6 +49,7 @@ class Agent:
         self._logs = LiveLogs(*where)
         self._keeper = Keeper(*where, me)
         self._claimers = [Claimer(*where, me) for _ in range(config.slots)]
+        self._http = open_client()
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._switches: dict[str, StopSwitch] = {}
@@ -149,7 +150,7 @@ class Agent:
             return
         folder = self._config.state_dir / "attempts" / key.replace(":", "-")
         folder.mkdir(parents=True, exist_ok=True)
-        transfer = Transfer(switch.pause)
+        transfer = Transfer(self._http, switch.pause)
         attempt = Attempt(
             spec, self._config, folder, self._backend, self._reporter, transfer, switch
         )
@@ -157,7 +158,6 @@ class Agent:
         try:
             run_attempt(attempt)
         finally:
-            transfer.close()
             self._logs.drop(key)
             with self._lock:
                 self._switches.pop(key, None)

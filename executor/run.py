@@ -13,7 +13,6 @@ from executor.stages.image import fetch_image
 from executor.stages.inputs import fetch_inputs
 from executor.stages.outputs import store_outputs
 from executor.stop import WITHOUT_OUTPUTS, Stopped
-from executor.transfer import Transfer
 from simherd.contract.events import Kind
 from simherd.contract.outcome import OUTCOMES, Cause
 
@@ -108,10 +107,12 @@ class _only_fenced:  # reads as the statement that it is
             if seconds:
                 threading.Event().wait(seconds)
 
-        self._old, self._attempt.transfer = self._attempt.transfer, Transfer(pause)
+        self._old, self._attempt.transfer = (
+            self._attempt.transfer,
+            self._attempt.transfer.paused_by(pause),
+        )
 
     def __exit__(self, *_: object) -> None:
-        self._attempt.transfer.close()
         self._attempt.transfer = self._old
 
 

@@ -19,6 +19,13 @@ _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 20.0
 _TRIES = 10
 
 
+def open_client() -> httpx.Client:
+    """Connections for all transfers of an agent: loading the CA certificates takes 20 ms."""
+    return httpx.Client(
+        timeout=httpx.Timeout(60, connect=5), follow_redirects=False, trust_env=False
+    )
+
+
 class TransferFailed(Exception):
     """The storage refused, or stayed out of reach."""
 
@@ -26,15 +33,13 @@ class TransferFailed(Exception):
 class Transfer:
     """Downloads and uploads with retries. `pause` waits, and raises to give up early."""
 
-    def __init__(self, pause: Callable[[float], None]) -> None:
+    def __init__(self, client: httpx.Client, pause: Callable[[float], None]) -> None:
+        self._client = client
         self._pause = pause
-        self._client = httpx.Client(
-            timeout=httpx.Timeout(60, connect=5), follow_redirects=False, trust_env=False
-        )
 
-    def close(self) -> None:
-        """Let the connections go."""
-        self._client.close()
+    def paused_by(self, pause: Callable[[float], None]) -> Transfer:
+        """The same connections with another way to give up."""
+        return Transfer(self._client, pause)
 
     def download(self, url: str, into: Path) -> int:
         """Fetch an object into a file; answers its size in bytes.

@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 from scheduler.queue.group_queue import connect
 from scheduler.queue.stream import EventStreams
 from scheduler.services.groups import ACTIVE
-from scheduler.services.record_event import Verdict, record
+from scheduler.services.record_event import Recording, Verdict
 from scheduler.services.submit_task import enqueue
 from scheduler.store.models import MachineGroup
 from simherd.contract.events import Event
@@ -77,14 +77,15 @@ class Recorder:
         fenced: dict[str, str] = {}
         kills: dict[str, str] = {}
         last = entries[-1][0]
-        with self._parts.store.write() as session:
+        with self._parts.store.write() as session, session.no_autoflush:
+            recording = Recording(session, group)
             for entry, text in entries:
                 try:
                     event = Event.decode(text)
                 except ValueError as error:
                     log.error("event=report_unreadable group=%s entry=%s %s", group, entry, error)
                     continue
-                result = record(session, group, event)
+                result = recording.record(event)
                 key = attempt_key(event.task_id, event.attempt)
                 recorded[key] = max(result.last, recorded.get(key, 0))
                 requeue += result.requeue
@@ -92,6 +93,7 @@ class Recorder:
                     fenced[key] = event.executor
                 elif result.verdict is Verdict.KILL:
                     kills[key] = event.executor
+            recording.finish()
             session.execute(
                 update(MachineGroup).where(MachineGroup.id == group).values(event_cursor=last)
             )

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, update
 
+from scheduler.services.end_attempt import end_attempt
 from scheduler.store.models import MachineGroup, StatusChange, Task, TaskOperation
 from scheduler.store.transitions import change_status
-from simherd.contract import limits
 from simherd.contract.events import Event, Kind
 from simherd.contract.lifecycle import TERMINAL, Status
 from simherd.contract.operations import Metric
-from simherd.contract.outcome import OUTCOMES, Cause
+from simherd.contract.outcome import Cause
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
-
-log = logging.getLogger(__name__)
 
 
 class Verdict(Enum):
@@ -46,9 +43,9 @@ class Recorded:
     requeue: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Row:
-    """What deciding needs to know of a task."""
+    """A task as this transaction holds it, and what is still to be written of it."""
 
     id: str
     group_id: str
@@ -59,238 +56,203 @@ class _Row:
     input_submit_time: float | None
     computation_start_time: float | None
     create_time: float
+    metrics: dict[str, float]
+    columns: dict[str, Any] = field(default_factory=dict)
+    operations: dict[int, TaskOperation] = field(default_factory=dict)
+    #: The history entry that new operations belong to, once it is known.
+    history_id: int | None = None
+
+    def measure(self, values: dict[str, float]) -> None:
+        """Note measured values."""
+        self.metrics = {**self.metrics, **values}
+        self.columns["metrics"] = self.metrics
+
+    def taken_columns(self) -> dict[str, Any]:
+        """What is to be written now."""
+        columns, self.columns = self.columns, {}
+        return columns
 
 
-def record(session: Session, group_id: str, event: Event) -> Recorded:
-    """Apply one report of a group's event stream in the caller's transaction."""
-    row = _load(session, event.task_id)
-    if row is None or row.group_id != group_id or event.attempt != row.attempt:
-        return Recorded(Verdict.FENCED, event.number)
-    if event.number <= row.last_event:
-        return Recorded(Verdict.REPEATED, row.last_event)
-    if event.number > row.last_event + 1:
-        return Recorded(Verdict.GAP, row.last_event)
-    if row.status in TERMINAL:
-        return Recorded(Verdict.FENCED, event.number)
-    session.execute(
-        update(Task)
-        .where(Task.id == row.id, Task.attempt == row.attempt)
-        .values(last_event=event.number)
-        .execution_options(synchronize_session=False)
-    )
-    result = Recorded(Verdict.RECORDED, event.number)
-    _APPLY[event.kind](session, row, event, result)
-    if row.status == Status.PENDING_KILL and event.kind is Kind.STARTED:
-        result.verdict = Verdict.KILL
-    return result
+class Recording:
+    """Applies reports of one group in the caller's transaction; `finish` writes what is left.
 
+    A task's row is read once, locked, and written as rarely as its status changes: an attempt
+    makes some sixteen reports, and most of them come in one batch.
+    """
 
-def _load(session: Session, task_id: str) -> _Row | None:
-    found = session.execute(
-        select(
-            Task.id,
-            Task.group_id,
-            Task.attempt,
-            Task.status,
-            Task.last_event,
-            Task.resubmit,
-            Task.input_submit_time,
-            Task.computation_start_time,
-            Task.create_time,
+    def __init__(self, session: Session, group_id: str) -> None:
+        self._session = session
+        self._group_id = group_id
+        self._rows: dict[str, _Row | None] = {}
+        self._provider: str | None = None
+
+    def record(self, event: Event) -> Recorded:
+        """Apply one report."""
+        row = self._row(event.task_id)
+        if row is None or row.group_id != self._group_id or event.attempt != row.attempt:
+            return Recorded(Verdict.FENCED, event.number)
+        if event.number <= row.last_event:
+            return Recorded(Verdict.REPEATED, row.last_event)
+        if event.number > row.last_event + 1:
+            return Recorded(Verdict.GAP, row.last_event)
+        if row.status in TERMINAL:
+            return Recorded(Verdict.FENCED, event.number)
+        row.last_event = row.columns["last_event"] = event.number
+        result = Recorded(Verdict.RECORDED, event.number)
+        if row.status == Status.PENDING_KILL and event.kind is Kind.STARTED:
+            result.verdict = Verdict.KILL
+        _APPLY[event.kind](self, row, event, result)
+        return result
+
+    def finish(self) -> None:
+        """Write what no status change has written."""
+        for row in self._rows.values():
+            if row is not None and row.columns:
+                self._session.execute(
+                    update(Task)
+                    .where(Task.id == row.id, Task.attempt == row.attempt)
+                    .values(**row.taken_columns())
+                    .execution_options(synchronize_session=False)
+                )
+
+    def _row(self, task_id: str) -> _Row | None:
+        if task_id not in self._rows:
+            self._rows[task_id] = self._load(task_id)
+        return self._rows[task_id]
+
+    def _load(self, task_id: str) -> _Row | None:
+        found = self._session.execute(
+            select(
+                Task.id,
+                Task.group_id,
+                Task.attempt,
+                Task.status,
+                Task.last_event,
+                Task.resubmit,
+                Task.input_submit_time,
+                Task.computation_start_time,
+                Task.create_time,
+                Task.metrics,
+            )
+            .where(Task.id == task_id)
+            .with_for_update()
+        ).one_or_none()
+        if found is None:
+            return None
+        values = found._asdict()
+        return _Row(**{**values, "status": Status(values["status"])})
+
+    def _move(self, row: _Row, event: Event, to: Status) -> None:
+        # What a task that is being killed still goes through is measured, not shown.
+        if row.status == Status.PENDING_KILL:
+            return
+        applied = change_status(
+            self._session,
+            row.id,
+            to,
+            attempt=row.attempt,
+            at=event.at,
+            machine_id=event.executor,
+            **row.taken_columns(),
         )
-        .where(Task.id == task_id)
-        .with_for_update()
-    ).one_or_none()
-    if found is None:
-        return None
-    values = found._asdict()
-    return _Row(**{**values, "status": Status(values["status"])})
+        if applied:
+            row.status, row.history_id = to, None
 
-
-def _started(session: Session, row: _Row, event: Event, _result: Recorded) -> None:
-    provider = session.scalar(
-        select(MachineGroup.wire_provider).where(MachineGroup.id == row.group_id)
-    )
-    waited = event.at - (row.input_submit_time or row.create_time)
-    _merge_metrics(session, row, {Metric.QUEUE_TIME_SECONDS.value: round(max(0.0, waited), 6)})
-    _set(
-        session,
-        row,
-        {
-            "machine_id": event.executor,
-            "executer": {**event.body.get("executer", {}), "host_type": provider},
+    def _started(self, row: _Row, event: Event, _result: Recorded) -> None:
+        if self._provider is None:
+            self._provider = self._session.scalar(
+                select(MachineGroup.wire_provider).where(MachineGroup.id == self._group_id)
+            )
+        waited = event.at - (row.input_submit_time or row.create_time)
+        row.measure({Metric.QUEUE_TIME_SECONDS.value: round(max(0.0, waited), 6)})
+        row.columns |= {
+            "executer": {**(event.body.get("executer") or {}), "host_type": self._provider},
             "start_time": event.at,
-        },
-    )
-    _move(session, row, event, Status.STARTED)
+        }
+        if row.status == Status.PENDING_KILL:
+            row.columns["machine_id"] = event.executor
+        self._move(row, event, Status.STARTED)
 
+    def _computation_started(self, row: _Row, event: Event, _result: Recorded) -> None:
+        row.computation_start_time = row.columns["computation_start_time"] = event.at
+        self._move(row, event, Status.COMPUTATION_STARTED)
 
-def _computation_started(session: Session, row: _Row, event: Event, _result: Recorded) -> None:
-    _set(session, row, {"computation_start_time": event.at})
-    _move(session, row, event, Status.COMPUTATION_STARTED)
+    def _computation_ended(self, row: _Row, event: Event, _result: Recorded) -> None:
+        row.columns["computation_end_time"] = event.at
+        if row.computation_start_time is not None:
+            seconds = round(max(0.0, event.at - row.computation_start_time), 6)
+            row.measure({Metric.COMPUTATION_SECONDS.value: seconds})
+        self._move(row, event, Status.COMPUTATION_ENDED)
 
-
-def _computation_ended(session: Session, row: _Row, event: Event, _result: Recorded) -> None:
-    _set(session, row, {"computation_end_time": event.at})
-    if row.computation_start_time is not None:
-        seconds = round(max(0.0, event.at - row.computation_start_time), 6)
-        _merge_metrics(session, row, {Metric.COMPUTATION_SECONDS.value: seconds})
-    _move(session, row, event, Status.COMPUTATION_ENDED)
-
-
-def _move(session: Session, row: _Row, event: Event, to: Status) -> None:
-    # What a task that is being killed still goes through is measured, not shown as its status.
-    if row.status != Status.PENDING_KILL:
-        change_status(
-            session, row.id, to, attempt=row.attempt, at=event.at, machine_id=event.executor
-        )
-
-
-def _operation_started(session: Session, row: _Row, event: Event, _result: Recorded) -> None:
-    current = session.scalar(
-        select(StatusChange.id)
-        .where(StatusChange.task_id == row.id)
-        .order_by(StatusChange.id.desc())
-        .limit(1)
-    )
-    session.add(
-        TaskOperation(
+    def _operation_started(self, row: _Row, event: Event, _result: Recorded) -> None:
+        if row.history_id is None:
+            self._session.flush()
+            row.history_id = self._session.scalars(
+                select(StatusChange.id)
+                .where(StatusChange.task_id == row.id)
+                .order_by(StatusChange.id.desc())
+                .limit(1)
+            ).one()
+        operation = TaskOperation(
             task_id=row.id,
             attempt=row.attempt,
             number=event.body["id"],
-            status_change_id=current,
+            status_change_id=row.history_id,
             name=event.body["name"],
             status="RUNNING",
             started_at=event.at,
             attributes=event.body["attributes"],
         )
-    )
+        row.operations[operation.number] = operation
+        self._session.add(operation)
 
-
-def _operation_ended(session: Session, row: _Row, event: Event, _result: Recorded) -> None:
-    operation = session.scalar(
-        select(TaskOperation).where(
-            TaskOperation.task_id == row.id,
-            TaskOperation.attempt == row.attempt,
-            TaskOperation.number == event.body["id"],
+    def _operation_ended(self, row: _Row, event: Event, _result: Recorded) -> None:
+        number = event.body["id"]
+        operation = row.operations.get(number) or self._session.scalar(
+            select(TaskOperation).where(
+                TaskOperation.task_id == row.id,
+                TaskOperation.attempt == row.attempt,
+                TaskOperation.number == number,
+            )
         )
-    )
-    if operation is not None:
-        operation.status = event.body["status"]
-        operation.ended_at = event.at
-        operation.attributes = {**operation.attributes, **event.body["attributes"]}
+        if operation is not None:
+            operation.status = event.body["status"]
+            operation.ended_at = event.at
+            operation.attributes = {**operation.attributes, **event.body["attributes"]}
 
+    def _metrics(self, row: _Row, event: Event, _result: Recorded) -> None:
+        known = {m.value for m in Metric}
+        row.measure({k: v for k, v in event.body["metrics"].items() if k in known})
 
-def _metrics(session: Session, row: _Row, event: Event, _result: Recorded) -> None:
-    known = {m.value for m in Metric}
-    _merge_metrics(session, row, {k: v for k, v in event.body["metrics"].items() if k in known})
-
-
-def _finished(session: Session, row: _Row, event: Event, result: Recorded) -> None:
-    body = event.body
-    end_attempt(
-        session,
-        row.id,
-        row.attempt,
-        row.status,
-        row.resubmit,
-        Cause(body["cause"]),
-        event.at,
-        result.requeue,
-        detail=body.get("detail"),
-        exit_code=body.get("exit_code"),
-        machine_id=event.executor,
-    )
-    total = round(max(0.0, event.at - row.create_time), 6)
-    _merge_metrics(session, row, {Metric.TOTAL_SECONDS.value: total})
+    def _finished(self, row: _Row, event: Event, result: Recorded) -> None:
+        total = round(max(0.0, event.at - row.create_time), 6)
+        row.measure({Metric.TOTAL_SECONDS.value: total})
+        ended = end_attempt(
+            self._session,
+            row.id,
+            row.attempt,
+            row.status,
+            row.resubmit,
+            Cause(event.body["cause"]),
+            event.at,
+            detail=event.body.get("detail"),
+            exit_code=event.body.get("exit_code"),
+            machine_id=event.executor,
+            **row.taken_columns(),
+        )
+        if ended is not None:
+            row.status = ended
+        if ended == Status.SUBMITTED:
+            result.requeue.append(row.id)
+            row.attempt, row.last_event = row.attempt + 1, 0
 
 
 _APPLY = {
-    Kind.STARTED: _started,
-    Kind.COMPUTATION_STARTED: _computation_started,
-    Kind.COMPUTATION_ENDED: _computation_ended,
-    Kind.OPERATION_STARTED: _operation_started,
-    Kind.OPERATION_ENDED: _operation_ended,
-    Kind.METRICS: _metrics,
-    Kind.FINISHED: _finished,
+    Kind.STARTED: Recording._started,
+    Kind.COMPUTATION_STARTED: Recording._computation_started,
+    Kind.COMPUTATION_ENDED: Recording._computation_ended,
+    Kind.OPERATION_STARTED: Recording._operation_started,
+    Kind.OPERATION_ENDED: Recording._operation_ended,
+    Kind.METRICS: Recording._metrics,
+    Kind.FINISHED: Recording._finished,
 }
-
-
-def end_attempt(
-    session: Session,
-    task_id: str,
-    attempt: int,
-    status: Status,
-    resubmit: bool,
-    cause: Cause,
-    at: float,
-    requeue: list[str],
-    *,
-    detail: str | None = None,
-    exit_code: int | None = None,
-    machine_id: str | None = None,
-) -> bool:
-    """End a task's current attempt: with its final status, or back in the queue.
-
-    A task that is being killed ends killed, whatever its attempt ended with: the kill came
-    first. A task that is queued again is added to `requeue`.
-
-    Returns:
-        Whether the change was applied.
-    """
-    outcome = OUTCOMES[cause]
-    sentence = detail or outcome.sentence
-    if status == Status.PENDING_KILL:
-        return change_status(
-            session,
-            task_id,
-            Status.KILLED,
-            attempt=attempt,
-            at=at,
-            machine_id=machine_id,
-            cause=Cause.KILLED_BY_USER.value,
-        )
-    if outcome.resubmit and resubmit and attempt < limits.MAX_ATTEMPTS:
-        again = change_status(
-            session,
-            task_id,
-            Status.SUBMITTED,
-            attempt=attempt,
-            at=at,
-            description=f"{sentence} Queued again as attempt {attempt + 1}.",
-            next_attempt=attempt + 1,
-            machine_id=machine_id,
-            executer=None,
-            start_time=None,
-            computation_start_time=None,
-            computation_end_time=None,
-        )
-        if again:
-            requeue.append(task_id)
-        return again
-    return change_status(
-        session,
-        task_id,
-        outcome.status,
-        attempt=attempt,
-        at=at,
-        description=sentence,
-        machine_id=machine_id,
-        cause=cause.value,
-        exit_code=exit_code,
-        error_detail=None if cause is Cause.COMPLETED else sentence,
-    )
-
-
-def _set(session: Session, row: _Row, columns: dict[str, Any]) -> None:
-    session.execute(
-        update(Task)
-        .where(Task.id == row.id, Task.attempt == row.attempt)
-        .values(**columns)
-        .execution_options(synchronize_session=False)
-    )
-
-
-def _merge_metrics(session: Session, row: _Row, values: dict[str, float]) -> None:
-    known = session.scalar(select(Task.metrics).where(Task.id == row.id)) or {}
-    _set(session, row, {"metrics": {**known, **values}})

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select, update
 
 from scheduler.providers.base import MachineState
+from scheduler.services.end_attempt import end_attempt
 from scheduler.services.groups import (
     ACTIVE,
     UP,
@@ -23,7 +24,6 @@ from scheduler.services.groups import (
     shut_down_group,
 )
 from scheduler.services.kill_task import settle_kill
-from scheduler.services.record_event import end_attempt
 from scheduler.services.submit_task import enqueue, put_in_queue
 from scheduler.store.models import Machine, MachineGroup, Task
 from scheduler.store.transitions import change_status
@@ -193,13 +193,11 @@ def _is_lost(
 def lose_attempt(parts: Parts, group: MachineGroup, key: str, holder: str) -> None:
     """End an attempt whose machine is lost; queue the next one where the task wants that."""
     task_id, attempt = parse_attempt(key)
-    requeue: list[str] = []
+    ended = None
     with parts.store.write() as session:
         task = session.scalar(select(Task).where(Task.id == task_id).with_for_update())
-        ended = (
-            task is not None
-            and task.attempt == attempt
-            and end_attempt(
+        if task is not None and task.attempt == attempt:
+            ended = end_attempt(
                 session,
                 task_id,
                 attempt,
@@ -208,14 +206,12 @@ def lose_attempt(parts: Parts, group: MachineGroup, key: str, holder: str) -> No
                 task.resubmit,
                 Cause.MACHINE_LOST,
                 time.time(),
-                requeue,
                 machine_id=holder or None,
             )
-        )
     log.warning("event=attempt_lost attempt=%s machine=%s applied=%s", key, holder, ended)
     parts.queue.revoke(group.id, key)
-    for again in requeue:
-        enqueue(parts, again)
+    if ended == Status.SUBMITTED:
+        enqueue(parts, task_id)
 
 
 def _taken(session: Session, task: Task, holder: str) -> Status:

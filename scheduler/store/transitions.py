@@ -38,7 +38,7 @@ def change_status(
         attempt: the attempt the change speaks for; must be the task's current one.
         at: when it happened, seconds since the epoch.
         description: a sentence for people; default: the status' explanation.
-        machine_id: the machine it happened on.
+        machine_id: the machine it happened on; the task's own from `started` on.
         only_from: narrows the statuses from which the change is allowed.
         next_attempt: the attempt that begins with this change, when one does.
         values: further columns of the task that change with it.
@@ -49,6 +49,8 @@ def change_status(
     sources = sources_of(to) if only_from is None else sources_of(to) & only_from
     if to in TERMINAL:
         values.setdefault("end_time", at)
+    if to is Status.STARTED:
+        values["machine_id"] = machine_id
     if next_attempt is not None:
         values |= {"attempt": next_attempt, "last_event": 0}
     result: Any = session.execute(
@@ -61,6 +63,7 @@ def change_status(
         session.add(RefusedChange(task_id=task_id, attempt=attempt, status=to.value, at=at))
         log.info("event=change_refused task=%s attempt=%s status=%s", task_id, attempt, to)
         return False
+    session.flush()  # the entry before may have been made in this very transaction
     session.execute(
         update(StatusChange)
         .where(StatusChange.task_id == task_id, StatusChange.ended_at.is_(None))

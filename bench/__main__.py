@@ -1,0 +1,86 @@
+"""Submit → process started, and no-op tasks per second, beside Celery in the same run.
+
+    python -m bench [--tasks N] [--latency-tasks N]
+
+What is compared is not the same work. A Simherd task makes a row in SQL, uploads an input archive
+through the API, is leased, runs in a process group of its own with its log captured, uploads an
+output archive, and is recorded in SQL at each step. A Celery task here is a message in Redis and a
+subprocess. The difference is the price of what Simherd promises.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.celery_side import CelerySide
+from bench.simherd_side import SimherdSide
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SLOTS = (1, 4)
+
+
+def main() -> None:
+    """Measure both, and print a table."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.split("\n")[0])
+    parser.add_argument("--tasks", type=int, default=400, help="no-op tasks for each throughput")
+    parser.add_argument("--latency-tasks", type=int, default=50, help="tasks one after another")
+    asked = parser.parse_args()
+    cores = len(os.sched_getaffinity(0))
+    print(f"{cores} cores, Python {platform.python_version()}, {platform.platform()}", flush=True)
+    rows: list[tuple[str, str]] = []
+    for slots in SLOTS:
+        rows += _simherd(slots, asked)
+    for slots in SLOTS:
+        rows += _celery(slots, asked)
+    width = max(len(label) for label, _ in rows)
+    for label, figure in rows:
+        print(f"{label:<{width}}  {figure}")
+
+
+def _simherd(slots: int, asked: argparse.Namespace) -> list[tuple[str, str]]:
+    rows = []
+    with _folder() as folder, SimherdSide(folder, slots) as simherd:
+        if slots == 1:
+            whole, queued = simherd.latency(asked.latency_tasks)
+            rows.append(("Simherd: submit → process started", _spread(whole)))
+            rows.append(("  of it: inputs uploaded → process started", _spread(queued)))
+        submitted, drained = simherd.throughput(asked.tasks)
+        rows.append((f"Simherd, {slots} slot(s): submitted", f"{submitted:.0f} tasks/s"))
+        rows.append((f"Simherd, {slots} slot(s): no-op tasks run", f"{drained:.1f} tasks/s"))
+    return rows
+
+
+def _celery(processes: int, asked: argparse.Namespace) -> list[tuple[str, str]]:
+    rows = []
+    with _folder() as folder, CelerySide(folder, processes) as celery:
+        if processes == 1:
+            spread = _spread(celery.latency(asked.latency_tasks))
+            rows.append(("Celery: send → process started", spread))
+        drained = celery.throughput(asked.tasks)
+        rows.append((f"Celery, {processes} process(es): no-op tasks run", f"{drained:.1f} tasks/s"))
+    return rows
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="simherd-bench-") as folder:
+        yield Path(folder)
+
+
+def _spread(seconds: list[float]) -> str:
+    ordered = sorted(seconds)
+    p95 = ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))]
+    return f"p50 {statistics.median(ordered) * 1000:.1f} ms   p95 {p95 * 1000:.1f} ms"
+
+
+if __name__ == "__main__":
+    main()
