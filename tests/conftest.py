@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support import servers
 from tests.support.env import Env
 
 if TYPE_CHECKING:
@@ -37,6 +38,31 @@ def docker_engine() -> None:
     )
     if found.returncode != 0:
         missing(f"no Docker engine with the image {BASE_IMAGE} answers")
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Redis of the tests' own."""
+    with servers.redis_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """A PostgreSQL of the tests' own; the URL without a database."""
+    programs = servers.postgres_programs()
+    if programs is None:
+        missing("there is no PostgreSQL on this machine (apt-get install postgresql)")
+    else:
+        with servers.postgres_server(programs) as url:
+            yield url
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[dict[str, str]]:
+    """The environment that leads to an S3 server with an empty bucket."""
+    with servers.s3_server() as environment:
+        yield environment
 
 
 @pytest.fixture(scope="session")

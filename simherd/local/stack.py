@@ -22,6 +22,20 @@ _GRACE_S = 15.0
 _ORDER = ("redis", "api", "recorder", "worker")
 
 
+#: Settings of the scheduler that `simherd up` leaves to its environment.
+_PASSED_ON = frozenset(
+    {
+        "SIMHERD_DATABASE_URL",
+        "SIMHERD_IMAGES_FILE",
+        "SIMHERD_MACHINE_TYPES_FILE",
+        "SIMHERD_S3_BUCKET",
+        "SIMHERD_S3_ENDPOINT_URL",
+        "SIMHERD_S3_REGION",
+        "SIMHERD_SWEEP_S",
+    }
+)
+
+
 class UpError(Exception):
     """`simherd up` cannot run here; the message says why and what to do."""
 
@@ -140,11 +154,7 @@ class Stack:
             "SIMHERD_PORT": str(self.port),
             "SIMHERD_BOOTSTRAP_KEY": self.key,
             "SIMHERD_BOOTSTRAP_MACHINES": str(self.options.machines),
-            **{
-                k: v
-                for k, v in os.environ.items()
-                if k in {"SIMHERD_IMAGES_FILE", "SIMHERD_MACHINE_TYPES_FILE", "SIMHERD_SWEEP_S"}
-            },
+            **{k: v for k, v in os.environ.items() if k in _PASSED_ON},
         }
 
     def _redis_conf(self, port: int, password: str) -> bytes:

@@ -1,0 +1,50 @@
+"""The same as `test_task` and `test_client`, on PostgreSQL and S3 as a deployment has them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import servers
+from tests.support.env import Env
+from tests.system import test_client, test_task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def env(
+    tmp_path_factory: pytest.TempPathFactory, postgres_server: str, s3: dict[str, str]
+) -> Iterator[Env]:
+    with servers.new_database(postgres_server) as database:
+        made = Env(
+            tmp_path_factory.mktemp("deployed"),
+            *("--backend", "process", "--machines", "2"),
+            SIMHERD_SWEEP_S="1",
+            SIMHERD_DATABASE_URL=database,
+            **s3,
+        )
+        made.start()
+        yield made
+        made.stop()
+
+
+# A fixture of this module comes before the one that those modules take.
+for module in (test_task, test_client):
+    for name, value in vars(module).items():
+        if name.startswith("test_") or name in {"_connected", "case", "web"}:
+            globals()[name] = value
+
+
+def test_it_is_postgres_and_s3_indeed(env: Env) -> None:
+    task_id = env.submit("true")
+    env.wait(task_id)
+    assert not (env.data / "simherd.db").exists()
+    assert not [p for p in (env.data / "storage").rglob("*") if p.is_file()]
+    path = env.task(task_id)["storage_output_path"]
+    urls = env.api.get("/storage/signed-urls", params={"operation": "download", "paths": path})
+    assert "X-Amz-Signature" in urls.json()[0]
