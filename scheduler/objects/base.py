@@ -44,7 +44,7 @@ class ObjectStore(Protocol):
         ...
 
     def list(self, user: str, prefix: str) -> Iterator[ObjectInfo]:
-        """Every object below the folder `prefix`, in the order of their paths."""
+        """Every object below the folder `prefix`, in no particular order."""
         ...
 
     def delete(self, user: str, prefix: str) -> int:

@@ -1,0 +1,165 @@
+"""Each script's replies, one test a word."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from executor.link.lease import Held, new_token
+from simherd.contract.queue.keys import GroupKeys
+from simherd.contract.queue.scripts import source
+
+if TYPE_CHECKING:
+    import redis
+
+    from tests.support.queue import Side
+
+
+def held(attempt: str, token: str, last: int = 0, ended: bool = False) -> Held:
+    return Held(attempt, token, last, ended)
+
+
+def test_enqueue_queues_and_rings_once(side: Side, client: redis.Redis) -> None:
+    assert side.enqueue("a:1") == "queued"
+    assert side.enqueue("a:1") == "present"
+    assert client.llen(GroupKeys(side.group).bell) == 1
+    assert side.queue.waiting(side.group) == ["a:1"]
+
+
+def test_enqueue_leaves_a_held_attempt_alone(side: Side) -> None:
+    side.enqueue("a:1")
+    side.claim()
+    assert side.enqueue("a:1") == "held"
+    assert side.queue.waiting(side.group) == []
+
+
+def test_claim_takes_the_first_in_order(side: Side) -> None:
+    side.enqueue("late:1", order=3)
+    side.enqueue("early:1", order=1)
+    assert side.queue.position(side.group, "late:1") == 1
+    first = side.claim()
+    assert first is not None
+    assert (first.attempt, first.spec) == ("early:1", "spec of early:1")
+    assert side.queue.position(side.group, "late:1") == 0
+    assert side.queue.position(side.group, "early:1") is None
+
+
+def test_claim_of_an_empty_queue(side: Side) -> None:
+    assert side.claim() is None
+
+
+def test_a_repeated_claim_gets_the_same_answer(side: Side) -> None:
+    side.enqueue("a:1", order=1)
+    side.enqueue("b:1", order=2)
+    token = new_token()
+    assert side.claim(token=token) == side.claim(token=token)
+    assert side.queue.waiting(side.group) == ["b:1"]
+
+
+def test_renew_holds_extends_and_notes_the_heartbeat(side: Side, client: redis.Redis) -> None:
+    side.enqueue("a:1")
+    token = new_token()
+    side.claim(token=token)
+    client.zadd(GroupKeys(side.group).leases, {"a:1": 1})
+    assert [o.attempt for o in side.queue.overdue(side.group).overdue] == ["a:1"]
+    assert side.states(held("a:1", token)) == ["held"]
+    expiry = side.queue.overdue(side.group)
+    assert (expiry.overdue, expiry.leases) == ((), 1)
+    assert side.queue.heartbeats(side.group)["m1"] * 1000 == pytest.approx(expiry.now_ms, abs=5000)
+
+
+def test_renew_gives_a_forgotten_lease_back(side: Side, client: redis.Redis) -> None:
+    """What happens after Redis lost everything."""
+    side.enqueue("a:1")
+    token = new_token()
+    side.claim(token=token)
+    for key in client.scan_iter(f"simherd:{{{side.group}}}:*"):
+        client.delete(key)
+    assert side.states(held("a:1", token)) == ["held"]
+    assert side.queue.held(side.group) == ["a:1"]
+
+
+def test_renew_tells_another_tokens_holder_that_it_lost(side: Side) -> None:
+    side.enqueue("a:1")
+    side.claim(token=new_token())
+    assert side.states(held("a:1", "another"), executor="m2") == ["lost"]
+
+
+def test_a_revoked_lease_stays_lost(side: Side) -> None:
+    side.enqueue("a:1")
+    token = new_token()
+    side.claim(token=token)
+    assert side.queue.revoke(side.group, "a:1") == "m1"
+    assert side.queue.revoke(side.group, "a:1") == ""
+    assert side.states(held("a:1", token)) == ["lost"]
+    assert side.queue.held(side.group) == []
+
+
+def test_renew_lets_go_of_what_is_recorded_to_the_end(side: Side, client: redis.Redis) -> None:
+    side.enqueue("a:1")
+    token = new_token()
+    side.claim(token=token)
+    keys = GroupKeys(side.group)
+    client.hset(keys.recorded, "a:1", "3")
+    assert side.beat(held("a:1", token, 4, ended=True))[0].recorded == 3
+    assert side.states(held("a:1", token, 4, ended=True)) == ["held"]
+    client.hset(keys.recorded, "a:1", "4")
+    assert side.states(held("a:1", token, 4, ended=True)) == ["recorded"]
+    assert side.queue.held(side.group) == []
+    assert client.hlen(keys.specs) == client.hlen(keys.recorded) == 0
+
+
+def test_withdraw_says_where_the_attempt_is(side: Side) -> None:
+    side.enqueue("a:1")
+    assert side.queue.withdraw(side.group, "a:1") == ("withdrawn", None)
+    assert side.queue.withdraw(side.group, "a:1") == ("absent", None)
+    side.enqueue("b:1")
+    side.claim("m7")
+    assert side.queue.withdraw(side.group, "b:1") == ("held", "m7")
+    side.queue.revoke(side.group, "b:1")
+    assert side.queue.withdraw(side.group, "b:1") == ("absent", None)
+
+
+def test_expire_collects_only_overdue_leases(side: Side, client: redis.Redis) -> None:
+    side.enqueue("a:1", order=1)
+    side.enqueue("b:1", order=2)
+    side.claim("m1")
+    side.claim("m2")
+    side.beat(executor="m1")
+    client.zadd(GroupKeys(side.group).leases, {"a:1": 1})
+    expiry = side.queue.overdue(side.group)
+    assert expiry.leases == 2
+    assert [(o.attempt, o.holder, o.expiry_ms) for o in expiry.overdue] == [("a:1", "m1", 1.0)]
+    assert expiry.overdue[0].seen_ms > 0
+    assert side.queue.held(side.group) != []
+
+
+def test_a_scripts_text_is_short_and_says_its_replies() -> None:
+    for name in ("enqueue", "claim", "renew", "withdraw", "expire", "revoke"):
+        text = source(name)
+        assert len(text.splitlines()) <= 40, name
+        assert "-- Replies" in text, name
+        assert "cjson" not in text, name
+
+
+def test_an_acl_user_of_one_group_can_do_all_of_it_and_nothing_else(
+    side: Side, client: redis.Redis, redis_url: str
+) -> None:
+    """Key discipline: the scripts touch only keys of their own group."""
+    rules = [f"~simherd:{{{side.group}}}:*", "+@all", "on", ">secret"]
+    client.execute_command("ACL", "SETUSER", side.group, *rules)  # type: ignore[no-untyped-call]
+    inside = type(side)(
+        side.group, redis_url.replace("redis://", f"redis://{side.group}:secret@"), side.queue
+    )
+    side.enqueue("a:1")
+    token = new_token()
+    claimed = inside.claim(token=token)
+    assert claimed is not None
+    assert json.dumps(claimed.spec)
+    assert inside.states(held("a:1", token)) == ["held"]
+    foreign = type(side)("another-group", inside.url, side.queue)
+    with pytest.raises(Exception, match=r"(?i)no permissions|can't access"):
+        foreign.claim()
+    client.execute_command("ACL", "DELUSER", side.group)  # type: ignore[no-untyped-call]

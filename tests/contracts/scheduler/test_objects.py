@@ -1,0 +1,198 @@
+"""Object storage: one behaviour, in a folder and in S3."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+import zipfile
+from typing import TYPE_CHECKING, Protocol
+
+import httpx
+import pytest
+
+from scheduler.objects.archive import list_zip, raw_range
+from scheduler.objects.base import NoSuchObject, ObjectStore
+from scheduler.objects.folder import FolderStore
+from scheduler.objects.s3 import S3Store
+from simherd.contract.objects import normalise
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.env import Env
+
+USER = "user-1"
+
+
+class Put(Protocol):
+    def __call__(self, path: str, data: bytes, user: str = USER) -> None: ...
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> ObjectStore:
+    if request.param == "folder":
+        return FolderStore(tmp_path / "storage", "http://unused", "key")
+    environment: dict[str, str] = request.getfixturevalue("s3")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    made = S3Store(
+        environment["SIMHERD_S3_BUCKET"], "us-east-1", environment["SIMHERD_S3_ENDPOINT_URL"]
+    )
+    for info in list(made.list(USER, "")):
+        made.delete(USER, info.path)
+    return made
+
+
+@pytest.fixture
+def put(store: ObjectStore) -> Put:
+    def write(path: str, data: bytes, user: str = USER) -> None:
+        if isinstance(store, FolderStore):
+            file = store.file(user, path)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+        else:
+            url = store.sign(user, path, "upload", 60)
+            assert httpx.put(url, content=data, trust_env=False).status_code == 200
+
+    return write
+
+
+def test_what_is_put_can_be_read_in_parts(store: ObjectStore, put: Put) -> None:
+    put("a/b.bin", b"0123456789")
+    info = store.stat(USER, "a/b.bin")
+    assert info is not None
+    assert (info.path, info.size) == ("a/b.bin", 10)
+    assert abs(info.modified_at - time.time()) < 60
+    assert store.read(USER, "a/b.bin", 2, 3) == b"234"
+    assert store.read(USER, "a/b.bin", 8, 100) == b"89"
+
+
+def test_what_is_not_there(store: ObjectStore, put: Put) -> None:
+    put("a/b.bin", b"x")
+    assert store.stat(USER, "a/none") is None
+    assert store.stat(USER, "a") is None
+    assert store.stat(USER, "a/b.bin/c") is None
+    with pytest.raises(NoSuchObject):
+        store.read(USER, "a/none", 0, 1)
+    assert store.delete(USER, "none") == 0
+
+
+def test_a_folder_is_listed_and_deleted_whole(store: ObjectStore, put: Put) -> None:
+    for path in ("t/1/input.zip", "t/1/attempts/1/output.zip", "t/10/input.zip", "u.txt"):
+        put(path, b"x")
+    assert sorted(i.path for i in store.list(USER, "t/1")) == [
+        "t/1/attempts/1/output.zip",
+        "t/1/input.zip",
+    ]
+    assert {i.path for i in store.list(USER, "")} >= {"u.txt", "t/10/input.zip"}
+    assert store.delete(USER, "t/1") == 2
+    assert list(store.list(USER, "t/1")) == []
+    assert store.stat(USER, "t/10/input.zip") is not None
+    assert store.delete(USER, "u.txt") == 1
+
+
+def test_users_do_not_see_each_other(store: ObjectStore, put: Put) -> None:
+    put("mine.txt", b"x")
+    put("theirs.txt", b"y", user="user-2")
+    assert store.stat("user-2", "mine.txt") is None
+    assert "theirs.txt" not in {i.path for i in store.list(USER, "")}
+    store.delete("user-2", "theirs.txt")
+
+
+def test_a_zip_is_listed_without_being_fetched(
+    store: ObjectStore, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffer = io.BytesIO()
+    big = os.urandom(3_000_000)
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("artifacts/", "")
+        archive.writestr("artifacts/big.bin", big)
+        archive.writestr("artifacts/small.txt", b"small", zipfile.ZIP_DEFLATED)
+    put("out.zip", buffer.getvalue())
+    fetched = []
+    read = store.read
+
+    def counted(user: str, path: str, start: int, length: int) -> bytes:
+        data = read(user, path, start, length)
+        fetched.append(len(data))
+        return data
+
+    monkeypatch.setattr(store, "read", counted)
+    listing = list_zip(store, USER, "out.zip")
+    assert [(m.name, m.size) for m in listing.members] == [
+        ("artifacts/big.bin", len(big)),
+        ("artifacts/small.txt", 5),
+    ]
+    assert listing.size == len(buffer.getvalue())
+    assert sum(fetched) < 1_000_000
+    first, last = raw_range(store, USER, "out.zip", listing.members[0])
+    assert read(USER, "out.zip", first, last - first + 1) == big
+
+
+def test_what_is_no_zip_is_said_to_be_none(store: ObjectStore, put: Put) -> None:
+    put("text.txt", b"no zip at all")
+    with pytest.raises(ValueError, match=r"text\.txt is not a zip"):
+        list_zip(store, USER, "text.txt")
+    with pytest.raises(NoSuchObject):
+        list_zip(store, USER, "none.zip")
+
+
+@pytest.mark.parametrize("path", ["", "/", "..", "a/../b", "./a", "a\\b", "a\0b", "x" * 1000])
+def test_paths_that_lead_elsewhere_are_refused(path: str) -> None:
+    with pytest.raises(ValueError, match="path"):
+        normalise(path)
+
+
+@pytest.fixture
+def signed(env: Env) -> Iterator[tuple[str, str]]:
+    """URLs of the folder storage for one object: to upload it, and to download it."""
+    path = f"signed/{time.time_ns()}.bin"
+    urls = [
+        env.api.get("/storage/signed-urls", params={"operation": verb, "paths": path})
+        for verb in ("upload", "download")
+    ]
+    assert httpx.put(urls[0].json()[0], content=b"0123456789", trust_env=False).status_code == 200
+    urls[1] = env.api.get("/storage/signed-urls", params={"operation": "download", "paths": path})
+    yield urls[0].json()[0], urls[1].json()[0]
+    env.api.delete("/storage/", params={"path": path})
+
+
+def test_a_signed_url_serves_head_ranges_and_chunks(signed: tuple[str, str]) -> None:
+    up, down = signed
+    chunks = iter([b"abc", b"def"])
+    assert httpx.put(up, content=chunks, trust_env=False).status_code == 200
+    head = httpx.head(down, trust_env=False)
+    assert (head.status_code, head.headers["content-length"]) == (200, "6")
+    part = httpx.get(down, headers={"Range": "bytes=1-3"}, trust_env=False)
+    assert (part.status_code, part.content) == (206, b"bcd")
+    assert part.headers["content-range"] == "bytes 1-3/6"
+    tail = httpx.get(down, headers={"Range": "bytes=-2"}, trust_env=False)
+    assert tail.content == b"ef"
+    assert httpx.get(down, headers={"Range": "bytes=9-"}, trust_env=False).status_code == 416
+
+
+def test_a_signed_url_opens_nothing_else(signed: tuple[str, str]) -> None:
+    up, down = signed
+    other = down.replace(".bin", ".txt")
+    forged = down[:-4] + "0000"
+    later = down.replace("expires=", "expires=9")
+    for url in (other, forged, later, up):
+        assert httpx.get(url, trust_env=False).status_code == 403
+    assert httpx.put(down, content=b"x", trust_env=False).status_code == 403
+    assert httpx.get(down, trust_env=False).content == b"0123456789"
+
+
+def test_a_signature_runs_out(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path, "http://unused", "key")
+    url = httpx.URL(store.sign(USER, "a.bin", "download", valid_s=-1))
+    assert not store.verified(
+        USER, "a.bin", "download", url.params["expires"], url.params["signature"]
+    )
+    good = httpx.URL(store.sign(USER, "a.bin", "download", valid_s=60))
+    assert store.verified(
+        USER, "a.bin", "download", good.params["expires"], good.params["signature"]
+    )

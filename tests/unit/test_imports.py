@@ -1,0 +1,48 @@
+"""Who may import whom, and what an import costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import simherd
+from tests.conftest import REPOSITORY
+
+
+def test_the_import_rules_hold() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("module", ["simherd", "simherd.contract.lifecycle"])
+def test_an_import_loads_only_the_standard_library(module: str) -> None:
+    script = (
+        f"import sys; before = set(sys.modules); import {module}\n"
+        "new = {m.partition('.')[0] for m in set(sys.modules) - before}\n"
+        "print(sorted(new - set(sys.stdlib_module_names)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", script],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "['simherd']"
+
+
+def test_every_exported_name_is_there() -> None:
+    assert simherd.__all__ == sorted(simherd.__all__)
+    for name in simherd.__all__:
+        assert getattr(simherd, name) is not None
+    assert dir(simherd) == simherd.__all__
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = simherd.nonsense
