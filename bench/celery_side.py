@@ -60,8 +60,7 @@ class CelerySide:
 
     def latency(self, count: int) -> list[float]:
         """Seconds from sending a task to its process."""
-        if self._worker is None:
-            self._start_worker()
+        self._start_worker()
         found = []
         for number in range(count + 1):
             stamp = self._folder / f"stamp-{number}"
@@ -77,8 +76,7 @@ class CelerySide:
         spans = [self._folder / f"span-{number}" for number in range(count)]
         for span in spans:
             self._send(["true"], str(span))
-        if self._worker is None:
-            self._start_worker()
+        self._start_worker()
         times = [_span(path) for path in spans]
         return count / (max(end for _, end in times) - min(start for start, _ in times))
 

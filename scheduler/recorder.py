@@ -71,7 +71,21 @@ class Recorder:
         self._cursors = {group: cursor for group, cursor in rows}
 
     def _apply(self, group: str, entries: list[tuple[str, str]]) -> None:
-        """Apply one group's reports in one transaction, then answer their senders."""
+        """Apply one group's reports. One that cannot be applied holds up no other."""
+        try:
+            self._apply_all(group, entries)
+        except (redis.RedisError, OperationalError):
+            raise
+        except Exception:
+            if len(entries) > 1:
+                for entry in entries:
+                    self._apply(group, [entry])
+                return
+            log.exception("event=report_broken group=%s report=%s", group, entries[0])
+            self._cursors[group] = entries[0][0]
+
+    def _apply_all(self, group: str, entries: list[tuple[str, str]]) -> None:
+        """Apply reports in one transaction, then answer their senders."""
         recorded: dict[str, int] = {}
         requeue: list[str] = []
         fenced: dict[str, str] = {}

@@ -40,7 +40,7 @@ def download_members(url: str, root: str, filenames: list[str], folder: str) -> 
         TransferError: one could not be fetched whole.
     """
     target = output_path(folder)
-    with transfer.RemoteFile(url).buffered() as remote:
+    with transfer.remote_file(url) as remote:
         try:
             with zipfile.ZipFile(remote) as opened:
                 known = {i.filename: i for i in opened.infolist() if not i.is_dir()}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import time
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import httpx
 
+from simherd.contract.archive.ranged import RangedFile
 from simherd.errors import TransferError
 
 if TYPE_CHECKING:
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     Progress = Callable[[int, int], None]
+
+T = TypeVar("T")
 
 #: Tries for one file; a download goes on where the last one stopped.
 _TRIES = 6
@@ -31,8 +36,8 @@ def upload(url: str, content: Callable[[], Iterator[bytes]]) -> None:
         TransferError: it could not be stored.
     """
 
-    def attempt(client: httpx.Client) -> None:
-        _check(client.put(url, content=content()))
+    def attempt() -> None:
+        _check(_client().put(url, content=content()))
 
     _retried(attempt, "The upload")
 
@@ -52,10 +57,10 @@ def download(url: str, target: Path, progress: Progress | None = None) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     part.unlink(missing_ok=True)
 
-    def attempt(client: httpx.Client) -> None:
+    def attempt() -> None:
         have = part.stat().st_size if part.exists() else 0
-        headers = {"Range": f"bytes={have}-", "Accept-Encoding": "identity"} if have else {}
-        with client.stream("GET", url, headers=headers) as answer:
+        headers = {"Range": f"bytes={have}-"} if have else {}
+        with _client().stream("GET", url, headers=headers) as answer:
             _check(answer)
             if answer.status_code != 206:
                 have = 0
@@ -70,63 +75,31 @@ def download(url: str, target: Path, progress: Progress | None = None) -> None:
     part.replace(target)
 
 
-class RemoteFile(io.RawIOBase):
-    """A seekable file over ranged reads of a URL, for a look into a zip without fetching it."""
+@contextmanager
+def remote_file(url: str) -> Iterator[BinaryIO]:
+    """A seekable file over ranged reads of a URL.
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._client = httpx.Client(timeout=_TIMEOUT)
-        self._at = 0
-        self._size = 0
-        _retried(self._measure, "The download", self._client)
+    Raises:
+        TransferError: there is none, or it is not served in parts.
+    """
 
-    def _measure(self, client: httpx.Client) -> None:
-        answer = client.get(self._url, headers={"Range": "bytes=0-0"})
-        _check(answer)
-        whole = answer.headers.get("content-range", "").rpartition("/")[2]
-        if answer.status_code != 206 or not whole.isdigit():
-            raise TransferError("The storage does not serve parts of a file; download all of it.")
-        self._size = int(whole)
+    def read_at(start: int, length: int) -> bytes:
+        return _retried(lambda: _range(url, start, length), "The download").content
 
-    def buffered(self) -> io.BufferedReader:
-        """This file, read in blocks."""
-        return io.BufferedReader(self, _BLOCK)
+    first = _retried(lambda: _range(url, 0, 1), "The download")
+    size = int(first.headers["content-range"].rpartition("/")[2])
+    with io.BufferedReader(RangedFile(size, read_at), _BLOCK) as reader:
+        yield reader
 
-    def readable(self) -> bool:
-        return True
 
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = max(0, base + offset)
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer)
-        wanted = min(len(view), self._size - self._at)
-        if wanted <= 0:
-            return 0
-        span = f"bytes={self._at}-{self._at + wanted - 1}"
-
-        def attempt(client: httpx.Client) -> None:
-            answer = client.get(self._url, headers={"Range": span})
-            _check(answer)
-            if len(answer.content) != wanted:
-                raise httpx.ReadError(f"{span} gave {len(answer.content)} bytes")
-            view[:wanted] = answer.content
-
-        _retried(attempt, "The download", self._client)
-        self._at += wanted
-        return wanted
-
-    def close(self) -> None:
-        self._client.close()
-        super().close()
+def _range(url: str, start: int, length: int) -> httpx.Response:
+    answer = _client().get(url, headers={"Range": f"bytes={start}-{start + length - 1}"})
+    _check(answer)
+    if answer.status_code != 206 or not answer.headers.get("content-range", "")[-1:].isdigit():
+        raise TransferError("The storage does not serve parts of a file; download all of it.")
+    if len(answer.content) != length:
+        raise httpx.ReadError(f"{len(answer.content)} of {length} bytes came")
+    return answer
 
 
 def _check(answer: httpx.Response) -> None:
@@ -138,16 +111,19 @@ def _check(answer: httpx.Response) -> None:
     raise TransferError(f"The storage refused with {answer.status_code}.")
 
 
-def _retried(
-    attempt: Callable[[httpx.Client], None], what: str, client: httpx.Client | None = None
-) -> None:
-    with httpx.Client(timeout=_TIMEOUT, follow_redirects=True) as own:
-        for number in range(_TRIES):
-            try:
-                attempt(client or own)
-            except (httpx.TransportError, httpx.InvalidURL) as error:
-                if number == _TRIES - 1 or isinstance(error, httpx.UnsupportedProtocol):
-                    raise TransferError(f"{what} failed: {error}") from error
-                time.sleep(0.2 * 2**number)
-            else:
-                return
+def _retried(attempt: Callable[[], T], what: str) -> T:
+    for number in range(_TRIES):
+        try:
+            return attempt()
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            if number == _TRIES - 1 or isinstance(error, httpx.UnsupportedProtocol):
+                raise TransferError(f"{what} failed: {error}") from error
+            time.sleep(0.2 * 2**number)
+    raise AssertionError("unreachable")
+
+
+@functools.cache
+def _client() -> httpx.Client:
+    """Connections for every transfer of this program: loading the CA certificates is slow."""
+    headers = {"Accept-Encoding": "identity"}
+    return httpx.Client(timeout=_TIMEOUT, follow_redirects=True, headers=headers)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from scheduler.store.engine import Store, migrate, open_engine
 from tests.support import servers
 from tests.support.env import Env
 
@@ -91,3 +92,24 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Env]:
     made.start()
     yield made
     made.stop()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def database_url(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """An empty database."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path_factory.mktemp('db') / 'test.db'}"
+    else:
+        with servers.new_database(request.getfixturevalue("postgres_server")) as url:
+            yield url
+
+
+@pytest.fixture(scope="module")
+def store(database_url: str) -> Iterator[Store]:
+    """A store with its tables."""
+    migrate(database_url)
+    made = Store(open_engine(database_url))
+    yield made
+    made.engine.dispose()

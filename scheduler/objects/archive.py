@@ -6,9 +6,10 @@ import io
 import zipfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from scheduler.objects.base import NoSuchObject
+from simherd.contract.archive.ranged import RangedFile
 
 if TYPE_CHECKING:
     from scheduler.objects.base import ObjectStore
@@ -17,38 +18,6 @@ if TYPE_CHECKING:
 _BLOCK = 256 * 1024
 #: Fixed part of a zip member's own header, before its name (APPNOTE 4.3.7).
 _LOCAL_HEADER = 30
-
-
-class _Ranged(io.RawIOBase):
-    """A seekable file over ranged reads of a stored object."""
-
-    def __init__(self, store: ObjectStore, user: str, path: str, size: int) -> None:
-        self._store, self._user, self._path = store, user, path
-        self._size, self._at = size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = max(0, base + offset)
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer)
-        wanted = min(len(view), self._size - self._at)
-        if wanted <= 0:
-            return 0
-        data = self._store.read(self._user, self._path, self._at, wanted)
-        view[: len(data)] = data
-        self._at += len(data)
-        return len(data)
 
 
 @dataclass(frozen=True)
@@ -81,7 +50,8 @@ def list_zip(store: ObjectStore, user: str, path: str) -> Listing:
     found = store.stat(user, path)
     if found is None:
         raise NoSuchObject(path)
-    reader = io.BufferedReader(_Ranged(store, user, path, found.size), _BLOCK)
+    ranged = RangedFile(found.size, lambda start, length: store.read(user, path, start, length))
+    reader = io.BufferedReader(ranged, _BLOCK)
     try:
         with zipfile.ZipFile(reader) as archive:
             members = tuple(_member(i) for i in archive.infolist() if not i.is_dir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from simherd.contract.queue.keys import GROUPS_CHANGED, GroupKeys
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 #: Entries read from one stream at a time.
 BATCH = 500
+#: Seconds from the first report to the reading of all: an attempt's reports come in bursts, and
+#: a transaction for each would cost several times the work.
+_GATHER_S = 0.01
 
 
 class EventStreams:
@@ -39,6 +43,9 @@ class EventStreams:
         streams: dict[Any, Any] = {key: cursors[g] for key, g in names.items()}
         streams[GROUPS_CHANGED] = self._changed
         found: Any = self._client.xread(streams, count=BATCH, block=int(wait_s * 1000)) or []
+        if found:
+            time.sleep(_GATHER_S)
+            found = self._client.xread(streams, count=BATCH)
         if isinstance(found, dict):
             found = [(k, v[0] if v and isinstance(v[0], list) else v) for k, v in found.items()]
         reports: dict[str, list[tuple[str, str]]] = {}

@@ -77,7 +77,7 @@ class Recording:
     """Applies reports of one group in the caller's transaction; `finish` writes what is left.
 
     A task's row is read once, locked, and written as rarely as its status changes: an attempt
-    makes some sixteen reports, and most of them come in one batch.
+    makes some twenty-five reports, and most of them come in one batch.
     """
 
     def __init__(self, session: Session, group_id: str) -> None:
@@ -108,12 +108,15 @@ class Recording:
         """Write what no status change has written."""
         for row in self._rows.values():
             if row is not None and row.columns:
-                self._session.execute(
-                    update(Task)
-                    .where(Task.id == row.id, Task.attempt == row.attempt)
-                    .values(**row.taken_columns())
-                    .execution_options(synchronize_session=False)
-                )
+                self._write(row)
+
+    def _write(self, row: _Row) -> None:
+        self._session.execute(
+            update(Task)
+            .where(Task.id == row.id, Task.attempt == row.attempt)
+            .values(**row.taken_columns())
+            .execution_options(synchronize_session=False)
+        )
 
     def _row(self, task_id: str) -> _Row | None:
         if task_id not in self._rows:
@@ -171,6 +174,7 @@ class Recording:
         }
         if row.status == Status.PENDING_KILL:
             row.columns["machine_id"] = event.executor
+            self._write(row)
         self._move(row, event, Status.STARTED)
 
     def _computation_started(self, row: _Row, event: Event, _result: Recorded) -> None:

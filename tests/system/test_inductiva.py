@@ -27,6 +27,22 @@ def run(env: Env, folder: Path, script: str) -> dict[str, Any]:
     return found
 
 
+@pytest.fixture
+def case(tmp_path: Path) -> Path:
+    """A folder with a folder `case` of inputs in it."""
+    (tmp_path / "case").mkdir()
+    (tmp_path / "case" / "in.txt").write_text("data")
+    return tmp_path
+
+
+#: A task that runs until it is stopped.
+SLEEPER = """
+group = inductiva.resources.machine_groups.get_by_name("local")
+task = inductiva.simulators.CustomImage("docker://debian:bookworm").run(
+    "case", commands=["sleep 600"], on=group)
+"""
+
+
 @pytest.fixture(scope="module")
 def ended(env: Env, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A task that the published client submitted, waited for and downloaded."""
@@ -93,27 +109,18 @@ seen.update(ids=[t.id for t in last], all=len(inductiva.tasks.get_all()) >= len(
     assert "ID" in seen["table"]
 
 
-def test_a_running_task_is_killed(env: Env, tmp_path: Path) -> None:
-    (tmp_path / "case").mkdir()
-    (tmp_path / "case" / "in.txt").write_text("data")
+def test_a_running_task_is_killed(env: Env, case: Path) -> None:
     script = """
-group = inductiva.resources.machine_groups.get_by_name("local")
-task = inductiva.simulators.CustomImage("docker://debian:bookworm").run(
-    "case", commands=["sleep 600"], on=group)
 task.wait_for_status("computation-started")
 seen.update(killed=task.kill(wait_timeout=30), status=str(task.get_status().value),
             failed=task.is_failed())
 """
-    assert run(env, tmp_path, script) == {"killed": True, "status": "killed", "failed": True}
+    seen = run(env, case, SLEEPER + script)
+    assert seen == {"killed": True, "status": "killed", "failed": True}
 
 
-def test_an_exception_in_a_sync_context_kills_the_task(env: Env, tmp_path: Path) -> None:
-    (tmp_path / "case").mkdir()
-    (tmp_path / "case" / "in.txt").write_text("data")
+def test_an_exception_in_a_sync_context_kills_the_task(env: Env, case: Path) -> None:
     script = """
-group = inductiva.resources.machine_groups.get_by_name("local")
-task = inductiva.simulators.CustomImage("docker://debian:bookworm").run(
-    "case", commands=["sleep 600"], on=group)
 try:
     with task.sync_context():
         raise KeyError("oh")
@@ -122,21 +129,19 @@ except KeyError:
 task.wait(silent_mode=True, download_std_on_completion=False)
 seen.update(status=str(task.get_status().value))
 """
-    assert run(env, tmp_path, script) == {"status": "killed"}
+    assert run(env, case, SLEEPER + script) == {"status": "killed"}
 
 
-def test_a_failed_task_brings_its_output_home(env: Env, tmp_path: Path) -> None:
-    (tmp_path / "case").mkdir()
-    (tmp_path / "case" / "in.txt").write_text("data")
+def test_a_failed_task_brings_its_output_home(env: Env, case: Path) -> None:
     script = """
 group = inductiva.resources.machine_groups.get_by_name("local")
 task = inductiva.simulators.CustomImage("docker://debian:bookworm").run(
     "case", commands=["cat in.txt", "ls nowhere"], on=group)
 seen.update(status=str(task.wait().value), id=task.id)
 """
-    seen = run(env, tmp_path, script)
+    seen = run(env, case, script)
     assert seen["status"] == "failed"
-    outputs = tmp_path / "inductiva_output" / seen["id"] / "outputs"
+    outputs = case / "inductiva_output" / seen["id"] / "outputs"
     assert "data" in (outputs / "stdout.txt").read_text()
     assert "nowhere" in (outputs / "stderr.txt").read_text()
 

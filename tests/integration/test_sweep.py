@@ -1,0 +1,153 @@
+"""What the sweep makes of silent machines and of a Redis that says something else than SQL."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import select
+
+from executor.link.lease import Claimer, new_token
+from scheduler.providers.base import MachineState
+from scheduler.services.groups import MACHINE_UP
+from scheduler.services.submit_task import enqueue
+from scheduler.services.sweep import reclaim, reconcile_queue
+from scheduler.store.models import Machine, MachineGroup, Task
+from simherd.contract import limits
+from simherd.contract.lifecycle import Status
+from simherd.contract.queue.keys import GroupKeys
+from tests.support.builders import make_group, make_task
+from tests.support.parts import make_parts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from scheduler.store.engine import Store
+    from scheduler.wiring import Parts
+    from tests.support.parts import Machines
+
+
+class Fleet:
+    """A group with machines that hold one attempt each."""
+
+    def __init__(self, parts: Parts, machines: Machines, redis_url: str) -> None:
+        self.parts, self.machines, self._url = parts, machines, redis_url
+        with parts.store.write() as session:
+            self.group: MachineGroup = make_group(session)
+
+    def hold(self, count: int, state: MachineState, *, resubmit: bool = False) -> list[Task]:
+        """Tasks that are claimed by machines of which the provider says `state`."""
+        tasks = []
+        for _ in range(count):
+            with self.parts.store.write() as session:
+                task = make_task(session, self.group, resubmit=resubmit)
+                machine = f"m-{task.id[:6]}"
+                session.add(
+                    Machine(
+                        id=machine,
+                        group_id=self.group.id,
+                        name=machine,
+                        status=MACHINE_UP,
+                        handle={},
+                        created_at=time.time(),
+                    )
+                )
+            self.machines.states[machine] = state
+            enqueue(self.parts, task.id)
+            claimer = Claimer(self._url, self.group.id, machine)
+            assert claimer.claim(new_token()) is not None
+            claimer.close()
+            tasks.append(task)
+        self.make_overdue()
+        return tasks
+
+    def make_overdue(self) -> None:
+        """Let every lease have run out."""
+        leases = GroupKeys(self.group.id).leases
+        held = self.parts.queue.held(self.group.id)
+        self.parts.queue.client.zadd(leases, dict.fromkeys(held, 1))
+
+    def reclaim(self, after_s: float = 0, *, patient: bool = False) -> None:
+        reclaim(self.parts, self.group, time.time() + after_s, patient)
+
+    def status(self, task: Task) -> tuple[str, int]:
+        with self.parts.store.read() as session:
+            found = session.scalars(select(Task).where(Task.id == task.id)).one()
+        return found.status, found.attempt
+
+
+@pytest.fixture
+def fleet(database_url: str, store: Store, redis_url: str, tmp_path: Path) -> Fleet:
+    parts, machines = make_parts(database_url, redis_url, tmp_path)
+    return Fleet(parts, machines, redis_url)
+
+
+def test_a_machine_that_is_gone_costs_the_attempt_at_once(fleet: Fleet) -> None:
+    kept, lost = (
+        fleet.hold(1, MachineState.GONE, resubmit=True)[0],
+        fleet.hold(1, MachineState.GONE)[0],
+    )
+    fleet.reclaim(patient=True)
+    assert fleet.status(kept) == (Status.SUBMITTED, 2)
+    assert fleet.parts.queue.waiting(fleet.group.id) == [f"{kept.id}:2"]
+    assert fleet.status(lost) == (Status.EXECUTER_TERMINATED, 1)
+    assert fleet.parts.queue.held(fleet.group.id) == []
+
+
+def test_a_lost_task_waits_ahead_of_younger_ones(fleet: Fleet) -> None:
+    (lost,) = fleet.hold(1, MachineState.GONE, resubmit=True)
+    with fleet.parts.store.write() as session:
+        younger = make_task(session, fleet.group)
+    enqueue(fleet.parts, younger.id)
+    fleet.reclaim()
+    assert fleet.parts.queue.waiting(fleet.group.id) == [f"{lost.id}:2", f"{younger.id}:1"]
+
+
+@pytest.mark.parametrize("state", [MachineState.UNKNOWN, MachineState.RUNNING])
+def test_a_silent_machine_has_its_reconnect_window(fleet: Fleet, state: MachineState) -> None:
+    (task,) = fleet.hold(1, state)
+    fleet.reclaim(limits.RECONNECT_WINDOW_S - 5)
+    assert fleet.status(task) == (Status.SUBMITTED, 1)
+    fleet.reclaim(limits.RECONNECT_WINDOW_S + 5, patient=True)
+    assert fleet.status(task) == (Status.SUBMITTED, 1)
+    fleet.reclaim(limits.RECONNECT_WINDOW_S + 5)
+    assert fleet.status(task) == (Status.EXECUTER_TERMINATED, 1)
+
+
+def test_when_many_go_silent_at_once_it_is_probably_us(fleet: Fleet) -> None:
+    tasks = fleet.hold(limits.MASS_LOSS_MINIMUM, MachineState.UNKNOWN)
+    fleet.reclaim(limits.RECONNECT_WINDOW_S + 5)
+    assert {fleet.status(t)[0] for t in tasks} == {Status.SUBMITTED}
+    # Unless the provider says that they are gone indeed.
+    for machine in fleet.machines.states:
+        fleet.machines.states[machine] = MachineState.GONE
+    fleet.reclaim()
+    assert {fleet.status(t)[0] for t in tasks} == {Status.EXECUTER_TERMINATED}
+
+
+def test_the_queue_is_filled_again_from_sql(fleet: Fleet) -> None:
+    with fleet.parts.store.write() as session:
+        tasks = [make_task(session, fleet.group) for _ in range(3)]
+        make_task(session, fleet.group, status=Status.SUCCESS.value, end_time=1.0)
+    reconcile_queue(fleet.parts, fleet.group)
+    reconcile_queue(fleet.parts, fleet.group)
+    assert fleet.parts.queue.waiting(fleet.group.id) == [f"{t.id}:1" for t in tasks]
+
+
+def test_what_sql_does_not_know_is_taken_out(fleet: Fleet) -> None:
+    queue = fleet.parts.queue
+    (task,) = fleet.hold(1, MachineState.RUNNING)
+    queue.enqueue(fleet.group.id, "stranger:1", 1, "{}")
+    with fleet.parts.store.write() as session:
+        found = session.scalars(select(Task).where(Task.id == task.id)).one()
+        found.status, found.end_time = Status.SUCCESS.value, time.time()
+    reconcile_queue(fleet.parts, fleet.group)
+    assert queue.waiting(fleet.group.id) == queue.held(fleet.group.id) == []
+
+
+def test_a_pending_kill_whose_holder_is_gone_is_settled(fleet: Fleet) -> None:
+    with fleet.parts.store.write() as session:
+        task = make_task(session, fleet.group, status=Status.PENDING_KILL.value)
+    reconcile_queue(fleet.parts, fleet.group)
+    assert fleet.status(task) == (Status.KILLED, 1)

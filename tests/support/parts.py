@@ -1,0 +1,80 @@
+"""The scheduler's parts on a real database and a real Redis, with machines that tests command."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from scheduler.config import Settings
+from scheduler.providers.base import MachineState
+from scheduler.recorder import Recorder
+from scheduler.wiring import Parts
+from simherd.contract.events import Event, Kind
+from simherd.contract.queue.keys import GroupKeys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from scheduler.providers.base import MachinePlan
+
+
+class Machines:
+    """A provider whose machines are as a test says."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, MachineState] = {}
+        self.launched: list[str] = []
+
+    def launch(self, plan: MachinePlan) -> dict[str, Any]:
+        """See `MachineProvider`."""
+        self.launched.append(plan.machine_id)
+        self.states[plan.machine_id] = MachineState.RUNNING
+        return {}
+
+    def terminate(self, machine_id: str, handle: dict[str, Any], *, force: bool) -> bool:
+        """See `MachineProvider`."""
+        self.states[machine_id] = MachineState.GONE
+        return True
+
+    def describe(self, machine_id: str, handle: dict[str, Any]) -> MachineState:
+        """See `MachineProvider`."""
+        return self.states.get(machine_id, MachineState.GONE)
+
+
+def make_parts(database_url: str, redis_url: str, folder: Path) -> tuple[Parts, Machines]:
+    """The parts, and the provider of the machines named `local`."""
+    settings = Settings(
+        database_url=database_url,
+        redis_url=redis_url,
+        broker_url=redis_url,
+        signing_key="key",
+        storage_dir=folder,
+        grace_s=0,
+    )
+    parts, machines = Parts(settings), Machines()
+    parts.__dict__["providers"] = {"local": machines}
+    return parts, machines
+
+
+@contextmanager
+def recording(parts: Parts) -> Iterator[None]:
+    """A recorder at work."""
+    stop = threading.Event()
+    thread = threading.Thread(target=Recorder(parts).run, args=(stop,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        parts.queue.announce_group()  # ends its wait
+        thread.join()
+
+
+def report(
+    parts: Parts, group: str, task: str, attempt: int, number: int, kind: Kind, **body: Any
+) -> None:
+    """Append a report, as an executor `m1` does."""
+    event = Event(kind, task, attempt, number, 1000.0 + number, "m1", body)
+    parts.queue.client.xadd(GroupKeys(group).events, {"e": event.encode()})
