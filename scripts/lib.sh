@@ -32,6 +32,15 @@ apt_install() { # PACKAGE...
   apt_quietly install -y --no-install-recommends "$@"
 }
 
+# SPlisHSPlasH never draws here, but its library names these and does not load without them.
+simulator_libraries="libgl1 libglvnd0 libx11-6 libxext6"
+
+need_simulator() { # from the repository's folder, after scripts/setup
+  .venv/bin/python simherd/demo_data/splash.py --version >/dev/null 2>&1 && return
+  # shellcheck disable=SC2086 # a list of words
+  can_install && say "installing $simulator_libraries" && apt_install $simulator_libraries
+}
+
 has_engine() { command -v docker >/dev/null && docker info >/dev/null 2>&1; }
 
 cache_dir() {

@@ -81,6 +81,7 @@ class Stack:
         os.chmod(self.data_dir / "machines", 0o711)
         self._take_lock()
         self._stop_left_over()
+        self._check_port()
         self.key = self._secret("api_key", "sh_")
         redis_port, password = free_port(), self._secret("redis_password")
         env = self._environment(f"redis://:{password}@127.0.0.1:{redis_port}")
@@ -190,6 +191,19 @@ class Stack:
                 "folder with --data-dir."
             ) from error
         self._lock = lock
+
+    def _check_port(self) -> None:
+        with socket.socket(
+            socket.AF_INET6 if ":" in self.options.host else socket.AF_INET
+        ) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((self.options.host, self.port))
+            except OSError as error:
+                raise UpError(
+                    f"Cannot listen on {self.options.host} port {self.port}: {error.strerror}. "
+                    "Choose another with --port, or --port 0 for a free one."
+                ) from error
 
     def _stop_left_over(self) -> None:
         """Stop what an earlier `simherd up` that was killed has left running."""

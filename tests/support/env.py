@@ -93,15 +93,7 @@ class Env:
 
     def processes(self, word: str = "") -> list[psutil.Process]:
         """Every process that works in this Simherd's folder."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                inside = process.cwd().startswith(str(self.data))
-                if inside and word in " ".join(process.cmdline()):
-                    found.append(process)
-            except (psutil.NoSuchProcess, psutil.AccessDenied):
-                continue
-        return found
+        return processes_below(self.data, word)
 
     def nothing_is_left(self) -> None:
         """Wait until no machine keeps anything of an attempt."""
@@ -120,20 +112,27 @@ class Env:
 
     def python(self, script: str, folder: Path, **more: str) -> str:
         """Run a user's Python script in `folder`; answers what it printed."""
-        return self._run([sys.executable, "-c", script], folder, more).stdout
+        told = {**self.connection, **more}
+        return self._run([sys.executable, "-c", script], folder, told).stdout
+
+    def command(self, *arguments: str, **more: str) -> Done:
+        """Run `simherd` where no Simherd was started."""
+        argv = [sys.executable, "-m", "simherd.cli.main", *arguments]
+        return self._run(argv, self.folder, more, check=False)
 
     def cli(
         self, *arguments: str, folder: Path | None = None, more: dict[str, str] | None = None
     ) -> Done:
         """Run `simherd` with these arguments, as a user of this Simherd."""
         argv = [sys.executable, "-m", "simherd.cli.main", *arguments]
-        return self._run(argv, folder or self.folder, more or {}, check=False)
+        told = {**self.connection, **(more or {})}
+        return self._run(argv, folder or self.folder, told, check=False)
 
     def _run(self, argv: list[str], folder: Path, more: dict[str, str], check: bool = True) -> Done:
         done = subprocess.run(
             argv,
             cwd=folder,
-            env={**self.environment, **self.connection, **more},
+            env={**self.environment, **more},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -241,3 +240,16 @@ def zipped(files: dict[str, str], root: str = "sim_dir/") -> bytes:
         for name, text in files.items():
             archive.writestr(root + name, text)
     return buffer.getvalue()
+
+
+def processes_below(folder: Path, word: str = "") -> list[psutil.Process]:
+    """Every process that works in a folder, with `word` in its command line."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            inside = process.cwd().startswith(str(folder))
+            if inside and word in " ".join(process.cmdline()):
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
