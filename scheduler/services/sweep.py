@@ -10,7 +10,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 
 from scheduler.providers.base import MachineState
 from scheduler.services.end_attempt import end_attempt
@@ -82,7 +82,7 @@ def _redis_is_new(parts: Parts, now: float) -> bool:
 
 def reconcile_queue(parts: Parts, group: MachineGroup) -> None:
     """Make the group's queue and leases say what SQL says."""
-    queue = parts.queue
+    queue, now = parts.queue, time.time()
     waiting, held = set(queue.waiting(group.id)), set(queue.held(group.id))
     with parts.store.read() as session:
         tasks = session.scalars(
@@ -95,11 +95,12 @@ def reconcile_queue(parts: Parts, group: MachineGroup) -> None:
             attempt_key(task_id, attempt)
             for task_id, attempt in session.execute(
                 select(Task.id, Task.attempt).where(
-                    Task.group_id == group.id, Task.end_time.is_(None)
+                    Task.group_id == group.id,
+                    # The holder of one that has just ended lets go with its next heartbeat.
+                    or_(Task.end_time.is_(None), Task.end_time > now - limits.LEASE_S),
                 )
             )
         }
-    now = time.time()
     for task in tasks:
         key = attempt_key(task.id, task.attempt)
         if task.status == Status.PENDING_KILL:

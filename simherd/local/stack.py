@@ -74,8 +74,12 @@ class Stack:
         Raises:
             UpError: another one runs on the same folder, or something is missing.
         """
+        _check_installed()
         for name in ("redis", "storage", "machines", "run", "logs"):
             (self.data_dir / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+        if "SIMHERD_DATABASE_URL" not in os.environ:
+            # SQLite gives its other files the mode of this one.
+            (self.data_dir / "simherd.db").touch(mode=0o600)
         # Work folders below it are read by the containers' own user.
         os.chmod(self.data_dir, 0o711)
         os.chmod(self.data_dir / "machines", 0o711)
@@ -215,6 +219,15 @@ class Stack:
     def _stop_machines(self) -> None:
         for pid_file in sorted((self.data_dir / "machines").glob("*/agent.pid")):
             stop_left_over(pid_file, "executor", _GRACE_S)
+
+
+def _check_installed() -> None:
+    for needed in ("sqlalchemy", "celery", "uvicorn", "psutil"):
+        if importlib.util.find_spec(needed) is None:
+            raise UpError(
+                f"The server parts are not installed ({needed} is missing): "
+                "pip install 'simherd[all]'"
+            )
 
 
 def _redis_server() -> str:

@@ -45,6 +45,8 @@ def test_url_and_key_are_for_their_owner_alone(env: Env) -> None:
     for file in (env.data / "connection.env", env.folder / "config/simherd/connection.env"):
         assert file.stat().st_mode & 0o077 == 0
         assert f"SIMHERD_API_URL={env.url}\n" in file.read_text()
+    for file in env.data.glob("simherd.db*"):
+        assert file.stat().st_mode & 0o077 == 0
     for process in env.processes():
         assert env.key not in " ".join(process.cmdline())
 
