@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shlex
+import stat
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from executor.attempt import Attempt
     from executor.containers.base import Exit, Running
     from simherd.contract.spec import Command
+
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def run_commands(attempt: Attempt) -> Exit | None:
@@ -81,9 +86,13 @@ def _run_one(attempt: Attempt, index: int, command: Command, deadline: float | N
 def _separate(attempt: Attempt, line: str, *, both: bool = True) -> None:
     """Write a line of our own between the commands' outputs."""
     for log in (attempt.stdout, attempt.stderr) if both else (attempt.stderr,):
-        if not log.is_symlink():
-            with log.open("a") as file:
-                file.write(line)
+        # A simulation may have put a link or a pipe in the log's place: neither is followed,
+        # and nothing waits for a reader.
+        with contextlib.suppress(OSError):
+            descriptor = os.open(log, _APPEND, 0o644)
+            with os.fdopen(descriptor, "a") as file:
+                if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    file.write(line)
 
 
 def _guarded(attempt: Attempt, running: Running, deadline: float | None) -> Exit:

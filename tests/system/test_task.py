@@ -61,6 +61,27 @@ def test_a_command_that_is_not_there_fails_with_its_name(env: Env) -> None:
     assert "no-such-program" in task["error_detail"]
 
 
+def test_a_log_that_was_replaced_is_neither_followed_nor_waited_for(env: Env) -> None:
+    secret = env.folder / "secret.txt"
+    secret.write_text("untouched")
+    task_id = env.submit(
+        f"sh -c 'rm stdout.txt stderr.txt; mkfifo stdout.txt; ln -s {secret} stderr.txt'",
+        "sh -c 'echo said; echo oops >&2'",
+        "true",
+    )
+    assert env.wait(task_id)["is_terminated"]
+    assert secret.read_text() == "untouched"
+
+
+def test_simulations_get_no_secret_of_ours(env: Env) -> None:
+    task_id = env.submit("env", {"cmd": "env", "env": {"OWN": "mine"}})
+    env.wait(task_id)
+    stdout = env.outputs(task_id)["stdout.txt"].decode()
+    assert "OWN=mine" in stdout
+    for secret in (env.key, "redis://", "API_KEY", "SIGNING", "signature="):
+        assert secret not in stdout
+
+
 def test_arguments_are_never_given_to_a_shell(env: Env) -> None:
     task_id = env.submit("echo '; touch broken' '$(touch broken)' -n")
     assert env.wait(task_id)["status"] == "success"
