@@ -7,6 +7,8 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from simherd.contract import limits
+
 
 class Settings(BaseSettings):
     """Every setting of the scheduler; the variable is `SIMHERD_` and the name in capitals."""
@@ -42,7 +44,7 @@ class Settings(BaseSettings):
     #: Seconds between two sweeps (leases, lost tasks, group limits).
     sweep_s: float = Field(default=5.0, gt=0)
     #: Seconds after a start in which nobody is declared lost.
-    grace_s: float = Field(default=30.0, ge=0)
+    grace_s: float = Field(default=limits.GRACE_AFTER_START_S, ge=0)
     log_level: str = "INFO"
     #: For `bootstrap` alone: the first user's key, and the machines of the first group.
     bootstrap_key: SecretStr | None = None

@@ -20,7 +20,7 @@ from scheduler.store.transitions import add_history, change_status
 from simherd.contract import limits, objects
 from simherd.contract.lifecycle import Status
 from simherd.contract.operations import Metric
-from simherd.contract.spec import AttemptSpec, Command, InputFile, attempt_key
+from simherd.contract.spec import AttemptSpec, Command, InputFile
 
 if TYPE_CHECKING:
     from scheduler.wiring import Parts
@@ -195,7 +195,6 @@ def build_spec(parts: Parts, task: Task) -> AttemptSpec:
         output_put_url=parts.objects.sign(user, output, "upload", valid),
         output_check_url=parts.objects.sign(user, output, "download", valid),
         input_files=tuple(_input_files(parts, user, task.input_resources)),
-        issued_at=time.time(),
     )
 
 
@@ -257,8 +256,3 @@ def _mpi_prefix(config: Any) -> list[str]:
         elif value is not False:
             flags += [f"--{name}", str(value)]
     return ["mpirun", *flags]
-
-
-def key_of(task: Task) -> str:
-    """The name of a task's current attempt."""
-    return attempt_key(task.id, task.attempt)

@@ -190,7 +190,6 @@ TABLE: Mapping[Status, Row] = MappingProxyType(
 
 TERMINAL = frozenset(s for s, row in TABLE.items() if not row.after)
 FAILED = frozenset(s for s, row in TABLE.items() if row.failed)
-KILLABLE = frozenset(s for s, row in TABLE.items() if row.killable)
 RUNNING = frozenset(s for s, row in TABLE.items() if row.running)
 #: The statuses in which an executor may hold the task's attempt.
 HELD = RUNNING | {Status.PENDING_KILL}
@@ -199,8 +198,3 @@ HELD = RUNNING | {Status.PENDING_KILL}
 def sources_of(to: Status) -> frozenset[Status]:
     """The statuses from which `to` may follow."""
     return frozenset(s for s, row in TABLE.items() if to in row.after)
-
-
-def may_follow(before: Status, to: Status) -> bool:
-    """Whether `to` may come straight after `before`."""
-    return to in TABLE[before].after

@@ -62,7 +62,6 @@ class AttemptSpec:
     time_to_live_s: float | None = None
     network: bool = False
     input_files: tuple[InputFile, ...] = ()
-    issued_at: float = 0.0
     protocol: int = PROTOCOL
 
     @property

@@ -32,7 +32,6 @@ class Child:
     cwd: Path
     stdin: bytes = b""
     process: subprocess.Popen[bytes] | None = None
-    restarts: int = 0
     _started_at: float = 0.0
     _wait_s: float = _FIRST_WAIT_S
     _due_at: float = field(default=0.0)
@@ -68,7 +67,6 @@ class Child:
         if now < self._due_at:
             return False
         self._due_at = 0.0
-        self.restarts += 1
         kill_group(self.process.pid)
         self.start()
         return True
