@@ -44,9 +44,11 @@ class Api:
         """GET, retried. Parameters that are None are left out; lists are repeated."""
         return self._ask("GET", path, params=params)
 
-    def post(self, path: str, /, body: Any = None, **params: Any) -> Any:
-        """POST; sent again only where the server cannot have acted on it."""
-        return self._ask("POST", path, body, params)
+    def post(
+        self, path: str, /, body: Any = None, *, repeatable: bool = False, **params: Any
+    ) -> Any:
+        """POST; sent again only if `repeatable`, or where the server cannot have acted on it."""
+        return self._ask("POST", path, body, params, repeatable=repeatable)
 
     def put(self, path: str, body: Any) -> Any:
         """PUT, retried."""
@@ -57,7 +59,13 @@ class Api:
         return self._ask("DELETE", path, params=params)
 
     def _ask(
-        self, method: str, path: str, body: Any = None, params: dict[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        params: dict[str, Any] | None = None,
+        *,
+        repeatable: bool = True,
     ) -> Any:
         given = {k: v for k, v in (params or {}).items() if v is not None}
         patience = self._patience_s if self._has_answered else FIRST_PATIENCE_S
@@ -73,7 +81,7 @@ class Api:
                 ) from error
             except httpx.TransportError as error:
                 never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-                if last or (method == "POST" and not never_sent):
+                if last or not (repeatable or never_sent):
                     raise Unreachable(
                         f"The server at {self.connection.url} does not answer: {error}. "
                         "Is it running? `simherd up` starts one."

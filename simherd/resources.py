@@ -101,7 +101,7 @@ class MachineGroup:
 
     def start(self) -> None:
         """Launch the machines. Harmless where that was done."""
-        self._fields = api().post("/compute/group/start", machine_group_id=self.id)
+        self._fields = api().post("/compute/group/start", repeatable=True, machine_group_id=self.id)
 
     def terminate(self) -> None:
         """Terminate the group: its machines stop, and its tasks that have not ended do so too."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from simherd import archive, transfer
 from simherd.contract.objects import INPUT_ROOT
-from simherd.errors import InvalidInput
+from simherd.errors import InvalidInput, SimherdError
 from simherd.http import api
 from simherd.resources import MachineGroup, get_by_name
 from simherd.task import Task
@@ -47,9 +48,11 @@ def submit(wanted: Submission) -> Task:
     try:
         url = _upload_url(wanted.storage_dir, task_id)
         transfer.upload(url, lambda: archive.zipped(entries))
-        api().post(f"/tasks/{task_id}/input_uploaded")
+        api().post(f"/tasks/{task_id}/input_uploaded", repeatable=True)
     except BaseException:
-        task.kill(wait_timeout=None, verbosity_level=0)
+        # What went wrong first is what the user has to know.
+        with contextlib.suppress(SimherdError):
+            task.kill(wait_timeout=None, verbosity_level=0)
         raise
     return task
 

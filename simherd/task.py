@@ -222,7 +222,7 @@ class Task:
 
     def _request_kill(self, verbosity: int) -> Status:
         try:
-            answer = self._api.post(f"/tasks/{self.id}/kill")
+            answer = self._api.post(f"/tasks/{self.id}/kill", repeatable=True)
         except ApiError as error:
             # It has ended by itself in the meantime: nothing is left to be killed.
             if error.status != 409:

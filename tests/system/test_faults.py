@@ -8,11 +8,13 @@ import httpx
 import pytest
 import redis
 
+from simherd import simulators, tasks
 from tests.support.env import Env
 from tests.support.waits import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.slow
 
@@ -109,3 +111,16 @@ def test_everything_is_there_after_stop_and_start(tmp_path_factory: pytest.TempP
         assert env.wait(resubmitted)["status"] == "killed"
     finally:
         env.stop()
+
+
+def test_a_program_goes_on_over_a_restart_of_the_api(
+    own: Env, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SIMHERD_API_URL", own.url)
+    monkeypatch.setenv("SIMHERD_API_KEY", own.key)
+    monkeypatch.chdir(tmp_path)
+    assert tasks.get(1) is not None
+    own.kill_part("api")
+    task = simulators.CustomImage("any").run(commands=["true"])
+    own.kill_part("api")
+    assert task.wait(silent_mode=True) == "success"
