@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import redis
 
 from executor.attempt import Attempt
+from executor.deadline import Deadline
 from executor.link.inbox import Inbox
 from executor.link.journal import Journal
 from executor.link.lease import Claimer, Keeper, new_token
@@ -35,6 +37,14 @@ log = logging.getLogger(__name__)
 _RETRY_S = 1.0
 
 
+@dataclass(frozen=True)
+class _Live:
+    """The handles by which a running attempt is stopped, and its time moved."""
+
+    switch: StopSwitch
+    deadline: Deadline
+
+
 class Agent:
     """Runs attempts of one machine group, as many at a time as it has slots."""
 
@@ -52,7 +62,7 @@ class Agent:
         self._http = open_client()
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._switches: dict[str, StopSwitch] = {}
+        self._live: dict[str, _Live] = {}
         self._beat_now = threading.Event()
 
     def run(self, stop: threading.Event) -> None:
@@ -78,9 +88,9 @@ class Agent:
         log.info("event=agent_stopping executor=%s", self._config.executor_id)
         self._stop.set()
         with self._lock:
-            switches = list(self._switches.values())
-        for switch in switches:
-            switch.trip(Cause.AGENT_STOPPED)
+            live = list(self._live.values())
+        for one in live:
+            one.switch.trip(Cause.AGENT_STOPPED)
         for claimer in self._claimers:
             # Cuts the wait for the bell short.
             claimer.interrupt()
@@ -134,11 +144,6 @@ class Agent:
     def _work(self, claimed: Claimed, token: str) -> None:
         key = claimed.attempt
         self._reporter.open(key, token)
-        switch = StopSwitch()
-        with self._lock:
-            self._switches[key] = switch
-        if self._stop.is_set():
-            switch.trip(Cause.AGENT_STOPPED)
         try:
             spec = AttemptSpec.decode(claimed.spec)
         except ValueError as error:
@@ -148,11 +153,17 @@ class Agent:
                 key, Kind.FINISHED, cause=Cause.AGENT_ERROR.value, detail=str(error)
             )
             return
+        switch = StopSwitch()
+        deadline = Deadline(spec.warning.before_s, switch.wake)
+        with self._lock:
+            self._live[key] = _Live(switch, deadline)
+        if self._stop.is_set():
+            switch.trip(Cause.AGENT_STOPPED)
         folder = self._config.state_dir / "attempts" / key.replace(":", "-")
         folder.mkdir(parents=True, exist_ok=True)
         transfer = Transfer(self._http, switch.pause)
         attempt = Attempt(
-            spec, self._config, folder, self._backend, self._reporter, transfer, switch
+            spec, self._config, folder, self._backend, self._reporter, transfer, switch, deadline
         )
         self._logs.add(key, {"stdout": attempt.stdout, "stderr": attempt.stderr})
         try:
@@ -160,7 +171,7 @@ class Agent:
         finally:
             self._logs.drop(key)
             with self._lock:
-                self._switches.pop(key, None)
+                self._live.pop(key, None)
             if switch.cause is Cause.LEASE_LOST:
                 self._reporter.forget(key)
 
@@ -187,14 +198,23 @@ class Agent:
     def _handle(self, message: Message) -> None:
         if message.order is Order.WATCH_LOG:
             self._logs.watch(message.attempt)
+        elif message.order is Order.DEADLINE and message.deadline_at is not None:
+            self._move_deadline(message.attempt, message.deadline_at)
         elif message.cause is not None:
             self._stop_attempt(message.attempt, message.cause)
+
+    def _move_deadline(self, key: str, at: float) -> None:
+        log.info("event=deadline_moved attempt=%s at=%s", key, at)
+        with self._lock:
+            live = self._live.get(key)
+        if live is not None:
+            live.deadline.set(at)
 
     def _stop_attempt(self, key: str, cause: Cause) -> None:
         log.info("event=stop attempt=%s cause=%s", key, cause)
         with self._lock:
-            switch = self._switches.get(key)
-        if switch is not None:
-            switch.trip(cause)
+            live = self._live.get(key)
+        if live is not None:
+            live.switch.trip(cause)
         elif cause is Cause.LEASE_LOST:
             self._reporter.forget(key)

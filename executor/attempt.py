@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from executor.config import Config
     from executor.containers.base import ContainerBackend
+    from executor.deadline import Deadline
     from executor.link.reporter import Reporter
     from executor.stop import StopSwitch
     from executor.transfer import Transfer
@@ -44,6 +45,7 @@ class Attempt:
     reporter: Reporter
     transfer: Transfer
     switch: StopSwitch
+    deadline: Deadline
     #: Files as they were before the first command: what is still so is no output.
     inputs: dict[str, Any] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))

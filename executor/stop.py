@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
 from simherd.contract.outcome import Cause
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: With these nobody waits for outputs: the attempt is another's, or the machine is going.
 WITHOUT_OUTPUTS = frozenset({Cause.LEASE_LOST, Cause.GROUP_TERMINATED, Cause.AGENT_STOPPED})
@@ -42,12 +46,14 @@ class StopSwitch:
             self._changed.notify_all()
         return first
 
-    def wait(self, timeout_s: float | None, over: threading.Event | None = None) -> bool:
-        """Wait until tripped; answers whether it is. `over` ends the wait, see `wake`."""
+    def wait(self, timeout_s: float | None, until: Callable[[], bool] | None = None) -> bool:
+        """Wait until tripped; answers whether it is.
+
+        `until` ends the wait too; it is asked again at each `wake`.
+        """
         with self._changed:
             self._changed.wait_for(
-                lambda: self._cause is not None or (over is not None and over.is_set()),
-                timeout_s,
+                lambda: self._cause is not None or (until is not None and until()), timeout_s
             )
         return self._cause is not None
 

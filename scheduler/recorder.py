@@ -90,6 +90,7 @@ class Recorder:
         requeue: list[str] = []
         fenced: dict[str, str] = {}
         kills: dict[str, str] = {}
+        deadlines: dict[str, tuple[str, float]] = {}
         last = entries[-1][0]
         with self._parts.store.write() as session, session.no_autoflush:
             recording = Recording(session, group)
@@ -103,6 +104,8 @@ class Recorder:
                 key = attempt_key(event.task_id, event.attempt)
                 recorded[key] = max(result.last, recorded.get(key, 0))
                 requeue += result.requeue
+                if result.deadline_at is not None:
+                    deadlines[key] = (event.executor, result.deadline_at)
                 if result.verdict is Verdict.FENCED:
                     fenced[key] = event.executor
                 elif result.verdict is Verdict.KILL:
@@ -114,6 +117,8 @@ class Recorder:
         self._cursors[group] = last
         self._streams.acknowledge(group, recorded, last)
         self._answer(group, fenced, kills)
+        for key, (executor, deadline_at) in deadlines.items():
+            self._parts.queue.set_deadline(group, executor, key, deadline_at)
         for task_id in requeue:
             enqueue(self._parts, task_id)
 

@@ -53,6 +53,8 @@ class Simulator:
         storage_dir: str = "",
         project: str | None = None,
         time_to_live: str | float | None = None,
+        warn_before: str | float | None = None,
+        warn_signal: str | None = None,
         resubmit_on_preemption: bool = False,
         remote_assets: str | list[str] | None = None,
         **parameters: str,
@@ -70,6 +72,9 @@ class Simulator:
             storage_dir: a folder of the user's storage to keep the task's files in.
             project: the project to put the task in; made where there is none.
             time_to_live: how long the commands may run, such as `1h30m`.
+            warn_before: how long before that the commands are sent a signal, so that they can
+                write a checkpoint; by default 60 seconds.
+            warn_signal: that signal; by default SIGUSR1.
             resubmit_on_preemption: run the task again when its machine is lost.
             remote_assets: paths in the user's storage to put beside the inputs.
             parameters: what the simulator itself needs; see `simulators.toml`.
@@ -90,6 +95,10 @@ class Simulator:
                 image=self.image,
                 commands=self._commands(folder, commands, n_vcpus, parameters),
                 env=dict(env or {}),
+                warn_before_s=None
+                if warn_before is None
+                else parse_duration(warn_before, "warn_before"),
+                warn_signal=warn_signal,
                 input_dir=folder,
                 group=on,
                 storage_dir=storage_dir,

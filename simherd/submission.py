@@ -31,6 +31,8 @@ class Submission:
     storage_dir: str
     project: str | None
     time_to_live_s: float | None
+    warn_before_s: float | None
+    warn_signal: str | None
     resubmit: bool
     remote_assets: list[str]
 
@@ -73,6 +75,8 @@ def _body(wanted: Submission, group_id: str) -> dict[str, Any]:
             "container_image": wanted.image,
             "commands": wanted.commands,
             "env": wanted.env,
+            "warn_before_s": wanted.warn_before_s,
+            "warn_signal": wanted.warn_signal,
         },
     }
 

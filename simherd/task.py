@@ -14,6 +14,7 @@ from simherd.errors import ApiError, InvalidInput, NotFound
 from simherd.http import Api, api
 from simherd.info import TaskInfo
 from simherd.output_info import FileInfo, TaskOutputInfo
+from simherd.utils import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -231,6 +232,19 @@ class Task:
         if verbosity == 2:
             print(f"Asked for task {self.id} to be killed.")
         return Status(answer["status"])
+
+    def extend(self, duration: str | float) -> None:
+        """Let the task live longer, also while it runs.
+
+        Args:
+            duration: by how much, such as `2h`.
+
+        Raises:
+            InvalidInput: it is no duration.
+            ApiError: the task has ended, or has no time-to-live.
+        """
+        seconds = parse_duration(duration)
+        self._info = TaskInfo(self._api.post(f"/v1/tasks/{self.id}/extend", {"seconds": seconds}))
 
     @contextmanager
     def sync_context(self) -> Iterator[None]:

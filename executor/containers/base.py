@@ -121,6 +121,12 @@ class Running(Protocol):
     def signal(self, name: str) -> None:
         """Send a signal, such as `SIGUSR1`; nothing happens when it has already ended."""
 
+    def warn(self, name: str) -> int:
+        """Send a signal to those of its processes that handle it; answers how many there were.
+
+        To the others a signal such as SIGUSR1 would be the end.
+        """
+
     def stop(self, grace_s: float) -> Exit:
         """SIGTERM, then after `grace_s` SIGKILL for everything that is left; block until gone.
 
@@ -173,6 +179,9 @@ class NotStarted:
 
     def signal(self, name: str) -> None:
         return None
+
+    def warn(self, name: str) -> int:
+        return 0
 
     def stop(self, grace_s: float) -> Exit:
         return self._exit

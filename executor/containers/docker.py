@@ -29,6 +29,7 @@ from executor.containers.base import (
     ImageUnavailable,
     refusal,
 )
+from executor.containers.handlers import warn
 from executor.containers.logs import CappedLog, not_started
 from executor.containers.streams import pump
 
@@ -263,6 +264,11 @@ class DockerRunning:
                 if error.status_code not in _GONE:
                     raise
 
+    def warn(self, name: str) -> int:
+        """See `Running`. The engine knows only all or one of a container's processes: those that
+        handle the signal are found here, which needs the engine's machine, and root's rights."""
+        return 0 if self._done.is_set() else warn(_members(self._container), name)
+
     def stop(self, grace_s: float) -> Exit:
         if grace_s > 0:
             self.signal("SIGTERM")
@@ -366,3 +372,14 @@ def _engine(action: str) -> Iterator[None]:
         raise kind(f"Could not {action}: {_text(error)}") from error
     except (DockerException, requests.RequestException) as error:
         raise EngineUnavailable(f"Could not {action}: {error}") from error
+
+
+def _members(container: str) -> list[int]:
+    """The processes of a container on this machine, by their control group's name."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdecimal():
+            with contextlib.suppress(OSError), open(f"/proc/{entry}/cgroup", "rb") as file:
+                if container.encode() in file.read():
+                    found.append(int(entry))
+    return found

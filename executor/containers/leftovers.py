@@ -53,6 +53,11 @@ def kill_leftovers(
         time.sleep(_LOOK_S)
 
 
+def members(name: str, leader: int) -> list[int]:
+    """The living processes of a command: its leader's group and session, and what left them."""
+    return [pid for pid in _pids(0) if _belongs(pid, name, leader)]
+
+
 def _pids(first: int) -> list[int]:
     me = os.getpid()
     return [

@@ -31,7 +31,8 @@ from executor.containers.base import (
     ImageInfo,
     refusal,
 )
-from executor.containers.leftovers import MARKER, kill_leftovers, start_ticks
+from executor.containers.handlers import warn
+from executor.containers.leftovers import MARKER, kill_leftovers, members, start_ticks
 from executor.containers.logs import CappedLog, not_started
 
 if TYPE_CHECKING:
@@ -178,6 +179,10 @@ class ProcessRunning:
             if self._exit is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(self._process.pid, signal.Signals[name])
+
+    def warn(self, name: str) -> int:
+        with self._lock:
+            return 0 if self._exit else warn(members(self.name, self._process.pid), name)
 
     def stop(self, grace_s: float) -> Exit:
         if grace_s > 0:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
 import os
 import shlex
 import stat
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from executor.attempt import StageFailed
 from executor.containers.base import ContainerError, ContainerSpec
+from executor.deadline import Due
 from simherd.contract import limits
 from simherd.contract.events import Kind
 from simherd.contract.objects import COMMAND_MARK
@@ -23,7 +26,10 @@ if TYPE_CHECKING:
 
     from executor.attempt import Attempt
     from executor.containers.base import Exit, Running
+    from executor.deadline import Deadline
     from simherd.contract.spec import Command
+
+log = logging.getLogger(__name__)
 
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -35,19 +41,16 @@ def run_commands(attempt: Attempt) -> Exit | None:
         StageFailed: a container could not be run.
         Stopped: the switch was tripped before the first command.
     """
-    ttl = attempt.spec.time_to_live_s
-    deadline = None if ttl is None else time.monotonic() + ttl
-    wall_deadline = None if ttl is None else time.time() + ttl
     attempt.switch.check()
-    for log in (attempt.stdout, attempt.stderr):
-        _fresh_log(attempt, log)
-    attempt.report(Kind.COMPUTATION_STARTED, deadline=wall_deadline)
+    for file in (attempt.stdout, attempt.stderr):
+        _fresh_log(attempt, file)
+    attempt.report(Kind.COMPUTATION_STARTED, deadline=_set_deadline(attempt))
     ended: Exit | None = None
     try:
         for index, command in enumerate(attempt.spec.commands):
             if attempt.switch.cause is not None:
                 break
-            ended = _run_one(attempt, index, command, deadline)
+            ended = _run_one(attempt, index, command)
             if ended.code != 0:
                 break
     finally:
@@ -55,17 +58,17 @@ def run_commands(attempt: Attempt) -> Exit | None:
     return ended
 
 
-def _fresh_log(attempt: Attempt, log: Path) -> None:
+def _fresh_log(attempt: Attempt, file: Path) -> None:
     """An empty log, also where the inputs hold a file or a link of its name."""
-    if log.is_dir() and not log.is_symlink():
-        detail = f"The inputs hold a folder {log.name!r}; that name is taken for the log."
+    if file.is_dir() and not file.is_symlink():
+        detail = f"The inputs hold a folder {file.name!r}; that name is taken for the log."
         raise StageFailed(Cause.INPUT_INVALID, detail)
-    log.unlink(missing_ok=True)
-    log.touch(mode=0o644)
-    attempt.inputs.pop(log.name, None)
+    file.unlink(missing_ok=True)
+    file.touch(mode=0o644)
+    attempt.inputs.pop(file.name, None)
 
 
-def _run_one(attempt: Attempt, index: int, command: Command, deadline: float | None) -> Exit:
+def _run_one(attempt: Attempt, index: int, command: Command) -> Exit:
     line = shlex.join(command.argv)
     _separate(attempt, f"{COMMAND_MARK}{line}\n")
     with attempt.operation(Operation.EXEC_COMMAND, command=line) as learnt:
@@ -74,7 +77,7 @@ def _run_one(attempt: Attempt, index: int, command: Command, deadline: float | N
         except ContainerError as error:
             raise StageFailed(Cause.AGENT_ERROR, str(error)) from error
         try:
-            ended = _guarded(attempt, running, deadline)
+            ended = _guarded(attempt, running)
         finally:
             running.remove()
         learnt["exit_code"] = ended.code
@@ -85,28 +88,46 @@ def _run_one(attempt: Attempt, index: int, command: Command, deadline: float | N
 
 def _separate(attempt: Attempt, line: str, *, both: bool = True) -> None:
     """Write a line of our own between the commands' outputs."""
-    for log in (attempt.stdout, attempt.stderr) if both else (attempt.stderr,):
+    for place in (attempt.stdout, attempt.stderr) if both else (attempt.stderr,):
         # A simulation may have put a link or a pipe in the log's place: neither is followed,
         # and nothing waits for a reader.
         with contextlib.suppress(OSError):
-            descriptor = os.open(log, _APPEND, 0o644)
+            descriptor = os.open(place, _APPEND, 0o644)
             with os.fdopen(descriptor, "a") as file:
                 if stat.S_ISREG(os.fstat(descriptor).st_mode):
                     file.write(line)
 
 
-def _guarded(attempt: Attempt, running: Running, deadline: float | None) -> Exit:
-    """Wait for a command while a second thread waits for a reason to stop it."""
+def _set_deadline(attempt: Attempt) -> float | None:
+    """Start the clock, unless an earlier attempt did; answers the deadline's wall-clock time."""
+    spec = attempt.spec
+    at = spec.deadline_at
+    if at is None and spec.time_to_live_s is not None:
+        at = time.time() + spec.time_to_live_s
+    if at is not None:
+        attempt.deadline.set(at)
+    return at
+
+
+def _guarded(attempt: Attempt, running: Running) -> Exit:
+    """Wait for a command while a second thread waits for a reason to warn or to stop it."""
     over = threading.Event()
+    deadline, switch = attempt.deadline, attempt.switch
 
     def guard() -> None:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        tripped = attempt.switch.wait(left, over)
-        if over.is_set():
-            return
-        if not tripped:
-            attempt.switch.trip(Cause.TASK_TIME_LIMIT)
-        running.stop(_grace(attempt))
+        while not over.is_set():
+            changed = functools.partial(_changed, over, deadline, deadline.moves)
+            tripped = switch.wait(deadline.left(time.monotonic()), changed)
+            if over.is_set():
+                return
+            due = deadline.due(time.monotonic())
+            if not tripped and due is Due.WARN:
+                told = running.warn(attempt.spec.warning.signal)
+                log.info("event=deadline_warning attempt=%s processes=%s", attempt.spec.key, told)
+            elif tripped or due is Due.STOP:
+                switch.trip(Cause.TASK_TIME_LIMIT)
+                running.stop(_grace(attempt))
+                return
 
     thread = threading.Thread(target=guard, name=f"guard-{attempt.spec.key}")
     thread.start()
@@ -118,6 +139,10 @@ def _guarded(attempt: Attempt, running: Running, deadline: float | None) -> Exit
         over.set()
         attempt.switch.wake()
         thread.join()
+
+
+def _changed(over: threading.Event, deadline: Deadline, moves: int) -> bool:
+    return over.is_set() or deadline.moves != moves
 
 
 def _grace(attempt: Attempt) -> float:

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 
 from scheduler.api import problems
-from scheduler.api.routes import compute, files, health, logs, projects, storage, tasks, users
+from scheduler.api.routes import (
+    compute,
+    files,
+    health,
+    own_tasks,
+    projects,
+    storage,
+    tasks,
+    users,
+)
 from scheduler.objects.folder import ROUTE as FILES_ROUTE
 from simherd.contract import limits
 
@@ -30,7 +39,7 @@ def make_app(parts: Parts) -> FastAPI:
     problems.install(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestId)
-    for module in (health, users, tasks, logs, compute, storage, files, projects):
+    for module in (health, users, tasks, own_tasks, compute, storage, files, projects):
         app.include_router(module.router)
     return app
 

@@ -56,6 +56,7 @@ def task_json(task: Task, project: str, group_name: str) -> dict[str, Any]:
         "exit_code": task.exit_code,
         "attempt": task.attempt,
         "time_to_live_seconds": task.time_to_live_s,
+        "deadline": when(task.deadline_at),
         "resubmit_on_preemption": task.resubmit,
         "input_resources": task.input_resources,
         "stream_zip": task.stream_zip,

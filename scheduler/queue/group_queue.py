@@ -93,6 +93,10 @@ class GroupQueue:
         """Tell an executor to stop an attempt."""
         self._send(group, executor, Message(Order.STOP, attempt, cause))
 
+    def set_deadline(self, group: str, executor: str, attempt: str, deadline_at: float) -> None:
+        """Tell an executor an attempt's deadline, seconds since the epoch."""
+        self._send(group, executor, Message(Order.DEADLINE, attempt, deadline_at=deadline_at))
+
     def watch_log(self, group: str, executor: str, attempt: str) -> None:
         """Ask an executor to relay an attempt's log for a while."""
         self._send(group, executor, Message(Order.WATCH_LOG, attempt))

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 
+#: Seconds by which an executor's word for a deadline may be off without being corrected.
+_CLOCKS_DIFFER_S = 1.0
+
+
 class Verdict(Enum):
     """What became of a report."""
 
@@ -41,6 +45,8 @@ class Recorded:
     verdict: Verdict
     last: int = 0
     requeue: list[str] = field(default_factory=list)
+    #: The deadline that the executor must be told: it knows another one.
+    deadline_at: float | None = None
 
 
 @dataclass
@@ -55,6 +61,8 @@ class _Row:
     resubmit: bool
     input_submit_time: float | None
     computation_start_time: float | None
+    time_to_live_s: float | None
+    deadline_at: float | None
     create_time: float
     metrics: dict[str, float]
     columns: dict[str, Any] = field(default_factory=dict)
@@ -134,6 +142,8 @@ class Recording:
                 Task.resubmit,
                 Task.input_submit_time,
                 Task.computation_start_time,
+                Task.time_to_live_s,
+                Task.deadline_at,
                 Task.create_time,
                 Task.metrics,
             )
@@ -177,8 +187,14 @@ class Recording:
             self._write(row)
         self._move(row, event, Status.STARTED)
 
-    def _computation_started(self, row: _Row, event: Event, _result: Recorded) -> None:
+    def _computation_started(self, row: _Row, event: Event, result: Recorded) -> None:
         row.computation_start_time = row.columns["computation_start_time"] = event.at
+        if row.time_to_live_s is not None:
+            if row.deadline_at is None:
+                row.deadline_at = row.columns["deadline_at"] = event.at + row.time_to_live_s
+            # The task may have been extended while its attempt was on its way.
+            if abs((event.body.get("deadline") or 0) - row.deadline_at) > _CLOCKS_DIFFER_S:
+                result.deadline_at = row.deadline_at
         self._move(row, event, Status.COMPUTATION_STARTED)
 
     def _computation_ended(self, row: _Row, event: Event, _result: Recorded) -> None:

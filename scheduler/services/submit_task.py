@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import redis
 from sqlalchemy import select, update
 
 from scheduler.services.accounts import DEFAULT_PROJECT, ensure_project
+from scheduler.services.attempt_spec import build_spec, check_extra_params
 from scheduler.services.errors import Conflict, Invalid, NotFound, TooLarge
 from scheduler.services.groups import ACCEPTING
 from scheduler.services.ids import new_task_id
@@ -20,7 +20,6 @@ from scheduler.store.transitions import add_history, change_status
 from simherd.contract import limits, objects
 from simherd.contract.lifecycle import Status
 from simherd.contract.operations import Metric
-from simherd.contract.spec import AttemptSpec, Command, InputFile
 
 if TYPE_CHECKING:
     from scheduler.wiring import Parts
@@ -54,7 +53,7 @@ def submit_task(parts: Parts, user_id: str, submission: Submission) -> str:
         Conflict: the machine group takes no tasks any more.
         Invalid: a command or a path cannot be.
     """
-    read_commands(submission.extra_params)
+    check_extra_params(submission.extra_params)
     now = time.time()
     task_id = new_task_id()
     try:
@@ -175,84 +174,3 @@ def put_in_queue(parts: Parts, task: Task) -> None:
             .where(Task.id == task.id, Task.attempt == task.attempt)
             .values(queued_at=time.time())
         )
-
-
-def build_spec(parts: Parts, task: Task) -> AttemptSpec:
-    """What the executor of a task's current attempt is to be handed."""
-    user, valid = task.user_id, limits.EXECUTOR_URL_S
-    source = objects.input_path(task.storage_prefix, task.id)
-    output = objects.output_path(task.storage_prefix, task.id, task.attempt)
-    extra = task.extra_params
-    return AttemptSpec(
-        task_id=task.id,
-        attempt=task.attempt,
-        image=parts.catalogue.resolve_image(task.container_image),
-        commands=tuple(read_commands(extra)),
-        env={str(k): str(v) for k, v in (extra.get("env") or {}).items()},
-        run_dir=str(extra.get("run_subprocess_dir") or ""),
-        time_to_live_s=task.time_to_live_s,
-        input_url=parts.objects.sign(user, source, "download", valid),
-        output_put_url=parts.objects.sign(user, output, "upload", valid),
-        output_check_url=parts.objects.sign(user, output, "download", valid),
-        input_files=tuple(_input_files(parts, user, task.input_resources)),
-    )
-
-
-def _input_files(parts: Parts, user: str, paths: list[str]) -> list[InputFile]:
-    """The remote assets: a file under its own name, a folder with its first part dropped."""
-    found: list[InputFile] = []
-    for path in map(objects.normalise, paths):
-        single = parts.objects.stat(user, path)
-        infos = [single] if single else list(parts.objects.list(user, path))
-        for info in infos:
-            name = info.path.rsplit("/", 1)[-1] if single else info.path.partition("/")[2]
-            url = parts.objects.sign(user, info.path, "download", limits.EXECUTOR_URL_S)
-            found.append(InputFile(url, name))
-    return found
-
-
-def read_commands(extra_params: dict[str, Any]) -> list[Command]:
-    """The commands of a submission, each split into arguments as a shell would.
-
-    Raises:
-        Invalid: there are none, or one is not of the contract's form.
-    """
-    raw = extra_params.get("commands")
-    if not isinstance(raw, list) or not raw:
-        raise Invalid("extra_params.commands: a list of at least one command is needed.")
-    return [_read_command(i, c) for i, c in enumerate(raw)]
-
-
-def _read_command(index: int, raw: Any) -> Command:
-    where = f"extra_params.commands[{index}]"
-    if isinstance(raw, str):
-        raw = {"cmd": raw}
-    if not isinstance(raw, dict) or not isinstance(raw.get("cmd"), str):
-        raise Invalid(f"{where}: an object with the text field 'cmd' is needed, not {raw!r}.")
-    try:
-        argv = shlex.split(raw["cmd"])
-    except ValueError as error:
-        raise Invalid(f"{where}.cmd: {raw['cmd']!r} cannot be split: {error}.") from error
-    if not argv or any("\0" in a for a in argv):
-        raise Invalid(f"{where}.cmd: {raw['cmd']!r} names no program.")
-    prompts, env = raw.get("prompts") or [], raw.get("env") or {}
-    if not isinstance(prompts, list) or not isinstance(env, dict):
-        raise Invalid(f"{where}: 'prompts' is a list of texts and 'env' an object.")
-    return Command(
-        tuple(_mpi_prefix(raw.get("mpi_config")) + argv),
-        tuple(str(p) for p in prompts),
-        {str(k): str(v) for k, v in env.items()},
-    )
-
-
-def _mpi_prefix(config: Any) -> list[str]:
-    """`mpirun` and its flags; a flag that is true stands alone, one that is false is left out."""
-    if not isinstance(config, dict):
-        return []
-    flags: list[str] = []
-    for name, value in (config.get("options") or {}).items():
-        if value is True:
-            flags.append(f"--{name}")
-        elif value is not False:
-            flags += [f"--{name}", str(value)]
-    return ["mpirun", *flags]

@@ -14,6 +14,7 @@ from sqlalchemy import or_, select, update
 
 from scheduler.providers.base import MachineState
 from scheduler.services.end_attempt import end_attempt
+from scheduler.services.expire_deadlines import expire_deadlines
 from scheduler.services.groups import (
     ACTIVE,
     UP,
@@ -57,6 +58,7 @@ def sweep(parts: Parts, started_at: float) -> None:
     for group, cause in overdue_groups(parts, now):
         log.warning("event=group_limit group=%s cause=%s", group.id, cause)
         request_termination(parts, group, cause)
+    expire_deadlines(parts, now)
     with parts.store.read() as session:
         groups = session.scalars(select(MachineGroup).where(MachineGroup.status.in_(ACTIVE))).all()
     patient = now < started_at + parts.settings.grace_s or _redis_is_new(parts, now)

@@ -135,6 +135,8 @@ class Task(Base):
     container_image: Mapped[str]
     storage_prefix: Mapped[str]
     time_to_live_s: Mapped[float | None]
+    #: When the time-to-live runs out; known from the first computation's start on.
+    deadline_at: Mapped[float | None]
     resubmit: Mapped[bool]
     stream_zip: Mapped[bool]
     compress_with: Mapped[str]

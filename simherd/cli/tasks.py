@@ -103,6 +103,20 @@ def kill(task_ids: tuple[str, ...], wait_timeout: float | None, yes: bool) -> No
 
 
 @command.command()
+@click.argument("task_id")
+@click.argument("duration")
+def extend(task_id: str, duration: str) -> None:
+    """Let a task live longer by DURATION, such as 2h, also while it runs."""
+    task = require(task_id)
+    task.extend(duration)
+    deadline = moment(task.info["deadline"])
+    if deadline:
+        click.echo(f"The deadline of task {task.id} is {deadline}.")
+    else:
+        click.echo(f"Task {task.id} may run for {task.info['time_to_live_seconds']:.0f} s.")
+
+
+@command.command()
 @click.argument("task_ids", nargs=-1, required=True, metavar="TASK_ID...")
 @click.option("-f", "--filenames", multiple=True, help="Only this file; may be given again.")
 @click.option("-d", "--dir", "folder", help="Folder to download to.")

@@ -14,17 +14,20 @@ class Order(str, Enum):
 
     #: Stop the attempt for the cause that is given.
     STOP = "stop"
+    #: The attempt's deadline is the one that is given.
+    DEADLINE = "deadline"
     #: Relay the attempt's log for a while.
     WATCH_LOG = "watch_log"
 
 
 @dataclass(frozen=True)
 class Message:
-    """One order about one attempt."""
+    """One order about one attempt. `deadline_at` is in seconds since the epoch."""
 
     order: Order
     attempt: str
     cause: Cause | None = None
+    deadline_at: float | None = None
 
     def encode(self) -> str:
         """The JSON that the inbox carries."""
@@ -40,6 +43,11 @@ class Message:
         try:
             raw = json.loads(text)
             cause = raw.get("cause")
-            return cls(Order(raw["order"]), raw["attempt"], Cause(cause) if cause else None)
+            return cls(
+                Order(raw["order"]),
+                raw["attempt"],
+                Cause(cause) if cause else None,
+                raw.get("deadline_at"),
+            )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not an inbox message: {error}") from error

@@ -36,6 +36,14 @@ SPEC_REFRESH_S = 86400
 USER_URL_S = 3600
 #: Longest time-to-live of a task, seconds (one year).
 MAX_TTL_S = 366 * 86400
+#: Signal and time, seconds, by which a simulation is warned before its deadline.
+WARN_SIGNAL = "SIGUSR1"
+WARN_BEFORE_S = 60.0
+#: Signals that a task may ask for instead: those that a program can handle.
+WARN_SIGNALS = ("SIGUSR1", "SIGUSR2", "SIGHUP", "SIGINT", "SIGTERM")
+#: Seconds past its deadline after which the scheduler itself ends a task that still computes:
+#: its executor had the grace period, and then some for telling.
+DEADLINE_BACKSTOP_S = STOP_GRACE_S + 60
 #: Largest JSON request body, bytes.
 MAX_BODY_BYTES = 1024 * 1024
 #: Largest input archive, bytes.

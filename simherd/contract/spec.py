@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 
+from simherd.contract import limits
+
 #: Version of the messages between scheduler and executor; raised when their meaning changes.
 PROTOCOL = 1
 
@@ -42,12 +44,21 @@ class InputFile:
 
 
 @dataclass(frozen=True)
+class DeadlineWarning:
+    """The signal that tells a simulation that its time runs out, and how long before, seconds."""
+
+    signal: str = limits.WARN_SIGNAL
+    before_s: float = limits.WARN_BEFORE_S
+
+
+@dataclass(frozen=True)
 class AttemptSpec:
     """One attempt of a task, as its executor sees it.
 
     The URLs are signed for this attempt alone. `time_to_live_s` counts from the start of the
-    computation; None is no limit. `run_dir` is where the commands run, relative to the task's
-    work folder.
+    task's first computation; None is no limit. `deadline_at` (seconds since the epoch) is set
+    when an earlier attempt has begun to compute: a lost machine does not prolong a task.
+    `run_dir` is where the commands run, relative to the task's work folder.
     """
 
     task_id: str
@@ -60,6 +71,8 @@ class AttemptSpec:
     env: dict[str, str] = field(default_factory=dict)
     run_dir: str = ""
     time_to_live_s: float | None = None
+    deadline_at: float | None = None
+    warning: DeadlineWarning = field(default_factory=DeadlineWarning)
     network: bool = False
     input_files: tuple[InputFile, ...] = ()
     protocol: int = PROTOCOL
@@ -88,6 +101,7 @@ class AttemptSpec:
                 Command(tuple(c["argv"]), tuple(c["prompts"]), dict(c["env"]))
                 for c in raw["commands"]
             )
+            raw["warning"] = DeadlineWarning(**raw["warning"])
             raw["input_files"] = tuple(InputFile(**f) for f in raw["input_files"])
             return cls(**raw)
         except (KeyError, TypeError) as error:

@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from executor.link.lease import Claimer, new_token
 from scheduler.providers.base import MachineState
+from scheduler.services.expire_deadlines import expire_deadlines
 from scheduler.services.groups import MACHINE_UP
 from scheduler.services.submit_task import enqueue
 from scheduler.services.sweep import reclaim, reconcile_queue
@@ -124,6 +125,20 @@ def test_when_many_go_silent_at_once_it_is_probably_us(fleet: Fleet) -> None:
         fleet.machines.states[machine] = MachineState.GONE
     fleet.reclaim()
     assert {fleet.status(t)[0] for t in tasks} == {Status.EXECUTER_TERMINATED}
+
+
+def test_a_task_far_past_its_deadline_is_ended_without_its_executor(fleet: Fleet) -> None:
+    now = time.time()
+    late, later, open_ended = fleet.hold(3, MachineState.RUNNING)
+    with fleet.parts.store.write() as session:
+        for task, at in ((late, now - 1), (later, now - limits.DEADLINE_BACKSTOP_S - 1)):
+            found = session.scalars(select(Task).where(Task.id == task.id)).one()
+            found.status, found.deadline_at = Status.COMPUTATION_STARTED.value, at
+    expire_deadlines(fleet.parts, now)
+    assert fleet.status(late)[0] == Status.COMPUTATION_STARTED
+    assert fleet.status(later)[0] == Status.TTL_EXCEEDED
+    assert fleet.status(open_ended)[0] == Status.SUBMITTED
+    assert f"{later.id}:1" not in fleet.parts.queue.held(fleet.group.id)
 
 
 def test_the_queue_is_filled_again_from_sql(fleet: Fleet) -> None:

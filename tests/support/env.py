@@ -160,11 +160,15 @@ class Env:
         group: str = "local",
         files: dict[str, str] | None = None,
         archive: bytes | None = None,
+        more: dict[str, Any] | None = None,
         **fields: Any,
     ) -> str:
-        """Submit a task with its input; answers its id."""
+        """Submit a task with its input, and `more` in its extra parameters; answers its id."""
         group_id = self.api.get(f"/compute/group/{group}").json()["id"]
-        extra = {"commands": [c if isinstance(c, dict) else {"cmd": c} for c in commands]}
+        extra: dict[str, Any] = {
+            "commands": [c if isinstance(c, dict) else {"cmd": c} for c in commands]
+        }
+        extra |= more or {}
         body = {
             "simulator": "arbitrary_commands",
             "resource_pool": group_id,

@@ -286,6 +286,20 @@ def test_a_signal_reaches_the_command(bench: Bench) -> None:
     running.remove()
 
 
+def test_a_warning_reaches_only_what_handles_it(bench: Bench) -> None:
+    child = "trap 'echo child saved' USR1; echo ready; while :; do sleep 0.01; done"
+    # Neither the parent shell nor the sleeps know the signal: it would end them.
+    running = bench.backend.start(bench.spec("sh", "-c", 'sh -c "$0"; exit 9', child))
+    wait_until(lambda: "ready" in bench.out.read_text(), "the trap")
+    assert running.warn("SIGUSR1") == 1
+    wait_until(lambda: "child saved" in bench.out.read_text(), "the warning")
+    assert running.wait(0) is None
+    assert running.warn("SIGUSR2") == 0
+    running.stop(0)
+    assert running.warn("SIGUSR1") == 0
+    running.remove()
+
+
 DAEMON = """sh -c 'trap "" TERM HUP; touch up; sleep 1000'"""
 
 

@@ -1,0 +1,43 @@
+"""What Simherd's tasks have beyond the published contract: log lines, moving a deadline."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.routes.tasks import get_task, owned_task
+from scheduler.services.extend_task import extend_task
+from scheduler.services.read_log import read_log
+from simherd.contract import limits
+
+router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
+
+
+class Extension(BaseModel):
+    """By how much a task may live longer."""
+
+    model_config = ConfigDict(extra="forbid")
+    seconds: float = Field(gt=0, le=limits.MAX_TTL_S, allow_inf_nan=False)
+
+
+@router.get("/{task_id}/log")
+def get_log(
+    parts: PartsDep,
+    user: UserDep,
+    task_id: str,
+    stream: Literal["stdout", "stderr"] = "stdout",
+    after: str = "",
+    wait_s: Annotated[float, Query(ge=0, le=20)] = 0,
+) -> dict[str, Any]:
+    """What was written after the cursor `after`; waits up to `wait_s` seconds for some."""
+    return read_log(parts, owned_task(parts, user, task_id), stream, after, wait_s)
+
+
+@router.post("/{task_id}/extend")
+def extend(parts: PartsDep, user: UserDep, task_id: str, asked: Extension) -> dict[str, Any]:
+    """Move a task's deadline; answers the task with the new one."""
+    extend_task(parts, user.id, task_id, asked.seconds)
+    return get_task(parts, user, task_id)

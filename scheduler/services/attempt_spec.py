@@ -1,0 +1,130 @@
+"""What an executor is handed with an attempt: commands, limits, signed URLs."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from scheduler.services.errors import Invalid
+from simherd.contract import limits, objects
+from simherd.contract.spec import AttemptSpec, Command, DeadlineWarning, InputFile
+
+if TYPE_CHECKING:
+    from scheduler.store.models import Task
+    from scheduler.wiring import Parts
+
+
+def build_spec(parts: Parts, task: Task) -> AttemptSpec:
+    """What the executor of a task's current attempt is to be handed."""
+    user, valid = task.user_id, limits.EXECUTOR_URL_S
+    source = objects.input_path(task.storage_prefix, task.id)
+    output = objects.output_path(task.storage_prefix, task.id, task.attempt)
+    extra = task.extra_params
+    return AttemptSpec(
+        task_id=task.id,
+        attempt=task.attempt,
+        image=parts.catalogue.resolve_image(task.container_image),
+        commands=tuple(read_commands(extra)),
+        env=_read_env(extra),
+        run_dir=str(extra.get("run_subprocess_dir") or ""),
+        time_to_live_s=task.time_to_live_s,
+        deadline_at=task.deadline_at,
+        warning=_read_warning(extra),
+        input_url=parts.objects.sign(user, source, "download", valid),
+        output_put_url=parts.objects.sign(user, output, "upload", valid),
+        output_check_url=parts.objects.sign(user, output, "download", valid),
+        input_files=tuple(_input_files(parts, user, task.input_resources)),
+    )
+
+
+def _input_files(parts: Parts, user: str, paths: list[str]) -> list[InputFile]:
+    """The remote assets: a file under its own name, a folder with its first part dropped."""
+    found: list[InputFile] = []
+    for path in map(objects.normalise, paths):
+        single = parts.objects.stat(user, path)
+        infos = [single] if single else list(parts.objects.list(user, path))
+        for info in infos:
+            name = info.path.rsplit("/", 1)[-1] if single else info.path.partition("/")[2]
+            url = parts.objects.sign(user, info.path, "download", limits.EXECUTOR_URL_S)
+            found.append(InputFile(url, name))
+    return found
+
+
+def check_extra_params(extra_params: dict[str, Any]) -> None:
+    """Refuse what could not be handed to an executor.
+
+    Raises:
+        Invalid: naming the field.
+    """
+    read_commands(extra_params)
+    _read_env(extra_params)
+    _read_warning(extra_params)
+
+
+def _read_env(extra_params: dict[str, Any]) -> dict[str, str]:
+    env = extra_params.get("env") or {}
+    if not isinstance(env, dict):
+        raise Invalid(f"extra_params.env: an object of texts is needed, not {env!r}.")
+    return {str(k): str(v) for k, v in env.items()}
+
+
+def _read_warning(extra_params: dict[str, Any]) -> DeadlineWarning:
+    signal = extra_params.get("warn_signal") or limits.WARN_SIGNAL
+    if signal not in limits.WARN_SIGNALS:
+        known = ", ".join(limits.WARN_SIGNALS)
+        raise Invalid(f"extra_params.warn_signal: {signal!r} is none of {known}.")
+    before = extra_params.get("warn_before_s")
+    before = limits.WARN_BEFORE_S if before is None else before
+    if isinstance(before, bool) or not isinstance(before, int | float) or not before >= 0:
+        raise Invalid(f"extra_params.warn_before_s: {before!r} is no number of seconds from 0 on.")
+    if not math.isfinite(before):
+        raise Invalid("extra_params.warn_before_s: a finite number of seconds is needed.")
+    return DeadlineWarning(str(signal), float(before))
+
+
+def read_commands(extra_params: dict[str, Any]) -> list[Command]:
+    """The commands of a submission, each split into arguments as a shell would.
+
+    Raises:
+        Invalid: there are none, or one is not of the contract's form.
+    """
+    raw = extra_params.get("commands")
+    if not isinstance(raw, list) or not raw:
+        raise Invalid("extra_params.commands: a list of at least one command is needed.")
+    return [_read_command(i, c) for i, c in enumerate(raw)]
+
+
+def _read_command(index: int, raw: Any) -> Command:
+    where = f"extra_params.commands[{index}]"
+    if isinstance(raw, str):
+        raw = {"cmd": raw}
+    if not isinstance(raw, dict) or not isinstance(raw.get("cmd"), str):
+        raise Invalid(f"{where}: an object with the text field 'cmd' is needed, not {raw!r}.")
+    try:
+        argv = shlex.split(raw["cmd"])
+    except ValueError as error:
+        raise Invalid(f"{where}.cmd: {raw['cmd']!r} cannot be split: {error}.") from error
+    if not argv or any("\0" in a for a in argv):
+        raise Invalid(f"{where}.cmd: {raw['cmd']!r} names no program.")
+    prompts, env = raw.get("prompts") or [], raw.get("env") or {}
+    if not isinstance(prompts, list) or not isinstance(env, dict):
+        raise Invalid(f"{where}: 'prompts' is a list of texts and 'env' an object.")
+    return Command(
+        tuple(_mpi_prefix(raw.get("mpi_config")) + argv),
+        tuple(str(p) for p in prompts),
+        {str(k): str(v) for k, v in env.items()},
+    )
+
+
+def _mpi_prefix(config: Any) -> list[str]:
+    """`mpirun` and its flags; a flag that is true stands alone, one that is false is left out."""
+    if not isinstance(config, dict):
+        return []
+    flags: list[str] = []
+    for name, value in (config.get("options") or {}).items():
+        if value is True:
+            flags.append(f"--{name}")
+        elif value is not False:
+            flags += [f"--{name}", str(value)]
+    return ["mpirun", *flags]

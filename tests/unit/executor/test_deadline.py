@@ -1,0 +1,68 @@
+"""What a deadline asks for, and when."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from executor.deadline import Deadline, Due
+
+
+def made(warn_before_s: float = 60) -> tuple[Deadline, list[int]]:
+    moves: list[int] = []
+    return Deadline(warn_before_s, lambda: moves.append(1)), moves
+
+
+def test_without_one_nothing_is_ever_due() -> None:
+    deadline, _ = made()
+    assert deadline.left(0) is None
+    assert deadline.due(1e12) is Due.NOTHING
+
+
+def test_it_warns_once_and_then_stops() -> None:
+    deadline, moves = made(60)
+    deadline.set(time.time() + 600)
+    assert (moves, deadline.moves) == ([1], 1)
+    now = time.monotonic()
+    assert deadline.left(now) == pytest.approx(540, abs=1)
+    assert deadline.due(now + 530) is Due.NOTHING
+    assert deadline.due(now + 545) is Due.WARN
+    assert deadline.due(now + 546) is Due.NOTHING
+    assert deadline.left(now + 546) == pytest.approx(54, abs=1)
+    assert deadline.due(now + 601) is Due.STOP
+    assert deadline.left(now + 700) == 0
+
+
+def test_moving_it_warns_anew() -> None:
+    deadline, moves = made(60)
+    deadline.set(time.time() + 600)
+    now = time.monotonic()
+    assert deadline.due(now + 590) is Due.WARN
+    deadline.set(time.time() + 6000)
+    assert len(moves) == 2
+    assert deadline.due(now + 601) is Due.NOTHING
+    assert deadline.due(now + 5990) is Due.WARN
+
+
+def test_a_short_time_is_halved_before_the_warning() -> None:
+    deadline, _ = made(60)
+    deadline.set(time.time() + 10)
+    now = time.monotonic()
+    assert deadline.due(now + 4) is Due.NOTHING
+    assert deadline.due(now + 6) is Due.WARN
+
+
+def test_zero_means_no_warning() -> None:
+    deadline, _ = made(0)
+    deadline.set(time.time() + 10)
+    now = time.monotonic()
+    assert deadline.due(now + 9.9) is Due.NOTHING
+    assert deadline.due(now + 10.1) is Due.STOP
+
+
+def test_one_that_has_passed_is_due_at_once() -> None:
+    deadline, _ = made()
+    deadline.set(time.time() - 100)
+    assert deadline.left(time.monotonic()) == 0
+    assert deadline.due(time.monotonic()) is Due.STOP
