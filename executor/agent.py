@@ -120,8 +120,8 @@ class Agent:
                 self._reporter.report(
                     entry.attempt,
                     Kind.FINISHED,
-                    cause=Cause.AGENT_STOPPED.value,
-                    detail="The executor was restarted while the task ran.",
+                    cause=Cause.MACHINE_LOST.value,
+                    detail="The executor broke down while the task ran, and was started again.",
                     exit_code=None,
                 )
 

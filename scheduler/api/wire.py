@@ -55,6 +55,7 @@ def task_json(task: Task, project: str, group_name: str) -> dict[str, Any]:
         "cause": task.cause,
         "exit_code": task.exit_code,
         "attempt": task.attempt,
+        "losses": task.losses,
         "time_to_live_seconds": task.time_to_live_s,
         "deadline": when(task.deadline_at),
         "resubmit_on_preemption": task.resubmit,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from scheduler.store.transitions import change_status
@@ -10,7 +11,12 @@ from simherd.contract.lifecycle import Status
 from simherd.contract.outcome import OUTCOMES, Cause
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.orm import Session
+
+#: A lost machine: attempt, machine_id, at, detail.
+Loss = dict[str, Any]
 
 
 def end_attempt(
@@ -22,6 +28,7 @@ def end_attempt(
     cause: Cause,
     at: float,
     *,
+    losses: Sequence[Loss] = (),
     detail: str | None = None,
     exit_code: int | None = None,
     machine_id: str | None = None,
@@ -41,6 +48,7 @@ def end_attempt(
         resubmit: whether the task wants another attempt when this one's machine is lost.
         cause: why it ended.
         at: when, seconds since the epoch.
+        losses: the machines that were lost while they held the task before.
         detail: a sentence for people; default: the cause's own.
         exit_code: of the last command, where there is one.
         machine_id: where it ended.
@@ -51,11 +59,15 @@ def end_attempt(
     """
     outcome = OUTCOMES[cause]
     sentence = detail or outcome.sentence
+    if cause is Cause.MACHINE_LOST:
+        losses = [*losses, _loss(attempt, machine_id, at, sentence)]
+        values["losses"] = losses
+    poison = len(losses) >= limits.MAX_LOSSES
     if status == Status.PENDING_KILL:
         to = Status.KILLED
         values |= {"cause": Cause.KILLED_BY_USER.value}
         described = None
-    elif outcome.resubmit and resubmit and attempt < limits.MAX_ATTEMPTS:
+    elif outcome.resubmit and resubmit and not poison and attempt < limits.MAX_ATTEMPTS:
         to = Status.SUBMITTED
         described = f"{sentence} Queued again as attempt {attempt + 1}."
         values |= {
@@ -66,6 +78,8 @@ def end_attempt(
             "computation_end_time": None,
         }
     else:
+        if resubmit and poison:
+            sentence = _evidence(losses)
         to, described = outcome.status, sentence
         values |= {
             "cause": cause.value,
@@ -83,3 +97,17 @@ def end_attempt(
         **values,
     )
     return to if applied else None
+
+
+def _loss(attempt: int, machine_id: str | None, at: float, detail: str) -> Loss:
+    when = datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+    return {"attempt": attempt, "machine_id": machine_id, "at": when, "detail": detail}
+
+
+def _evidence(losses: Sequence[Loss]) -> str:
+    """Why a task that wants another attempt gets none."""
+    lines = [f"attempt {x['attempt']} on {x['machine_id']} at {x['at']}" for x in losses]
+    return (
+        f"The task lost its machine {len(losses)} times ({'; '.join(lines)}) and is held: it may "
+        "be what brings them down. Look at its memory and its children, then submit it anew."
+    )

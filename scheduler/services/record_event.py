@@ -64,6 +64,7 @@ class _Row:
     time_to_live_s: float | None
     deadline_at: float | None
     create_time: float
+    losses: list[dict[str, Any]]
     metrics: dict[str, float]
     columns: dict[str, Any] = field(default_factory=dict)
     operations: dict[int, TaskOperation] = field(default_factory=dict)
@@ -145,6 +146,7 @@ class Recording:
                 Task.time_to_live_s,
                 Task.deadline_at,
                 Task.create_time,
+                Task.losses,
                 Task.metrics,
             )
             .where(Task.id == task_id)
@@ -255,6 +257,7 @@ class Recording:
             row.resubmit,
             Cause(event.body["cause"]),
             event.at,
+            losses=row.losses,
             detail=event.body.get("detail"),
             exit_code=event.body.get("exit_code"),
             machine_id=event.executor,

@@ -209,6 +209,7 @@ def lose_attempt(parts: Parts, group: MachineGroup, key: str, holder: str) -> No
                 task.resubmit,
                 Cause.MACHINE_LOST,
                 time.time(),
+                losses=task.losses,
                 machine_id=holder or None,
             )
     log.warning("event=attempt_lost attempt=%s machine=%s applied=%s", key, holder, ended)

@@ -145,6 +145,8 @@ class Task(Base):
     task_metadata: Mapped[dict[str, str]] = mapped_column(JSON, default=dict)
     metrics: Mapped[dict[str, float]] = mapped_column(JSON, default=dict)
     executer: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    #: The machines that were lost while they held the task: attempt, machine_id, at, detail.
+    losses: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
     cause: Mapped[str | None]
     error_detail: Mapped[str | None]
     exit_code: Mapped[int | None]

@@ -28,6 +28,8 @@ STOP_GRACE_S = 30.0
 AGENT_STOP_S = 10.0
 #: Attempts a task gets when its machines are lost one after another.
 MAX_ATTEMPTS = 20
+#: Machines that a task may lose before it is taken to be what brings them down.
+MAX_LOSSES = 3
 #: Seconds a signed URL handed to an executor stays good; S3 allows 7 days at the most.
 EXECUTOR_URL_S = 7 * 86400
 #: Seconds after which the reconciler renews the URLs of an attempt that still waits.

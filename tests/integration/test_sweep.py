@@ -56,12 +56,16 @@ class Fleet:
                 )
             self.machines.states[machine] = state
             enqueue(self.parts, task.id)
-            claimer = Claimer(self._url, self.group.id, machine)
-            assert claimer.claim(new_token()) is not None
-            claimer.close()
+            self.claim_as(machine)
             tasks.append(task)
         self.make_overdue()
         return tasks
+
+    def claim_as(self, machine: str) -> None:
+        """Let a machine claim the first attempt of the queue."""
+        claimer = Claimer(self._url, self.group.id, machine)
+        assert claimer.claim(new_token()) is not None
+        claimer.close()
 
     def make_overdue(self) -> None:
         """Let every lease have run out."""
@@ -94,6 +98,23 @@ def test_a_machine_that_is_gone_costs_the_attempt_at_once(fleet: Fleet) -> None:
     assert fleet.parts.queue.waiting(fleet.group.id) == [f"{kept.id}:2"]
     assert fleet.status(lost) == (Status.EXECUTER_TERMINATED, 1)
     assert fleet.parts.queue.held(fleet.group.id) == []
+
+
+def test_a_task_that_loses_machine_after_machine_is_held(fleet: Fleet) -> None:
+    (task,) = fleet.hold(1, MachineState.GONE, resubmit=True)
+    for attempt in range(2, limits.MAX_LOSSES + 1):
+        fleet.reclaim()
+        assert fleet.status(task) == (Status.SUBMITTED, attempt)
+        fleet.claim_as(f"machine-{attempt}")
+        fleet.make_overdue()
+    fleet.reclaim()
+    assert fleet.status(task) == (Status.EXECUTER_TERMINATED, limits.MAX_LOSSES)
+    with fleet.parts.store.read() as session:
+        found = session.scalars(select(Task).where(Task.id == task.id)).one()
+    assert [x["attempt"] for x in found.losses] == [1, 2, 3]
+    assert f"lost its machine {limits.MAX_LOSSES} times" in (found.error_detail or "")
+    assert "attempt 3 on machine-3" in (found.error_detail or "")
+    assert fleet.parts.queue.waiting(fleet.group.id) == []
 
 
 def test_a_lost_task_waits_ahead_of_younger_ones(fleet: Fleet) -> None:

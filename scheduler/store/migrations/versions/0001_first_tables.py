@@ -149,6 +149,7 @@ def upgrade() -> None:
         sa.Column("task_metadata", sa.JSON(), nullable=False),
         sa.Column("metrics", sa.JSON(), nullable=False),
         sa.Column("executer", sa.JSON(), nullable=True),
+        sa.Column("losses", sa.JSON(), nullable=False),
         sa.Column("cause", sa.String(), nullable=True),
         sa.Column("error_detail", sa.String(), nullable=True),
         sa.Column("exit_code", sa.Integer(), nullable=True),
