@@ -201,7 +201,7 @@ class Agent:
         elif message.order is Order.DEADLINE and message.deadline_at is not None:
             self._move_deadline(message.attempt, message.deadline_at)
         elif message.cause is not None:
-            self._stop_attempt(message.attempt, message.cause)
+            self._stop_attempt(message.attempt, message.cause, discard=message.discard)
 
     def _move_deadline(self, key: str, at: float) -> None:
         log.info("event=deadline_moved attempt=%s at=%s", key, at)
@@ -210,11 +210,11 @@ class Agent:
         if live is not None:
             live.deadline.set(at)
 
-    def _stop_attempt(self, key: str, cause: Cause) -> None:
+    def _stop_attempt(self, key: str, cause: Cause, *, discard: bool = False) -> None:
         log.info("event=stop attempt=%s cause=%s", key, cause)
         with self._lock:
             live = self._live.get(key)
         if live is not None:
-            live.switch.trip(cause)
+            live.switch.trip(cause, discard=discard)
         elif cause is Cause.LEASE_LOST:
             self._reporter.forget(key)

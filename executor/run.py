@@ -12,7 +12,7 @@ from executor.stages.commands import run_commands
 from executor.stages.image import fetch_image
 from executor.stages.inputs import fetch_inputs
 from executor.stages.outputs import store_outputs
-from executor.stop import WITHOUT_OUTPUTS, Stopped
+from executor.stop import Stopped
 from simherd.contract.events import Kind
 from simherd.contract.outcome import OUTCOMES, Cause
 
@@ -50,7 +50,7 @@ def _stages(attempt: Attempt) -> tuple[Cause, str | None, int | None]:
     _fetch(attempt)
     ended = run_commands(attempt)
     stopped = attempt.switch.cause
-    if stopped in WITHOUT_OUTPUTS:
+    if stopped is not None and attempt.switch.without_outputs:
         return stopped, None, None
     # From here on a kill or a time limit waits for the outputs; a lost lease does not.
     with _only_fenced(attempt):
@@ -73,21 +73,26 @@ def _judge(ended: Exit) -> tuple[Cause, str | None, int | None]:
 
 def _fetch(attempt: Attempt) -> None:
     """Fetch the image beside the inputs: they come from different places."""
-    failures: list[BaseException] = []
+    failures: list[Exception] = []
+    fetched = threading.Event()
 
     def image() -> None:
         try:
             fetch_image(attempt)
         except Exception as error:
             failures.append(error)
+        finally:
+            fetched.set()
+            attempt.switch.wake()
 
-    thread = threading.Thread(target=image, name=f"image-{attempt.spec.key}")
+    # A registry that is silent holds its thread for minutes, and nobody can call it back. An
+    # attempt that is stopped leaves it behind; whatever it still fetches is there for the next.
+    thread = threading.Thread(target=image, name=f"image-{attempt.spec.key}", daemon=True)
     thread.start()
-    try:
-        fetch_inputs(attempt)
-    finally:
-        thread.join()
+    fetch_inputs(attempt)
+    attempt.switch.wait(None, fetched.is_set)
     attempt.switch.check()
+    thread.join()
     if failures:
         raise failures[0]
 
@@ -102,7 +107,7 @@ class _only_fenced:  # reads as the statement that it is
         switch = self._attempt.switch
 
         def pause(seconds: float) -> None:
-            if switch.cause in WITHOUT_OUTPUTS:
+            if switch.without_outputs:
                 switch.check()
             if seconds:
                 threading.Event().wait(seconds)

@@ -28,18 +28,26 @@ class StopSwitch:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._cause: Cause | None = None
+        self._discard = False
+
+    @property
+    def without_outputs(self) -> bool:
+        """Whether nothing is to be uploaded any more."""
+        return self._cause in WITHOUT_OUTPUTS or (self._discard and self._cause is not None)
 
     @property
     def cause(self) -> Cause | None:
         """Why the attempt is to stop; None while it is not."""
         return self._cause
 
-    def trip(self, cause: Cause) -> bool:
+    def trip(self, cause: Cause, *, discard: bool = False) -> bool:
         """Stop the attempt for `cause`; answers whether it was the first.
 
         A lost lease overrides whatever came before: outputs must not be written any more.
+        `discard`: its user does not want them.
         """
         with self._changed:
+            self._discard = self._discard or discard
             first = self._cause is None
             if first or cause is Cause.LEASE_LOST:
                 self._cause = cause

@@ -89,7 +89,7 @@ class Recorder:
         recorded: dict[str, int] = {}
         requeue: list[str] = []
         fenced: dict[str, str] = {}
-        kills: dict[str, str] = {}
+        kills: dict[str, tuple[str, bool]] = {}
         deadlines: dict[str, tuple[str, float]] = {}
         last = entries[-1][0]
         with self._parts.store.write() as session, session.no_autoflush:
@@ -109,7 +109,7 @@ class Recorder:
                 if result.verdict is Verdict.FENCED:
                     fenced[key] = event.executor
                 elif result.verdict is Verdict.KILL:
-                    kills[key] = event.executor
+                    kills[key] = (event.executor, result.discard)
             recording.finish()
             session.execute(
                 update(MachineGroup).where(MachineGroup.id == group).values(event_cursor=last)
@@ -122,11 +122,13 @@ class Recorder:
         for task_id in requeue:
             enqueue(self._parts, task_id)
 
-    def _answer(self, group: str, fenced: dict[str, str], kills: dict[str, str]) -> None:
+    def _answer(
+        self, group: str, fenced: dict[str, str], kills: dict[str, tuple[str, bool]]
+    ) -> None:
         queue = self._parts.queue
         for key, executor in fenced.items():
             log.warning("event=fenced attempt=%s executor=%s", key, executor)
             queue.revoke(group, key)
             queue.stop(group, executor, key, Cause.LEASE_LOST)
-        for key, executor in kills.items():
-            queue.stop(group, executor, key, Cause.KILLED_BY_USER)
+        for key, (executor, discard) in kills.items():
+            queue.stop(group, executor, key, Cause.KILLED_BY_USER, discard=discard)

@@ -55,6 +55,7 @@ class Simulator:
         time_to_live: str | float | None = None,
         warn_before: str | float | None = None,
         warn_signal: str | None = None,
+        stop_grace: str | float | None = None,
         resubmit_on_preemption: bool = False,
         remote_assets: str | list[str] | None = None,
         **parameters: str,
@@ -75,6 +76,8 @@ class Simulator:
             warn_before: how long before that the commands are sent a signal, so that they can
                 write a checkpoint; by default 60 seconds.
             warn_signal: that signal; by default SIGUSR1.
+            stop_grace: how long the commands have after SIGTERM, when they are stopped, until
+                SIGKILL; by default 30 seconds.
             resubmit_on_preemption: run the task again when its machine is lost.
             remote_assets: paths in the user's storage to put beside the inputs.
             parameters: what the simulator itself needs; see `simulators.toml`.
@@ -99,6 +102,9 @@ class Simulator:
                 if warn_before is None
                 else parse_duration(warn_before, "warn_before"),
                 warn_signal=warn_signal,
+                stop_grace_s=None
+                if stop_grace is None
+                else parse_duration(stop_grace, "stop_grace"),
                 input_dir=folder,
                 group=on,
                 storage_dir=storage_dir,

@@ -33,6 +33,7 @@ class Submission:
     time_to_live_s: float | None
     warn_before_s: float | None
     warn_signal: str | None
+    stop_grace_s: float | None
     resubmit: bool
     remote_assets: list[str]
 
@@ -77,6 +78,7 @@ def _body(wanted: Submission, group_id: str) -> dict[str, Any]:
             "env": wanted.env,
             "warn_before_s": wanted.warn_before_s,
             "warn_signal": wanted.warn_signal,
+            "stop_grace_s": wanted.stop_grace_s,
         },
     }
 

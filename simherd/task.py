@@ -192,12 +192,19 @@ class Task:
         watcher = None if silent else Watcher(sys.stdout, True, self._api, self.id)
         return follow(self.get_info, watcher, period, until)
 
-    def kill(self, wait_timeout: float | None = 1, verbosity_level: int = 2) -> bool | None:
+    def kill(
+        self,
+        wait_timeout: float | None = 1,
+        verbosity_level: int = 2,
+        *,
+        discard_outputs: bool = False,
+    ) -> bool | None:
         """Ask for the task to be killed.
 
         Args:
             wait_timeout: seconds to wait for it to be killed; None: do not wait.
             verbosity_level: 0 prints nothing, 1 the result, 2 each step.
+            discard_outputs: do not keep what the task has put out so far.
 
         Returns:
             None when not waiting; else whether the task is killed now.
@@ -209,7 +216,7 @@ class Task:
             raise InvalidInput(f"wait_timeout: {wait_timeout} must not be negative.")
         if verbosity_level not in {0, 1, 2}:
             raise InvalidInput(f"verbosity_level: {verbosity_level} is none of 0, 1, 2.")
-        status = self._request_kill(verbosity_level)
+        status = self._request_kill(verbosity_level, discard_outputs)
         if wait_timeout is None:
             return None
         give_up_at = time.monotonic() + wait_timeout
@@ -221,9 +228,11 @@ class Task:
             print(f"Task {self.id}: {TABLE[status].label}.")
         return killed
 
-    def _request_kill(self, verbosity: int) -> Status:
+    def _request_kill(self, verbosity: int, discard: bool) -> Status:
         try:
-            answer = self._api.post(f"/tasks/{self.id}/kill", repeatable=True)
+            answer = self._api.post(
+                f"/tasks/{self.id}/kill", repeatable=True, discard=discard or None
+            )
         except ApiError as error:
             # It has ended by itself in the meantime: nothing is left to be killed.
             if error.status != 409:

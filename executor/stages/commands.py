@@ -148,7 +148,7 @@ def _changed(over: threading.Event, deadline: Deadline, moves: int) -> bool:
 def _grace(attempt: Attempt) -> float:
     """Seconds between SIGTERM and SIGKILL: short when the machine itself is going."""
     going = attempt.switch.cause in {Cause.AGENT_STOPPED, Cause.GROUP_TERMINATED}
-    return limits.AGENT_STOP_S / 2 if going else limits.STOP_GRACE_S
+    return limits.AGENT_STOP_S / 2 if going else attempt.spec.stop_grace_s
 
 
 def _container_spec(attempt: Attempt, index: int, command: Command) -> ContainerSpec:

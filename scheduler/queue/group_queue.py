@@ -89,9 +89,11 @@ class GroupQueue:
         )
         return scripts.text(reply[1])
 
-    def stop(self, group: str, executor: str, attempt: str, cause: Cause) -> None:
-        """Tell an executor to stop an attempt."""
-        self._send(group, executor, Message(Order.STOP, attempt, cause))
+    def stop(
+        self, group: str, executor: str, attempt: str, cause: Cause, *, discard: bool = False
+    ) -> None:
+        """Tell an executor to stop an attempt; `discard`: its outputs are not wanted."""
+        self._send(group, executor, Message(Order.STOP, attempt, cause, discard=discard))
 
     def set_deadline(self, group: str, executor: str, attempt: str, deadline_at: float) -> None:
         """Tell an executor an attempt's deadline, seconds since the epoch."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +30,7 @@ def build_spec(parts: Parts, task: Task) -> AttemptSpec:
         time_to_live_s=task.time_to_live_s,
         deadline_at=task.deadline_at,
         warning=_read_warning(extra),
+        stop_grace_s=_read_grace(extra),
         input_url=parts.objects.sign(user, source, "download", valid),
         output_put_url=parts.objects.sign(user, output, "upload", valid),
         output_check_url=parts.objects.sign(user, output, "download", valid),
@@ -60,6 +60,7 @@ def check_extra_params(extra_params: dict[str, Any]) -> None:
     read_commands(extra_params)
     _read_env(extra_params)
     _read_warning(extra_params)
+    _read_grace(extra_params)
 
 
 def _read_env(extra_params: dict[str, Any]) -> dict[str, str]:
@@ -74,13 +75,24 @@ def _read_warning(extra_params: dict[str, Any]) -> DeadlineWarning:
     if signal not in limits.WARN_SIGNALS:
         known = ", ".join(limits.WARN_SIGNALS)
         raise Invalid(f"extra_params.warn_signal: {signal!r} is none of {known}.")
-    before = extra_params.get("warn_before_s")
-    before = limits.WARN_BEFORE_S if before is None else before
-    if isinstance(before, bool) or not isinstance(before, int | float) or not before >= 0:
-        raise Invalid(f"extra_params.warn_before_s: {before!r} is no number of seconds from 0 on.")
-    if not math.isfinite(before):
-        raise Invalid("extra_params.warn_before_s: a finite number of seconds is needed.")
-    return DeadlineWarning(str(signal), float(before))
+    before = _seconds(extra_params, "warn_before_s", limits.WARN_BEFORE_S, limits.MAX_TTL_S)
+    return DeadlineWarning(str(signal), before)
+
+
+def _read_grace(extra_params: dict[str, Any]) -> float:
+    return _seconds(extra_params, "stop_grace_s", limits.STOP_GRACE_S, limits.MAX_STOP_GRACE_S)
+
+
+def _seconds(extra_params: dict[str, Any], name: str, default: float, most: float) -> float:
+    given = extra_params.get(name)
+    if given is None:
+        return default
+    # A NaN is in no range.
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= most:
+        raise Invalid(
+            f"extra_params.{name}: {given!r} is no number of seconds from 0 to {most:.0f}."
+        )
+    return float(given)
 
 
 def read_commands(extra_params: dict[str, Any]) -> list[Command]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import func, select, update
+
+from scheduler.store.models import StatusChange, TaskOperation
 from scheduler.store.transitions import change_status
 from simherd.contract import limits
 from simherd.contract.lifecycle import Status
@@ -66,7 +69,7 @@ def end_attempt(
     if status == Status.PENDING_KILL:
         to = Status.KILLED
         values |= {"cause": Cause.KILLED_BY_USER.value}
-        described = None
+        described = _killed(session, task_id, at)
     elif outcome.resubmit and resubmit and not poison and attempt < limits.MAX_ATTEMPTS:
         to = Status.SUBMITTED
         described = f"{sentence} Queued again as attempt {attempt + 1}."
@@ -96,7 +99,28 @@ def end_attempt(
         machine_id=machine_id,
         **values,
     )
+    if applied:
+        session.execute(
+            update(TaskOperation)
+            .where(
+                TaskOperation.task_id == task_id,
+                TaskOperation.attempt == attempt,
+                TaskOperation.ended_at.is_(None),
+            )
+            .values(status="FAILED", ended_at=at)
+            .execution_options(synchronize_session=False)
+        )
     return to if applied else None
+
+
+def _killed(session: Session, task_id: str, at: float) -> str:
+    asked = session.scalar(
+        select(func.max(StatusChange.at)).where(
+            StatusChange.task_id == task_id, StatusChange.status == Status.PENDING_KILL.value
+        )
+    )
+    took = max(0.0, at - (asked or at))
+    return f"The task was killed at the user's request, {took:.1f} s after it."
 
 
 def _loss(attempt: int, machine_id: str | None, at: float, detail: str) -> Loss:

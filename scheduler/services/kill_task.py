@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def kill_task(parts: Parts, user_id: str, task_id: str) -> None:
+def kill_task(parts: Parts, user_id: str, task_id: str, *, discard: bool = False) -> None:
     """Ask for a task to be killed. A task that has ended, or is being killed, stays as it is.
+
+    What it has put out so far is kept, unless `discard` says that nobody wants it.
 
     Raises:
         NotFound: no such task of this user.
@@ -37,14 +39,21 @@ def kill_task(parts: Parts, user_id: str, task_id: str) -> None:
             raise NotFound(f"task_id: there is no task {task_id!r}.")
         if task.status in TERMINAL or task.status == Status.PENDING_KILL:
             return
-        change_status(session, task_id, Status.PENDING_KILL, attempt=task.attempt, at=now)
+        change_status(
+            session,
+            task_id,
+            Status.PENDING_KILL,
+            attempt=task.attempt,
+            at=now,
+            discard_outputs=discard,
+        )
     try:
-        settle_kill(parts, task.group_id, task_id, task.attempt)
+        settle_kill(parts, task.group_id, task_id, task.attempt, discard=discard)
     except redis.RedisError as error:
         log.warning("event=kill_delayed task=%s error=%s", task_id, error)
 
 
-def settle_kill(parts: Parts, group_id: str, task_id: str, attempt: int) -> None:
+def settle_kill(parts: Parts, group_id: str, task_id: str, attempt: int, *, discard: bool) -> None:
     """Carry a pending kill on: out of the queue, or into the holder's inbox.
 
     Safe to repeat; the reconciler does so for as long as the task is pending-kill.
@@ -53,7 +62,7 @@ def settle_kill(parts: Parts, group_id: str, task_id: str, attempt: int) -> None
         key = attempt_key(task_id, attempt)
         answer, holder = parts.queue.withdraw(group_id, key)
         if answer == "held" and holder:
-            parts.queue.stop(group_id, holder, key, Cause.KILLED_BY_USER)
+            parts.queue.stop(group_id, holder, key, Cause.KILLED_BY_USER, discard=discard)
             return
     with parts.store.write() as session:
         change_status(

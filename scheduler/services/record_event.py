@@ -45,6 +45,8 @@ class Recorded:
     verdict: Verdict
     last: int = 0
     requeue: list[str] = field(default_factory=list)
+    #: With KILL: nobody wants the outputs.
+    discard: bool = False
     #: The deadline that the executor must be told: it knows another one.
     deadline_at: float | None = None
 
@@ -59,6 +61,7 @@ class _Row:
     status: Status
     last_event: int
     resubmit: bool
+    discard_outputs: bool
     input_submit_time: float | None
     computation_start_time: float | None
     time_to_live_s: float | None
@@ -109,7 +112,7 @@ class Recording:
         row.last_event = row.columns["last_event"] = event.number
         result = Recorded(Verdict.RECORDED, event.number)
         if row.status == Status.PENDING_KILL and event.kind is Kind.STARTED:
-            result.verdict = Verdict.KILL
+            result.verdict, result.discard = Verdict.KILL, row.discard_outputs
         _APPLY[event.kind](self, row, event, result)
         return result
 
@@ -141,6 +144,7 @@ class Recording:
                 Task.status,
                 Task.last_event,
                 Task.resubmit,
+                Task.discard_outputs,
                 Task.input_submit_time,
                 Task.computation_start_time,
                 Task.time_to_live_s,

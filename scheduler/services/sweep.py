@@ -106,7 +106,7 @@ def reconcile_queue(parts: Parts, group: MachineGroup) -> None:
     for task in tasks:
         key = attempt_key(task.id, task.attempt)
         if task.status == Status.PENDING_KILL:
-            settle_kill(parts, group.id, task.id, task.attempt)
+            settle_kill(parts, group.id, task.id, task.attempt, discard=task.discard_outputs)
         elif key not in waiting and key not in held:
             log.warning("event=requeued_missing task=%s attempt=%s", task.id, task.attempt)
             enqueue(parts, task.id)

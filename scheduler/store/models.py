@@ -138,6 +138,8 @@ class Task(Base):
     #: When the time-to-live runs out; known from the first computation's start on.
     deadline_at: Mapped[float | None]
     resubmit: Mapped[bool]
+    #: Set by a kill whose user does not want the outputs.
+    discard_outputs: Mapped[bool] = mapped_column(default=False)
     stream_zip: Mapped[bool]
     compress_with: Mapped[str]
     extra_params: Mapped[dict[str, Any]] = mapped_column(JSON)

@@ -81,8 +81,9 @@ def wait(task_ids: tuple[str, ...], quiet: bool) -> None:
 @command.command()
 @click.argument("task_ids", nargs=-1, required=True, metavar="TASK_ID...")
 @click.option("-w", "--wait-timeout", type=click.FloatRange(0), help="Seconds to wait for it.")
+@click.option("--discard", is_flag=True, help="Do not keep what they have put out.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-def kill(task_ids: tuple[str, ...], wait_timeout: float | None, yes: bool) -> None:
+def kill(task_ids: tuple[str, ...], wait_timeout: float | None, discard: bool, yes: bool) -> None:
     """Kill tasks."""
     tasks = [require(t) for t in task_ids]
     if not yes:
@@ -96,7 +97,8 @@ def kill(task_ids: tuple[str, ...], wait_timeout: float | None, yes: bool) -> No
             good = False
             click.echo(f"Task {task.id} has ended already.", err=True)
             continue
-        good = task.kill(wait_timeout, verbosity_level=1) is not False and good
+        killed = task.kill(wait_timeout, verbosity_level=1, discard_outputs=discard)
+        good = killed is not False and good
         if wait_timeout is None:
             click.echo(f"Asked for task {task.id} to be killed.")
     sys.exit(not good)

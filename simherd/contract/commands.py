@@ -22,12 +22,16 @@ class Order(str, Enum):
 
 @dataclass(frozen=True)
 class Message:
-    """One order about one attempt. `deadline_at` is in seconds since the epoch."""
+    """One order about one attempt.
+
+    `deadline_at` is in seconds since the epoch; `discard` comes with STOP: nobody wants outputs.
+    """
 
     order: Order
     attempt: str
     cause: Cause | None = None
     deadline_at: float | None = None
+    discard: bool = False
 
     def encode(self) -> str:
         """The JSON that the inbox carries."""
@@ -48,6 +52,7 @@ class Message:
                 raw["attempt"],
                 Cause(cause) if cause else None,
                 raw.get("deadline_at"),
+                bool(raw.get("discard")),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not an inbox message: {error}") from error

@@ -24,6 +24,8 @@ CLAIM_MEMORY_S = 120
 TOMBSTONE_S = 7 * 86400
 #: Seconds between SIGTERM and SIGKILL when a simulation is stopped.
 STOP_GRACE_S = 30.0
+#: The longest such time that a task may ask for.
+MAX_STOP_GRACE_S = 3600.0
 #: Seconds an agent that was asked to stop has for ending its work.
 AGENT_STOP_S = 10.0
 #: Attempts a task gets when its machines are lost one after another.

@@ -73,6 +73,7 @@ class AttemptSpec:
     time_to_live_s: float | None = None
     deadline_at: float | None = None
     warning: DeadlineWarning = field(default_factory=DeadlineWarning)
+    stop_grace_s: float = limits.STOP_GRACE_S
     network: bool = False
     input_files: tuple[InputFile, ...] = ()
     protocol: int = PROTOCOL

@@ -168,9 +168,9 @@ def get_status(parts: PartsDep, user: UserDep, task_id: str) -> dict[str, Any]:
 
 
 @router.post("/{task_id}/kill")
-def kill(parts: PartsDep, user: UserDep, task_id: str) -> dict[str, Any]:
-    """Ask for a task to be killed."""
-    kill_task(parts, user.id, task_id)
+def kill(parts: PartsDep, user: UserDep, task_id: str, discard: bool = False) -> dict[str, Any]:
+    """Ask for a task to be killed; with `discard`, without storing what it has put out."""
+    kill_task(parts, user.id, task_id, discard=discard)
     return _status_json(parts, owned_task(parts, user, task_id))
 
 

@@ -142,6 +142,7 @@ def upgrade() -> None:
         sa.Column("time_to_live_s", sa.Double(), nullable=True),
         sa.Column("deadline_at", sa.Double(), nullable=True),
         sa.Column("resubmit", sa.Boolean(), nullable=False),
+        sa.Column("discard_outputs", sa.Boolean(), nullable=False),
         sa.Column("stream_zip", sa.Boolean(), nullable=False),
         sa.Column("compress_with", sa.String(), nullable=False),
         sa.Column("extra_params", sa.JSON(), nullable=False),
