@@ -13,7 +13,7 @@ from simherd.contract.limits import DEFAULT_GROUP
 from simherd.simulators import CustomImage
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
+@click.command(context_settings={"allow_interspersed_args": False})
 @click.option("-I", "--image", required=True, help="Container image.")
 @click.option("-i", "--input", "input_dir", type=click.Path(), help="Folder of inputs.")
 @click.option("--on", default=DEFAULT_GROUP, show_default=True, help="Machine group.")

@@ -31,6 +31,8 @@ def test_run_prints_the_id_and_wait_tells_how_it_ended(env: Env, tmp_path: Path)
     failing = run(env, "sh", "-c", "exit 4").stdout.strip()
     assert env.cli("tasks", "wait", "-q", failing).returncode == 1
     assert run(env, "false", options=("--wait",)).returncode == 1
+    # Without `--` too, options of the command are the command's.
+    assert env.cli("run", "--image", "any", "--wait", "ls", "-la").returncode == 0
 
 
 def test_json_is_data(env: Env) -> None:
@@ -124,6 +126,7 @@ def test_login_keeps_only_a_key_that_works(env: Env, tmp_path: Path) -> None:
         (("run", "--image", "i", "--input", "nope", "--", "true"), 1, "no folder 'nope'"),
         (("run", "--image", "i"), 2, "Missing argument"),
         (("run", "--", "true"), 2, "Missing option"),
+        (("run", "--image", "i", "--inptu", "x", "--", "true"), 2, "No such option"),
         (("tasks", "list", "-n", "0"), 2, "0 is not in the range"),
         (("nonsense",), 2, "No such command"),
         (("resources", "start", "pdp-11"), 1, "machine_type: 'pdp-11' is not known"),
