@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import signal
 import threading
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from executor.containers.base import Exit
 
 log = logging.getLogger(__name__)
+
+_SIGNALS = frozenset(signal.Signals)
 
 
 def run_attempt(attempt: Attempt) -> None:
@@ -68,7 +71,9 @@ def _judge(ended: Exit) -> tuple[Cause, str | None, int | None]:
     if ended.oom:
         return Cause.OUT_OF_MEMORY, ended.message or None, ended.code
     told = f" {ended.message}" if ended.message else ""
-    return Cause.NONZERO_EXIT, f"A command ended with exit code {ended.code}.{told}", ended.code
+    by = f" ({signal.Signals(ended.signal).name})" if ended.signal in _SIGNALS else ""
+    detail = f"A command ended with exit code {ended.code}{by}.{told}"
+    return Cause.NONZERO_EXIT, detail, ended.code
 
 
 def _fetch(attempt: Attempt) -> None:

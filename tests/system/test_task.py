@@ -54,6 +54,12 @@ def test_the_first_failing_command_ends_the_task(env: Env) -> None:
     assert set(env.outputs(task_id)) == {"kept.txt", "stdout.txt", "stderr.txt"}
 
 
+def test_a_command_that_crashes_fails_with_the_signals_name(env: Env) -> None:
+    task = env.wait(env.submit("sh -c 'kill -SEGV $$'"))
+    assert (task["status"], task["exit_code"]) == ("failed", 139)
+    assert "exit code 139 (SIGSEGV)" in task["error_detail"]
+
+
 def test_a_command_that_is_not_there_fails_with_its_name(env: Env) -> None:
     task = env.wait(env.submit("no-such-program --now"))
     assert task["status"] == "failed"
