@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from tests.support.env import Done, Env
 
+# Each command is a process of its own.
+pytestmark = pytest.mark.slow
+
 COMMANDS = ["up", "demo", "run", "tasks", "logs", "resources", "auth"]
 
 

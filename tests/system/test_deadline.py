@@ -24,6 +24,7 @@ def deadline(env: Env, task_id: str) -> float | None:
     return datetime.fromisoformat(found).timestamp() if found else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signal", ["SIGUSR1", "SIGUSR2"])
 def test_a_simulation_is_warned_in_time_to_save_something(env: Env, signal: str) -> None:
     extra = {"warn_before_s": 1.0} | ({} if signal == "SIGUSR1" else {"warn_signal": signal})
@@ -40,6 +41,7 @@ def test_what_does_not_handle_the_warning_is_not_ended_by_it(env: Env) -> None:
     assert (task["status"], task["cause"]) == ("ttl-exceeded", "task_time_limit")
 
 
+@pytest.mark.slow
 def test_a_running_task_is_extended(env: Env) -> None:
     gate = env.folder / "extended"
     task_id = env.submit(_GATED.format(gate=gate), time_to_live_seconds=4)
