@@ -67,10 +67,15 @@ def _worker(_parts: Parts) -> None:
 def _recorder(parts: Parts) -> None:
     from scheduler.recorder import Recorder
 
-    stop = Event()
+    stop, recorder = Event(), Recorder(parts)
+
+    def on_signal(*_: object) -> None:
+        stop.set()
+        recorder.interrupt()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    Recorder(parts).run(stop)
+        signal.signal(number, on_signal)
+    recorder.run(stop)
 
 
 def _migrate(parts: Parts) -> None:

@@ -37,8 +37,8 @@ class Recorder:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        client = connect(parts.settings.redis_url.get_secret_value(), blocking_s=_WAIT_S)
-        self._streams = EventStreams(client)
+        self._client = connect(parts.settings.redis_url.get_secret_value(), blocking_s=_WAIT_S)
+        self._streams = EventStreams(self._client)
         self._cursors: dict[str, str] = {}
 
     def run(self, stop: Flag) -> None:
@@ -51,6 +51,15 @@ class Recorder:
                 log.warning("event=recorder_waits error=%s", error)
                 stop.wait(_RETRY_S)
                 self._cursors.clear()
+            except Exception:
+                # The interruption of `interrupt` may surface as anything, anywhere.
+                if not stop.is_set():
+                    raise
+                log.info("event=recorder_interrupted")
+
+    def interrupt(self) -> None:
+        """Cut the wait for reports short, so that `stop` is seen; may come from a signal."""
+        self._client.connection_pool.disconnect()
 
     def _turn(self) -> None:
         if not self._cursors:
