@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[1]
 #: The image that Docker tests run in; `scripts/test` makes it.
 BASE_IMAGE = "simherd/debian:bookworm"
+
+
+def pytest_configure() -> None:
+    """Let a run that is told to stop take down its servers, as one that is interrupted does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def missing(what: str) -> None:
