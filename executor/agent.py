@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two tries while Redis is out of reach.
 _RETRY_S = 1.0
+#: Seconds an image pull that nobody waits for any more has to end when the agent stops.
+_PULL_JOIN_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Agent:
         self._lock = threading.Lock()
         self._live: dict[str, _Live] = {}
         self._beat_now = threading.Event()
+        #: Image pulls of attempts that were stopped.
+        self._pulls: list[threading.Thread] = []
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set, then stop what runs and report it."""
@@ -105,6 +109,10 @@ class Agent:
             claimer.close()
         self._keeper.close()
         self._backend.close()
+        self._http.close()
+        for thread in self._pulls:
+            # The engine may hold one for minutes; the process' end is its end.
+            thread.join(_PULL_JOIN_S)
 
     def _clean_up(self) -> None:
         """Remove what an earlier agent on this machine left running or lying about."""
@@ -172,6 +180,8 @@ class Agent:
             self._logs.drop(key)
             with self._lock:
                 self._live.pop(key, None)
+                still = [*self._pulls, *attempt.left_behind]
+                self._pulls = [thread for thread in still if thread.is_alive()]
             if switch.cause is Cause.LEASE_LOST:
                 self._reporter.forget(key)
 

@@ -12,6 +12,7 @@ from simherd.contract.events import Kind
 from simherd.contract.objects import STDERR, STDOUT
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -48,6 +49,8 @@ class Attempt:
     deadline: Deadline
     #: Files as they were before the first command: what is still so is no output.
     inputs: dict[str, Any] = field(default_factory=dict)
+    #: Threads that outlive the attempt; the agent joins them.
+    left_behind: list[threading.Thread] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     @property

@@ -93,6 +93,7 @@ def _fetch(attempt: Attempt) -> None:
     # A registry that is silent holds its thread for minutes, and nobody can call it back. An
     # attempt that is stopped leaves it behind; whatever it still fetches is there for the next.
     thread = threading.Thread(target=image, name=f"image-{attempt.spec.key}", daemon=True)
+    attempt.left_behind.append(thread)
     thread.start()
     fetch_inputs(attempt)
     attempt.switch.wait(None, fetched.is_set)

@@ -176,6 +176,7 @@ def extract_member(
     Raises:
         TransferError: its name leads elsewhere, or it is broken.
     """
+    part: Path | None = None
     try:
         target = folder.joinpath(*checked_parts(name, _OUTPUT_LIMITS.depth))
         if stat.S_ISLNK(info.external_attr >> 16):
@@ -188,4 +189,7 @@ def extract_member(
         part.replace(target)
     except (ArchiveRejected, zipfile.BadZipFile) as error:
         raise TransferError(f"{name} could not be unpacked: {error}") from error
+    finally:
+        if part is not None:
+            part.unlink(missing_ok=True)
     return target

@@ -71,8 +71,11 @@ def download(url: str, target: Path, progress: Progress | None = None) -> None:
                     if progress:
                         progress(have, size)
 
-    _retried(attempt, "The download")
-    part.replace(target)
+    try:
+        _retried(attempt, "The download")
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @contextmanager
