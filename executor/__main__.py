@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import signal
 import sys
-import threading
 from typing import TYPE_CHECKING
 
 from executor.agent import Agent
@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Run the agent until SIGTERM or SIGINT."""
+    """Run the agent.
+
+    SIGTERM drains it: it finishes what it has and claims nothing more. A second one hands over:
+    it ends at once, and what runs goes on until the next agent on this machine takes it over.
+    SIGINT stops what runs, and reports that.
+    """
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(threadName)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
@@ -26,10 +31,18 @@ def main() -> None:
         print(f"simherd-executor: {error}", file=sys.stderr)
         sys.exit(2)
     (config.state_dir / "agent.pid").write_text(f"{os.getpid()}\n")
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    Agent(config, _backend(config)).run(stop)
+    agent = Agent(config, _backend(config))
+    asked = itertools.count(1)
+
+    def drain_or_hand_over(*_: object) -> None:
+        if next(asked) > 1:
+            # Taking over is made for an agent that was killed, so nothing needs to be said.
+            os._exit(0)
+        agent.drain()
+
+    signal.signal(signal.SIGTERM, drain_or_hand_over)
+    signal.signal(signal.SIGINT, lambda *_: agent.stop())
+    agent.run()
 
 
 def _backend(config: Config) -> ContainerBackend:

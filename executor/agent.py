@@ -5,31 +5,36 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import redis
 
 from executor.attempt import Attempt
+from executor.contact import Contact
 from executor.deadline import Deadline
 from executor.link.inbox import Inbox
-from executor.link.journal import Journal
+from executor.link.journal import Journal, boot_id
 from executor.link.lease import Claimer, Keeper, new_token
 from executor.link.reporter import Reporter
 from executor.livelog import LiveLogs
+from executor.progress import Progress, progress_of
 from executor.run import run_attempt
+from executor.slots import Slot, Slots
 from executor.stop import StopSwitch
 from executor.transfer import Transfer, open_client
 from simherd.contract import limits
 from simherd.contract.commands import Message, Order
 from simherd.contract.events import Kind
 from simherd.contract.outcome import Cause
-from simherd.contract.spec import AttemptSpec
+from simherd.contract.spec import AttemptSpec, attempt_key
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     from executor.config import Config
     from executor.containers.base import ContainerBackend
-    from simherd.contract.queue.scripts import Claimed
+    from executor.link.journal import Entry
 
 log = logging.getLogger(__name__)
 
@@ -37,18 +42,12 @@ log = logging.getLogger(__name__)
 _RETRY_S = 1.0
 #: Seconds an image pull that nobody waits for any more has to end when the agent stops.
 _PULL_JOIN_S = 1.0
-
-
-@dataclass(frozen=True)
-class _Live:
-    """The handles by which a running attempt is stopped, and its time moved."""
-
-    switch: StopSwitch
-    deadline: Deadline
+#: Attempts that may upload their outputs for each slot, beside the one that computes.
+_UPLOADS_PER_SLOT = 2
 
 
 class Agent:
-    """Runs attempts of one machine group, as many at a time as it has slots."""
+    """Runs attempts of one machine group; as many compute at a time as it has slots."""
 
     def __init__(self, config: Config, backend: ContainerBackend) -> None:
         self._config = config
@@ -60,53 +59,68 @@ class Agent:
         self._inbox = Inbox(*where, me, self._handle)
         self._logs = LiveLogs(*where)
         self._keeper = Keeper(*where, me)
-        self._claimers = [Claimer(*where, me) for _ in range(config.slots)]
+        self._claimer = Claimer(*where, me)
+        self._contact = Contact(config.state_dir / "contact", config.reconnect_s)
         self._http = open_client()
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self._live: dict[str, _Live] = {}
+        self._slots = Slots(config.slots)
+        #: Set in this order: no new work; stop what runs.
+        self._draining = threading.Event()
+        self._stopping = threading.Event()
+        #: Set when there is nothing more to wait for.
+        self._over = threading.Event()
         self._beat_now = threading.Event()
+        self._lock = threading.Lock()
+        self._live: dict[str, Attempt] = {}
+        self._workers: list[threading.Thread] = []
         #: Image pulls of attempts that were stopped.
         self._pulls: list[threading.Thread] = []
 
-    def run(self, stop: threading.Event) -> None:
-        """Work until `stop` is set, then stop what runs and report it."""
-        self._clean_up()
+    def drain(self) -> None:
+        """Claim nothing more; `run` returns when what runs has ended."""
+        log.info("event=agent_draining executor=%s", self._config.executor_id)
+        self._draining.set()
+        self._claimer.interrupt()
+        self._slots.wake()
+        self._look_whether_over()
+
+    def stop(self) -> None:
+        """Stop what runs, and report that; then `run` returns."""
+        self._stopping.set()
+        self.drain()
+        self._over.set()
+
+    def run(self) -> None:
+        """Go on with what an earlier agent left, and work until told to drain or to stop."""
+        left = self._journal.left_over()
+        self._clean_up(left)
         self._reporter.start()
-        self._settle_left_over()
+        for entry in left:
+            self._take_over(entry)
         self._inbox.start()
         self._logs.start()
         heart = threading.Thread(target=self._heartbeat, name="heartbeat")
         heart.start()
-        slots = [
-            threading.Thread(target=self._slot, args=(c,), name=f"slot-{i}")
-            for i, c in enumerate(self._claimers)
-        ]
-        for slot in slots:
-            slot.start()
-        log.info("event=agent_ready executor=%s slots=%s", self._config.executor_id, len(slots))
-        stop.wait()
-        self._shut_down(slots, heart)
+        claims = threading.Thread(target=self._claim_all, name="claims")
+        claims.start()
+        log.info("event=agent_ready executor=%s", self._config.executor_id)
+        self._over.wait()
+        self._shut_down(claims, heart)
 
-    def _shut_down(self, slots: list[threading.Thread], heart: threading.Thread) -> None:
+    def _shut_down(self, claims: threading.Thread, heart: threading.Thread) -> None:
         log.info("event=agent_stopping executor=%s", self._config.executor_id)
-        self._stop.set()
-        with self._lock:
-            live = list(self._live.values())
-        for one in live:
-            one.switch.trip(Cause.AGENT_STOPPED)
-        for claimer in self._claimers:
-            # Cuts the wait for the bell short.
-            claimer.interrupt()
-        for slot in slots:
-            slot.join()
+        claims.join()
+        for attempt in self._attempts():
+            attempt.switch.trip(Cause.AGENT_STOPPED)
+        for worker in self._workers:
+            worker.join()
+        # Once more, for what was reported meanwhile.
+        self._stopping.set()
         self._beat_now.set()
         heart.join()
         self._inbox.close()
         self._logs.close()
         self._reporter.close()
-        for claimer in self._claimers:
-            claimer.close()
+        self._claimer.close()
         self._keeper.close()
         self._backend.close()
         self._http.close()
@@ -114,65 +128,125 @@ class Agent:
             # The engine may hold one for minutes; the process' end is its end.
             thread.join(_PULL_JOIN_S)
 
-    def _clean_up(self) -> None:
-        """Remove what an earlier agent on this machine left running or lying about."""
-        self._backend.cleanup({"simherd.executor": self._config.executor_id})
-        shutil.rmtree(self._config.state_dir / "attempts", ignore_errors=True)
+    def _attempts(self) -> list[Attempt]:
+        with self._lock:
+            return list(self._live.values())
 
-    def _settle_left_over(self) -> None:
-        """Report the attempts that an earlier agent did not end: they are over."""
-        for entry in self._journal.left_over():
-            self._reporter.adopt(entry)
-            if not entry.ended:
-                log.warning("event=attempt_abandoned attempt=%s", entry.attempt)
-                self._reporter.report(
-                    entry.attempt,
-                    Kind.FINISHED,
-                    cause=Cause.MACHINE_LOST.value,
-                    detail="The executor broke down while the task ran, and was started again.",
-                    exit_code=None,
-                )
+    def _look_whether_over(self) -> None:
+        if self._draining.is_set() and not self._live:
+            self._over.set()
 
-    def _slot(self, claimer: Claimer) -> None:
+    def _clean_up(self, left: list[Entry]) -> None:
+        """Remove what an earlier agent left, except for what goes on."""
+        going_on = {entry.attempt for entry in left if self._goes_on(entry)}
+
+        def keep(labels: Mapping[str, str]) -> bool:
+            number = labels.get("simherd.attempt", "")
+            key = attempt_key(labels.get("simherd.task", ""), int(number or 0))
+            return key in going_on
+
+        self._backend.cleanup({"simherd.executor": self._config.executor_id}, keep)
+        kept = {self._folder(key) for key in going_on}
+        for folder in (self._config.state_dir / "attempts").glob("*"):
+            if folder not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _goes_on(self, entry: Entry) -> bool:
+        return not entry.ended and entry.boot == boot_id()
+
+    def _folder(self, key: str) -> Path:
+        return self._config.state_dir / "attempts" / key.replace(":", "-")
+
+    def _take_over(self, entry: Entry) -> None:
+        """Go on with an attempt whose journal an earlier agent left, or say that it is lost."""
+        self._reporter.adopt(entry)
+        if self._goes_on(entry):
+            progress = progress_of(entry.events, entry.notes)
+            log.info("event=attempt_taken_over attempt=%s progress=%s", entry.attempt, progress)
+            if not progress.computing:
+                shutil.rmtree(self._folder(entry.attempt), ignore_errors=True)
+            self._slots.take_now()
+            if not self._begin(entry.attempt, entry.spec, progress):
+                self._slots.give()
+        elif not entry.ended:
+            log.warning("event=attempt_abandoned attempt=%s", entry.attempt)
+            detail = "The machine was started anew while the task ran."
+            cause = Cause.MACHINE_LOST.value
+            self._reporter.report(
+                entry.attempt, Kind.FINISHED, cause=cause, detail=detail, exit_code=None
+            )
+
+    def _claim_all(self) -> None:
         token = new_token()
-        while not self._stop.is_set():
+        most = (1 + _UPLOADS_PER_SLOT) * self._config.slots
+        while self._slots.take(self._may_claim, lambda: len(self._live) < most):
+            taken = False
             try:
-                claimed = claimer.claim(token)
+                claimed = self._claimer.claim(token)
                 if claimed is None:
-                    claimer.wait_for_bell(limits.BELL_WAIT_S)
+                    self._claimer.wait_for_bell(limits.BELL_WAIT_S)
                     continue
+                self._reporter.open(claimed.attempt, token, claimed.spec)
+                taken = self._begin(claimed.attempt, claimed.spec, Progress())
+                token = new_token()
             except redis.RedisError as error:
-                if not self._stop.is_set():
+                if not self._draining.is_set():
                     log.warning("event=claim_waits error=%s", error)
-                    self._stop.wait(_RETRY_S)
-                continue
-            self._work(claimed, token)
-            token = new_token()
+                    self._draining.wait(_RETRY_S)
+            finally:
+                if not taken:
+                    self._slots.give()
 
-    def _work(self, claimed: Claimed, token: str) -> None:
-        key = claimed.attempt
-        self._reporter.open(key, token)
+    def _may_claim(self) -> bool:
+        return not self._draining.is_set()
+
+    def _begin(self, key: str, text: str, progress: Progress) -> bool:
+        """Start an attempt's thread; False when its specification cannot be read."""
         try:
-            spec = AttemptSpec.decode(claimed.spec)
+            spec = AttemptSpec.decode(text)
         except ValueError as error:
             log.error("event=spec_unreadable attempt=%s error=%s", key, error)
             self._reporter.report(key, Kind.STARTED, executer=None)
             self._reporter.report(
                 key, Kind.FINISHED, cause=Cause.AGENT_ERROR.value, detail=str(error)
             )
-            return
-        switch = StopSwitch()
-        deadline = Deadline(spec.warning.before_s, switch.wake)
+            return False
+        attempt = self._attempt(spec, progress)
+        worker = threading.Thread(target=self._work, args=(attempt,), name=f"attempt-{key}")
         with self._lock:
-            self._live[key] = _Live(switch, deadline)
-        if self._stop.is_set():
-            switch.trip(Cause.AGENT_STOPPED)
-        folder = self._config.state_dir / "attempts" / key.replace(":", "-")
+            self._live[key] = attempt
+            self._workers = [w for w in self._workers if w.is_alive()]
+            self._workers.append(worker)
+        worker.start()
+        return True
+
+    def _attempt(self, spec: AttemptSpec, progress: Progress) -> Attempt:
+        key = spec.key
+
+        def note(cause: Cause, discard: bool) -> None:
+            self._reporter.note(key, cause=cause.value, discard=discard)
+
+        switch = StopSwitch(note)
+        folder = self._folder(key)
         folder.mkdir(parents=True, exist_ok=True)
-        transfer = Transfer(self._http, switch.pause)
         attempt = Attempt(
-            spec, self._config, folder, self._backend, self._reporter, transfer, switch, deadline
+            spec,
+            self._config,
+            folder,
+            self._backend,
+            self._reporter,
+            Transfer(self._http, switch.pause),
+            switch,
+            Deadline(spec.warning.before_s, switch.wake),
+            Slot(self._slots),
+            progress,
         )
+        if progress.cause is not None:
+            switch.trip(progress.cause, discard=progress.discard)
+        return attempt
+
+    def _work(self, attempt: Attempt) -> None:
+        key = attempt.spec.key
         self._logs.add(key, {"stdout": attempt.stdout, "stderr": attempt.stderr})
         try:
             run_attempt(attempt)
@@ -182,8 +256,10 @@ class Agent:
                 self._live.pop(key, None)
                 still = [*self._pulls, *attempt.left_behind]
                 self._pulls = [thread for thread in still if thread.is_alive()]
-            if switch.cause is Cause.LEASE_LOST:
+            self._slots.wake()
+            if attempt.switch.cause is Cause.LEASE_LOST:
                 self._reporter.forget(key)
+            self._look_whether_over()
 
     def _heartbeat(self) -> None:
         while True:
@@ -191,12 +267,16 @@ class Agent:
                 self._beat()
             except redis.RedisError as error:
                 log.warning("event=heartbeat_failed error=%s", error)
-            if self._stop.is_set() and self._beat_now.is_set():
+                self._mind_contact()
+            if self._stopping.is_set() and self._beat_now.is_set():
                 return
             self._beat_now.wait(limits.HEARTBEAT_S)
 
     def _beat(self) -> None:
-        for renewal in self._keeper.beat(self._reporter.held()):
+        renewals = self._keeper.beat(self._reporter.held())
+        # Not before the answer is there: it says whose the attempts are by now.
+        self._contact.made()
+        for renewal in renewals:
             if renewal.state == "recorded":
                 self._reporter.forget(renewal.attempt)
             elif renewal.state == "lost":
@@ -204,6 +284,15 @@ class Agent:
                 self._stop_attempt(renewal.attempt, Cause.LEASE_LOST)
             else:
                 self._reporter.recorded(renewal.attempt, renewal.recorded)
+
+    def _mind_contact(self) -> None:
+        """Stop what runs before the scheduler gives it to another machine."""
+        if self._contact.is_lost:
+            lost_for = self._contact.lost_for_s
+            for attempt in self._attempts():
+                if attempt.switch.trip(Cause.CONTACT_LOST):
+                    key = attempt.spec.key
+                    log.error("event=contact_lost attempt=%s for_s=%.0f", key, lost_for)
 
     def _handle(self, message: Message) -> None:
         if message.order is Order.WATCH_LOG:
@@ -214,17 +303,18 @@ class Agent:
             self._stop_attempt(message.attempt, message.cause, discard=message.discard)
 
     def _move_deadline(self, key: str, at: float) -> None:
-        log.info("event=deadline_moved attempt=%s at=%s", key, at)
         with self._lock:
-            live = self._live.get(key)
-        if live is not None:
-            live.deadline.set(at)
+            attempt = self._live.get(key)
+        if attempt is not None:
+            log.info("event=deadline_moved attempt=%s at=%s", key, at)
+            attempt.note(deadline=at)
+            attempt.deadline.set(at)
 
     def _stop_attempt(self, key: str, cause: Cause, *, discard: bool = False) -> None:
-        log.info("event=stop attempt=%s cause=%s", key, cause)
         with self._lock:
-            live = self._live.get(key)
-        if live is not None:
-            live.switch.trip(cause, discard=discard)
+            attempt = self._live.get(key)
+        if attempt is not None:
+            log.info("event=stop attempt=%s cause=%s", key, cause)
+            attempt.switch.trip(cause, discard=discard)
         elif cause is Cause.LEASE_LOST:
             self._reporter.forget(key)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from executor.containers.base import ContainerBackend
     from executor.deadline import Deadline
     from executor.link.reporter import Reporter
+    from executor.progress import Begun, Progress
+    from executor.slots import Slot
     from executor.stop import StopSwitch
     from executor.transfer import Transfer
     from simherd.contract.operations import Metric, Operation
@@ -47,16 +49,27 @@ class Attempt:
     transfer: Transfer
     switch: StopSwitch
     deadline: Deadline
+    slot: Slot
+    #: What an earlier agent did of it.
+    progress: Progress
     #: Files as they were before the first command: what is still so is no output.
     inputs: dict[str, Any] = field(default_factory=dict)
     #: Threads that outlive the attempt; the agent joins them.
     left_behind: list[threading.Thread] = field(default_factory=list)
-    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    _numbers: Iterator[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._numbers = itertools.count(self.progress.next_operation)
 
     @property
     def work(self) -> Path:
         """The work folder: the only one that the simulation can write to."""
         return self.folder / "work"
+
+    @property
+    def stamps(self) -> Path:
+        """Where `inputs` are kept for a later agent."""
+        return self.folder / "inputs.json"
 
     @property
     def stdout(self) -> Path:
@@ -76,17 +89,36 @@ class Attempt:
         """Tell the scheduler measured values by their metric names."""
         self.report(Kind.METRICS, metrics=values)
 
+    def note(self, **notes: Any) -> None:
+        """Keep what the next agent must know, should this one break down."""
+        self.reporter.note(self.spec.key, **notes)
+
+    def close_operations(self) -> None:
+        """End the operations in which an earlier agent broke down."""
+        for cut in self.progress.cut:
+            self.report(Kind.OPERATION_ENDED, id=cut.number, status="FAILED", attributes={})
+
     @contextmanager
     def operation(
-        self, name: Operation, seconds: Metric | None = None, **attributes: Any
+        self,
+        name: Operation,
+        seconds: Metric | None = None,
+        *,
+        resumed: Begun | None = None,
+        **attributes: Any,
     ) -> Iterator[dict[str, Any]]:
         """Time a stage: report its start and its end, and its length as the metric `seconds`.
 
-        The block adds to the yielded dictionary what is known only at the end.
+        The block adds to the yielded dictionary what is known only at the end. `resumed`: the
+        operation that an earlier agent has begun and that goes on.
         """
-        number = next(self._numbers)
         begun = time.monotonic()
-        self.report(Kind.OPERATION_STARTED, id=number, name=name.value, attributes=attributes)
+        if resumed is not None:
+            number = resumed.number
+            begun -= max(0.0, time.time() - resumed.at)
+        else:
+            number = next(self._numbers)
+            self.report(Kind.OPERATION_STARTED, id=number, name=name.value, attributes=attributes)
         learnt: dict[str, Any] = {}
         status = "FAILED"
         try:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from simherd.contract import limits
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -29,6 +31,8 @@ class Config:
     slots: int
     vcpus: int
     memory_bytes: int
+    #: Seconds for which the scheduler leaves a silent machine its attempts.
+    reconnect_s: int
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Config:
@@ -48,6 +52,7 @@ class Config:
             slots=_number(env, "SLOTS", "1"),
             vcpus=_number(env, "VCPUS", str(os.cpu_count() or 1)),
             memory_bytes=_number(env, "MEMORY_BYTES", "0"),
+            reconnect_s=_number(env, "RECONNECT_S", str(int(limits.RECONNECT_WINDOW_S))),
         )
 
 

@@ -37,6 +37,7 @@ class Deadline:
         self._on_move = on_move
         self._lock = threading.Lock()
         self._at: float | None = None
+        self._wall_time: float | None = None
         self._warned = False
         self._moves = 0
 
@@ -45,9 +46,15 @@ class Deadline:
         """How often it was set: a waiter that sees another number looks again."""
         return self._moves
 
+    @property
+    def wall_time(self) -> float | None:
+        """The moment as it was set, seconds since the epoch."""
+        return self._wall_time
+
     def set(self, wall_time: float) -> None:
         """Let it be this moment, seconds since the epoch."""
         with self._lock:
+            self._wall_time = wall_time
             left = wall_time - time.time()
             self._at = time.monotonic() + left
             self._warn_before_s = min(self._wanted_s, max(left, 0.0) / 2)

@@ -27,12 +27,17 @@ _SIGNALS = frozenset(signal.Signals)
 
 
 def run_attempt(attempt: Attempt) -> None:
-    """Run one attempt and report how it ended. Never raises for the attempt's own troubles."""
+    """Run one attempt, or what is left of it, and report how it ended.
+
+    Never raises for the attempt's own troubles.
+    """
     key = attempt.spec.key
     log.info("event=attempt_started attempt=%s", key)
     cause, detail, exit_code = Cause.AGENT_ERROR, None, None
     try:
-        attempt.report(Kind.STARTED, executer=_machine(attempt))
+        if not attempt.progress.started:
+            attempt.report(Kind.STARTED, executer=_machine(attempt))
+        attempt.close_operations()
         cause, detail, exit_code = _stages(attempt)
     except Stopped as stopped:
         cause = stopped.cause
@@ -43,6 +48,7 @@ def run_attempt(attempt: Attempt) -> None:
         log.exception("event=attempt_broke attempt=%s", key)
         detail = f"{OUTCOMES[cause].sentence[:-1]}: {type(error).__name__}: {error}"
     finally:
+        attempt.slot.give()
         shutil.rmtree(attempt.folder, ignore_errors=True)
     log.info("event=attempt_ended attempt=%s cause=%s", key, cause)
     if cause is not Cause.LEASE_LOST:
@@ -50,14 +56,19 @@ def run_attempt(attempt: Attempt) -> None:
 
 
 def _stages(attempt: Attempt) -> tuple[Cause, str | None, int | None]:
-    _fetch(attempt)
-    ended = run_commands(attempt)
+    done = attempt.progress
+    if not done.computing:
+        _fetch(attempt)
+    ended = done.last_exit if done.computed else run_commands(attempt)
+    # While the outputs are uploaded, the next attempt may compute.
+    attempt.slot.give()
     stopped = attempt.switch.cause
     if stopped is not None and attempt.switch.without_outputs:
         return stopped, None, None
-    # From here on a kill or a time limit waits for the outputs; a lost lease does not.
-    with _only_fenced(attempt):
-        store_outputs(attempt)
+    if not done.stored:
+        # From here on a kill or a time limit waits for the outputs; a lost lease does not.
+        with _only_fenced(attempt):
+            store_outputs(attempt)
     stopped = attempt.switch.cause
     if stopped is not None:
         return stopped, None, ended.code if ended else None

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 #: With these nobody waits for outputs: the attempt is another's, or the machine is going.
-WITHOUT_OUTPUTS = frozenset({Cause.LEASE_LOST, Cause.GROUP_TERMINATED, Cause.AGENT_STOPPED})
+WITHOUT_OUTPUTS = frozenset(
+    {Cause.LEASE_LOST, Cause.CONTACT_LOST, Cause.GROUP_TERMINATED, Cause.AGENT_STOPPED}
+)
 
 
 class Stopped(Exception):
@@ -25,7 +27,9 @@ class Stopped(Exception):
 class StopSwitch:
     """Tripped once, by whichever guard is first; may be tripped and read from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_trip: Callable[[Cause, bool], None] | None = None) -> None:
+        """`on_trip` is called with the cause, and whether outputs are discarded, at each change."""
+        self._on_trip = on_trip
         self._changed = threading.Condition()
         self._cause: Cause | None = None
         self._discard = False
@@ -47,11 +51,15 @@ class StopSwitch:
         `discard`: its user does not want them.
         """
         with self._changed:
+            before = (self._cause, self._discard)
             self._discard = self._discard or discard
             first = self._cause is None
             if first or cause is Cause.LEASE_LOST:
                 self._cause = cause
+            after = (self._cause, self._discard)
             self._changed.notify_all()
+        if self._on_trip is not None and after != before and after[0] is not None:
+            self._on_trip(after[0], after[1])
         return first
 
     def wait(self, timeout_s: float | None, until: Callable[[], bool] | None = None) -> bool:

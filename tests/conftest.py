@@ -100,6 +100,15 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Env]:
     made.stop()
 
 
+@pytest.fixture(scope="module")
+def docker(docker_engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Env]:
+    """A Simherd of the module's own, with containers."""
+    made = Env(tmp_path_factory.mktemp("docker"), "--backend", "docker", SIMHERD_SWEEP_S="1")
+    made.start()
+    yield made
+    made.stop()
+
+
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def database_url(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory

@@ -1,5 +1,5 @@
 """Packing outputs, whatever a simulation left behind."""
 
-from executor.archive.pack import PackResult, Stamp, pack, snapshot
+from executor.archive.pack import PackResult, Stamp, load_stamps, pack, save_stamps, snapshot
 
-__all__ = ["PackResult", "Stamp", "pack", "snapshot"]
+__all__ = ["PackResult", "Stamp", "load_stamps", "pack", "save_stamps", "snapshot"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -69,6 +70,19 @@ def snapshot(root: Path) -> dict[str, Stamp]:
             if stat.S_ISREG(info.st_mode):
                 found[name if inside == "." else f"{inside}/{name}"] = _stamp(info)
     return found
+
+
+def save_stamps(stamps: Mapping[str, Stamp], path: Path) -> None:
+    """Write a snapshot to a file. Raises OSError."""
+    path.write_text(json.dumps(stamps))
+
+
+def load_stamps(path: Path) -> dict[str, Stamp]:
+    """The snapshot that `save_stamps` wrote; empty when there is none or it is broken."""
+    try:
+        return {name: Stamp(*values) for name, values in json.loads(path.read_text()).items()}
+    except (OSError, ValueError):
+        return {}
 
 
 def pack(

@@ -5,17 +5,18 @@ One container runs one command. The commands of a task share a work folder, noth
     ContainerError
     ├── EngineUnavailable      the engine does not answer; worth another try later
     ├── ImageUnavailable       the image is neither here nor to be had
+    ├── ContainerLost          it ended together with what watched it; how, nobody can say
     └── ContainerStuck         still there a minute after SIGKILL; the machine needs a restart
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
 #: Exit code of a command that exists but cannot be executed, as shells have it.
@@ -36,6 +37,10 @@ class ContainerError(Exception):
 
 class EngineUnavailable(ContainerError):
     """The container engine does not answer, or refused for its own reasons."""
+
+
+class ContainerLost(ContainerError):
+    """A command that had been started is gone, and how it ended cannot be known."""
 
 
 class ContainerStuck(ContainerError):
@@ -115,7 +120,8 @@ class Running(Protocol):
     def wait(self, timeout_s: float | None) -> Exit | None:
         """Block until the command ended; None when `timeout_s` passed first.
 
-        On return nothing of it runs any more and its log files are complete.
+        On return nothing of it runs any more and its log files are complete. Raises
+        ContainerLost.
         """
 
     def signal(self, name: str) -> None:
@@ -138,6 +144,15 @@ class Running(Protocol):
         """Kill what still runs, forget the container, join its threads. Keeps the log files."""
 
 
+#: Says by a container's labels whether it is to be left alone.
+Keep = Callable[[Mapping[str, str]], bool]
+
+
+def keep_nothing(_labels: Mapping[str, str]) -> bool:
+    """Leave none alone."""
+    return False
+
+
 class ContainerBackend(Protocol):
     """A way to run commands apart from the agent."""
 
@@ -157,7 +172,14 @@ class ContainerBackend(Protocol):
         spec, and OSError when the log files cannot be opened.
         """
 
-    def cleanup(self, labels: Mapping[str, str]) -> int:
+    def adopt(self, spec: ContainerSpec) -> Running | None:
+        """Go on with the command that an earlier agent started, running or ended.
+
+        None: it was never started. Raises ContainerLost when it was, and how it ended cannot be
+        known, EngineUnavailable, ContainerError.
+        """
+
+    def cleanup(self, labels: Mapping[str, str], keep: Keep = keep_nothing) -> int:
         """Kill and remove whatever carries all these labels, from this agent or an earlier one.
 
         Returns how many there were. Raises EngineUnavailable.

@@ -5,41 +5,28 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import socket
-import threading
 from typing import TYPE_CHECKING, Any
 
-import docker
-import requests
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.errors import APIError, ImageNotFound, NotFound
 from docker.types import LogConfig, Mount, Ulimit
 
 from executor.containers.base import (
-    KILL_WAIT_S,
-    NOT_EXECUTABLE,
-    NOT_FOUND,
     OPEN_FILES,
-    SIGNAL_BASE,
-    ContainerError,
     ContainerSpec,
-    ContainerStuck,
-    EngineUnavailable,
-    Exit,
     ImageInfo,
     ImageUnavailable,
+    keep_nothing,
     refusal,
 )
-from executor.containers.handlers import warn
-from executor.containers.logs import CappedLog, not_started
-from executor.containers.streams import pump
+from executor.containers.docker_running import DockerRunning
+from executor.containers.engine import ENGINE_ERRORS, client, engine, remove, text
+from executor.containers.logs import not_started, open_capped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from docker import APIClient
-
-    from executor.containers.base import Running
+    from executor.containers.base import Keep, Running
 
 #: Where the work folder is inside the container, and HOME.
 WORKDIR = "/workdir"
@@ -51,12 +38,6 @@ TMP_BYTES = 1024**3
 CALL_S = 120
 #: Seconds without any word from the engine during a pull.
 PULL_SILENCE_S = 600
-#: Seconds one request for the end of a container stays open; then it is asked again.
-WAIT_SLICE_S = 60
-#: Seconds between two tries while the engine is away.
-RETRY_S = 1.0
-#: The engine's answers about a container that is gone, going, or not running any more.
-_GONE = frozenset({404, 409})
 
 
 def hardening(spec: ContainerSpec, host_cpus: float) -> dict[str, Any]:
@@ -102,13 +83,13 @@ class DockerBackend:
 
         Raises EngineUnavailable.
         """
-        with _engine("reach the Docker engine"):
-            self._api = _client(base_url, CALL_S)
-            self._pull_api = _client(base_url, PULL_SILENCE_S)
+        with engine("reach the Docker engine"):
+            self._api = client(base_url, CALL_S)
+            self._pull_api = client(base_url, PULL_SILENCE_S)
             self._host_cpus = float(self._api.info()["NCPU"])
 
     def prepare(self, image: str) -> ImageInfo:
-        with _engine(f"look for the image {image!r}"):
+        with engine(f"look for the image {image!r}"):
             try:
                 return ImageInfo(self._size(image), "local")
             except ImageNotFound:
@@ -126,28 +107,40 @@ class DockerBackend:
                 if "error" in line:
                     raise _unavailable(image, str(line["error"]))
         except NotFound as error:
-            raise _unavailable(image, _text(error)) from error
+            raise _unavailable(image, text(error)) from error
         except APIError as error:
-            raise _unavailable(image, _text(error)) from error
+            raise _unavailable(image, text(error)) from error
 
     def start(self, spec: ContainerSpec) -> Running:
         if (exit_ := refusal(spec)) is not None:
-            stderr = CappedLog(spec.stderr, spec.work_dir, spec.log_limit_bytes)
-            return not_started(spec, exit_, stderr)
+            return not_started(spec, exit_, open_capped(spec.stderr, spec))
         user = _give_away(spec.work_dir)
-        with _engine(f"start the container {spec.name!r}"):
+        with engine(f"start the container {spec.name!r}"):
             container = self._create(spec, user)
-            running = None
+            running = DockerRunning(self._api, container, spec)
             try:
-                running = DockerRunning(self._api, container, spec)
+                running.attach(spec.stdin)
                 self._api.start(container)
                 running.follow()
             except BaseException:
-                with contextlib.suppress(DockerException, requests.RequestException):
-                    _remove(self._api, container)
-                if running is not None:
-                    running.abandon()
+                with contextlib.suppress(*ENGINE_ERRORS):
+                    remove(self._api, container)
+                running.abandon()
                 raise
+        return running
+
+    def adopt(self, spec: ContainerSpec) -> Running | None:
+        with engine(f"look for the container {spec.name!r}"):
+            try:
+                found = self._api.inspect_container(spec.name)
+            except NotFound:
+                return None
+            if found["State"]["Status"] == "created":
+                remove(self._api, found["Id"])
+                return None
+        running = DockerRunning(self._api, str(found["Id"]), spec)
+        running.take_over()
+        running.follow()
         return running
 
     def _create(self, spec: ContainerSpec, user: str) -> str:
@@ -176,157 +169,21 @@ class DockerBackend:
                 host_config=config,
             )
         except ImageNotFound as error:
-            raise _unavailable(spec.image, _text(error)) from error
+            raise _unavailable(spec.image, text(error)) from error
         return str(made["Id"])
 
-    def cleanup(self, labels: Mapping[str, str]) -> int:
+    def cleanup(self, labels: Mapping[str, str], keep: Keep = keep_nothing) -> int:
         wanted = [f"{key}={value}" for key, value in labels.items()]
-        with _engine("remove old containers"):
-            found = self._api.containers(all=True, quiet=True, filters={"label": wanted})
-            for container in found:
-                _remove(self._api, container["Id"])
-        return len(found)
+        with engine("remove old containers"):
+            found = self._api.containers(all=True, filters={"label": wanted})
+            doomed = [c["Id"] for c in found if not keep(c["Labels"])]
+            for container in doomed:
+                remove(self._api, container)
+        return len(doomed)
 
     def close(self) -> None:
         self._api.close()
         self._pull_api.close()
-
-
-class DockerRunning:
-    """One container, and the thread that carries its output to the log files."""
-
-    def __init__(self, api: APIClient, container: str, spec: ContainerSpec) -> None:
-        self.name = spec.name
-        self._api = api
-        self._container = container
-        self._stdin = spec.stdin
-        with contextlib.ExitStack() as undo:
-            out = CappedLog(spec.stdout, spec.work_dir, spec.log_limit_bytes)
-            undo.callback(out.close)
-            err = CappedLog(spec.stderr, spec.work_dir, spec.log_limit_bytes)
-            undo.callback(err.close)
-            # Attached before the start, so that no output is missed.
-            self._socket = _attach(api, container, stdin=bool(spec.stdin))
-            undo.pop_all()
-        self._logs = (out, err)
-        self._done = threading.Event()
-        self._removed = threading.Event()
-        self._exit = Exit(NOT_EXECUTABLE, message="The container's end was not seen.")
-        self._thread = threading.Thread(
-            target=self._follow, name=f"container-{spec.name}", daemon=True
-        )
-
-    def follow(self) -> None:
-        """Start the thread; `remove` joins it."""
-        self._thread.start()
-
-    def abandon(self) -> None:
-        """Close what was opened for a container that never started."""
-        self._socket.close()
-        for log in self._logs:
-            log.close()
-
-    def _follow(self) -> None:
-        try:
-            with contextlib.suppress(OSError):
-                pump(self._socket, self._stdin, *self._logs)
-            self._exit = self._ask_exit()
-        finally:
-            for log in self._logs:
-                log.close()
-            self._socket.close()
-            self._done.set()
-
-    def _ask_exit(self) -> Exit:
-        """The container's end; waits through an engine that is away."""
-        while not self._removed.is_set():
-            try:
-                self._api.wait(self._container, timeout=WAIT_SLICE_S)
-                return _exit_of(self._api.inspect_container(self._container)["State"])
-            except NotFound:
-                break
-            except requests.ReadTimeout:
-                continue
-            except (DockerException, requests.RequestException):
-                self._removed.wait(RETRY_S)
-        return Exit(SIGNAL_BASE + 9, 9, message="The container was removed while it ran.")
-
-    def wait(self, timeout_s: float | None) -> Exit | None:
-        return self._exit if self._done.wait(timeout_s) else None
-
-    def signal(self, name: str) -> None:
-        if self._done.is_set():
-            return
-        with _engine(f"signal the container {self.name!r}"):
-            try:
-                self._api.kill(self._container, name)
-            except APIError as error:
-                if error.status_code not in _GONE:
-                    raise
-
-    def warn(self, name: str) -> int:
-        """See `Running`. The engine knows only all or one of a container's processes: those that
-        handle the signal are found here, which needs the engine's machine, and root's rights."""
-        return 0 if self._done.is_set() else warn(_members(self._container), name)
-
-    def stop(self, grace_s: float) -> Exit:
-        if grace_s > 0:
-            self.signal("SIGTERM")
-            self._done.wait(grace_s)
-        self.signal("SIGKILL")
-        if not self._done.wait(KILL_WAIT_S):
-            raise ContainerStuck(f"The container {self.name!r} outlived SIGKILL.")
-        return self._exit
-
-    def remove(self) -> None:
-        self._removed.set()
-        try:
-            with _engine(f"remove the container {self.name!r}"):
-                _remove(self._api, self._container)
-        finally:
-            # The engine ends the stream; if it is away, the thread must end all the same.
-            with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
-            self._thread.join()
-
-
-def _client(base_url: str | None, timeout_s: int) -> APIClient:
-    address = base_url or os.environ.get("DOCKER_HOST")
-    return docker.APIClient(base_url=address, version="auto", timeout=timeout_s)
-
-
-def _remove(api: APIClient, container: str) -> None:
-    try:
-        api.remove_container(container, force=True, v=True)
-    except APIError as error:
-        if error.status_code not in _GONE:
-            raise
-
-
-def _attach(api: APIClient, container: str, *, stdin: bool) -> socket.socket:
-    params = {"stdin": int(stdin), "stdout": 1, "stderr": 1, "stream": 1}
-    wrapped = api.attach_socket(container, params)
-    # The SDK hands out a read-only file around the socket; stdin needs the socket itself.
-    raw: socket.socket = getattr(wrapped, "_sock", wrapped)
-    own = raw.dup()
-    own.settimeout(None)
-    wrapped.close()
-    raw.close()
-    return own
-
-
-def _exit_of(state: Mapping[str, Any]) -> Exit:
-    code = int(state["ExitCode"])
-    signal = code - SIGNAL_BASE if SIGNAL_BASE < code <= SIGNAL_BASE + 64 else None
-    oom = bool(state.get("OOMKilled"))
-    message = str(state.get("Error") or "")
-    if code == NOT_FOUND:
-        message = message or "The command was not found in the image."
-    elif code == NOT_EXECUTABLE:
-        message = message or "The command cannot be executed."
-    elif oom:
-        message = message or "The memory limit was reached and a process was killed."
-    return Exit(code, signal, oom, message)
 
 
 def _give_away(work_dir: Path) -> str:
@@ -356,30 +213,3 @@ def _unavailable(image: str, reason: str) -> ImageUnavailable:
         else "Check this machine's network, or load the image with `docker load`."
     )
     return ImageUnavailable(image, reason.strip().rstrip("."), advice, permanent=permanent)
-
-
-def _text(error: APIError) -> str:
-    return str(error.explanation or error)
-
-
-@contextlib.contextmanager
-def _engine(action: str) -> Iterator[None]:
-    """Turn the SDK's errors into ours; `action` completes `Could not …`."""
-    try:
-        yield
-    except APIError as error:
-        kind = ContainerError if error.is_client_error() else EngineUnavailable
-        raise kind(f"Could not {action}: {_text(error)}") from error
-    except (DockerException, requests.RequestException) as error:
-        raise EngineUnavailable(f"Could not {action}: {error}") from error
-
-
-def _members(container: str) -> list[int]:
-    """The processes of a container on this machine, by their control group's name."""
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdecimal():
-            with contextlib.suppress(OSError), open(f"/proc/{entry}/cgroup", "rb") as file:
-                if container.encode() in file.read():
-                    found.append(int(entry))
-    return found

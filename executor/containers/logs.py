@@ -7,10 +7,12 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from executor.containers.base import ContainerSpec, Exit, NotStarted
+from executor.containers.base import NotStarted
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from executor.containers.base import ContainerSpec, Exit
 
 _OPEN = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -57,8 +59,9 @@ class CappedLog:
     The limit covers what earlier commands wrote to the same file. Not for several threads.
     """
 
-    def __init__(self, path: Path, work_dir: Path, limit: int) -> None:
-        self._fd = open_log(path, work_dir)
+    def __init__(self, descriptor: int, limit: int) -> None:
+        """`descriptor`: of a file that `open_log` opened; `close` closes it."""
+        self._fd = descriptor
         self._limit = max(limit - _NOTE_BYTES, 0)
         self._size = os.fstat(self._fd).st_size
         self._dropped = 0
@@ -100,6 +103,11 @@ class CappedLog:
             with contextlib.suppress(OSError):
                 os.write(self._fd, note.encode())
         os.close(self._fd)
+
+
+def open_capped(path: Path, spec: ContainerSpec) -> CappedLog:
+    """One of a command's log files. Raises OSError."""
+    return CappedLog(open_log(path, spec.work_dir), spec.log_limit_bytes)
 
 
 def not_started(spec: ContainerSpec, exit_: Exit, stderr: CappedLog) -> NotStarted:

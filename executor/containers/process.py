@@ -25,21 +25,25 @@ from executor.containers.base import (
     NOT_FOUND,
     OPEN_FILES,
     SIGNAL_BASE,
+    ContainerLost,
     ContainerSpec,
     ContainerStuck,
     Exit,
     ImageInfo,
+    keep_nothing,
     refusal,
 )
 from executor.containers.handlers import warn
 from executor.containers.leftovers import MARKER, kill_leftovers, members, start_ticks
-from executor.containers.logs import CappedLog, not_started
+from executor.containers.logs import not_started, open_capped
+from executor.containers.memfile import memory_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from executor.containers.base import Running
+    from executor.containers.base import Keep, Running
+    from executor.containers.logs import CappedLog
 
 #: Seconds between two looks at the size of the logs; between them a log can exceed its limit.
 TICK_S = 0.1
@@ -59,9 +63,9 @@ class ProcessBackend:
 
     def start(self, spec: ContainerSpec) -> Running:
         with contextlib.ExitStack() as undo:
-            out = CappedLog(spec.stdout, spec.work_dir, spec.log_limit_bytes)
+            out = open_capped(spec.stdout, spec)
             undo.callback(out.close)
-            err = CappedLog(spec.stderr, spec.work_dir, spec.log_limit_bytes)
+            err = open_capped(spec.stderr, spec)
             undo.callback(err.close)
             if (exit_ := refusal(spec)) is not None:
                 return not_started(spec, exit_, err)
@@ -79,20 +83,35 @@ class ProcessBackend:
             undo.pop_all()
         return running
 
-    def cleanup(self, labels: Mapping[str, str]) -> int:
+    def adopt(self, spec: ContainerSpec) -> Running | None:
+        """See `ContainerBackend`. Only the process that started a command learns how it ends, so
+        one that was started is ended here."""
+        path = self._state_dir / f"{spec.name}.json"
+        if not path.exists():
+            return None
+        self._end(path)
+        raise ContainerLost("The executor broke down while the task ran, and was started again.")
+
+    def cleanup(self, labels: Mapping[str, str], keep: Keep = keep_nothing) -> int:
         count = 0
         for path in self._state_dir.glob("*.json"):
             try:
-                found, *pids = [json.loads(line) for line in path.read_text().splitlines()]
-            except (OSError, ValueError):
+                found = json.loads(path.read_text().splitlines()[0])["labels"]
+            except (OSError, ValueError, IndexError):
                 continue
-            if labels.items() <= found["labels"].items():
-                # A number alone may have been given to another process since.
-                ours = [p["pid"] for p in pids if start_ticks(p["pid"]) == p["ticks"]]
-                kill_leftovers(found["name"], ours[0] if ours else None, KILL_WAIT_S)
-                path.unlink(missing_ok=True)
+            if labels.items() <= found.items() and not keep(found):
+                self._end(path)
                 count += 1
         return count
+
+    @staticmethod
+    def _end(path: Path) -> None:
+        """Kill what a note tells of."""
+        found, *pids = [json.loads(line) for line in path.read_text().splitlines()]
+        # A number alone may have been given to another process since.
+        ours = [p["pid"] for p in pids if start_ticks(p["pid"]) == p["ticks"]]
+        kill_leftovers(found["name"], ours[0] if ours else None, KILL_WAIT_S)
+        path.unlink(missing_ok=True)
 
     def close(self) -> None:
         return None
@@ -165,7 +184,6 @@ class ProcessRunning:
                 self._exit = exit_
                 if not gone:
                     raise ContainerStuck(f"Processes of {self.name!r} outlived SIGKILL.")
-                self._note.remove()
         return self._exit
 
     def _trim(self) -> None:
@@ -199,6 +217,8 @@ class ProcessRunning:
         with self._lock:
             if not self._removed:
                 self._removed = True
+                # Not before: to a later agent no note means that the command never ran.
+                self._note.remove()
                 os.close(self._pidfd)
 
 
@@ -216,8 +236,7 @@ def _spawn(spec: ContainerSpec, out: CappedLog, err: CappedLog) -> subprocess.Po
         **spec.env,
         MARKER: spec.name,
     }
-    stdin = _stdin(spec.stdin)
-    try:
+    with memory_file(spec.stdin) as stdin:
         process = subprocess.Popen(
             spec.argv,
             cwd=os.path.join(spec.work_dir, spec.cwd),
@@ -227,9 +246,6 @@ def _spawn(spec: ContainerSpec, out: CappedLog, err: CappedLog) -> subprocess.Po
             stderr=err.fileno(),
             start_new_session=True,
         )
-    finally:
-        if stdin != subprocess.DEVNULL:
-            os.close(stdin)
     # From outside, a moment late: a hook between fork and exec would cost the fast path
     # (vfork) and is unsafe in a process with threads.
     with contextlib.suppress(OSError, ValueError):
@@ -238,17 +254,6 @@ def _spawn(spec: ContainerSpec, out: CappedLog, err: CappedLog) -> subprocess.Po
         files = OPEN_FILES if most == resource.RLIM_INFINITY else min(OPEN_FILES, most)
         resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (files, files))
     return process
-
-
-def _stdin(data: bytes) -> int:
-    """A descriptor to read `data` from: a file in memory, so that nobody has to feed a pipe."""
-    if not data:
-        return subprocess.DEVNULL
-    descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC)
-    with open(descriptor, "wb", closefd=False) as file:
-        file.write(data)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor
 
 
 def _exec_error(spec: ContainerSpec, error: OSError) -> Exit:

@@ -36,7 +36,8 @@ class Inbox:
         self._thread = threading.Thread(target=self._run, name="inbox")
 
     def start(self) -> None:
-        """Begin to read; what came before is of an earlier life and is left."""
+        """Begin to read, from the first message that is kept: an earlier agent may not have got to
+        what concerns an attempt that goes on. Orders may be carried out twice."""
         self._thread.start()
 
     def close(self) -> None:
@@ -47,20 +48,14 @@ class Inbox:
         self._client.close()
 
     def _run(self) -> None:
-        after = "$"
+        after = "0-0"
         while not self._stop.is_set():
             try:
-                if after == "$":
-                    after = self._newest()
                 after = self._read(after)
             except (redis.RedisError, OSError, ValueError) as error:
                 if not self._stop.is_set():
                     log.warning("event=inbox_waits error=%s", error)
                     self._stop.wait(_RETRY_S)
-
-    def _newest(self) -> str:
-        entries: Any = self._client.xrevrange(self._key, count=1)
-        return str(entries[0][0]) if entries else "0-0"
 
     def _read(self, after: str) -> str:
         found: Any = self._client.xread({self._key: after}, block=int(_WAIT_S * 1000), count=100)

@@ -1,25 +1,29 @@
-"""What was reported and is not known to stand in SQL yet: one small file an attempt."""
+"""What an agent must know after a crash: one small file an attempt."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from simherd.contract.events import Event, Kind
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @dataclass
 class Entry:
-    """One attempt's journal: its lease's token and its events in order."""
+    """One attempt's journal: its lease's token, its specification, its events in order, notes.
+
+    `boot` names the machine's boot in which the attempt was claimed; `notes` are the agent's own.
+    """
 
     path: Path
     attempt: str
     token: str
-    events: list[Event]
+    spec: str
+    boot: str
+    events: list[Event] = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)
 
     @property
     def ended(self) -> bool:
@@ -33,27 +37,36 @@ class Entry:
 
 
 class Journal:
-    """The journals of an executor's attempts, in one folder."""
+    """The journals of an executor's attempts, in one folder.
+
+    A file survives a crash of the agent, not of the machine: what a machine that crashed did is
+    lost anyway.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def open(self, attempt: str, token: str) -> Entry:
+    def open(self, attempt: str, token: str, spec: str) -> Entry:
         """Begin the journal of a newly claimed attempt."""
         path = self._folder / f"{attempt.replace(':', '-')}.jsonl"
-        path.write_text(json.dumps({"attempt": attempt, "token": token}) + "\n")
-        return Entry(path, attempt, token, [])
+        entry = Entry(path, attempt, token, spec, boot_id())
+        head = {"attempt": attempt, "token": token, "spec": spec, "boot": entry.boot}
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(head) + "\n")
+        return entry
 
     def append(self, entry: Entry, event: Event) -> None:
-        """Keep an event until it is recorded.
-
-        The file survives a crash of the agent, not of the machine: what a machine that
-        crashed did is lost anyway.
-        """
+        """Keep an event until it is recorded."""
         with entry.path.open("a") as file:
             file.write(event.encode() + "\n")
         entry.events.append(event)
+
+    def note(self, entry: Entry, **notes: Any) -> None:
+        """Keep something that only an agent needs to know; a later value replaces an earlier."""
+        entry.notes |= notes
+        with entry.path.open("a") as file:
+            file.write(json.dumps({"notes": notes}) + "\n")
 
     def forget(self, entry: Entry) -> None:
         """Drop an attempt's journal: all of it stands in SQL, or nobody wants it."""
@@ -64,10 +77,21 @@ class Journal:
         return [e for p in sorted(self._folder.glob("*.jsonl")) if (e := _load(p)) is not None]
 
 
+def boot_id() -> str:
+    """What tells one boot of this machine from another."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
 def _load(path: Path) -> Entry | None:
     lines = path.read_text().split("\n")[:-1]
     if not lines:
         path.unlink()
         return None
-    head = json.loads(lines[0])
-    return Entry(path, head["attempt"], head["token"], [Event.decode(t) for t in lines[1:]])
+    entry = Entry(path, **json.loads(lines[0]))
+    for line in lines[1:]:
+        raw = json.loads(line)
+        if "notes" in raw:
+            entry.notes |= raw["notes"]
+        else:
+            entry.events.append(Event.decode(line))
+    return entry

@@ -64,9 +64,9 @@ class Reporter:
         self._thread.join()
         self._client.close()
 
-    def open(self, attempt: str, token: str) -> None:
+    def open(self, attempt: str, token: str, spec: str) -> None:
         """Begin to report on a claimed attempt."""
-        entry = self._journal.open(attempt, token)
+        entry = self._journal.open(attempt, token, spec)
         with self._lock:
             self._tracked[attempt] = _Tracked(entry)
 
@@ -96,6 +96,13 @@ class Reporter:
             self._journal.append(tracked.entry, event)
             tracked.sent_at = time.monotonic()
         self._outgoing.put(event)
+
+    def note(self, attempt: str, **notes: Any) -> None:
+        """Keep in the journal what only an agent needs to know."""
+        with self._lock:
+            tracked = self._tracked.get(attempt)
+            if tracked is not None:
+                self._journal.note(tracked.entry, **notes)
 
     def held(self) -> list[Held]:
         """Every attempt that a heartbeat has to present."""

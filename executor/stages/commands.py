@@ -12,9 +12,12 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from executor.archive import load_stamps
 from executor.attempt import StageFailed
-from executor.containers.base import ContainerError, ContainerSpec
+from executor.containers.base import ContainerError, ContainerLost, ContainerSpec
 from executor.deadline import Due
+from executor.progress import exit_attributes
+from executor.stop import Stopped
 from simherd.contract import limits
 from simherd.contract.events import Kind
 from simherd.contract.objects import COMMAND_MARK
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from executor.attempt import Attempt
     from executor.containers.base import Exit, Running
     from executor.deadline import Deadline
+    from executor.progress import Begun
     from simherd.contract.spec import Command
 
 log = logging.getLogger(__name__)
@@ -37,22 +41,33 @@ _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
 def run_commands(attempt: Attempt) -> Exit | None:
     """Run the attempt's commands; answers how the last one that ran ended.
 
+    Goes on with the command that an earlier agent started, where it can.
+
     Raises:
         StageFailed: a container could not be run.
         Stopped: the switch was tripped before the first command.
     """
-    attempt.switch.check()
-    for file in (attempt.stdout, attempt.stderr):
-        _fresh_log(attempt, file)
-    attempt.report(Kind.COMPUTATION_STARTED, deadline=_set_deadline(attempt))
-    ended: Exit | None = None
+    done = attempt.progress
+    if done.computing:
+        attempt.inputs = load_stamps(attempt.stamps)
+        if done.deadline is not None:
+            attempt.deadline.set(done.deadline)
+    else:
+        attempt.switch.check()
+        for file in (attempt.stdout, attempt.stderr):
+            _fresh_log(attempt, file)
+        attempt.report(Kind.COMPUTATION_STARTED, deadline=_set_deadline(attempt))
+    ended = done.last_exit
     try:
-        for index, command in enumerate(attempt.spec.commands):
-            if attempt.switch.cause is not None:
+        for index in range(done.commands, len(attempt.spec.commands)):
+            resumed = done.command if index == done.commands else None
+            if ended is not None and ended.code != 0:
                 break
-            ended = _run_one(attempt, index, command)
-            if ended.code != 0:
+            if attempt.switch.cause is not None and resumed is None:
                 break
+            # Stopped: the command had begun, but not its container, and now it is not to.
+            with contextlib.suppress(Stopped):
+                ended = _run_one(attempt, index, resumed)
     finally:
         attempt.report(Kind.COMPUTATION_ENDED)
     return ended
@@ -68,22 +83,39 @@ def _fresh_log(attempt: Attempt, file: Path) -> None:
     attempt.inputs.pop(file.name, None)
 
 
-def _run_one(attempt: Attempt, index: int, command: Command) -> Exit:
+def _run_one(attempt: Attempt, index: int, resumed: Begun | None) -> Exit:
+    command = attempt.spec.commands[index]
     line = shlex.join(command.argv)
-    _separate(attempt, f"{COMMAND_MARK}{line}\n")
-    with attempt.operation(Operation.EXEC_COMMAND, command=line) as learnt:
-        try:
-            running = attempt.backend.start(_container_spec(attempt, index, command))
-        except ContainerError as error:
-            raise StageFailed(Cause.AGENT_ERROR, str(error)) from error
-        try:
-            ended = _guarded(attempt, running)
-        finally:
+    running: Running | None = None
+    try:
+        with attempt.operation(Operation.EXEC_COMMAND, resumed=resumed, command=line) as learnt:
+            try:
+                running = _start(attempt, _container_spec(attempt, index, command), line, resumed)
+                ended = _guarded(attempt, running)
+            except ContainerLost as error:
+                raise StageFailed(Cause.MACHINE_LOST, str(error)) from error
+            except ContainerError as error:
+                raise StageFailed(Cause.AGENT_ERROR, str(error)) from error
+            if ended.message:
+                _separate(attempt, f"# {ended.message}\n", both=False)
+            learnt |= exit_attributes(ended)
+    finally:
+        # Last: to an agent that takes over, a command without a container never ran.
+        if running is not None:
             running.remove()
-        learnt["exit_code"] = ended.code
-    if ended.message:
-        _separate(attempt, f"# {ended.message}\n", both=False)
     return ended
+
+
+def _start(attempt: Attempt, spec: ContainerSpec, line: str, resumed: Begun | None) -> Running:
+    """Start a command, or take over the one that an earlier agent started."""
+    if resumed is not None:
+        running = attempt.backend.adopt(spec)
+        if running is not None:
+            log.info("event=command_adopted attempt=%s", attempt.spec.key)
+            return running
+        attempt.switch.check()
+    _separate(attempt, f"{COMMAND_MARK}{line}\n")
+    return attempt.backend.start(spec)
 
 
 def _separate(attempt: Attempt, line: str, *, both: bool = True) -> None:
@@ -155,6 +187,7 @@ def _container_spec(attempt: Attempt, index: int, command: Command) -> Container
     spec, config = attempt.spec, attempt.config
     share = 1 / config.slots
     memory = int(config.memory_bytes * share) or None
+    deadline = attempt.deadline.wall_time
     return ContainerSpec(
         name=f"simherd-{spec.task_id}-{spec.attempt}-{index}",
         image=spec.image,
@@ -169,6 +202,7 @@ def _container_spec(attempt: Attempt, index: int, command: Command) -> Container
             "simherd.executor": config.executor_id,
             "simherd.task": spec.task_id,
             "simherd.attempt": str(spec.attempt),
+            "simherd.deadline": "" if deadline is None else f"{deadline:.0f}",
         },
         memory_bytes=memory,
         cpus=max(0.1, config.vcpus * share),

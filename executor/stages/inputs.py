@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from executor.archive import snapshot
+from executor.archive import save_stamps, snapshot
 from executor.attempt import StageFailed
 from executor.transfer import TransferFailed
 from simherd.contract.archive import ArchiveRejected, unpack
@@ -38,6 +38,7 @@ def fetch_inputs(attempt: Attempt) -> None:
         for path, name in assets:
             _place_asset(attempt, path, name)
     attempt.inputs = snapshot(attempt.work)
+    save_stamps(attempt.inputs, attempt.stamps)
     total = sum(s.size for s in attempt.inputs.values())
     attempt.measured(**{Metric.INPUT_SIZE_BYTES.value: total})
 

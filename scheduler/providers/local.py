@@ -59,10 +59,10 @@ class LocalProvider:
         return {"pid": process.pid, "born": psutil.Process(process.pid).create_time()}
 
     def terminate(self, machine_id: str, handle: dict[str, Any], *, force: bool) -> bool:
-        """See `MachineProvider`. The agent stops its simulations on SIGTERM."""
+        """See `MachineProvider`. The agent stops its simulations on SIGINT."""
         process = _find(handle)
         if process is not None:
-            process.send_signal(signal.SIGKILL if force else signal.SIGTERM)
+            process.send_signal(signal.SIGKILL if force else signal.SIGINT)
             try:
                 process.wait(timeout=0.2)
             except psutil.TimeoutExpired:

@@ -339,5 +339,5 @@ def overdue_groups(parts: Parts, now: float) -> list[tuple[MachineGroup, Cause]]
             )
             last = session.scalar(select(func.max(Task.end_time)).where(Task.group_id == group.id))
             if not working and now - max(last or 0, group.started_at) >= group.max_idle_s:
-                due.append((group, Cause.GROUP_TERMINATED))
+                due.append((group, Cause.GROUP_IDLE))
     return due

@@ -24,13 +24,16 @@ class Cause(str, Enum):
     KILLED_BY_USER = "killed_by_user"
     TASK_TIME_LIMIT = "task_time_limit"
     GROUP_TIME_LIMIT = "group_time_limit"
+    GROUP_IDLE = "group_idle"
     GROUP_TERMINATED = "group_terminated"
     SPOT_RECLAIMED = "spot_reclaimed"
     MACHINE_LOST = "machine_lost"
+    CONTACT_LOST = "contact_lost"
     AGENT_STOPPED = "agent_stopped"
     LEASE_LOST = "lease_lost"
     OUT_OF_MEMORY = "out_of_memory"
     DISK_LIMIT = "disk_limit"
+    PIDS_LIMIT = "pids_limit"
     IMAGE_UNAVAILABLE = "image_unavailable"
     INPUT_INVALID = "input_invalid"
     UPLOAD_FAILED = "upload_failed"
@@ -64,6 +67,9 @@ OUTCOMES: Mapping[Cause, Outcome] = MappingProxyType(
         Cause.GROUP_TIME_LIMIT: Outcome(
             Status.EXECUTER_TERMINATED_TTL_EXCEEDED, "The machine group reached its time limit."
         ),
+        Cause.GROUP_IDLE: Outcome(
+            Status.EXECUTER_TERMINATED, "The machine group was idle for as long as it may be."
+        ),
         Cause.GROUP_TERMINATED: Outcome(
             Status.EXECUTER_TERMINATED_BY_USER, "The machine group was terminated by its user."
         ),
@@ -72,6 +78,11 @@ OUTCOMES: Mapping[Cause, Outcome] = MappingProxyType(
         ),
         Cause.MACHINE_LOST: Outcome(
             Status.EXECUTER_TERMINATED, "The machine that ran the task was lost.", resubmit=True
+        ),
+        Cause.CONTACT_LOST: Outcome(
+            Status.EXECUTER_TERMINATED,
+            "The machine lost contact with the scheduler for too long and stopped the task.",
+            resubmit=True,
         ),
         Cause.AGENT_STOPPED: Outcome(
             Status.EXECUTER_TERMINATED,
@@ -86,6 +97,9 @@ OUTCOMES: Mapping[Cause, Outcome] = MappingProxyType(
         ),
         Cause.DISK_LIMIT: Outcome(
             Status.EXECUTER_FAILED, "The simulation used more disk space than there is."
+        ),
+        Cause.PIDS_LIMIT: Outcome(
+            Status.EXECUTER_FAILED, "The simulation started more processes than it may."
         ),
         Cause.IMAGE_UNAVAILABLE: Outcome(
             Status.EXECUTER_FAILED, "The container image could not be fetched."

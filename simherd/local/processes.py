@@ -84,10 +84,11 @@ class Child:
         self.pid_file.unlink(missing_ok=True)
 
 
-def stop_left_over(pid_file: Path, word: str, grace_s: float) -> bool:
+def stop_left_over(pid_file: Path, word: str, grace_s: float, asked: int = signal.SIGTERM) -> bool:
     """Stop the process that a pid file names, if it is alive and its command line has `word`.
 
-    Answers whether there was one. It need not be a child of ours.
+    It is `asked` by that signal, and forced after `grace_s` seconds. It need not be a child of
+    ours. Answers whether there was one.
     """
     try:
         pid = int(pid_file.read_text())
@@ -95,7 +96,7 @@ def stop_left_over(pid_file: Path, word: str, grace_s: float) -> bool:
         return False
     found = _is(pid, word)
     if found:
-        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, asked)
         end = time.monotonic() + grace_s
         while _is(pid, word) and time.monotonic() < end:
             time.sleep(0.02)

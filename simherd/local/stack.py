@@ -7,6 +7,7 @@ import importlib.util
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -218,7 +219,8 @@ class Stack:
 
     def _stop_machines(self) -> None:
         for pid_file in sorted((self.data_dir / "machines").glob("*/agent.pid")):
-            stop_left_over(pid_file, "executor", _GRACE_S)
+            # To an executor SIGTERM means: finish what you have.
+            stop_left_over(pid_file, "executor", _GRACE_S, signal.SIGINT)
 
 
 def _check_installed() -> None:

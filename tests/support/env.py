@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import zipfile
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -16,6 +17,7 @@ import psutil
 from tests.support.waits import until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -100,13 +102,27 @@ class Env:
         machines = self.data / "machines"
         until(lambda: not list(machines.glob("*/attempts/*")), what="empty work folders")
 
-    def kill_part(self, name: str) -> None:
-        """SIGKILL one part: redis, api, worker, recorder, or agent (the first machine's)."""
+    def part(self, name: str) -> psutil.Process:
+        """One part's process: redis, api, worker, recorder, or agent (the first machine's)."""
         if name == "agent":
             pid_file = next((self.data / "machines").glob("*/agent.pid"))
         else:
             pid_file = self.data / "run" / f"{name}.pid"
-        victim = psutil.Process(int(pid_file.read_text()))
+        return psutil.Process(int(pid_file.read_text()))
+
+    @contextmanager
+    def frozen(self, name: str) -> Iterator[None]:
+        """One part stands still meanwhile."""
+        process = self.part(name)
+        process.suspend()
+        try:
+            yield
+        finally:
+            process.resume()
+
+    def kill_part(self, name: str) -> None:
+        """SIGKILL one part, see `part`."""
+        victim = self.part(name)
         victim.kill()
         until(lambda: not psutil.pid_exists(victim.pid) or victim.status() == "zombie")
 

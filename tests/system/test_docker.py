@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.env import Env
+from tests.support.docker import containers
 from tests.support.waits import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from tests.support.env import Env
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def docker(docker_engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Env]:
-    made = Env(tmp_path_factory.mktemp("docker"), "--backend", "docker", SIMHERD_SWEEP_S="1")
-    made.start()
-    yield made
-    made.stop()
-
-
-def containers(task_id: str) -> list[str]:
-    """The ids of a task's containers, running or not."""
-    done = subprocess.run(
-        ["docker", "ps", "-aq", "--filter", f"label=simherd.task={task_id}"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.split()
 
 
 def test_commands_run_locked_up_and_leave_no_container(docker: Env) -> None:
@@ -78,17 +58,4 @@ def test_a_running_container_is_killed(docker: Env) -> None:
 def test_time_to_live_ends_a_container(docker: Env) -> None:
     task_id = docker.submit("sleep 600", time_to_live_seconds=1)
     assert docker.wait(task_id)["status"] == "ttl-exceeded"
-    assert containers(task_id) == []
-
-
-def test_a_killed_agents_container_does_not_go_on(docker: Env) -> None:
-    task_id = docker.submit("sleep 600", resubmit_on_preemption=True)
-    docker.wait_for(task_id, "computation-started")
-    (first,) = until(lambda: containers(task_id), what="the container")
-    docker.kill_part("agent")
-    until(lambda: docker.task(task_id)["attempt"] == 2, what="the second attempt")
-    until(lambda: first not in containers(task_id), what="the first container to be gone")
-    docker.wait_for(task_id, "computation-started")
-    docker.api.post(f"/tasks/{task_id}/kill")
-    docker.wait(task_id)
     assert containers(task_id) == []

@@ -1,0 +1,96 @@
+"""How far an earlier agent got with an attempt, read from what it reported. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from executor.containers.base import Exit
+from simherd.contract.events import Event, Kind
+from simherd.contract.operations import Operation
+from simherd.contract.outcome import Cause
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+@dataclass(frozen=True)
+class Begun:
+    """An operation that has not ended: its number, and when it began (epoch seconds)."""
+
+    number: int
+    at: float
+    name: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is done already; a new attempt has done nothing."""
+
+    started: bool = False
+    computing: bool = False
+    computed: bool = False
+    stored: bool = False
+    #: Seconds since the epoch.
+    deadline: float | None = None
+    #: How many commands have ended, and how the last one did.
+    commands: int = 0
+    last_exit: Exit | None = None
+    #: The command that had begun.
+    command: Begun | None = None
+    #: Other operations that had begun: they are begun again.
+    cut: tuple[Begun, ...] = ()
+    next_operation: int = 1
+    #: Why it was to be stopped, and whether its outputs are wanted.
+    cause: Cause | None = None
+    discard: bool = False
+
+
+def exit_attributes(ended: Exit) -> dict[str, Any]:
+    """How a command ended, as its operation tells it."""
+    told = {"signal": ended.signal, "oom": ended.oom, "message": ended.message}
+    return {"exit_code": ended.code} | {name: value for name, value in told.items() if value}
+
+
+def progress_of(events: Iterable[Event], notes: Mapping[str, Any]) -> Progress:
+    """How far it got, by its reports in order and the agent's notes."""
+    kinds: dict[Kind, Event] = {}
+    begun: dict[int, Begun] = {}
+    last_exit, commands, number, stored = None, 0, 0, False
+    for event in events:
+        kinds[event.kind] = event
+        if event.kind is Kind.OPERATION_STARTED:
+            number = event.body["id"]
+            begun[number] = Begun(number, event.at, event.body["name"])
+        elif event.kind is Kind.OPERATION_ENDED:
+            over = begun.pop(event.body["id"], None)
+            told = event.body["attributes"]
+            if over and over.name == Operation.EXEC_COMMAND and "exit_code" in told:
+                commands += 1
+                last_exit = Exit(
+                    told["exit_code"],
+                    told.get("signal"),
+                    told.get("oom", False),
+                    told.get("message", ""),
+                )
+            stored = bool(
+                stored
+                or (over and over.name == Operation.UPLOAD_OUTPUT and event.body["status"] == "OK")
+            )
+    cause = notes.get("cause")
+    computing = kinds.get(Kind.COMPUTATION_STARTED)
+    command = next((b for b in begun.values() if b.name == Operation.EXEC_COMMAND), None)
+    return Progress(
+        started=Kind.STARTED in kinds,
+        computing=computing is not None,
+        computed=Kind.COMPUTATION_ENDED in kinds,
+        stored=stored,
+        deadline=notes.get("deadline", computing.body.get("deadline") if computing else None),
+        commands=commands,
+        last_exit=last_exit,
+        command=command,
+        cut=tuple(b for b in begun.values() if b is not command),
+        next_operation=number + 1,
+        cause=Cause(cause) if cause else None,
+        discard=bool(notes.get("discard")),
+    )

@@ -1,0 +1,68 @@
+"""The slots of a machine: how many attempts may compute at one time."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Slots:
+    """Counts who computes; taken and given back from any thread."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._taken = 0
+        self._changed = threading.Condition()
+
+    def take(self, wanted: Callable[[], bool], ready: Callable[[], bool]) -> bool:
+        """Wait for a free slot, and until `ready`, and take it; False once it is not `wanted`.
+
+        Both are asked again at each `wake`.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: (self._taken < self._number and ready()) or not wanted())
+            if not wanted():
+                return False
+            self._taken += 1
+            return True
+
+    def take_now(self) -> None:
+        """Take one for an attempt that computes already, whether one is free or not."""
+        with self._changed:
+            self._taken += 1
+
+    def give(self) -> None:
+        """Give one back."""
+        with self._changed:
+            self._taken -= 1
+            self._changed.notify_all()
+
+    def wake(self) -> None:
+        """Have every waiter ask again whether it is still wanted."""
+        with self._changed:
+            self._changed.notify_all()
+
+    @property
+    def all_taken(self) -> bool:
+        """Whether nothing more can begin to compute."""
+        with self._changed:
+            return self._taken >= self._number
+
+
+class Slot:
+    """One taken slot; giving it back twice does no harm."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._held = True
+        self._lock = threading.Lock()
+
+    def give(self) -> None:
+        """Let the next attempt compute."""
+        with self._lock:
+            held, self._held = self._held, False
+        if held:
+            self._slots.give()

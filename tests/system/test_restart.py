@@ -1,0 +1,148 @@
+"""Promise 7: SIGKILL of the agent at every stage; the next agent goes on where it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.docker import containers
+from tests.support.waits import until
+
+if TYPE_CHECKING:
+    from tests.support.env import Env
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+#: Counts in its log and in a file, until it is let go.
+_COUNTING = (
+    "sh -c 'n=0; while [ ! -e gate ]; do n=$((n+1)); echo $n; sleep 0.01; done; echo $n > n.txt'"
+)
+
+
+def _work(env: Env, task_id: str) -> Path:
+    """The work folder of a task that is on a machine."""
+    return until(
+        lambda: next((env.data / "machines").glob(f"*/attempts/{task_id}-1/work"), None),
+        what="the work folder",
+    )
+
+
+def _wait_for_more(log: Path) -> None:
+    size = log.stat().st_size
+    until(lambda: log.stat().st_size > size, what="more output, without an agent")
+
+
+def _journal(env: Env, task_id: str, word: str) -> bool:
+    """Whether the agent's journal of a task has a word in it."""
+    return any(
+        word in path.read_text()
+        for path in (env.data / "machines").glob(f"*/journal/{task_id}-1.jsonl")
+    )
+
+
+def _ended_well(env: Env, task_id: str) -> dict[str, Any]:
+    task = env.wait(task_id)
+    assert task["status"] == "success", task["error_detail"]
+    assert task["num_retries"] == 0
+    statuses = [h["status"] for h in task["status_history"]]
+    assert len(statuses) == len(set(statuses)), f"something was reported twice: {statuses}"
+    env.nothing_is_left()
+    assert containers(task_id) == []
+    return task
+
+
+def test_a_running_container_goes_on_and_its_log_has_no_gap(docker: Env) -> None:
+    task_id = docker.submit(_COUNTING, "sh -c 'cat n.txt'")
+    docker.wait_for(task_id, "computation-started")
+    (container,) = until(lambda: containers(task_id), what="the container")
+    log = _work(docker, task_id) / "stdout.txt"
+    until(lambda: log.stat().st_size > 200, what="some output")
+    for _ in range(2):
+        docker.kill_part("agent")
+        _wait_for_more(log)
+        until(lambda: docker.part("agent").is_running(), what="the next agent")
+    assert containers(task_id) == [container]
+    (log.parent / "gate").touch()
+    _ended_well(docker, task_id)
+    outputs = docker.outputs(task_id)
+    count = int(outputs["n.txt"])
+    lines = [x for x in outputs["stdout.txt"].decode().splitlines() if not x.startswith("#")]
+    assert lines == [str(i + 1) for i in range(count)] + [str(count)]
+
+
+def test_inputs_that_were_not_complete_are_fetched_again(docker: Env) -> None:
+    agent = docker.part("agent")
+    with docker.frozen("agent"):
+        task_id = docker.submit("cat in.txt", files={"in.txt": "d\n"})
+        with docker.frozen("api"):
+            agent.resume()
+            until(lambda: _journal(docker, task_id, "download_input"), what="the download to begin")
+            docker.kill_part("agent")
+    _ended_well(docker, task_id)
+    assert docker.outputs(task_id)["stdout.txt"].endswith(b"d\n")
+
+
+def test_an_upload_is_finished(docker: Env) -> None:
+    task_id = docker.submit(_COUNTING)
+    docker.wait_for(task_id, "computation-started")
+    gate = _work(docker, task_id) / "gate"
+    with docker.frozen("api"):
+        gate.touch()
+        until(lambda: _journal(docker, task_id, "upload_output"), what="the upload to begin")
+        docker.kill_part("agent")
+    _ended_well(docker, task_id)
+    assert docker.outputs(task_id)["n.txt"]
+
+
+def test_an_end_that_was_not_recorded_is_told_again(docker: Env) -> None:
+    task_id = docker.submit(_COUNTING)
+    docker.wait_for(task_id, "computation-started")
+    gate = _work(docker, task_id) / "gate"
+    with docker.frozen("recorder"):
+        gate.touch()
+        until(lambda: _journal(docker, task_id, '"finished"'), what="the end")
+        docker.kill_part("agent")
+    _ended_well(docker, task_id)
+
+
+def test_a_kill_that_came_while_there_was_no_agent_is_carried_out(docker: Env) -> None:
+    task_id = docker.submit(_COUNTING)
+    docker.wait_for(task_id, "computation-started")
+    until(lambda: containers(task_id), what="the container")
+    with docker.frozen("worker"):
+        docker.kill_part("agent")
+        docker.api.post(f"/tasks/{task_id}/kill")
+    assert docker.wait(task_id)["status"] == "killed"
+    assert "stdout.txt" in docker.outputs(task_id)
+    assert containers(task_id) == []
+
+
+def test_a_drained_agent_finishes_and_takes_nothing_more(docker: Env) -> None:
+    task_id = docker.submit(_COUNTING)
+    docker.wait_for(task_id, "computation-started")
+    agent = docker.part("agent")
+    with docker.frozen("worker"):
+        agent.terminate()
+        waiting = docker.submit("true")
+        (_work(docker, task_id) / "gate").touch()
+        until(lambda: not agent.is_running() or agent.status() == "zombie", what="its end")
+        assert docker.status(waiting) == "submitted"
+    _ended_well(docker, task_id)
+    _ended_well(docker, waiting)
+
+
+def test_a_second_sigterm_hands_over(docker: Env) -> None:
+    task_id = docker.submit(_COUNTING)
+    docker.wait_for(task_id, "computation-started")
+    (container,) = until(lambda: containers(task_id), what="the container")
+    agent = docker.part("agent")
+    agent.terminate()
+    log = docker.part("agent").cwd()
+    until(lambda: "agent_draining" in Path(log, "agent.log").read_text(), what="the draining")
+    agent.terminate()
+    until(lambda: docker.part("agent").pid != agent.pid, what="the next agent")
+    assert containers(task_id) == [container]
+    (_work(docker, task_id) / "gate").touch()
+    _ended_well(docker, task_id)
