@@ -104,11 +104,18 @@ class Env:
 
     def part(self, name: str) -> psutil.Process:
         """One part's process: redis, api, worker, recorder, or agent (the first machine's)."""
+        return psutil.Process(self._pid(name))
+
+    def _pid(self, name: str) -> int:
         if name == "agent":
             pid_file = next((self.data / "machines").glob("*/agent.pid"))
         else:
             pid_file = self.data / "run" / f"{name}.pid"
-        return psutil.Process(int(pid_file.read_text()))
+        return int(pid_file.read_text() or "0")
+
+    def wait_for_another(self, name: str, old: psutil.Process) -> None:
+        """Wait until a part that ended was started again."""
+        until(lambda: self._pid(name) != old.pid, what=f"another {name}")
 
     @contextmanager
     def frozen(self, name: str) -> Iterator[None]:

@@ -60,9 +60,10 @@ def test_a_running_container_goes_on_and_its_log_has_no_gap(docker: Env) -> None
     log = _work(docker, task_id) / "stdout.txt"
     until(lambda: log.stat().st_size > 200, what="some output")
     for _ in range(2):
+        agent = docker.part("agent")
         docker.kill_part("agent")
         _wait_for_more(log)
-        until(lambda: docker.part("agent").is_running(), what="the next agent")
+        docker.wait_for_another("agent", agent)
     assert containers(task_id) == [container]
     (log.parent / "gate").touch()
     _ended_well(docker, task_id)
@@ -142,7 +143,7 @@ def test_a_second_sigterm_hands_over(docker: Env) -> None:
     log = docker.part("agent").cwd()
     until(lambda: "agent_draining" in Path(log, "agent.log").read_text(), what="the draining")
     agent.terminate()
-    until(lambda: docker.part("agent").pid != agent.pid, what="the next agent")
+    docker.wait_for_another("agent", agent)
     assert containers(task_id) == [container]
     (_work(docker, task_id) / "gate").touch()
     _ended_well(docker, task_id)
