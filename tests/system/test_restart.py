@@ -139,9 +139,10 @@ def test_a_second_sigterm_hands_over(docker: Env) -> None:
     docker.wait_for(task_id, "computation-started")
     (container,) = until(lambda: containers(task_id), what="the container")
     agent = docker.part("agent")
+    log = Path(agent.cwd(), "agent.log")
+    before = log.read_text().count("agent_draining")
     agent.terminate()
-    log = docker.part("agent").cwd()
-    until(lambda: "agent_draining" in Path(log, "agent.log").read_text(), what="the draining")
+    until(lambda: log.read_text().count("agent_draining") > before, what="the draining")
     agent.terminate()
     docker.wait_for_another("agent", agent)
     assert containers(task_id) == [container]
