@@ -44,6 +44,8 @@ class Progress:
     #: Why it was to be stopped, and whether its outputs are wanted.
     cause: Cause | None = None
     discard: bool = False
+    #: The upload in parts that was begun.
+    upload: str | None = None
 
 
 def exit_attributes(ended: Exit) -> dict[str, Any]:
@@ -93,4 +95,5 @@ def progress_of(events: Iterable[Event], notes: Mapping[str, Any]) -> Progress:
         next_operation=number + 1,
         cause=Cause(cause) if cause else None,
         discard=bool(notes.get("discard")),
+        upload=notes.get("upload"),
     )

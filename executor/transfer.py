@@ -1,14 +1,20 @@
-"""Moving an attempt's archives over signed URLs."""
+"""Moving an attempt's bytes over signed URLs, and asking the scheduler for these."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import base64
+import hashlib
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
+
+    from simherd.contract.uploads import Grant
+
+T = TypeVar("T")
 
 #: Bytes read or written at a time.
 _CHUNK = 1024 * 1024
@@ -17,6 +23,7 @@ _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 20.0
 #: How often a transfer is tried: with the waits above, about two minutes of a storage that
 #: is down.
 _TRIES = 10
+_FORBIDDEN = 403
 
 
 def open_client() -> httpx.Client:
@@ -28,6 +35,14 @@ def open_client() -> httpx.Client:
 
 class TransferFailed(Exception):
     """The storage refused, or stayed out of reach."""
+
+
+class Refused(TransferFailed):
+    """The storage, or the scheduler, said no."""
+
+    def __init__(self, answer: httpx.Response) -> None:
+        super().__init__(f"the storage answered {answer.status_code}: {answer.text[:200]}")
+        self.status = answer.status_code
 
 
 class Transfer:
@@ -49,44 +64,81 @@ class Transfer:
         """
         return self._again("download", lambda: self._get(url, into))
 
-    def upload(self, url: str, source: Path, size: int) -> None:
-        """Store a file, whole.
+    def check(self) -> None:
+        """Raise when it is to be given up."""
+        self._pause(0)
+
+    def put(self, grant: Grant, name: str, url: str, data: bytes) -> None:
+        """Store a whole object.
+
+        A signed URL may have outlived itself while the task ran: then the scheduler is asked for
+        a new one, once, by the object's `name`.
+
+        Raises:
+            TransferFailed: it was refused, or could not be stored.
+        """
+        try:
+            self._again("upload", lambda: self._put(url, data))
+        except Refused as error:
+            if error.status != _FORBIDDEN:
+                raise
+            fresh = self._ask(grant, "urls", {})[name]
+            self._again("upload", lambda: self._put(fresh, data))
+
+    def put_part(self, grant: Grant, upload: str, number: int, data: bytes) -> str:
+        """Store one part; answers the storage's word for it.
 
         Raises:
             TransferFailed: it was refused, or could not be stored.
         """
 
-        def put() -> int:
-            with source.open("rb") as file:
-                answer = self._client.put(
-                    url,
-                    content=_chunks(file.read),
-                    headers={
-                        "Content-Length": str(size),
-                        "Content-Type": "application/octet-stream",
-                    },
-                )
-            _accept(answer)
-            return size
+        def put() -> str:
+            # Signed anew for each try: one that waited out an outage may be too old.
+            url = self._ask(grant, "part", {"upload": upload, "number": number})["url"]
+            return str(self._put(url, data).headers["etag"])
 
-        self._again("upload", put)
+        return self._again("upload", put)
 
-    def stored_size(self, url: str) -> int:
-        """The size of a stored object, by reading its first byte.
+    def begin(self, grant: Grant) -> str:
+        """Begin an upload in parts; answers its id. Raises TransferFailed."""
+        return str(self._ask(grant, "begin", {})["upload"])
+
+    def complete(self, grant: Grant, upload: str, parts: list[tuple[int, str]]) -> int:
+        """Make an object of the parts; answers its stored size, bytes. Raises TransferFailed."""
+        return int(self._ask(grant, "complete", {"upload": upload, "parts": parts})["size"])
+
+    def abort(self, grant: Grant, upload: str) -> None:
+        """Have the storage forget an upload in parts. Raises TransferFailed."""
+        self._ask(grant, "abort", {"upload": upload})
+
+    def stored_size(self, grant: Grant) -> int:
+        """The size of the outputs as they are stored, bytes.
 
         Raises:
-            TransferFailed: it is not there, or does not say its size.
+            TransferFailed: they are not there.
         """
+        return int(self._ask(grant, "stored", {})["size"])
 
-        def probe() -> int:
-            answer = self._client.get(url, headers={"Range": "bytes=0-0"})
+    def _ask(self, grant: Grant, verb: str, body: dict[str, Any]) -> dict[str, Any]:
+        def post() -> dict[str, Any]:
+            answer = self._client.post(
+                f"{grant.url}/{verb}", json=body, headers={"Authorization": f"Bearer {grant.token}"}
+            )
             _accept(answer)
-            total = answer.headers.get("content-range", "").rpartition("/")[2]
-            if not total.isdigit():
-                raise TransferFailed("the storage does not say the object's size")
-            return int(total)
+            found: dict[str, Any] = answer.json()
+            return found
 
-        return self._again("check", probe)
+        return self._again(verb, post)
+
+    def _put(self, url: str, data: bytes) -> httpx.Response:
+        digest = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+        answer = self._client.put(
+            url,
+            content=data,
+            headers={"Content-Type": "application/octet-stream", "Content-MD5": digest},
+        )
+        _accept(answer)
+        return answer
 
     def _get(self, url: str, into: Path) -> int:
         with self._client.stream("GET", url) as answer:
@@ -104,7 +156,7 @@ class Transfer:
             raise httpx.ReadError(f"{size} of {expected} bytes came")
         return size
 
-    def _again(self, what: str, attempt: Callable[[], int]) -> int:
+    def _again(self, what: str, attempt: Callable[[], T]) -> T:
         wait = _FIRST_WAIT_S
         for left in reversed(range(_TRIES)):
             try:
@@ -125,9 +177,4 @@ def _accept(answer: httpx.Response) -> None:
     if answer.status_code in {408, 429} or answer.status_code >= 500:
         raise _Passing(f"the storage answered {answer.status_code}")
     if answer.status_code >= 300:
-        raise TransferFailed(f"the storage answered {answer.status_code}: {answer.text[:200]}")
-
-
-def _chunks(read: Callable[[int], bytes]) -> Iterator[bytes]:
-    while chunk := read(_CHUNK):
-        yield chunk
+        raise Refused(answer)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 import re
 import stat
 import time
 import zipfile
-from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, NamedTuple, cast
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any, cast
 
+from executor.archive.deflate import ParallelDeflate
+from executor.archive.stamps import Stamp, stamp_of
 from simherd.contract.archive.paths import link_stays_inside
+from simherd.contract.archive.times import time_field
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 _CHUNK = 1024 * 1024
@@ -36,14 +40,9 @@ _ODD = re.compile(r"[\x00-\x1f\x7f-\x9f\\\udc80-\udcff]")
 _UNIX = 3
 _ZIP_TIMES = ((1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58))
 _LONGEST_NAME = 65_000
-
-
-class Stamp(NamedTuple):
-    """What tells that a file was not touched."""
-
-    size: int
-    mtime_ns: int
-    inode: int
+#: A file larger than this, bytes, of which less than one part in `_SPARSE` is on the disk is left
+#: out: it would take hours to read its holes.
+_SPARSE_BYTES, _SPARSE = 64 * 1024**3, 1000
 
 
 @dataclass(frozen=True)
@@ -60,64 +59,52 @@ class PackResult:
     complete: bool
 
 
-def snapshot(root: Path) -> dict[str, Stamp]:
-    """The regular files below `root` as they are now, by relative path. Raises OSError."""
-    found = {}
-    for folder, _, names, fd in os.fwalk(root):
-        inside = os.path.relpath(folder, root)
-        for name in names:
-            info = os.stat(name, dir_fd=fd, follow_symlinks=False)
-            if stat.S_ISREG(info.st_mode):
-                found[name if inside == "." else f"{inside}/{name}"] = _stamp(info)
-    return found
+#: What the manifest says of one entry.
+Listing = dict[str, Any]
 
 
-def save_stamps(stamps: Mapping[str, Stamp], path: Path) -> None:
-    """Write a snapshot to a file. Raises OSError."""
-    path.write_text(json.dumps(stamps))
+@dataclass(frozen=True)
+class PackOptions:
+    """How to pack.
 
+    `unchanged`: files that are left out while they are as this snapshot says. `deadline`:
+    `time.monotonic()` after which no more is packed. `extra`: further files, by their names below
+    the prefix; they replace what the folder holds of those names. `list_entry` is told of each
+    entry, `workers` is the number of threads that compress.
+    """
 
-def load_stamps(path: Path) -> dict[str, Stamp]:
-    """The snapshot that `save_stamps` wrote; empty when there is none or it is broken."""
-    try:
-        return {name: Stamp(*values) for name, values in json.loads(path.read_text()).items()}
-    except (OSError, ValueError):
-        return {}
+    unchanged: Mapping[str, Stamp] = field(default_factory=dict)
+    deadline: float | None = None
+    compress: bool = True
+    extra: Mapping[str, Path] = field(default_factory=dict)
+    list_entry: Callable[[Listing], None] | None = None
+    workers: int = 1
 
 
 def pack(
     root: Path,
-    archive: Path | IO[bytes],
+    out: IO[bytes],
+    options: PackOptions | None = None,
     *,
-    unchanged: Mapping[str, Stamp] | None = None,
     prefix: str = "artifacts/",
-    deadline: float | None = None,
 ) -> PackResult:
-    """Write what is below `root` into a zip archive, each name after `prefix`.
+    """Write what is below `root` as a zip archive, each name after `prefix`, in one pass.
 
-    `unchanged`: files that are left out while they are as this snapshot says. `deadline`:
-    `time.monotonic()` after which no more is packed. `archive` may be a stream that cannot
-    seek. An odd, unreadable or changing file costs a note, never the archive. Raises OSError
-    when `root` cannot be read or the archive cannot be written; a partial file is removed.
+    `out` need not be able to seek. An odd, unreadable or changing file costs a note, never the
+    archive. Raises OSError when `root` cannot be read, and what writing to `out` raises.
     """
-    try:
-        if not isinstance(archive, os.PathLike):
-            return _Packer(_Stream(archive), None, unchanged, deadline).pack(root, prefix)
+    options = options or PackOptions()
+    with ThreadPoolExecutor(options.workers, "deflate") as pool:
         try:
-            with open(archive, "wb") as out:
-                itself = os.fstat(out.fileno())
-                return _Packer(_File(out), itself, unchanged, deadline).pack(root, prefix)
-        except BaseException:
-            archive.unlink(missing_ok=True)
-            raise
-    except _Unwritable as error:
-        raise error.cause from None
+            return _Packer(_Stream(out), options, pool).pack(root, prefix)
+        except _Unwritable as error:
+            raise error.cause from None
 
 
 class _Unwritable(Exception):
     """The archive's own medium failed: no note on some file, but the end of packing."""
 
-    def __init__(self, cause: OSError) -> None:
+    def __init__(self, cause: Exception) -> None:
         super().__init__(str(cause))
         self.cause = cause
 
@@ -127,49 +114,31 @@ class _Stream:
 
     def __init__(self, out: IO[bytes]) -> None:
         self._out = out
-        self._at = 0
+        self._failed: _Unwritable | None = None
         self.size = 0
 
     def write(self, data: bytes) -> int:
-        try:
-            self._out.write(data)
-        except OSError as error:
-            raise _Unwritable(error) from error
-        self._at += len(data)
-        self.size = max(self.size, self._at)
+        # The zip library writes its last records even when it is left by an exception.
+        if self._failed is None:
+            try:
+                self._out.write(data)
+            except Exception as error:
+                self._failed = _Unwritable(error)
+        if self._failed is not None:
+            raise self._failed
+        self.size += len(data)
         return len(data)
 
     def flush(self) -> None:
-        try:
-            self._out.flush()
-        except OSError as error:
-            raise _Unwritable(error) from error
-
-
-class _File(_Stream):
-    """An archive that can be gone back in, so that sizes stand before the data."""
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = self._out.seek(offset, whence)
-        return self._at
+        return None
 
 
 class _Packer:
-    def __init__(
-        self,
-        out: _Stream,
-        itself: os.stat_result | None,
-        unchanged: Mapping[str, Stamp] | None,
-        deadline: float | None,
-    ) -> None:
+    def __init__(self, out: _Stream, options: PackOptions, pool: ThreadPoolExecutor) -> None:
         self._out = out
         self._zip = zipfile.ZipFile(cast("IO[bytes]", out), "w")
-        self._itself = itself
-        self._unchanged = unchanged or {}
-        self._deadline = deadline
+        self._options = options
+        self._pool = pool
         self._names: set[str] = set()
         self._notes: list[str] = []
         self._unnoted = 0
@@ -186,20 +155,38 @@ class _Packer:
                 self._folder(top, (), prefix)
             finally:
                 os.close(top)
+            for name, path in self._options.extra.items():
+                self._extra(name, path, prefix)
         notes = [*self._notes, f"and {self._unnoted} more"] if self._unnoted else self._notes
         return PackResult(self._files, self._bytes, self._out.size, tuple(notes), not self._late)
 
     def _note(self, path: tuple[str, ...], what: str) -> None:
         if len(self._notes) < MAX_NOTES:
             self._notes.append(f"{_readable('/'.join(path))}: {what}")
+            self._list(path, note=what)
         else:
             self._unnoted += 1
+
+    def _list(self, path: tuple[str, ...], **told: Any) -> None:
+        if self._options.list_entry is not None:
+            self._options.list_entry({"path": _readable("/".join(path)), **told})
+
+    def _extra(self, name: str, path: Path, prefix: str) -> None:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._file(folder, path.name, (name,), self._unique(prefix + name))
+        except OSError as error:
+            self._note((name,), f"not packed: {error.strerror}")
+        finally:
+            os.close(folder)
 
     def _folder(self, fd: int, path: tuple[str, ...], prefix: str) -> None:
         """Pack what is in an open folder, in the order of names."""
         with os.scandir(fd) as scan:
             entries = sorted(entry.name for entry in scan)
         for name in entries:
+            if not path and name in self._options.extra:
+                continue
             if self._is_late():
                 self._note(path, "packing ran out of time here; what follows is missing")
                 return
@@ -216,9 +203,10 @@ class _Packer:
             self._note(path[:3], "not packed: a name below is too long")
         elif stat.S_ISDIR(info.st_mode):
             self._add_empty(stored + "/", info)
+            self._list(path, kind="folder", **_status(info))
             self._enter(fd, name, path, prefix)
         elif stat.S_ISREG(info.st_mode):
-            if self._unchanged.get("/".join(path)) != _stamp(info):
+            if self._options.unchanged.get("/".join(path)) != stamp_of(info):
                 self._file(fd, name, path, stored)
         elif stat.S_ISLNK(info.st_mode):
             self._link(os.readlink(name, dir_fd=fd), path, stored, info)
@@ -239,8 +227,8 @@ class _Packer:
         if not link_stays_inside(path[:-1], target) or _ODD.search(target):
             self._note(path, f"not packed: a link to {_readable(target)}, outside the outputs")
             return
-        member = _member(stored, info)
-        self._write(member, target.encode())
+        self._write(_member(stored, info), target.encode())
+        self._list(path, kind="link", target=target, **_status(info))
 
     def _file(self, fd: int, name: str, path: tuple[str, ...], stored: str) -> None:
         """Pack as many bytes as the file had when it was opened, or as it still has."""
@@ -249,16 +237,22 @@ class _Packer:
             if not stat.S_ISREG(info.st_mode):
                 self._note(path, "not packed: it was exchanged while it was opened")
                 return
-            if self._itself is not None and os.path.samestat(info, self._itself):
+            if info.st_size > _SPARSE_BYTES and info.st_blocks * 512 < info.st_size / _SPARSE:
+                self._note(path, f"not packed: {info.st_size} bytes, almost all of them holes")
                 return
-            member = _member(stored, info)
+            member = _member(stored, info, compress=self._options.compress)
             member.file_size = info.st_size
             # Read before the entry is begun: an unreadable file then leaves nothing behind.
             data = source.read(min(_CHUNK, info.st_size))
             left = info.st_size
+            digest = hashlib.sha256()
             with self._zip.open(member, "w") as target:
+                if member.compress_type == zipfile.ZIP_DEFLATED and info.st_size > _CHUNK:
+                    # The library has no way to be given a compressor.
+                    target._compressor = self._deflate()  # type: ignore[attr-defined]
                 while data and left:
                     target.write(data[:left])
+                    digest.update(data[:left])
                     left -= min(len(data), left)
                     if left and self._is_late():
                         self._note(
@@ -270,8 +264,14 @@ class _Packer:
                 self._note(path, f"it shrank while it was packed, by {left} bytes")
             elif not left and os.fstat(source.fileno()).st_size > info.st_size:
                 self._note(path, "it grew while it was packed; the end is missing")
+        size = info.st_size - left
         self._files += 1
-        self._bytes += info.st_size - left
+        self._bytes += size
+        sums = {"crc32": f"{member.CRC:08x}", "sha256": digest.hexdigest()}
+        self._list(path, kind="file", size=size, **sums, **_status(info))
+
+    def _deflate(self) -> ParallelDeflate:
+        return ParallelDeflate(self._pool, self._options.workers, LEVEL)
 
     def _next(self, source: IO[bytes], left: int, path: tuple[str, ...]) -> bytes:
         try:
@@ -298,12 +298,17 @@ class _Packer:
         return name
 
     def _is_late(self) -> bool:
-        if self._deadline is not None and time.monotonic() >= self._deadline:
+        deadline = self._options.deadline
+        if deadline is not None and time.monotonic() >= deadline:
             self._late = True
         return self._late
 
 
-def _member(stored: str, info: os.stat_result) -> zipfile.ZipInfo:
+def _status(info: os.stat_result) -> dict[str, Any]:
+    return {"mode": f"{stat.S_IMODE(info.st_mode):04o}", "mtime": info.st_mtime}
+
+
+def _member(stored: str, info: os.stat_result, *, compress: bool = True) -> zipfile.ZipInfo:
     # The format counts from 1980, in two-second steps, and ends in 2107.
     when = time.gmtime(min(max(info.st_mtime, 0), 2**33))[:6]
     first, last = _ZIP_TIMES
@@ -313,15 +318,12 @@ def _member(stored: str, info: os.stat_result) -> zipfile.ZipInfo:
     if stat.S_ISDIR(info.st_mode):
         member.external_attr |= 0x10  # the same for systems that know no modes
     suffix = os.path.splitext(stored)[1].lower()
-    packed = suffix in COMPRESSED
-    member.compress_type = zipfile.ZIP_STORED if packed else zipfile.ZIP_DEFLATED
+    stores = suffix in COMPRESSED or not compress
+    member.compress_type = zipfile.ZIP_STORED if stores else zipfile.ZIP_DEFLATED
+    member.extra = time_field(info.st_mtime)
     # For an entry that is opened for writing the library offers no other way.
     member._compresslevel = LEVEL  # type: ignore[attr-defined]
     return member
-
-
-def _stamp(info: os.stat_result) -> Stamp:
-    return Stamp(info.st_size, info.st_mtime_ns, info.st_ino)
 
 
 def _readable(name: str) -> str:

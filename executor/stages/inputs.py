@@ -46,7 +46,7 @@ def fetch_inputs(attempt: Attempt) -> None:
 def _lay_out(attempt: Attempt, archive: Path) -> None:
     unpacked = attempt.folder / "unpacked"
     try:
-        unpack(archive, unpacked)
+        unpack(archive, unpacked, check=attempt.switch.check)
     except ArchiveRejected as error:
         raise StageFailed(Cause.INPUT_INVALID, f"The input archive was refused: {error}") from error
     archive.unlink()

@@ -1,12 +1,16 @@
-"""Packing, uploading and verifying the outputs."""
+"""Packing and storing the outputs in one pass, and making sure that they arrived."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+from typing import IO, TYPE_CHECKING, cast
 
-from executor.archive import pack
+from executor.archive import PackOptions, PackResult, pack
 from executor.attempt import StageFailed
+from executor.manifest import Manifest
+from executor.stop import Stopped
 from executor.transfer import TransferFailed
+from executor.upload import Upload
 from simherd.contract.objects import OUTPUT_ROOT
 from simherd.contract.operations import Metric, Operation
 from simherd.contract.outcome import Cause
@@ -14,24 +18,46 @@ from simherd.contract.outcome import Cause
 if TYPE_CHECKING:
     from executor.attempt import Attempt
 
+#: Notes of the packing that the history shows; all of them are in the manifest.
+_NOTES_SHOWN = 20
+
 
 def store_outputs(attempt: Attempt) -> None:
     """Store what the commands created or changed, and check that it arrived.
 
     Raises:
         StageFailed: the outputs could not be packed or stored.
+        Stopped: nobody wants them any more.
     """
-    archive = attempt.folder / "output.zip"
     try:
-        with attempt.operation(
-            Operation.COMPRESS_OUTPUT, Metric.OUTPUT_COMPRESSION_SECONDS
-        ) as learnt:
-            packed = pack(attempt.work, archive, unchanged=attempt.inputs, prefix=f"{OUTPUT_ROOT}/")
-            learnt["notes"] = list(packed.notes[:20])
+        with Manifest(attempt.config.state_dir) as manifest, _Uploading(attempt) as uploading:
+            packed = _pack(attempt, uploading.upload, manifest)
+            uploading.begin()
+            stored = uploading.upload.finish()
+            if stored != packed.zipped_bytes:
+                detail = f"{packed.zipped_bytes} bytes of outputs were sent, {stored} are stored."
+                raise StageFailed(Cause.UPLOAD_FAILED, detail)
+            spec = attempt.spec
+            text = manifest.finish(packed)
+            attempt.transfer.put(spec.grant, "manifest", spec.manifest_put_url, text)
+    except TransferFailed as error:
+        detail = f"The outputs were not stored: {error}"
+        raise StageFailed(Cause.UPLOAD_FAILED, detail) from error
     except OSError as error:
-        raise StageFailed(
-            Cause.UPLOAD_FAILED, f"The outputs could not be packed: {error}"
-        ) from error
+        detail = f"The outputs could not be packed: {error}"
+        raise StageFailed(Cause.UPLOAD_FAILED, detail) from error
+
+
+def _pack(attempt: Attempt, out: Upload, manifest: Manifest) -> PackResult:
+    options = PackOptions(
+        unchanged=attempt.inputs,
+        compress=attempt.spec.compress,
+        list_entry=manifest.add,
+        workers=max(1, attempt.config.vcpus),
+    )
+    with attempt.operation(Operation.COMPRESS_OUTPUT, Metric.OUTPUT_COMPRESSION_SECONDS) as learnt:
+        packed = pack(attempt.work, cast("IO[bytes]", out), options, prefix=f"{OUTPUT_ROOT}/")
+        learnt["notes"] = list(packed.notes[:_NOTES_SHOWN])
     attempt.measured(
         **{
             Metric.OUTPUT_TOTAL_FILES.value: packed.files,
@@ -39,13 +65,45 @@ def store_outputs(attempt: Attempt) -> None:
             Metric.OUTPUT_ZIPPED_SIZE_BYTES.value: packed.zipped_bytes,
         }
     )
-    spec = attempt.spec
-    try:
-        with attempt.operation(Operation.UPLOAD_OUTPUT, Metric.OUTPUT_UPLOAD_SECONDS):
-            attempt.transfer.upload(spec.output_put_url, archive, packed.zipped_bytes)
-            stored = attempt.transfer.stored_size(spec.output_check_url)
-    except TransferFailed as error:
-        raise StageFailed(Cause.UPLOAD_FAILED, f"The outputs were not stored: {error}") from error
-    if stored != packed.zipped_bytes:
-        detail = f"{packed.zipped_bytes} bytes of outputs were sent, {stored} are stored."
-        raise StageFailed(Cause.UPLOAD_FAILED, detail)
+    return packed
+
+
+class _Uploading:
+    """The upload as an operation of the history: it begins with the first byte on its way."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        self._operation = contextlib.ExitStack()
+        self._began = False
+        self._id: str | None = None
+        spec = attempt.spec
+        self.upload = Upload(attempt.transfer, spec.grant, spec.output_put_url, self._in_parts)
+
+    def __enter__(self) -> _Uploading:
+        earlier = self._attempt.progress.upload
+        if earlier is not None:
+            # Its parts were held by an agent that is no more.
+            self._abort(earlier)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self.upload.close()
+        if kind is not None and self._id is not None:
+            self._abort(self._id)
+        self._operation.__exit__(kind, *rest)  # type: ignore[arg-type]
+
+    def begin(self) -> None:
+        """Say that the upload has begun, if that was not said."""
+        if not self._began:
+            self._began = True
+            name, seconds = Operation.UPLOAD_OUTPUT, Metric.OUTPUT_UPLOAD_SECONDS
+            self._operation.enter_context(self._attempt.operation(name, seconds))
+
+    def _in_parts(self, upload: str) -> None:
+        self._id = upload
+        self._attempt.note(upload=upload)
+        self.begin()
+
+    def _abort(self, upload: str) -> None:
+        with contextlib.suppress(TransferFailed, Stopped):
+            self._attempt.transfer.abort(self._attempt.spec.grant, upload)

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from scheduler.api import problems
 from scheduler.api.routes import (
+    attempts,
     compute,
     files,
     health,
@@ -39,7 +40,7 @@ def make_app(parts: Parts) -> FastAPI:
     problems.install(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestId)
-    for module in (health, users, tasks, own_tasks, compute, storage, files, projects):
+    for module in (health, users, tasks, own_tasks, attempts, compute, storage, files, projects):
         app.include_router(module.router)
     return app
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 Verb = Literal["upload", "download"]
+#: A stored part: its number, and what the storage answered when it was sent (ETag).
+Part = tuple[int, str]
 
 
 class NoSuchObject(LookupError):
@@ -41,6 +43,26 @@ class ObjectStore(Protocol):
 
     def read(self, user: str, path: str, start: int, length: int) -> bytes:
         """`length` bytes from `start` on; raises NoSuchObject."""
+        ...
+
+    def begin_upload(self, user: str, path: str) -> str:
+        """Begin to store an object in parts; answers the upload's id."""
+        ...
+
+    def sign_part(self, user: str, path: str, upload: str, number: int, valid_s: float) -> str:
+        """A URL to which part `number`, from 1, of an upload can be sent for a while."""
+        ...
+
+    def complete_upload(self, user: str, path: str, upload: str, parts: Sequence[Part]) -> int:
+        """Make the object of its parts; answers its size, bytes.
+
+        Raises:
+            NoSuchObject: there is no such upload, and nothing at `path`.
+        """
+        ...
+
+    def abort_upload(self, user: str, path: str, upload: str) -> None:
+        """Forget an upload and its parts."""
         ...
 
     def list(self, user: str, prefix: str) -> Iterator[ObjectInfo]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import os
+import re
+import secrets
 import shutil
 import time
 from pathlib import Path
@@ -13,14 +16,20 @@ from urllib.parse import quote, urlencode
 
 from scheduler.objects.base import NoSuchObject, ObjectInfo
 from simherd.contract.objects import normalise
+from simherd.contract.uploads import PART_VERB
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from scheduler.objects.base import Verb
+    from scheduler.objects.base import Part, Verb
 
 #: Route under which the API serves this storage: one segment before the object's own path.
 ROUTE = "/files"
+
+
+_UPLOAD = re.compile("[0-9a-f]{32}")
+#: Start of the names of uploads that have not ended; they are no objects yet.
+TEMPORARY = ".upload-"
 
 
 class FolderStore:
@@ -34,6 +43,9 @@ class FolderStore:
 
     def sign(self, user: str, path: str, verb: Verb, valid_s: float) -> str:
         """See `ObjectStore`."""
+        return self._sign(user, path, verb, valid_s)
+
+    def _sign(self, user: str, path: str, verb: str, valid_s: float) -> str:
         expires = str(int(time.time() + valid_s))
         query = urlencode(
             {
@@ -77,6 +89,38 @@ class FolderStore:
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             raise NoSuchObject(path) from error
 
+    def begin_upload(self, user: str, path: str) -> str:
+        """See `ObjectStore`."""
+        upload = secrets.token_hex(16)
+        file = self.part_file(user, path, upload)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch(mode=0o600)
+        return upload
+
+    def part_file(self, user: str, path: str, upload: str) -> Path:
+        """Where the parts of an upload are gathered, each at its place. Raises ValueError."""
+        if not _UPLOAD.fullmatch(upload):
+            raise ValueError(f"{upload!r} is no upload")
+        return self.file(user, path).with_name(TEMPORARY + upload)
+
+    def sign_part(self, user: str, path: str, upload: str, number: int, valid_s: float) -> str:
+        """See `ObjectStore`."""
+        return self._sign(user, path, f"{PART_VERB}:{upload}:{number}", valid_s)
+
+    def complete_upload(self, user: str, path: str, upload: str, parts: Sequence[Part]) -> int:
+        """See `ObjectStore`."""
+        # Completed before, and the answer was lost: then the object is there.
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(self.part_file(user, path, upload), self.file(user, path))
+        found = self.stat(user, path)
+        if found is None:
+            raise NoSuchObject(path)
+        return found.size
+
+    def abort_upload(self, user: str, path: str, upload: str) -> None:
+        """See `ObjectStore`."""
+        self.part_file(user, path, upload).unlink(missing_ok=True)
+
     def list(self, user: str, prefix: str) -> Iterator[ObjectInfo]:
         """See `ObjectStore`."""
         base = self._root / normalise(user)
@@ -99,7 +143,3 @@ class FolderStore:
         count = sum(1 for _ in self.list(user, prefix))
         shutil.rmtree(target, ignore_errors=True)
         return count
-
-
-#: Start of the names of uploads that have not ended; they are no objects yet.
-TEMPORARY = ".upload-"

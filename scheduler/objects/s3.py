@@ -11,9 +11,9 @@ from botocore.exceptions import ClientError
 from scheduler.objects.base import NoSuchObject, ObjectInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from scheduler.objects.base import Verb
+    from scheduler.objects.base import Part, Verb
 
 _METHODS = {"upload": "put_object", "download": "get_object"}
 _MISSING = {"404", "NoSuchKey", "NotFound"}
@@ -78,6 +78,55 @@ class S3Store:
             raise
         data: bytes = found["Body"].read()
         return data
+
+    def begin_upload(self, user: str, path: str) -> str:
+        """See `ObjectStore`."""
+        made = self._client.create_multipart_upload(
+            Bucket=self._bucket, Key=self._object_key(user, path)
+        )
+        return str(made["UploadId"])
+
+    def sign_part(self, user: str, path: str, upload: str, number: int, valid_s: float) -> str:
+        """See `ObjectStore`."""
+        url: str = self._client.generate_presigned_url(
+            "upload_part",
+            Params={
+                "Bucket": self._bucket,
+                "Key": self._object_key(user, path),
+                "UploadId": upload,
+                "PartNumber": number,
+            },
+            ExpiresIn=int(valid_s),
+        )
+        return url
+
+    def complete_upload(self, user: str, path: str, upload: str, parts: Sequence[Part]) -> int:
+        """See `ObjectStore`."""
+        try:
+            self._client.complete_multipart_upload(
+                Bucket=self._bucket,
+                Key=self._object_key(user, path),
+                UploadId=upload,
+                MultipartUpload={"Parts": [{"PartNumber": n, "ETag": etag} for n, etag in parts]},
+            )
+        except ClientError as error:
+            # Completed before, and the answer was lost: then the object is there.
+            if error.response["Error"]["Code"] != "NoSuchUpload":
+                raise
+        found = self.stat(user, path)
+        if found is None:
+            raise NoSuchObject(path)
+        return found.size
+
+    def abort_upload(self, user: str, path: str, upload: str) -> None:
+        """See `ObjectStore`."""
+        try:
+            self._client.abort_multipart_upload(
+                Bucket=self._bucket, Key=self._object_key(user, path), UploadId=upload
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "NoSuchUpload":
+                raise
 
     def list(self, user: str, prefix: str) -> Iterator[ObjectInfo]:
         """See `ObjectStore`."""

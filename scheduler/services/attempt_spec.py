@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from scheduler.services.attempt_outputs import grant_of
 from scheduler.services.errors import Invalid
 from simherd.contract import limits, objects
 from simherd.contract.spec import AttemptSpec, Command, DeadlineWarning, InputFile
@@ -14,11 +15,16 @@ if TYPE_CHECKING:
     from scheduler.wiring import Parts
 
 
+#: The value of `compress_with` that turns compression off.
+UNCOMPRESSED = "NONE"
+
+
 def build_spec(parts: Parts, task: Task) -> AttemptSpec:
     """What the executor of a task's current attempt is to be handed."""
     user, valid = task.user_id, limits.EXECUTOR_URL_S
     source = objects.input_path(task.storage_prefix, task.id)
     output = objects.output_path(task.storage_prefix, task.id, task.attempt)
+    manifest = objects.manifest_path(task.storage_prefix, task.id, task.attempt)
     extra = task.extra_params
     return AttemptSpec(
         task_id=task.id,
@@ -33,7 +39,9 @@ def build_spec(parts: Parts, task: Task) -> AttemptSpec:
         stop_grace_s=_read_grace(extra),
         input_url=parts.objects.sign(user, source, "download", valid),
         output_put_url=parts.objects.sign(user, output, "upload", valid),
-        output_check_url=parts.objects.sign(user, output, "download", valid),
+        manifest_put_url=parts.objects.sign(user, manifest, "upload", valid),
+        grant=grant_of(parts, task.id, task.attempt),
+        compress=task.compress_with != UNCOMPRESSED,
         input_files=tuple(_input_files(parts, user, task.input_resources)),
     )
 

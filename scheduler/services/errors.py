@@ -21,3 +21,7 @@ class Invalid(Refused):
 
 class TooLarge(Refused):
     """More bytes than are allowed."""
+
+
+class Forbidden(Refused):
+    """A credential is not good for this."""

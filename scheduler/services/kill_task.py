@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 def kill_task(parts: Parts, user_id: str, task_id: str, *, discard: bool = False) -> None:
     """Ask for a task to be killed. A task that has ended, or is being killed, stays as it is.
 
-    What it has put out so far is kept, unless `discard` says that nobody wants it.
+    What it has put out so far is kept, unless `discard` says that nobody wants it; a second kill
+    may still say so.
 
     Raises:
         NotFound: no such task of this user.
@@ -37,16 +38,20 @@ def kill_task(parts: Parts, user_id: str, task_id: str, *, discard: bool = False
         )
         if task is None:
             raise NotFound(f"task_id: there is no task {task_id!r}.")
-        if task.status in TERMINAL or task.status == Status.PENDING_KILL:
+        repeated = task.status == Status.PENDING_KILL
+        if task.status in TERMINAL or (repeated and (task.discard_outputs or not discard)):
             return
-        change_status(
-            session,
-            task_id,
-            Status.PENDING_KILL,
-            attempt=task.attempt,
-            at=now,
-            discard_outputs=discard,
-        )
+        if repeated:
+            task.discard_outputs = True
+        else:
+            change_status(
+                session,
+                task_id,
+                Status.PENDING_KILL,
+                attempt=task.attempt,
+                at=now,
+                discard_outputs=discard,
+            )
     try:
         settle_kill(parts, task.group_id, task_id, task.attempt, discard=discard)
     except redis.RedisError as error:

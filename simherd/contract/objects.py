@@ -44,3 +44,8 @@ def input_path(prefix: str, task_id: str) -> str:
 def output_path(prefix: str, task_id: str, attempt: int) -> str:
     """The output archive of one attempt: attempts never write over each other."""
     return f"{task_dir(prefix, task_id)}/attempts/{attempt}/output.zip"
+
+
+def manifest_path(prefix: str, task_id: str, attempt: int) -> str:
+    """The list of what that archive holds: one JSON object a line."""
+    return f"{task_dir(prefix, task_id)}/attempts/{attempt}/manifest.jsonl"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 
 from simherd.contract import limits
+from simherd.contract.uploads import Grant
 
 #: Version of the messages between scheduler and executor; raised when their meaning changes.
 PROTOCOL = 1
@@ -55,10 +56,11 @@ class DeadlineWarning:
 class AttemptSpec:
     """One attempt of a task, as its executor sees it.
 
-    The URLs are signed for this attempt alone. `time_to_live_s` counts from the start of the
-    task's first computation; None is no limit. `deadline_at` (seconds since the epoch) is set
-    when an earlier attempt has begun to compute: a lost machine does not prolong a task.
-    `run_dir` is where the commands run, relative to the task's work folder.
+    The URLs are signed for this attempt alone; `grant` lets it store outputs in parts.
+    `time_to_live_s` counts from the start of the task's first computation; None is no limit.
+    `deadline_at` (seconds since the epoch) is set when an earlier attempt has begun to compute:
+    a lost machine does not prolong a task. `run_dir` is where the commands run, relative to the
+    task's work folder.
     """
 
     task_id: str
@@ -67,7 +69,8 @@ class AttemptSpec:
     commands: tuple[Command, ...]
     input_url: str
     output_put_url: str
-    output_check_url: str
+    manifest_put_url: str
+    grant: Grant
     env: dict[str, str] = field(default_factory=dict)
     run_dir: str = ""
     time_to_live_s: float | None = None
@@ -76,6 +79,7 @@ class AttemptSpec:
     stop_grace_s: float = limits.STOP_GRACE_S
     network: bool = False
     input_files: tuple[InputFile, ...] = ()
+    compress: bool = True
     protocol: int = PROTOCOL
 
     @property
@@ -102,8 +106,11 @@ class AttemptSpec:
                 Command(tuple(c["argv"]), tuple(c["prompts"]), dict(c["env"]))
                 for c in raw["commands"]
             )
+            raw["grant"] = Grant(**raw["grant"])
             raw["warning"] = DeadlineWarning(**raw["warning"])
             raw["input_files"] = tuple(InputFile(**f) for f in raw["input_files"])
-            return cls(**raw)
+            # A later scheduler of the same protocol may say more.
+            known = {f.name for f in fields(cls)}
+            return cls(**{name: value for name, value in raw.items() if name in known})
         except (KeyError, TypeError) as error:
             raise ValueError(f"not an attempt's specification: {error}") from error

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import secrets
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -14,6 +16,7 @@ from scheduler.api.deps import PartsDep
 from scheduler.objects.folder import ROUTE, TEMPORARY, FolderStore
 from scheduler.services.errors import TooLarge
 from simherd.contract import limits, objects
+from simherd.contract.uploads import PART_VERB, part_offset, part_size
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,6 +65,8 @@ async def upload(
     signature: str,
 ) -> Response:
     """Store a file: it is there whole, or not at all."""
+    if verb.startswith(f"{PART_VERB}:"):
+        return await _upload_part(request, parts, path, user, verb, expires, signature)
     if verb != "upload":
         raise HTTPException(403, "The URL was signed for a download.")
     file = _target(parts, verb, path, user, expires, signature)
@@ -75,15 +80,49 @@ async def upload(
     return Response(status_code=200)
 
 
-async def _receive(request: Request, into: Path) -> None:
+async def _upload_part(
+    request: Request,
+    parts: PartsDep,
+    path: str,
+    user: str,
+    verb: str,
+    expires: str,
+    signature: str,
+) -> Response:
+    """Put a part to its place in the file that becomes the object when all are there."""
+    _target(parts, verb, path, user, expires, signature)
+    _, upload, number = verb.split(":")
+    assert isinstance(parts.objects, FolderStore)
+    file = parts.objects.part_file(user, objects.normalise(path), upload)
+    if not await run_in_threadpool(file.exists):
+        raise HTTPException(404, "There is no such upload, or no longer.")
+    digest = await _receive(request, file, part_offset(int(number)), part_size(int(number)))
+    return Response(status_code=200, headers={"ETag": f'"{digest}"'})
+
+
+async def _receive(
+    request: Request, into: Path, at: int = 0, most: int = limits.MAX_INPUT_BYTES
+) -> str:
+    """Write a request's body to a file from the position `at` on; answers its MD5, in hex."""
     size, gathered = 0, bytearray()
-    with into.open("xb") as file:
+    md5 = hashlib.md5(usedforsecurity=False)
+    with into.open("r+b" if at or into.exists() else "xb") as file:
+        file.seek(at)
         async for chunk in request.stream():
             size += len(chunk)
-            if size > limits.MAX_INPUT_BYTES:
-                raise TooLarge(f"The file is larger than {limits.MAX_INPUT_BYTES} bytes.")
+            if size > most:
+                raise TooLarge(f"The file is larger than {most} bytes.")
             gathered += chunk
             if len(gathered) >= _WRITE_BYTES:
-                await run_in_threadpool(file.write, bytes(gathered))
+                await run_in_threadpool(_store, file, md5, bytes(gathered))
                 gathered.clear()
-        await run_in_threadpool(file.write, bytes(gathered))
+        await run_in_threadpool(_store, file, md5, bytes(gathered))
+    expected = request.headers.get("content-md5")
+    if expected and expected != base64.b64encode(md5.digest()).decode():
+        raise HTTPException(400, "Content-MD5: what arrived is not what was sent. Send it again.")
+    return md5.hexdigest()
+
+
+def _store(file: IO[bytes], md5: Any, data: bytes) -> None:
+    md5.update(data)
+    file.write(data)

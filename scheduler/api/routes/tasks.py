@@ -42,7 +42,7 @@ class TaskRequest(BaseModel):
     resubmit_on_preemption: bool = False
     input_resources: list[StrictStr] = Field(default_factory=list, max_length=1000)
     stream_zip: bool = True
-    compress_with: Literal["AUTO", "SEVEN_Z"] = "SEVEN_Z"
+    compress_with: Literal["AUTO", "SEVEN_Z", "NONE"] = "SEVEN_Z"
     extra_params: dict[str, Any] = Field(default_factory=dict)
 
 

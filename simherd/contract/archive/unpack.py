@@ -15,12 +15,16 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from simherd.contract.archive.paths import ArchiveRejected, checked_parts, link_stays_inside
+from simherd.contract.archive.times import read_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 _CHUNK = 1024 * 1024
+_ZEROS = bytes(_CHUNK)
+#: Shorter runs of zeros are written: a file system's holes are blocks.
+_BLOCK = 4096
 #: Bytes of the central directory that an entry has at the most, on average.
 _ENTRY_BYTES = 512
 #: Size of the record that ends an archive, and its longest comment.
@@ -67,10 +71,20 @@ class _Member:
     mode: int
 
 
-def unpack(archive: Path, into: Path, limits: ArchiveLimits | None = None) -> UnpackResult:
+def _go_on() -> None:
+    return None
+
+
+def unpack(
+    archive: Path,
+    into: Path,
+    limits: ArchiveLimits | None = None,
+    check: Callable[[], None] = _go_on,
+) -> UnpackResult:
     """Unpack `archive` into the folder `into`, all of it or nothing.
 
-    `into` is made when missing; what it holds already stays. Raises ArchiveRejected, naming
+    `into` is made when missing; what it holds already stays. `check` is called again and again,
+    and raises to give up. Holes of sparse files are holes again. Raises ArchiveRejected, naming
     member and rule, and OSError when the disk is full or not writable.
     """
     limits = limits or ArchiveLimits()
@@ -85,7 +99,7 @@ def unpack(archive: Path, into: Path, limits: ArchiveLimits | None = None) -> Un
             # Inside, not beside: `into` may be a file system of its own.
             staging = tempfile.mkdtemp(prefix=".unpack-", dir=into)
             try:
-                result = _write(zipped, members, staging, limits)
+                result = _write(zipped, members, staging, limits, check)
                 for name in os.listdir(staging):
                     os.rename(os.path.join(staging, name), into / name)
             finally:
@@ -189,7 +203,11 @@ def _check_room(members: list[_Member], into: Path) -> None:
 
 
 def _write(
-    zipped: zipfile.ZipFile, members: list[_Member], root: str, limits: ArchiveLimits
+    zipped: zipfile.ZipFile,
+    members: list[_Member],
+    root: str,
+    limits: ArchiveLimits,
+    check: Callable[[], None],
 ) -> UnpackResult:
     files = written = 0
     made: set[tuple[str, ...]] = set()
@@ -200,7 +218,7 @@ def _write(
             made.add(folder)
         if member.kind == stat.S_IFREG:
             files += 1
-            written += _write_file(zipped, member, root, limits.bytes - written)
+            written += _write_file(zipped, member, root, limits.bytes - written, check)
     # Links come last, so that no file can be written through one.
     for member in members:
         if member.kind == stat.S_IFLNK:
@@ -208,7 +226,13 @@ def _write(
     return UnpackResult(files, written)
 
 
-def _write_file(zipped: zipfile.ZipFile, member: _Member, root: str, room: int) -> int:
+def _write_file(
+    zipped: zipfile.ZipFile,
+    member: _Member,
+    root: str,
+    room: int,
+    check: Callable[[], None],
+) -> int:
     mode = 0o755 if member.mode & 0o111 else 0o644
     target = os.open(os.path.join(root, *member.parts), _NEW_FILE, mode)
     written = 0
@@ -219,6 +243,7 @@ def _write_file(zipped: zipfile.ZipFile, member: _Member, root: str, room: int) 
             source = zipped.open(member.info)
         with source:
             while True:
+                check()
                 with _as_rejection(member):
                     data = source.read(_CHUNK)
                 if not data:
@@ -227,12 +252,19 @@ def _write_file(zipped: zipfile.ZipFile, member: _Member, root: str, room: int) 
                 if written > room:
                     raise ArchiveRejected("it unpacks to more than it may", str(member.parts[-1]))
                 _write_all(file, data)
+        file.truncate(written)
+        mtime = read_time(member.info.extra)
+        if mtime is not None:
+            os.utime(target, (mtime, mtime))
     if written != member.info.file_size:
         raise ArchiveRejected("a member is shorter than it says", member.info.orig_filename)
     return written
 
 
 def _write_all(file: IO[bytes], data: bytes) -> None:
+    if len(data) >= _BLOCK and data == _ZEROS[: len(data)]:
+        file.seek(len(data), os.SEEK_CUR)
+        return
     view = memoryview(data)
     while view:
         view = view[file.write(view) :]

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 import time
 import zipfile
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import httpx
 import pytest
+import uvicorn
 
+from scheduler.api.app import make_app
+from scheduler.config import Settings
 from scheduler.objects.archive import list_zip, raw_range
 from scheduler.objects.base import NoSuchObject, ObjectStore
 from scheduler.objects.folder import FolderStore
 from scheduler.objects.s3 import S3Store
+from scheduler.wiring import Parts
 from simherd.contract.objects import normalise
+from simherd.contract.uploads import part_size
+from tests.support.waits import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +32,7 @@ if TYPE_CHECKING:
     from tests.support.env import Env
 
 USER = "user-1"
+Served = Callable[[str], str]
 
 
 class Put(Protocol):
@@ -45,6 +54,24 @@ def store(
     for info in list(made.list(USER, "")):
         made.delete(USER, info.path)
     return made
+
+
+@pytest.fixture
+def served(store: ObjectStore) -> Iterator[Served]:
+    """Makes a signed URL reach its storage: the folder's are served by the API."""
+    if not isinstance(store, FolderStore):
+        yield lambda url: url
+        return
+    parts = Parts(Settings(database_url="sqlite://", redis_url="", broker_url="", signing_key="k"))
+    parts.__dict__["objects"] = store
+    server = uvicorn.Server(uvicorn.Config(make_app(parts), port=0, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    until(lambda: server.started, what="the API")
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield lambda url: url.replace("http://unused", f"http://127.0.0.1:{port}")
+    server.should_exit = True
+    thread.join()
 
 
 @pytest.fixture
@@ -93,6 +120,37 @@ def test_a_folder_is_listed_and_deleted_whole(store: ObjectStore, put: Put) -> N
     assert list(store.list(USER, "t/1")) == []
     assert store.stat(USER, "t/10/input.zip") is not None
     assert store.delete(USER, "u.txt") == 1
+
+
+def test_an_object_made_of_parts(store: ObjectStore, served: Served) -> None:
+    upload = store.begin_upload(USER, "t/big.zip")
+    first, last = os.urandom(part_size(1)), b"the end"
+    parts = []
+    # In whatever order they come, and one of them twice.
+    for number, data in ((2, last), (1, bytes(part_size(1))), (1, first)):
+        url = served(store.sign_part(USER, "t/big.zip", upload, number, 60))
+        answer = httpx.put(url, content=data, trust_env=False)
+        assert answer.status_code == 200, answer.text
+        parts.append((number, answer.headers["etag"]))
+    assert store.stat(USER, "t/big.zip") is None
+    assert list(store.list(USER, "t")) == []
+    for _ in range(2):  # a completion whose answer was lost is asked for again
+        assert store.complete_upload(USER, "t/big.zip", upload, [parts[2], parts[0]]) == len(
+            first + last
+        )
+    assert store.read(USER, "t/big.zip", len(first) - 1, 100) == first[-1:] + last
+
+
+def test_an_upload_that_was_given_up_leaves_nothing(store: ObjectStore, served: Served) -> None:
+    upload = store.begin_upload(USER, "t/big.zip")
+    url = served(store.sign_part(USER, "t/big.zip", upload, 1, 60))
+    assert httpx.put(url, content=b"x", trust_env=False).status_code == 200
+    for _ in range(2):
+        store.abort_upload(USER, "t/big.zip", upload)
+    assert httpx.put(url, content=b"x", trust_env=False).status_code >= 400
+    with pytest.raises(NoSuchObject):
+        store.complete_upload(USER, "t/big.zip", upload, [(1, "x")])
+    assert list(store.list(USER, "")) == []
 
 
 def test_users_do_not_see_each_other(store: ObjectStore, put: Put) -> None:
