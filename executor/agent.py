@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,10 @@ import redis
 from executor.attempt import Attempt
 from executor.contact import Contact
 from executor.deadline import Deadline
+from executor.disk.areas import DiskError, choose_disk
+from executor.disk.room import Room
+from executor.facts import Facts
+from executor.images import Images
 from executor.link.inbox import Inbox
 from executor.link.journal import Journal, boot_id
 from executor.link.lease import Claimer, Keeper, new_token
@@ -25,15 +28,15 @@ from executor.transfer import Transfer, open_client
 from simherd.contract import limits
 from simherd.contract.commands import Message, Order
 from simherd.contract.events import Kind
-from simherd.contract.outcome import Cause
+from simherd.contract.outcome import OUTCOMES, Cause
 from simherd.contract.spec import AttemptSpec, attempt_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from executor.config import Config
     from executor.containers.base import ContainerBackend
+    from executor.disk.areas import Area
     from executor.link.journal import Entry
 
 log = logging.getLogger(__name__)
@@ -42,6 +45,8 @@ log = logging.getLogger(__name__)
 _RETRY_S = 1.0
 #: Seconds an image pull that nobody waits for any more has to end when the agent stops.
 _PULL_JOIN_S = 1.0
+#: Seconds between two looks whether there is room on the disks by now.
+_ROOM_S = 5.0
 #: Attempts that may upload their outputs for each slot, beside the one that computes.
 _UPLOADS_PER_SLOT = 2
 
@@ -54,6 +59,7 @@ class Agent:
         self._backend = backend
         where = (config.redis_url, config.group_id)
         me = config.executor_id
+        (config.state_dir / "series").mkdir(exist_ok=True)
         self._journal = Journal(config.state_dir / "journal")
         self._reporter = Reporter(*where, me, self._journal)
         self._inbox = Inbox(*where, me, self._handle)
@@ -61,10 +67,22 @@ class Agent:
         self._keeper = Keeper(*where, me)
         self._claimer = Claimer(*where, me)
         self._contact = Contact(config.state_dir / "contact", config.reconnect_s)
+        self._disk = choose_disk(config.state_dir, config.disk_bytes)
+        self._images = Images(config.state_dir / "images.json", backend.remove_image)
+        self._room = Room(
+            config.state_dir,
+            backend.data_root(),
+            config.disk_reserve_bytes,
+            self._images,
+            self._images_in_use,
+        )
+        self._facts = Facts(config, backend, self._disk)
+        self._waits_for: str | None = None
         self._http = open_client()
         self._slots = Slots(config.slots)
-        #: Set in this order: no new work; stop what runs.
+        #: No new work; and then end; and end now.
         self._draining = threading.Event()
+        self._leaving = threading.Event()
         self._stopping = threading.Event()
         #: Set when there is nothing more to wait for.
         self._over = threading.Event()
@@ -78,10 +96,14 @@ class Agent:
     def drain(self) -> None:
         """Claim nothing more; `run` returns when what runs has ended."""
         log.info("event=agent_draining executor=%s", self._config.executor_id)
+        self._leaving.set()
+        self._stop_claiming()
+        self._look_whether_over()
+
+    def _stop_claiming(self) -> None:
         self._draining.set()
         self._claimer.interrupt()
         self._slots.wake()
-        self._look_whether_over()
 
     def stop(self) -> None:
         """Stop what runs, and report that; then `run` returns."""
@@ -133,7 +155,7 @@ class Agent:
             return list(self._live.values())
 
     def _look_whether_over(self) -> None:
-        if self._draining.is_set() and not self._live:
+        if self._leaving.is_set() and not self._live:
             self._over.set()
 
     def _clean_up(self, left: list[Entry]) -> None:
@@ -146,16 +168,10 @@ class Agent:
             return key in going_on
 
         self._backend.cleanup({"simherd.executor": self._config.executor_id}, keep)
-        kept = {self._folder(key) for key in going_on}
-        for folder in (self._config.state_dir / "attempts").glob("*"):
-            if folder not in kept:
-                shutil.rmtree(folder, ignore_errors=True)
+        self._disk.clean_up(frozenset(map(_file_name, going_on)))
 
     def _goes_on(self, entry: Entry) -> bool:
         return not entry.ended and entry.boot == boot_id()
-
-    def _folder(self, key: str) -> Path:
-        return self._config.state_dir / "attempts" / key.replace(":", "-")
 
     def _take_over(self, entry: Entry) -> None:
         """Go on with an attempt whose journal an earlier agent left, or say that it is lost."""
@@ -163,8 +179,6 @@ class Agent:
         if self._goes_on(entry):
             progress = progress_of(entry.events, entry.notes)
             log.info("event=attempt_taken_over attempt=%s progress=%s", entry.attempt, progress)
-            if not progress.computing:
-                shutil.rmtree(self._folder(entry.attempt), ignore_errors=True)
             self._slots.take_now()
             if not self._begin(entry.attempt, entry.spec, progress):
                 self._slots.give()
@@ -182,6 +196,11 @@ class Agent:
         while self._slots.take(self._may_claim, lambda: len(self._live) < most):
             taken = False
             try:
+                self._waits_for = self._room.reason_to_wait(self._booked())
+                if self._waits_for is not None:
+                    log.warning("event=no_room reason=%s", self._waits_for)
+                    self._draining.wait(_ROOM_S)
+                    continue
                 claimed = self._claimer.claim(token)
                 if claimed is None:
                     self._claimer.wait_for_bell(limits.BELL_WAIT_S)
@@ -193,25 +212,35 @@ class Agent:
                 if not self._draining.is_set():
                     log.warning("event=claim_waits error=%s", error)
                     self._draining.wait(_RETRY_S)
+            except (OSError, ValueError):
+                # A connection that is closed under a read may say so in many ways.
+                if not self._draining.is_set():
+                    raise
             finally:
                 if not taken:
                     self._slots.give()
+
+    def _booked(self) -> int:
+        """Bytes that the attempts here may still take of the work disk."""
+        return sum(max(0, a.area.limit - a.area.used()) for a in self._attempts())
+
+    def _images_in_use(self) -> frozenset[str]:
+        return frozenset(attempt.spec.image for attempt in self._attempts())
 
     def _may_claim(self) -> bool:
         return not self._draining.is_set()
 
     def _begin(self, key: str, text: str, progress: Progress) -> bool:
-        """Start an attempt's thread; False when its specification cannot be read."""
+        """Start an attempt's thread; False when it cannot even be begun."""
         try:
-            spec = AttemptSpec.decode(text)
-        except ValueError as error:
-            log.error("event=spec_unreadable attempt=%s error=%s", key, error)
+            attempt = self._attempt(AttemptSpec.decode(text), progress)
+        except (ValueError, DiskError) as error:
+            log.error("event=attempt_not_begun attempt=%s error=%s", key, error)
             self._reporter.report(key, Kind.STARTED, executer=None)
             self._reporter.report(
                 key, Kind.FINISHED, cause=Cause.AGENT_ERROR.value, detail=str(error)
             )
             return False
-        attempt = self._attempt(spec, progress)
         worker = threading.Thread(target=self._work, args=(attempt,), name=f"attempt-{key}")
         with self._lock:
             self._live[key] = attempt
@@ -227,29 +256,43 @@ class Agent:
             self._reporter.note(key, cause=cause.value, discard=discard)
 
         switch = StopSwitch(note)
-        folder = self._folder(key)
-        folder.mkdir(parents=True, exist_ok=True)
         attempt = Attempt(
             spec,
             self._config,
-            folder,
+            self._area(key, progress),
             self._backend,
             self._reporter,
             Transfer(self._http, switch.pause),
             switch,
             Deadline(spec.warning.before_s, switch.wake),
             Slot(self._slots),
+            self._images,
             progress,
         )
         if progress.cause is not None:
             switch.trip(progress.cause, discard=progress.discard)
         return attempt
 
+    def _area(self, key: str, progress: Progress) -> Area:
+        wanted = self._config.disk_bytes // self._config.slots
+        limit = self._room.limit(wanted, self._booked()) if wanted else 0
+        area = self._disk.make(_file_name(key), limit)
+        if progress.started and not progress.computing:
+            # What was fetched is begun anew.
+            area.close()
+            area = self._disk.make(_file_name(key), limit)
+        return area
+
     def _work(self, attempt: Attempt) -> None:
         key = attempt.spec.key
         self._logs.add(key, {"stdout": attempt.stdout, "stderr": attempt.stderr})
         try:
             run_attempt(attempt)
+        except Exception as error:
+            # Nobody else would ever end it.
+            log.exception("event=attempt_broke attempt=%s", key)
+            detail = f"{OUTCOMES[Cause.AGENT_ERROR].sentence[:-1]}: {error}"
+            self._reporter.report(key, Kind.FINISHED, cause=Cause.AGENT_ERROR.value, detail=detail)
         finally:
             self._logs.drop(key)
             with self._lock:
@@ -276,6 +319,8 @@ class Agent:
         renewals = self._keeper.beat(self._reporter.held())
         # Not before the answer is there: it says whose the attempts are by now.
         self._contact.made()
+        draining = self._draining.is_set()
+        self._keeper.tell(self._facts.gather(draining=draining, waits_for=self._waits_for))
         for renewal in renewals:
             if renewal.state == "recorded":
                 self._reporter.forget(renewal.attempt)
@@ -297,6 +342,9 @@ class Agent:
     def _handle(self, message: Message) -> None:
         if message.order is Order.WATCH_LOG:
             self._logs.watch(message.attempt)
+        elif message.order is Order.DRAIN:
+            log.warning("event=drained_by_scheduler executor=%s", self._config.executor_id)
+            self._stop_claiming()
         elif message.order is Order.DEADLINE and message.deadline_at is not None:
             self._move_deadline(message.attempt, message.deadline_at)
         elif message.cause is not None:
@@ -318,3 +366,8 @@ class Agent:
             attempt.switch.trip(cause, discard=discard)
         elif cause is Cause.LEASE_LOST:
             self._reporter.forget(key)
+
+
+def _file_name(key: str) -> str:
+    """An attempt's name as a file's."""
+    return key.replace(":", "-")

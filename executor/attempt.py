@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from executor.peaks import Peaks
 from simherd.contract.events import Kind
 from simherd.contract.objects import STDERR, STDOUT
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from executor.config import Config
     from executor.containers.base import ContainerBackend
     from executor.deadline import Deadline
+    from executor.disk.areas import Area
+    from executor.images import Images
     from executor.link.reporter import Reporter
     from executor.progress import Begun, Progress
     from executor.slots import Slot
@@ -43,23 +46,42 @@ class Attempt:
 
     spec: AttemptSpec
     config: Config
-    folder: Path
+    area: Area
     backend: ContainerBackend
     reporter: Reporter
     transfer: Transfer
     switch: StopSwitch
     deadline: Deadline
     slot: Slot
+    images: Images
     #: What an earlier agent did of it.
     progress: Progress
     #: Files as they were before the first command: what is still so is no output.
     inputs: dict[str, Any] = field(default_factory=dict)
+    #: The most that its commands had of each resource.
+    peaks: Peaks = field(default_factory=Peaks)
     #: Threads that outlive the attempt; the agent joins them.
     left_behind: list[threading.Thread] = field(default_factory=list)
     _numbers: Iterator[int] = field(init=False)
 
     def __post_init__(self) -> None:
         self._numbers = itertools.count(self.progress.next_operation)
+
+    @property
+    def folder(self) -> Path:
+        """All that it has on this machine's disk, within its limit."""
+        return self.area.folder
+
+    @property
+    def series(self) -> Path:
+        """Where the series of what it uses is kept: apart, because its own disk may be full."""
+        return self.config.state_dir / "series" / f"{self.folder.name}.csv"
+
+    @property
+    def memory_limit(self) -> int:
+        """What each of its containers may have, bytes; 0 is no limit."""
+        config = self.config
+        return config.policy.memory_bytes or config.memory_bytes // config.slots
 
     @property
     def work(self) -> Path:
@@ -96,7 +118,17 @@ class Attempt:
     def close_operations(self) -> None:
         """End the operations in which an earlier agent broke down."""
         for cut in self.progress.cut:
-            self.report(Kind.OPERATION_ENDED, id=cut.number, status="FAILED", attributes={})
+            self.end_operation(cut.number, "FAILED", {})
+
+    def begin_operation(self, name: Operation, **attributes: Any) -> int:
+        """Report that something began; answers its number."""
+        number = next(self._numbers)
+        self.report(Kind.OPERATION_STARTED, id=number, name=name.value, attributes=attributes)
+        return number
+
+    def end_operation(self, number: int, status: str, attributes: dict[str, Any]) -> None:
+        """Report its end: OK or FAILED, and what is known only now."""
+        self.report(Kind.OPERATION_ENDED, id=number, status=status, attributes=attributes)
 
     @contextmanager
     def operation(
@@ -117,8 +149,7 @@ class Attempt:
             number = resumed.number
             begun -= max(0.0, time.time() - resumed.at)
         else:
-            number = next(self._numbers)
-            self.report(Kind.OPERATION_STARTED, id=number, name=name.value, attributes=attributes)
+            number = self.begin_operation(name, **attributes)
         learnt: dict[str, Any] = {}
         status = "FAILED"
         try:
@@ -127,6 +158,6 @@ class Attempt:
         finally:
             length = round(time.monotonic() - begun, 6)
             learnt["execution_time_s"] = length
-            self.report(Kind.OPERATION_ENDED, id=number, status=status, attributes=learnt)
+            self.end_operation(number, status, learnt)
             if seconds is not None:
                 self.measured(**{seconds.value: length})

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simherd.contract import limits
+from simherd.contract.policy import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +34,11 @@ class Config:
     memory_bytes: int
     #: Seconds for which the scheduler leaves a silent machine its attempts.
     reconnect_s: int
+    #: What all attempts may put on the work disk, bytes; 0 is as much as there is.
+    disk_bytes: int
+    #: What tasks never get of the machine's disks, bytes.
+    disk_reserve_bytes: int
+    policy: Policy
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Config:
@@ -52,8 +58,18 @@ class Config:
             slots=_number(env, "SLOTS", "1"),
             vcpus=_number(env, "VCPUS", str(os.cpu_count() or 1)),
             memory_bytes=_number(env, "MEMORY_BYTES", "0"),
+            disk_bytes=_number(env, "DISK_BYTES", "0"),
+            disk_reserve_bytes=_number(env, "DISK_RESERVE_BYTES", str(limits.DISK_RESERVE_BYTES)),
+            policy=_policy(env),
             reconnect_s=_number(env, "RECONNECT_S", str(int(limits.RECONNECT_WINDOW_S))),
         )
+
+
+def _policy(env: Mapping[str, str]) -> Policy:
+    try:
+        return Policy.decode(env.get("SIMHERD_POLICY") or "{}")
+    except ValueError as error:
+        raise ConfigError(f"SIMHERD_POLICY: {error}") from error
 
 
 def _need(env: Mapping[str, str], name: str) -> str:

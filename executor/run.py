@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import logging
-import shutil
-import signal
 import threading
 from typing import TYPE_CHECKING
 
@@ -14,16 +13,17 @@ from executor.stages.image import fetch_image
 from executor.stages.inputs import fetch_inputs
 from executor.stages.outputs import store_outputs
 from executor.stop import Stopped
+from executor.verdict import disk_detail, judge
 from simherd.contract.events import Kind
 from simherd.contract.outcome import OUTCOMES, Cause
 
 if TYPE_CHECKING:
     from executor.attempt import Attempt
-    from executor.containers.base import Exit
 
 log = logging.getLogger(__name__)
 
-_SIGNALS = frozenset(signal.Signals)
+#: What writing to a full disk raises.
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def run_attempt(attempt: Attempt) -> None:
@@ -43,13 +43,16 @@ def run_attempt(attempt: Attempt) -> None:
         cause = stopped.cause
     except StageFailed as failed:
         cause, detail = attempt.switch.cause or failed.cause, failed.detail
+    except OSError as error:
+        cause, detail = _machine_trouble(attempt, error)
     except Exception as error:
         # Whatever it is, the task must end: the cause goes to the user, the trace to the log.
         log.exception("event=attempt_broke attempt=%s", key)
         detail = f"{OUTCOMES[cause].sentence[:-1]}: {type(error).__name__}: {error}"
     finally:
         attempt.slot.give()
-        shutil.rmtree(attempt.folder, ignore_errors=True)
+        attempt.area.close()
+        attempt.series.unlink(missing_ok=True)
     log.info("event=attempt_ended attempt=%s cause=%s", key, cause)
     if cause is not Cause.LEASE_LOST:
         attempt.report(Kind.FINISHED, cause=cause.value, detail=detail, exit_code=exit_code)
@@ -65,26 +68,27 @@ def _stages(attempt: Attempt) -> tuple[Cause, str | None, int | None]:
     stopped = attempt.switch.cause
     if stopped is not None and attempt.switch.without_outputs:
         return stopped, None, None
+    detail = None
+    if stopped is Cause.DISK_LIMIT:
+        detail = disk_detail(attempt)
+    elif stopped is None and ended is not None:
+        stopped, detail = judge(attempt, ended)
     if not done.stored:
         # From here on a kill or a time limit waits for the outputs; a lost lease does not.
         with _only_fenced(attempt):
             store_outputs(attempt)
-    stopped = attempt.switch.cause
-    if stopped is not None:
-        return stopped, None, ended.code if ended else None
-    assert ended is not None
-    return _judge(ended)
+    # A kill that came meanwhile is the task's end all the same.
+    cause = attempt.switch.cause or stopped
+    assert cause is not None
+    return cause, detail if cause is stopped else None, ended.code if ended else None
 
 
-def _judge(ended: Exit) -> tuple[Cause, str | None, int | None]:
-    if ended.code == 0:
-        return Cause.COMPLETED, None, 0
-    if ended.oom:
-        return Cause.OUT_OF_MEMORY, ended.message or None, ended.code
-    told = f" {ended.message}" if ended.message else ""
-    by = f" ({signal.Signals(ended.signal).name})" if ended.signal in _SIGNALS else ""
-    detail = f"A command ended with exit code {ended.code}{by}.{told}"
-    return Cause.NONZERO_EXIT, detail, ended.code
+def _machine_trouble(attempt: Attempt, error: OSError) -> tuple[Cause, str]:
+    """A full disk is the task's own; anything else is this machine's."""
+    if error.errno in _FULL:
+        return Cause.DISK_LIMIT, disk_detail(attempt)
+    log.exception("event=attempt_broke attempt=%s", attempt.spec.key, exc_info=error)
+    return Cause.AGENT_ERROR, f"{OUTCOMES[Cause.AGENT_ERROR].sentence[:-1]}: {error}"
 
 
 def _fetch(attempt: Attempt) -> None:

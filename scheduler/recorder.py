@@ -100,6 +100,7 @@ class Recorder:
         fenced: dict[str, str] = {}
         kills: dict[str, tuple[str, bool]] = {}
         deadlines: dict[str, tuple[str, float]] = {}
+        drained: set[str] = set()
         last = entries[-1][0]
         with self._parts.store.write() as session, session.no_autoflush:
             recording = Recording(session, group)
@@ -113,6 +114,8 @@ class Recorder:
                 key = attempt_key(event.task_id, event.attempt)
                 recorded[key] = max(result.last, recorded.get(key, 0))
                 requeue += result.requeue
+                if result.drain is not None:
+                    drained.add(result.drain)
                 if result.deadline_at is not None:
                     deadlines[key] = (event.executor, result.deadline_at)
                 if result.verdict is Verdict.FENCED:
@@ -128,6 +131,8 @@ class Recorder:
         self._answer(group, fenced, kills)
         for key, (executor, deadline_at) in deadlines.items():
             self._parts.queue.set_deadline(group, executor, key, deadline_at)
+        for executor in drained:
+            self._parts.queue.drain(group, executor)
         for task_id in requeue:
             enqueue(self._parts, task_id)
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from simherd.contract import limits
 from simherd.errors import InvalidInput
 from simherd.http import api
 from simherd.utils import parse_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["MachineGroup", "get", "get_available_machine_types", "get_by_name"]
 
@@ -31,6 +35,8 @@ class MachineGroup:
         provider: str = "GCP",
         max_idle_time: str | float | None = "3m",
         auto_terminate_minutes: float | None = None,
+        reconnect_window: str | float = limits.RECONNECT_WINDOW_S,
+        policy: Mapping[str, Any] | None = None,
     ) -> None:
         """Register a group; `start` launches its machines.
 
@@ -43,6 +49,10 @@ class MachineGroup:
             provider: the wire's provider name; the server's operator maps it to a real one.
             max_idle_time: terminate the group when it had nothing to do for so long.
             auto_terminate_minutes: terminate the group so long after now, whatever it does.
+            reconnect_window: for how long a machine that is silent, but not known to be gone,
+                keeps its tasks.
+            policy: what its containers may do beyond the strict default; the fields of
+                `simherd.contract.policy.Policy`, such as `{"network": True}`.
 
         Raises:
             InvalidInput: an argument is not usable.
@@ -61,6 +71,8 @@ class MachineGroup:
                 "disk_size_gb": disk_size_gb,
                 "max_idle_time": _idle(max_idle_time),
                 "auto_terminate_ts": _deadline(auto_terminate_minutes),
+                "reconnect_s": parse_duration(reconnect_window, "reconnect_window"),
+                "policy": dict(policy or {}),
             },
         )
 

@@ -56,6 +56,9 @@ class Simulator:
         warn_before: str | float | None = None,
         warn_signal: str | None = None,
         stop_grace: str | float | None = None,
+        stall_after: str | float | None = None,
+        network: bool = False,
+        compress: bool = True,
         resubmit_on_preemption: bool = False,
         remote_assets: str | list[str] | None = None,
         **parameters: str,
@@ -78,6 +81,10 @@ class Simulator:
             warn_signal: that signal; by default SIGUSR1.
             stop_grace: how long the commands have after SIGTERM, when they are stopped, until
                 SIGKILL; by default 30 seconds.
+            stall_after: without output and CPU time for so long, the task is said to stall in its
+                history; by default 30 minutes, 0 for never.
+            network: let the commands use the network, where the machine group allows it.
+            compress: compress the outputs; without, they are stored as they are.
             resubmit_on_preemption: run the task again when its machine is lost.
             remote_assets: paths in the user's storage to put beside the inputs.
             parameters: what the simulator itself needs; see `simulators.toml`.
@@ -98,20 +105,17 @@ class Simulator:
                 image=self.image,
                 commands=self._commands(folder, commands, n_vcpus, parameters),
                 env=dict(env or {}),
-                warn_before_s=None
-                if warn_before is None
-                else parse_duration(warn_before, "warn_before"),
+                warn_before_s=_seconds(warn_before, "warn_before"),
                 warn_signal=warn_signal,
-                stop_grace_s=None
-                if stop_grace is None
-                else parse_duration(stop_grace, "stop_grace"),
+                stop_grace_s=_seconds(stop_grace, "stop_grace"),
+                stall_after_s=0.0 if stall_after == 0 else _seconds(stall_after, "stall_after"),
+                network=network,
+                compress=compress,
                 input_dir=folder,
                 group=on,
                 storage_dir=storage_dir,
                 project=project,
-                time_to_live_s=None
-                if time_to_live is None
-                else parse_duration(time_to_live, "time_to_live"),
+                time_to_live_s=_seconds(time_to_live, "time_to_live"),
                 resubmit=resubmit_on_preemption,
                 remote_assets=assets,
             )
@@ -182,6 +186,10 @@ def _listed(given: Any) -> list[Any]:
     if isinstance(given, str):
         raise InvalidInput(f"commands: a list is needed, not the text {given!r}.")
     return list(given or [])
+
+
+def _seconds(given: str | float | None, name: str) -> float | None:
+    return None if given is None else parse_duration(given, name)
 
 
 def _from_template(template: Any, values: Mapping[str, str], n_vcpus: int | None) -> dict[str, Any]:

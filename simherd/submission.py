@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from simherd import archive, transfer
-from simherd.contract.objects import INPUT_ROOT
+from simherd.contract.objects import INPUT_ROOT, UNCOMPRESSED
 from simherd.errors import InvalidInput, SimherdError
 from simherd.http import api
 from simherd.resources import MachineGroup, get_by_name
@@ -34,6 +34,9 @@ class Submission:
     warn_before_s: float | None
     warn_signal: str | None
     stop_grace_s: float | None
+    stall_after_s: float | None
+    network: bool
+    compress: bool
     resubmit: bool
     remote_assets: list[str]
 
@@ -71,6 +74,7 @@ def _body(wanted: Submission, group_id: str) -> dict[str, Any]:
         "time_to_live_seconds": wanted.time_to_live_s,
         "resubmit_on_preemption": wanted.resubmit,
         "input_resources": wanted.remote_assets,
+        "compress_with": "AUTO" if wanted.compress else UNCOMPRESSED,
         "extra_params": {
             "sim_dir": INPUT_ROOT,
             "container_image": wanted.image,
@@ -79,6 +83,8 @@ def _body(wanted: Submission, group_id: str) -> dict[str, Any]:
             "warn_before_s": wanted.warn_before_s,
             "warn_signal": wanted.warn_signal,
             "stop_grace_s": wanted.stop_grace_s,
+            "stall_after_s": wanted.stall_after_s,
+            "network": wanted.network,
         },
     }
 

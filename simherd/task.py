@@ -255,6 +255,12 @@ class Task:
         seconds = parse_duration(duration)
         self._info = TaskInfo(self._api.post(f"/v1/tasks/{self.id}/extend", {"seconds": seconds}))
 
+    def get_usage(self) -> list[dict[str, Any]]:
+        """What the task used over time: CPU seconds, memory, processes, bytes read and written
+        and on the disk; a sample a minute, after an hour one in five minutes."""
+        found: list[dict[str, Any]] = self._api.get(f"/v1/tasks/{self.id}/usage")
+        return found
+
     @contextmanager
     def sync_context(self) -> Iterator[None]:
         """Kill the task where an exception or Ctrl-C ends the `with` block."""

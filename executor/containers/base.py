@@ -14,10 +14,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
+
+from simherd.contract.policy import Policy
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from executor.containers.usage import Usage
 
 #: Exit code of a command that exists but cannot be executed, as shells have it.
 NOT_EXECUTABLE = 126
@@ -27,8 +31,6 @@ NOT_FOUND = 127
 SIGNAL_BASE = 128
 #: Seconds a process has to vanish after SIGKILL; longer means it hangs in the kernel.
 KILL_WAIT_S = 60.0
-#: Open files that a command may have.
-OPEN_FILES = 65536
 
 
 class ContainerError(Exception):
@@ -81,8 +83,8 @@ class ContainerSpec:
     #: None: as much as the machine has. Swap is never added to it.
     memory_bytes: int | None = None
     cpus: float | None = None
-    pids: int = 4096
-    shm_bytes: int = 1024**3
+    policy: Policy = field(default_factory=Policy)
+    #: Whether it is to have the network; the policy must allow it, too.
     network: bool = False
     #: What each of stdout and stderr may grow to, over all commands that append to it.
     log_limit_bytes: int = 256 * 1024**2
@@ -132,6 +134,12 @@ class Running(Protocol):
 
         To the others a signal such as SIGUSR1 would be the end.
         """
+
+    def usage(self) -> Usage | None:
+        """What it uses now; None when it has ended, or that cannot be read."""
+
+    def alarms(self) -> list[IO[bytes]]:
+        """Files that poll as urgent (POLLPRI) when it meets a limit; for the caller to close."""
 
     def stop(self, grace_s: float) -> Exit:
         """SIGTERM, then after `grace_s` SIGKILL for everything that is left; block until gone.
@@ -185,6 +193,15 @@ class ContainerBackend(Protocol):
         Returns how many there were. Raises EngineUnavailable.
         """
 
+    def data_root(self) -> Path | None:
+        """The folder whose disk holds images; None where there are none."""
+
+    def remove_image(self, image: str) -> bool:
+        """Remove an image; False when it is in use, or not to be had rid of."""
+
+    def gpus(self) -> int:
+        """How many GPUs containers can be given."""
+
     def close(self) -> None:
         """Close the connections to the engine; what runs goes on running, unobserved."""
 
@@ -204,6 +221,12 @@ class NotStarted:
 
     def warn(self, name: str) -> int:
         return 0
+
+    def usage(self) -> None:
+        return None
+
+    def alarms(self) -> list[IO[bytes]]:
+        return []
 
     def stop(self, grace_s: float) -> Exit:
         return self._exit

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import resource
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError, ImageNotFound, NotFound
-from docker.types import LogConfig, Mount, Ulimit
+from docker.types import DeviceRequest, LogConfig, Mount, Ulimit
 
 from executor.containers.base import (
-    OPEN_FILES,
     ContainerSpec,
     ImageInfo,
     ImageUnavailable,
@@ -19,12 +20,12 @@ from executor.containers.base import (
     refusal,
 )
 from executor.containers.docker_running import DockerRunning
-from executor.containers.engine import ENGINE_ERRORS, client, engine, remove, text
+from executor.containers.engine import ENGINE_ERRORS, GONE, client, engine, remove, text
 from executor.containers.logs import not_started, open_capped
+from executor.containers.network import guarded_network
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from executor.containers.base import Keep, Running
 
@@ -32,39 +33,41 @@ if TYPE_CHECKING:
 WORKDIR = "/workdir"
 #: User and group of the command where the agent itself is root.
 SANDBOX_ID = 10001
-#: Size of the container's /tmp, bytes. It lives in memory and counts as such.
-TMP_BYTES = 1024**3
 #: Seconds for one call to the engine; starting a container on a busy disk takes many.
 CALL_S = 120
 #: Seconds without any word from the engine during a pull.
 PULL_SILENCE_S = 600
 
 
-def hardening(spec: ContainerSpec, host_cpus: float) -> dict[str, Any]:
+def hardening(spec: ContainerSpec, host_cpus: float, network: str, gpus: int) -> dict[str, Any]:
     """Every limit and lock of a container; the only user values in it are sizes."""
-    memory = {}
+    policy = spec.policy
+    limits: dict[str, Any] = {}
     if spec.memory_bytes is not None:
         # Memory plus swap: without the second an equal amount of swap would be added.
-        memory = {"mem_limit": spec.memory_bytes, "memswap_limit": spec.memory_bytes}
+        limits = {"mem_limit": spec.memory_bytes, "memswap_limit": spec.memory_bytes}
     if spec.cpus is not None:
         # An engine refuses more than it has, and a local group's machine type may promise more.
-        memory["nano_cpus"] = int(min(spec.cpus, host_cpus) * 1e9)
+        limits["nano_cpus"] = int(min(spec.cpus, host_cpus) * 1e9)
+    if gpus and policy.gpus:
+        limits["device_requests"] = [DeviceRequest(count=-1, capabilities=[["gpu"]])]
     # An engine that is itself confined cannot give more than it has; the agent, started on the
     # same machine, has the same.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    files = OPEN_FILES if most == resource.RLIM_INFINITY else min(OPEN_FILES, most)
+    files = policy.open_files if most == resource.RLIM_INFINITY else min(policy.open_files, most)
     return {
-        **memory,
+        **limits,
         "cap_drop": ["ALL"],
+        "cap_add": list(policy.capabilities),
         "security_opt": ["no-new-privileges"],
-        "read_only": True,
+        "read_only": not policy.writable_root,
         "init": True,
         "ipc_mode": "private",
-        "network_mode": "bridge" if spec.network else "none",
-        "pids_limit": spec.pids,
-        "shm_size": spec.shm_bytes,
+        "network_mode": network,
+        "pids_limit": policy.pids,
+        "shm_size": policy.shm_bytes,
         # Not noexec: some MPI launchers put small programs there.
-        "tmpfs": {"/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={TMP_BYTES}"},
+        "tmpfs": {"/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={policy.tmp_bytes}"},
         "ulimits": [
             Ulimit(name="core", soft=0, hard=0),
             Ulimit(name="nofile", soft=files, hard=files),
@@ -86,7 +89,12 @@ class DockerBackend:
         with engine("reach the Docker engine"):
             self._api = client(base_url, CALL_S)
             self._pull_api = client(base_url, PULL_SILENCE_S)
-            self._host_cpus = float(self._api.info()["NCPU"])
+            found = self._api.info()
+        self._host_cpus = float(found["NCPU"])
+        self._data_root = Path(found["DockerRootDir"])
+        # The engine gives out GPUs through NVIDIA's hook; without a device there is none.
+        devices = glob.glob("/dev/nvidia[0-9]*")
+        self._gpus = len(devices) if "nvidia" in found.get("Runtimes", {}) else 0
 
     def prepare(self, image: str) -> ImageInfo:
         with engine(f"look for the image {image!r}"):
@@ -144,9 +152,11 @@ class DockerBackend:
         return running
 
     def _create(self, spec: ContainerSpec, user: str) -> str:
+        allowed = spec.network and spec.policy.network
+        network = guarded_network(self._api) if allowed else "none"
         config = self._api.create_host_config(
             mounts=[Mount(WORKDIR, str(spec.work_dir.resolve()), type="bind")],
-            **hardening(spec, self._host_cpus),
+            **hardening(spec, self._host_cpus, network, self._gpus),
         )
         # The whole argv is the entry point: so neither the image's entry point nor its
         # default arguments get in between.
@@ -180,6 +190,22 @@ class DockerBackend:
             for container in doomed:
                 remove(self._api, container)
         return len(doomed)
+
+    def data_root(self) -> Path | None:
+        return self._data_root if self._data_root.is_dir() else None
+
+    def remove_image(self, image: str) -> bool:
+        with engine(f"remove the image {image!r}"):
+            try:
+                self._api.remove_image(image)
+            except APIError as error:
+                if error.status_code not in GONE:
+                    raise
+                return False
+        return True
+
+    def gpus(self) -> int:
+        return self._gpus
 
     def close(self) -> None:
         self._api.close()

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import requests
 from docker.errors import APIError, NotFound
@@ -24,6 +24,7 @@ from executor.containers.carrier import Carrier
 from executor.containers.engine import ENGINE_ERRORS, GONE, engine, remove
 from executor.containers.handlers import warn
 from executor.containers.memfile import memory_file
+from executor.containers.usage import Cgroup
 
 if TYPE_CHECKING:
     import socket
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from docker import APIClient
 
     from executor.containers.base import ContainerSpec
+    from executor.containers.usage import Usage
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ class DockerRunning:
         self._carrier: Carrier | None = None
         self._done = threading.Event()
         self._removed = threading.Event()
+        self._cgroup: Cgroup | None = None
         self._engine_was_away = False
         self._lost = False
         self._exit = Exit(NOT_EXECUTABLE, message="The container's end was not seen.")
@@ -150,6 +153,29 @@ class DockerRunning:
         """See `Running`. The engine knows only all or one of a container's processes: those that
         handle the signal are found here, which needs the engine's machine, and root's rights."""
         return 0 if self._done.is_set() else warn(_members(self._container), name)
+
+    def usage(self) -> Usage | None:
+        """See `Running`."""
+        if self._done.is_set():
+            return None
+        try:
+            if self._cgroup is None:
+                self._cgroup = self._find_cgroup()
+            return self._cgroup.read() if self._cgroup is not None else None
+        except (OSError, LookupError, *ENGINE_ERRORS):
+            return None
+
+    def alarms(self) -> list[IO[bytes]]:
+        """See `Running`."""
+        try:
+            self.usage()
+            return self._cgroup.alarms() if self._cgroup is not None else []
+        except OSError:
+            return []
+
+    def _find_cgroup(self) -> Cgroup | None:
+        pid = int(self._api.inspect_container(self._container)["State"]["Pid"])
+        return Cgroup(pid) if pid else None
 
     def stop(self, grace_s: float) -> Exit:
         """See `Running`."""

@@ -17,13 +17,12 @@ import signal
 import subprocess
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from executor.containers.base import (
     KILL_WAIT_S,
     NOT_EXECUTABLE,
     NOT_FOUND,
-    OPEN_FILES,
     SIGNAL_BASE,
     ContainerLost,
     ContainerSpec,
@@ -37,6 +36,7 @@ from executor.containers.handlers import warn
 from executor.containers.leftovers import MARKER, kill_leftovers, members, start_ticks
 from executor.containers.logs import not_started, open_capped
 from executor.containers.memfile import memory_file
+from executor.containers.usage import of_processes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from executor.containers.base import Keep, Running
     from executor.containers.logs import CappedLog
+    from executor.containers.usage import Usage
 
 #: Seconds between two looks at the size of the logs; between them a log can exceed its limit.
 TICK_S = 0.1
@@ -112,6 +113,16 @@ class ProcessBackend:
         ours = [p["pid"] for p in pids if start_ticks(p["pid"]) == p["ticks"]]
         kill_leftovers(found["name"], ours[0] if ours else None, KILL_WAIT_S)
         path.unlink(missing_ok=True)
+
+    def data_root(self) -> Path | None:
+        return None
+
+    def remove_image(self, image: str) -> bool:
+        return False
+
+    def gpus(self) -> int:
+        # What the machine has, every process has.
+        return 0
 
     def close(self) -> None:
         return None
@@ -202,6 +213,18 @@ class ProcessRunning:
         with self._lock:
             return 0 if self._exit else warn(members(self.name, self._process.pid), name)
 
+    def usage(self) -> Usage | None:
+        """See `Running`."""
+        with self._lock:
+            if self._exit is not None:
+                return None
+            pids = members(self.name, self._process.pid)
+        return of_processes(pids)
+
+    def alarms(self) -> list[IO[bytes]]:
+        """See `Running`. Processes without a control group have no limits to meet."""
+        return []
+
     def stop(self, grace_s: float) -> Exit:
         if grace_s > 0:
             self.signal("SIGTERM")
@@ -251,7 +274,8 @@ def _spawn(spec: ContainerSpec, out: CappedLog, err: CappedLog) -> subprocess.Po
     with contextlib.suppress(OSError, ValueError):
         resource.prlimit(process.pid, resource.RLIMIT_CORE, (0, 0))
         _, most = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
-        files = OPEN_FILES if most == resource.RLIM_INFINITY else min(OPEN_FILES, most)
+        wanted = spec.policy.open_files
+        files = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
         resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (files, files))
     return process
 

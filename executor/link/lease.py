@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from executor.link.connection import connect
 from simherd.contract import limits
@@ -91,6 +92,10 @@ class Keeper:
             args += [one.attempt, one.token, one.last_event, "1" if one.ended else "0"]
         reply = self._renew(keys=[keys.leases, keys.machines, keys.recorded, keys.specs], args=args)
         return scripts.renew_reply(reply)
+
+    def tell(self, facts: dict[str, Any]) -> None:
+        """Have the scheduler know what this machine tells of itself."""
+        self._client.hset(self._keys.facts, self._executor, json.dumps(facts))
 
     def close(self) -> None:
         """Let the connection go."""

@@ -16,6 +16,7 @@ from executor.archive import load_stamps
 from executor.attempt import StageFailed
 from executor.containers.base import ContainerError, ContainerLost, ContainerSpec
 from executor.deadline import Due
+from executor.monitor import Monitor
 from executor.progress import exit_attributes
 from executor.stop import Stopped
 from simherd.contract import limits
@@ -50,6 +51,7 @@ def run_commands(attempt: Attempt) -> Exit | None:
     done = attempt.progress
     if done.computing:
         attempt.inputs = load_stamps(attempt.stamps)
+        attempt.peaks.recall(attempt.series)
         if done.deadline is not None:
             attempt.deadline.set(done.deadline)
     else:
@@ -70,6 +72,7 @@ def run_commands(attempt: Attempt) -> Exit | None:
                 ended = _run_one(attempt, index, resumed)
     finally:
         attempt.report(Kind.COMPUTATION_ENDED)
+        attempt.measured(**attempt.peaks.metrics())
     return ended
 
 
@@ -164,7 +167,8 @@ def _guarded(attempt: Attempt, running: Running) -> Exit:
     thread = threading.Thread(target=guard, name=f"guard-{attempt.spec.key}")
     thread.start()
     try:
-        ended = running.wait(None)
+        with Monitor(attempt, running):
+            ended = running.wait(None)
         assert ended is not None
         return ended
     finally:
@@ -185,8 +189,6 @@ def _grace(attempt: Attempt) -> float:
 
 def _container_spec(attempt: Attempt, index: int, command: Command) -> ContainerSpec:
     spec, config = attempt.spec, attempt.config
-    share = 1 / config.slots
-    memory = int(config.memory_bytes * share) or None
     deadline = attempt.deadline.wall_time
     return ContainerSpec(
         name=f"simherd-{spec.task_id}-{spec.attempt}-{index}",
@@ -204,10 +206,9 @@ def _container_spec(attempt: Attempt, index: int, command: Command) -> Container
             "simherd.attempt": str(spec.attempt),
             "simherd.deadline": "" if deadline is None else f"{deadline:.0f}",
         },
-        memory_bytes=memory,
-        cpus=max(0.1, config.vcpus * share),
-        pids=limits.PIDS_LIMIT,
-        shm_bytes=limits.SHM_BYTES,
+        memory_bytes=attempt.memory_limit or None,
+        cpus=config.policy.cpus or max(0.1, config.vcpus / config.slots),
+        policy=config.policy,
         network=spec.network,
         log_limit_bytes=limits.LOG_LIMIT_BYTES,
     )

@@ -27,6 +27,7 @@ def fetch_image(attempt: Attempt) -> None:
             image_uri=image,
         ) as learnt:
             info = attempt.backend.prepare(image)
+            attempt.images.used(image, pulled=info.source == "pulled")
             learnt |= {"source": info.source, "size_bytes": info.size_bytes}
     except ContainerError as error:
         raise StageFailed(Cause.IMAGE_UNAVAILABLE, str(error)) from error

@@ -11,7 +11,7 @@ from executor.manifest import Manifest
 from executor.stop import Stopped
 from executor.transfer import TransferFailed
 from executor.upload import Upload
-from simherd.contract.objects import OUTPUT_ROOT
+from simherd.contract.objects import OUTPUT_ROOT, SYSTEM_METRICS
 from simherd.contract.operations import Metric, Operation
 from simherd.contract.outcome import Cause
 
@@ -52,6 +52,7 @@ def _pack(attempt: Attempt, out: Upload, manifest: Manifest) -> PackResult:
     options = PackOptions(
         unchanged=attempt.inputs,
         compress=attempt.spec.compress,
+        extra={SYSTEM_METRICS: attempt.series} if attempt.series.exists() else {},
         list_entry=manifest.add,
         workers=max(1, attempt.config.vcpus),
     )

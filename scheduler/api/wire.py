@@ -12,7 +12,14 @@ from simherd.contract.operations import Operation
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from scheduler.store.models import Machine, MachineGroup, Project, StatusChange, Task
+    from scheduler.store.models import (
+        Machine,
+        MachineGroup,
+        Project,
+        StatusChange,
+        Task,
+        UsageSample,
+    )
     from scheduler.store.models import TaskOperation as OperationRow
 
 
@@ -98,10 +105,27 @@ def operation_json(row: OperationRow) -> dict[str, Any]:
     }
 
 
+def usage_json(row: UsageSample) -> dict[str, Any]:
+    """What a task used at one moment."""
+    return {
+        "timestamp": when(row.at),
+        "attempt": row.attempt,
+        "cpu_seconds": row.cpu_seconds,
+        "memory_bytes": row.memory_bytes,
+        "processes": row.processes,
+        "read_bytes": row.read_bytes,
+        "written_bytes": row.written_bytes,
+        "disk_bytes": row.disk_bytes,
+    }
+
+
 def group_json(
-    group: MachineGroup, machines: Sequence[Machine] = (), current: Mapping[str, str] | None = None
+    group: MachineGroup,
+    machines: Sequence[Machine] = (),
+    current: Mapping[str, str] | None = None,
+    facts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """A machine group. Prices are US$ per hour."""
+    """A machine group. Prices are US$ per hour; `facts` are what its machines told."""
     price = group.price_hour
     smallest = group.min_machines if group.is_elastic else group.num_machines
     largest = group.max_machines if group.is_elastic else group.num_machines
@@ -145,7 +169,15 @@ def group_json(
             "max_vcpus": group.vcpus * largest,
             "max_instances": largest,
         },
-        "machines": [_machine_json(group, m, (current or {}).get(m.id)) for m in machines],
+        "reconnect_s": group.reconnect_s,
+        "policy": group.policy,
+        "machines": [
+            {
+                **_machine_json(group, m, (current or {}).get(m.id)),
+                "facts": (facts or {}).get(m.id),
+            }
+            for m in machines
+        ],
     }
 
 
@@ -161,6 +193,7 @@ def _machine_json(group: MachineGroup, machine: Machine, task: str | None) -> di
         "terminated_at": when(machine.terminated_at),
         "last_seen_at": when(machine.last_seen_at),
         "current_task_id": task,
+        "drain_reason": machine.drain_reason,
         "disk_size_gb": group.disk_size_gb,
     }
 

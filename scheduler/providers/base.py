@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from simherd.contract.policy import Policy
 
 
 class MachineState(Enum):
@@ -27,6 +30,9 @@ class MachinePlan:
     vcpus: int
     memory_bytes: int
     disk_size_gb: int
+    #: How long the scheduler leaves it its attempts while it is silent, seconds.
+    reconnect_s: float
+    policy: Policy
 
 
 class MachineProvider(Protocol):

@@ -44,6 +44,9 @@ class LocalProvider:
             "SIMHERD_SLOTS": str(self._slots),
             "SIMHERD_VCPUS": str(plan.vcpus),
             "SIMHERD_MEMORY_BYTES": str(plan.memory_bytes),
+            "SIMHERD_DISK_BYTES": str(plan.disk_size_gb * 1024**3),
+            "SIMHERD_RECONNECT_S": str(round(plan.reconnect_s)),
+            "SIMHERD_POLICY": plan.policy.encode(),
         }
         with (folder / "agent.log").open("ab") as log:
             process = subprocess.Popen(

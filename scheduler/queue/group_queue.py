@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -99,6 +100,23 @@ class GroupQueue:
         """Tell an executor an attempt's deadline, seconds since the epoch."""
         self._send(group, executor, Message(Order.DEADLINE, attempt, deadline_at=deadline_at))
 
+    def drain(self, group: str, executor: str) -> None:
+        """Tell an executor to claim nothing more."""
+        self._send(group, executor, Message(Order.DRAIN, ""))
+
+    def facts(self, group: str) -> dict[str, dict[str, Any]]:
+        """Executor → what it last told of its machine."""
+        found: Any = self.client.hgetall(GroupKeys(group).facts)
+        return {str(name): json.loads(text) for name, text in found.items()}
+
+    def holders(self, group: str) -> set[str]:
+        """The executors that hold a lease."""
+        keys = GroupKeys(group)
+        pipe = self.client.pipeline(transaction=False)
+        for attempt in self.held(group):
+            pipe.hget(keys.lease(attempt), "holder")
+        return {str(holder) for holder in pipe.execute() if holder}
+
     def watch_log(self, group: str, executor: str, attempt: str) -> None:
         """Ask an executor to relay an attempt's log for a while."""
         self._send(group, executor, Message(Order.WATCH_LOG, attempt))
@@ -141,13 +159,20 @@ class GroupQueue:
         """Drop a terminated machine's heartbeat and inbox."""
         keys = GroupKeys(group)
         self.client.zrem(keys.machines, executor)
+        self.client.hdel(keys.facts, executor)
         self.client.delete(keys.inbox(executor))
 
     def forget_group(self, group: str) -> None:
         """Drop what a terminated group leaves behind."""
         keys = GroupKeys(group)
         self.client.delete(
-            keys.queue, keys.specs, keys.bell, keys.machines, keys.recorded, keys.events
+            keys.queue,
+            keys.specs,
+            keys.bell,
+            keys.machines,
+            keys.facts,
+            keys.recorded,
+            keys.events,
         )
 
     def announce_group(self) -> None:

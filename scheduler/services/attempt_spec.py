@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from scheduler.wiring import Parts
 
 
-#: The value of `compress_with` that turns compression off.
-UNCOMPRESSED = "NONE"
-
-
 def build_spec(parts: Parts, task: Task) -> AttemptSpec:
     """What the executor of a task's current attempt is to be handed."""
     user, valid = task.user_id, limits.EXECUTOR_URL_S
@@ -37,11 +33,13 @@ def build_spec(parts: Parts, task: Task) -> AttemptSpec:
         deadline_at=task.deadline_at,
         warning=_read_warning(extra),
         stop_grace_s=_read_grace(extra),
+        stall_after_s=_read_stall(extra),
+        network=wants_network(extra),
         input_url=parts.objects.sign(user, source, "download", valid),
         output_put_url=parts.objects.sign(user, output, "upload", valid),
         manifest_put_url=parts.objects.sign(user, manifest, "upload", valid),
         grant=grant_of(parts, task.id, task.attempt),
-        compress=task.compress_with != UNCOMPRESSED,
+        compress=task.compress_with != objects.UNCOMPRESSED,
         input_files=tuple(_input_files(parts, user, task.input_resources)),
     )
 
@@ -69,6 +67,16 @@ def check_extra_params(extra_params: dict[str, Any]) -> None:
     _read_env(extra_params)
     _read_warning(extra_params)
     _read_grace(extra_params)
+    _read_stall(extra_params)
+    wants_network(extra_params)
+
+
+def wants_network(extra_params: dict[str, Any]) -> bool:
+    """Whether the task asks for the network. Raises Invalid."""
+    given = extra_params.get("network") or False
+    if not isinstance(given, bool):
+        raise Invalid(f"extra_params.network: {given!r} is neither true nor false.")
+    return given
 
 
 def _read_env(extra_params: dict[str, Any]) -> dict[str, str]:
@@ -89,6 +97,11 @@ def _read_warning(extra_params: dict[str, Any]) -> DeadlineWarning:
 
 def _read_grace(extra_params: dict[str, Any]) -> float:
     return _seconds(extra_params, "stop_grace_s", limits.STOP_GRACE_S, limits.MAX_STOP_GRACE_S)
+
+
+def _read_stall(extra_params: dict[str, Any]) -> float:
+    most = limits.MAX_STALL_AFTER_S
+    return _seconds(extra_params, "stall_after_s", limits.STALL_AFTER_S, most)
 
 
 def _seconds(extra_params: dict[str, Any], name: str, default: float, most: float) -> float:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _USERNAME = "local"
 _MACHINE_TYPE = "local"
 _WIRE_PROVIDER = "LOCAL"
+#: What tasks may put on this machine's disk, as far as there is room.
+_DISK_GB = 100
 
 
 def first_start(parts: Parts) -> None:
@@ -53,5 +55,7 @@ def _first_group(parts: Parts, user_id: str) -> MachineGroup:
         group = None
     if group is not None and group.status != groups.GroupStatus.TERMINATED:
         return group
-    request = groups.GroupRequest(_MACHINE_TYPE, _WIRE_PROVIDER, name=DEFAULT_GROUP, spot=False)
+    request = groups.GroupRequest(
+        _MACHINE_TYPE, _WIRE_PROVIDER, name=DEFAULT_GROUP, spot=False, disk_size_gb=_DISK_GB
+    )
     return groups.register_group(parts, user_id, request)

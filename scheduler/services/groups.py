@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from scheduler.store.transitions import change_status
 from simherd.contract import limits
 from simherd.contract.lifecycle import HELD, TERMINAL, Status
 from simherd.contract.outcome import OUTCOMES, Cause
+from simherd.contract.policy import Policy
 from simherd.contract.spec import attempt_key
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ UP = frozenset({GroupStatus.STARTING, GroupStatus.STARTED})
 ACTIVE = ACCEPTING | {GroupStatus.START_FAILED, GroupStatus.SHUTTING_DOWN}
 #: A machine that is there, as far as we know.
 MACHINE_UP = "started"
+#: It ends what it has and takes nothing more; another takes its place.
+MACHINE_DRAINED = "drained"
 MACHINE_DOWN = "terminated"
 #: Seconds after which the machines of a group that is shut down are stopped by force.
 _FORCE_AFTER_S = limits.AGENT_STOP_S + 5
@@ -73,6 +76,8 @@ class GroupRequest:
     group_type: str = "standard"
     max_idle_s: float | None = None
     auto_terminate_at: float | None = None
+    reconnect_s: float = limits.RECONNECT_WINDOW_S
+    policy: Policy = field(default_factory=Policy)
 
 
 def register_group(parts: Parts, user_id: str, asked: GroupRequest) -> MachineGroup:
@@ -113,6 +118,8 @@ def register_group(parts: Parts, user_id: str, asked: GroupRequest) -> MachineGr
         status=GroupStatus.REGISTERED.value,
         max_idle_s=asked.max_idle_s,
         auto_terminate_at=asked.auto_terminate_at,
+        reconnect_s=asked.reconnect_s,
+        policy=asdict(asked.policy),
         created_at=now,
     )
     with parts.store.write() as session:
@@ -171,7 +178,7 @@ def resize_group(parts: Parts, group_id: str, num_machines: int) -> None:
     with parts.store.write() as session:
         group = session.scalars(select(MachineGroup).where(MachineGroup.id == group_id)).one()
         group.num_machines = group.min_machines = group.max_machines = num_machines
-        for machine in _machines_up(session, group_id)[num_machines:]:
+        for machine in _machines(session, group_id, MACHINE_UP)[num_machines:]:
             machine.status, machine.terminated_at = MACHINE_DOWN, time.time()
 
 
@@ -179,7 +186,7 @@ def scale_group(parts: Parts, group_id: str) -> None:
     """Bring a group's machines to the number it should have; replace those that died."""
     with parts.store.read() as session:
         group = session.get(MachineGroup, group_id)
-        machines = _machines_up(session, group_id)
+        machines = _machines(session, group_id, MACHINE_UP)
     if group is None or group.status not in UP:
         return
     provider = parts.providers[group.provider]
@@ -208,10 +215,14 @@ def scale_group(parts: Parts, group_id: str) -> None:
         )
 
 
-def _machines_up(session: Session, group_id: str) -> list[Machine]:
+def _machines(session: Session, group_id: str, *statuses: str) -> list[Machine]:
     return list(
         session.scalars(
-            select(Machine).where(Machine.group_id == group_id, Machine.status == MACHINE_UP)
+            select(Machine).where(
+                Machine.group_id == group_id,
+                Machine.status.in_(statuses),
+                Machine.terminated_at.is_(None),
+            )
         )
     )
 
@@ -226,6 +237,8 @@ def _launch(parts: Parts, group: MachineGroup, machine: Machine) -> None:
         group.vcpus,
         group.memory_bytes,
         group.disk_size_gb,
+        group.reconnect_s,
+        Policy.read(group.policy),
     )
     handle = parts.providers[group.provider].launch(plan)
     log.info("event=machine_launched group=%s machine=%s", group.id, machine.id)
@@ -263,7 +276,7 @@ def shut_down_group(parts: Parts, group_id: str) -> bool:
     """
     with parts.store.read() as session:
         group = session.get(MachineGroup, group_id)
-        machines = _machines_up(session, group_id)
+        machines = _machines(session, group_id, MACHINE_UP, MACHINE_DRAINED)
     if group is None or group.status != GroupStatus.SHUTTING_DOWN:
         return True
     end_tasks(parts, group, Cause(group.end_cause or Cause.GROUP_TERMINATED))

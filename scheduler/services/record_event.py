@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select, update
 
 from scheduler.services.end_attempt import end_attempt
-from scheduler.store.models import MachineGroup, StatusChange, Task, TaskOperation
+from scheduler.services.machine_health import note_end
+from scheduler.store.models import MachineGroup, StatusChange, Task, TaskOperation, UsageSample
 from scheduler.store.transitions import change_status
 from simherd.contract.events import Event, Kind
 from simherd.contract.lifecycle import TERMINAL, Status
@@ -22,6 +23,17 @@ if TYPE_CHECKING:
 
 #: Seconds by which an executor's word for a deadline may be off without being corrected.
 _CLOCKS_DIFFER_S = 1.0
+
+
+#: What a usage report holds beside its time.
+_SAMPLED = (
+    "cpu_seconds",
+    "memory_bytes",
+    "processes",
+    "read_bytes",
+    "written_bytes",
+    "disk_bytes",
+)
 
 
 class Verdict(Enum):
@@ -47,6 +59,8 @@ class Recorded:
     requeue: list[str] = field(default_factory=list)
     #: With KILL: nobody wants the outputs.
     discard: bool = False
+    #: The machine that is to be told to take nothing more.
+    drain: str | None = None
     #: The deadline that the executor must be told: it knows another one.
     deadline_at: float | None = None
 
@@ -250,16 +264,21 @@ class Recording:
         known = {m.value for m in Metric}
         row.measure({k: v for k, v in event.body["metrics"].items() if k in known})
 
+    def _usage(self, row: _Row, event: Event, _result: Recorded) -> None:
+        told = {name: event.body[name] for name in _SAMPLED}
+        self._session.add(UsageSample(task_id=row.id, attempt=row.attempt, at=event.at, **told))
+
     def _finished(self, row: _Row, event: Event, result: Recorded) -> None:
         total = round(max(0.0, event.at - row.create_time), 6)
         row.measure({Metric.TOTAL_SECONDS.value: total})
+        cause = Cause(event.body["cause"])
         ended = end_attempt(
             self._session,
             row.id,
             row.attempt,
             row.status,
             row.resubmit,
-            Cause(event.body["cause"]),
+            cause,
             event.at,
             losses=row.losses,
             detail=event.body.get("detail"),
@@ -269,6 +288,8 @@ class Recording:
         )
         if ended is not None:
             row.status = ended
+            if note_end(self._session, event.executor, row.id, cause):
+                result.drain = event.executor
         if ended == Status.SUBMITTED:
             result.requeue.append(row.id)
             row.attempt, row.last_event = row.attempt + 1, 0
@@ -281,5 +302,6 @@ _APPLY = {
     Kind.OPERATION_STARTED: Recording._operation_started,
     Kind.OPERATION_ENDED: Recording._operation_ended,
     Kind.METRICS: Recording._metrics,
+    Kind.USAGE: Recording._usage,
     Kind.FINISHED: Recording._finished,
 }

@@ -11,7 +11,7 @@ import redis
 from sqlalchemy import select, update
 
 from scheduler.services.accounts import DEFAULT_PROJECT, ensure_project
-from scheduler.services.attempt_spec import build_spec, check_extra_params
+from scheduler.services.attempt_spec import build_spec, check_extra_params, wants_network
 from scheduler.services.errors import Conflict, Invalid, NotFound, TooLarge
 from scheduler.services.groups import ACCEPTING
 from scheduler.services.ids import new_task_id
@@ -20,6 +20,7 @@ from scheduler.store.transitions import add_history, change_status
 from simherd.contract import limits, objects
 from simherd.contract.lifecycle import Status
 from simherd.contract.operations import Metric
+from simherd.contract.policy import Policy
 
 if TYPE_CHECKING:
     from scheduler.wiring import Parts
@@ -73,6 +74,11 @@ def submit_task(parts: Parts, user_id: str, submission: Submission) -> str:
             raise Conflict(
                 f"resource_pool: machine group {group.name!r} is {group.status}. "
                 "Start another group and submit the task to it."
+            )
+        if wants_network(submission.extra_params) and not Policy.read(group.policy).network:
+            raise Invalid(
+                f"extra_params.network: machine group {group.name!r} allows no network. "
+                "Start a group whose policy does, or do without."
             )
         project = ensure_project(session, user_id, submission.project or DEFAULT_PROJECT)
         session.add(

@@ -25,6 +25,7 @@ from scheduler.services.groups import (
     shut_down_group,
 )
 from scheduler.services.kill_task import settle_kill
+from scheduler.services.machine_health import retire_drained
 from scheduler.services.submit_task import enqueue, put_in_queue
 from scheduler.store.models import Machine, MachineGroup, Task
 from scheduler.store.transitions import change_status
@@ -69,6 +70,7 @@ def sweep(parts: Parts, started_at: float) -> None:
         reconcile_queue(parts, group)
         reclaim(parts, group, now, patient)
         if group.status in UP:
+            retire_drained(parts, group)
             scale_group(parts, group.id)
 
 
@@ -190,7 +192,7 @@ def _is_lost(
     if machine is None or _is_gone(parts, group, machine):
         return True
     seen = max(beats.get(machine.id, 0.0), machine.last_seen_at or 0.0, machine.created_at)
-    return not patient and now - seen > limits.RECONNECT_WINDOW_S
+    return not patient and now - seen > group.reconnect_s
 
 
 def lose_attempt(parts: Parts, group: MachineGroup, key: str, holder: str) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from simherd.contract import limits
+
 #: SQLite gives rising numbers to INTEGER primary keys only; PostgreSQL has room for more.
 _SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
 
@@ -90,6 +92,10 @@ class MachineGroup(Base):
     shutting_down_at: Mapped[float | None]
     #: Why the group is being shut down: a value of `Cause`.
     end_cause: Mapped[str | None]
+    #: How long a silent machine keeps its attempts, seconds.
+    reconnect_s: Mapped[float] = mapped_column(default=limits.RECONNECT_WINDOW_S)
+    #: What its containers may do: the fields of `Policy`.
+    policy: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     #: The last event-stream entry that the recorder has applied.
     event_cursor: Mapped[str] = mapped_column(default="0-0")
 
@@ -107,6 +113,10 @@ class Machine(Base):
     created_at: Mapped[float]
     last_seen_at: Mapped[float | None]
     terminated_at: Mapped[float | None]
+    #: The tasks that failed here one after another for the machine's own reasons: ids and blanks.
+    failures: Mapped[str] = mapped_column(default="")
+    #: Why it takes nothing more, where that was decided for it.
+    drain_reason: Mapped[str | None]
 
 
 class Task(Base):
@@ -192,6 +202,23 @@ class TaskOperation(Base):
     started_at: Mapped[float]
     ended_at: Mapped[float | None]
     attributes: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class UsageSample(Base):
+    """What an attempt's commands used at one moment; counters count from the attempt's start."""
+
+    __tablename__ = "usage_samples"
+    __table_args__ = (Index("ix_usage_samples_task_at", "task_id", "at"),)
+    id: Mapped[int] = mapped_column(_SEQUENCE, primary_key=True, autoincrement=True)
+    task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id"))
+    attempt: Mapped[int]
+    at: Mapped[float]
+    cpu_seconds: Mapped[float]
+    memory_bytes: Mapped[int] = mapped_column(BigInteger)
+    processes: Mapped[int]
+    read_bytes: Mapped[int] = mapped_column(BigInteger)
+    written_bytes: Mapped[int] = mapped_column(BigInteger)
+    disk_bytes: Mapped[int] = mapped_column(BigInteger)
 
 
 class RefusedChange(Base):

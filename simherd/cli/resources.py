@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import click
 
 from simherd import resources
 from simherd.cli.render import as_json, json_option, moment, table
+from simherd.errors import InvalidInput
+from simherd.utils import format_bytes
 
 
 @click.group()
 def command() -> None:
-    """List, start and terminate machine groups."""
+    """List, show, start and terminate machine groups."""
 
 
 @command.command("list")
@@ -45,6 +48,13 @@ def _row(group: dict[str, Any]) -> list[Any]:
 @click.option("--name", help="Name of the group; by default one is made up.")
 @click.option("-s", "--spot/--on-demand", default=True, show_default=True)
 @click.option("--max-idle-time", help="Terminate the group when idle for so long, such as 30m.")
+@click.option("--disk", default=10, show_default=True, type=click.IntRange(1), help="GiB.")
+@click.option(
+    "--policy",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="What its containers may do, such as network=true; may be given again.",
+)
 @json_option
 def start(
     machine_type: str,
@@ -52,17 +62,61 @@ def start(
     name: str | None,
     spot: bool,
     max_idle_time: str | None,
+    disk: int,
+    policy: tuple[str, ...],
     json_: bool,
 ) -> None:
     """Start a machine group of MACHINE_TYPE."""
     group = resources.MachineGroup(
-        machine_type, num_machines, name=name, spot=spot, max_idle_time=max_idle_time
+        machine_type,
+        num_machines,
+        name=name,
+        spot=spot,
+        disk_size_gb=disk,
+        max_idle_time=max_idle_time,
+        policy=dict(map(_setting, policy)),
     )
     group.start()
     if json_:
         as_json(group.info)
     else:
         click.echo(f"Machine group {group.name} is starting with {num_machines} machine(s).")
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    try:
+        return name, json.loads(value)
+    except ValueError as error:
+        what = "must be NAME=VALUE" if not equals else f"{value!r} is no JSON value"
+        raise InvalidInput(f"policy: {text!r}: {what}, such as network=true.") from error
+
+
+@command.command()
+@click.argument("name")
+@json_option
+def info(name: str, json_: bool) -> None:
+    """Show a machine group and its machines."""
+    group = resources.get_by_name(name).info
+    if json_:
+        as_json(group)
+        return
+    click.echo(f"{group['name']}: {group['status']}, {group['num_vms']} x {group['machine_type']}")
+    headers = ["MACHINE", "STATUS", "TASK", "LAST SEEN", "DISK FREE", "DISK LIMIT", "NOTE"]
+    table(headers, [_machine(m) for m in group["machines"]], "It has no machines yet.")
+
+
+def _machine(machine: dict[str, Any]) -> list[Any]:
+    facts = machine["facts"] or {}
+    return [
+        machine["host_name"],
+        machine["status"],
+        machine["current_task_id"] or "",
+        moment(machine["last_seen_at"]),
+        format_bytes(facts.get("disk_free_bytes")),
+        facts.get("disk_limit", ""),
+        machine["drain_reason"] or facts.get("waits_for") or "",
+    ]
 
 
 @command.command()

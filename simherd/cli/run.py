@@ -19,6 +19,8 @@ from simherd.simulators import CustomImage
 @click.option("--on", default=DEFAULT_GROUP, show_default=True, help="Machine group.")
 @click.option("--ttl", help="How long the command may run, such as 1h30m.")
 @click.option("--resubmit", is_flag=True, help="Run it again when its machine is lost.")
+@click.option("--network", is_flag=True, help="Let it use the network, where the group allows it.")
+@click.option("--no-compress", is_flag=True, help="Store its outputs as they are.")
 @click.option("--project", help="Project to put the task in.")
 @click.option("-w", "--wait", is_flag=True, help="Follow the task until it ends.")
 @json_option
@@ -29,6 +31,8 @@ def command(
     on: str,
     ttl: str | None,
     resubmit: bool,
+    network: bool,
+    no_compress: bool,
     project: str | None,
     wait: bool,
     json_: bool,
@@ -44,6 +48,8 @@ def command(
         commands=[shlex.join(argv)],
         time_to_live=ttl,
         resubmit_on_preemption=resubmit,
+        network=network,
+        compress=not no_compress,
         project=project,
     )
     if not json_:

@@ -11,7 +11,7 @@ from simherd import config
 from simherd.cli.render import as_json, json_option, moment, table
 from simherd.contract.lifecycle import TABLE, Status
 from simherd.tasks import Task, get, get_all, require
-from simherd.utils import format_seconds
+from simherd.utils import format_bytes, format_seconds
 
 
 @click.group()
@@ -102,6 +102,31 @@ def kill(task_ids: tuple[str, ...], wait_timeout: float | None, discard: bool, y
         if wait_timeout is None:
             click.echo(f"Asked for task {task.id} to be killed.")
     sys.exit(not good)
+
+
+@command.command()
+@click.argument("task_id")
+@json_option
+def usage(task_id: str, json_: bool) -> None:
+    """Show what a task used over time."""
+    found = require(task_id).get_usage()
+    if json_:
+        as_json(found)
+        return
+    headers = ["AT", "CPU TIME", "MEMORY", "PROCESSES", "READ", "WRITTEN", "DISK"]
+    rows = [
+        [
+            moment(u["timestamp"]),
+            format_seconds(u["cpu_seconds"]),
+            format_bytes(u["memory_bytes"]),
+            u["processes"],
+            format_bytes(u["read_bytes"]),
+            format_bytes(u["written_bytes"]),
+            format_bytes(u["disk_bytes"]),
+        ]
+        for u in found
+    ]
+    table(headers, rows, "The task has not computed yet.")
 
 
 @command.command()

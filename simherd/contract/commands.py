@@ -16,6 +16,8 @@ class Order(str, Enum):
     STOP = "stop"
     #: The attempt's deadline is the one that is given.
     DEADLINE = "deadline"
+    #: Claim nothing more; `attempt` is empty.
+    DRAIN = "drain"
     #: Relay the attempt's log for a while.
     WATCH_LOG = "watch_log"
 

@@ -25,6 +25,9 @@ class Kind(str, Enum):
     OPERATION_ENDED = "operation_ended"
     #: Measured values. metrics: name → number.
     METRICS = "metrics"
+    #: What the commands use now: cpu_seconds, memory_bytes, processes, read_bytes, written_bytes,
+    #: disk_bytes.
+    USAGE = "usage"
     #: The attempt ended; nothing follows. cause, detail, exit_code, output (stored or not).
     FINISHED = "finished"
 

@@ -32,6 +32,8 @@ AGENT_STOP_S = 10.0
 MAX_ATTEMPTS = 20
 #: Machines that a task may lose before it is taken to be what brings them down.
 MAX_LOSSES = 3
+#: Different tasks in a row that must fail through a machine's own fault for it to be drained.
+BAD_MACHINE_FAILURES = 3
 #: Seconds a signed URL handed to an executor stays good; S3 allows 7 days at the most.
 EXECUTOR_URL_S = 7 * 86400
 #: Seconds after which the reconciler renews the URLs of an attempt that still waits.
@@ -64,6 +66,16 @@ LIVE_LOG_WATCH_S = 40.0
 EVENTS_MAX = 100_000
 #: Processes a simulation may have at one time.
 PIDS_LIMIT = 4096
+#: Open files that a simulation's process may have.
+OPEN_FILES = 65536
+#: Size of a container's /tmp, bytes.
+TMP_BYTES = 1024**3
+#: Seconds without output and CPU time after which a simulation is said to stall.
+STALL_AFTER_S = 1800.0
+#: The longest such time that a task may ask for.
+MAX_STALL_AFTER_S = 30 * 86400
+#: Bytes of a machine's disks that tasks are never given, at the most.
+DISK_RESERVE_BYTES = 5 * 1024**3
 #: Size of a container's shared memory, bytes: MPI codes need more than Docker's 64 MB.
 SHM_BYTES = 1024**3
 #: The machine group that `simherd up` starts, and that tasks go to when none is named.

@@ -8,6 +8,10 @@ INPUT_ROOT = "sim_dir"
 OUTPUT_ROOT = "artifacts"
 STDOUT = "stdout.txt"
 STDERR = "stderr.txt"
+#: The series of what the commands used, among the outputs.
+SYSTEM_METRICS = "system_metrics.csv"
+#: The value of the field `compress_with` that turns compression off.
+UNCOMPRESSED = "NONE"
 #: How the line that separates one command's output from the next one's begins.
 COMMAND_MARK = "# COMMAND: "
 

@@ -14,6 +14,7 @@ class Operation(str, Enum):
     EXEC_COMMAND = "exec_command"
     COMPRESS_OUTPUT = "compress_output"
     UPLOAD_OUTPUT = "upload_output"
+    STALL = "stall"
 
     @property
     def label(self) -> str:
@@ -28,6 +29,7 @@ _LABELS = {
     Operation.EXEC_COMMAND: "Command",
     Operation.COMPRESS_OUTPUT: "Output compression",
     Operation.UPLOAD_OUTPUT: "Output upload",
+    Operation.STALL: "No output and no CPU time",
 }
 
 
@@ -49,3 +51,8 @@ class Metric(str, Enum):
     OUTPUT_TOTAL_FILES = "output_total_files"
     OUTPUT_SIZE_BYTES = "output_size_bytes"
     OUTPUT_ZIPPED_SIZE_BYTES = "output_zipped_size_bytes"
+    CPU_SECONDS = "cpu_seconds"
+    PEAK_MEMORY_BYTES = "peak_memory_bytes"
+    PEAK_DISK_BYTES = "peak_disk_bytes"
+    PEAK_PROCESSES = "peak_processes"
+    DISK_LIMIT_BYTES = "disk_limit_bytes"

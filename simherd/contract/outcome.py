@@ -48,12 +48,14 @@ class Outcome:
     """What a cause means: the final status, a sentence, and whether to try again.
 
     `resubmit` is true for causes that are no fault of the task, so that another attempt can
-    help; whether one is made is the task's own choice (`resubmit_on_preemption`).
+    help; whether one is made is the task's own choice (`resubmit_on_preemption`). `machine` is
+    true where it speaks against the machine when one task after another ends so.
     """
 
     status: Status
     sentence: str
     resubmit: bool = False
+    machine: bool = False
 
 
 OUTCOMES: Mapping[Cause, Outcome] = MappingProxyType(
@@ -107,7 +109,9 @@ OUTCOMES: Mapping[Cause, Outcome] = MappingProxyType(
         Cause.INPUT_INVALID: Outcome(
             Status.EXECUTER_FAILED, "The input archive is missing or was refused."
         ),
-        Cause.UPLOAD_FAILED: Outcome(Status.EXECUTER_FAILED, "The outputs could not be stored."),
-        Cause.AGENT_ERROR: Outcome(Status.EXECUTER_FAILED, "The executor failed."),
+        Cause.UPLOAD_FAILED: Outcome(
+            Status.EXECUTER_FAILED, "The outputs could not be stored.", machine=True
+        ),
+        Cause.AGENT_ERROR: Outcome(Status.EXECUTER_FAILED, "The executor failed.", machine=True),
     }
 )

@@ -80,6 +80,8 @@ class AttemptSpec:
     network: bool = False
     input_files: tuple[InputFile, ...] = ()
     compress: bool = True
+    #: Seconds; 0 is never.
+    stall_after_s: float = limits.STALL_AFTER_S
     protocol: int = PROTOCOL
 
     @property

@@ -177,6 +177,20 @@ class Env:
             "INDUCTIVA_TURN_SERVER_URL": "127.0.0.1:9",
         }
 
+    def start_group(self, name: str, **fields: Any) -> dict[str, Any]:
+        """Start a machine group of this machine's own kind, and wait for its machines."""
+        body = {"machine_type": "local", "provider_id": "LOCAL", "name": name, **fields}
+        made = self.api.post("/compute/group", json=body)
+        assert made.status_code == 201, made.text
+        self.api.post("/compute/group/start", params={"machine_group_id": made.json()["id"]})
+
+        def ready() -> dict[str, Any] | None:
+            group: dict[str, Any] = self.api.get(f"/compute/group/{name}").json()
+            up = group["machines"] and all(m["last_seen_at"] for m in group["machines"])
+            return group if up else None
+
+        return until(ready, what=f"the machines of {name}")
+
     def submit(
         self,
         *commands: str | dict[str, Any],

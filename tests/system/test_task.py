@@ -51,7 +51,12 @@ def test_the_first_failing_command_ends_the_task(env: Env) -> None:
     assert task["status"] == "failed"
     assert task["exit_code"] == 3
     assert "exit code 3" in task["error_detail"]
-    assert set(env.outputs(task_id)) == {"kept.txt", "stdout.txt", "stderr.txt"}
+    assert set(env.outputs(task_id)) == {
+        "kept.txt",
+        "stdout.txt",
+        "stderr.txt",
+        "system_metrics.csv",
+    }
 
 
 def test_a_command_that_crashes_fails_with_the_signals_name(env: Env) -> None:
@@ -91,7 +96,7 @@ def test_simulations_get_no_secret_of_ours(env: Env) -> None:
 def test_arguments_are_never_given_to_a_shell(env: Env) -> None:
     task_id = env.submit("echo '; touch broken' '$(touch broken)' -n")
     assert env.wait(task_id)["status"] == "success"
-    assert set(env.outputs(task_id)) == {"stdout.txt", "stderr.txt"}
+    assert set(env.outputs(task_id)) == {"stdout.txt", "stderr.txt", "system_metrics.csv"}
 
 
 def test_an_empty_input_is_an_empty_folder(env: Env) -> None:

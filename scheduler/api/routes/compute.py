@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
+import redis
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from sqlalchemy import select
@@ -12,10 +13,12 @@ from sqlalchemy import select
 from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.wire import group_json
 from scheduler.services import groups
-from scheduler.services.errors import NotFound
+from scheduler.services.errors import Invalid, NotFound
 from scheduler.store.models import Machine, MachineGroup, Task
+from simherd.contract import limits
 from simherd.contract.lifecycle import HELD
 from simherd.contract.outcome import Cause
+from simherd.contract.policy import Policy
 
 router = APIRouter(tags=["compute"])
 
@@ -38,11 +41,20 @@ class GroupBody(BaseModel):
     type: Literal["standard", "mpi"] = "standard"
     max_idle_time: float | None = Field(default=None, ge=0)
     auto_terminate_ts: AwareDatetime | None = None
+    reconnect_s: float = Field(default=limits.RECONNECT_WINDOW_S, ge=30, le=86400)
+    policy: dict[str, Any] = Field(default_factory=dict)
 
 
 def _timestamp(at: datetime | None) -> float | None:
     # The contract's clients write "never" as the year 9999.
     return None if at is None or at.year >= 9999 else at.timestamp()
+
+
+def _policy(given: dict[str, Any]) -> Policy:
+    try:
+        return Policy.read(given)
+    except ValueError as error:
+        raise Invalid(str(error)) from error
 
 
 @router.post("/compute/group", status_code=201)
@@ -66,6 +78,8 @@ def register(parts: PartsDep, user: UserDep, asked: GroupBody) -> dict[str, Any]
             group_type=asked.type,
             max_idle_s=asked.max_idle_time,
             auto_terminate_at=_timestamp(asked.auto_terminate_ts),
+            reconnect_s=asked.reconnect_s,
+            policy=_policy(asked.policy),
         ),
     )
     return group_json(group)
@@ -98,7 +112,7 @@ def list_groups(parts: PartsDep, user: UserDep) -> list[dict[str, Any]]:
             .where(MachineGroup.user_id == user.id, MachineGroup.status.in_(groups.ACTIVE))
             .order_by(MachineGroup.created_at)
         ).all()
-        return [_with_machines(session, g) for g in found]
+        return [_with_machines(parts, session, g) for g in found]
 
 
 @router.get("/compute/group/{name}")
@@ -110,17 +124,22 @@ def get_group(parts: PartsDep, user: UserDep, name: str) -> dict[str, Any]:
         )
         if group is None:
             raise NotFound(f"name: there is no machine group {name!r}.")
-        return _with_machines(session, group)
+        return _with_machines(parts, session, group)
 
 
-def _with_machines(session: Any, group: MachineGroup) -> dict[str, Any]:
+def _with_machines(parts: PartsDep, session: Any, group: MachineGroup) -> dict[str, Any]:
     machines = session.scalars(select(Machine).where(Machine.group_id == group.id)).all()
     current = session.execute(
         select(Task.machine_id, Task.id).where(
             Task.group_id == group.id, Task.status.in_([s.value for s in HELD])
         )
     )
-    return group_json(group, machines, {m: t for m, t in current})
+    try:
+        facts = parts.queue.facts(group.id)
+    except redis.RedisError:
+        # They are for looking at; all else about the group stands in SQL.
+        facts = {}
+    return group_json(group, machines, {m: t for m, t in current}, facts)
 
 
 @router.get("/compute/price")

@@ -6,11 +6,14 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import select
 
 from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.routes.tasks import get_task, owned_task
+from scheduler.api.wire import usage_json
 from scheduler.services.extend_task import extend_task
 from scheduler.services.read_log import read_log
+from scheduler.store.models import UsageSample
 from simherd.contract import limits
 
 router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
@@ -34,6 +37,17 @@ def get_log(
 ) -> dict[str, Any]:
     """What was written after the cursor `after`; waits up to `wait_s` seconds for some."""
     return read_log(parts, owned_task(parts, user, task_id), stream, after, wait_s)
+
+
+@router.get("/{task_id}/usage")
+def get_usage(parts: PartsDep, user: UserDep, task_id: str) -> list[dict[str, Any]]:
+    """What the task used over time: a sample a minute, later one in five minutes."""
+    owned_task(parts, user, task_id)
+    with parts.store.read() as session:
+        rows = session.scalars(
+            select(UsageSample).where(UsageSample.task_id == task_id).order_by(UsageSample.at)
+        ).all()
+    return [usage_json(row) for row in rows]
 
 
 @router.post("/{task_id}/extend")

@@ -42,6 +42,11 @@ class GroupKeys:
         return self._key("machines")
 
     @property
+    def facts(self) -> str:
+        """Hash: executor → what it tells of its machine (JSON)."""
+        return self._key("facts")
+
+    @property
     def recorded(self) -> str:
         """Hash: attempt → number of its last event that stands in SQL."""
         return self._key("recorded")

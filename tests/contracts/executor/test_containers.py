@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import threading
 import time
@@ -14,77 +13,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from executor.containers.base import ContainerBackend, ContainerSpec, Exit, ImageUnavailable
+from executor.containers.base import ContainerBackend, Exit
 from executor.containers.docker import DockerBackend
 from executor.containers.leftovers import MARKER
 from executor.containers.process import ProcessBackend
+from tests.contracts.executor.bench import DEADLINE_S, IMAGE, Bench, marked, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
-
-IMAGE = "simherd/debian:bookworm"
-DEADLINE_S = 30.0
-
-
-def wait_until(check: Callable[[], object], what: str) -> None:
-    """Poll until `check` holds; fails after DEADLINE_S, saying what was waited for."""
-    end = time.monotonic() + DEADLINE_S
-    tick = threading.Event()
-    while not check():
-        if time.monotonic() > end:
-            pytest.fail(f"waited {DEADLINE_S} s in vain for {what}")
-        tick.wait(0.005)
-
-
-class Bench:
-    """A backend, a work folder, and everything that was started there."""
-
-    def __init__(self, make: Callable[[], ContainerBackend], folder: Path) -> None:
-        self.make = make
-        self.backend = make()
-        self.work = folder / "work"
-        self.work.mkdir()
-        self.label = {"simherd-test": uuid.uuid4().hex}
-        self.out = folder / "stdout.txt"
-        self.err = folder / "stderr.txt"
-
-    def spec(self, *argv: str) -> ContainerSpec:
-        return ContainerSpec(
-            name=f"test-{uuid.uuid4().hex[:12]}",
-            image=IMAGE,
-            work_dir=self.work,
-            argv=argv,
-            stdout=self.out,
-            stderr=self.err,
-            labels=self.label,
-        )
-
-    def run(self, spec: ContainerSpec) -> Exit:
-        running = self.backend.start(spec)
-        try:
-            exit_ = running.wait(DEADLINE_S)
-            assert exit_ is not None
-            return exit_
-        finally:
-            running.remove()
-
-    def sh(self, script: str) -> Exit:
-        return self.run(self.spec("sh", "-c", script))
-
-
-def marked(name: str) -> list[int]:
-    """The living processes of this machine that carry a spec's marker."""
-    found = []
-    for pid in filter(str.isdecimal, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/environ", "rb") as file:
-                environment = file.read()
-        except OSError:
-            continue
-        if f"{MARKER}={name}".encode() in environment:
-            found.append(int(pid))
-    return found
 
 
 @pytest.fixture(params=["process", pytest.param("docker", marks=pytest.mark.docker)])
@@ -110,14 +47,6 @@ def test_nothing_stays_open(bench: Bench) -> None:
         bench.run(bench.spec(*argv))
     bench.backend.close()
     assert len(os.listdir("/proc/self/fd")) == len(before)
-
-
-@pytest.fixture
-def docker_bench(tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(DockerBackend, tmp_path)
-    yield bench
-    bench.backend.cleanup(bench.label)
-    bench.backend.close()
 
 
 @pytest.mark.parametrize("code", [0, 1, 3, 255])
@@ -355,57 +284,3 @@ def test_a_number_given_away_since_is_not_killed(tmp_path: Path) -> None:
     lines = ({"name": "old", "labels": {"task": "1"}}, {"pid": os.getpid(), "ticks": 1})
     (tmp_path / "state" / "old.json").write_text("\n".join(map(json.dumps, lines)))
     assert backend.cleanup({"task": "1"}) == 1
-
-
-@pytest.mark.docker
-def test_a_missing_image_is_named(docker_bench: Bench) -> None:
-    with pytest.raises(ImageUnavailable, match="simherd/no-such-image"):
-        docker_bench.backend.prepare("localhost:1/simherd/no-such-image:1")
-    with pytest.raises(ImageUnavailable, match="simherd/no-such-image"):
-        docker_bench.run(replace(docker_bench.spec("true"), image="simherd/no-such-image:1"))
-
-
-@pytest.mark.docker
-def test_the_memory_limit_is_told_apart(docker_bench: Bench) -> None:
-    hungry = docker_bench.spec("sh", "-c", "x=$(tail -c 300000000 /dev/zero | tr '\\0' x)")
-    exit_ = docker_bench.run(replace(hungry, memory_bytes=64 * 1024**2))
-    assert exit_.oom
-    assert exit_.message
-
-
-@pytest.mark.docker
-def test_the_container_is_locked_down(docker_bench: Bench) -> None:
-    script = """
-    touch /root-file && echo "the root can be written"
-    grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status
-    id -u
-    ls /sys/class/net
-    ls -l /var/run/docker.sock
-    ulimit -c; ulimit -n
-    touch /tmp/fine /workdir/fine && echo fine
-    """
-    docker_bench.sh(script)
-    words = docker_bench.out.read_text().split()
-    assert "written" not in words
-    status = dict(zip(words[0:14:2], words[1:14:2], strict=True))
-    assert {status[f"Cap{kind}:"] for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}
-    assert (status["NoNewPrivs:"], status["Seccomp:"]) == ("1", "2")
-    assert words[14] != "0"
-    files = str(min(65536, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-    assert words[15:] == ["lo", "0", files, "fine"]
-    assert "Read-only file system" in docker_bench.err.read_text()
-
-
-@pytest.mark.docker
-def test_a_fork_bomb_stays_inside(docker_bench: Bench) -> None:
-    bomb = "f() { sleep 1000 & f; }; f"
-    exit_ = docker_bench.run(replace(docker_bench.spec("sh", "-c", bomb), pids=30))
-    assert exit_.code != 0
-
-
-@pytest.mark.docker
-def test_what_the_command_writes_belongs_to_the_sandbox_user(docker_bench: Bench) -> None:
-    (docker_bench.work / "input").write_text("old")
-    assert docker_bench.sh("echo new > input; mkdir deep; touch deep/file").code == 0
-    assert (docker_bench.work / "input").read_text() == "new\n"
-    assert (docker_bench.work / "deep" / "file").stat().st_uid != 0

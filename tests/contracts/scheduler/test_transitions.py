@@ -13,7 +13,7 @@ from sqlalchemy import func, inspect, select
 
 from scheduler.store import engine as store_engine
 from scheduler.store.engine import Store, migrate, open_engine
-from scheduler.store.models import Base, RefusedChange, StatusChange, Task
+from scheduler.store.models import Base, MachineGroup, RefusedChange, StatusChange, Task
 from scheduler.store.transitions import change_status
 from simherd.contract.lifecycle import TABLE, TERMINAL, Status
 from tests.conftest import REPOSITORY
@@ -117,6 +117,23 @@ def test_migrations_make_the_models_and_go_back(database_url: str, store: Store)
     migrate(database_url)
     with store.read() as session:
         assert session.scalar(select(func.count()).select_from(Task)) == 0
+
+
+def test_rows_of_the_first_release_are_kept(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'old.db'}"
+    config = Config()
+    folder = REPOSITORY / "scheduler" / "store" / "migrations"
+    config.set_main_option("script_location", str(folder))
+    config.set_main_option("sqlalchemy.url", url)
+    migrate(url)
+    store = Store(open_engine(url))
+    with store.write() as session:
+        task = make_task(session, make_group(session))
+    for there_and_back in (command.downgrade, command.upgrade):
+        there_and_back(config, "0001" if there_and_back is command.downgrade else "head")
+    with store.read() as session:
+        assert session.scalar(select(Task.id)) == task.id
+        assert session.scalar(select(MachineGroup.reconnect_s)) == 600
 
 
 def test_migrating_twice_changes_nothing(tmp_path: Path) -> None:
