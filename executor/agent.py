@@ -11,18 +11,17 @@ import redis
 from executor.attempt import Attempt
 from executor.contact import Contact
 from executor.deadline import Deadline
-from executor.disk.areas import DiskError, choose_disk
-from executor.disk.room import Room
-from executor.facts import Facts
-from executor.images import Images
+from executor.disk.areas import DiskError
 from executor.link.inbox import Inbox
 from executor.link.journal import Journal, boot_id
 from executor.link.lease import Claimer, Keeper, new_token
 from executor.link.reporter import Reporter
 from executor.livelog import LiveLogs
+from executor.machine import Machine
 from executor.progress import Progress, progress_of
 from executor.run import run_attempt
 from executor.slots import Slot, Slots
+from executor.stager import Stager
 from executor.stop import StopSwitch
 from executor.transfer import Transfer, open_client
 from simherd.contract import limits
@@ -34,9 +33,10 @@ from simherd.contract.spec import AttemptSpec, attempt_key
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from executor.ahead import Ahead
+    from executor.attempt import Reports
     from executor.config import Config
     from executor.containers.base import ContainerBackend
-    from executor.disk.areas import Area
     from executor.link.journal import Entry
 
 log = logging.getLogger(__name__)
@@ -66,18 +66,9 @@ class Agent:
         self._logs = LiveLogs(*where)
         self._keeper = Keeper(*where, me)
         self._claimer = Claimer(*where, me)
+        self._stager = Stager(Keeper(*where, me), self._attempt)
         self._contact = Contact(config.state_dir / "contact", config.reconnect_s)
-        self._disk = choose_disk(config.state_dir, config.disk_bytes)
-        self._images = Images(config.state_dir / "images.json", backend.remove_image)
-        self._room = Room(
-            config.state_dir,
-            backend.data_root(),
-            config.disk_reserve_bytes,
-            self._images,
-            self._images_in_use,
-        )
-        self._facts = Facts(config, backend, self._disk)
-        self._waits_for: str | None = None
+        self._machine = Machine(config, backend, self._here)
         self._http = open_client()
         self._slots = Slots(config.slots)
         #: No new work; and then end; and end now.
@@ -135,6 +126,7 @@ class Agent:
             attempt.switch.trip(Cause.AGENT_STOPPED)
         for worker in self._workers:
             worker.join()
+        self._stager.close()
         # Once more, for what was reported meanwhile.
         self._stopping.set()
         self._beat_now.set()
@@ -168,7 +160,7 @@ class Agent:
             return key in going_on
 
         self._backend.cleanup({"simherd.executor": self._config.executor_id}, keep)
-        self._disk.clean_up(frozenset(map(_file_name, going_on)))
+        self._machine.clean_up(going_on)
 
     def _goes_on(self, entry: Entry) -> bool:
         return not entry.ended and entry.boot == boot_id()
@@ -196,17 +188,17 @@ class Agent:
         while self._slots.take(self._may_claim, lambda: len(self._live) < most):
             taken = False
             try:
-                self._waits_for = self._room.reason_to_wait(self._booked())
-                if self._waits_for is not None:
-                    log.warning("event=no_room reason=%s", self._waits_for)
+                waits_for = self._machine.waits_for()
+                if waits_for is not None:
+                    log.warning("event=no_room reason=%s", waits_for)
                     self._draining.wait(_ROOM_S)
                     continue
-                claimed = self._claimer.claim(token)
+                claimed, ahead = self._stager.claim(self._claimer, token)
                 if claimed is None:
                     self._claimer.wait_for_bell(limits.BELL_WAIT_S)
                     continue
                 self._reporter.open(claimed.attempt, token, claimed.spec)
-                taken = self._begin(claimed.attempt, claimed.spec, Progress())
+                taken = self._begin(claimed.attempt, claimed.spec, Progress(), ahead)
                 token = new_token()
             except redis.RedisError as error:
                 if not self._draining.is_set():
@@ -219,21 +211,25 @@ class Agent:
             finally:
                 if not taken:
                     self._slots.give()
+        # Nothing more is claimed here: somebody else may fetch it.
+        self._stager.drop()
 
-    def _booked(self) -> int:
-        """Bytes that the attempts here may still take of the work disk."""
-        return sum(max(0, a.area.limit - a.area.used()) for a in self._attempts())
-
-    def _images_in_use(self) -> frozenset[str]:
-        return frozenset(attempt.spec.image for attempt in self._attempts())
+    def _here(self) -> list[Attempt]:
+        """The attempts that have a place on this machine's disk."""
+        ahead = self._stager.attempt
+        return [*self._attempts(), *([ahead] if ahead is not None else [])]
 
     def _may_claim(self) -> bool:
         return not self._draining.is_set()
 
-    def _begin(self, key: str, text: str, progress: Progress) -> bool:
+    def _begin(self, key: str, text: str, progress: Progress, ahead: Ahead | None = None) -> bool:
         """Start an attempt's thread; False when it cannot even be begun."""
         try:
-            attempt = self._attempt(AttemptSpec.decode(text), progress)
+            spec = AttemptSpec.decode(text)
+            if ahead is None:
+                attempt = self._attempt(spec, self._reporter, progress)
+            else:
+                attempt = ahead.take(spec, self._reporter)
         except (ValueError, DiskError) as error:
             log.error("event=attempt_not_begun attempt=%s error=%s", key, error)
             self._reporter.report(key, Kind.STARTED, executer=None)
@@ -249,8 +245,10 @@ class Agent:
         worker.start()
         return True
 
-    def _attempt(self, spec: AttemptSpec, progress: Progress) -> Attempt:
-        key = spec.key
+    def _attempt(
+        self, spec: AttemptSpec, reports: Reports, progress: Progress | None = None
+    ) -> Attempt:
+        key, progress = spec.key, progress or Progress()
 
         def note(cause: Cause, discard: bool) -> None:
             self._reporter.note(key, cause=cause.value, discard=discard)
@@ -259,29 +257,19 @@ class Agent:
         attempt = Attempt(
             spec,
             self._config,
-            self._area(key, progress),
+            self._machine.area(key, progress),
             self._backend,
-            self._reporter,
+            reports,
             Transfer(self._http, switch.pause),
             switch,
             Deadline(spec.warning.before_s, switch.wake),
             Slot(self._slots),
-            self._images,
+            self._machine.images,
             progress,
         )
         if progress.cause is not None:
             switch.trip(progress.cause, discard=progress.discard)
         return attempt
-
-    def _area(self, key: str, progress: Progress) -> Area:
-        wanted = self._config.disk_bytes // self._config.slots
-        limit = self._room.limit(wanted, self._booked()) if wanted else 0
-        area = self._disk.make(_file_name(key), limit)
-        if progress.started and not progress.computing:
-            # What was fetched is begun anew.
-            area.close()
-            area = self._disk.make(_file_name(key), limit)
-        return area
 
     def _work(self, attempt: Attempt) -> None:
         key = attempt.spec.key
@@ -320,7 +308,8 @@ class Agent:
         # Not before the answer is there: it says whose the attempts are by now.
         self._contact.made()
         draining = self._draining.is_set()
-        self._keeper.tell(self._facts.gather(draining=draining, waits_for=self._waits_for))
+        self._keeper.tell(self._machine.facts(draining=draining))
+        self._stager.look(wanted=self._wants_more(draining))
         for renewal in renewals:
             if renewal.state == "recorded":
                 self._reporter.forget(renewal.attempt)
@@ -329,6 +318,15 @@ class Agent:
                 self._stop_attempt(renewal.attempt, Cause.LEASE_LOST)
             else:
                 self._reporter.recorded(renewal.attempt, renewal.recorded)
+
+    def _wants_more(self, draining: bool) -> bool:
+        """Whether the time in which all slots compute is to be used for fetching ahead."""
+        return (
+            self._config.stage_ahead
+            and not draining
+            and self._slots.all_taken
+            and self._machine.waits_for() is None
+        )
 
     def _mind_contact(self) -> None:
         """Stop what runs before the scheduler gives it to another machine."""
@@ -342,6 +340,8 @@ class Agent:
     def _handle(self, message: Message) -> None:
         if message.order is Order.WATCH_LOG:
             self._logs.watch(message.attempt)
+        elif message.order is Order.UNSTAGE:
+            self._stager.drop(message.attempt)
         elif message.order is Order.DRAIN:
             log.warning("event=drained_by_scheduler executor=%s", self._config.executor_id)
             self._stop_claiming()
@@ -366,8 +366,3 @@ class Agent:
             attempt.switch.trip(cause, discard=discard)
         elif cause is Cause.LEASE_LOST:
             self._reporter.forget(key)
-
-
-def _file_name(key: str) -> str:
-    """An attempt's name as a file's."""
-    return key.replace(":", "-")

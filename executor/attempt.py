@@ -6,7 +6,7 @@ import itertools
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from executor.peaks import Peaks
 from simherd.contract.events import Kind
@@ -14,7 +14,7 @@ from simherd.contract.objects import STDERR, STDOUT
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from executor.config import Config
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from executor.deadline import Deadline
     from executor.disk.areas import Area
     from executor.images import Images
-    from executor.link.reporter import Reporter
     from executor.progress import Begun, Progress
     from executor.slots import Slot
     from executor.stop import StopSwitch
@@ -40,6 +39,16 @@ class StageFailed(Exception):
         self.detail = detail
 
 
+class Reports(Protocol):
+    """Where an attempt's reports go."""
+
+    def report(self, attempt: str, kind: Kind, at: float | None = None, **body: Any) -> None:
+        """Tell the scheduler; returns at once."""
+
+    def note(self, attempt: str, **notes: Any) -> None:
+        """Keep what only an agent needs to know."""
+
+
 @dataclass
 class Attempt:
     """What the stages of one attempt share."""
@@ -48,7 +57,7 @@ class Attempt:
     config: Config
     area: Area
     backend: ContainerBackend
-    reporter: Reporter
+    reporter: Reports
     transfer: Transfer
     switch: StopSwitch
     deadline: Deadline
@@ -58,6 +67,8 @@ class Attempt:
     progress: Progress
     #: Files as they were before the first command: what is still so is no output.
     inputs: dict[str, Any] = field(default_factory=dict)
+    #: Waits for what was begun to be fetched before it was claimed.
+    fetching: Callable[[], None] | None = None
     #: The most that its commands had of each resource.
     peaks: Peaks = field(default_factory=Peaks)
     #: Threads that outlive the attempt; the agent joins them.

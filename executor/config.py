@@ -39,6 +39,8 @@ class Config:
     #: What tasks never get of the machine's disks, bytes.
     disk_reserve_bytes: int
     policy: Policy
+    #: Whether the next attempt's inputs may be fetched while all slots compute.
+    stage_ahead: bool
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> Config:
@@ -61,6 +63,7 @@ class Config:
             disk_bytes=_number(env, "DISK_BYTES", "0"),
             disk_reserve_bytes=_number(env, "DISK_RESERVE_BYTES", str(limits.DISK_RESERVE_BYTES)),
             policy=_policy(env),
+            stage_ahead=_number(env, "STAGE_AHEAD", "1") > 0,
             reconnect_s=_number(env, "RECONNECT_S", str(int(limits.RECONNECT_WINDOW_S))),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import logging
 import threading
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from simherd.contract.outcome import OUTCOMES, Cause
 
 if TYPE_CHECKING:
     from executor.attempt import Attempt
+    from executor.config import Config
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +38,7 @@ def run_attempt(attempt: Attempt) -> None:
     cause, detail, exit_code = Cause.AGENT_ERROR, None, None
     try:
         if not attempt.progress.started:
-            attempt.report(Kind.STARTED, executer=_machine(attempt))
+            attempt.report(Kind.STARTED, executer=machine_of(attempt.config))
         attempt.close_operations()
         cause, detail, exit_code = _stages(attempt)
     except Stopped as stopped:
@@ -61,7 +63,7 @@ def run_attempt(attempt: Attempt) -> None:
 def _stages(attempt: Attempt) -> tuple[Cause, str | None, int | None]:
     done = attempt.progress
     if not done.computing:
-        _fetch(attempt)
+        (attempt.fetching or functools.partial(fetch, attempt))()
     ended = done.last_exit if done.computed else run_commands(attempt)
     # While the outputs are uploaded, the next attempt may compute.
     attempt.slot.give()
@@ -91,8 +93,13 @@ def _machine_trouble(attempt: Attempt, error: OSError) -> tuple[Cause, str]:
     return Cause.AGENT_ERROR, f"{OUTCOMES[Cause.AGENT_ERROR].sentence[:-1]}: {error}"
 
 
-def _fetch(attempt: Attempt) -> None:
-    """Fetch the image beside the inputs: they come from different places."""
+def fetch(attempt: Attempt) -> None:
+    """Fetch the image beside the inputs: they come from different places.
+
+    Raises:
+        StageFailed: something cannot be had.
+        Stopped: the switch was tripped.
+    """
     failures: list[Exception] = []
     fetched = threading.Event()
 
@@ -142,8 +149,8 @@ class _only_fenced:  # reads as the statement that it is
         self._attempt.transfer = self._old
 
 
-def _machine(attempt: Attempt) -> dict[str, object]:
-    config = attempt.config
+def machine_of(config: Config) -> dict[str, object]:
+    """The machine, as a task that runs there tells of it."""
     return {
         "uuid": config.executor_id,
         "cpu_count_logical": config.vcpus,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from executor.link.connection import connect
 from simherd.contract import limits
@@ -38,11 +38,14 @@ class Claimer:
         self._client = connect(url, blocking_s=limits.BELL_WAIT_S)
         self._claim = self._client.register_script(scripts.source("claim"))
 
-    def claim(self, token: str) -> Claimed | None:
-        """The first waiting attempt, leased to this executor; None when nothing waits."""
+    def claim(self, token: str, staged: str = "") -> Claimed | None:
+        """The first waiting attempt, leased to this executor; None when nothing waits.
+
+        `staged`: the attempt that this machine has fetched ahead, which may come first.
+        """
         keys = self._keys
         reply = self._claim(
-            keys=[keys.queue, keys.specs, keys.leases, keys.bell],
+            keys=[keys.queue, keys.specs, keys.leases, keys.bell, keys.staged, keys.overtaken],
             args=[
                 keys.lease_prefix,
                 keys.claim_prefix,
@@ -50,6 +53,8 @@ class Claimer:
                 token,
                 int(limits.LEASE_S * 1000),
                 limits.CLAIM_MEMORY_S,
+                staged,
+                limits.MAX_OVERTAKEN,
             ],
         )
         return scripts.claim_reply(reply)
@@ -83,6 +88,7 @@ class Keeper:
         self._executor = executor
         self._client = connect(url)
         self._renew = self._client.register_script(scripts.source("renew"))
+        self._stage = self._client.register_script(scripts.source("stage"))
 
     def beat(self, held: Iterable[Held]) -> list[Renewal]:
         """Tell that the executor lives, extend its leases, learn what was recorded."""
@@ -92,6 +98,22 @@ class Keeper:
             args += [one.attempt, one.token, one.last_event, "1" if one.ended else "0"]
         reply = self._renew(keys=[keys.leases, keys.machines, keys.recorded, keys.specs], args=args)
         return scripts.renew_reply(reply)
+
+    def stage(self, staged: str = "") -> Literal["kept"] | Claimed | None:
+        """Choose a waiting attempt to fetch ahead, or keep the one that is `staged`.
+
+        None: there is none. Without `kept` the one that was staged waits no more.
+        """
+        keys = self._keys
+        reply = self._stage(
+            keys=[keys.queue, keys.specs, keys.staged],
+            args=[self._executor, staged, int(1000 * limits.STAGED_S), limits.STAGE_WINDOW],
+        )
+        return scripts.stage_reply(reply)
+
+    def unstage(self, staged: str) -> None:
+        """Another may fetch it."""
+        self._client.hdel(self._keys.staged, staged)
 
     def tell(self, facts: dict[str, Any]) -> None:
         """Have the scheduler know what this machine tells of itself."""

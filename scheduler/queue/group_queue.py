@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -64,14 +65,26 @@ class GroupQueue:
         return scripts.text(reply[0])
 
     def withdraw(self, group: str, attempt: str) -> tuple[str, str | None]:
-        """Take a waiting attempt out.
+        """Take a waiting attempt out. An executor that fetches for it ahead is told to stop.
 
         Returns:
             `withdrawn`, or `held` with its holder, or `absent`.
         """
         keys = GroupKeys(group)
-        reply = self._run("withdraw", [keys.queue, keys.specs, keys.lease(attempt)], [attempt])
-        return scripts.text(reply[0]), scripts.text(reply[1]) if len(reply) > 1 else None
+        places = [keys.queue, keys.specs, keys.lease(attempt), keys.staged, keys.overtaken]
+        reply = [scripts.text(word) for word in self._run("withdraw", places, [attempt])]
+        if reply[0] == "withdrawn":
+            _, _, executor = reply[1].partition(":")
+            if executor:
+                self._send(group, executor, Message(Order.UNSTAGE, attempt))
+            return reply[0], None
+        return reply[0], reply[1] if len(reply) > 1 else None
+
+    def stager(self, group: str, attempt: str) -> str | None:
+        """The executor that fetches for a waiting attempt ahead."""
+        mark: Any = self.client.hget(GroupKeys(group).staged, attempt)
+        expiry_ms, _, executor = str(mark or "0:").partition(":")
+        return executor if float(expiry_ms) > 1000 * time.time() else None
 
     def overdue(self, group: str, most: int = 500) -> scripts.Expiry:
         """The leases that have run out."""
@@ -171,6 +184,8 @@ class GroupQueue:
             keys.bell,
             keys.machines,
             keys.facts,
+            keys.staged,
+            keys.overtaken,
             keys.recorded,
             keys.events,
         )

@@ -18,6 +18,8 @@ class Order(str, Enum):
     DEADLINE = "deadline"
     #: Claim nothing more; `attempt` is empty.
     DRAIN = "drain"
+    #: Drop what was fetched ahead for the attempt.
+    UNSTAGE = "unstage"
     #: Relay the attempt's log for a while.
     WATCH_LOG = "watch_log"
 

@@ -18,6 +18,12 @@ MASS_LOSS_MINIMUM = 8
 BELL_WAIT_S = 20
 #: Bell entries kept at the most: more than there are idle slots wakes nobody further.
 BELL_MAX = 1024
+#: How often a waiting attempt may be overtaken by one whose inputs a machine has fetched ahead.
+MAX_OVERTAKEN = 4
+#: How many of the first in the queue may be fetched ahead.
+STAGE_WINDOW = 64
+#: Seconds for which an attempt is marked as being fetched ahead; renewed by each heartbeat.
+STAGED_S = 30.0
 #: Seconds a repeated claim with the same token still gets the same answer.
 CLAIM_MEMORY_S = 120
 #: Seconds a revoked lease is remembered, so that its holder is told `lost`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Annotated, Any, Literal
 
+import redis
 from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel, ConfigDict, Field, StrictStr
 from sqlalchemy import func, select
@@ -158,7 +159,18 @@ def get_task(parts: PartsDep, user: UserDep, task_id: str) -> dict[str, Any]:
         **task_json(task, project or "", group or ""),
         "status_history": history_json(changes, operations),
         "machine_operations": [],
+        "staged_on": _staged_on(parts, task),
     }
+
+
+def _staged_on(parts: PartsDep, task: Task) -> str | None:
+    """The machine that fetches for a waiting task ahead."""
+    if task.status != Status.SUBMITTED:
+        return None
+    try:
+        return parts.queue.stager(task.group_id, attempt_key(task.id, task.attempt))
+    except redis.RedisError:
+        return None
 
 
 @router.get("/{task_id}/status")

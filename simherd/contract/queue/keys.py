@@ -47,6 +47,16 @@ class GroupKeys:
         return self._key("facts")
 
     @property
+    def staged(self) -> str:
+        """Hash: waiting attempt → `expiry ms:executor` of who fetches for it ahead."""
+        return self._key("staged")
+
+    @property
+    def overtaken(self) -> str:
+        """Hash: waiting attempt → how often one that was staged went before it."""
+        return self._key("overtaken")
+
+    @property
     def recorded(self) -> str:
         """Hash: attempt → number of its last event that stands in SQL."""
         return self._key("recorded")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-Name = Literal["enqueue", "claim", "renew", "withdraw", "expire", "revoke"]
+Name = Literal["enqueue", "claim", "renew", "withdraw", "expire", "revoke", "stage"]
 
 
 @cache
@@ -37,6 +37,14 @@ def claim_reply(reply: Sequence[Any]) -> Claimed | None:
     if text(reply[0]) == "empty":
         return None
     return Claimed(text(reply[1]), text(reply[2]))
+
+
+def stage_reply(reply: Sequence[Any]) -> Literal["kept"] | Claimed | None:
+    """What `stage` answered; None when there is nothing to stage."""
+    word = text(reply[0])
+    if word == "kept":
+        return "kept"
+    return Claimed(text(reply[1]), text(reply[2])) if word == "stage" else None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from executor.link.lease import Claimer, Held, Keeper, new_token
 from scheduler.queue.group_queue import GroupQueue, connect
+from simherd.contract import limits
+from simherd.contract.queue.scripts import Claimed
 
 if TYPE_CHECKING:
     import redis
@@ -38,6 +40,9 @@ class QueueModel(RuleBasedStateMachine):
         self.waiting: dict[str, float] = {}
         self.held: dict[str, tuple[str, str]] = {}
         self.revoked: set[str] = set()
+        #: Executor → what it fetches ahead; attempt → how often it was overtaken.
+        self.staged: dict[str, str] = {}
+        self.overtaken: dict[str, int] = {}
 
     def teardown(self) -> None:
         for claimer in self.claimers.values():
@@ -56,16 +61,21 @@ class QueueModel(RuleBasedStateMachine):
 
     @rule(executor=EXECUTORS)
     def claim(self, executor: str) -> None:
-        token = new_token()
-        found = self.claimers[executor].claim(token)
+        token, own = new_token(), self.staged.get(executor, "")
+        found = self.claimers[executor].claim(token, own)
         if not self.waiting:
             assert found is None
             return
         first = min(self.waiting, key=lambda a: (self.waiting[a], a))
+        if own in self.waiting and own != first:
+            times = self.overtaken.get(first, 0)
+            if times < limits.MAX_OVERTAKEN:
+                self.overtaken[first] = times + 1
+                first = own
         assert found is not None
         assert (found.attempt, found.spec) == (first, first)
         assert self.claimers[executor].claim(token) == found
-        del self.waiting[first]
+        self._left(first)
         self.held[first] = (executor, token)
         self.revoked.discard(first)
 
@@ -86,7 +96,31 @@ class QueueModel(RuleBasedStateMachine):
         elif attempt in self.held:
             expected = ("held", self.held[attempt][0])
         assert self.queue.withdraw(self.group, attempt) == expected
-        self.waiting.pop(attempt, None)
+        if attempt in self.waiting:
+            self._left(attempt)
+
+    def _left(self, attempt: str) -> None:
+        """An attempt waits no more."""
+        del self.waiting[attempt]
+        self.overtaken.pop(attempt, None)
+        self.staged = {m: a for m, a in self.staged.items() if a != attempt}
+
+    @rule(executor=EXECUTORS)
+    def stage(self, executor: str) -> None:
+        own = self.staged.get(executor, "")
+        found = self.keepers[executor].stage(own)
+        if own:
+            assert found == "kept"
+            return
+        taken = set(self.staged.values())
+        ordered = sorted(self.waiting, key=lambda a: (self.waiting[a], a))
+        free = [a for a in ordered if a not in taken]
+        if not free:
+            assert found is None
+            return
+        assert isinstance(found, Claimed)
+        assert (found.attempt, found.spec) == (free[0], free[0])
+        self.staged[executor] = free[0]
 
     @rule(attempt=ATTEMPTS)
     def revoke(self, attempt: str) -> None:

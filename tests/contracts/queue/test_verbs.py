@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from executor.link.lease import Held, new_token
+from executor.link.lease import Held, Keeper, new_token
+from simherd.contract.commands import Message, Order
 from simherd.contract.queue.keys import GroupKeys
 from simherd.contract.queue.scripts import source
 
@@ -163,3 +165,29 @@ def test_an_acl_user_of_one_group_can_do_all_of_it_and_nothing_else(
     with pytest.raises(Exception, match=r"(?i)no permissions|can't access"):
         foreign.claim()
     client.execute_command("ACL", "DELUSER", side.group)  # type: ignore[no-untyped-call]
+
+
+def test_an_executor_that_vanished_keeps_nothing_staged(side: Side, client: redis.Redis) -> None:
+    side.enqueue("a:1")
+    keys = GroupKeys(side.group)
+    keeper = Keeper(side.url, side.group, "m2")
+    client.hset(keys.staged, "a:1", f"{1000 * (time.time() + 60):.0f}:m1")
+    assert side.queue.stager(side.group, "a:1") == "m1"
+    assert keeper.stage() is None
+    client.hset(keys.staged, "a:1", f"{1000 * (time.time() - 1):.0f}:m1")
+    assert side.queue.stager(side.group, "a:1") is None
+    assert keeper.stage() is not None
+    assert side.queue.stager(side.group, "a:1") == "m2"
+    keeper.close()
+
+
+def test_who_fetches_for_a_withdrawn_attempt_is_told(side: Side, client: redis.Redis) -> None:
+    side.enqueue("a:1")
+    keeper = Keeper(side.url, side.group, "m1")
+    keeper.stage()
+    keeper.close()
+    assert side.queue.withdraw(side.group, "a:1") == ("withdrawn", None)
+    entries: Any = client.xrange(GroupKeys(side.group).inbox("m1"))
+    (entry,) = entries
+    message = Message.decode(entry[1]["m"])
+    assert (message.order, message.attempt) == (Order.UNSTAGE, "a:1")
