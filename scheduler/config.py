@@ -19,6 +19,8 @@ class Settings(BaseSettings):
     database_url: SecretStr
     #: URL of the Redis that holds queues, leases and events.
     redis_url: SecretStr
+    #: Where machines reach that Redis, when it is elsewhere for them.
+    machines_redis_url: SecretStr | None = None
     #: URL of Celery's broker; another database than `redis_url`.
     broker_url: SecretStr
     #: Where the API can be reached: the start of every URL that it signs.

@@ -63,7 +63,7 @@ class Parts:
         return {
             "local": LocalProvider(
                 settings.machines_dir,
-                settings.redis_url.get_secret_value(),
+                (settings.machines_redis_url or settings.redis_url).get_secret_value(),
                 settings.backend,
                 settings.slots,
             )

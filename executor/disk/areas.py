@@ -136,8 +136,9 @@ class LoopDisk:
                 _copy_sparse(self._template(limit), image)
                 _run("mount", "-o", "loop,nosuid,nodev,noatime", str(image), str(folder))
             except (OSError, DiskError) as error:
-                image.unlink(missing_ok=True)
-                folder.rmdir()
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+                    image.unlink(missing_ok=True)
                 raise DiskError(f"No file system for an attempt: {error}") from error
             # Where a mount fails silently, writes would go to the machine's own disk.
             if not os.path.ismount(folder):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -229,6 +230,26 @@ class Env:
         assert httpx.put(url, content=archive, trust_env=False).status_code == 200
         assert self.api.post(f"/tasks/{task_id}/input_uploaded").status_code == 200
 
+    def stored(self, task_id: str, attempt: int) -> list[Path]:
+        """What is stored of one attempt."""
+        return [
+            file
+            for file in (self.data / "storage").rglob("*")
+            if file.is_file() and f"{task_id}/attempts/{attempt}/" in file.as_posix()
+        ]
+
+    def agent_of(self, group: str) -> psutil.Process:
+        """The agent of a group's only machine."""
+        (machine,) = self.api.get(f"/compute/group/{group}").json()["machines"]
+        pid_file = self.data / "machines" / machine["uuid"] / "agent.pid"
+        return psutil.Process(int(pid_file.read_text()))
+
+    def silent_for(self, group: str) -> float:
+        """Seconds since a group's only machine was last heard of."""
+        (machine,) = self.api.get(f"/compute/group/{group}").json()["machines"]
+        seen = datetime.fromisoformat(machine["last_seen_at"])
+        return (datetime.now(UTC) - seen).total_seconds()
+
     def task(self, task_id: str) -> dict[str, Any]:
         """Everything about a task."""
         found: dict[str, Any] = self.api.get(f"/tasks/{task_id}").json()
@@ -271,6 +292,13 @@ class Env:
                 for i in archive.infolist()
                 if not i.is_dir()
             }
+
+
+def redis_port(data: Path) -> int:
+    """The port of the Redis that a Simherd on this folder started."""
+    (server,) = processes_below(data, "redis-server")
+    words = " ".join(server.cmdline()).split()
+    return next(int(word.rpartition(":")[2]) for word in words if ":" in word)
 
 
 def zipped(files: dict[str, str], root: str = "sim_dir/") -> bytes:

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from simherd import simulators, tasks
-from tests.support.env import Env
+from tests.support.env import Env, redis_port
 from tests.support.waits import until
 
 if TYPE_CHECKING:
@@ -85,9 +85,7 @@ def test_a_redis_that_lost_everything_is_filled_again(own: Env) -> None:
     own.wait_for(running, "computation-started")
     waiting = own.submit("true")
     password = (own.data / "run" / "redis_password").read_text()
-    line = next(p for p in own.processes("redis-server")).cmdline()
-    port = next(int(a.rpartition(":")[2]) for a in " ".join(line).split() if ":" in a)
-    redis.Redis(port=port, password=password).flushall()
+    redis.Redis(port=redis_port(own.data), password=password).flushall()
     gate.touch()
     assert own.wait(running)["status"] == "success"
     assert own.wait(running)["num_retries"] == 0
