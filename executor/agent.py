@@ -113,7 +113,7 @@ class Agent:
         self._logs.start()
         heart = threading.Thread(target=self._heartbeat, name="heartbeat")
         heart.start()
-        claims = threading.Thread(target=self._claim_all, name="claims")
+        claims = threading.Thread(target=self._claim, name="claims")
         claims.start()
         log.info("event=agent_ready executor=%s", self._config.executor_id)
         self._over.wait()
@@ -182,13 +182,21 @@ class Agent:
                 entry.attempt, Kind.FINISHED, cause=cause, detail=detail, exit_code=None
             )
 
+    def _claim(self) -> None:
+        try:
+            self._claim_all()
+        except Exception:
+            # A machine that lives and claims nothing helps nobody: it is started anew.
+            log.exception("event=claims_broke")
+            self.stop()
+
     def _claim_all(self) -> None:
         token = new_token()
         most = (1 + _UPLOADS_PER_SLOT) * self._config.slots
         while self._slots.take(self._may_claim, lambda: len(self._live) < most):
             taken = False
             try:
-                waits_for = self._machine.waits_for()
+                waits_for = self._machine.waits_for(has_place=self._stager.attempt is not None)
                 if waits_for is not None:
                     log.warning("event=no_room reason=%s", waits_for)
                     self._draining.wait(_ROOM_S)
@@ -230,7 +238,7 @@ class Agent:
                 attempt = self._attempt(spec, self._reporter, progress)
             else:
                 attempt = ahead.take(spec, self._reporter)
-        except (ValueError, DiskError) as error:
+        except (ValueError, DiskError, OSError) as error:
             log.error("event=attempt_not_begun attempt=%s error=%s", key, error)
             self._reporter.report(key, Kind.STARTED, executer=None)
             self._reporter.report(
@@ -299,6 +307,9 @@ class Agent:
             except redis.RedisError as error:
                 log.warning("event=heartbeat_failed error=%s", error)
                 self._mind_contact()
+            except Exception:
+                # Without a heartbeat all that runs here would be given away.
+                log.exception("event=heartbeat_broke")
             if self._stopping.is_set() and self._beat_now.is_set():
                 return
             self._beat_now.wait(limits.HEARTBEAT_S)

@@ -40,9 +40,12 @@ class Machine:
         self._facts = Facts(config, backend, self._disk)
         self._waits_for: str | None = None
 
-    def waits_for(self) -> str | None:
-        """Why no further attempt may come here now; None when one may."""
-        self._waits_for = self._room.reason_to_wait(self._booked())
+    def waits_for(self, *, has_place: bool = False) -> str | None:
+        """Why no further attempt may come here now; None when one may.
+
+        `has_place`: the next one is here already, fetched ahead.
+        """
+        self._waits_for = self._room.reason_to_wait(self._booked(), has_place=has_place)
         return self._waits_for
 
     def _booked(self) -> int:

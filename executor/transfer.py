@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from simherd.contract.uploads import Grant
@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 #: Bytes read or written at a time.
 _CHUNK = 1024 * 1024
+_PIECE = 256 * 1024
 #: Seconds between two tries; doubles up to the second one.
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 20.0
 #: How often a transfer is tried: with the waits above, about two minutes of a storage that
@@ -134,8 +135,12 @@ class Transfer:
         digest = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
         answer = self._client.put(
             url,
-            content=data,
-            headers={"Content-Type": "application/octet-stream", "Content-MD5": digest},
+            content=_pieces(data),
+            headers={
+                "Content-Length": str(len(data)),
+                "Content-Type": "application/octet-stream",
+                "Content-MD5": digest,
+            },
         )
         _accept(answer)
         return answer
@@ -178,3 +183,9 @@ def _accept(answer: httpx.Response) -> None:
         raise _Passing(f"the storage answered {answer.status_code}")
     if answer.status_code >= 300:
         raise Refused(answer)
+
+
+def _pieces(data: bytes) -> Iterator[bytes]:
+    """A body in pieces: a large one is copied again after each send by the HTTP library."""
+    for start in range(0, len(data), _PIECE):
+        yield data[start : start + _PIECE]

@@ -42,13 +42,15 @@ class Room:
         self._images = images
         self._in_use = in_use
 
-    def reason_to_wait(self, booked: int) -> str | None:
+    def reason_to_wait(self, booked: int, *, has_place: bool = False) -> str | None:
         """Why nothing may be claimed now; None when it may.
 
-        Removes images where that helps. `booked`: bytes that running attempts may still take.
+        Removes images where that helps. `booked`: bytes that the attempts here may still take;
+        `has_place`: the next one is among them.
         """
+        least = 0 if has_place else _LEAST_BYTES
         for place in dict.fromkeys(p for p in (self._work, self._images_root) if p is not None):
-            promised = booked + _LEAST_BYTES if place == self._work else 0
+            promised = booked + least if place == self._work else 0
             if self._lacks(place, promised) is None:
                 continue
             gone = self._images.evict(lambda: self._lacks(place, promised) is None, self._in_use())  # noqa: B023
@@ -60,8 +62,11 @@ class Room:
         return None
 
     def limit(self, wanted: int, booked: int) -> int:
-        """The bytes that an attempt is given: as many as are wanted, or as can be kept."""
-        return min(wanted, max(_LEAST_BYTES, self._free(self._work) - booked))
+        """The bytes that an attempt is given: as many as are wanted, or half of what is left.
+
+        Half, because the next one is fetched while this one computes, and needs a place, too.
+        """
+        return min(wanted, max(_LEAST_BYTES, (self._free(self._work) - booked) // 2))
 
     def _lacks(self, place: Path, promised: int) -> str | None:
         found = os.statvfs(place)

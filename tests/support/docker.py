@@ -14,3 +14,15 @@ def containers(task_id: str) -> list[str]:
         check=True,
     )
     return done.stdout.split()
+
+
+def has_image(image: str) -> bool:
+    """Whether the engine has an image."""
+    argv = ["docker", "image", "inspect", image]
+    return subprocess.run(argv, capture_output=True, check=False).returncode == 0
+
+
+def label(container: str, name: str) -> str:
+    """The value of a container's label."""
+    argv = ["docker", "inspect", "-f", f'{{{{index .Config.Labels "{name}"}}}}', container]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import os
 import socket
+import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -90,6 +93,32 @@ def test_an_image_pull_does_not_hold_up_a_kill(
 
 
 def _pulls(env: Env, task_id: str) -> list[str]:
+    return _states(env, task_id, "download_container")
+
+
+def _states(env: Env, task_id: str, operation: str) -> list[str]:
     history = env.task(task_id)["status_history"]
     operations = [o for h in history for o in h["operations"]]
-    return [o["status"] for o in operations if o["name"] == "download_container"]
+    return [o["status"] for o in operations if o["name"] == operation]
+
+
+@pytest.fixture(scope="module")
+def large_input() -> bytes:
+    """An input that takes a while to fetch and to unpack."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for number in range(2):
+            archive.writestr(f"sim_dir/{number}", os.urandom(1024**2) * 300)
+    return buffer.getvalue()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["download_input", "uncompress_input"])
+def test_a_kill_interrupts_the_fetching_of_inputs(env: Env, large_input: bytes, stage: str) -> None:
+    task_id = env.submit("true", archive=large_input)
+    until(lambda: _states(env, task_id, stage) == ["RUNNING"], what=stage)
+    env.api.post(f"/tasks/{task_id}/kill")
+    assert env.wait(task_id, timeout_s=_SOON_S)["status"] == "killed"
+    # It did not come to its end.
+    assert _states(env, task_id, stage) == ["FAILED"]
+    env.nothing_is_left()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.docker import containers
+from tests.support.docker import containers, label
 from tests.support.waits import until
 
 if TYPE_CHECKING:
@@ -118,6 +119,19 @@ def test_a_kill_that_came_while_there_was_no_agent_is_carried_out(docker: Env) -
     assert docker.wait(task_id)["status"] == "killed"
     assert "stdout.txt" in docker.outputs(task_id)
     assert containers(task_id) == []
+
+
+def test_a_deadline_is_kept_by_the_next_agent(docker: Env) -> None:
+    task_id = docker.submit("sleep 600", time_to_live_seconds=6)
+    docker.wait_for(task_id, "computation-started")
+    (container,) = until(lambda: containers(task_id), what="the container")
+    deadline = datetime.fromisoformat(docker.task(task_id)["deadline"]).timestamp()
+    assert abs(float(label(container, "simherd.deadline")) - deadline) < 1
+    docker.kill_part("agent")
+    task = docker.wait(task_id)
+    assert (task["status"], task["cause"]) == ("ttl-exceeded", "task_time_limit")
+    assert task["num_retries"] == 0
+    assert datetime.fromisoformat(task["deadline"]).timestamp() == deadline
 
 
 def test_a_drained_agent_finishes_and_takes_nothing_more(docker: Env) -> None:
