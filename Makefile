@@ -6,7 +6,7 @@ help: ; @sed -n 's/^# help: //p' Makefile
 # help: make test       the whole suite
 # help: make test-fast  the tests that need no Docker and take no long time
 # help: make lint       style, types, import rules
-# help: make bench      latency and throughput, beside Celery
+# help: make bench      latency, throughput (beside Celery), kills, idle cost
 # help: make setup      the virtual environment .venv
 # help: make clean      remove what the others made
 setup: ; @scripts/setup

@@ -1,6 +1,7 @@
-"""Submit → process started, and no-op tasks per second, beside Celery in the same run.
+"""Submit → process started, and no-op tasks per second, beside Celery in the same run; and the
+figures of the executor's promises.
 
-python -m bench [--tasks N] [--latency-tasks N]
+python -m bench [--tasks N] [--latency-tasks N] [--promises]
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench import promises
 from bench.celery_side import CelerySide
 from bench.simherd_side import SimherdSide
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SLOTS = (1, 4)
+_KILLS = 20
 _NOTE = """\
 It is not the same work. A Simherd task makes a row in SQL, uploads an input archive through the
 API, is leased, runs in a process group of its own with its log captured, uploads an output archive,
@@ -36,18 +39,34 @@ def main() -> None:
     )
     parser.add_argument("--tasks", type=int, default=400, help="no-op tasks for each throughput")
     parser.add_argument("--latency-tasks", type=int, default=50, help="tasks one after another")
+    parser.add_argument("--promises", action="store_true", help="only the executor's promises")
     asked = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
     print(f"{cores} cores, Python {platform.python_version()}, {platform.platform()}", flush=True)
-    rows: list[tuple[str, str]] = []
-    for slots in SLOTS:
-        rows += _simherd(slots, asked)
-    for slots in SLOTS:
-        rows += _celery(slots, asked)
-    print(_NOTE)
+    rows = _promises()
+    if not asked.promises:
+        for slots in SLOTS:
+            rows += _simherd(slots, asked)
+        for slots in SLOTS:
+            rows += _celery(slots, asked)
+        print(_NOTE)
     width = max(len(label) for label, _ in rows)
     for label, figure in rows:
         print(f"{label:<{width}}  {figure}")
+
+
+def _promises() -> list[tuple[str, str]]:
+    with _folder() as folder, SimherdSide(folder, 1) as simherd:
+        memory, cpu = promises.idle_agent(simherd.data)
+        to_signal, to_end = promises.kills(simherd, folder, _KILLS)
+        outputs, more = promises.disk_use(simherd, simherd.data)
+    return [
+        ("Idle agent: memory of its own", f"{memory / 1024**2:.1f} MiB"),
+        ("Idle agent: CPU", f"{100 * cpu:.2f} % of a core"),
+        ("Kill → SIGTERM in the simulation", _spread(to_signal)),
+        ("Kill → final status", _spread(to_end)),
+        (f"Disk use added by uploading {outputs / 1024**2:.0f} MiB", f"{more / 1024**2:.1f} MiB"),
+    ]
 
 
 def _simherd(slots: int, asked: argparse.Namespace) -> list[tuple[str, str]]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 #: Requests of one submission run beside others by so many threads.
 _SUBMITTERS = 4
 _START_S = 60
+_COMPUTING = Status.COMPUTATION_STARTED.value
 
 
 class SimherdSide:
@@ -76,7 +77,7 @@ class SimherdSide:
             uploaded = time.time()
             self._queue(task)
             started = wait_for_stamp(stamp)
-            self._wait(task)
+            self.wait(task)
             if number:  # the first one also opens connections and loads code
                 whole.append(started - began)
                 queued.append(started - uploaded)
@@ -103,7 +104,7 @@ class SimherdSide:
             .get(Status.SUBMITTED.value)
         ):
             time.sleep(0.5)
-        ends = [self._wait(task) for task in tasks]
+        ends = [self.wait(task) for task in tasks]
         starts = [datetime.fromisoformat(t["start_time"]) for t in ends]
         last = max(datetime.fromisoformat(t["end_time"]) for t in ends)
         good = sum(t["status"] == Status.SUCCESS for t in ends)
@@ -127,7 +128,30 @@ class SimherdSide:
     def _queue(self, task: str) -> None:
         self._api.post(f"/tasks/{task}/input_uploaded").raise_for_status()
 
-    def _wait(self, task: str) -> dict[str, Any]:
+    @property
+    def data(self) -> Path:
+        """Where it keeps everything."""
+        return self._folder / "data"
+
+    def run(self, argv: list[str]) -> str:
+        """Submit a task to the group that is up; answers its id."""
+        group = self._api.get("/compute/group/local").json()["id"]
+        task = self._submit(group, argv)
+        self._queue(task)
+        return task
+
+    def kill(self, task: str) -> None:
+        """Ask for a task to be killed."""
+        self._api.post(f"/tasks/{task}/kill").raise_for_status()
+
+    def wait_for_start(self, task: str) -> None:
+        """Wait until a task computes, and its shell has set its trap."""
+        while self._api.get(f"/tasks/{task}/status").json()["status"] != _COMPUTING:
+            time.sleep(0.02)
+        time.sleep(0.2)
+
+    def wait(self, task: str) -> dict[str, Any]:
+        """Wait until a task has ended; answers everything about it."""
         while True:
             found: dict[str, Any] = self._api.get(f"/tasks/{task}").json()
             if Status(found["status"]) in TERMINAL:

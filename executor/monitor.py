@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
 from executor.stall import Stall
-from simherd.contract.events import Kind
+from simherd.contract.events import USAGE_FIELDS, Kind
 from simherd.contract.outcome import Cause
 
 if TYPE_CHECKING:
@@ -34,15 +34,8 @@ _SAMPLES_S = ((3600.0, 60.0), (float("inf"), 300.0))
 #: Looking up the use of a watched disk may take one part in this of the time.
 _WATCH_SHARE = 20
 
-COLUMNS = (
-    "time_s",
-    "cpu_seconds",
-    "memory_bytes",
-    "processes",
-    "read_bytes",
-    "written_bytes",
-    "disk_bytes",
-)
+#: Of the series; `time_s` is in seconds since the epoch.
+COLUMNS = ("time_s", *USAGE_FIELDS)
 
 
 class Monitor:
@@ -96,13 +89,13 @@ class Monitor:
         if new:
             writer.writerow(COLUMNS)
         for pause_s in itertools.chain(_FIRST_LOOKS_S, itertools.repeat(_LOOK_S)):
-            self._look(writer)
             ready = dict(poll.poll(1000 * pause_s))
             if self._over in ready:
                 return
+            self._look(writer)
             for file in alarms:
                 if file.fileno() in ready:
-                    # Reading it again arms it; the look that follows reads what happened.
+                    # Reading it again arms it.
                     with contextlib.suppress(OSError):
                         file.seek(0)
                         file.read()
@@ -124,7 +117,7 @@ class Monitor:
             writer.writerow((f"{time.time():.3f}", *_row(total), self._disk_bytes))
         if now >= self._next_sample:
             self._next_sample = now + _step(_SAMPLES_S, now - self._began)
-            told = dict(zip(COLUMNS[1:], (*_row(total), self._disk_bytes), strict=True))
+            told = dict(zip(USAGE_FIELDS, (*_row(total), self._disk_bytes), strict=True))
             self._attempt.report(Kind.USAGE, **told)
 
     def _look_at_disk(self) -> None:

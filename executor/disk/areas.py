@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import subprocess
+import threading
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -95,10 +96,12 @@ class _Watched:
     def used(self) -> int:
         """See `Area`. Blocks that are held open by a deleted file are not seen."""
         total = 0
-        for _, _, names, fd in os.fwalk(self.folder):
-            for name in names:
-                with contextlib.suppress(OSError):
-                    total += os.stat(name, dir_fd=fd, follow_symlinks=False).st_blocks * 512
+        # It may be closed meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            for _, _, names, fd in os.fwalk(self.folder):
+                for name in names:
+                    with contextlib.suppress(OSError):
+                        total += os.stat(name, dir_fd=fd, follow_symlinks=False).st_blocks * 512
         return total
 
     def is_full(self) -> bool:
@@ -173,35 +176,43 @@ class _Loop:
     def __init__(self, folder: Path, image: Path) -> None:
         self.folder = folder
         self._image = image
-
-    @property
-    def limit(self) -> int:
-        """See `Area`. What the file system needs for itself is not part of it."""
-        found = os.statvfs(self.folder)
-        return found.f_blocks * found.f_frsize
+        self._closed = False
+        # Once it is unmounted, its folder would tell of the machine's own disk.
+        self._lock = threading.Lock()
+        found = os.statvfs(folder)
+        #: See `Area`. What the file system needs for itself is not part of it.
+        self.limit = found.f_blocks * found.f_frsize
 
     def used(self) -> int:
         """See `Area`."""
-        found = os.statvfs(self.folder)
-        return (found.f_blocks - found.f_bfree) * found.f_frsize
+        found = self._look()
+        return (found.f_blocks - found.f_bfree) * found.f_frsize if found else self.limit
 
     def is_full(self) -> bool:
         """See `Area`. Without inodes nothing can be made, however many bytes are free."""
-        found = os.statvfs(self.folder)
+        found = self._look()
+        if found is None:
+            return False
         nothing = max(_FULL_BYTES, _FULL_SHARE * found.f_blocks * found.f_frsize)
         # Not f_bfree: the file system keeps some blocks for itself.
         return found.f_bavail * found.f_frsize < nothing or found.f_ffree == 0
 
+    def _look(self) -> os.statvfs_result | None:
+        with self._lock:
+            return None if self._closed else os.statvfs(self.folder)
+
     def close(self) -> None:
         """See `Area`."""
-        if os.path.ismount(self.folder):
-            try:
-                _run("umount", str(self.folder))
-            except DiskError as error:
-                log.warning("event=umount_waits folder=%s error=%s", self.folder, error)
-                _run("umount", "--lazy", str(self.folder))
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self._image.unlink(missing_ok=True)
+        with self._lock:
+            self._closed = True
+            if os.path.ismount(self.folder):
+                try:
+                    _run("umount", str(self.folder))
+                except DiskError as error:
+                    log.warning("event=umount_waits folder=%s error=%s", self.folder, error)
+                    _run("umount", "--lazy", str(self.folder))
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self._image.unlink(missing_ok=True)
 
 
 def _run(*argv: str) -> None:

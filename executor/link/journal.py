@@ -87,7 +87,10 @@ def _load(path: Path) -> Entry | None:
     if not lines:
         path.unlink()
         return None
-    entry = Entry(path, **json.loads(lines[0]))
+    head = json.loads(lines[0])
+    # An earlier release wrote neither: such an attempt cannot be gone on with.
+    spec, boot = head.get("spec", ""), head.get("boot", "")
+    entry = Entry(path, head["attempt"], head["token"], spec, boot)
     for line in lines[1:]:
         raw = json.loads(line)
         if "notes" in raw:

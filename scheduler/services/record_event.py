@@ -12,7 +12,7 @@ from scheduler.services.end_attempt import end_attempt
 from scheduler.services.machine_health import note_end
 from scheduler.store.models import MachineGroup, StatusChange, Task, TaskOperation, UsageSample
 from scheduler.store.transitions import change_status
-from simherd.contract.events import Event, Kind
+from simherd.contract.events import USAGE_FIELDS, Event, Kind
 from simherd.contract.lifecycle import TERMINAL, Status
 from simherd.contract.operations import Metric
 from simherd.contract.outcome import Cause
@@ -23,17 +23,6 @@ if TYPE_CHECKING:
 
 #: Seconds by which an executor's word for a deadline may be off without being corrected.
 _CLOCKS_DIFFER_S = 1.0
-
-
-#: What a usage report holds beside its time.
-_SAMPLED = (
-    "cpu_seconds",
-    "memory_bytes",
-    "processes",
-    "read_bytes",
-    "written_bytes",
-    "disk_bytes",
-)
 
 
 class Verdict(Enum):
@@ -265,7 +254,7 @@ class Recording:
         row.measure({k: v for k, v in event.body["metrics"].items() if k in known})
 
     def _usage(self, row: _Row, event: Event, _result: Recorded) -> None:
-        told = {name: event.body[name] for name in _SAMPLED}
+        told = {name: event.body[name] for name in USAGE_FIELDS}
         self._session.add(UsageSample(task_id=row.id, attempt=row.attempt, at=event.at, **told))
 
     def _finished(self, row: _Row, event: Event, result: Recorded) -> None:

@@ -9,6 +9,16 @@ from typing import Any
 
 from simherd.contract.spec import PROTOCOL, attempt_key
 
+#: What a usage report holds.
+USAGE_FIELDS = (
+    "cpu_seconds",
+    "memory_bytes",
+    "processes",
+    "read_bytes",
+    "written_bytes",
+    "disk_bytes",
+)
+
 
 class Kind(str, Enum):
     """What happened; `body` of the event holds the details named here."""
@@ -25,8 +35,7 @@ class Kind(str, Enum):
     OPERATION_ENDED = "operation_ended"
     #: Measured values. metrics: name → number.
     METRICS = "metrics"
-    #: What the commands use now: cpu_seconds, memory_bytes, processes, read_bytes, written_bytes,
-    #: disk_bytes.
+    #: What the commands use now: the names of USAGE_FIELDS, counters from the attempt's start.
     USAGE = "usage"
     #: The attempt ended; nothing follows. cause, detail, exit_code, output (stored or not).
     FINISHED = "finished"

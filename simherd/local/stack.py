@@ -216,12 +216,13 @@ class Stack:
         for name in reversed(_ORDER):
             word = "redis-server" if name == "redis" else "scheduler"
             stop_left_over(self.data_dir / "run" / f"{name}.pid", word, _GRACE_S)
-        self._stop_machines()
+        # What they run goes on: their successors take it over.
+        self._stop_machines(signal.SIGKILL)
 
-    def _stop_machines(self) -> None:
+    def _stop_machines(self, asked: int = signal.SIGINT) -> None:
+        """Stop the executors: by SIGINT together with what they run."""
         for pid_file in sorted((self.data_dir / "machines").glob("*/agent.pid")):
-            # To an executor SIGTERM means: finish what you have.
-            stop_left_over(pid_file, "executor", _GRACE_S, signal.SIGINT)
+            stop_left_over(pid_file, "executor", _GRACE_S, asked)
 
 
 def _check_installed() -> None:

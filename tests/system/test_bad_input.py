@@ -175,3 +175,47 @@ def test_a_machine_group_that_cannot_be_is_refused(
     answer = env.api.post("/compute/group", json=changes)
     assert answer.status_code in {409, 422}
     assert words in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "named"),
+    [
+        ({"warn_signal": "SIGKILL"}, "warn_signal"),
+        ({"warn_signal": 9}, "warn_signal"),
+        ({"warn_before_s": -1}, "warn_before_s"),
+        ({"warn_before_s": "soon"}, "warn_before_s"),
+        ({"stop_grace_s": -1}, "stop_grace_s"),
+        ({"stop_grace_s": 1e9}, "stop_grace_s"),
+        ({"stop_grace_s": "long"}, "stop_grace_s"),
+        ({"stall_after_s": -1}, "stall_after_s"),
+        ({"stall_after_s": "soon"}, "stall_after_s"),
+        ({"stall_after_s": 1e12}, "stall_after_s"),
+        ({"network": "yes"}, "network"),
+        # The group of this machine allows none.
+        ({"network": True}, "network"),
+        ({"env": ["A=b"]}, "env"),
+    ],
+)
+def test_a_parameter_that_cannot_be_is_refused(
+    env: Env, extra: dict[str, object], named: str
+) -> None:
+    group = env.api.get("/compute/group/local").json()["id"]
+    body = {
+        "simulator": "arbitrary_commands",
+        "resource_pool": group,
+        "container_image": "any",
+        "extra_params": {"commands": [{"cmd": "true"}], **extra},
+    }
+    answer = env.api.post("/tasks/submit", json=body)
+    assert answer.status_code == 422
+    assert f"extra_params.{named}" in answer.json()["detail"]
+
+
+def test_a_policy_that_cannot_be_is_refused(env: Env) -> None:
+    body = {"machine_type": "local", "provider_id": "LOCAL", "policy": {"privileged": True}}
+    answer = env.api.post("/compute/group", json=body)
+    assert answer.status_code == 422
+    assert "policy.privileged" in answer.json()["detail"]
+    done = env.cli("resources", "start", "local", "--policy", "network")
+    assert done.returncode == 1
+    assert "NAME=VALUE" in done.stderr

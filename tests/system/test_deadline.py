@@ -85,31 +85,6 @@ def test_a_task_without_a_time_to_live_has_nothing_to_extend(env: Env) -> None:
     assert "no time-to-live" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("extra", "named"),
-    [
-        ({"warn_signal": "SIGKILL"}, "warn_signal"),
-        ({"warn_signal": 9}, "warn_signal"),
-        ({"warn_before_s": -1}, "warn_before_s"),
-        ({"warn_before_s": "soon"}, "warn_before_s"),
-        ({"env": ["A=b"]}, "env"),
-    ],
-)
-def test_a_warning_that_cannot_be_is_refused(
-    env: Env, extra: dict[str, object], named: str
-) -> None:
-    group = env.api.get("/compute/group/local").json()["id"]
-    body = {
-        "simulator": "arbitrary_commands",
-        "resource_pool": group,
-        "container_image": "any",
-        "extra_params": {"commands": [{"cmd": "true"}], **extra},
-    }
-    answer = env.api.post("/tasks/submit", json=body)
-    assert answer.status_code == 422
-    assert f"extra_params.{named}" in answer.json()["detail"]
-
-
 @pytest.fixture
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Env]:
     made = Env(tmp_path_factory.mktemp("own"), "--backend", "process", SIMHERD_SWEEP_S="1")
@@ -132,16 +107,10 @@ def test_the_deadline_outlives_the_machine(own: Env) -> None:
 
 @pytest.mark.docker
 @pytest.mark.slow
-def test_a_container_is_warned(
-    docker_engine: None, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    docker = Env(tmp_path_factory.mktemp("docker"), "--backend", "docker").start()
-    try:
-        command = _CAREFUL.format(signal="USR1")
-        task_id = docker.submit(command, time_to_live_seconds=3, more={"warn_before_s": 1.5})
-        assert docker.wait(task_id)["status"] == "ttl-exceeded"
-        assert docker.outputs(task_id)["saved.txt"] == b"saved\n"
-        unaware = docker.submit("sleep 600", time_to_live_seconds=1)
-        assert docker.wait(unaware)["status"] == "ttl-exceeded"
-    finally:
-        docker.stop()
+def test_a_container_is_warned(docker: Env) -> None:
+    command = _CAREFUL.format(signal="USR1")
+    task_id = docker.submit(command, time_to_live_seconds=3, more={"warn_before_s": 1.5})
+    assert docker.wait(task_id)["status"] == "ttl-exceeded"
+    assert docker.outputs(task_id)["saved.txt"] == b"saved\n"
+    unaware = docker.submit("sleep 600", time_to_live_seconds=1)
+    assert docker.wait(unaware)["status"] == "ttl-exceeded"

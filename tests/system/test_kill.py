@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.env import Env
 from tests.support.waits import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.support.env import Env
 
 #: Writes a file, and takes no notice of being asked to stop.
 _STUBBORN = "sh -c 'trap \"\" TERM; echo begun > begun.txt; while :; do sleep 0.05; done'"
@@ -51,20 +52,6 @@ def test_a_task_says_how_long_it_may_take_to_stop(env: Env) -> None:
     assert "begun.txt" in env.outputs(task_id)
 
 
-@pytest.mark.parametrize("grace", [-1, 1e9, "long"])
-def test_a_grace_period_that_cannot_be_is_refused(env: Env, grace: object) -> None:
-    group = env.api.get("/compute/group/local").json()["id"]
-    body = {
-        "simulator": "arbitrary_commands",
-        "resource_pool": group,
-        "container_image": "any",
-        "extra_params": {"commands": [{"cmd": "true"}], "stop_grace_s": grace},
-    }
-    answer = env.api.post("/tasks/submit", json=body)
-    assert answer.status_code == 422
-    assert "extra_params.stop_grace_s" in answer.json()["detail"]
-
-
 @pytest.fixture
 def silent_registry() -> Iterator[str]:
     """A registry that takes connections and never answers."""
@@ -76,20 +63,14 @@ def silent_registry() -> Iterator[str]:
 
 @pytest.mark.docker
 @pytest.mark.slow
-def test_an_image_pull_does_not_hold_up_a_kill(
-    silent_registry: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    docker = Env(tmp_path_factory.mktemp("docker"), "--backend", "docker").start()
-    try:
-        task_id = docker.submit("true", container_image=f"docker://{silent_registry}/x:1")
-        until(lambda: _pulls(docker, task_id) == ["RUNNING"], what="the pull")
-        docker.api.post(f"/tasks/{task_id}/kill")
-        assert docker.wait(task_id, timeout_s=_SOON_S)["status"] == "killed"
-        assert _pulls(docker, task_id) == ["FAILED"]
-        # The slot is free again.
-        assert docker.wait(docker.submit("true"), timeout_s=_SOON_S)["status"] == "success"
-    finally:
-        docker.stop()
+def test_an_image_pull_does_not_hold_up_a_kill(docker: Env, silent_registry: str) -> None:
+    task_id = docker.submit("true", container_image=f"docker://{silent_registry}/x:1")
+    until(lambda: _pulls(docker, task_id) == ["RUNNING"], what="the pull")
+    docker.api.post(f"/tasks/{task_id}/kill")
+    assert docker.wait(task_id, timeout_s=_SOON_S)["status"] == "killed"
+    assert _pulls(docker, task_id) == ["FAILED"]
+    # The slot is free again.
+    assert docker.wait(docker.submit("true"), timeout_s=_SOON_S)["status"] == "success"
 
 
 def _pulls(env: Env, task_id: str) -> list[str]:

@@ -162,3 +162,16 @@ def test_a_second_sigterm_hands_over(docker: Env) -> None:
     assert containers(task_id) == [container]
     (_work(docker, task_id) / "gate").touch()
     _ended_well(docker, task_id)
+
+
+def test_a_simulation_outlives_simherd_up(docker: Env) -> None:
+    task_id = docker.submit(_COUNTING)
+    docker.wait_for(task_id, "computation-started")
+    (container,) = until(lambda: containers(task_id), what="the container")
+    assert docker.process is not None
+    docker.process.kill()
+    docker.process.wait()
+    docker.start()
+    assert containers(task_id) == [container]
+    (_work(docker, task_id) / "gate").touch()
+    _ended_well(docker, task_id)
