@@ -19,14 +19,18 @@ if TYPE_CHECKING:
 _MIB = 1024**2
 #: Seconds over which an idle agent's CPU time is measured.
 _IDLE_S = 30
+#: Seconds that it has for starting first.
+_SETTLE_S = 3
 #: Size of the outputs whose upload is watched, bytes; random, so that nothing compresses them.
 _OUTPUT_BYTES = 256 * _MIB
 
 
 def idle_agent(data: Path) -> tuple[float, float]:
     """Memory (unique set size, bytes) and CPU share (of one core) of an agent without work."""
-    pid_file = next((data / "machines").glob("*/agent.pid"))
-    agent = psutil.Process(int(pid_file.read_text()))
+    while not (files := list((data / "machines").glob("*/agent.pid"))):
+        time.sleep(0.05)
+    agent = psutil.Process(int(files[0].read_text()))
+    time.sleep(_SETTLE_S)
     before = agent.cpu_times()
     time.sleep(_IDLE_S)
     after = agent.cpu_times()
@@ -69,17 +73,19 @@ def disk_use(side: SimherdSide, data: Path) -> tuple[int, int]:
 
 
 def _use(folder: Path) -> int:
-    total, seen = 0, set()
-    for inside, _, names in os.walk(folder):
-        # The image of a file system holds what is mounted from it.
-        if os.path.ismount(inside):
-            continue
-        for name in names:
+    """Bytes in a folder, and in the file systems that are mounted below it."""
+    total, device = 0, folder.stat().st_dev
+    for inside, names, files in os.walk(folder):
+        for mount in [n for n in names if os.path.ismount(os.path.join(inside, n))]:
+            names.remove(mount)
+            found = os.statvfs(os.path.join(inside, mount))
+            total += (found.f_blocks - found.f_bfree) * found.f_frsize
+        for name in files:
             try:
-                found = os.lstat(os.path.join(inside, name))
+                found_file = os.lstat(os.path.join(inside, name))
             except FileNotFoundError:
                 continue
-            if (found.st_dev, found.st_ino) not in seen and found.st_dev == folder.stat().st_dev:
-                seen.add((found.st_dev, found.st_ino))
-                total += found.st_blocks * 512
+            # What is written to a file system's image was counted above.
+            if found_file.st_dev == device and not name.endswith(".img"):
+                total += found_file.st_blocks * 512
     return total

@@ -127,6 +127,7 @@ class Agent:
         for worker in self._workers:
             worker.join()
         self._stager.close()
+        self._machine.close()
         # Once more, for what was reported meanwhile.
         self._stopping.set()
         self._beat_now.set()

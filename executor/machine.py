@@ -70,6 +70,10 @@ class Machine:
             area = self._disk.make(file_name(key), limit)
         return area
 
+    def close(self) -> None:
+        """Leave nothing mounted that no attempt needs."""
+        self._disk.close()
+
     def clean_up(self, keep: Collection[str]) -> None:
         """Remove the places of all attempts but these."""
         self._disk.clean_up(frozenset(map(file_name, keep)))

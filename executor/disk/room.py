@@ -64,9 +64,11 @@ class Room:
     def limit(self, wanted: int, booked: int) -> int:
         """The bytes that an attempt is given: as many as are wanted, or half of what is left.
 
-        Half, because the next one is fetched while this one computes, and needs a place, too.
+        Half, because the next one is fetched while this one computes, and needs a place, too. And
+        in powers of two, so that a file system that was made can be used again.
         """
-        return min(wanted, max(_LEAST_BYTES, (self._free(self._work) - booked) // 2))
+        half = max(_LEAST_BYTES, (self._free(self._work) - booked) // 2)
+        return wanted if wanted <= half else 1 << (half.bit_length() - 1)
 
     def _lacks(self, place: Path, promised: int) -> str | None:
         found = os.statvfs(place)

@@ -10,6 +10,7 @@ import sys
 import zipfile
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -19,7 +20,6 @@ from tests.support.waits import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 Done = subprocess.CompletedProcess[str]
@@ -93,6 +93,8 @@ class Env:
             self.process = None
         left = [p for p in self.processes() if p.status() != psutil.STATUS_ZOMBIE]
         assert not left, f"left running: {[p.cmdline() for p in left]}"
+        mounts = Path("/proc/mounts").read_text()
+        assert str(self.data) not in mounts, "left mounted"
 
     def processes(self, word: str = "") -> list[psutil.Process]:
         """Every process that works in this Simherd's folder."""

@@ -92,7 +92,31 @@ def test_a_hard_limit_holds_for_every_kind_of_file(loop: LoopDisk, tmp_path: Pat
     held.close()
     assert not area.is_full()
     area.close()
-    assert [p for p in tmp_path.rglob("*") if p.suffix == ".img"] == []
+    loop.clean_up(frozenset())
+    assert list((tmp_path / "disks").iterdir()) == []
+
+
+def test_nobody_finds_what_another_left(loop: LoopDisk) -> None:
+    first = loop.make("a", LIMIT)
+    (first.folder / "d").mkdir()
+    (first.folder / "d" / "secret").write_text("secret")
+    (first.folder / "link").symlink_to("/etc")
+    first.close()
+    second = loop.make("b", LIMIT)
+    assert [p.name for p in second.folder.iterdir() if p.name != "lost+found"] == []
+    assert second.used() < MIB
+    # What is known of the first one is not about the second.
+    (second.folder / "f").write_bytes(bytes(MIB))
+    assert (first.used(), first.is_full()) == (first.limit, False)
+    first.close()
+    assert (second.folder / "f").exists()
+
+
+def test_a_file_system_that_took_much_is_not_kept(loop: LoopDisk, tmp_path: Path) -> None:
+    area = loop.make("a", 4 * LIMIT)
+    (area.folder / "f").write_bytes(os.urandom(3 * LIMIT))
+    area.close()
+    assert list((tmp_path / "disks").iterdir()) == []
 
 
 def test_a_place_in_use_is_removed_all_the_same(loop: LoopDisk) -> None:
