@@ -42,7 +42,12 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, drain_or_hand_over)
     signal.signal(signal.SIGINT, lambda *_: agent.stop())
-    agent.run()
+    try:
+        agent.run()
+    except Exception:
+        # Threads that were started would keep a process alive that does nothing.
+        logging.exception("event=agent_broke")
+        os._exit(1)
 
 
 def _backend(config: Config) -> ContainerBackend:

@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two tries while Redis is out of reach.
 _RETRY_S = 1.0
+#: Seconds between two tries to wake a thread that is to end.
+_JOIN_S = 0.2
 #: Seconds an image pull that nobody waits for any more has to end when the agent stops.
 _PULL_JOIN_S = 1.0
 #: Seconds between two looks whether there is room on the disks by now.
@@ -71,6 +73,8 @@ class Agent:
         self._machine = Machine(config, backend, self._here)
         self._http = open_client()
         self._slots = Slots(config.slots)
+        #: Set when nothing can be claimed any more.
+        self._claimed_last = threading.Event()
         #: No new work; and then end; and end now.
         self._draining = threading.Event()
         self._leaving = threading.Event()
@@ -116,12 +120,19 @@ class Agent:
         claims = threading.Thread(target=self._claim, name="claims")
         claims.start()
         log.info("event=agent_ready executor=%s", self._config.executor_id)
+        watch = threading.Thread(target=self._watch_contact, name="contact")
+        watch.start()
         self._over.wait()
-        self._shut_down(claims, heart)
+        self._shut_down(claims, heart, watch)
 
-    def _shut_down(self, claims: threading.Thread, heart: threading.Thread) -> None:
+    def _shut_down(
+        self, claims: threading.Thread, heart: threading.Thread, watch: threading.Thread
+    ) -> None:
         log.info("event=agent_stopping executor=%s", self._config.executor_id)
-        claims.join()
+        while claims.is_alive():
+            # It may have begun to wait for the bell just after it was interrupted.
+            self._claimer.interrupt()
+            claims.join(_JOIN_S)
         for attempt in self._attempts():
             attempt.switch.trip(Cause.AGENT_STOPPED)
         for worker in self._workers:
@@ -132,6 +143,7 @@ class Agent:
         self._stopping.set()
         self._beat_now.set()
         heart.join()
+        watch.join()
         self._inbox.close()
         self._logs.close()
         self._reporter.close()
@@ -148,7 +160,7 @@ class Agent:
             return list(self._live.values())
 
     def _look_whether_over(self) -> None:
-        if self._leaving.is_set() and not self._live:
+        if self._leaving.is_set() and self._claimed_last.is_set() and not self._live:
             self._over.set()
 
     def _clean_up(self, left: list[Entry]) -> None:
@@ -190,6 +202,9 @@ class Agent:
             # A machine that lives and claims nothing helps nobody: it is started anew.
             log.exception("event=claims_broke")
             self.stop()
+        finally:
+            self._claimed_last.set()
+            self._look_whether_over()
 
     def _claim_all(self) -> None:
         token = new_token()
@@ -307,7 +322,6 @@ class Agent:
                 self._beat()
             except redis.RedisError as error:
                 log.warning("event=heartbeat_failed error=%s", error)
-                self._mind_contact()
             except Exception:
                 # Without a heartbeat all that runs here would be given away.
                 log.exception("event=heartbeat_broke")
@@ -340,14 +354,16 @@ class Agent:
             and self._machine.waits_for() is None
         )
 
-    def _mind_contact(self) -> None:
-        """Stop what runs before the scheduler gives it to another machine."""
-        if self._contact.is_lost:
-            lost_for = self._contact.lost_for_s
-            for attempt in self._attempts():
-                if attempt.switch.trip(Cause.CONTACT_LOST):
-                    key = attempt.spec.key
-                    log.error("event=contact_lost attempt=%s for_s=%.0f", key, lost_for)
+    def _watch_contact(self) -> None:
+        """Stop what runs before the scheduler gives it to another machine.
+
+        Apart from the heartbeat, which may itself hang for long when the network is cut.
+        """
+        while not self._stopping.wait(max(0.1, min(limits.HEARTBEAT_S, self._contact.left_s))):
+            if self._contact.left_s <= 0:
+                for attempt in self._attempts():
+                    if attempt.switch.trip(Cause.CONTACT_LOST):
+                        log.error("event=contact_lost attempt=%s", attempt.spec.key)
 
     def _handle(self, message: Message) -> None:
         if message.order is Order.WATCH_LOG:

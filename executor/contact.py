@@ -40,15 +40,10 @@ class Contact:
             self._file.write_text(f"{self._last:.3f}\n")
 
     @property
-    def lost_for_s(self) -> float:
-        """Seconds since the last answer."""
+    def left_s(self) -> float:
+        """Seconds until what runs here must stop: soon after it will be another machine's."""
         with self._lock:
-            return _now() - self._last
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether what runs here must stop: soon it will be another machine's."""
-        return self.lost_for_s > self._patience_s
+            return self._last + self._patience_s - _now()
 
 
 def _now() -> float:

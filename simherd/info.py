@@ -100,7 +100,7 @@ class TaskInfo(Mapping[str, Any]):
             lines.append(f"  Error:           {self['error_detail']}")
         if row.failed:
             lines.append(f"  What to do:      {row.advice}")
-        return "\n".join([*lines, *self._time_lines(), *self._output_lines()])
+        return "\n".join([*lines, *self._time_lines(), *self._peak_lines(), *self._output_lines()])
 
     def _time_lines(self) -> list[str]:
         total = format_seconds(self.seconds_between("create_time", "end_time"))
@@ -108,6 +108,16 @@ class TaskInfo(Mapping[str, Any]):
         for label, seconds in self.stage_seconds().items():
             lines.append(f"  {label + ':':<16} {format_seconds(seconds):>10}")
         return lines
+
+    def _peak_lines(self) -> list[str]:
+        memory = self.metric(Metric.PEAK_MEMORY_BYTES)
+        if memory is None:
+            return []
+        disk = format_bytes(self.metric(Metric.PEAK_DISK_BYTES))
+        processes = self.metric(Metric.PEAK_PROCESSES) or 0
+        cpu = format_seconds(self.metric(Metric.CPU_SECONDS))
+        peaks = f"memory {format_bytes(memory)}, disk {disk}, {processes:.0f} processes"
+        return [f"At the most: {peaks}; CPU time {cpu}"]
 
     def _output_lines(self) -> list[str]:
         files = self.metric(Metric.OUTPUT_TOTAL_FILES)

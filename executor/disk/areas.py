@@ -153,7 +153,11 @@ class LoopDisk:
             if folder.is_symlink():
                 return _Loop(folder, _FileSystem(folder.resolve()), self._take_back)
             found = self._spare(limit) or _FileSystem.make(self._images, limit)
-            folder.symlink_to(found.mount)
+            try:
+                folder.symlink_to(found.mount)
+            except OSError:
+                self._take_back(found)
+                raise
         except OSError as error:
             raise DiskError(f"No file system for an attempt: {error}") from error
         return _Loop(folder, found, self._take_back)

@@ -47,14 +47,14 @@ class Env:
             **self._settings,
         }
 
-    def start(self) -> Env:
+    def start(self, port: int = 0) -> Env:
         """Start it, and wait until it is ready with its machines."""
         log = (self.folder / "up.log").open("ab")
         (self.data / "connection.env").unlink(missing_ok=True)
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "simherd.cli.main", "up"),
-                *("--port", "0", "--data-dir", str(self.data)),
+                *("--port", str(port), "--data-dir", str(self.data)),
                 *self._options,
             ],
             env=self.environment,

@@ -84,7 +84,9 @@ def test_some_outputs_are_downloaded_or_a_name_is_refused(tmp_path: Path) -> Non
         task.download_outputs(["two.txt", "three.txt"], output_dir="none")
     assert not Path("simherd_output/none").exists()
     info = task.get_output_info()
-    assert {f.name for f in info.contents} == {"a/b/one.txt", "two.txt", "stdout.txt", "stderr.txt"}
+    assert {f.name for f in info.contents} == {
+        *("a/b/one.txt", "two.txt", "stdout.txt", "stderr.txt", "system_metrics.csv")
+    }
     assert "4 B          " in str(info)
     archive = task.download_outputs(uncompress=False, output_dir="zip")
     assert archive is not None

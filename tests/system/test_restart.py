@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 from tests.support.docker import containers, label
@@ -171,7 +172,8 @@ def test_a_simulation_outlives_simherd_up(docker: Env) -> None:
     assert docker.process is not None
     docker.process.kill()
     docker.process.wait()
-    docker.start()
+    # Where the API was, because that is where the simulation's outputs go.
+    docker.start(httpx.URL(docker.url).port or 0)
     assert containers(task_id) == [container]
     (_work(docker, task_id) / "gate").touch()
     _ended_well(docker, task_id)

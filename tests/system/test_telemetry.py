@@ -31,7 +31,7 @@ def _stalls(env: Env, task_id: str) -> list[dict[str, Any]]:
 def test_the_series_is_the_containers_own(docker: Env) -> None:
     busy = (
         'sh -c \'head -c 30M /dev/zero > f; x=$(head -c 20000000 /dev/zero | tr "\\0" x);'
-        " end=$(($(date +%s)+3)); while [ $(date +%s) -lt $end ]; do :; done'"
+        " end=$(($(date +%s)+5)); while [ $(date +%s) -lt $end ]; do :; done'"
     )
     task_id = docker.submit(busy)
     task = docker.wait(task_id)
@@ -48,6 +48,7 @@ def test_the_series_is_the_containers_own(docker: Env) -> None:
     assert metrics["peak_disk_bytes"] > 30 * MIB
     assert metrics["peak_processes"] >= 1
     assert metrics["cpu_seconds"] >= rows[-1]["cpu_seconds"]
+    assert "At the most: memory" in docker.cli("tasks", "info", task_id).stdout
 
 
 def test_the_scheduler_has_it_while_the_task_runs(docker: Env) -> None:
