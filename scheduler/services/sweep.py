@@ -10,7 +10,9 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
+import redis
 from sqlalchemy import or_, select, update
+from sqlalchemy.exc import OperationalError
 
 from scheduler.providers.base import MachineState
 from scheduler.services.end_attempt import end_attempt
@@ -64,14 +66,24 @@ def sweep(parts: Parts, started_at: float) -> None:
         groups = session.scalars(select(MachineGroup).where(MachineGroup.status.in_(ACTIVE))).all()
     patient = now < started_at + parts.settings.grace_s or _redis_is_new(parts, now)
     for group in groups:
-        if group.status == GroupStatus.SHUTTING_DOWN:
-            shut_down_group(parts, group.id)
-            continue
-        reconcile_queue(parts, group)
-        reclaim(parts, group, now, patient)
-        if group.status in UP:
-            retire_drained(parts, group)
-            scale_group(parts, group.id)
+        try:
+            _sweep_group(parts, group, now, patient)
+        except (redis.RedisError, OperationalError):
+            raise
+        except Exception:
+            # What is wrong with one group, such as its provider, holds up no other.
+            log.exception("event=sweep_broke group=%s", group.id)
+
+
+def _sweep_group(parts: Parts, group: MachineGroup, now: float, patient: bool) -> None:
+    if group.status == GroupStatus.SHUTTING_DOWN:
+        shut_down_group(parts, group.id)
+        return
+    reconcile_queue(parts, group)
+    reclaim(parts, group, now, patient)
+    if group.status in UP:
+        retire_drained(parts, group)
+        scale_group(parts, group.id)
 
 
 def _redis_is_new(parts: Parts, now: float) -> bool:

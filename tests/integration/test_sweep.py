@@ -13,7 +13,7 @@ from scheduler.providers.base import MachineState
 from scheduler.services.expire_deadlines import expire_deadlines
 from scheduler.services.groups import MACHINE_UP
 from scheduler.services.submit_task import enqueue
-from scheduler.services.sweep import reclaim, reconcile_queue
+from scheduler.services.sweep import reclaim, reconcile_queue, sweep
 from scheduler.store.models import Machine, MachineGroup, Task
 from simherd.contract import limits
 from simherd.contract.lifecycle import Status
@@ -187,3 +187,15 @@ def test_a_pending_kill_whose_holder_is_gone_is_settled(fleet: Fleet) -> None:
         task = make_task(session, fleet.group, status=Status.PENDING_KILL.value)
     reconcile_queue(fleet.parts, fleet.group)
     assert fleet.status(task) == (Status.KILLED, 1)
+
+
+def test_a_group_that_cannot_be_swept_holds_up_no_other(fleet: Fleet) -> None:
+    parts = fleet.parts
+    with parts.store.write() as session:
+        # Sorted first or last: the others come before and after it.
+        make_group(session, provider="no-such-provider")
+        other = make_group(session)
+    sweep(parts, time.time())
+    with parts.store.read() as session:
+        launched = session.scalars(select(Machine.group_id)).all()
+    assert {fleet.group.id, other.id} <= set(launched)

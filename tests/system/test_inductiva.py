@@ -78,7 +78,9 @@ def test_a_run_ends_with_success_and_says_where_it_was(ended: dict[str, Any]) ->
     assert ended["terminal"] is True
     assert ended["machine"] == "GCP-c2-standard-4"
     assert ended["metadata"] == {"study": "one"}
-    assert ended["files"] == ["out.txt", "stderr.txt", "stdout.txt", "sub/deep.txt"]
+    assert ended["files"] == [
+        *("out.txt", "stderr.txt", "stdout.txt", "sub/deep.txt", "system_metrics.csv")
+    ]
     assert ended["total"] >= ended["computed"] > 0
     assert ended["path"] == f"mine/{ended['id']}"
     assert ended["project"] == [ended["id"]]

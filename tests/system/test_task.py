@@ -21,7 +21,7 @@ def test_a_task_runs_its_commands_in_order_and_returns_what_changed(env: Env) ->
     assert task["status"] == "success"
     outputs = env.outputs(task_id)
     # The unchanged input is no output.
-    assert set(outputs) == {"out.txt", "stdout.txt", "stderr.txt"}
+    assert set(outputs) == {"out.txt", "stdout.txt", "stderr.txt", "system_metrics.csv"}
     assert outputs["out.txt"] == b"data"
     stdout = outputs["stdout.txt"].decode()
     assert stdout.index("hello") < stdout.index("first") < stdout.index("second")
@@ -41,7 +41,7 @@ def test_a_task_runs_its_commands_in_order_and_returns_what_changed(env: Env) ->
         0,
         0,
     ]
-    assert task["metrics"]["output_total_files"] == 3
+    assert task["metrics"]["output_total_files"] == 4
     assert task["executer"]["vm_type"] == "local"
 
 
