@@ -8,6 +8,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
+from executor.archive import load_stamps
 from executor.attempt import StageFailed
 from executor.stages.commands import run_commands
 from executor.stages.image import fetch_image
@@ -62,7 +63,10 @@ def run_attempt(attempt: Attempt) -> None:
 
 def _stages(attempt: Attempt) -> tuple[Cause, str | None, int | None]:
     done = attempt.progress
-    if not done.computing:
+    if done.computing:
+        attempt.inputs = load_stamps(attempt.stamps)
+        attempt.peaks.recall(attempt.series)
+    else:
         (attempt.fetching or functools.partial(fetch, attempt))()
     ended = done.last_exit if done.computed else run_commands(attempt)
     # While the outputs are uploaded, the next attempt may compute.

@@ -12,7 +12,6 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from executor.archive import load_stamps
 from executor.attempt import StageFailed
 from executor.containers.base import ContainerError, ContainerLost, ContainerSpec
 from executor.deadline import Due
@@ -50,8 +49,6 @@ def run_commands(attempt: Attempt) -> Exit | None:
     """
     done = attempt.progress
     if done.computing:
-        attempt.inputs = load_stamps(attempt.stamps)
-        attempt.peaks.recall(attempt.series)
         if done.deadline is not None:
             attempt.deadline.set(done.deadline)
     else:

@@ -88,7 +88,7 @@ def test_inputs_that_were_not_complete_are_fetched_again(docker: Env) -> None:
 
 
 def test_an_upload_is_finished(docker: Env) -> None:
-    task_id = docker.submit(_COUNTING)
+    task_id = docker.submit(_COUNTING, files={"in.txt": "d"})
     docker.wait_for(task_id, "computation-started")
     gate = _work(docker, task_id) / "gate"
     with docker.frozen("api"):
@@ -96,7 +96,10 @@ def test_an_upload_is_finished(docker: Env) -> None:
         until(lambda: _journal(docker, task_id, "upload_output"), what="the upload to begin")
         docker.kill_part("agent")
     _ended_well(docker, task_id)
-    assert docker.outputs(task_id)["n.txt"]
+    outputs = docker.outputs(task_id)
+    assert outputs["n.txt"]
+    # What was an input is still known to be one.
+    assert "in.txt" not in outputs
 
 
 def test_an_end_that_was_not_recorded_is_told_again(docker: Env) -> None:
