@@ -94,6 +94,8 @@ class TaskInfo(Mapping[str, Any]):
             f"  Project:         {self['project']}",
             f"  Submitted:       {self['create_time']}",
         ]
+        if self.get("staged_on"):
+            lines.append(f"  Fetched ahead:   on machine {self['staged_on']}")
         if self.get("deadline"):
             lines.append(f"  Deadline:        {self['deadline']}")
         if self["error_detail"]:

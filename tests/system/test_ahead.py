@@ -60,6 +60,7 @@ def test_the_next_tasks_inputs_are_here_before_its_turn(own: Env, gate: Path) ->
     task_id = own.submit("cat in.txt", files={"in.txt": "d\n"})
     (machine,) = own.api.get("/compute/group/local").json()["machines"]
     assert _staged(own, task_id) == machine["uuid"]
+    assert machine["uuid"] in own.cli("tasks", "info", task_id).stdout
     assert own.api.get(f"/tasks/{task_id}/status").json()["position_in_queue"] is not None
     gate.touch()
     task = own.wait(task_id)
