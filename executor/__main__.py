@@ -30,7 +30,10 @@ def main() -> None:
     except ConfigError as error:
         print(f"simherd-executor: {error}", file=sys.stderr)
         sys.exit(2)
-    (config.state_dir / "agent.pid").write_text(f"{os.getpid()}\n")
+    # Whole or not at all: who reads it acts on the number.
+    written = config.state_dir / "agent.pid.new"
+    written.write_text(f"{os.getpid()}\n")
+    written.replace(config.state_dir / "agent.pid")
     agent = Agent(config, _backend(config))
     asked = itertools.count(1)
 

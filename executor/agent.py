@@ -19,7 +19,7 @@ from executor.link.reporter import Reporter
 from executor.livelog import LiveLogs
 from executor.machine import Machine
 from executor.progress import Progress, progress_of
-from executor.run import run_attempt
+from executor.run import PULL_JOIN_S, run_attempt
 from executor.slots import Slot, Slots
 from executor.stager import Stager
 from executor.stop import StopSwitch
@@ -45,8 +45,6 @@ log = logging.getLogger(__name__)
 _RETRY_S = 1.0
 #: Seconds between two tries to wake a thread that is to end.
 _JOIN_S = 0.2
-#: Seconds an image pull that nobody waits for any more has to end when the agent stops.
-_PULL_JOIN_S = 1.0
 #: Seconds between two looks whether there is room on the disks by now.
 _ROOM_S = 5.0
 #: Attempts that may upload their outputs for each slot, beside the one that computes.
@@ -152,8 +150,7 @@ class Agent:
         self._backend.close()
         self._http.close()
         for thread in self._pulls:
-            # The engine may hold one for minutes; the process' end is its end.
-            thread.join(_PULL_JOIN_S)
+            thread.join(PULL_JOIN_S)
 
     def _attempts(self) -> list[Attempt]:
         with self._lock:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from executor.run import fetch, machine_of
+from executor.run import PULL_JOIN_S, fetch, machine_of
 from simherd.contract.events import Kind
 from simherd.contract.outcome import Cause
 
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from simherd.contract.spec import AttemptSpec
 
 log = logging.getLogger(__name__)
-
-#: Seconds an image pull that nobody waits for any more has to end when the agent stops.
-_PULL_JOIN_S = 1.0
 
 
 class Later:
@@ -109,8 +106,7 @@ class Ahead:
         """Join what a dropped one has left."""
         self._thread.join()
         for thread in self.attempt.left_behind:
-            # The engine may hold a pull for minutes; the process' end is its end.
-            thread.join(_PULL_JOIN_S)
+            thread.join(PULL_JOIN_S)
 
     def join(self) -> None:
         """Wait until all is here; raises what went wrong."""

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Seconds an image pull that nobody waits for any more has to end when the agent stops: the engine
+#: may hold one for minutes, and the process' end is its end.
+PULL_JOIN_S = 1.0
 #: What writing to a full disk raises.
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 

@@ -23,8 +23,9 @@ _LARGEST = 10
 def judge(attempt: Attempt, ended: Exit) -> tuple[Cause, str | None]:
     """The cause by which the commands ended by themselves, with its evidence.
 
-    What the kernel refused counts before the exit code: a program that was denied memory, disk or
-    processes may end with any code, also with 0.
+    What the kernel refused counts before the exit code. A full disk does so even before 0: what was
+    written last is likely cut. A program that was denied memory or a process and still ends with 0
+    has lost a child that it could do without.
     """
     peaks = attempt.peaks
     if attempt.area.is_full():
