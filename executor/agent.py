@@ -218,6 +218,8 @@ class Agent:
                 if claimed is None:
                     self._claimer.wait_for_bell(limits.BELL_WAIT_S)
                     continue
+                # Else the watch would stop it: the next heartbeat may still wait for its turn.
+                self._contact.made()
                 self._reporter.open(claimed.attempt, token, claimed.spec)
                 taken = self._begin(claimed.attempt, claimed.spec, Progress(), ahead)
                 token = new_token()

@@ -15,7 +15,7 @@ GIVE_UP_SHARE = 0.8
 
 
 class Contact:
-    """When Redis last answered a heartbeat. The clock goes on while the machine sleeps."""
+    """When Redis last answered a heartbeat or gave an attempt. The clock goes on while the machine sleeps."""
 
     def __init__(self, file: Path, window_s: float) -> None:
         """`window_s`: for how long the scheduler leaves a silent machine its attempts."""
@@ -34,7 +34,7 @@ class Contact:
         return then if then <= now else now
 
     def made(self) -> None:
-        """A heartbeat was answered just now."""
+        """Redis answered just now, and counts this machine as heard of."""
         with self._lock:
             self._last = _now()
             self._file.write_text(f"{self._last:.3f}\n")

@@ -45,7 +45,10 @@ class Claimer:
         """
         keys = self._keys
         reply = self._claim(
-            keys=[keys.queue, keys.specs, keys.leases, keys.bell, keys.staged, keys.overtaken],
+            keys=[
+                *(keys.queue, keys.specs, keys.leases, keys.bell, keys.staged, keys.overtaken),
+                keys.machines,
+            ],
             args=[
                 keys.lease_prefix,
                 keys.claim_prefix,

@@ -118,7 +118,7 @@ class Env:
 
     def wait_for_another(self, name: str, old: psutil.Process) -> None:
         """Wait until a part that ended was started again."""
-        until(lambda: self._pid(name) != old.pid, what=f"another {name}")
+        until(lambda: self._pid(name) not in (0, old.pid), what=f"another {name}")
 
     @contextmanager
     def frozen(self, name: str) -> Iterator[None]:

@@ -1,8 +1,9 @@
 -- Take the first waiting attempt and lease it to the caller; or the one whose inputs the caller
 -- has fetched ahead, as long as the first one has not been overtaken too often by that.
 -- A repeated call with the same token gets the same answer, so a lost reply costs nothing.
+-- A claim is a sign of life, as a heartbeat is: who was silent for long begins anew with it.
 -- KEYS 1 queue (zset)  2 specs (hash)  3 leases (zset)  4 bell (list)  5 staged (hash)
---      6 overtaken (hash)
+--      6 overtaken (hash)  7 machines (zset)
 -- ARGV 1 lease key prefix  2 claim key prefix  3 holder  4 token  5 lease ms  6 memory s
 --      7 attempt that the caller has staged, or ''  8 how often one may be overtaken
 -- Replies {'claimed', attempt, spec} | {'empty'}
@@ -27,11 +28,12 @@ if overtakes then
 end
 local spec = redis.call('HGET', KEYS[2], attempt) or ''
 local now = redis.call('TIME')
-local expiry = now[1] * 1000 + math.floor(now[2] / 1000) + tonumber(ARGV[5])
+local ms = now[1] * 1000 + math.floor(now[2] / 1000)
 redis.call('ZREM', KEYS[1], attempt)
 redis.call('HDEL', KEYS[5], attempt)
 redis.call('HDEL', KEYS[6], attempt)
-redis.call('ZADD', KEYS[3], expiry, attempt)
+redis.call('ZADD', KEYS[3], ms + tonumber(ARGV[5]), attempt)
+redis.call('ZADD', KEYS[7], ms, ARGV[3])
 redis.call('HSET', ARGV[1] .. attempt, 'holder', ARGV[3], 'token', ARGV[4])
 redis.call('PERSIST', ARGV[1] .. attempt)
 redis.call('SET', memory, attempt, 'EX', ARGV[6])
