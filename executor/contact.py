@@ -15,7 +15,7 @@ GIVE_UP_SHARE = 0.8
 
 
 class Contact:
-    """When Redis last answered a heartbeat or gave an attempt. The clock goes on while the machine sleeps."""
+    """When Redis last answered a heartbeat or a claim. The clock goes on while a machine sleeps."""
 
     def __init__(self, file: Path, window_s: float) -> None:
         """`window_s`: for how long the scheduler leaves a silent machine its attempts."""
