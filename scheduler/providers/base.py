@@ -7,7 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from simherd.contract.policy import Policy
+    from collections.abc import Iterable, Mapping
 
 
 class MachineState(Enum):
@@ -18,34 +18,67 @@ class MachineState(Enum):
     UNKNOWN = "unknown"
 
 
+class LaunchRefused(Exception):
+    """The provider does not launch the machine now; the message is a sentence for people."""
+
+
+class NoCapacity(LaunchRefused):
+    """There is no such machine to be had just now, such as for spot: try again later."""
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What lets one new machine join, once and for a short time: a secret."""
+
+    #: Where the scheduler's API can be reached from the machine.
+    api_url: str
+    token: str
+
+
 @dataclass(frozen=True)
 class MachinePlan:
-    """What a machine is to be: ids, the group it joins, and what its tasks may use."""
+    """What a machine is to be. All else it learns when it joins."""
 
     machine_id: str
     group_id: str
     name: str
     machine_type: str
+    zone: str
     spot: bool
     vcpus: int
     memory_bytes: int
     disk_size_gb: int
-    #: How long the scheduler leaves it its attempts while it is silent, seconds.
-    reconnect_s: float
-    policy: Policy
+    ticket: Ticket
+
+
+@dataclass(frozen=True)
+class Found:
+    """A machine that a provider has, whether the scheduler knows of it or not."""
+
+    machine_id: str
+    group_id: str
+    handle: dict[str, Any]
 
 
 class MachineProvider(Protocol):
     """Launches and terminates machines. Every call is idempotent by machine id and short."""
 
     def launch(self, plan: MachinePlan) -> dict[str, Any]:
-        """Start the machine, or find it started; answers what is needed to find it again."""
+        """Start the machine, or find it started; answers what is needed to find it again.
+
+        Raises:
+            LaunchRefused: not now, or not at all; NoCapacity where it is worth another try.
+        """
         ...
 
     def terminate(self, machine_id: str, handle: dict[str, Any], *, force: bool) -> bool:
         """Stop the machine, at once if `force`; answers whether it is gone. Call until it is."""
         ...
 
-    def describe(self, machine_id: str, handle: dict[str, Any]) -> MachineState:
-        """Whether the machine is there."""
+    def observe(self, machines: Mapping[str, dict[str, Any]]) -> dict[str, MachineState]:
+        """Which of these (machine id → handle) are there: one question for all of them."""
+        ...
+
+    def found(self) -> Iterable[Found]:
+        """Every machine that is there, by the provider's own marks: for finding orphans."""
         ...

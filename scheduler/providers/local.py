@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from scheduler.providers.base import MachineState
+from scheduler.providers.base import Found, MachineState
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from scheduler.providers.base import MachinePlan
@@ -31,6 +33,7 @@ class LocalProvider:
         """See `MachineProvider`."""
         folder = self._root / plan.machine_id
         folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+        (folder / "group").write_text(f"{plan.group_id}\n")
         environment = {
             **_inherited(),
             # Secrets go by environment: arguments are there for every user to read.
@@ -59,7 +62,7 @@ class LocalProvider:
                 # The machine outlives the worker that launched it.
                 start_new_session=True,
             )
-        return {"pid": process.pid, "born": psutil.Process(process.pid).create_time()}
+        return _handle(process.pid)
 
     def terminate(self, machine_id: str, handle: dict[str, Any], *, force: bool) -> bool:
         """See `MachineProvider`. The agent stops its simulations on SIGINT."""
@@ -72,9 +75,25 @@ class LocalProvider:
                 return False
         return True
 
-    def describe(self, machine_id: str, handle: dict[str, Any]) -> MachineState:
+    def observe(self, machines: Mapping[str, dict[str, Any]]) -> dict[str, MachineState]:
         """See `MachineProvider`."""
-        return MachineState.RUNNING if _find(handle) else MachineState.GONE
+        return {
+            machine_id: MachineState.RUNNING if _find(handle) else MachineState.GONE
+            for machine_id, handle in machines.items()
+        }
+
+    def found(self) -> Iterator[Found]:
+        """See `MachineProvider`."""
+        for file in self._root.glob("*/group"):
+            with contextlib.suppress(OSError, ValueError, psutil.NoSuchProcess):
+                pid = int((file.parent / "agent.pid").read_text())
+                handle = _handle(pid)
+                if "executor" in " ".join(psutil.Process(pid).cmdline()):
+                    yield Found(file.parent.name, file.read_text().strip(), handle)
+
+
+def _handle(pid: int) -> dict[str, Any]:
+    return {"pid": pid, "born": psutil.Process(pid).create_time()}
 
 
 def _find(handle: dict[str, Any]) -> psutil.Process | None:

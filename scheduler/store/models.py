@@ -34,6 +34,8 @@ class User(Base):
     username: Mapped[str] = mapped_column(unique=True)
     email: Mapped[str]
     created_at: Mapped[float]
+    #: Quota name → what the user may have at one time; one that is not named is unlimited.
+    quotas: Mapped[dict[str, float]] = mapped_column(JSON, default=dict)
 
 
 class ApiKey(Base):
@@ -96,6 +98,17 @@ class MachineGroup(Base):
     reconnect_s: Mapped[float] = mapped_column(default=limits.RECONNECT_WINDOW_S)
     #: What its containers may do: the fields of `Policy`.
     policy: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    #: Whether every user of this server may send tasks to it.
+    shared: Mapped[bool] = mapped_column(default=False)
+    #: Whether machines come on demand while there is no spot capacity.
+    on_demand_fallback: Mapped[bool] = mapped_column(default=False)
+    #: What keeps its machines from coming or going, as a sentence.
+    status_detail: Mapped[str | None]
+    #: Launches that the provider refused one after another, and when the next one is due.
+    refusals: Mapped[int] = mapped_column(default=0)
+    retry_at: Mapped[float | None]
+    #: When an elastic group last changed its size.
+    scaled_at: Mapped[float | None]
     #: The last event-stream entry that the recorder has applied.
     event_cursor: Mapped[str] = mapped_column(default="0-0")
 
@@ -111,8 +124,21 @@ class Machine(Base):
     #: What the provider needs to find it again.
     handle: Mapped[dict[str, Any]] = mapped_column(JSON)
     created_at: Mapped[float]
+    #: When it was last launched; its agent has a while from then for joining.
+    launched_at: Mapped[float | None]
     last_seen_at: Mapped[float | None]
     terminated_at: Mapped[float | None]
+    spot: Mapped[bool] = mapped_column(default=False)
+    #: US$ per hour.
+    price_hour: Mapped[float] = mapped_column(default=0.0)
+    #: SHA-256 of the token with which it may join once, and until when.
+    join_digest: Mapped[str | None] = mapped_column(index=True)
+    join_expires_at: Mapped[float | None]
+    #: SHA-256 of its secret: the password of its Redis user, and what it shows the API.
+    secret_digest: Mapped[str | None]
+    secret_at: Mapped[float | None]
+    #: When the provider takes it away, where it has said so.
+    reclaim_at: Mapped[float | None]
     #: The tasks that failed here one after another for the machine's own reasons: ids and blanks.
     failures: Mapped[str] = mapped_column(default="")
     #: Why it takes nothing more, where that was decided for it.
@@ -155,6 +181,12 @@ class Task(Base):
     extra_params: Mapped[dict[str, Any]] = mapped_column(JSON)
     input_resources: Mapped[list[str]] = mapped_column(JSON)
     task_metadata: Mapped[dict[str, str]] = mapped_column(JSON, default=dict)
+    #: Higher ones go first within a group.
+    priority: Mapped[int] = mapped_column(default=0)
+    #: US$ that its machines may cost in all.
+    max_cost: Mapped[float | None]
+    #: The generations that are stored, oldest first: generation, attempt, at, files, bytes.
+    checkpoints: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
     metrics: Mapped[dict[str, float]] = mapped_column(JSON, default=dict)
     executer: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     #: The machines that were lost while they held the task: attempt, machine_id, at, detail.
@@ -184,6 +216,23 @@ class StatusChange(Base):
     ended_at: Mapped[float | None]
     description: Mapped[str]
     machine_id: Mapped[str | None]
+
+
+class AttemptRow(Base):
+    """One attempt of a task: where it ran, how it ended, what was saved, what it cost."""
+
+    __tablename__ = "attempts"
+    task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id"), primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    machine_id: Mapped[str | None] = mapped_column(index=True)
+    started_at: Mapped[float]
+    ended_at: Mapped[float | None]
+    cause: Mapped[str | None]
+    detail: Mapped[str | None]
+    #: What of it is stored: `generation` of a checkpoint it saved, `output_bytes`.
+    saved: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    #: US$ per hour of the machine's share that it took up.
+    price_hour: Mapped[float] = mapped_column(default=0.0)
 
 
 class TaskOperation(Base):

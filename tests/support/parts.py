@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from scheduler.config import Settings
-from scheduler.providers.base import MachineState
+from scheduler.providers.base import Found, MachineState
 from scheduler.recorder import Recorder
 from scheduler.wiring import Parts
 from simherd.contract.events import Event, Kind
 from simherd.contract.queue.keys import GroupKeys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from scheduler.providers.base import MachinePlan
@@ -38,9 +38,13 @@ class Machines:
         self.states[machine_id] = MachineState.GONE
         return True
 
-    def describe(self, machine_id: str, handle: dict[str, Any]) -> MachineState:
+    def observe(self, machines: Mapping[str, dict[str, Any]]) -> dict[str, MachineState]:
         """See `MachineProvider`."""
-        return self.states.get(machine_id, MachineState.GONE)
+        return {m: self.states.get(m, MachineState.GONE) for m in machines}
+
+    def found(self) -> list[Found]:
+        """See `MachineProvider`."""
+        return []
 
 
 def make_parts(database_url: str, redis_url: str, folder: Path) -> tuple[Parts, Machines]:
