@@ -21,6 +21,10 @@ class Settings(BaseSettings):
     redis_url: SecretStr
     #: Where machines reach that Redis, when it is elsewhere for them.
     machines_redis_url: SecretStr | None = None
+    #: Where machines reach the API, when it is elsewhere for them than `public_url`.
+    machines_api_url: str | None = None
+    #: Seconds in which a machine must have joined after its launch; then it is replaced.
+    register_s: float = Field(default=limits.JOIN_S, gt=0)
     #: URL of Celery's broker; another database than `redis_url`.
     broker_url: SecretStr
     #: Where the API can be reached: the start of every URL that it signs.

@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 
 from scheduler.queue.group_queue import connect
 from scheduler.queue.stream import EventStreams
-from scheduler.services.groups import ACTIVE
+from scheduler.services.group_states import ACTIVE
 from scheduler.services.record_event import Recording, Verdict
 from scheduler.services.submit_task import enqueue
 from scheduler.store.models import MachineGroup

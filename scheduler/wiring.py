@@ -63,7 +63,6 @@ class Parts:
         return {
             "local": LocalProvider(
                 settings.machines_dir,
-                (settings.machines_redis_url or settings.redis_url).get_secret_value(),
                 settings.backend,
                 settings.slots,
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from scheduler.jobs.app import app, parts, started_at
-from scheduler.services import groups
+from scheduler.services import groups, machines
 from scheduler.services.sweep import sweep as run_sweep
 
 log = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ def sweep() -> None:
 @app.task(name="scale_group")  # type: ignore[untyped-decorator]
 def scale_group(group_id: str) -> None:
     """Bring a group's machines to their number."""
-    groups.scale_group(parts(), group_id)
+    machines.scale_group(parts(), group_id)
 
 
 @app.task(name="shut_down_group")  # type: ignore[untyped-decorator]

@@ -63,6 +63,11 @@ class Found:
 class MachineProvider(Protocol):
     """Launches and terminates machines. Every call is idempotent by machine id and short."""
 
+    #: Whether a machine that is gone can be launched again with all that it held.
+    revives: bool
+    #: Whether somebody starts the machines by hand; then none is launched or replaced.
+    by_hand: bool
+
     def launch(self, plan: MachinePlan) -> dict[str, Any]:
         """Start the machine, or find it started; answers what is needed to find it again.
 

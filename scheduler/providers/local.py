@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -23,9 +25,11 @@ if TYPE_CHECKING:
 class LocalProvider:
     """Starts `executor` processes; each keeps its work below `root`/MACHINE."""
 
-    def __init__(self, root: Path, redis_url: str, backend: str, slots: int) -> None:
+    revives = True
+    by_hand = False
+
+    def __init__(self, root: Path, backend: str, slots: int) -> None:
         self._root = root
-        self._redis_url = redis_url
         self._backend = backend
         self._slots = slots
 
@@ -34,22 +38,18 @@ class LocalProvider:
         folder = self._root / plan.machine_id
         folder.mkdir(parents=True, exist_ok=True, mode=0o755)
         (folder / "group").write_text(f"{plan.group_id}\n")
+        ticket = folder / "ticket.json"
+        ticket.unlink(missing_ok=True)
+        # Secrets go by file: arguments and environments are there for others to read.
+        with os.fdopen(os.open(ticket, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            json.dump(asdict(plan.ticket), file)
         environment = {
             **_inherited(),
-            # Secrets go by environment: arguments are there for every user to read.
-            "SIMHERD_REDIS_URL": self._redis_url,
-            "SIMHERD_EXECUTOR_ID": plan.machine_id,
-            "SIMHERD_EXECUTOR_NAME": plan.name,
-            "SIMHERD_GROUP_ID": plan.group_id,
-            "SIMHERD_MACHINE_TYPE": plan.machine_type,
+            "SIMHERD_TICKET_FILE": str(ticket),
             "SIMHERD_STATE_DIR": str(folder),
             "SIMHERD_BACKEND": self._backend,
             "SIMHERD_SLOTS": str(self._slots),
-            "SIMHERD_VCPUS": str(plan.vcpus),
-            "SIMHERD_MEMORY_BYTES": str(plan.memory_bytes),
-            "SIMHERD_DISK_BYTES": str(plan.disk_size_gb * 1024**3),
-            "SIMHERD_RECONNECT_S": str(round(plan.reconnect_s)),
-            "SIMHERD_POLICY": plan.policy.encode(),
+            "SIMHERD_SPOT_NOTICES": f"file://{folder / 'spot-notice'}",
         }
         with (folder / "agent.log").open("ab") as log:
             process = subprocess.Popen(

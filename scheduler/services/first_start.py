@@ -8,6 +8,7 @@ from sqlalchemy import select
 
 from scheduler.services import groups
 from scheduler.services.accounts import create_key, create_user
+from scheduler.services.group_states import ENDING, UP, GroupStatus
 from scheduler.store.models import MachineGroup, User
 from simherd.contract.limits import DEFAULT_GROUP
 
@@ -39,7 +40,7 @@ def first_start(parts: Parts) -> None:
         user_id = user.id
     group = _first_group(parts, user_id)
     groups.resize_group(parts, group.id, settings.bootstrap_machines)
-    if group.status not in groups.UP:
+    if group.status not in UP:
         groups.start_group(parts, group)
 
 
@@ -50,10 +51,10 @@ def _first_group(parts: Parts, user_id: str) -> MachineGroup:
                 MachineGroup.user_id == user_id, MachineGroup.name == DEFAULT_GROUP
             )
         )
-    if group is not None and group.status == groups.GroupStatus.SHUTTING_DOWN:
+    if group is not None and group.status in ENDING:
         groups.shut_down_group(parts, group.id)
         group = None
-    if group is not None and group.status != groups.GroupStatus.TERMINATED:
+    if group is not None and group.status != GroupStatus.TERMINATED:
         return group
     request = groups.GroupRequest(
         _MACHINE_TYPE, _WIRE_PROVIDER, name=DEFAULT_GROUP, spot=False, disk_size_gb=_DISK_GB

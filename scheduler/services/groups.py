@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import asdict, dataclass, field
-from enum import Enum
 from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select, update
 
-from scheduler.providers.base import MachinePlan, MachineState
 from scheduler.services.errors import Conflict, Invalid, NotFound
+from scheduler.services.group_states import ACCEPTING, ENDING, UP, GroupStatus
 from scheduler.services.ids import new_group_name, new_uuid
-from scheduler.store.models import Machine, MachineGroup, Task
+from scheduler.services.machine_access import revoke
+from scheduler.services.machine_states import MACHINE_DOWN, MACHINE_DRAINED, MACHINE_UP
+from scheduler.services.machines import machines_of
+from scheduler.store.models import Machine, MachineGroup, Task, User
 from scheduler.store.transitions import change_status
 from simherd.contract import limits
 from simherd.contract.lifecycle import HELD, TERMINAL, Status
@@ -22,40 +24,15 @@ from simherd.contract.policy import Policy
 from simherd.contract.spec import attempt_key
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
     from scheduler.wiring import Parts
 
 log = logging.getLogger(__name__)
 
 
-class GroupStatus(str, Enum):
-    """A machine group's status, as the HTTP contract has it."""
-
-    REGISTERED = "registered"
-    STARTING = "starting"
-    START_FAILED = "start_failed"
-    STARTED = "started"
-    SHUTTING_DOWN = "shutting_down"
-    TERMINATED = "terminated"
-
-    def __str__(self) -> str:
-        return self.value
-
-
-#: In these a group takes tasks.
-ACCEPTING = frozenset({GroupStatus.REGISTERED, GroupStatus.STARTING, GroupStatus.STARTED})
-#: In these its machines are kept up.
-UP = frozenset({GroupStatus.STARTING, GroupStatus.STARTED})
-#: In these it is listed.
-ACTIVE = ACCEPTING | {GroupStatus.START_FAILED, GroupStatus.SHUTTING_DOWN}
-#: A machine that is there, as far as we know.
-MACHINE_UP = "started"
-#: It ends what it has and takes nothing more; another takes its place.
-MACHINE_DRAINED = "drained"
-MACHINE_DOWN = "terminated"
 #: Seconds after which the machines of a group that is shut down are stopped by force.
 _FORCE_AFTER_S = limits.AGENT_STOP_S + 5
+#: Seconds after which a group whose machines still stand is said to have failed to shut down.
+_FAILED_AFTER_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -77,6 +54,11 @@ class GroupRequest:
     max_idle_s: float | None = None
     auto_terminate_at: float | None = None
     reconnect_s: float = limits.RECONNECT_WINDOW_S
+    #: Which provider launches the machines; default: what the operator's table says for
+    #: `wire_provider`.
+    provider: str | None = None
+    shared: bool = False
+    on_demand_fallback: bool = False
     policy: Policy = field(default_factory=Policy)
 
 
@@ -91,10 +73,8 @@ def register_group(parts: Parts, user_id: str, asked: GroupRequest) -> MachineGr
     if kind is None:
         known = ", ".join(sorted(parts.catalogue.machine_types))
         raise Invalid(f"machine_type: {asked.machine_type!r} is not known. There are: {known}.")
-    provider = parts.catalogue.providers.get(asked.wire_provider)
-    if provider is None:
-        known = ", ".join(sorted(parts.catalogue.providers))
-        raise Invalid(f"provider_id: {asked.wire_provider!r} is not known. There are: {known}.")
+    provider = _provider(parts, asked)
+    smallest, largest = _sizes(asked)
     now = time.time()
     group = MachineGroup(
         id=new_uuid(),
@@ -107,9 +87,9 @@ def register_group(parts: Parts, user_id: str, asked: GroupRequest) -> MachineGr
         group_type=asked.group_type,
         is_elastic=asked.is_elastic,
         spot=asked.spot,
-        num_machines=asked.num_machines,
-        min_machines=asked.min_machines or asked.num_machines,
-        max_machines=asked.max_machines or asked.num_machines,
+        num_machines=smallest if asked.is_elastic else asked.num_machines,
+        min_machines=smallest,
+        max_machines=largest,
         disk_size_gb=asked.disk_size_gb,
         threads_per_core=asked.threads_per_core,
         vcpus=kind.vcpus,
@@ -120,6 +100,8 @@ def register_group(parts: Parts, user_id: str, asked: GroupRequest) -> MachineGr
         auto_terminate_at=asked.auto_terminate_at,
         reconnect_s=asked.reconnect_s,
         policy=asdict(asked.policy),
+        shared=asked.shared,
+        on_demand_fallback=asked.on_demand_fallback,
         created_at=now,
     )
     with parts.store.write() as session:
@@ -135,6 +117,45 @@ def register_group(parts: Parts, user_id: str, asked: GroupRequest) -> MachineGr
             taken.name = f"{taken.name}~{taken.id[:8]}"
             session.flush()
         session.add(group)
+    return group
+
+
+def _provider(parts: Parts, asked: GroupRequest) -> str:
+    if asked.provider is not None:
+        if asked.provider not in parts.providers:
+            known = ", ".join(sorted(parts.providers))
+            raise Invalid(f"provider: {asked.provider!r} is not set up here. There are: {known}.")
+        return asked.provider
+    found = parts.catalogue.providers.get(asked.wire_provider)
+    if found is None:
+        known = ", ".join(sorted(parts.catalogue.providers))
+        raise Invalid(f"provider_id: {asked.wire_provider!r} is not known. There are: {known}.")
+    return found
+
+
+def _sizes(asked: GroupRequest) -> tuple[int, int]:
+    """The least and the most machines."""
+    smallest = asked.num_machines if asked.min_machines is None else asked.min_machines
+    largest = asked.num_machines if asked.max_machines is None else asked.max_machines
+    if not asked.is_elastic:
+        return asked.num_machines, asked.num_machines
+    if largest < max(1, smallest):
+        raise Invalid(f"max_vms: {largest} is less than min_vms, {smallest}, or than 1.")
+    return smallest, largest
+
+
+def usable_group(group: MachineGroup | None, user: User | str, group_id: str) -> MachineGroup:
+    """A group that a user may send tasks to.
+
+    Raises:
+        NotFound: there is none, or it is another user's and not shared.
+    """
+    user_id = user if isinstance(user, str) else user.id
+    if group is None or not (group.user_id == user_id or group.shared):
+        raise NotFound(
+            f"resource_pool: there is no machine group with the id {group_id!r}. "
+            "`simherd resources list` shows yours."
+        )
     return group
 
 
@@ -166,7 +187,13 @@ def start_group(parts: Parts, group: MachineGroup) -> None:
                 MachineGroup.id == group.id,
                 MachineGroup.status.in_([GroupStatus.REGISTERED, GroupStatus.START_FAILED]),
             )
-            .values(status=GroupStatus.STARTING.value, started_at=time.time())
+            .values(
+                status=GroupStatus.STARTING.value,
+                started_at=time.time(),
+                status_detail=None,
+                refusals=0,
+                retry_at=None,
+            )
         )
     if changed.rowcount == 0:  # type: ignore[attr-defined]
         raise Conflict(f"Machine group {group.name!r} is {group.status}. Make a new one.")
@@ -178,72 +205,8 @@ def resize_group(parts: Parts, group_id: str, num_machines: int) -> None:
     with parts.store.write() as session:
         group = session.scalars(select(MachineGroup).where(MachineGroup.id == group_id)).one()
         group.num_machines = group.min_machines = group.max_machines = num_machines
-        for machine in _machines(session, group_id, MACHINE_UP)[num_machines:]:
+        for machine in machines_of(session, group_id, MACHINE_UP)[num_machines:]:
             machine.status, machine.terminated_at = MACHINE_DOWN, time.time()
-
-
-def scale_group(parts: Parts, group_id: str) -> None:
-    """Bring a group's machines to the number it should have; replace those that died."""
-    with parts.store.read() as session:
-        group = session.get(MachineGroup, group_id)
-        machines = _machines(session, group_id, MACHINE_UP)
-    if group is None or group.status not in UP:
-        return
-    provider = parts.providers[group.provider]
-    missing = group.num_machines - len(machines)
-    for machine in machines:
-        if provider.describe(machine.id, machine.handle) is MachineState.GONE:
-            _launch(parts, group, machine)
-    for _ in range(missing):
-        machine_id = new_uuid()
-        machine = Machine(
-            id=machine_id,
-            group_id=group.id,
-            name=f"{group.name}-{machine_id[:4]}",
-            status=MACHINE_UP,
-            handle={},
-            created_at=time.time(),
-        )
-        with parts.store.write() as session:
-            session.add(machine)
-        _launch(parts, group, machine)
-    with parts.store.write() as session:
-        session.execute(
-            update(MachineGroup)
-            .where(MachineGroup.id == group_id, MachineGroup.status == GroupStatus.STARTING)
-            .values(status=GroupStatus.STARTED.value)
-        )
-
-
-def _machines(session: Session, group_id: str, *statuses: str) -> list[Machine]:
-    return list(
-        session.scalars(
-            select(Machine).where(
-                Machine.group_id == group_id,
-                Machine.status.in_(statuses),
-                Machine.terminated_at.is_(None),
-            )
-        )
-    )
-
-
-def _launch(parts: Parts, group: MachineGroup, machine: Machine) -> None:
-    plan = MachinePlan(
-        machine.id,
-        group.id,
-        machine.name,
-        group.machine_type,
-        group.spot,
-        group.vcpus,
-        group.memory_bytes,
-        group.disk_size_gb,
-        group.reconnect_s,
-        Policy.read(group.policy),
-    )
-    handle = parts.providers[group.provider].launch(plan)
-    log.info("event=machine_launched group=%s machine=%s", group.id, machine.id)
-    with parts.store.write() as session:
-        session.execute(update(Machine).where(Machine.id == machine.id).values(handle=handle))
 
 
 def request_termination(parts: Parts, group: MachineGroup, cause: Cause) -> None:
@@ -276,27 +239,12 @@ def shut_down_group(parts: Parts, group_id: str) -> bool:
     """
     with parts.store.read() as session:
         group = session.get(MachineGroup, group_id)
-        machines = _machines(session, group_id, MACHINE_UP, MACHINE_DRAINED)
-    if group is None or group.status != GroupStatus.SHUTTING_DOWN:
+        machines = machines_of(session, group_id, MACHINE_UP, MACHINE_DRAINED)
+    if group is None or group.status not in ENDING:
         return True
     end_tasks(parts, group, Cause(group.end_cause or Cause.GROUP_TERMINATED))
-    provider = parts.providers[group.provider]
-    force = time.time() - (group.shutting_down_at or 0) > _FORCE_AFTER_S
-    gone = [m for m in machines if provider.terminate(m.id, m.handle, force=force)]
-    now = time.time()
-    with parts.store.write() as session:
-        for machine in gone:
-            session.execute(
-                update(Machine)
-                .where(Machine.id == machine.id)
-                .values(status=MACHINE_DOWN, terminated_at=now)
-            )
-        if len(gone) == len(machines):
-            session.execute(
-                update(MachineGroup)
-                .where(MachineGroup.id == group_id)
-                .values(status=GroupStatus.TERMINATED.value, terminated_at=now)
-            )
+    gone, trouble = _stop_machines(parts, group, machines)
+    _note_gone(parts, group, gone, all_of_them=len(gone) == len(machines), trouble=trouble)
     if len(gone) < len(machines):
         return False
     for machine in machines:
@@ -304,6 +252,54 @@ def shut_down_group(parts: Parts, group_id: str) -> bool:
     parts.queue.forget_group(group_id)
     log.info("event=group_terminated group=%s", group_id)
     return True
+
+
+def _stop_machines(
+    parts: Parts, group: MachineGroup, machines: list[Machine]
+) -> tuple[list[Machine], str | None]:
+    """Ask them to stop; answers those that are gone, and what the provider had to say."""
+    provider, gone, trouble = parts.providers[group.provider], [], None
+    force = time.time() - (group.shutting_down_at or 0) > _FORCE_AFTER_S
+    for machine in machines:
+        try:
+            if machine.launched_at is None or provider.terminate(
+                machine.id, machine.handle, force=force
+            ):
+                gone.append(machine)
+        except Exception as error:
+            # One machine that cannot be ended does not keep the others alive, and costing.
+            log.exception("event=terminate_failed group=%s machine=%s", group.id, machine.id)
+            trouble = f"Machine {machine.name} could not be terminated: {error}"
+    return gone, trouble
+
+
+def _note_gone(
+    parts: Parts,
+    group: MachineGroup,
+    gone: list[Machine],
+    *,
+    all_of_them: bool,
+    trouble: str | None,
+) -> None:
+    now = time.time()
+    ids = [machine.id for machine in gone]
+    with parts.store.write() as session:
+        session.execute(
+            update(Machine)
+            .where(Machine.id.in_(ids))
+            .values(status=MACHINE_DOWN, terminated_at=now)
+        )
+        row = session.get_one(MachineGroup, group.id)
+        if all_of_them:
+            row.status, row.terminated_at = GroupStatus.TERMINATED.value, now
+            row.status_detail = None
+        elif now - (group.shutting_down_at or now) > _FAILED_AFTER_S:
+            # It is tried again all the same: machines cost money as long as they are there.
+            row.status = GroupStatus.SHUTDOWN_FAILED.value
+            row.status_detail = trouble or "Machines still run after they were terminated."
+        else:
+            row.status_detail = trouble
+    revoke(parts, ids)
 
 
 def end_tasks(parts: Parts, group: MachineGroup, cause: Cause) -> None:

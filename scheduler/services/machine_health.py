@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select, update
 
-from scheduler.services.groups import MACHINE_DRAINED, MACHINE_UP
+from scheduler.services.machine_access import revoke
+from scheduler.services.machine_states import MACHINE_DOWN, MACHINE_DRAINED, MACHINE_UP
 from scheduler.store.models import Machine, MachineGroup
 from simherd.contract import limits
 from simherd.contract.outcome import OUTCOMES, Cause
@@ -82,5 +83,6 @@ def retire_drained(parts: Parts, group: MachineGroup) -> None:
                 session.execute(
                     update(Machine)
                     .where(Machine.id == machine.id)
-                    .values(terminated_at=time.time())
+                    .values(status=MACHINE_DOWN, terminated_at=time.time())
                 )
+            revoke(parts, [machine.id])

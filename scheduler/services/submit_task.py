@@ -13,7 +13,8 @@ from sqlalchemy import select, update
 from scheduler.services.accounts import DEFAULT_PROJECT, ensure_project
 from scheduler.services.attempt_spec import build_spec, check_extra_params, wants_network
 from scheduler.services.errors import Conflict, Invalid, NotFound, TooLarge
-from scheduler.services.groups import ACCEPTING
+from scheduler.services.group_states import ACCEPTING
+from scheduler.services.groups import usable_group
 from scheduler.services.ids import new_task_id
 from scheduler.store.models import MachineGroup, Task
 from scheduler.store.transitions import add_history, change_status
@@ -64,12 +65,8 @@ def submit_task(parts: Parts, user_id: str, submission: Submission) -> str:
     except ValueError as error:
         raise Invalid(f"storage_path_prefix or input_resources: {error}.") from error
     with parts.store.write() as session:
-        group = session.get(MachineGroup, submission.group_id)
-        if group is None or group.user_id != user_id:
-            raise NotFound(
-                f"resource_pool: there is no machine group with the id "
-                f"{submission.group_id!r}. `simherd resources list` shows yours."
-            )
+        found = session.get(MachineGroup, submission.group_id)
+        group = usable_group(found, user_id, submission.group_id)
         if group.status not in ACCEPTING:
             raise Conflict(
                 f"resource_pool: machine group {group.name!r} is {group.status}. "

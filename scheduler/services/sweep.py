@@ -17,17 +17,13 @@ from sqlalchemy.exc import OperationalError
 from scheduler.providers.base import MachineState
 from scheduler.services.end_attempt import end_attempt
 from scheduler.services.expire_deadlines import expire_deadlines
-from scheduler.services.groups import (
-    ACTIVE,
-    UP,
-    GroupStatus,
-    overdue_groups,
-    request_termination,
-    scale_group,
-    shut_down_group,
-)
+from scheduler.services.group_states import ACTIVE, ENDING, UP
+from scheduler.services.groups import overdue_groups, request_termination, shut_down_group
 from scheduler.services.kill_task import settle_kill
+from scheduler.services.machine_access import restore_access
 from scheduler.services.machine_health import retire_drained
+from scheduler.services.machine_states import MACHINE_DOWN
+from scheduler.services.machines import scale_group
 from scheduler.services.submit_task import enqueue, put_in_queue
 from scheduler.store.models import Machine, MachineGroup, Task
 from scheduler.store.transitions import change_status
@@ -58,6 +54,7 @@ def sweep(parts: Parts, started_at: float) -> None:
             declared lost for being silent.
     """
     now = time.time()
+    restore_access(parts)
     for group, cause in overdue_groups(parts, now):
         log.warning("event=group_limit group=%s cause=%s", group.id, cause)
         request_termination(parts, group, cause)
@@ -76,7 +73,7 @@ def sweep(parts: Parts, started_at: float) -> None:
 
 
 def _sweep_group(parts: Parts, group: MachineGroup, now: float, patient: bool) -> None:
-    if group.status == GroupStatus.SHUTTING_DOWN:
+    if group.status in ENDING:
         shut_down_group(parts, group.id)
         return
     reconcile_queue(parts, group)
@@ -172,12 +169,13 @@ def reclaim(parts: Parts, group: MachineGroup, now: float, patient: bool) -> Non
         key = attempt_key(task_id, attempt)
         if key not in held and machine_id:
             silent.setdefault(key, machine_id)
+    gone = _gone(parts, group, machines, set(silent.values()))
     lost = {
         key: holder
         for key, holder in silent.items()
-        if _is_lost(parts, group, machines.get(holder), beats, now, patient)
+        if holder in gone or _out_of_patience(group, machines[holder], beats, now, patient)
     }
-    confirmed = all(_is_gone(parts, group, machines.get(h)) for h in lost.values())
+    confirmed = gone.issuperset(lost.values())
     share = len(lost) / max(1, expiry.leases)
     if not confirmed and len(lost) >= limits.MASS_LOSS_MINIMUM and share > limits.MASS_LOSS_SHARE:
         log.error("event=mass_loss_held group=%s attempts=%s", group.id, len(lost))
@@ -186,23 +184,22 @@ def reclaim(parts: Parts, group: MachineGroup, now: float, patient: bool) -> Non
         lose_attempt(parts, group, key, holder)
 
 
-def _is_gone(parts: Parts, group: MachineGroup, machine: Machine | None) -> bool:
-    if machine is None:
-        return True
-    state = parts.providers[group.provider].describe(machine.id, machine.handle)
-    return state is MachineState.GONE
+def _gone(
+    parts: Parts, group: MachineGroup, machines: dict[str, Machine], holders: set[str]
+) -> set[str]:
+    """Those of the holders that certainly work no more: the provider is asked for all at once."""
+    there = {
+        h: machines[h].handle
+        for h in holders
+        if h in machines and machines[h].status != MACHINE_DOWN
+    }
+    states = parts.providers[group.provider].observe(there) if there else {}
+    return {h for h in holders if states.get(h, MachineState.GONE) is MachineState.GONE}
 
 
-def _is_lost(
-    parts: Parts,
-    group: MachineGroup,
-    machine: Machine | None,
-    beats: dict[str, float],
-    now: float,
-    patient: bool,
+def _out_of_patience(
+    group: MachineGroup, machine: Machine, beats: dict[str, float], now: float, patient: bool
 ) -> bool:
-    if machine is None or _is_gone(parts, group, machine):
-        return True
     seen = max(beats.get(machine.id, 0.0), machine.last_seen_at or 0.0, machine.created_at)
     return not patient and now - seen > group.reconnect_s
 

@@ -26,6 +26,10 @@ STAGE_WINDOW = 64
 STAGED_S = 30.0
 #: Seconds a repeated claim with the same token still gets the same answer.
 CLAIM_MEMORY_S = 120
+#: Seconds for which a join token is good, and in which a launched machine must have joined.
+JOIN_S = 900.0
+#: Seconds after which a machine changes its secret.
+SECRET_S = 86400.0
 #: Seconds a revoked lease is remembered, so that its holder is told `lost`.
 TOMBSTONE_S = 7 * 86400
 #: Seconds between SIGTERM and SIGKILL when a simulation is stopped.

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 class Machines:
     """A provider whose machines are as a test says."""
 
+    revives = True
+    by_hand = False
+
     def __init__(self) -> None:
         self.states: dict[str, MachineState] = {}
         self.launched: list[str] = []

@@ -14,6 +14,7 @@ from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.wire import group_json
 from scheduler.services import groups
 from scheduler.services.errors import Invalid, NotFound
+from scheduler.services.group_states import ACTIVE
 from scheduler.store.models import Machine, MachineGroup, Task
 from simherd.contract import limits
 from simherd.contract.lifecycle import HELD
@@ -109,7 +110,7 @@ def list_groups(parts: PartsDep, user: UserDep) -> list[dict[str, Any]]:
     with parts.store.read() as session:
         found = session.scalars(
             select(MachineGroup)
-            .where(MachineGroup.user_id == user.id, MachineGroup.status.in_(groups.ACTIVE))
+            .where(MachineGroup.user_id == user.id, MachineGroup.status.in_(ACTIVE))
             .order_by(MachineGroup.created_at)
         ).all()
         return [_with_machines(parts, session, g) for g in found]

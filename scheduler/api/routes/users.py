@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 
 from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.wire import when
-from scheduler.services.groups import UP
+from scheduler.services.group_states import UP
 from scheduler.store.models import MachineGroup
 
 router = APIRouter(prefix="/users", tags=["users"])

@@ -10,6 +10,8 @@ PREFIX = "simherd"
 GROUPS_CHANGED = f"{PREFIX}:groups-changed"
 #: Set when the scheduler fills an empty Redis: its absence means that everything was lost.
 EPOCH = f"{PREFIX}:epoch"
+#: The run of the Redis server that knows every machine's user.
+ACCESS = f"{PREFIX}:access"
 
 
 @dataclass(frozen=True)
@@ -92,3 +94,10 @@ class GroupKeys:
     def log(self, attempt: str, stream: str) -> str:
         """Stream: the live log of one attempt, while somebody looks."""
         return self._key(f"log:{attempt}:{stream}")
+
+    def of_executor(self, executor: str) -> tuple[str, ...]:
+        """Patterns of the keys that an executor of the group works with."""
+        shared = (self.queue, self.specs, self.leases, self.machines, self.facts, self.staged)
+        more = (self.overtaken, self.recorded, self.events, self.bell, self._key("fair"))
+        prefixes = (self.lease_prefix, self.claim_prefix, self._key("log:"))
+        return (*shared, *more, *(f"{p}*" for p in prefixes), self.inbox(executor))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -10,7 +12,7 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-_COLUMNS = {
+_COLUMNS: dict[str, list[sa.Column[Any]]] = {
     "users": [sa.Column("quotas", sa.JSON(), nullable=False, server_default="{}")],
     "machine_groups": [
         sa.Column("shared", sa.Boolean(), nullable=False, server_default=sa.false()),
@@ -42,7 +44,7 @@ def upgrade() -> None:
     """Apply it."""
     for table, columns in _COLUMNS.items():
         for column in columns:
-            op.add_column(table, column.copy())
+            op.add_column(table, column._copy())
     op.create_index("ix_machines_join_digest", "machines", ["join_digest"])
     op.create_table(
         "attempts",

@@ -1,0 +1,74 @@
+"""What a machine may do in Redis: its own user, its group's keys, the commands it needs.
+
+Redis forgets its users when it restarts, and scripts too: `restore` tells it again from what SQL
+knows. Redis checks commands inside scripts as well, so the list holds what the scripts call.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from simherd.contract.joining import redis_user
+from simherd.contract.queue import scripts
+from simherd.contract.queue.keys import ACCESS, GroupKeys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import redis
+
+_COMMANDS = (
+    *("evalsha", "time", "ping", "get", "set", "del", "expire", "persist", "blpop"),
+    *("hget", "hset", "hdel", "hincrby", "zadd", "zrem", "zrange", "zscore", "zcard", "zcount"),
+    *("xadd", "xread"),
+)
+#: The scripts that executors call: they may run them, but load none of their own.
+_SCRIPTS: tuple[scripts.Name, ...] = ("claim", "renew", "stage")
+
+
+def admit(client: redis.Redis, group: str, machine_id: str, digests: Iterable[str]) -> None:
+    """Let a machine in, with any of these passwords, given as their SHA-256."""
+    load_scripts(client)
+    rules = [
+        *("reset", "on", "resetchannels"),
+        *(f"#{digest}" for digest in digests),
+        *(f"~{pattern}" for pattern in GroupKeys(group).of_executor(machine_id)),
+        *(f"+{command}" for command in _COMMANDS),
+    ]
+    _acl(client, "SETUSER", redis_user(machine_id), *rules)
+
+
+def shut_out(client: redis.Redis, machine_id: str) -> None:
+    """Take a machine's rights away; its connections end."""
+    _acl(client, "DELUSER", redis_user(machine_id))
+
+
+def load_scripts(client: redis.Redis) -> None:
+    """Have Redis know the scripts that executors call."""
+    for name in _SCRIPTS:
+        client.script_load(scripts.source(name))
+
+
+def admitted(client: redis.Redis) -> set[str]:
+    """The machines that have a user."""
+    prefix = redis_user("")
+    return {
+        text.removeprefix(prefix)
+        for text in map(scripts.text, _acl(client, "USERS"))
+        if text.startswith(prefix) and text != prefix
+    }
+
+
+def forgotten(client: redis.Redis, run_id: str) -> bool:
+    """Whether this Redis was started, or emptied, since `remembered` was called."""
+    return client.get(ACCESS) != run_id
+
+
+def remembered(client: redis.Redis, run_id: str) -> None:
+    """Note that every machine has its user in this Redis."""
+    client.set(ACCESS, run_id)
+
+
+def _acl(client: redis.Redis, *words: str) -> Any:
+    # The library's own `acl_setuser` hides which rules are sent; these are Redis' own words.
+    return client.execute_command("ACL", *words)  # type: ignore[no-untyped-call]

@@ -1,0 +1,154 @@
+"""Who may join a group, and what a machine shows to be let in. See `simherd.contract.joining`."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from sqlalchemy import select, update
+
+from scheduler.providers.base import Ticket
+from scheduler.queue import access
+from scheduler.services.errors import Forbidden
+from scheduler.services.machine_states import MACHINE_DOWN
+from scheduler.store.models import Machine, MachineGroup
+from simherd.contract import limits
+from simherd.contract.joining import Membership, digest, redis_user
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from scheduler.wiring import Parts
+
+log = logging.getLogger(__name__)
+
+
+def new_ticket(parts: Parts, machine_id: str) -> Ticket:
+    """Let a machine join, once, within `limits.JOIN_S`; what it was let in with before ends."""
+    token = f"join_{secrets.token_urlsafe(32)}"
+    with parts.store.write() as session:
+        session.execute(
+            update(Machine)
+            .where(Machine.id == machine_id)
+            .values(
+                join_digest=digest(token),
+                join_expires_at=time.time() + limits.JOIN_S,
+                secret_digest=None,
+            )
+        )
+    settings = parts.settings
+    return Ticket(settings.machines_api_url or settings.public_url, token)
+
+
+def join(parts: Parts, token: str, secret_digest: str) -> Membership:
+    """Let the machine in that a ticket was made for.
+
+    Args:
+        parts: the scheduler's parts.
+        token: the ticket's.
+        secret_digest: SHA-256 of the secret that the machine has made for itself.
+
+    Raises:
+        Forbidden: the ticket is not known, too old, or used by another.
+    """
+    with parts.store.write() as session:
+        machine = session.scalar(
+            select(Machine).where(Machine.join_digest == digest(token)).with_for_update()
+        )
+        if machine is None or machine.status == MACHINE_DOWN:
+            raise Forbidden("token: this join token is not known. Have a new one made.")
+        if time.time() > (machine.join_expires_at or 0):
+            raise Forbidden("token: this join token is too old. Have a new one made.")
+        if machine.secret_digest not in (None, secret_digest):
+            raise Forbidden("token: this join token was used by another. Have a new one made.")
+        machine.secret_digest, machine.secret_at = secret_digest, time.time()
+        group = session.get_one(MachineGroup, machine.group_id)
+    access.admit(parts.queue.client, group.id, machine.id, [secret_digest])
+    log.info("event=machine_joined group=%s machine=%s", group.id, machine.id)
+    return _membership(parts, group, machine)
+
+
+def _membership(parts: Parts, group: MachineGroup, machine: Machine) -> Membership:
+    settings = parts.settings
+    url = (settings.machines_redis_url or settings.redis_url).get_secret_value()
+    by_hand = parts.providers[group.provider].by_hand
+    return Membership(
+        machine_id=machine.id,
+        machine_name=machine.name,
+        group_id=group.id,
+        redis_url=_own_url(url, machine.id),
+        machine_type=group.machine_type,
+        vcpus=0 if by_hand else group.vcpus,
+        memory_bytes=0 if by_hand else group.memory_bytes,
+        disk_bytes=group.disk_size_gb * 1024**3,
+        reconnect_s=round(group.reconnect_s),
+        policy=group.policy,
+    )
+
+
+def _own_url(url: str, machine_id: str) -> str:
+    """The scheduler's own Redis address with the machine's user in place of what it holds."""
+    split = urlsplit(url)
+    host = split.netloc.rpartition("@")[2]
+    return urlunsplit(split._replace(netloc=f"{redis_user(machine_id)}@{host}"))
+
+
+def change_secret(parts: Parts, machine_id: str, old: str, new_digest: str) -> None:
+    """Let a machine use another secret from now on. Repeating it changes nothing.
+
+    Raises:
+        Forbidden: it has not shown the one it is let in with.
+    """
+    with parts.store.write() as session:
+        machine = known_machine(session, machine_id, old, also=new_digest)
+        machine.secret_digest, machine.secret_at = new_digest, time.time()
+        group_id = machine.group_id
+    access.admit(parts.queue.client, group_id, machine_id, [new_digest])
+
+
+def known_machine(session: Session, machine_id: str, secret: str, also: str = "") -> Machine:
+    """The machine that shows its secret; `also`: one whose digest is this passes as well.
+
+    Raises:
+        Forbidden: it is another's secret, or the machine was terminated.
+    """
+    machine = session.get(Machine, machine_id)
+    shown = {digest(secret), also} - {""}
+    if machine is None or machine.status == MACHINE_DOWN or machine.secret_digest not in shown:
+        raise Forbidden("This machine is not, or no longer, let in.")
+    return machine
+
+
+def revoke(parts: Parts, machine_ids: list[str]) -> None:
+    """End what machines were let in with."""
+    with parts.store.write() as session:
+        session.execute(
+            update(Machine)
+            .where(Machine.id.in_(machine_ids))
+            .values(secret_digest=None, join_digest=None)
+        )
+    for machine_id in machine_ids:
+        access.shut_out(parts.queue.client, machine_id)
+
+
+def restore_access(parts: Parts) -> None:
+    """Tell Redis its machines' users again, where it has forgotten them."""
+    client = parts.queue.client
+    server: Any = client.info("server")
+    run_id = str(server["run_id"])
+    if not access.forgotten(client, run_id):
+        return
+    access.load_scripts(client)
+    with parts.store.read() as session:
+        rows = session.execute(
+            select(Machine.id, Machine.group_id, Machine.secret_digest).where(
+                Machine.status != MACHINE_DOWN, Machine.secret_digest.is_not(None)
+            )
+        ).all()
+    for machine_id, group_id, secret_digest in rows:
+        access.admit(client, group_id, machine_id, [secret_digest])
+    access.remembered(client, run_id)
+    log.info("event=access_restored machines=%s", len(rows))

@@ -1,0 +1,236 @@
+"""The machines of a group: launching them, replacing those that are gone or never came."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select, update
+
+from scheduler.providers.base import LaunchRefused, MachinePlan, MachineState, NoCapacity
+from scheduler.services.group_states import UP, GroupStatus
+from scheduler.services.ids import new_uuid
+from scheduler.services.machine_access import new_ticket, revoke
+from scheduler.services.machine_states import MACHINE_DOWN, MACHINE_UP
+from scheduler.store.models import Machine, MachineGroup
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from scheduler.providers.base import MachineProvider
+    from scheduler.wiring import Parts
+
+log = logging.getLogger(__name__)
+
+#: Seconds before a launch that the provider refused is tried again; doubles up to the second one.
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 10.0, 300.0
+#: Refusals in a row, for want of nothing but capacity excepted, after which a group that has not
+#: had a machine yet is said to have failed to start.
+_START_TRIES = 3
+
+
+def scale_group(parts: Parts, group_id: str) -> None:
+    """Bring a group's machines to the number it should have; replace those that died."""
+    with parts.store.read() as session:
+        group = session.get(MachineGroup, group_id)
+        machines = machines_of(session, group_id, MACHINE_UP)
+    if group is None or group.status not in UP:
+        return
+    provider = parts.providers[group.provider]
+    if not provider.by_hand:
+        _replace(parts, group, provider, machines)
+        _add_missing(parts, group)
+        _launch_due(parts, group, provider)
+    _settle_status(parts, group_id)
+
+
+def machines_of(session: Session, group_id: str, *statuses: str) -> list[Machine]:
+    """A group's machines in these states that have not been terminated, oldest first."""
+    return list(
+        session.scalars(
+            select(Machine)
+            .where(
+                Machine.group_id == group_id,
+                Machine.status.in_(statuses),
+                Machine.terminated_at.is_(None),
+            )
+            .order_by(Machine.created_at)
+        )
+    )
+
+
+def _replace(
+    parts: Parts, group: MachineGroup, provider: MachineProvider, machines: list[Machine]
+) -> None:
+    """Let go of machines that are gone or never joined; a provider may bring them back."""
+    launched = [m for m in machines if m.launched_at is not None]
+    if not launched:
+        return
+    states = provider.observe({m.id: m.handle for m in launched})
+    now, patience = time.time(), parts.settings.register_s
+    for machine in launched:
+        if states[machine.id] is MachineState.GONE:
+            if provider.revives:
+                _set_machine(parts, machine, launched_at=None)
+            else:
+                retire(parts, group, machine, "It is gone.")
+        elif _never_came(machine) and now - (machine.launched_at or now) > patience:
+            reason = f"Machine {machine.name} did not join within {patience:.0f} s of its launch."
+            log.error("event=machine_never_joined group=%s machine=%s", group.id, machine.id)
+            retire(parts, group, machine, reason)
+            _note_refusal(parts, group, f"{reason} It is replaced.")
+
+
+def _never_came(machine: Machine) -> bool:
+    return machine.last_seen_at is None or machine.last_seen_at < (machine.launched_at or 0)
+
+
+def retire(parts: Parts, group: MachineGroup, machine: Machine, reason: str) -> None:
+    """Take a machine off the list, and end what may be left of it."""
+    log.warning("event=machine_retired group=%s machine=%s %s", group.id, machine.id, reason)
+    # Marked first: whoever asks for it is to know it gone even if ending it takes several tries.
+    _set_machine(
+        parts, machine, status=MACHINE_DOWN, terminated_at=time.time(), drain_reason=reason
+    )
+    revoke(parts, [machine.id])
+    parts.providers[group.provider].terminate(machine.id, machine.handle, force=True)
+
+
+def _set_machine(parts: Parts, machine: Machine, **values: object) -> None:
+    with parts.store.write() as session:
+        session.execute(update(Machine).where(Machine.id == machine.id).values(**values))
+
+
+def _add_missing(parts: Parts, group: MachineGroup) -> None:
+    """Note the machines that a group lacks. Counted and added in one go: two may do this."""
+    now = time.time()
+    with parts.store.write() as session:
+        locked = session.scalars(
+            select(MachineGroup).where(MachineGroup.id == group.id).with_for_update()
+        ).one()
+        there = [
+            m for m in machines_of(session, group.id, MACHINE_UP) if m.reclaim_at is None
+        ]
+        for _ in range(locked.num_machines - len(there)):
+            machine_id = new_uuid()
+            session.add(
+                Machine(
+                    id=machine_id,
+                    group_id=group.id,
+                    name=f"{group.name}-{machine_id[:4]}",
+                    status=MACHINE_UP,
+                    handle={},
+                    created_at=now,
+                    spot=group.spot,
+                    price_hour=group.price_hour,
+                )
+            )
+
+
+def _launch_due(parts: Parts, group: MachineGroup, provider: MachineProvider) -> None:
+    """Launch what was noted but not launched, unless the provider has asked for patience."""
+    with parts.store.read() as session:
+        waiting = [m for m in machines_of(session, group.id, MACHINE_UP) if m.launched_at is None]
+        retry_at = session.scalars(
+            select(MachineGroup.retry_at).where(MachineGroup.id == group.id)
+        ).one()
+    if not waiting or time.time() < (retry_at or 0):
+        return
+    for machine in waiting:
+        try:
+            _launch(parts, group, provider, machine)
+        except LaunchRefused as error:
+            log.error("event=launch_refused group=%s %s", group.id, error)
+            _note_refusal(parts, group, str(error), capacity=isinstance(error, NoCapacity))
+            return
+    _group_values(parts, group.id, refusals=0, retry_at=None, status_detail=None)
+
+
+def _launch(
+    parts: Parts, group: MachineGroup, provider: MachineProvider, machine: Machine
+) -> None:
+    now = time.time()
+    with parts.store.write() as session:
+        taken = session.execute(
+            update(Machine)
+            .where(Machine.id == machine.id, Machine.launched_at.is_(None))
+            .values(launched_at=now)
+        )
+    if taken.rowcount == 0:  # type: ignore[attr-defined]
+        return
+    try:
+        spot, handle = _ask_for(parts, group, provider, machine)
+    except LaunchRefused:
+        _set_machine(parts, machine, launched_at=None)
+        raise
+    price = group.price_hour if spot == group.spot else _on_demand_price(parts, group)
+    log.info("event=machine_launched group=%s machine=%s spot=%s", group.id, machine.id, spot)
+    _set_machine(parts, machine, handle=handle, spot=spot, price_hour=price)
+
+
+def _ask_for(
+    parts: Parts, group: MachineGroup, provider: MachineProvider, machine: Machine
+) -> tuple[bool, dict[str, object]]:
+    """Launch it as the group wants it, or on demand where there is no spot and that will do."""
+
+    def plan(spot: bool) -> MachinePlan:
+        return MachinePlan(
+            machine.id,
+            group.id,
+            machine.name,
+            group.machine_type,
+            group.zone,
+            spot,
+            group.vcpus,
+            group.memory_bytes,
+            group.disk_size_gb,
+            new_ticket(parts, machine.id),
+        )
+
+    try:
+        return group.spot, provider.launch(plan(group.spot))
+    except NoCapacity as error:
+        if not (group.spot and group.on_demand_fallback):
+            raise
+        log.warning("event=on_demand_fallback group=%s %s", group.id, error)
+        return False, provider.launch(plan(False))
+
+
+def _on_demand_price(parts: Parts, group: MachineGroup) -> float:
+    kind = parts.catalogue.machine_types.get(group.machine_type)
+    return kind.on_demand if kind is not None else group.price_hour
+
+
+def _note_refusal(
+    parts: Parts, group: MachineGroup, sentence: str, *, capacity: bool = True
+) -> None:
+    """Have people see why there is no machine, and wait before the next try."""
+    with parts.store.write() as session:
+        row = session.scalars(
+            select(MachineGroup).where(MachineGroup.id == group.id).with_for_update()
+        ).one()
+        row.refusals += 1
+        wait = min(_FIRST_WAIT_S * 2 ** (row.refusals - 1), _LONGEST_WAIT_S)
+        row.status_detail, row.retry_at = sentence, time.time() + wait
+        if not capacity and row.refusals >= _START_TRIES and row.status == GroupStatus.STARTING:
+            row.status = GroupStatus.START_FAILED.value
+            row.refusals, row.retry_at = 0, None
+
+
+def _settle_status(parts: Parts, group_id: str) -> None:
+    """A group has started when one of its machines has joined, or when it needs none."""
+    with parts.store.write() as session:
+        group = session.get_one(MachineGroup, group_id)
+        if group.status != GroupStatus.STARTING:
+            return
+        machines = machines_of(session, group_id, MACHINE_UP)
+        if not group.num_machines or any(not _never_came(m) for m in machines):
+            group.status = GroupStatus.STARTED.value
+
+
+def _group_values(parts: Parts, group_id: str, **values: object) -> None:
+    with parts.store.write() as session:
+        session.execute(
+            update(MachineGroup).where(MachineGroup.id == group_id).values(**values)
+        )

@@ -1,0 +1,62 @@
+"""How a machine joins its group: it shows a ticket once, and says which secret it will use.
+
+The secret is made on the machine and never leaves it but to prove who it is: what the scheduler
+keeps, and what Redis checks against, is its SHA-256. A repeated request with the same secret
+changes nothing, so an answer that is lost costs nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, fields
+from typing import Any
+
+#: Route under which machines join and change their secrets.
+ROUTE = "/v1/machines"
+#: Headers with which a machine proves who it is.
+MACHINE_HEADER, SECRET_HEADER = "X-Machine-Id", "X-Machine-Secret"
+
+
+def redis_user(machine_id: str) -> str:
+    """The name of a machine's own Redis user."""
+    return f"machine-{machine_id}"
+
+
+def digest(secret: str) -> str:
+    """What is kept of a secret. They are long and random: a plain hash is enough."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Membership:
+    """What a machine learns when it joins."""
+
+    machine_id: str
+    machine_name: str
+    group_id: str
+    #: Where it reaches Redis: with its own user's name, without a password.
+    redis_url: str
+    machine_type: str
+    #: 0 where the machine knows better itself.
+    vcpus: int
+    memory_bytes: int
+    #: What all attempts may put on the work disk, bytes; 0 is as much as there is.
+    disk_bytes: int
+    #: Seconds for which the scheduler leaves a silent machine its attempts.
+    reconnect_s: int
+    #: The fields of `Policy`.
+    policy: dict[str, Any]
+
+    @classmethod
+    def decode(cls, text: str | bytes) -> Membership:
+        """Read the JSON of its fields; unknown ones are of a later scheduler.
+
+        Raises:
+            ValueError: it is not such a text.
+        """
+        raw = json.loads(text)
+        try:
+            return cls(**{f.name: raw[f.name] for f in fields(cls)})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a membership: {error}") from error
