@@ -7,10 +7,12 @@ import logging
 import os
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from executor.agent import Agent
-from executor.config import Config, ConfigError
+from executor.config import Config, ConfigError, Place
+from executor.join import JoinRefused, join
 
 if TYPE_CHECKING:
     from executor.containers.base import ContainerBackend
@@ -26,15 +28,14 @@ def main() -> None:
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(threadName)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        config = Config.from_env()
-    except ConfigError as error:
+        place = Place.from_env()
+        _write_pid(place)
+        identity = join(place.ticket_file, place.state_dir, time.sleep)
+        config = Config.of(place, identity)
+    except (ConfigError, JoinRefused) as error:
         print(f"simherd-executor: {error}", file=sys.stderr)
         sys.exit(2)
-    # Whole or not at all: who reads it acts on the number.
-    written = config.state_dir / "agent.pid.new"
-    written.write_text(f"{os.getpid()}\n")
-    written.replace(config.state_dir / "agent.pid")
-    agent = Agent(config, _backend(config))
+    agent = Agent(config, _backend(config), identity)
     asked = itertools.count(1)
 
     def drain_or_hand_over(*_: object) -> None:
@@ -51,6 +52,13 @@ def main() -> None:
         # Threads that were started would keep a process alive that does nothing.
         logging.exception("event=agent_broke")
         os._exit(1)
+
+
+def _write_pid(place: Place) -> None:
+    # Whole or not at all: who reads it acts on the number.
+    written = place.state_dir / "agent.pid.new"
+    written.write_text(f"{os.getpid()}\n")
+    written.replace(place.state_dir / "agent.pid")
 
 
 def _backend(config: Config) -> ContainerBackend:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from executor.attempt import Reports
     from executor.config import Config
     from executor.containers.base import ContainerBackend
+    from executor.join import Identity
     from executor.link.journal import Entry
 
 log = logging.getLogger(__name__)
@@ -54,10 +55,11 @@ _UPLOADS_PER_SLOT = 2
 class Agent:
     """Runs attempts of one machine group; as many compute at a time as it has slots."""
 
-    def __init__(self, config: Config, backend: ContainerBackend) -> None:
+    def __init__(self, config: Config, backend: ContainerBackend, identity: Identity) -> None:
         self._config = config
         self._backend = backend
-        where = (config.redis_url, config.group_id)
+        self._identity = identity
+        where = (config.redis, config.group_id)
         me = config.executor_id
         (config.state_dir / "series").mkdir(exist_ok=True)
         self._journal = Journal(config.state_dir / "journal")

@@ -1,4 +1,4 @@
-"""Settings of an executor, read once from the environment."""
+"""Settings of an executor: what its environment says, and what it learnt when it joined."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
+from executor.link.connection import Address
+from executor.spot import open_source
 from simherd.contract import limits
+from simherd.contract.joining import redis_user
 from simherd.contract.policy import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from executor.join import Identity
 
 
 class ConfigError(ValueError):
@@ -19,10 +26,23 @@ class ConfigError(ValueError):
 
 
 @dataclass(frozen=True)
-class Config:
-    """What an executor is told at its start; the variables are `SIMHERD_` and the name."""
+class Place:
+    """Where an executor keeps its state, and its ticket; the variables are `SIMHERD_` + name."""
 
-    redis_url: str
+    state_dir: Path
+    ticket_file: Path
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] = os.environ) -> Place:
+        """Read the environment. Raises ConfigError."""
+        return cls(Path(_need(env, "STATE_DIR")), Path(_need(env, "TICKET_FILE")))
+
+
+@dataclass(frozen=True)
+class Config:
+    """What an executor works by; what is not of its membership comes from `SIMHERD_` + name."""
+
+    redis: Address
     group_id: str
     executor_id: str
     executor_name: str
@@ -41,38 +61,52 @@ class Config:
     policy: Policy
     #: Whether the next attempt's inputs may be fetched while all slots compute.
     stage_ahead: bool
+    #: Where it is told that the machine is about to be reclaimed; empty: nowhere.
+    spot_notices: str
 
     @classmethod
-    def from_env(cls, env: Mapping[str, str] = os.environ) -> Config:
-        """Read the environment.
+    def of(cls, place: Place, identity: Identity, env: Mapping[str, str] = os.environ) -> Config:
+        """Read the environment, and what the machine's membership says.
 
         Raises:
             ConfigError: a setting is missing or is not of its kind.
         """
+        member = identity.membership
+        user = redis_user(member.machine_id)
         return cls(
-            redis_url=_need(env, "REDIS_URL"),
-            group_id=_need(env, "GROUP_ID"),
-            executor_id=_need(env, "EXECUTOR_ID"),
-            executor_name=env.get("SIMHERD_EXECUTOR_NAME", "") or _need(env, "EXECUTOR_ID"),
-            machine_type=env.get("SIMHERD_MACHINE_TYPE", "n/a"),
-            state_dir=Path(_need(env, "STATE_DIR")),
+            redis=Address(member.redis_url, user, lambda: identity.secret),
+            group_id=member.group_id,
+            executor_id=member.machine_id,
+            executor_name=member.machine_name,
+            machine_type=member.machine_type,
+            state_dir=place.state_dir,
             backend=_one_of(env, "BACKEND", ("docker", "process")),
             slots=_number(env, "SLOTS", "1"),
-            vcpus=_number(env, "VCPUS", str(os.cpu_count() or 1)),
-            memory_bytes=_number(env, "MEMORY_BYTES", "0"),
-            disk_bytes=_number(env, "DISK_BYTES", "0"),
+            vcpus=member.vcpus or os.cpu_count() or 1,
+            memory_bytes=member.memory_bytes or psutil.virtual_memory().total,
+            disk_bytes=member.disk_bytes,
             disk_reserve_bytes=_number(env, "DISK_RESERVE_BYTES", str(limits.DISK_RESERVE_BYTES)),
-            policy=_policy(env),
+            policy=_policy(member.policy),
             stage_ahead=_number(env, "STAGE_AHEAD", "1") > 0,
-            reconnect_s=_number(env, "RECONNECT_S", str(int(limits.RECONNECT_WINDOW_S))),
+            reconnect_s=member.reconnect_s,
+            spot_notices=_source(env),
         )
 
 
-def _policy(env: Mapping[str, str]) -> Policy:
+def _policy(given: object) -> Policy:
     try:
-        return Policy.decode(env.get("SIMHERD_POLICY") or "{}")
+        return Policy.read(given)
     except ValueError as error:
-        raise ConfigError(f"SIMHERD_POLICY: {error}") from error
+        raise ConfigError(f"The group's policy: {error}") from error
+
+
+def _source(env: Mapping[str, str]) -> str:
+    given = env.get("SIMHERD_SPOT_NOTICES", "")
+    try:
+        open_source(given)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return given
 
 
 def _need(env: Mapping[str, str], name: str) -> str:

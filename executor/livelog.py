@@ -16,6 +16,8 @@ from simherd.contract.queue.keys import GroupKeys
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from executor.link.connection import Address
+
 log = logging.getLogger(__name__)
 
 #: Seconds between two looks at the files of an attempt that is being watched.
@@ -27,8 +29,8 @@ _FIRST_LOOK = 64 * 1024
 class LiveLogs:
     """A thread that sleeps until somebody watches, then sends on what the logs grow by."""
 
-    def __init__(self, url: str, group: str) -> None:
-        self._client = connect(url)
+    def __init__(self, where: str | Address, group: str) -> None:
+        self._client = connect(where)
         self._keys = GroupKeys(group)
         self._changed = threading.Condition()
         self._files: dict[str, dict[str, Path]] = {}

@@ -2,22 +2,48 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.credentials import CredentialProvider
 from redis.retry import Retry
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def connect(url: str, *, blocking_s: float = 0, retries: int = 3) -> redis.Redis:
+
+class Address:
+    """Where Redis is, and what to show it: the secret may change while connections come and go."""
+
+    def __init__(self, url: str, user: str = "", secret: Callable[[], str] | None = None) -> None:
+        """`url`: without `secret` it holds all that is needed."""
+        self.url = url
+        self.credentials = None if secret is None else _Credentials(user, secret)
+
+
+class _Credentials(CredentialProvider):
+    def __init__(self, user: str, secret: Callable[[], str]) -> None:
+        self._user = user
+        self._secret = secret
+
+    def get_credentials(self) -> tuple[str, str]:
+        return self._user, self._secret()
+
+
+def connect(where: str | Address, *, blocking_s: float = 0, retries: int = 3) -> redis.Redis:
     """A client with bounded waits.
 
     Args:
-        url: where Redis is.
+        where: where Redis is.
         blocking_s: longest blocking read that will be made over it, seconds.
         retries: how often a call is repeated after a lost connection; 0 where repeating it
             would not be harmless.
     """
+    address = Address(where) if isinstance(where, str) else where
     return redis.Redis.from_url(
-        url,
+        address.url,
+        credential_provider=address.credentials,
         decode_responses=True,
         socket_connect_timeout=5,
         socket_timeout=5 + blocking_s,

@@ -15,6 +15,8 @@ from simherd.contract.queue.keys import GroupKeys
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from executor.link.connection import Address
+
 log = logging.getLogger(__name__)
 
 #: Seconds one read waits.
@@ -27,9 +29,9 @@ class Inbox:
     """A thread that reads the inbox and hands every message on."""
 
     def __init__(
-        self, url: str, group: str, executor: str, handle: Callable[[Message], None]
+        self, where: str | Address, group: str, executor: str, handle: Callable[[Message], None]
     ) -> None:
-        self._client = connect(url, blocking_s=_WAIT_S)
+        self._client = connect(where, blocking_s=_WAIT_S)
         self._key = GroupKeys(group).inbox(executor)
         self._handle = handle
         self._stop = threading.Event()

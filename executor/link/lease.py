@@ -15,6 +15,7 @@ from simherd.contract.queue.keys import GroupKeys
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from executor.link.connection import Address
     from simherd.contract.queue.scripts import Claimed, Renewal
 
 
@@ -31,11 +32,11 @@ class Held:
 class Claimer:
     """One slot's end of the queue. Not to be shared between threads."""
 
-    def __init__(self, url: str, group: str, executor: str) -> None:
+    def __init__(self, where: str | Address, group: str, executor: str) -> None:
         self._keys = GroupKeys(group)
         self._executor = executor
         # A repeated claim carries the same token and gets the same answer.
-        self._client = connect(url, blocking_s=limits.BELL_WAIT_S)
+        self._client = connect(where, blocking_s=limits.BELL_WAIT_S)
         self._claim = self._client.register_script(scripts.source("claim"))
 
     def claim(self, token: str, staged: str = "") -> Claimed | None:
@@ -86,10 +87,10 @@ def new_token() -> str:
 class Keeper:
     """Renews all leases of an executor in one call. Not to be shared between threads."""
 
-    def __init__(self, url: str, group: str, executor: str) -> None:
+    def __init__(self, where: str | Address, group: str, executor: str) -> None:
         self._keys = GroupKeys(group)
         self._executor = executor
-        self._client = connect(url)
+        self._client = connect(where)
         self._renew = self._client.register_script(scripts.source("renew"))
         self._stage = self._client.register_script(scripts.source("stage"))
 

@@ -18,6 +18,7 @@ from simherd.contract.queue.keys import GroupKeys
 from simherd.contract.spec import parse_attempt
 
 if TYPE_CHECKING:
+    from executor.link.connection import Address
     from executor.link.journal import Entry, Journal
 
 log = logging.getLogger(__name__)
@@ -42,9 +43,9 @@ class _Tracked:
 class Reporter:
     """Owns the journal and the thread that sends."""
 
-    def __init__(self, url: str, group: str, executor: str, journal: Journal) -> None:
+    def __init__(self, where: str | Address, group: str, executor: str, journal: Journal) -> None:
         self._executor = executor
-        self._client = connect(url)
+        self._client = connect(where)
         self._stream = GroupKeys(group).events
         self._journal = journal
         self._lock = threading.Lock()

@@ -13,6 +13,7 @@ from scheduler.api.routes import (
     compute,
     files,
     health,
+    machines,
     own_tasks,
     projects,
     storage,
@@ -40,7 +41,18 @@ def make_app(parts: Parts) -> FastAPI:
     problems.install(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestId)
-    for module in (health, users, tasks, own_tasks, attempts, compute, storage, files, projects):
+    for module in (
+        health,
+        users,
+        tasks,
+        own_tasks,
+        attempts,
+        machines,
+        compute,
+        storage,
+        files,
+        projects,
+    ):
         app.include_router(module.router)
     return app
 

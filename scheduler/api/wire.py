@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from scheduler.services.machine_states import shown_state
 from simherd.contract import objects
 from simherd.contract.lifecycle import TABLE, TERMINAL, Status
 from simherd.contract.operations import Operation
@@ -150,6 +152,10 @@ def group_json(
         "gpu_info": None,
         "total_ram_gb": group.memory_bytes // 1024**3,
         "status": group.status,
+        "status_detail": group.status_detail,
+        "provider": group.provider,
+        "shared": group.shared,
+        "on_demand_fallback": group.on_demand_fallback,
         "started": group.started_at is not None,
         "creation_timestamp": when(group.created_at),
         "deletion_timestamp": when(group.terminated_at),
@@ -182,10 +188,11 @@ def group_json(
 
 
 def _machine_json(group: MachineGroup, machine: Machine, task: str | None) -> dict[str, Any]:
+    now = time.time()
     return {
         "uuid": machine.id,
         "host_name": machine.name,
-        "status": machine.status,
+        "status": shown_state(machine, now),
         "cpu_count_logical": group.vcpus,
         "cpu_count_physical": max(1, group.vcpus // group.threads_per_core),
         "memory_bytes": group.memory_bytes,
@@ -194,6 +201,8 @@ def _machine_json(group: MachineGroup, machine: Machine, task: str | None) -> di
         "last_seen_at": when(machine.last_seen_at),
         "current_task_id": task,
         "drain_reason": machine.drain_reason,
+        "spot": machine.spot,
+        "reclaim_at": when(machine.reclaim_at),
         "disk_size_gb": group.disk_size_gb,
     }
 

@@ -16,7 +16,7 @@ from scheduler.services.errors import Forbidden
 from scheduler.services.machine_states import MACHINE_DOWN
 from scheduler.store.models import Machine, MachineGroup
 from simherd.contract import limits
-from simherd.contract.joining import Membership, digest, redis_user
+from simherd.contract.joining import Membership, digest
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -79,7 +79,7 @@ def _membership(parts: Parts, group: MachineGroup, machine: Machine) -> Membersh
         machine_id=machine.id,
         machine_name=machine.name,
         group_id=group.id,
-        redis_url=_own_url(url, machine.id),
+        redis_url=_without_user(url),
         machine_type=group.machine_type,
         vcpus=0 if by_hand else group.vcpus,
         memory_bytes=0 if by_hand else group.memory_bytes,
@@ -89,11 +89,10 @@ def _membership(parts: Parts, group: MachineGroup, machine: Machine) -> Membersh
     )
 
 
-def _own_url(url: str, machine_id: str) -> str:
-    """The scheduler's own Redis address with the machine's user in place of what it holds."""
+def _without_user(url: str) -> str:
+    """The scheduler's own Redis address without what lets the scheduler in."""
     split = urlsplit(url)
-    host = split.netloc.rpartition("@")[2]
-    return urlunsplit(split._replace(netloc=f"{redis_user(machine_id)}@{host}"))
+    return urlunsplit(split._replace(netloc=split.netloc.rpartition("@")[2]))
 
 
 def change_secret(parts: Parts, machine_id: str, old: str, new_digest: str) -> None:
@@ -149,6 +148,6 @@ def restore_access(parts: Parts) -> None:
             )
         ).all()
     for machine_id, group_id, secret_digest in rows:
-        access.admit(client, group_id, machine_id, [secret_digest])
+        access.admit(client, group_id, machine_id, [str(secret_digest)])
     access.remembered(client, run_id)
     log.info("event=access_restored machines=%s", len(rows))

@@ -109,9 +109,7 @@ def _add_missing(parts: Parts, group: MachineGroup) -> None:
         locked = session.scalars(
             select(MachineGroup).where(MachineGroup.id == group.id).with_for_update()
         ).one()
-        there = [
-            m for m in machines_of(session, group.id, MACHINE_UP) if m.reclaim_at is None
-        ]
+        there = [m for m in machines_of(session, group.id, MACHINE_UP) if m.reclaim_at is None]
         for _ in range(locked.num_machines - len(there)):
             machine_id = new_uuid()
             session.add(
@@ -147,9 +145,7 @@ def _launch_due(parts: Parts, group: MachineGroup, provider: MachineProvider) ->
     _group_values(parts, group.id, refusals=0, retry_at=None, status_detail=None)
 
 
-def _launch(
-    parts: Parts, group: MachineGroup, provider: MachineProvider, machine: Machine
-) -> None:
+def _launch(parts: Parts, group: MachineGroup, provider: MachineProvider, machine: Machine) -> None:
     now = time.time()
     with parts.store.write() as session:
         taken = session.execute(
@@ -231,6 +227,4 @@ def _settle_status(parts: Parts, group_id: str) -> None:
 
 def _group_values(parts: Parts, group_id: str, **values: object) -> None:
     with parts.store.write() as session:
-        session.execute(
-            update(MachineGroup).where(MachineGroup.id == group_id).values(**values)
-        )
+        session.execute(update(MachineGroup).where(MachineGroup.id == group_id).values(**values))

@@ -35,7 +35,7 @@ class Membership:
     machine_id: str
     machine_name: str
     group_id: str
-    #: Where it reaches Redis: with its own user's name, without a password.
+    #: Where it reaches Redis; who it is there, see `redis_user`.
     redis_url: str
     machine_type: str
     #: 0 where the machine knows better itself.

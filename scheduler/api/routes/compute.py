@@ -43,6 +43,9 @@ class GroupBody(BaseModel):
     max_idle_time: float | None = Field(default=None, ge=0)
     auto_terminate_ts: AwareDatetime | None = None
     reconnect_s: float = Field(default=limits.RECONNECT_WINDOW_S, ge=30, le=86400)
+    provider: str | None = Field(default=None, max_length=40)
+    shared: bool = False
+    on_demand_fallback: bool = False
     policy: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -80,6 +83,9 @@ def register(parts: PartsDep, user: UserDep, asked: GroupBody) -> dict[str, Any]
             max_idle_s=asked.max_idle_time,
             auto_terminate_at=_timestamp(asked.auto_terminate_ts),
             reconnect_s=asked.reconnect_s,
+            provider=asked.provider,
+            shared=asked.shared,
+            on_demand_fallback=asked.on_demand_fallback,
             policy=_policy(asked.policy),
         ),
     )

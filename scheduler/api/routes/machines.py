@@ -1,0 +1,60 @@
+"""What machines say of themselves: joining, changing their secret, being reclaimed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header
+from pydantic import BaseModel, ConfigDict, Field
+
+from scheduler.api.deps import PartsDep
+from scheduler.services import machine_access, machine_notices
+from simherd.contract.joining import MACHINE_HEADER, ROUTE, SECRET_HEADER
+
+router = APIRouter(prefix=ROUTE, tags=["machines"])
+
+MachineId = Annotated[str, Header(alias=MACHINE_HEADER)]
+Secret = Annotated[str, Header(alias=SECRET_HEADER)]
+
+
+class NewSecret(BaseModel):
+    """SHA-256 of the secret that a machine has made for itself."""
+
+    model_config = ConfigDict(extra="forbid")
+    secret_digest: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class Joining(NewSecret):
+    """A machine with its ticket's token."""
+
+    token: str = Field(min_length=1, max_length=200)
+
+
+class Notice(BaseModel):
+    """When the provider takes the machine away, seconds since the epoch; null: it stays."""
+
+    model_config = ConfigDict(extra="forbid")
+    reclaim_at: float | None
+
+
+@router.post("/join")
+def join(parts: PartsDep, asked: Joining) -> dict[str, Any]:
+    """Let a machine in with its ticket."""
+    return asdict(machine_access.join(parts, asked.token, asked.secret_digest))
+
+
+@router.post("/secret")
+def change_secret(
+    parts: PartsDep, asked: NewSecret, machine_id: MachineId, secret: Secret
+) -> dict[str, Any]:
+    """Let a machine use another secret from now on."""
+    machine_access.change_secret(parts, machine_id, secret, asked.secret_digest)
+    return {}
+
+
+@router.post("/notice")
+def notice(parts: PartsDep, asked: Notice, machine_id: MachineId, secret: Secret) -> dict[str, Any]:
+    """A machine was told that it is about to be reclaimed."""
+    machine_notices.note_reclaim(parts, machine_id, secret, asked.reclaim_at)
+    return {}
