@@ -18,6 +18,7 @@ from executor.link.lease import Claimer, Keeper, new_token
 from executor.link.reporter import Reporter
 from executor.livelog import LiveLogs
 from executor.machine import Machine
+from executor.presence import Presence
 from executor.progress import Progress, progress_of
 from executor.run import PULL_JOIN_S, run_attempt
 from executor.slots import Slot, Slots
@@ -58,7 +59,6 @@ class Agent:
     def __init__(self, config: Config, backend: ContainerBackend, identity: Identity) -> None:
         self._config = config
         self._backend = backend
-        self._identity = identity
         where = (config.redis, config.group_id)
         me = config.executor_id
         (config.state_dir / "series").mkdir(exist_ok=True)
@@ -71,6 +71,9 @@ class Agent:
         self._stager = Stager(Keeper(*where, me), self._attempt)
         self._contact = Contact(config.state_dir / "contact", config.reconnect_s)
         self._machine = Machine(config, backend, self._here)
+        self._presence = Presence(
+            identity, config.spot_notices, self._attempts, self._claims_may_have_changed
+        )
         self._http = open_client()
         self._slots = Slots(config.slots)
         #: Set when nothing can be claimed any more.
@@ -82,6 +85,7 @@ class Agent:
         #: Set when there is nothing more to wait for.
         self._over = threading.Event()
         self._beat_now = threading.Event()
+        self._last_beat = threading.Event()
         self._lock = threading.Lock()
         self._live: dict[str, Attempt] = {}
         self._workers: list[threading.Thread] = []
@@ -99,6 +103,12 @@ class Agent:
         self._draining.set()
         self._claimer.interrupt()
         self._slots.wake()
+
+    def _claims_may_have_changed(self) -> None:
+        if not self._presence.may_claim:
+            self._claimer.interrupt()
+        self._slots.wake()
+        self._beat_now.set()
 
     def stop(self) -> None:
         """Stop what runs, and report that; then `run` returns."""
@@ -122,6 +132,7 @@ class Agent:
         log.info("event=agent_ready executor=%s", self._config.executor_id)
         watch = threading.Thread(target=self._watch_contact, name="contact")
         watch.start()
+        self._presence.start()
         self._over.wait()
         self._shut_down(claims, heart, watch)
 
@@ -139,8 +150,10 @@ class Agent:
             worker.join()
         self._stager.close()
         self._machine.close()
+        self._presence.close()
         # Once more, for what was reported meanwhile.
         self._stopping.set()
+        self._last_beat.set()
         self._beat_now.set()
         heart.join()
         watch.join()
@@ -208,7 +221,7 @@ class Agent:
     def _claim_all(self) -> None:
         token = new_token()
         most = (1 + _UPLOADS_PER_SLOT) * self._config.slots
-        while self._slots.take(self._may_claim, lambda: len(self._live) < most):
+        while self._slots.take(self._may_claim, lambda: self._is_ready(most)):
             taken = False
             try:
                 waits_for = self._machine.waits_for(has_place=self._stager.attempt is not None)
@@ -231,7 +244,7 @@ class Agent:
                     self._draining.wait(_RETRY_S)
             except (OSError, ValueError):
                 # A connection that is closed under a read may say so in many ways.
-                if not self._draining.is_set():
+                if not self._draining.is_set() and self._presence.may_claim:
                     raise
             finally:
                 if not taken:
@@ -243,6 +256,9 @@ class Agent:
         """The attempts that have a place on this machine's disk."""
         ahead = self._stager.attempt
         return [*self._attempts(), *([ahead] if ahead is not None else [])]
+
+    def _is_ready(self, most: int) -> bool:
+        return len(self._live) < most and self._presence.may_claim
 
     def _may_claim(self) -> bool:
         return not self._draining.is_set()
@@ -268,6 +284,7 @@ class Agent:
             self._workers = [w for w in self._workers if w.is_alive()]
             self._workers.append(worker)
         worker.start()
+        self._presence.meet(attempt)
         return True
 
     def _attempt(
@@ -326,16 +343,18 @@ class Agent:
             except Exception:
                 # Without a heartbeat all that runs here would be given away.
                 log.exception("event=heartbeat_broke")
-            if self._stopping.is_set() and self._beat_now.is_set():
+            if self._stopping.is_set() and self._last_beat.is_set():
                 return
             self._beat_now.wait(limits.HEARTBEAT_S)
+            self._beat_now.clear()
 
     def _beat(self) -> None:
         renewals = self._keeper.beat(self._reporter.held())
         # Not before the answer is there: it says whose the attempts are by now.
         self._contact.made()
         draining = self._draining.is_set()
-        self._keeper.tell(self._machine.facts(draining=draining))
+        facts = self._machine.facts(draining=draining)
+        self._keeper.tell({**facts, **self._presence.facts()})
         self._stager.look(wanted=self._wants_more(draining))
         for renewal in renewals:
             if renewal.state == "recorded":
@@ -351,6 +370,7 @@ class Agent:
         return (
             self._config.stage_ahead
             and not draining
+            and self._presence.may_claim
             and self._slots.all_taken
             and self._machine.waits_for() is None
         )

@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from executor.peaks import Peaks
+from executor.reclaim import Timetable
+from executor.saver import Saver
 from simherd.contract.events import Kind
 from simherd.contract.objects import STDERR, STDOUT
+from simherd.contract.outcome import Cause
 
 if TYPE_CHECKING:
     import threading
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from executor.stop import StopSwitch
     from executor.transfer import Transfer
     from simherd.contract.operations import Metric, Operation
-    from simherd.contract.spec import AttemptSpec
+    from simherd.contract.spec import AttemptSpec, Command
 
 
 class StageFailed(Exception):
@@ -71,12 +74,33 @@ class Attempt:
     fetching: Callable[[], None] | None = None
     #: The most that its commands had of each resource.
     peaks: Peaks = field(default_factory=Peaks)
+    #: How the time is spent until the machine goes, once that is known.
+    times: Timetable | None = None
+    #: The generation of the checkpoint that it goes on from.
+    restored: int | None = None
+    #: What of it was stored, for its last report.
+    saved: dict[str, Any] = field(default_factory=dict)
     #: Threads that outlive the attempt; the agent joins them.
     left_behind: list[threading.Thread] = field(default_factory=list)
+    #: Saves its checkpoints, where the task has some.
+    saver: Saver | None = field(init=False)
     _numbers: Iterator[int] = field(init=False)
 
     def __post_init__(self) -> None:
         self._numbers = itertools.count(self.progress.next_operation)
+        wanted = self.spec.checkpoints
+        self.saver = Saver(self, wanted) if wanted is not None else None
+
+    @property
+    def commands(self) -> tuple[Command, ...]:
+        """What runs: the task's commands, or those for going on from a checkpoint."""
+        again = self.spec.restore if self.restored is not None else ()
+        return again or self.spec.commands
+
+    def reclaim(self, reclaim_at: float) -> None:
+        """The machine goes at this moment, seconds since the epoch: hand the attempt back."""
+        self.times = Timetable(reclaim_at)
+        self.switch.trip(Cause.SPOT_RECLAIMED)
 
     @property
     def folder(self) -> Path:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from executor.link.connection import Address
-from executor.spot import open_source
+from executor.spot.sources import open_source
 from simherd.contract import limits
 from simherd.contract.joining import redis_user
 from simherd.contract.policy import Policy

@@ -46,6 +46,8 @@ class Progress:
     discard: bool = False
     #: The upload in parts that was begun.
     upload: str | None = None
+    #: The generation of the checkpoint that it goes on from.
+    restored: int | None = None
 
 
 def exit_attributes(ended: Exit) -> dict[str, Any]:
@@ -96,4 +98,5 @@ def progress_of(events: Iterable[Event], notes: Mapping[str, Any]) -> Progress:
         cause=Cause(cause) if cause else None,
         discard=bool(notes.get("discard")),
         upload=notes.get("upload"),
+        restored=notes.get("restored"),
     )

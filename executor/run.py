@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 
 from executor.archive import load_stamps
 from executor.attempt import StageFailed
+from executor.saver import make_folder
 from executor.stages.commands import run_commands
 from executor.stages.image import fetch_image
 from executor.stages.inputs import fetch_inputs
 from executor.stages.outputs import store_outputs
+from executor.stages.restore import restore
 from executor.stop import Stopped
+from executor.transfer import TransferFailed
 from executor.verdict import disk_detail, judge
 from simherd.contract.events import Kind
 from simherd.contract.outcome import OUTCOMES, Cause
@@ -61,7 +64,13 @@ def run_attempt(attempt: Attempt) -> None:
         attempt.series.unlink(missing_ok=True)
     log.info("event=attempt_ended attempt=%s cause=%s", key, cause)
     if cause is not Cause.LEASE_LOST:
-        attempt.report(Kind.FINISHED, cause=cause.value, detail=detail, exit_code=exit_code)
+        attempt.report(
+            Kind.FINISHED,
+            cause=cause.value,
+            detail=detail,
+            exit_code=exit_code,
+            saved=attempt.saved,
+        )
 
 
 def _stages(attempt: Attempt) -> tuple[Cause, str | None, int | None]:
@@ -69,14 +78,18 @@ def _stages(attempt: Attempt) -> tuple[Cause, str | None, int | None]:
     if done.computing:
         attempt.inputs = load_stamps(attempt.stamps)
         attempt.peaks.recall(attempt.series)
+        attempt.restored = done.restored
     else:
         (attempt.fetching or functools.partial(fetch, attempt))()
+        attempt.note(restored=attempt.restored)
     ended = done.last_exit if done.computed else run_commands(attempt)
     # While the outputs are uploaded, the next attempt may compute.
     attempt.slot.give()
     stopped = attempt.switch.cause
     if stopped is not None and attempt.switch.without_outputs:
         return stopped, None, None
+    if stopped is Cause.SPOT_RECLAIMED:
+        return (*hand_back(attempt), None)
     detail = None
     if stopped is Cause.DISK_LIMIT:
         detail = disk_detail(attempt)
@@ -86,10 +99,37 @@ def _stages(attempt: Attempt) -> tuple[Cause, str | None, int | None]:
         # From here on a kill or a time limit waits for the outputs; a lost lease does not.
         with _only_fenced(attempt):
             store_outputs(attempt)
-    # A kill that came meanwhile is the task's end all the same.
-    cause = attempt.switch.cause or stopped
+            attempt.saved["outputs"] = True
+    # A kill that came meanwhile is the task's end all the same; a machine that goes is not.
+    tripped = attempt.switch.cause
+    cause = stopped if tripped in {None, Cause.SPOT_RECLAIMED} else tripped
     assert cause is not None
     return cause, detail if cause is stopped else None, ended.code if ended else None
+
+
+def hand_back(attempt: Attempt) -> tuple[Cause, str]:
+    """Save of a stopped attempt what the time allows; answers its cause and a sentence.
+
+    A checkpoint comes first. Outputs follow where no other attempt will make them.
+    """
+    assert attempt.times is not None
+    attempt.transfer = attempt.transfer.paused_by(attempt.times.pause(attempt.switch))
+    told = []
+    try:
+        if attempt.saver is not None:
+            generation = attempt.saver.save_now()
+            if generation is not None:
+                attempt.saved["generation"] = generation
+                told.append(f"Checkpoint {generation} was saved.")
+        if not (attempt.spec.resubmit and attempt.saver is not None):
+            store_outputs(attempt)
+            attempt.saved["outputs"] = True
+            told.append("Its outputs until then were stored.")
+    except (StageFailed, TransferFailed, OSError) as error:
+        log.warning("event=not_saved attempt=%s error=%s", attempt.spec.key, error)
+        told.append(f"Not everything could be saved: {error}")
+    sentence = OUTCOMES[Cause.SPOT_RECLAIMED].sentence
+    return Cause.SPOT_RECLAIMED, " ".join([sentence, *told])
 
 
 def _machine_trouble(attempt: Attempt, error: OSError) -> tuple[Cause, str]:
@@ -125,6 +165,10 @@ def fetch(attempt: Attempt) -> None:
     attempt.left_behind.append(thread)
     thread.start()
     fetch_inputs(attempt)
+    if attempt.spec.checkpoints is not None:
+        make_folder(attempt)
+        if attempt.spec.checkpoints.stored:
+            attempt.restored = restore(attempt)
     attempt.switch.wait(None, fetched.is_set)
     attempt.switch.check()
     thread.join()
@@ -144,6 +188,9 @@ class _only_fenced:  # reads as the statement that it is
         def pause(seconds: float) -> None:
             if switch.without_outputs:
                 switch.check()
+            if self._attempt.times is not None:
+                self._attempt.times.pause(switch)(seconds)
+                return
             if seconds:
                 threading.Event().wait(seconds)
 

@@ -83,10 +83,14 @@ class Transfer:
         except Refused as error:
             if error.status != _FORBIDDEN:
                 raise
-            fresh = self._ask(grant, "urls", {})[name]
+            fresh = self.urls(grant, [name])[name]
             self._again("upload", lambda: self._put(fresh, data))
 
-    def put_part(self, grant: Grant, upload: str, number: int, data: bytes) -> str:
+    def urls(self, grant: Grant, names: list[str]) -> dict[str, str]:
+        """Where to store these objects whole. Raises TransferFailed."""
+        return dict(self._ask(grant, "urls", {"objects": names}))
+
+    def put_part(self, grant: Grant, name: str, upload: str, number: int, data: bytes) -> str:
         """Store one part; answers the storage's word for it.
 
         Raises:
@@ -95,39 +99,50 @@ class Transfer:
 
         def put() -> str:
             # Signed anew for each try: one that waited out an outage may be too old.
-            url = self._ask(grant, "part", {"upload": upload, "number": number})["url"]
+            url = self._ask(grant, "part", {"object": name, "upload": upload, "number": number})[
+                "url"
+            ]
             return str(self._put(url, data).headers["etag"])
 
         return self._again("upload", put)
 
-    def begin(self, grant: Grant) -> str:
+    def begin(self, grant: Grant, name: str) -> str:
         """Begin an upload in parts; answers its id. Raises TransferFailed."""
-        return str(self._ask(grant, "begin", {})["upload"])
+        return str(self._ask(grant, "begin", {"object": name})["upload"])
 
-    def complete(self, grant: Grant, upload: str, parts: list[tuple[int, str]]) -> int:
+    def complete(self, grant: Grant, name: str, upload: str, parts: list[tuple[int, str]]) -> int:
         """Make an object of the parts; answers its stored size, bytes. Raises TransferFailed."""
-        return int(self._ask(grant, "complete", {"upload": upload, "parts": parts})["size"])
+        body = {"object": name, "upload": upload, "parts": parts}
+        return int(self._ask(grant, "complete", body)["size"])
 
-    def abort(self, grant: Grant, upload: str) -> None:
+    def abort(self, grant: Grant, name: str, upload: str) -> None:
         """Have the storage forget an upload in parts. Raises TransferFailed."""
-        self._ask(grant, "abort", {"upload": upload})
+        self._ask(grant, "abort", {"object": name, "upload": upload})
 
-    def stored_size(self, grant: Grant) -> int:
-        """The size of the outputs as they are stored, bytes.
+    def stored_size(self, grant: Grant, name: str) -> int:
+        """The size of an object as it is stored, bytes.
 
         Raises:
-            TransferFailed: they are not there.
+            TransferFailed: it is not there.
         """
-        return int(self._ask(grant, "stored", {})["size"])
+        return int(self._ask(grant, "stored", {"object": name})["size"])
 
-    def _ask(self, grant: Grant, verb: str, body: dict[str, Any]) -> dict[str, Any]:
-        def post() -> dict[str, Any]:
+    def save_checkpoint(self, grant: Grant, files: list[dict[str, Any]]) -> int:
+        """Have the scheduler note a generation; answers its number. Raises TransferFailed."""
+        return int(self._ask(grant, "checkpoint", {"files": files})["generation"])
+
+    def checkpoints(self, grant: Grant) -> list[dict[str, Any]]:
+        """The generations to go on from, newest first. Raises TransferFailed."""
+        found: list[dict[str, Any]] = self._ask(grant, "checkpoints", {})
+        return found
+
+    def _ask(self, grant: Grant, verb: str, body: dict[str, Any]) -> Any:
+        def post() -> Any:
             answer = self._client.post(
                 f"{grant.url}/{verb}", json=body, headers={"Authorization": f"Bearer {grant.token}"}
             )
             _accept(answer)
-            found: dict[str, Any] = answer.json()
-            return found
+            return answer.json()
 
         return self._again(verb, post)
 
@@ -135,7 +150,7 @@ class Transfer:
         digest = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
         answer = self._client.put(
             url,
-            content=_pieces(data),
+            content=self._pieces(data),
             headers={
                 "Content-Length": str(len(data)),
                 "Content-Type": "application/octet-stream",
@@ -144,6 +159,12 @@ class Transfer:
         )
         _accept(answer)
         return answer
+
+    def _pieces(self, data: bytes) -> Iterator[bytes]:
+        """A body in pieces: a large one is copied again after each send by the HTTP library."""
+        for start in range(0, len(data), _PIECE):
+            self._pause(0)
+            yield data[start : start + _PIECE]
 
     def _get(self, url: str, into: Path) -> int:
         with self._client.stream("GET", url) as answer:
@@ -183,9 +204,3 @@ def _accept(answer: httpx.Response) -> None:
         raise _Passing(f"the storage answered {answer.status_code}")
     if answer.status_code >= 300:
         raise Refused(answer)
-
-
-def _pieces(data: bytes) -> Iterator[bytes]:
-    """A body in pieces: a large one is copied again after each send by the HTTP library."""
-    for start in range(0, len(data), _PIECE):
-        yield data[start : start + _PIECE]

@@ -26,9 +26,15 @@ class Upload:
     """
 
     def __init__(
-        self, transfer: Transfer, grant: Grant, put_url: str, begun: Callable[[str], None]
+        self,
+        transfer: Transfer,
+        grant: Grant,
+        name: str,
+        put_url: str,
+        begun: Callable[[str], None],
     ) -> None:
         """`begun` is told the id of an upload in parts before the first part is sent."""
+        self._name = name
         self._transfer = transfer
         self._grant = grant
         self._put_url = put_url
@@ -57,14 +63,14 @@ class Upload:
         Raises TransferFailed.
         """
         if self._id is None:
-            self._transfer.put(self._grant, "output", self._put_url, bytes(self._held))
-            return self._transfer.stored_size(self._grant)
+            self._transfer.put(self._grant, self._name, self._put_url, bytes(self._held))
+            return self._transfer.stored_size(self._grant, self._name)
         if self._held:
             self._send_part()
         wait(self._parts.values(), return_when=FIRST_EXCEPTION)
         self._raise_failure()
         parts = [(number, part.result()) for number, part in self._parts.items()]
-        return self._transfer.complete(self._grant, self._id, parts)
+        return self._transfer.complete(self._grant, self._name, self._id, parts)
 
     def close(self) -> None:
         """Join the threads; an upload that was not finished is forgotten by the storage, too."""
@@ -78,7 +84,7 @@ class Upload:
         if number > MOST_PARTS:
             raise TransferFailed(f"the outputs are larger than {MOST_PARTS} parts")
         if self._id is None:
-            self._id = self._transfer.begin(self._grant)
+            self._id = self._transfer.begin(self._grant, self._name)
             self._begun(self._id)
         while not self._room.acquire(timeout=1):
             self._transfer.check()
@@ -87,7 +93,7 @@ class Upload:
 
     def _store(self, upload: str, number: int, data: bytes) -> str:
         try:
-            return self._transfer.put_part(self._grant, upload, number, data)
+            return self._transfer.put_part(self._grant, self._name, upload, number, data)
         finally:
             self._room.release()
 

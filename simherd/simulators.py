@@ -14,6 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from simherd.contract.checkpoints import Checkpoints
 from simherd.contract.limits import DEFAULT_GROUP
 from simherd.errors import InvalidInput
 from simherd.http import api
@@ -60,6 +61,9 @@ class Simulator:
         network: bool = False,
         compress: bool = True,
         resubmit_on_preemption: bool = False,
+        checkpoint: Iterable[str] | Mapping[str, Any] | bool | None = None,
+        checkpoint_every: str | None = None,
+        priority: int = 0,
         remote_assets: str | list[str] | None = None,
         **parameters: str,
     ) -> Task:
@@ -86,6 +90,13 @@ class Simulator:
             network: let the commands use the network, where the machine group allows it.
             compress: compress the outputs; without, they are stored as they are.
             resubmit_on_preemption: run the task again when its machine is lost.
+            checkpoint: patterns, relative to the work folder, of the files that a simulation can
+                go on from, such as `["*.cpt"]`: they are saved while it runs, and are back where
+                they were when it runs again. A mapping with `files` may also have `restore`: the
+                command lines that run in place of the task's own once they are back. True: what
+                the catalogue knows of the simulator.
+            checkpoint_every: time between two savings; by default 10 minutes.
+            priority: from -100 to 100; tasks with a higher one go first.
             remote_assets: paths in the user's storage to put beside the inputs.
             parameters: what the simulator itself needs; see `simulators.toml`.
 
@@ -117,9 +128,32 @@ class Simulator:
                 project=project,
                 time_to_live_s=_seconds(time_to_live, "time_to_live"),
                 resubmit=resubmit_on_preemption,
+                checkpoint=self._checkpoint(checkpoint, checkpoint_every),
+                priority=priority,
                 remote_assets=assets,
             )
         )
+
+    def _checkpoint(
+        self, given: Iterable[str] | Mapping[str, Any] | bool | None, every: str | None
+    ) -> dict[str, Any] | None:
+        if given is True:
+            given = self._row.get("checkpoint")
+            if given is None:
+                name = type(self).__name__
+                raise InvalidInput(f"checkpoint: nothing is known of {name}; name its files.")
+        if not given:
+            return None
+        if isinstance(given, str):
+            given = [given]
+        wanted = dict(given) if isinstance(given, Mapping) else {"files": list(given)}
+        if every is not None:
+            wanted["every_s"] = _seconds(every, "checkpoint_every")
+        try:
+            Checkpoints.read(wanted)
+        except ValueError as error:
+            raise InvalidInput(str(error)) from error
+        return wanted
 
     def _commands(
         self,

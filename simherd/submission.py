@@ -38,6 +38,8 @@ class Submission:
     network: bool
     compress: bool
     resubmit: bool
+    checkpoint: dict[str, Any] | None
+    priority: int
     remote_assets: list[str]
 
 
@@ -85,7 +87,9 @@ def _body(wanted: Submission, group_id: str) -> dict[str, Any]:
             "stop_grace_s": wanted.stop_grace_s,
             "stall_after_s": wanted.stall_after_s,
             "network": wanted.network,
+            "checkpoint": wanted.checkpoint,
         },
+        "priority": wanted.priority,
     }
 
 

@@ -78,6 +78,8 @@ class ContainerSpec:
     #: Where the command starts, relative to the work folder.
     cwd: str = "."
     env: Mapping[str, str] = field(default_factory=dict)
+    #: More of the environment: paths relative to the work folder, told as they are inside.
+    paths: Mapping[str, str] = field(default_factory=dict)
     stdin: bytes = b""
     labels: Mapping[str, str] = field(default_factory=dict)
     #: None: as much as the machine has. Swap is never added to it.

@@ -163,6 +163,7 @@ class DockerBackend:
         environment = {
             "HOME": WORKDIR,
             **spec.env,
+            **{name: f"{WORKDIR}/{path}" for name, path in spec.paths.items()},
             # The init passes signals on to the whole process group, not just to its child.
             "TINI_KILL_PROCESS_GROUP": "1",
         }

@@ -257,6 +257,7 @@ def _spawn(spec: ContainerSpec, out: CappedLog, err: CappedLog) -> subprocess.Po
         "HOME": str(spec.work_dir),
         "LANG": "C.UTF-8",
         **spec.env,
+        **{name: str(spec.work_dir / path) for name, path in spec.paths.items()},
         MARKER: spec.name,
     }
     with memory_file(spec.stdin) as stdin:

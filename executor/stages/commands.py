@@ -19,6 +19,7 @@ from executor.monitor import Monitor
 from executor.progress import exit_attributes
 from executor.stop import Stopped
 from simherd.contract import limits
+from simherd.contract.checkpoints import FOLDER
 from simherd.contract.events import Kind
 from simherd.contract.objects import COMMAND_MARK
 from simherd.contract.operations import Operation
@@ -58,7 +59,7 @@ def run_commands(attempt: Attempt) -> Exit | None:
         attempt.report(Kind.COMPUTATION_STARTED, deadline=_set_deadline(attempt))
     ended = done.last_exit
     try:
-        for index in range(done.commands, len(attempt.spec.commands)):
+        for index in range(done.commands, len(attempt.commands)):
             resumed = done.command if index == done.commands else None
             if ended is not None and ended.code != 0:
                 break
@@ -84,7 +85,7 @@ def _fresh_log(attempt: Attempt, file: Path) -> None:
 
 
 def _run_one(attempt: Attempt, index: int, resumed: Begun | None) -> Exit:
-    command = attempt.spec.commands[index]
+    command = attempt.commands[index]
     line = shlex.join(command.argv)
     running: Running | None = None
     try:
@@ -158,13 +159,16 @@ def _guarded(attempt: Attempt, running: Running) -> Exit:
                 log.info("event=deadline_warning attempt=%s processes=%s", attempt.spec.key, told)
             elif tripped or due is Due.STOP:
                 switch.trip(Cause.TASK_TIME_LIMIT)
+                if attempt.times is not None and running.warn(attempt.spec.warning.signal):
+                    # It may save its state; then it is stopped as anything is.
+                    over.wait(attempt.times.stop_in_s)
                 running.stop(_grace(attempt))
                 return
 
     thread = threading.Thread(target=guard, name=f"guard-{attempt.spec.key}")
     thread.start()
     try:
-        with Monitor(attempt, running):
+        with Monitor(attempt, running), attempt.saver or contextlib.nullcontext():
             ended = running.wait(None)
         assert ended is not None
         return ended
@@ -180,8 +184,21 @@ def _changed(over: threading.Event, deadline: Deadline, moves: int) -> bool:
 
 def _grace(attempt: Attempt) -> float:
     """Seconds between SIGTERM and SIGKILL: short when the machine itself is going."""
+    if attempt.times is not None:
+        return min(attempt.spec.stop_grace_s, attempt.times.kill_in_s)
     going = attempt.switch.cause in {Cause.AGENT_STOPPED, Cause.GROUP_TERMINATED}
     return limits.AGENT_STOP_S / 2 if going else attempt.spec.stop_grace_s
+
+
+def _told(attempt: Attempt) -> dict[str, str]:
+    """What a simulation may want to know of its own run."""
+    deadline, restored = attempt.deadline.wall_time, attempt.restored
+    return {
+        "SIMHERD_TASK_ID": attempt.spec.task_id,
+        "SIMHERD_ATTEMPT": str(attempt.spec.attempt),
+        "SIMHERD_DEADLINE": "" if deadline is None else f"{deadline:.0f}",
+        "SIMHERD_RESTORED": "" if restored is None else str(restored),
+    }
 
 
 def _container_spec(attempt: Attempt, index: int, command: Command) -> ContainerSpec:
@@ -195,7 +212,8 @@ def _container_spec(attempt: Attempt, index: int, command: Command) -> Container
         stdout=attempt.stdout,
         stderr=attempt.stderr,
         cwd=spec.run_dir or ".",
-        env={**spec.env, **command.env},
+        env={**spec.env, **command.env, **_told(attempt)},
+        paths={} if spec.checkpoints is None else {"SIMHERD_CHECKPOINT_DIR": FOLDER},
         stdin="".join(f"{p}\n" for p in command.prompts).encode(),
         labels={
             "simherd.executor": config.executor_id,

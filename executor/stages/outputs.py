@@ -11,7 +11,7 @@ from executor.manifest import Manifest
 from executor.stop import Stopped
 from executor.transfer import TransferFailed
 from executor.upload import Upload
-from simherd.contract.objects import OUTPUT_ROOT, SYSTEM_METRICS
+from simherd.contract.objects import MANIFEST, OUTPUT, OUTPUT_ROOT, SYSTEM_METRICS
 from simherd.contract.operations import Metric, Operation
 from simherd.contract.outcome import Cause
 
@@ -39,7 +39,7 @@ def store_outputs(attempt: Attempt) -> None:
                 raise StageFailed(Cause.UPLOAD_FAILED, detail)
             spec = attempt.spec
             text = manifest.finish(packed)
-            attempt.transfer.put(spec.grant, "manifest", spec.manifest_put_url, text)
+            attempt.transfer.put(spec.grant, MANIFEST, spec.manifest_put_url, text)
     except TransferFailed as error:
         detail = f"The outputs were not stored: {error}"
         raise StageFailed(Cause.UPLOAD_FAILED, detail) from error
@@ -78,7 +78,9 @@ class _Uploading:
         self._began = False
         self._id: str | None = None
         spec = attempt.spec
-        self.upload = Upload(attempt.transfer, spec.grant, spec.output_put_url, self._in_parts)
+        self.upload = Upload(
+            attempt.transfer, spec.grant, OUTPUT, spec.output_put_url, self._in_parts
+        )
 
     def __enter__(self) -> _Uploading:
         earlier = self._attempt.progress.upload
@@ -107,4 +109,4 @@ class _Uploading:
 
     def _abort(self, upload: str) -> None:
         with contextlib.suppress(TransferFailed, Stopped):
-            self._attempt.transfer.abort(self._attempt.spec.grant, upload)
+            self._attempt.transfer.abort(self._attempt.spec.grant, OUTPUT, upload)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
 from scheduler.objects.base import NoSuchObject
-from scheduler.services.errors import Conflict, Forbidden, NotFound
+from scheduler.services.checkpoints import add_generation, generations
+from scheduler.services.errors import Conflict, Forbidden, Invalid, NotFound
 from scheduler.store.models import Task
 from simherd.contract import limits, objects
 from simherd.contract.lifecycle import TERMINAL
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from scheduler.objects.base import Part
     from scheduler.wiring import Parts
+    from simherd.contract.checkpoints import SavedFile
 
 #: Route under which an executor asks; the attempt's task and number follow.
 ROUTE = "/v1/attempts"
@@ -53,6 +55,7 @@ class AttemptOutputs:
         """
         if not hmac.compare_digest(_token(parts, task_id, attempt), token):
             raise Forbidden("Authorization: the token is not this attempt's.")
+        self._store = parts.store
         with parts.store.read() as session:
             task = session.scalar(select(Task).where(Task.id == task_id))
         if task is None:
@@ -60,43 +63,96 @@ class AttemptOutputs:
         if fenced and (task.attempt != attempt or task.status in TERMINAL):
             raise Conflict(f"Attempt {attempt} of task {task_id} is over. Stop it.")
         self._objects = parts.objects
-        self._user = task.user_id
-        self._paths = {
-            "output": objects.output_path(task.storage_prefix, task_id, attempt),
-            "manifest": objects.manifest_path(task.storage_prefix, task_id, attempt),
-        }
-        self._path = self._paths["output"]
+        self._task = task
+        self._attempt = attempt
 
-    def urls(self) -> dict[str, str]:
-        """New signed URLs for storing the outputs and their manifest whole."""
-        valid = limits.EXECUTOR_URL_S
-        return {
-            name: self._objects.sign(self._user, path, "upload", valid)
-            for name, path in self._paths.items()
-        }
+    def _path(self, name: str) -> str:
+        """Where what an executor names so is stored."""
+        prefix, task_id = self._task.storage_prefix, self._task.id
+        if name == objects.OUTPUT:
+            return objects.output_path(prefix, task_id, self._attempt)
+        if name == objects.MANIFEST:
+            return objects.manifest_path(prefix, task_id, self._attempt)
+        digest = name.removeprefix(objects.CHECKPOINT_FILE)
+        return f"{objects.checkpoint_dir(prefix, task_id)}/{digest}"
 
-    def stored_size(self) -> int:
-        """The size of the stored outputs, bytes. Raises NotFound."""
-        found = self._objects.stat(self._user, self._path)
+    def urls(self, names: Sequence[str]) -> dict[str, str]:
+        """New signed URLs for storing these whole."""
+        user, valid = self._task.user_id, limits.EXECUTOR_URL_S
+        return {name: self._objects.sign(user, self._path(name), "upload", valid) for name in names}
+
+    def stored_size(self, name: str) -> int:
+        """The size of what is stored, bytes. Raises NotFound."""
+        found = self._objects.stat(self._task.user_id, self._path(name))
         if found is None:
-            raise NotFound("The outputs are not stored.")
+            raise NotFound(f"object: {name!r} is not stored.")
         return found.size
 
-    def begin(self) -> str:
+    def begin(self, name: str) -> str:
         """Begin an upload in parts; answers its id."""
-        return self._objects.begin_upload(self._user, self._path)
+        return self._objects.begin_upload(self._task.user_id, self._path(name))
 
-    def part_url(self, upload: str, number: int) -> str:
+    def part_url(self, name: str, upload: str, number: int) -> str:
         """Where to send a part of it."""
-        return self._objects.sign_part(self._user, self._path, upload, number, limits.USER_URL_S)
+        return self._objects.sign_part(
+            self._task.user_id, self._path(name), upload, number, limits.USER_URL_S
+        )
 
-    def complete(self, upload: str, parts: Sequence[Part]) -> int:
-        """Make the outputs of the parts; answers their stored size, bytes. Raises NotFound."""
+    def complete(self, name: str, upload: str, parts: Sequence[Part]) -> int:
+        """Make an object of the parts; answers its stored size, bytes. Raises NotFound."""
         try:
-            return self._objects.complete_upload(self._user, self._path, upload, parts)
+            return self._objects.complete_upload(
+                self._task.user_id, self._path(name), upload, parts
+            )
         except NoSuchObject as error:
             raise NotFound("upload: there is no such upload, or no longer.") from error
 
-    def abort(self, upload: str) -> None:
+    def abort(self, name: str, upload: str) -> None:
         """Forget an upload in parts."""
-        self._objects.abort_upload(self._user, self._path, upload)
+        self._objects.abort_upload(self._task.user_id, self._path(name), upload)
+
+    def save_checkpoint(self, files: Sequence[SavedFile]) -> int:
+        """Note a generation whose files are all stored; answers its number.
+
+        Older ones than the newest `KEPT` are dropped, with the files that nothing else names.
+
+        Raises:
+            Invalid: a file is not stored, or not in full.
+        """
+        names = {file.sha256: file.size for file in files}
+        for digest, size in names.items():
+            found = self._objects.stat(
+                self._task.user_id, self._path(objects.CHECKPOINT_FILE + digest)
+            )
+            if found is None or found.size != size:
+                raise Invalid(f"files: {digest} is not stored with its {size} bytes.")
+        with self._store.write() as session:
+            number, dropped = add_generation(session, self._task.id, self._attempt, files)
+        for digest in dropped:
+            path = self._path(objects.CHECKPOINT_FILE + digest)
+            self._objects.delete(self._task.user_id, path)
+        return number
+
+    def checkpoints(self) -> list[dict[str, Any]]:
+        """The generations that are kept, newest first; each file with a URL to fetch it."""
+        user, valid = self._task.user_id, limits.USER_URL_S
+        with self._store.read() as session:
+            rows = generations(session, self._task.id)
+        return [
+            {
+                "generation": row.generation,
+                "files": [
+                    {
+                        **file,
+                        "url": self._objects.sign(
+                            user,
+                            self._path(objects.CHECKPOINT_FILE + file["sha256"]),
+                            "download",
+                            valid,
+                        ),
+                    }
+                    for file in row.files
+                ],
+            }
+            for row in rows
+        ]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from scheduler.services.attempt_outputs import grant_of
+from scheduler.services.checkpoints import generations
 from scheduler.services.errors import Invalid
 from simherd.contract import limits, objects
+from simherd.contract.checkpoints import Checkpoints
 from simherd.contract.spec import AttemptSpec, Command, DeadlineWarning, InputFile
 
 if TYPE_CHECKING:
@@ -22,6 +25,10 @@ def build_spec(parts: Parts, task: Task) -> AttemptSpec:
     output = objects.output_path(task.storage_prefix, task.id, task.attempt)
     manifest = objects.manifest_path(task.storage_prefix, task.id, task.attempt)
     extra = task.extra_params
+    stored = False
+    if extra.get("checkpoint") and task.attempt > 1:
+        with parts.store.read() as session:
+            stored = bool(generations(session, task.id))
     return AttemptSpec(
         task_id=task.id,
         attempt=task.attempt,
@@ -35,6 +42,9 @@ def build_spec(parts: Parts, task: Task) -> AttemptSpec:
         stop_grace_s=_read_grace(extra),
         stall_after_s=_read_stall(extra),
         network=wants_network(extra),
+        checkpoints=_read_checkpoints(extra, stored=stored),
+        restore=tuple(_read_restore(extra)),
+        resubmit=task.resubmit,
         input_url=parts.objects.sign(user, source, "download", valid),
         output_put_url=parts.objects.sign(user, output, "upload", valid),
         manifest_put_url=parts.objects.sign(user, manifest, "upload", valid),
@@ -68,6 +78,8 @@ def check_extra_params(extra_params: dict[str, Any]) -> None:
     _read_warning(extra_params)
     _read_grace(extra_params)
     _read_stall(extra_params)
+    _read_checkpoints(extra_params, stored=False)
+    _read_restore(extra_params)
     wants_network(extra_params)
 
 
@@ -77,6 +89,27 @@ def wants_network(extra_params: dict[str, Any]) -> bool:
     if not isinstance(given, bool):
         raise Invalid(f"extra_params.network: {given!r} is neither true nor false.")
     return given
+
+
+def _read_checkpoints(extra_params: dict[str, Any], *, stored: bool) -> Checkpoints | None:
+    given = extra_params.get("checkpoint")
+    if not given:
+        return None
+    try:
+        return replace(Checkpoints.read(given), stored=stored)
+    except ValueError as error:
+        raise Invalid(f"extra_params.{error}") from error
+
+
+def _read_restore(extra_params: dict[str, Any]) -> list[Command]:
+    given = extra_params.get("checkpoint")
+    again = given.get("restore") if isinstance(given, dict) else None
+    if not again:
+        return []
+    try:
+        return read_commands({"commands": [again] if isinstance(again, str) else again})
+    except Invalid as error:
+        raise Invalid(f"extra_params.checkpoint.restore: {error}") from error
 
 
 def _read_env(extra_params: dict[str, Any]) -> dict[str, str]:

@@ -44,6 +44,7 @@ class Submission:
     stream_zip: bool = True
     compress_with: str = "SEVEN_Z"
     input_resources: list[str] = field(default_factory=list)
+    priority: int = 0
     extra_params: dict[str, Any] = field(default_factory=dict)
 
 
@@ -94,6 +95,7 @@ def submit_task(parts: Parts, user_id: str, submission: Submission) -> str:
                 stream_zip=submission.stream_zip,
                 compress_with=submission.compress_with,
                 extra_params=submission.extra_params,
+                priority=submission.priority,
                 input_resources=submission.input_resources,
                 create_time=now,
             )

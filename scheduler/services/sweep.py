@@ -181,7 +181,13 @@ def reclaim(parts: Parts, group: MachineGroup, now: float, patient: bool) -> Non
         log.error("event=mass_loss_held group=%s attempts=%s", group.id, len(lost))
         return
     for key, holder in lost.items():
-        lose_attempt(parts, group, key, holder)
+        machine = machines.get(holder)
+        # A spot machine that is gone was reclaimed, whether anybody was told or not.
+        reclaimed = machine is not None and (
+            machine.reclaim_at is not None or (machine.spot and holder in gone)
+        )
+        cause = Cause.SPOT_RECLAIMED if reclaimed else Cause.MACHINE_LOST
+        lose_attempt(parts, group, key, holder, cause)
 
 
 def _gone(
@@ -204,7 +210,9 @@ def _out_of_patience(
     return not patient and now - seen > group.reconnect_s
 
 
-def lose_attempt(parts: Parts, group: MachineGroup, key: str, holder: str) -> None:
+def lose_attempt(
+    parts: Parts, group: MachineGroup, key: str, holder: str, cause: Cause = Cause.MACHINE_LOST
+) -> None:
     """End an attempt whose machine is lost; queue the next one where the task wants that."""
     task_id, attempt = parse_attempt(key)
     ended = None
@@ -218,7 +226,7 @@ def lose_attempt(parts: Parts, group: MachineGroup, key: str, holder: str) -> No
                 # A claim whose first report never came: the task was taken all the same.
                 _taken(session, task, holder),
                 task.resubmit,
-                Cause.MACHINE_LOST,
+                cause,
                 time.time(),
                 losses=task.losses,
                 machine_id=holder or None,

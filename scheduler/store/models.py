@@ -185,8 +185,6 @@ class Task(Base):
     priority: Mapped[int] = mapped_column(default=0)
     #: US$ that its machines may cost in all.
     max_cost: Mapped[float | None]
-    #: The generations that are stored, oldest first: generation, attempt, at, files, bytes.
-    checkpoints: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
     metrics: Mapped[dict[str, float]] = mapped_column(JSON, default=dict)
     executer: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     #: The machines that were lost while they held the task: attempt, machine_id, at, detail.
@@ -233,6 +231,19 @@ class AttemptRow(Base):
     saved: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     #: US$ per hour of the machine's share that it took up.
     price_hour: Mapped[float] = mapped_column(default=0.0)
+
+
+class Checkpoint(Base):
+    """One generation of a task's checkpoint: files that a later attempt can go on from."""
+
+    __tablename__ = "checkpoints"
+    task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id"), primary_key=True)
+    generation: Mapped[int] = mapped_column(primary_key=True)
+    attempt: Mapped[int]
+    at: Mapped[float]
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    #: The fields of `SavedFile`, each.
+    files: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
 
 
 class TaskOperation(Base):

@@ -19,6 +19,14 @@ from simherd.simulators import CustomImage
 @click.option("--on", default=DEFAULT_GROUP, show_default=True, help="Machine group.")
 @click.option("--ttl", help="How long the command may run, such as 1h30m.")
 @click.option("--resubmit", is_flag=True, help="Run it again when its machine is lost.")
+@click.option(
+    "--checkpoint",
+    multiple=True,
+    metavar="PATTERN",
+    help="Files that it can go on from, such as '*.cpt'; saved while it runs. May be repeated.",
+)
+@click.option("--checkpoint-every", help="Time between two savings [default: 10m].")
+@click.option("--priority", type=click.IntRange(-100, 100), default=0, help="Higher goes first.")
 @click.option("--network", is_flag=True, help="Let it use the network, where the group allows it.")
 @click.option("--no-compress", is_flag=True, help="Store its outputs as they are.")
 @click.option("--project", help="Project to put the task in.")
@@ -31,6 +39,9 @@ def command(
     on: str,
     ttl: str | None,
     resubmit: bool,
+    checkpoint: tuple[str, ...],
+    checkpoint_every: str | None,
+    priority: int,
     network: bool,
     no_compress: bool,
     project: str | None,
@@ -48,6 +59,9 @@ def command(
         commands=[shlex.join(argv)],
         time_to_live=ttl,
         resubmit_on_preemption=resubmit,
+        checkpoint=checkpoint or None,
+        checkpoint_every=checkpoint_every,
+        priority=priority,
         network=network,
         compress=not no_compress,
         project=project,

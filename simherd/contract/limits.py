@@ -30,6 +30,8 @@ CLAIM_MEMORY_S = 120
 JOIN_S = 900.0
 #: Seconds after which a machine changes its secret.
 SECRET_S = 86400.0
+#: Seconds between two generations of a checkpoint, where the task does not say.
+CHECKPOINT_EVERY_S = 600.0
 #: Seconds a revoked lease is remembered, so that its holder is told `lost`.
 TOMBSTONE_S = 7 * 86400
 #: Seconds between SIGTERM and SIGKILL when a simulation is stopped.

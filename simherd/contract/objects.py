@@ -53,3 +53,14 @@ def output_path(prefix: str, task_id: str, attempt: int) -> str:
 def manifest_path(prefix: str, task_id: str, attempt: int) -> str:
     """The list of what that archive holds: one JSON object a line."""
     return f"{task_dir(prefix, task_id)}/attempts/{attempt}/manifest.jsonl"
+
+
+#: How an executor names what it stores of an attempt: these, or a checkpoint's file by its
+#: SHA-256.
+OUTPUT, MANIFEST = "output", "manifest"
+CHECKPOINT_FILE = "checkpoint/"
+
+
+def checkpoint_dir(prefix: str, task_id: str) -> str:
+    """The folder of a task's checkpoints: files under the SHA-256 of their content."""
+    return f"{task_dir(prefix, task_id)}/checkpoints"

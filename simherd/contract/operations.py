@@ -15,6 +15,8 @@ class Operation(str, Enum):
     COMPRESS_OUTPUT = "compress_output"
     UPLOAD_OUTPUT = "upload_output"
     STALL = "stall"
+    SAVE_CHECKPOINT = "save_checkpoint"
+    RESTORE_CHECKPOINT = "restore_checkpoint"
 
     @property
     def label(self) -> str:
@@ -30,6 +32,8 @@ _LABELS = {
     Operation.COMPRESS_OUTPUT: "Output compression",
     Operation.UPLOAD_OUTPUT: "Output upload",
     Operation.STALL: "No output and no CPU time",
+    Operation.SAVE_CHECKPOINT: "Checkpoint saved",
+    Operation.RESTORE_CHECKPOINT: "Checkpoint restored",
 }
 
 

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 
 from simherd.contract import limits
+from simherd.contract.checkpoints import Checkpoints
 from simherd.contract.uploads import Grant
 
 #: Version of the messages between scheduler and executor; raised when their meaning changes.
@@ -82,6 +83,11 @@ class AttemptSpec:
     compress: bool = True
     #: Seconds; 0 is never.
     stall_after_s: float = limits.STALL_AFTER_S
+    checkpoints: Checkpoints | None = None
+    #: What runs in place of `commands` once a checkpoint is back; empty: the commands.
+    restore: tuple[Command, ...] = ()
+    #: Whether another attempt follows when the machine goes.
+    resubmit: bool = False
     protocol: int = PROTOCOL
 
     @property
@@ -104,10 +110,14 @@ class AttemptSpec:
             raw = json.loads(text)
             if raw["protocol"] != PROTOCOL:
                 raise ValueError(f"protocol {raw['protocol']}, this executor speaks {PROTOCOL}")
-            raw["commands"] = tuple(
-                Command(tuple(c["argv"]), tuple(c["prompts"]), dict(c["env"]))
-                for c in raw["commands"]
-            )
+            for name in ("commands", "restore"):
+                raw[name] = tuple(
+                    Command(tuple(c["argv"]), tuple(c["prompts"]), dict(c["env"]))
+                    for c in raw.get(name, ())
+                )
+            if raw.get("checkpoints"):
+                wanted = raw["checkpoints"]
+                raw["checkpoints"] = Checkpoints(**{**wanted, "files": tuple(wanted["files"])})
             raw["grant"] = Grant(**raw["grant"])
             raw["warning"] = DeadlineWarning(**raw["warning"])
             raw["input_files"] = tuple(InputFile(**f) for f in raw["input_files"])

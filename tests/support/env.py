@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -182,7 +183,8 @@ class Env:
 
     def start_group(self, name: str, **fields: Any) -> dict[str, Any]:
         """Start a machine group of this machine's own kind, and wait for its machines."""
-        body = {"machine_type": "local", "provider_id": "LOCAL", "name": name, **fields}
+        body = {"machine_type": "local", "provider_id": "LOCAL", "name": name, "spot": False}
+        body |= fields
         made = self.api.post("/compute/group", json=body)
         assert made.status_code == 201, made.text
         self.api.post("/compute/group/start", params={"machine_group_id": made.json()["id"]})
@@ -249,6 +251,13 @@ class Env:
         (machine,) = self.api.get(f"/compute/group/{group}").json()["machines"]
         pid_file = self.data / "machines" / machine["uuid"] / "agent.pid"
         return psutil.Process(int(pid_file.read_text()))
+
+    def reclaim(self, machine_id: str, in_s: float) -> None:
+        """Have a machine told that it goes in so many seconds, as a cloud tells its own."""
+        notice = self.data / "machines" / machine_id / "spot-notice"
+        written = notice.with_suffix(".new")
+        written.write_text(json.dumps({"in_s": in_s}))
+        written.replace(notice)
 
     def silent_for(self, group: str) -> float:
         """Seconds since a group's only machine was last heard of."""

@@ -1,4 +1,4 @@
-"""What executors ask for while they hold an attempt: storing its outputs."""
+"""What executors ask for while they hold an attempt: storing outputs and checkpoints."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from scheduler.api.deps import PartsDep
 from scheduler.services.attempt_outputs import ROUTE, AttemptOutputs
+from simherd.contract.checkpoints import MOST_FILES, SavedFile
+from simherd.contract.objects import CHECKPOINT_FILE, MANIFEST, OUTPUT
 from simherd.contract.uploads import MOST_PARTS
 
 router = APIRouter(prefix=ROUTE + "/{task_id}/{attempt}", tags=["attempts"])
@@ -32,10 +34,27 @@ def _outputs(
 Outputs = Annotated[AttemptOutputs, Depends(_outputs)]
 
 
-class Upload(BaseModel):
-    """An upload in parts."""
+_NAME = rf"^({OUTPUT}|{MANIFEST}|{CHECKPOINT_FILE}[0-9a-f]{{64}})$"
+Name = Annotated[str, Field(pattern=_NAME)]
+
+
+class Stored(BaseModel):
+    """One of the objects that an attempt may store."""
 
     model_config = ConfigDict(extra="forbid")
+    object: Name = OUTPUT
+
+
+class Wanted(BaseModel):
+    """Several of them."""
+
+    model_config = ConfigDict(extra="forbid")
+    objects: list[Name] = Field(default=[OUTPUT, MANIFEST], max_length=1000)
+
+
+class Upload(Stored):
+    """An upload in parts."""
+
     upload: str = Field(min_length=1, max_length=2000)
 
 
@@ -51,38 +70,69 @@ class Completion(Upload):
     parts: list[tuple[int, str]] = Field(min_length=1, max_length=MOST_PARTS)
 
 
+class FileSaved(BaseModel):
+    """One file of a checkpoint, see `SavedFile`."""
+
+    model_config = ConfigDict(extra="forbid")
+    path: str = Field(min_length=1, max_length=4096)
+    size: int = Field(ge=0)
+    mode: int = Field(ge=0, le=0o7777)
+    mtime_ns: int
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class Generation(BaseModel):
+    """The files of a checkpoint."""
+
+    model_config = ConfigDict(extra="forbid")
+    files: list[FileSaved] = Field(min_length=1, max_length=MOST_FILES)
+
+
 @router.post("/urls")
-def urls(outputs: Outputs) -> dict[str, str]:
-    """New signed URLs for the outputs and their manifest."""
-    return outputs.urls()
+def urls(outputs: Outputs, asked: Wanted) -> dict[str, str]:
+    """New signed URLs for storing objects whole."""
+    return outputs.urls(asked.objects)
 
 
 @router.post("/stored")
-def stored(outputs: Outputs) -> dict[str, int]:
-    """The size of the outputs as they are stored."""
-    return {"size": outputs.stored_size()}
+def stored(outputs: Outputs, asked: Stored) -> dict[str, int]:
+    """The size of an object as it is stored."""
+    return {"size": outputs.stored_size(asked.object)}
 
 
 @router.post("/begin")
-def begin(outputs: Outputs) -> dict[str, str]:
+def begin(outputs: Outputs, asked: Stored) -> dict[str, str]:
     """Begin an upload in parts."""
-    return {"upload": outputs.begin()}
+    return {"upload": outputs.begin(asked.object)}
 
 
 @router.post("/part")
 def part(outputs: Outputs, asked: PartWanted) -> dict[str, str]:
     """Where to send a part."""
-    return {"url": outputs.part_url(asked.upload, asked.number)}
+    return {"url": outputs.part_url(asked.object, asked.upload, asked.number)}
 
 
 @router.post("/complete")
 def complete(outputs: Outputs, asked: Completion) -> dict[str, int]:
-    """Make the outputs of their parts."""
-    return {"size": outputs.complete(asked.upload, asked.parts)}
+    """Make an object of its parts."""
+    return {"size": outputs.complete(asked.object, asked.upload, asked.parts)}
 
 
 @router.post(_ABORT)
 def abort(outputs: Outputs, asked: Upload) -> dict[str, Any]:
     """Forget an upload in parts."""
-    outputs.abort(asked.upload)
+    outputs.abort(asked.object, asked.upload)
     return {}
+
+
+@router.post("/checkpoint")
+def save_checkpoint(outputs: Outputs, asked: Generation) -> dict[str, int]:
+    """Note a generation whose files are stored."""
+    files = [SavedFile(**file.model_dump()) for file in asked.files]
+    return {"generation": outputs.save_checkpoint(files)}
+
+
+@router.post("/checkpoints")
+def checkpoints(outputs: Outputs) -> list[dict[str, Any]]:
+    """The generations to go on from, newest first."""
+    return outputs.checkpoints()

@@ -42,6 +42,7 @@ class TaskRequest(BaseModel):
     )
     resubmit_on_preemption: bool = False
     input_resources: list[StrictStr] = Field(default_factory=list, max_length=1000)
+    priority: int = Field(default=0, ge=-100, le=100)
     stream_zip: bool = True
     compress_with: Literal["AUTO", "SEVEN_Z", "NONE"] = "SEVEN_Z"
     extra_params: dict[str, Any] = Field(default_factory=dict)
@@ -121,6 +122,7 @@ def submit(parts: PartsDep, user: UserDep, asked: TaskRequest) -> dict[str, Any]
             stream_zip=asked.stream_zip,
             compress_with=asked.compress_with,
             input_resources=asked.input_resources,
+            priority=asked.priority,
             extra_params=asked.extra_params,
         ),
     )

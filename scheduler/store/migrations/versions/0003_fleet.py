@@ -35,7 +35,6 @@ _COLUMNS: dict[str, list[sa.Column[Any]]] = {
     "tasks": [
         sa.Column("priority", sa.Integer(), nullable=False, server_default="0"),
         sa.Column("max_cost", sa.Double(), nullable=True),
-        sa.Column("checkpoints", sa.JSON(), nullable=False, server_default="[]"),
     ],
 }
 
@@ -61,10 +60,22 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("task_id", "attempt", name=op.f("pk_attempts")),
     )
     op.create_index("ix_attempts_machine_id", "attempts", ["machine_id"])
+    op.create_table(
+        "checkpoints",
+        sa.Column("task_id", sa.String(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("files", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(["task_id"], ["tasks.id"], name=op.f("fk_checkpoints_task_id")),
+        sa.PrimaryKeyConstraint("task_id", "generation", name=op.f("pk_checkpoints")),
+    )
 
 
 def downgrade() -> None:
     """Take it back."""
+    op.drop_table("checkpoints")
     op.drop_table("attempts")
     op.drop_index("ix_machines_join_digest", "machines")
     for table, columns in _COLUMNS.items():

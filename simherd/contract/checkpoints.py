@@ -1,0 +1,111 @@
+"""Checkpoints: which files of a running simulation are saved, how often, and how it goes on.
+
+What is saved is a generation: a set of files as they were at one moment, each stored under the
+SHA-256 of its content, so that what has not changed since the last generation is not sent again.
+The newest two are kept. The next attempt finds the files of the newest good one back where they
+were, and runs either the task's own commands or the ones that were given for going on.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from simherd.contract import limits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+#: Folder within the work folder whose whole content belongs to each checkpoint.
+FOLDER = "checkpoint"
+#: Generations that are kept.
+KEPT = 2
+#: Files that one generation may have.
+MOST_FILES = 10_000
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """What a task wants saved.
+
+    `files` are patterns relative to the work folder (`*` within a name, `**` over folders),
+    `every_s` is the time between two generations in seconds, `stored` says whether there is
+    something to go on from.
+    """
+
+    files: tuple[str, ...]
+    every_s: float = limits.CHECKPOINT_EVERY_S
+    stored: bool = False
+
+    @classmethod
+    def read(cls, given: Any) -> Checkpoints:
+        """What a user asks for: an object of these fields, or the patterns alone.
+
+        Raises:
+            ValueError: naming the field.
+        """
+        raw = given if isinstance(given, dict) else {"files": given}
+        unknown = set(raw) - {"files", "every_s", "restore"}
+        if unknown:
+            raise ValueError(f"checkpoint.{min(unknown)}: not known; files, every_s, restore are.")
+        files = raw.get("files")
+        files = [files] if isinstance(files, str) else files
+        if not isinstance(files, list | tuple) or not files:
+            raise ValueError(
+                f"checkpoint.files: a list of patterns such as '*.cpt', not {files!r}."
+            )
+        for pattern in files:
+            _check_pattern(pattern)
+        every = raw.get("every_s", limits.CHECKPOINT_EVERY_S)
+        if (
+            isinstance(every, bool)
+            or not isinstance(every, int | float)
+            or not (1 <= every <= limits.MAX_TTL_S)
+        ):
+            raise ValueError(f"checkpoint.every_s: {every!r} is no number of seconds from 1 on.")
+        return cls(tuple(files), float(every))
+
+    def matches(self, path: str) -> bool:
+        """Whether a file, relative to the work folder, belongs to the checkpoint."""
+        if path.startswith(f"{FOLDER}/"):
+            return True
+        return any(re.fullmatch(_regex(pattern), path) for pattern in self.files)
+
+
+def _check_pattern(pattern: Any) -> None:
+    parts = pattern.split("/") if isinstance(pattern, str) else []
+    if not parts or any(part in {"", ".", ".."} for part in parts) or len(pattern) > 500:
+        raise ValueError(
+            f"checkpoint.files: {pattern!r} is no pattern relative to the work folder."
+        )
+
+
+def _regex(pattern: str) -> str:
+    """The pattern as a regular expression over a whole relative path."""
+    made = []
+    parts = pattern.split("/")
+    for i, part in enumerate(parts):
+        last = i == len(parts) - 1
+        if part == "**":
+            made.append(".+" if last else "(?:[^/]+/)*")
+            continue
+        text = "".join("[^/]*" if c == "*" else "[^/]" if c == "?" else re.escape(c) for c in part)
+        made.append(text + ("" if last else "/"))
+    return "".join(made)
+
+
+@dataclass(frozen=True)
+class SavedFile:
+    """One file of a generation; `path` is relative to the work folder."""
+
+    path: str
+    size: int
+    mode: int
+    mtime_ns: int
+    sha256: str
+
+
+def total_bytes(files: Iterable[SavedFile]) -> int:
+    """What a generation holds, bytes."""
+    return sum(file.size for file in files)

@@ -1,0 +1,119 @@
+"""Spot machines: told or not told, their tasks go on elsewhere from where they were saved."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.env import Env
+from tests.support.waits import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.slow
+
+#: Counts to `steps`, each step a line in a log of its own; saves where it is after each step;
+#: every step waits for the gate of the run it is in, or for a file that lets all of them go.
+_COUNTER = """
+import os, pathlib, sys, time
+steps, gates = int(sys.argv[1]), pathlib.Path(sys.argv[2])
+state = pathlib.Path(os.environ["SIMHERD_CHECKPOINT_DIR"]) / "state"
+done = int(state.read_text()) if state.exists() else 0
+log = open(gates / "steps", "a")
+while done < steps:
+    attempt = os.environ["SIMHERD_ATTEMPT"]
+    while done >= 2 * int(attempt) and not (gates / "go").exists():
+        time.sleep(0.01)
+    done += 1
+    print(attempt, done, file=log, flush=True)
+    new = state.with_suffix(".new")
+    new.write_text(str(done))
+    new.replace(state)
+print("restored", os.environ["SIMHERD_RESTORED"])
+pathlib.Path("result.txt").write_text(str(done))
+"""
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Env]:
+    made = Env(tmp_path_factory.mktemp("spot"), "--backend", "process", SIMHERD_SWEEP_S="1")
+    made.start()
+    made.start_group("spot", spot=True, max_idle_time=None)
+    yield made
+    made.stop()
+
+
+def _machine(own: Env) -> str:
+    """The machine of the group that is there now."""
+
+    def there() -> str | None:
+        machines = own.api.get("/compute/group/spot").json()["machines"]
+        return next((str(m["uuid"]) for m in machines if m["status"] == "started"), None)
+
+    return until(there, what="a machine of the group")
+
+
+def _attempts(own: Env, task_id: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = own.api.get(f"/v1/tasks/{task_id}/attempts").json()
+    return found
+
+
+def test_a_notice_hands_the_task_back_and_it_goes_on_from_its_checkpoint(own: Env) -> None:
+    gates = own.folder / "gates"
+    gates.mkdir()
+    task_id = own.submit(
+        f"python3 counter.py 10 {gates}",
+        group="spot",
+        files={"counter.py": _COUNTER},
+        more={"checkpoint": {"files": ["*.none"], "every_s": 3600}},
+        resubmit_on_preemption=True,
+    )
+    steps = gates / "steps"
+    machines = []
+    for attempt in (1, 2):
+        lines = 2 * attempt
+        until(lambda n=lines: steps.exists() and len(steps.read_text().split("\n")) > n)
+        machines.append(_machine(own))
+        own.reclaim(machines[-1], 30)
+        until(lambda n=attempt: own.task(task_id)["attempt"] == n + 1, what="the next attempt")
+    (gates / "go").touch()
+    task = own.wait(task_id)
+    assert (task["status"], task["num_retries"]) == ("success", 2)
+    outputs = own.outputs(task_id)
+    assert outputs["result.txt"] == b"10"
+    assert b"restored 2" in outputs["stdout.txt"]
+    # Every step was computed once, and by more than one attempt.
+    made = [line.split() for line in steps.read_text().splitlines()]
+    assert [int(step) for _, step in made] == list(range(1, 11))
+    assert {attempt for attempt, _ in made} == {"1", "2", "3"}
+    # Others stand in for the machines that go.
+    assert len({*machines, _machine(own)}) == 3
+
+
+def test_without_resubmission_partial_outputs_are_kept(own: Env) -> None:
+    task_id = (
+        own.submit("sh -c 'echo half > half.txt; exec sleep 600'", group="spot", max_idle_time=None)
+        if False
+        else own.submit("sh -c 'echo half > half.txt; exec sleep 600'", group="spot")
+    )
+    own.wait_for(task_id, "computation-started")
+    until(lambda: own.processes("sleep 600"))
+    own.reclaim(_machine(own), 20)
+    task = own.wait(task_id)
+    assert (task["status"], task["cause"]) == ("spot-instance-preempted", "spot_reclaimed")
+    assert own.outputs(task_id)["half.txt"] == b"half\n"
+    assert "outputs until then were stored" in task["error_detail"]
+
+
+def test_what_has_no_time_left_is_handed_back_all_the_same(own: Env) -> None:
+    task_id = own.submit("sleep 600", group="spot")
+    own.wait_for(task_id, "computation-started")
+    own.reclaim(_machine(own), 0)
+    task = own.wait(task_id)
+    assert task["status"] == "spot-instance-preempted"
+
+
+def test_a_machine_that_stays_after_all_takes_tasks_again(own: Env) -> None:
+    pytest.skip("filled in below")
