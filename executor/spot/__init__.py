@@ -1,0 +1,1 @@
+"""Being told that the provider is about to reclaim this machine."""

@@ -1,0 +1,59 @@
+"""Which source a setting means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+import httpx
+
+from executor.spot.aws import Aws
+from executor.spot.azure import Azure
+from executor.spot.gcp import Gcp
+from executor.spot.simple import FileSource, HttpSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from executor.spot.notice import Source
+
+_CLOUDS: dict[str, Callable[[], Source]] = {"aws": Aws, "gcp": Gcp, "azure": Azure}
+
+
+def open_source(text: str) -> Source | None:
+    """The source that SIMHERD_SPOT_NOTICES names; None for "", a machine that is never reclaimed.
+
+    Nothing is asked yet.
+
+    Raises:
+        ValueError: it names none; the message says what it can be.
+    """
+    if not text:
+        return None
+    if text in _CLOUDS:
+        return _CLOUDS[text]()
+    try:
+        return _from_url(text)
+    except (ValueError, httpx.InvalidURL) as error:
+        raise ValueError(
+            f"SIMHERD_SPOT_NOTICES is {text!r} ({error}); it can be {', '.join(_CLOUDS)}, "
+            "file:///path, http://host/path, https://host/path, or empty for no notices."
+        ) from error
+
+
+def _from_url(text: str) -> Source:
+    parts = urlsplit(text)
+    if parts.scheme == "file":
+        path = Path(unquote(parts.path))
+        if parts.netloc not in ("", "localhost") or not path.is_absolute() or path == Path("/"):
+            raise ValueError("no file of this machine")
+        if "\0" in str(path) or parts.query or parts.fragment:
+            raise ValueError("no path of a file")
+        return FileSource(path)
+    if parts.scheme in ("http", "https"):
+        # httpx raises for most of what is wrong, `port` for one that is out of range.
+        if not httpx.URL(text).host or parts.port == 0 or any(c.isspace() for c in text):
+            raise ValueError("no host or port")
+        return HttpSource(text)
+    raise ValueError("no source")

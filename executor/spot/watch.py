@@ -1,0 +1,127 @@
+"""The thread that looks for notices."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from executor.spot.http import LOOK_S
+from executor.spot.judge import SILENT_S, Act, Judge, Silence, Word
+from executor.spot.notice import Notice, SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from executor.spot.notice import Source
+
+log = logging.getLogger(__name__)
+
+#: Seconds that `close` waits beyond a look's own limit, for a machine that is busy.
+_SPARE_S = 0.5
+
+
+class Watch:
+    """Asks a source again and again, and says what is new. It owns the source, and closes it.
+
+    The callbacks run on the watch's thread, which does not look meanwhile: they should only set
+    events, and must not call `close`. What they raise is logged.
+    """
+
+    def __init__(
+        self, source: Source, on_notice: Callable[[Notice], None], on_over: Callable[[], None]
+    ) -> None:
+        """Nothing happens before `start`.
+
+        Args:
+            source: who is asked.
+            on_notice: called once for each notice: again for an earlier deadline, or for another
+                notice after the deadline of the first has passed.
+            on_over: called once when a machine is still there 60 s after the deadline of what
+                `on_notice` was called with last, and the source says nothing new.
+        """
+        self._source = source
+        self._on_notice = on_notice
+        self._on_over = on_over
+        self._judge = Judge()
+        self._silence = Silence(time.monotonic())
+        self._closing = threading.Event()
+        # A daemon: a name server may hold a look longer than `close` waits for it, and an agent
+        # must still be able to end.
+        self._thread = threading.Thread(target=self._run, name="spot", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look; once."""
+        self._silence = Silence(time.monotonic())
+        self._thread.start()
+
+    def close(self) -> None:
+        """Look no more, and join the thread: at once, or when a look that hangs has been given up.
+
+        No callback begins after it. It may be called twice.
+        """
+        self._closing.set()
+        if not self._thread.ident:
+            self._source.close()
+            return
+        self._thread.join(LOOK_S + _SPARE_S)
+        if self._thread.is_alive():
+            log.warning("event=spot_watch_hangs source=%s", self._source.name)
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the source last answered: while all is well, not more than between looks.
+
+        It grows as well when the thread itself hangs.
+        """
+        return self._silence.silent_s(time.monotonic())
+
+    @property
+    def failing(self) -> bool:
+        """Whether a notice would be missed by now: nothing but errors for 180 s."""
+        return self.silent_s >= SILENT_S
+
+    def _run(self) -> None:
+        try:
+            while not self._closing.is_set():
+                self._look()
+                self._closing.wait(self._source.every_s)
+        finally:
+            self._source.close()
+
+    def _look(self) -> None:
+        seen: Notice | Exception | None
+        try:
+            seen = self._source.look()
+        except Exception as error:
+            # Also what no source should raise: a watch that ended would miss the notice.
+            seen = error
+        if self._closing.is_set():
+            return
+        self._say(self._silence.see(time.monotonic(), failed=isinstance(seen, Exception)), seen)
+        act = self._judge.see(time.time(), seen)
+        if act is Act.TELL and isinstance(seen, Notice):
+            left_s = seen.reclaim_at - time.time()
+            log.warning("event=spot_notice source=%s left_s=%.1f", seen.source, left_s)
+            self._call(lambda: self._on_notice(seen))
+        elif act is Act.OVER:
+            log.warning("event=spot_notice_over source=%s", self._source.name)
+            self._call(self._on_over)
+
+    def _say(self, word: Word, seen: object) -> None:
+        name = self._source.name
+        bug = seen if isinstance(seen, Exception) and not isinstance(seen, SourceError) else None
+        if word is Word.WARN:
+            log.warning("event=spot_source_failed source=%s error=%s", name, seen, exc_info=bug)
+        elif word is Word.ALARM:
+            text = "event=spot_source_silent source=%s silent_s=%.0f error=%s"
+            log.error(text, name, self.silent_s, seen, exc_info=bug)
+        elif word is Word.BACK:
+            log.info("event=spot_source_back source=%s", name)
+
+    def _call(self, callback: Callable[[], None]) -> None:
+        try:
+            callback()
+        except Exception:
+            log.exception("event=spot_callback_broke source=%s", self._source.name)
