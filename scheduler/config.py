@@ -36,13 +36,19 @@ class Settings(BaseSettings):
     s3_bucket: str | None = None
     s3_endpoint_url: str | None = None
     s3_region: str = "us-east-1"
-    #: Folder in which the local provider keeps its machines.
+    #: Folder in which the local and docker providers keep their machines.
     machines_dir: Path = Path("machines")
     #: The operator's own tables, over the ones that are shipped.
     machine_types_file: Path | None = None
     images_file: Path | None = None
     #: Container backend of local machines: docker or process.
     backend: str = Field(default="process", pattern="^(docker|process)$")
+    #: Image of the machines that are containers; `scripts/machine-image` makes this one.
+    docker_image: str = "simherd/machine:local"
+    #: Their network. In another than the host's, tasks get no network: see `providers/docker.py`.
+    docker_network: str = "host"
+    #: Tells this scheduler's containers from those of another on the same engine.
+    docker_deployment: str = "default"
     #: Slots of a local machine.
     slots: int = Field(default=1, ge=1, le=256)
     host: str = "127.0.0.1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -9,15 +10,35 @@ from typing import TYPE_CHECKING
 from scheduler.catalogue.tables import Catalogue, load
 from scheduler.config import Settings
 from scheduler.objects.folder import FolderStore
+from scheduler.providers.external import ExternalProvider
 from scheduler.providers.local import LocalProvider
 from scheduler.queue.group_queue import GroupQueue, connect
 from scheduler.store.engine import Store, open_engine
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator
 
     from scheduler.objects.base import ObjectStore
     from scheduler.providers.base import MachineProvider
+
+
+class _Providers(Mapping[str, "MachineProvider"]):
+    """Makes each when it is first asked for: only who uses one pays for its libraries."""
+
+    def __init__(self, makers: dict[str, Callable[[], MachineProvider]]) -> None:
+        self._makers = makers
+        self._made: dict[str, MachineProvider] = {}
+
+    def __getitem__(self, name: str) -> MachineProvider:
+        if name not in self._made:
+            self._made[name] = self._makers[name]()
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
 
 
 @dataclass(frozen=True)
@@ -59,14 +80,28 @@ class Parts:
     @cached_property
     def providers(self) -> Mapping[str, MachineProvider]:
         """Provider name → provider."""
+        return _Providers(
+            {"local": self._local, "docker": self._docker, "external": ExternalProvider}
+        )
+
+    def _local(self) -> MachineProvider:
         settings = self.settings
-        return {
-            "local": LocalProvider(
-                settings.machines_dir,
-                settings.backend,
-                settings.slots,
-            )
-        }
+        return LocalProvider(
+            settings.machines_dir,
+            settings.backend,
+            settings.slots,
+        )
+
+    def _docker(self) -> MachineProvider:
+        from scheduler.providers.docker import DockerProvider
+
+        settings = self.settings
+        return DockerProvider(
+            settings.machines_dir,
+            settings.docker_image,
+            settings.docker_network,
+            settings.docker_deployment,
+        )
 
     def send_job(self, name: str, *arguments: str) -> None:
         """Have the worker run a background job soon; the sweep makes up for a lost one."""

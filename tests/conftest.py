@@ -13,6 +13,7 @@ import pytest
 
 from scheduler.store.engine import Store, migrate, open_engine
 from tests.support import servers
+from tests.support.docker import has_image
 from tests.support.env import Env
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[1]
 #: The image that Docker tests run in; `scripts/test` makes it.
 BASE_IMAGE = "simherd/debian:bookworm"
+#: The image of a machine, with the executor; `scripts/test` makes it as well.
+MACHINE_IMAGE = "simherd/machine:local"
 
 
 def pytest_configure() -> None:
@@ -40,11 +43,16 @@ def docker_engine() -> None:
     """A Docker engine with the base image."""
     if shutil.which("docker") is None:
         missing("there is no Docker on this machine (apt-get install docker.io)")
-    found = subprocess.run(
-        ["docker", "image", "inspect", BASE_IMAGE], capture_output=True, check=False
-    )
-    if found.returncode != 0:
+    if not has_image(BASE_IMAGE):
         missing(f"no Docker engine with the image {BASE_IMAGE} answers")
+
+
+@pytest.fixture(scope="session")
+def machine_image(docker_engine: None) -> str:
+    """The image of a machine."""
+    if not has_image(MACHINE_IMAGE):
+        missing(f"there is no image {MACHINE_IMAGE} (scripts/machine-image)")
+    return MACHINE_IMAGE
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import importlib.util
 import os
 import secrets
@@ -155,6 +156,8 @@ class Stack:
             "SIMHERD_SIGNING_KEY": self._secret("signing_key"),
             "SIMHERD_STORAGE_DIR": str(data / "storage"),
             "SIMHERD_MACHINES_DIR": str(data / "machines"),
+            # Each folder is a Simherd of its own, also on one engine.
+            "SIMHERD_DOCKER_DEPLOYMENT": hashlib.sha256(bytes(data)).hexdigest()[:12],
             "SIMHERD_BACKEND": self.options.backend,
             "SIMHERD_SLOTS": str(self.options.slots),
             "SIMHERD_HOST": self.options.host,

@@ -1,0 +1,317 @@
+"""Machines that are containers of this host's Docker engine.
+
+A machine runs its simulations as its siblings, on the same engine: so it holds the engine's socket,
+and with it root's rights on the host. Its folder lies at the same path outside and inside, for the
+engine resolves the siblings' work folders outside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import docker
+import requests
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.types import LogConfig, Mount
+
+from scheduler.providers.base import Found, LaunchRefused, MachineState, NoCapacity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from docker import APIClient
+
+    from scheduler.providers.base import MachinePlan, Ticket
+
+log = logging.getLogger(__name__)
+
+#: What a call raises while the engine is away, or when it refuses.
+_ENGINE_ERRORS = (DockerException, requests.RequestException)
+#: The engine's answers about a container that is gone, going, or not running.
+_GONE = frozenset({404, 409})
+#: Seconds for one call to the engine; starting a container on a busy disk takes many.
+_CALL_S = 60
+_SOCKET = "/var/run/docker.sock"
+#: States of a container whose agent runs, or is about to.
+_ALIVE = frozenset({"created", "restarting", "running", "paused"})
+#: What the engine says where the folder's file system keeps its mounts to itself.
+_NOT_SHARED = "not a shared"
+#: Unmounts what an agent that was killed has left, and empties its folder. Never goes into what
+#: is still mounted.
+_WIPE = (
+    'for mount in "$1"/disks/*.mnt; do umount -l "$mount"; done 2>/dev/null; '
+    'find "$1" -xdev -mindepth 1 -delete'
+)
+
+
+class DockerProvider:
+    """Starts a container for each machine; its folder is `root`/MACHINE."""
+
+    revives = False
+    by_hand = False
+
+    def __init__(
+        self,
+        root: Path,
+        image: str,
+        network: str,
+        deployment: str,
+        command: Sequence[str] = ("simherd-executor",),
+    ) -> None:
+        """`deployment`: what tells our machines from those of another scheduler on this engine."""
+        self._root = root.resolve()
+        self._image = image
+        self._network = network
+        self._deployment = deployment
+        self._command = list(command)
+
+    @cached_property
+    def _api(self) -> APIClient:
+        # Made when it is needed: a scheduler whose groups are elsewhere needs no engine.
+        return docker.APIClient(
+            base_url=os.environ.get("DOCKER_HOST"), version="auto", timeout=_CALL_S
+        )
+
+    def launch(self, plan: MachinePlan) -> dict[str, Any]:
+        """See `MachineProvider`. A dead machine of that id is replaced and keeps its folder."""
+        folder = self._root / plan.machine_id
+        name = _name(plan.machine_id)
+        try:
+            if not self._is_alive(name):
+                self._remove(name)
+                folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+                _write_ticket(folder, plan.ticket)
+                labels, environment = self._labels(plan), _environment(folder)
+                if not self._start(name, folder, self._command, environment, labels):
+                    log.warning("event=machine_disk_watched folder=%s reason=not_shared", folder)
+        except ImageNotFound as error:
+            raise LaunchRefused(
+                f"The Docker engine has no image {self._image}; scripts/machine-image makes it."
+            ) from error
+        except APIError as error:
+            # Gone, or there already: somebody else launches the same machine just now.
+            if error.status_code not in _GONE:
+                raise LaunchRefused(f"Docker does not start a machine: {_text(error)}") from error
+        except _ENGINE_ERRORS as error:
+            raise NoCapacity(f"The Docker engine does not answer: {error}") from error
+        except OSError as error:
+            raise LaunchRefused(f"A machine's folder could not be made: {error}") from error
+        return {"container": name}
+
+    def terminate(self, machine_id: str, handle: dict[str, Any], *, force: bool) -> bool:
+        """See `MachineProvider`. The agent stops its simulations on SIGINT.
+
+        What an agent leaves is removed once it is gone: its siblings, its mounts, its folder.
+        """
+        name = _name(machine_id)
+        try:
+            if self._is_alive(name):
+                self._signal(name, "SIGKILL" if force else "SIGINT")
+                if self._is_alive(name):
+                    return False
+            for sibling in self._list(f"simherd.executor={machine_id}"):
+                self._remove(sibling["Id"])
+            self._wipe(machine_id)
+            # Last: whoever is called again after a failure finds that there is something to do.
+            self._remove(name)
+        except _ENGINE_ERRORS as error:
+            log.warning("event=terminate_waits machine=%s error=%s", machine_id, error)
+            return False
+        return True
+
+    def observe(self, machines: Mapping[str, dict[str, Any]]) -> dict[str, MachineState]:
+        """See `MachineProvider`."""
+        try:
+            alive = {
+                container["Labels"]["simherd.machine"]
+                for container in self._machines()
+                if container["State"] in _ALIVE
+            }
+        except _ENGINE_ERRORS:
+            return dict.fromkeys(machines, MachineState.UNKNOWN)
+        return {
+            machine_id: MachineState.RUNNING if machine_id in alive else MachineState.GONE
+            for machine_id in machines
+        }
+
+    def found(self) -> Iterator[Found]:
+        """See `MachineProvider`. Those that have ended are there, too, until they are terminated.
+
+        None while the engine is away: whoever looks for orphans finds them the next time.
+        """
+        try:
+            machines = self._machines()
+        except _ENGINE_ERRORS as error:
+            log.debug("event=engine_away error=%s", error)
+            return
+        for container in machines:
+            machine_id = container["Labels"]["simherd.machine"]
+            group_id = container["Labels"].get("simherd.group", "")
+            yield Found(machine_id, group_id, {"container": _name(machine_id)})
+
+    def _machines(self) -> list[dict[str, Any]]:
+        return self._list(f"simherd.deployment={self._deployment}", "simherd.machine")
+
+    def _list(self, *labels: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._api.containers(
+            all=True, filters={"label": list(labels)}
+        )
+        return found
+
+    def _labels(self, plan: MachinePlan) -> dict[str, str]:
+        return {
+            "simherd.deployment": self._deployment,
+            "simherd.machine": plan.machine_id,
+            "simherd.group": plan.group_id,
+        }
+
+    def _is_alive(self, name: str) -> bool:
+        try:
+            found = self._api.inspect_container(name)
+        except NotFound:
+            return False
+        # Not "created": it was never started, and nobody is about to do it.
+        return found["State"]["Status"] in _ALIVE - {"created"}
+
+    def _start(
+        self,
+        name: str,
+        folder: Path,
+        command: list[str],
+        environment: dict[str, str],
+        labels: dict[str, str],
+    ) -> bool:
+        """Start a container that sees the folder; answers whether it can mount in there, too."""
+        for shared in (True, False):
+            made = self._api.create_container(
+                self._image,
+                name=name,
+                command=command,
+                environment=environment,
+                labels=labels,
+                host_config=self._host_config(folder, shared=shared),
+            )
+            try:
+                self._api.start(made["Id"])
+            except APIError as error:
+                # By its id: the name may be somebody else's by now.
+                self._remove(made["Id"])
+                if not (shared and _NOT_SHARED in _text(error)):
+                    raise
+            else:
+                return shared
+        return False
+
+    def _host_config(self, folder: Path, *, shared: bool) -> dict[str, Any]:
+        capabilities, devices = [], []
+        if shared:
+            # For the hard disk limit: a file system in a file for each attempt. Without the
+            # capability the agent watches instead. Not `privileged`, which is far more, and which
+            # an engine that is itself confined cannot give.
+            capabilities.append("SYS_ADMIN")
+            # Block devices 7:* are the loop devices, 10:237 makes new ones.
+            devices = ["b 7:* rwm", "c 10:237 rwm"]
+        if self._network == "host":
+            # For the agent's rule that keeps simulations from the cloud's metadata address. In a
+            # network of its own the rule would stand where no simulation passes: there the agent
+            # is refused, and so are tasks that want the network.
+            capabilities.append("NET_ADMIN")
+        mounts = [
+            Mount(_SOCKET, _SOCKET, type="bind"),
+            # What simulations use is read from their control groups, by the host's process ids. (An
+            # init of its own has no place among those.)
+            Mount("/sys/fs/cgroup", "/sys/fs/cgroup", type="bind", read_only=True),
+            # Of the host: loop devices may come to be at any time. Which of them can be opened is
+            # decided by the list above.
+            Mount("/dev", "/dev", type="bind"),
+            # An empty volume lies on the disk that holds the images: so the agent sees how full
+            # that is. The folder itself would keep the mounts of every other container busy.
+            Mount(self._api.info()["DockerRootDir"], None, type="volume"),
+            # What the agent mounts is to be seen by the engine, and so by the siblings.
+            Mount(
+                str(folder),
+                str(folder),
+                type="bind",
+                propagation="rshared" if shared else "rprivate",
+            ),
+        ]
+        config: dict[str, Any] = self._api.create_host_config(
+            mounts=mounts,
+            cap_add=capabilities,
+            device_cgroup_rules=devices,
+            # Docker's own profiles for AppArmor and SELinux forbid mounting, and the socket.
+            security_opt=["apparmor=unconfined", "label=disable"],
+            pid_mode="host",
+            cgroupns="host",
+            network_mode=self._network,
+            restart_policy={"Name": "no"},
+            log_config=LogConfig(type="json-file", config={"max-size": "10m", "max-file": "3"}),
+        )
+        return config
+
+    def _signal(self, name: str, signal: str) -> None:
+        try:
+            self._api.kill(name, signal)
+        except APIError as error:
+            if error.status_code not in _GONE:
+                raise
+
+    def _remove(self, container: str) -> None:
+        try:
+            self._api.remove_container(container, force=True, v=True)
+        except APIError as error:
+            if error.status_code not in _GONE:
+                raise
+
+    def _wipe(self, machine_id: str) -> None:
+        """Remove the folder: by a container, for what is in it is root's, and mounted."""
+        folder = self._root / machine_id
+        if not folder.is_dir():
+            return
+        name = f"simherd-wipe-{machine_id}"
+        # With the siblings' label: one that is left over is removed with them.
+        labels = {"simherd.executor": machine_id}
+        try:
+            self._start(name, folder, ["sh", "-c", _WIPE, "sh", str(folder)], {}, labels)
+            code = self._api.wait(name)["StatusCode"]
+        except ImageNotFound:
+            code = -1
+        finally:
+            self._remove(name)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        if folder.exists():
+            log.error("event=machine_folder_left folder=%s exit_code=%s", folder, code)
+
+
+def _name(machine_id: str) -> str:
+    return f"simherd-machine-{machine_id}"
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """What the agent is told. No secret: it is there for everybody who may inspect containers."""
+    return {
+        "SIMHERD_TICKET_FILE": str(folder / "ticket.json"),
+        "SIMHERD_STATE_DIR": str(folder),
+        "SIMHERD_BACKEND": "docker",
+        "SIMHERD_SPOT_NOTICES": f"file://{folder / 'spot-notice'}",
+    }
+
+
+def _write_ticket(folder: Path, ticket: Ticket) -> None:
+    new = folder / "ticket.json.new"
+    new.unlink(missing_ok=True)
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump({"api_url": ticket.api_url, "token": ticket.token}, file)
+    new.replace(folder / "ticket.json")
+
+
+def _text(error: APIError) -> str:
+    """What the engine says."""
+    return str(error.explanation or error)

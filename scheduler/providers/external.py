@@ -1,0 +1,35 @@
+"""Machines that somebody starts by hand, with `simherd-executor join`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from scheduler.providers.base import LaunchRefused, MachineState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from scheduler.providers.base import Found, MachinePlan
+
+
+class ExternalProvider:
+    """Knows nothing of its machines: they come, and go, by themselves."""
+
+    revives = False
+    by_hand = True
+
+    def launch(self, plan: MachinePlan) -> dict[str, Any]:
+        """See `MachineProvider`."""
+        raise LaunchRefused("Machines of this group are started by hand.")
+
+    def terminate(self, machine_id: str, handle: dict[str, Any], *, force: bool) -> bool:
+        """See `MachineProvider`. Its agent has been told to leave, and is let in no more."""
+        return True
+
+    def observe(self, machines: Mapping[str, dict[str, Any]]) -> dict[str, MachineState]:
+        """See `MachineProvider`."""
+        return dict.fromkeys(machines, MachineState.UNKNOWN)
+
+    def found(self) -> Iterator[Found]:
+        """See `MachineProvider`."""
+        return iter(())
