@@ -9,7 +9,7 @@ import time
 from typing import NamedTuple
 
 #: Environment variable that every process of a command inherits; its value is the spec's name.
-MARKER = "SIMHERD_ATTEMPT"
+MARKER = "SIMHERD_RUN"
 #: Seconds between two looks while killed processes vanish.
 _LOOK_S = 0.002
 

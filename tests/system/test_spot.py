@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,6 +11,7 @@ from tests.support.waits import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.slow
 
@@ -55,9 +56,15 @@ def _machine(own: Env) -> str:
     return until(there, what="a machine of the group")
 
 
-def _attempts(own: Env, task_id: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = own.api.get(f"/v1/tasks/{task_id}/attempts").json()
-    return found
+def _wait_for_lines(file: Path, count: int) -> None:
+    until(
+        lambda: file.exists() and len(file.read_text().splitlines()) >= count,
+        what=f"{count} lines in {file}",
+    )
+
+
+def _wait_for_attempt(own: Env, task_id: str, attempt: int) -> None:
+    until(lambda: own.task(task_id)["attempt"] == attempt, what=f"attempt {attempt}")
 
 
 def test_a_notice_hands_the_task_back_and_it_goes_on_from_its_checkpoint(own: Env) -> None:
@@ -73,11 +80,10 @@ def test_a_notice_hands_the_task_back_and_it_goes_on_from_its_checkpoint(own: En
     steps = gates / "steps"
     machines = []
     for attempt in (1, 2):
-        lines = 2 * attempt
-        until(lambda n=lines: steps.exists() and len(steps.read_text().split("\n")) > n)
+        _wait_for_lines(steps, 2 * attempt)
         machines.append(_machine(own))
         own.reclaim(machines[-1], 30)
-        until(lambda n=attempt: own.task(task_id)["attempt"] == n + 1, what="the next attempt")
+        _wait_for_attempt(own, task_id, attempt + 1)
     (gates / "go").touch()
     task = own.wait(task_id)
     assert (task["status"], task["num_retries"]) == ("success", 2)
@@ -93,11 +99,7 @@ def test_a_notice_hands_the_task_back_and_it_goes_on_from_its_checkpoint(own: En
 
 
 def test_without_resubmission_partial_outputs_are_kept(own: Env) -> None:
-    task_id = (
-        own.submit("sh -c 'echo half > half.txt; exec sleep 600'", group="spot", max_idle_time=None)
-        if False
-        else own.submit("sh -c 'echo half > half.txt; exec sleep 600'", group="spot")
-    )
+    task_id = own.submit("sh -c 'echo half > half.txt; exec sleep 600'", group="spot")
     own.wait_for(task_id, "computation-started")
     until(lambda: own.processes("sleep 600"))
     own.reclaim(_machine(own), 20)
@@ -113,7 +115,3 @@ def test_what_has_no_time_left_is_handed_back_all_the_same(own: Env) -> None:
     own.reclaim(_machine(own), 0)
     task = own.wait(task_id)
     assert task["status"] == "spot-instance-preempted"
-
-
-def test_a_machine_that_stays_after_all_takes_tasks_again(own: Env) -> None:
-    pytest.skip("filled in below")
