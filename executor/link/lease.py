@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from executor.link.connection import connect
 from simherd.contract import limits
 from simherd.contract.queue import scripts
-from simherd.contract.queue.keys import GroupKeys
+from simherd.contract.queue.keys import PRIORITY_BAND, GroupKeys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,7 +48,7 @@ class Claimer:
         reply = self._claim(
             keys=[
                 *(keys.queue, keys.specs, keys.leases, keys.bell, keys.staged, keys.overtaken),
-                keys.machines,
+                *(keys.machines, keys.fair),
             ],
             args=[
                 keys.lease_prefix,
@@ -59,6 +59,7 @@ class Claimer:
                 limits.CLAIM_MEMORY_S,
                 staged,
                 limits.MAX_OVERTAKEN,
+                PRIORITY_BAND,
             ],
         )
         return scripts.claim_reply(reply)

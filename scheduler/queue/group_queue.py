@@ -13,7 +13,7 @@ from redis.retry import Retry
 from simherd.contract import limits
 from simherd.contract.commands import Message, Order
 from simherd.contract.queue import scripts
-from simherd.contract.queue.keys import GROUPS_CHANGED, GroupKeys
+from simherd.contract.queue.keys import GROUPS_CHANGED, PRIORITY_BAND, GroupKeys
 
 if TYPE_CHECKING:
     from simherd.contract.outcome import Cause
@@ -54,13 +54,41 @@ class GroupQueue:
             for name in ("enqueue", "withdraw", "expire", "revoke")
         }
 
-    def enqueue(self, group: str, attempt: str, order: float, spec: str) -> str:
-        """Queue an attempt; answers `queued`, `present` or `held`."""
+    def enqueue(
+        self,
+        group: str,
+        attempt: str,
+        order: int,
+        spec: str,
+        *,
+        priority: int = 0,
+        user: str = "",
+        ahead: bool = False,
+    ) -> str:
+        """Queue an attempt; answers `queued`, `present` or `held`.
+
+        Args:
+            group: its machine group.
+            attempt: its name.
+            order: its place among those of its priority, in a group of one user.
+            spec: what a claim hands over.
+            priority: higher ones go first.
+            user: whose it is, in a group that several users share: they take turns.
+            ahead: there it goes before everything that waits with its priority.
+        """
         keys = GroupKeys(group)
+        band = -priority * PRIORITY_BAND
         reply = self._run(
             "enqueue",
-            [keys.queue, keys.specs, keys.bell, keys.leases],
-            [attempt, order, spec, limits.BELL_MAX],
+            [keys.queue, keys.specs, keys.bell, keys.leases, keys.fair],
+            [
+                attempt,
+                band if user else band + order,
+                spec,
+                limits.BELL_MAX,
+                user,
+                "1" if ahead else "0",
+            ],
         )
         return scripts.text(reply[0])
 
@@ -72,6 +100,7 @@ class GroupQueue:
         """
         keys = GroupKeys(group)
         places = [keys.queue, keys.specs, keys.lease(attempt), keys.staged, keys.overtaken]
+        places.append(keys.fair)
         reply = [scripts.text(word) for word in self._run("withdraw", places, [attempt])]
         if reply[0] == "withdrawn":
             _, _, executor = reply[1].partition(":")
@@ -122,13 +151,19 @@ class GroupQueue:
         found: Any = self.client.hgetall(GroupKeys(group).facts)
         return {str(name): json.loads(text) for name, text in found.items()}
 
+    def holdings(self, group: str) -> dict[str, str]:
+        """Attempt that is held → the executor that holds it."""
+        keys = GroupKeys(group)
+        held = self.held(group)
+        pipe = self.client.pipeline(transaction=False)
+        for attempt in held:
+            pipe.hget(keys.lease(attempt), "holder")
+        found = zip(held, pipe.execute(), strict=True)
+        return {attempt: str(holder) for attempt, holder in found if holder}
+
     def holders(self, group: str) -> set[str]:
         """The executors that hold a lease."""
-        keys = GroupKeys(group)
-        pipe = self.client.pipeline(transaction=False)
-        for attempt in self.held(group):
-            pipe.hget(keys.lease(attempt), "holder")
-        return {str(holder) for holder in pipe.execute() if holder}
+        return set(self.holdings(group).values())
 
     def watch_log(self, group: str, executor: str, attempt: str) -> None:
         """Ask an executor to relay an attempt's log for a while."""
@@ -148,6 +183,16 @@ class GroupQueue:
         """Every waiting attempt, first one first."""
         found: Any = self.client.zrange(GroupKeys(group).queue, 0, -1)
         return [str(a) for a in found]
+
+    def length(self, group: str) -> int:
+        """How many attempts wait."""
+        found: Any = self.client.zcard(GroupKeys(group).queue)
+        return int(found)
+
+    def first(self, group: str) -> str | None:
+        """The attempt that is next in line."""
+        found: Any = self.client.zrange(GroupKeys(group).queue, 0, 0)
+        return str(found[0]) if found else None
 
     def held(self, group: str) -> list[str]:
         """Every attempt that somebody holds a lease on."""
@@ -186,6 +231,7 @@ class GroupQueue:
             keys.facts,
             keys.staged,
             keys.overtaken,
+            keys.fair,
             keys.recorded,
             keys.events,
         )

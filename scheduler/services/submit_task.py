@@ -170,9 +170,19 @@ def enqueue(parts: Parts, task_id: str) -> None:
 def put_in_queue(parts: Parts, task: Task) -> None:
     """Hand a queued attempt to Redis, with URLs that are good from now on."""
     spec = build_spec(parts, task)
+    with parts.store.read() as session:
+        shared = session.get_one(MachineGroup, task.group_id).shared
     # Submission order is kept by later attempts: a task whose machine was lost is ahead of
     # everything that was submitted after it.
-    parts.queue.enqueue(task.group_id, spec.key, task.seq, spec.encode())
+    parts.queue.enqueue(
+        task.group_id,
+        spec.key,
+        task.seq,
+        spec.encode(),
+        priority=task.priority,
+        user=task.user_id if shared else "",
+        ahead=task.attempt > 1,
+    )
     with parts.store.write() as session:
         session.execute(
             update(Task)

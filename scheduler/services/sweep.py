@@ -15,6 +15,7 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.exc import OperationalError
 
 from scheduler.providers.base import MachineState
+from scheduler.services.elastic import note_size
 from scheduler.services.end_attempt import end_attempt
 from scheduler.services.expire_deadlines import expire_deadlines
 from scheduler.services.group_states import ACTIVE, ENDING, UP
@@ -79,6 +80,7 @@ def _sweep_group(parts: Parts, group: MachineGroup, now: float, patient: bool) -
     reconcile_queue(parts, group)
     reclaim(parts, group, now, patient)
     if group.status in UP:
+        note_size(parts, group)
         retire_drained(parts, group)
         scale_group(parts, group.id)
 
@@ -99,10 +101,12 @@ def reconcile_queue(parts: Parts, group: MachineGroup) -> None:
     waiting, held = set(queue.waiting(group.id)), set(queue.held(group.id))
     with parts.store.read() as session:
         tasks = session.scalars(
-            select(Task).where(
+            select(Task)
+            .where(
                 Task.group_id == group.id,
                 Task.status.in_([Status.SUBMITTED, Status.PENDING_KILL]),
             )
+            .order_by(Task.seq)
         ).all()
         current = {
             attempt_key(task_id, attempt)

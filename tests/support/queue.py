@@ -20,7 +20,7 @@ class Side:
     url: str
     queue: GroupQueue
 
-    def enqueue(self, attempt: str, order: float = 1.0) -> str:
+    def enqueue(self, attempt: str, order: int = 1) -> str:
         return self.queue.enqueue(self.group, attempt, order, f"spec of {attempt}")
 
     def claim(self, executor: str = "m1", token: str | None = None) -> Claimed | None:

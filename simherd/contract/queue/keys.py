@@ -12,6 +12,8 @@ GROUPS_CHANGED = f"{PREFIX}:groups-changed"
 EPOCH = f"{PREFIX}:epoch"
 #: The run of the Redis server that knows every machine's user.
 ACCESS = f"{PREFIX}:access"
+#: How far apart in the queue two priorities are: more than there will be attempts.
+PRIORITY_BAND = 2**40
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,11 @@ class GroupKeys:
         return self._key("overtaken")
 
     @property
+    def fair(self) -> str:
+        """Hash: what makes users of a shared group take turns, see `enqueue.lua`."""
+        return self._key("fair")
+
+    @property
     def recorded(self) -> str:
         """Hash: attempt → number of its last event that stands in SQL."""
         return self._key("recorded")
@@ -98,6 +105,6 @@ class GroupKeys:
     def of_executor(self, executor: str) -> tuple[str, ...]:
         """Patterns of the keys that an executor of the group works with."""
         shared = (self.queue, self.specs, self.leases, self.machines, self.facts, self.staged)
-        more = (self.overtaken, self.recorded, self.events, self.bell, self._key("fair"))
+        more = (self.overtaken, self.recorded, self.events, self.bell, self.fair)
         prefixes = (self.lease_prefix, self.claim_prefix, self._key("log:"))
         return (*shared, *more, *(f"{p}*" for p in prefixes), self.inbox(executor))

@@ -11,11 +11,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 Name = Literal["enqueue", "claim", "renew", "withdraw", "expire", "revoke", "stage"]
+_TAKING_OUT = frozenset({"claim", "withdraw"})
 
 
 @cache
 def source(name: Name) -> str:
     """The text of the script `name`."""
+    text = _read(name)
+    # Redis' scripts cannot call one another.
+    return _read("left") + text if name in _TAKING_OUT else text
+
+
+def _read(name: str) -> str:
     return files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
 
 

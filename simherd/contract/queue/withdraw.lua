@@ -1,5 +1,6 @@
 -- Take a waiting attempt out of the queue.
 -- KEYS 1 queue (zset)  2 specs (hash)  3 lease (hash)  4 staged (hash)  5 overtaken (hash)
+--      6 fair (hash)
 -- ARGV 1 attempt
 -- Replies {'withdrawn', mark} (it was still waiting; the mark says who fetched for it, or is '')
 --       | {'held', holder} | {'absent'}
@@ -8,6 +9,7 @@ if redis.call('ZREM', KEYS[1], ARGV[1]) == 1 then
   redis.call('HDEL', KEYS[2], ARGV[1])
   redis.call('HDEL', KEYS[4], ARGV[1])
   redis.call('HDEL', KEYS[5], ARGV[1])
+  left(KEYS[6], ARGV[1])
   return {'withdrawn', mark}
 end
 local holder = redis.call('HGET', KEYS[3], 'holder')
