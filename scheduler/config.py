@@ -4,10 +4,42 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from simherd.contract import limits
+
+
+class Ec2Settings(BaseSettings):
+    """How EC2 machines are launched; the variable is `SIMHERD_EC2_` and the name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="SIMHERD_EC2_", extra="ignore")
+
+    #: The operator's image, with Docker and Simherd; without it there are no EC2 machines.
+    image_id: str | None = None
+    region: str = "us-east-1"
+    endpoint_url: str | None = Field(default=None, pattern="^https?://")
+    #: Where the machines are; it decides the availability zone too.
+    subnet_id: str | None = None
+    #: Ids with commas between them; without one, the VPC's default group.
+    security_group_ids: str = ""
+    #: Name of the machines' own IAM instance profile: they need none.
+    instance_profile: str | None = None
+    #: Tag value that tells this deployment's instances from others in the account.
+    deployment: str = Field(default="simherd", min_length=1)
+    #: JSON of a group's machine type → EC2's instance type, where they differ.
+    machine_types: dict[str, str] = {}
+
+    @property
+    def security_groups(self) -> list[str]:
+        """The ids of the security groups."""
+        return [part.strip() for part in self.security_group_ids.split(",") if part.strip()]
+
+    @model_validator(mode="after")
+    def _complete(self) -> Ec2Settings:
+        if self.image_id and not self.subnet_id:
+            raise ValueError("SIMHERD_EC2_IMAGE_ID is set, so SIMHERD_EC2_SUBNET_ID must be too")
+        return self
 
 
 class Settings(BaseSettings):
@@ -51,6 +83,7 @@ class Settings(BaseSettings):
     docker_deployment: str = "default"
     #: Slots of a local machine.
     slots: int = Field(default=1, ge=1, le=256)
+    ec2: Ec2Settings = Field(default_factory=Ec2Settings)
     host: str = "127.0.0.1"
     port: int = 8000
     #: Seconds between two sweeps (leases, lost tasks, group limits).

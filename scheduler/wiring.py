@@ -80,9 +80,14 @@ class Parts:
     @cached_property
     def providers(self) -> Mapping[str, MachineProvider]:
         """Provider name → provider."""
-        return _Providers(
-            {"local": self._local, "docker": self._docker, "external": ExternalProvider}
-        )
+        makers: dict[str, Callable[[], MachineProvider]] = {
+            "local": self._local,
+            "docker": self._docker,
+            "external": ExternalProvider,
+        }
+        if self.settings.ec2.image_id:
+            makers["ec2"] = self._ec2
+        return _Providers(makers)
 
     def _local(self) -> MachineProvider:
         settings = self.settings
@@ -102,6 +107,12 @@ class Parts:
             settings.docker_network,
             settings.docker_deployment,
         )
+
+    def _ec2(self) -> MachineProvider:
+        # botocore is slow to import.
+        from scheduler.providers.ec2 import Ec2Provider
+
+        return Ec2Provider(self.settings.ec2)
 
     def send_job(self, name: str, *arguments: str) -> None:
         """Have the worker run a background job soon; the sweep makes up for a lost one."""

@@ -14,10 +14,13 @@ import pytest
 from scheduler.store.engine import Store, migrate, open_engine
 from tests.support import servers
 from tests.support.docker import has_image
+from tests.support.ec2 import ec2_server
 from tests.support.env import Env
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.support.ec2 import Cloud
 
 REPOSITORY = Path(__file__).parents[1]
 #: The image that Docker tests run in; `scripts/test` makes it.
@@ -78,6 +81,13 @@ def s3() -> Iterator[dict[str, str]]:
     """The environment that leads to an S3 server with an empty bucket."""
     with servers.s3_server() as environment:
         yield environment
+
+
+@pytest.fixture(scope="session")
+def ec2() -> Iterator[Cloud]:
+    """An EC2 with what machines need."""
+    with ec2_server() as cloud:
+        yield cloud
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from scheduler.services.ids import new_uuid
 from scheduler.services.machine_access import new_ticket, revoke
 from scheduler.services.machine_states import MACHINE_DOWN, MACHINE_UP
 from scheduler.store.models import Machine, MachineGroup
+from simherd.contract import limits
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -75,6 +76,9 @@ def _replace(
                 _set_machine(parts, machine, launched_at=None)
             else:
                 retire(parts, group, machine, "It is gone.")
+        elif not provider.revives and _fell_silent(group, machine, launched, now):
+            reason = f"It was not heard of for {now - (machine.last_seen_at or 0):.0f} s."
+            retire(parts, group, machine, reason)
         elif _never_came(machine) and now - (machine.launched_at or now) > patience:
             reason = f"Machine {machine.name} did not join within {patience:.0f} s of its launch."
             log.error("event=machine_never_joined group=%s machine=%s", group.id, machine.id)
@@ -84,6 +88,25 @@ def _replace(
 
 def _never_came(machine: Machine) -> bool:
     return machine.last_seen_at is None or machine.last_seen_at < (machine.launched_at or 0)
+
+
+def _fell_silent(
+    group: MachineGroup, machine: Machine, all_of_them: list[Machine], now: float
+) -> bool:
+    """Whether a machine that is there does nothing for its money any more.
+
+    Not where a large part of the group is silent: it is probably us.
+    """
+
+    def silent(one: Machine) -> bool:
+        return not _never_came(one) and now - (one.last_seen_at or 0) > group.reconnect_s
+
+    together = sum(map(silent, all_of_them))
+    held_up = (
+        together >= limits.MASS_LOSS_MINIMUM
+        and together > limits.MASS_LOSS_SHARE * len(all_of_them)
+    )
+    return silent(machine) and not held_up
 
 
 def retire(parts: Parts, group: MachineGroup, machine: Machine, reason: str) -> None:

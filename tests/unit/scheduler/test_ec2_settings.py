@@ -1,0 +1,74 @@
+"""When there are EC2 machines, and what is said where a setting is missing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from pydantic import ValidationError
+
+from scheduler.config import Ec2Settings, Settings
+from scheduler.wiring import Parts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from scheduler.providers.base import MachineProvider
+
+
+def providers() -> Mapping[str, MachineProvider]:
+    settings = Settings(database_url="sqlite://", redis_url="", broker_url="", signing_key="k")
+    return Parts(settings).providers
+
+
+def test_an_image_makes_the_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "ec2" not in providers()
+
+    monkeypatch.setenv("SIMHERD_EC2_IMAGE_ID", "ami-1")
+    monkeypatch.setenv("SIMHERD_EC2_SUBNET_ID", "subnet-1")
+    assert "ec2" in providers()
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "REGION": "eu-west-1",
+        "ENDPOINT_URL": "http://127.0.0.1:1",
+        "IMAGE_ID": "ami-1",
+        "SUBNET_ID": "subnet-1",
+        "SECURITY_GROUP_IDS": "sg-1, sg-2,",
+        "INSTANCE_PROFILE": "machine",
+        "DEPLOYMENT": "east",
+        "MACHINE_TYPES": '{"c2-standard-4": "c5.xlarge"}',
+    }.items():
+        monkeypatch.setenv(f"SIMHERD_EC2_{name}", value)
+
+    settings = Ec2Settings()
+
+    assert settings.security_groups == ["sg-1", "sg-2"]
+    assert settings.model_dump(exclude={"security_group_ids"}) == {
+        "region": "eu-west-1",
+        "endpoint_url": "http://127.0.0.1:1",
+        "image_id": "ami-1",
+        "subnet_id": "subnet-1",
+        "instance_profile": "machine",
+        "deployment": "east",
+        "machine_types": {"c2-standard-4": "c5.xlarge"},
+    }
+
+
+def test_the_subnet_is_needed() -> None:
+    with pytest.raises(ValidationError, match="SIMHERD_EC2_SUBNET_ID"):
+        Ec2Settings(image_id="ami-1")
+
+
+def test_boto3_is_not_imported_before_it_is_used() -> None:
+    code = (
+        "import sys\n"
+        "from scheduler.config import Ec2Settings\n"
+        "from scheduler.providers.ec2 import Ec2Provider\n"
+        "Ec2Provider(Ec2Settings(image_id='ami-1', subnet_id='subnet-1'))\n"
+        "sys.exit('boto3' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
