@@ -102,9 +102,8 @@ def _fell_silent(
         return not _never_came(one) and now - (one.last_seen_at or 0) > group.reconnect_s
 
     together = sum(map(silent, all_of_them))
-    held_up = (
-        together >= limits.MASS_LOSS_MINIMUM
-        and together > limits.MASS_LOSS_SHARE * len(all_of_them)
+    held_up = together >= limits.MASS_LOSS_MINIMUM and together > limits.MASS_LOSS_SHARE * len(
+        all_of_them
     )
     return silent(machine) and not held_up
 
