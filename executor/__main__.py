@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
+import json
 import logging
 import os
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from executor.agent import Agent
@@ -28,7 +31,7 @@ def main() -> None:
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(threadName)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        place = Place.from_env()
+        place = _place()
         _write_pid(place)
         identity = join(place.ticket_file, place.state_dir, time.sleep)
         config = Config.of(place, identity)
@@ -52,6 +55,29 @@ def main() -> None:
         # Threads that were started would keep a process alive that does nothing.
         logging.exception("event=agent_broke")
         os._exit(1)
+
+
+def _place() -> Place:
+    """Where the agent works: from its environment, or from the words `join TOKEN`."""
+    parser = argparse.ArgumentParser(prog="simherd-executor")
+    verbs = parser.add_subparsers(dest="verb")
+    joining = verbs.add_parser("join", help="make this machine one of a group's, and work")
+    joining.add_argument("token", help="what `simherd resources invite` prints")
+    joining.add_argument("--api", required=True, help="where the scheduler's API is")
+    joining.add_argument("--state-dir", type=Path, default=Path("/var/lib/simherd"))
+    joining.add_argument("--backend", choices=("docker", "process"), default="docker")
+    given = parser.parse_args()
+    if given.verb is None:
+        return Place.from_env()
+    os.environ.setdefault("SIMHERD_BACKEND", given.backend)
+    try:
+        given.state_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
+    except OSError as error:
+        raise ConfigError(f"--state-dir: {given.state_dir}: {error.strerror}.") from error
+    ticket = given.state_dir / "ticket.json"
+    with open(os.open(ticket, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        json.dump({"api_url": given.api, "token": given.token}, file)
+    return Place(given.state_dir, ticket)
 
 
 def _write_pid(place: Place) -> None:

@@ -394,6 +394,9 @@ class Agent:
         elif message.order is Order.DRAIN:
             log.warning("event=drained_by_scheduler executor=%s", self._config.executor_id)
             self._stop_claiming()
+        elif message.order is Order.LEAVE:
+            log.warning("event=told_to_leave executor=%s", self._config.executor_id)
+            self.stop()
         elif message.order is Order.DEADLINE and message.deadline_at is not None:
             self._move_deadline(message.attempt, message.deadline_at)
         elif message.cause is not None:

@@ -37,6 +37,12 @@ class MachineGroup:
         auto_terminate_minutes: float | None = None,
         reconnect_window: str | float = limits.RECONNECT_WINDOW_S,
         policy: Mapping[str, Any] | None = None,
+        max_machines: int | None = None,
+        min_machines: int | None = None,
+        machines_from: str | None = None,
+        shared: bool = False,
+        on_demand_fallback: bool = False,
+        mpi: bool = False,
     ) -> None:
         """Register a group; `start` launches its machines.
 
@@ -53,6 +59,14 @@ class MachineGroup:
                 keeps its tasks.
             policy: what its containers may do beyond the strict default; the fields of
                 `simherd.contract.policy.Policy`, such as `{"network": True}`.
+            max_machines: with this the group is elastic: it has between `min_machines` (by
+                default `num_machines`) and this many, as its queue needs them.
+            min_machines: see there; may be 0.
+            machines_from: which of the server's providers launches the machines: `local`,
+                `docker`, `ec2`, or `external` for machines that are started by hand.
+            shared: every user of the server may send tasks to the group; they take turns.
+            on_demand_fallback: have machines on demand while there is no spot capacity.
+            mpi: all machines work on one task together.
 
         Raises:
             InvalidInput: an argument is not usable.
@@ -73,6 +87,13 @@ class MachineGroup:
                 "auto_terminate_ts": _deadline(auto_terminate_minutes),
                 "reconnect_s": parse_duration(reconnect_window, "reconnect_window"),
                 "policy": dict(policy or {}),
+                "is_elastic": max_machines is not None,
+                "min_vms": num_machines if min_machines is None else min_machines,
+                "max_vms": max_machines,
+                "provider": machines_from,
+                "shared": shared,
+                "on_demand_fallback": on_demand_fallback,
+                "type": "mpi" if mpi else "standard",
             },
         )
 
@@ -114,6 +135,15 @@ class MachineGroup:
     def start(self) -> None:
         """Launch the machines. Harmless where that was done."""
         self._fields = api().post("/compute/group/start", repeatable=True, machine_group_id=self.id)
+
+    def invite(self) -> tuple[str, str]:
+        """Let a machine be started by hand; answers the server's address and a token.
+
+        Raises:
+            ApiError: the group's machines are launched by its provider.
+        """
+        made = api().post(f"/v1/groups/{self.name}/invitations")
+        return str(made["api_url"]), str(made["token"])
 
     def terminate(self) -> None:
         """Terminate the group: its machines stop, and its tasks that have not ended do so too."""

@@ -261,6 +261,16 @@ class Task:
         found: list[dict[str, Any]] = self._api.get(f"/v1/tasks/{self.id}/usage")
         return found
 
+    def get_attempts(self) -> list[dict[str, Any]]:
+        """The task's attempts, first one first: where each ran, how it ended, what was saved."""
+        found: list[dict[str, Any]] = self._api.get(f"/v1/tasks/{self.id}/attempts")
+        return found
+
+    def explain(self) -> dict[str, Any]:
+        """Why the task waits: `reason`, `sentence`, and where known `ahead` and `estimate_s`."""
+        found: dict[str, Any] = self._api.get(f"/v1/tasks/{self.id}/explain")
+        return found
+
     @contextmanager
     def sync_context(self) -> Iterator[None]:
         """Kill the task where an exception or Ctrl-C ends the `with` block."""

@@ -48,6 +48,7 @@ def make_app(parts: Parts) -> FastAPI:
         own_tasks,
         attempts,
         machines,
+        admin,
         compute,
         storage,
         files,

@@ -26,6 +26,15 @@ class ObjectInfo:
     modified_at: float
 
 
+@dataclass(frozen=True)
+class Unfinished:
+    """An upload in parts that was begun and neither finished nor aborted."""
+
+    user: str
+    path: str
+    upload: str
+
+
 class ObjectStore(Protocol):
     """A user's bytes. Paths are normalised (`simherd.contract.objects.normalise`).
 
@@ -63,6 +72,10 @@ class ObjectStore(Protocol):
 
     def abort_upload(self, user: str, path: str, upload: str) -> None:
         """Forget an upload and its parts."""
+        ...
+
+    def unfinished(self, before: float) -> Iterator[Unfinished]:
+        """Every user's uploads in parts that were begun before this moment, epoch seconds."""
         ...
 
     def list(self, user: str, prefix: str) -> Iterator[ObjectInfo]:

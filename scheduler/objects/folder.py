@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-from scheduler.objects.base import NoSuchObject, ObjectInfo
+from scheduler.objects.base import NoSuchObject, ObjectInfo, Unfinished
 from simherd.contract.objects import normalise
 from simherd.contract.uploads import PART_VERB
 
@@ -120,6 +120,15 @@ class FolderStore:
     def abort_upload(self, user: str, path: str, upload: str) -> None:
         """See `ObjectStore`."""
         self.part_file(user, path, upload).unlink(missing_ok=True)
+
+    def unfinished(self, before: float) -> Iterator[Unfinished]:
+        """See `ObjectStore`."""
+        for file in self._root.rglob(f"{TEMPORARY}*"):
+            upload = file.name.removeprefix(TEMPORARY)
+            if _UPLOAD.fullmatch(upload) and file.stat().st_mtime < before:
+                user, _, folder = file.parent.relative_to(self._root).as_posix().partition("/")
+                # The object's own name is not needed to find the parts.
+                yield Unfinished(user, f"{folder}/{file.name}", upload)
 
     def list(self, user: str, prefix: str) -> Iterator[ObjectInfo]:
         """See `ObjectStore`."""

@@ -8,7 +8,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from scheduler.objects.base import NoSuchObject, ObjectInfo
+from scheduler.objects.base import NoSuchObject, ObjectInfo, Unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _METHODS = {"upload": "put_object", "download": "get_object"}
 _MISSING = {"404", "NoSuchKey", "NotFound"}
+
+#: All keys of ours begin so.
+_ROOT = "t/"
 
 
 class S3Store:
@@ -43,7 +46,7 @@ class S3Store:
 
     @staticmethod
     def _object_key(user: str, path: str) -> str:
-        return f"t/{user}/{path}"
+        return f"{_ROOT}{user}/{path}"
 
     def sign(self, user: str, path: str, verb: Verb, valid_s: float) -> str:
         """See `ObjectStore`."""
@@ -127,6 +130,15 @@ class S3Store:
         except ClientError as error:
             if error.response["Error"]["Code"] != "NoSuchUpload":
                 raise
+
+    def unfinished(self, before: float) -> Iterator[Unfinished]:
+        """See `ObjectStore`."""
+        pages = self._client.get_paginator("list_multipart_uploads")
+        for page in pages.paginate(Bucket=self._bucket):
+            for found in page.get("Uploads", []):
+                if found["Initiated"].timestamp() < before:
+                    user, _, path = found["Key"].removeprefix(_ROOT).partition("/")
+                    yield Unfinished(user, path, found["UploadId"])
 
     def list(self, user: str, prefix: str) -> Iterator[ObjectInfo]:
         """See `ObjectStore`."""

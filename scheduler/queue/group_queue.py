@@ -146,6 +146,10 @@ class GroupQueue:
         """Tell an executor to claim nothing more."""
         self._send(group, executor, Message(Order.DRAIN, ""))
 
+    def leave(self, group: str, executor: str) -> None:
+        """Tell an executor to stop everything, and to end."""
+        self._send(group, executor, Message(Order.LEAVE, ""))
+
     def facts(self, group: str) -> dict[str, dict[str, Any]]:
         """Executor → what it last told of its machine."""
         found: Any = self.client.hgetall(GroupKeys(group).facts)

@@ -142,7 +142,7 @@ def drain_surplus(parts: Parts, group: MachineGroup) -> None:
         ).one()
         machines = [m for m in machines_of(session, group.id, MACHINE_UP) if m.reclaim_at is None]
     surplus = len(machines) - size
-    if surplus <= 0:
+    if surplus <= 0 or parts.providers[group.provider].by_hand:
         return
     since = _idle_since(parts, group, machines)
     # The one that has been idle for longest goes first, one that works last.

@@ -36,6 +36,7 @@ def first_start(parts: Parts) -> None:
     with parts.store.write() as session:
         user = session.scalar(select(User).where(User.username == _USERNAME))
         user = user or create_user(session, _USERNAME, "local@localhost")
+        user.is_operator = True
         create_key(session, user.id, "simherd up", settings.bootstrap_key.get_secret_value())
         user_id = user.id
     group = _first_group(parts, user_id)

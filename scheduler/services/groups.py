@@ -262,15 +262,26 @@ def _stop_machines(
     force = time.time() - (group.shutting_down_at or 0) > _FORCE_AFTER_S
     for machine in machines:
         try:
-            if machine.launched_at is None or provider.terminate(
-                machine.id, machine.handle, force=force
-            ):
+            if provider.by_hand:
+                ended = force or _has_left(parts, group, machine)
+            else:
+                ended = machine.launched_at is None or provider.terminate(
+                    machine.id, machine.handle, force=force
+                )
+            if ended:
                 gone.append(machine)
         except Exception as error:
             # One machine that cannot be ended does not keep the others alive, and costing.
             log.exception("event=terminate_failed group=%s machine=%s", group.id, machine.id)
             trouble = f"Machine {machine.name} could not be terminated: {error}"
     return gone, trouble
+
+
+def _has_left(parts: Parts, group: MachineGroup, machine: Machine) -> bool:
+    """Tell a machine that nobody else can end to leave; answers whether it has."""
+    parts.queue.leave(group.id, machine.id)
+    seen = parts.queue.heartbeats(group.id).get(machine.id, 0.0)
+    return time.time() - seen > 2 * limits.HEARTBEAT_S
 
 
 def _note_gone(

@@ -12,8 +12,10 @@ from sqlalchemy import select, update
 
 from scheduler.providers.base import Ticket
 from scheduler.queue import access
-from scheduler.services.errors import Forbidden
-from scheduler.services.machine_states import MACHINE_DOWN
+from scheduler.services.errors import Conflict, Forbidden, Invalid
+from scheduler.services.group_states import UP
+from scheduler.services.ids import new_uuid
+from scheduler.services.machine_states import MACHINE_DOWN, MACHINE_UP
 from scheduler.store.models import Machine, MachineGroup
 from simherd.contract import limits
 from simherd.contract.joining import Membership, digest
@@ -41,6 +43,38 @@ def new_ticket(parts: Parts, machine_id: str) -> Ticket:
         )
     settings = parts.settings
     return Ticket(settings.machines_api_url or settings.public_url, token)
+
+
+def invite(parts: Parts, group: MachineGroup) -> Ticket:
+    """Let somebody start a machine of a group by hand; answers its ticket.
+
+    Raises:
+        Invalid: the group's machines are launched by its provider.
+        Conflict: the group is not started.
+    """
+    if not parts.providers[group.provider].by_hand:
+        raise Invalid(
+            f"Machine group {group.name!r} has the provider {group.provider!r}, which launches "
+            "its machines. Start a group with the provider 'external' for machines of your own."
+        )
+    if group.status not in UP:
+        raise Conflict(f"Machine group {group.name!r} is {group.status}. Start it first.")
+    machine_id = new_uuid()
+    with parts.store.write() as session:
+        session.add(
+            Machine(
+                id=machine_id,
+                group_id=group.id,
+                name=f"{group.name}-{machine_id[:4]}",
+                status=MACHINE_UP,
+                handle={},
+                created_at=time.time(),
+                launched_at=time.time(),
+                spot=group.spot,
+                price_hour=group.price_hour,
+            )
+        )
+    return new_ticket(parts, machine_id)
 
 
 def join(parts: Parts, token: str, secret_digest: str) -> Membership:

@@ -43,7 +43,17 @@ def scale_group(parts: Parts, group_id: str) -> None:
         _replace(parts, group, provider, machines)
         _add_missing(parts, group)
         _launch_due(parts, group, provider)
+    else:
+        _forget_uninvited(parts, group, machines)
     _settle_status(parts, group_id)
+
+
+def _forget_uninvited(parts: Parts, group: MachineGroup, machines: list[Machine]) -> None:
+    """Strike the machines off that nobody started with the ticket that was made for them."""
+    now = time.time()
+    for machine in machines:
+        if _never_came(machine) and now - (machine.launched_at or now) > limits.JOIN_S:
+            retire(parts, group, machine, "Nobody started it with its token.")
 
 
 def machines_of(session: Session, group_id: str, *statuses: str) -> list[Machine]:

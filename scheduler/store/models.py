@@ -34,6 +34,8 @@ class User(Base):
     username: Mapped[str] = mapped_column(unique=True)
     email: Mapped[str]
     created_at: Mapped[float]
+    #: Whether they may look after the server itself.
+    is_operator: Mapped[bool] = mapped_column(default=False)
     #: Quota name → what the user may have at one time; one that is not named is unlimited.
     quotas: Mapped[dict[str, float]] = mapped_column(JSON, default=dict)
 

@@ -10,7 +10,7 @@ import click
 from simherd import resources
 from simherd.cli.render import as_json, json_option, moment, table
 from simherd.errors import InvalidInput
-from simherd.utils import format_bytes
+from simherd.utils import format_bytes, parse_duration
 
 
 @click.group()
@@ -47,6 +47,19 @@ def _row(group: dict[str, Any]) -> list[Any]:
 @click.option("-n", "--num-machines", default=1, show_default=True, type=click.IntRange(1))
 @click.option("--name", help="Name of the group; by default one is made up.")
 @click.option("-s", "--spot/--on-demand", default=True, show_default=True)
+@click.option("--max", "most", type=click.IntRange(1), help="Elastic: up to so many machines.")
+@click.option("--min", "least", type=click.IntRange(0), help="Elastic: at least so many.")
+@click.option(
+    "--from",
+    "provider",
+    help="Where the machines come from: local, docker, ec2, or external (started by hand).",
+)
+@click.option("--shared", is_flag=True, help="Every user of the server may send tasks to it.")
+@click.option(
+    "--on-demand-fallback", is_flag=True, help="On-demand machines while there is no spot."
+)
+@click.option("--mpi", is_flag=True, help="All machines work on one task together.")
+@click.option("--time-limit", help="Terminate the group after so long, such as 12h.")
 @click.option("--max-idle-time", help="Terminate the group when idle for so long, such as 30m.")
 @click.option("--disk", default=10, show_default=True, type=click.IntRange(1), help="GiB.")
 @click.option(
@@ -61,6 +74,13 @@ def start(
     num_machines: int,
     name: str | None,
     spot: bool,
+    most: int | None,
+    least: int | None,
+    provider: str | None,
+    shared: bool,
+    on_demand_fallback: bool,
+    mpi: bool,
+    time_limit: str | None,
     max_idle_time: str | None,
     disk: int,
     policy: tuple[str, ...],
@@ -75,12 +95,34 @@ def start(
         disk_size_gb=disk,
         max_idle_time=max_idle_time,
         policy=dict(map(_setting, policy)),
+        max_machines=most,
+        min_machines=least,
+        machines_from=provider,
+        shared=shared,
+        on_demand_fallback=on_demand_fallback,
+        mpi=mpi,
+        auto_terminate_minutes=_minutes(time_limit),
     )
     group.start()
     if json_:
         as_json(group.info)
     else:
         click.echo(f"Machine group {group.name} is starting with {num_machines} machine(s).")
+
+
+def _minutes(given: str | None) -> float | None:
+    return None if given is None else parse_duration(given, "time-limit") / 60
+
+
+@command.command()
+@click.argument("name")
+def invite(name: str) -> None:
+    """Print the command that makes a machine of yours one of the group NAME's.
+
+    It is good once, and for 15 minutes. It holds a secret.
+    """
+    url, token = resources.get_by_name(name).invite()
+    click.echo(f"simherd-executor join {token} --api {url}")
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -102,6 +144,8 @@ def info(name: str, json_: bool) -> None:
         as_json(group)
         return
     click.echo(f"{group['name']}: {group['status']}, {group['num_vms']} x {group['machine_type']}")
+    if group["status_detail"]:
+        click.echo(group["status_detail"])
     headers = ["MACHINE", "STATUS", "TASK", "LAST SEEN", "DISK FREE", "DISK LIMIT", "NOTE"]
     table(headers, [_machine(m) for m in group["machines"]], "It has no machines yet.")
 

@@ -67,6 +67,18 @@ def info(task_id: str, json_: bool) -> None:
 
 
 @command.command()
+@click.argument("task_id")
+@json_option
+def explain(task_id: str, json_: bool) -> None:
+    """Say why a task waits."""
+    found = require(task_id).explain()
+    if json_:
+        as_json(found)
+    else:
+        click.echo(found["sentence"])
+
+
+@command.command()
 @click.argument("task_ids", nargs=-1, required=True, metavar="TASK_ID...")
 @click.option("-q", "--quiet", is_flag=True, help="Show neither status nor log lines.")
 def wait(task_ids: tuple[str, ...], quiet: bool) -> None:

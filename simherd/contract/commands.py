@@ -18,6 +18,8 @@ class Order(str, Enum):
     DEADLINE = "deadline"
     #: Claim nothing more; `attempt` is empty.
     DRAIN = "drain"
+    #: Stop everything, and end: the machine belongs to the group no more.
+    LEAVE = "leave"
     #: Drop what was fetched ahead for the attempt.
     UNSTAGE = "unstage"
     #: Relay the attempt's log for a while.

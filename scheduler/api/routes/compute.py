@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import redis
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
 from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.wire import group_json
-from scheduler.services import groups
+from scheduler.services import groups, machine_access
 from scheduler.services.errors import Invalid, NotFound
 from scheduler.services.group_states import ACTIVE
 from scheduler.store.models import Machine, MachineGroup, Task
@@ -110,13 +111,28 @@ def terminate(parts: PartsDep, user: UserDep, machine_group_id: str) -> dict[str
     return group_json(groups.owned_group(parts, user.id, machine_group_id))
 
 
+@router.post("/v1/groups/{name}/invitations", status_code=201)
+def invite(parts: PartsDep, user: UserDep, name: str) -> dict[str, str]:
+    """A token with which one machine can be started by hand, once and soon."""
+    with parts.store.read() as session:
+        group = session.scalar(
+            select(MachineGroup).where(MachineGroup.user_id == user.id, MachineGroup.name == name)
+        )
+    if group is None:
+        raise NotFound(f"name: there is no machine group {name!r}.")
+    return asdict(machine_access.invite(parts, group))
+
+
 @router.get("/compute/groups")
 def list_groups(parts: PartsDep, user: UserDep) -> list[dict[str, Any]]:
     """The user's active groups."""
     with parts.store.read() as session:
         found = session.scalars(
             select(MachineGroup)
-            .where(MachineGroup.user_id == user.id, MachineGroup.status.in_(ACTIVE))
+            .where(
+                or_(MachineGroup.user_id == user.id, MachineGroup.shared),
+                MachineGroup.status.in_(ACTIVE),
+            )
             .order_by(MachineGroup.created_at)
         ).all()
         return [_with_machines(parts, session, g) for g in found]
@@ -126,8 +142,10 @@ def list_groups(parts: PartsDep, user: UserDep) -> list[dict[str, Any]]:
 def get_group(parts: PartsDep, user: UserDep, name: str) -> dict[str, Any]:
     """One group by name."""
     with parts.store.read() as session:
-        group = session.scalar(
-            select(MachineGroup).where(MachineGroup.user_id == user.id, MachineGroup.name == name)
+        named = select(MachineGroup).where(MachineGroup.name == name)
+        # One's own comes before one of that name that somebody shares.
+        group = session.scalar(named.where(MachineGroup.user_id == user.id)) or session.scalar(
+            named.where(MachineGroup.shared, MachineGroup.status.in_(ACTIVE))
         )
         if group is None:
             raise NotFound(f"name: there is no machine group {name!r}.")

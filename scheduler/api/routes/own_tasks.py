@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
@@ -11,6 +13,7 @@ from sqlalchemy import select
 from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.routes.tasks import get_task, owned_task
 from scheduler.api.wire import usage_json
+from scheduler.services.explain_task import explain_task
 from scheduler.services.extend_task import extend_task
 from scheduler.services.read_log import read_log
 from scheduler.store.models import UsageSample
@@ -48,6 +51,13 @@ def get_usage(parts: PartsDep, user: UserDep, task_id: str) -> list[dict[str, An
             select(UsageSample).where(UsageSample.task_id == task_id).order_by(UsageSample.at)
         ).all()
     return [usage_json(row) for row in rows]
+
+
+@router.get("/{task_id}/explain")
+def explain(parts: PartsDep, user: UserDep, task_id: str) -> dict[str, Any]:
+    """Why the task waits."""
+    task = owned_task(parts, user, task_id)
+    return asdict(explain_task(parts, task, time.time()))
 
 
 @router.post("/{task_id}/extend")

@@ -13,7 +13,10 @@ branch_labels = None
 depends_on = None
 
 _COLUMNS: dict[str, list[sa.Column[Any]]] = {
-    "users": [sa.Column("quotas", sa.JSON(), nullable=False, server_default="{}")],
+    "users": [
+        sa.Column("is_operator", sa.Boolean(), nullable=False, server_default=sa.false()),
+        sa.Column("quotas", sa.JSON(), nullable=False, server_default="{}"),
+    ],
     "machine_groups": [
         sa.Column("shared", sa.Boolean(), nullable=False, server_default=sa.false()),
         sa.Column("on_demand_fallback", sa.Boolean(), nullable=False, server_default=sa.false()),
