@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from scheduler.api import problems
 from scheduler.api.routes import (
+    admin,
     attempts,
     compute,
     files,

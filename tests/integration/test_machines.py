@@ -1,0 +1,345 @@
+"""The machines of a group come, are replaced, and go; with a provider that a test commands."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis
+from sqlalchemy import select
+
+from executor.link.connection import Address
+from executor.link.lease import Claimer, Keeper, new_token
+from scheduler.providers.base import Found, LaunchRefused, MachineState, NoCapacity
+from scheduler.services import machine_access
+from scheduler.services.doctor import examine
+from scheduler.services.elastic import drain_surplus
+from scheduler.services.errors import Forbidden
+from scheduler.services.group_states import GroupStatus
+from scheduler.services.groups import request_termination, shut_down_group
+from scheduler.services.machine_states import MACHINE_UP
+from scheduler.services.machines import machines_of, scale_group
+from scheduler.services.sweep import sweep
+from scheduler.store.models import Machine, MachineGroup
+from simherd.contract.joining import digest, redis_user
+from simherd.contract.outcome import Cause
+from simherd.contract.queue.keys import GroupKeys
+from tests.support.builders import make_group
+from tests.support.parts import Machines, make_parts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from scheduler.store.engine import Store
+    from scheduler.wiring import Parts
+
+
+class Cloud(Machines):
+    """Machines that do not come back, from a provider that may refuse."""
+
+    revives = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refuses: list[LaunchRefused] = []
+        self.plans: list[Any] = []
+
+    def launch(self, plan: Any) -> dict[str, Any]:
+        """See `MachineProvider`."""
+        self.plans.append(plan)
+        if self.refuses:
+            raise self.refuses.pop(0)
+        return super().launch(plan)
+
+    def found(self) -> list[Found]:
+        """See `MachineProvider`."""
+        running = [m for m, state in self.states.items() if state is MachineState.RUNNING]
+        return [Found(m, "", {}) for m in running]
+
+
+class Fleet:
+    """A group on that cloud."""
+
+    def __init__(self, parts: Parts, cloud: Cloud, redis_url: str) -> None:
+        self.parts, self.cloud, self.redis_url = parts, cloud, redis_url
+
+    def group(self, **fields: Any) -> MachineGroup:
+        """A group that has been asked to start."""
+        values = {"status": "starting", "started_at": time.time(), "num_machines": 2, **fields}
+        with self.parts.store.write() as session:
+            return make_group(session, **values)
+
+    def now(self, group: MachineGroup) -> MachineGroup:
+        """The group as it is."""
+        with self.parts.store.read() as session:
+            return session.get_one(MachineGroup, group.id)
+
+    def up(self, group: MachineGroup) -> list[Machine]:
+        """Its machines."""
+        with self.parts.store.read() as session:
+            return machines_of(session, group.id, MACHINE_UP)
+
+    def scale(self, group: MachineGroup) -> list[Machine]:
+        """What the sweep does; answers the machines."""
+        scale_group(self.parts, group.id)
+        return self.up(group)
+
+    def join(self, machine: Machine) -> str:
+        """The machine joins and beats once; answers its secret."""
+        plan = next(p for p in reversed(self.cloud.plans) if p.machine_id == machine.id)
+        secret = new_token()
+        machine_access.join(self.parts, plan.ticket.token, digest(secret))
+        keeper = Keeper(self.address(machine.id, secret), machine.group_id, machine.id)
+        keeper.beat([])
+        keeper.close()
+        self.set(machine, last_seen_at=time.time())
+        return secret
+
+    def address(self, machine_id: str, secret: str) -> Address:
+        """How a machine reaches Redis."""
+        return Address(self.redis_url, redis_user(machine_id), lambda: secret)
+
+    def set(self, row: Machine | MachineGroup, **values: Any) -> None:
+        """Let a row be otherwise, as time makes it."""
+        with self.parts.store.write() as session:
+            found = session.get_one(type(row), row.id)
+            for name, value in values.items():
+                setattr(found, name, value)
+
+
+def _raw(client: redis.Redis, *words: Any) -> Any:
+    """A command as Redis itself takes it."""
+    return client.execute_command(*words)  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture
+def fleet(store: Store, database_url: str, redis_url: str, tmp_path: Path) -> Fleet:
+    parts, _ = make_parts(database_url, redis_url, tmp_path)
+    cloud = Cloud()
+    parts.__dict__["providers"] = {"local": cloud}
+    return Fleet(parts, cloud, redis_url)
+
+
+def test_a_group_has_started_when_a_machine_has_joined(fleet: Fleet) -> None:
+    group = fleet.group()
+    machines = fleet.scale(group)
+    assert len(machines) == len(fleet.cloud.launched) == 2
+    assert fleet.now(group).status == GroupStatus.STARTING
+    fleet.join(machines[0])
+    assert len(fleet.scale(group)) == 2
+    assert fleet.now(group).status == GroupStatus.STARTED
+    assert len(fleet.cloud.launched) == 2
+
+
+def test_a_machine_that_is_gone_is_replaced_and_let_in_no_more(fleet: Fleet) -> None:
+    group = fleet.group(num_machines=1)
+    (first,) = fleet.scale(group)
+    secret = fleet.join(first)
+    fleet.cloud.states[first.id] = MachineState.GONE
+    fleet.scale(group)
+    (second,) = fleet.scale(group)
+    assert second.id != first.id
+    with pytest.raises(redis.AuthenticationError):
+        Keeper(fleet.address(first.id, secret), group.id, first.id).beat([])
+
+
+def test_a_machine_that_never_joins_is_ended_and_replaced_after_a_while(fleet: Fleet) -> None:
+    group = fleet.group(num_machines=1)
+    (first,) = fleet.scale(group)
+    fleet.set(first, launched_at=time.time() - fleet.parts.settings.register_s - 1)
+    fleet.scale(group)
+    assert fleet.cloud.states[first.id] is MachineState.GONE
+    assert "did not join" in str(fleet.now(group).status_detail)
+    # The next one is not launched at once: whatever keeps machines from joining costs money.
+    assert len(fleet.cloud.launched) == 1
+    fleet.set(group, retry_at=time.time() - 1)
+    assert [m.id for m in fleet.scale(group)] == [fleet.cloud.launched[1]]
+
+
+def test_a_silent_machine_of_a_cloud_is_ended_and_replaced(fleet: Fleet) -> None:
+    group = fleet.group(num_machines=1)
+    (first,) = fleet.scale(group)
+    fleet.join(first)
+    fleet.set(first, launched_at=1.0, last_seen_at=time.time() - group.reconnect_s - 1)
+    fleet.scale(group)
+    assert fleet.cloud.states[first.id] is MachineState.GONE
+    assert [m.id for m in fleet.scale(group)] == [fleet.cloud.launched[1]]
+
+
+def test_no_spot_capacity_is_told_and_tried_again(fleet: Fleet) -> None:
+    group = fleet.group(num_machines=1, spot=True)
+    fleet.cloud.refuses = [NoCapacity("No spot capacity for c5.large in eu-west-1a.")]
+    fleet.scale(group)
+    told = fleet.now(group)
+    assert (told.status, told.status_detail) == (
+        GroupStatus.STARTING,
+        "No spot capacity for c5.large in eu-west-1a.",
+    )
+    fleet.scale(group)
+    assert len(fleet.cloud.plans) == 1
+    fleet.set(group, retry_at=time.time() - 1)
+    (machine,) = fleet.scale(group)
+    assert fleet.now(group).status_detail is None
+    assert machine.spot
+
+
+def test_where_the_group_says_so_machines_come_on_demand_instead(fleet: Fleet) -> None:
+    group = fleet.group(num_machines=1, spot=True, on_demand_fallback=True, price_hour=0.003)
+    fleet.cloud.refuses = [NoCapacity("No spot capacity.")]
+    (machine,) = fleet.scale(group)
+    assert [plan.spot for plan in fleet.cloud.plans] == [True, False]
+    assert not machine.spot
+    assert machine.price_hour == fleet.parts.catalogue.machine_types["local"].on_demand
+
+
+def test_a_group_that_cannot_be_started_says_why_and_can_be_started_again(fleet: Fleet) -> None:
+    group = fleet.group(num_machines=1)
+    fleet.cloud.refuses = [LaunchRefused("The image ami-1 does not exist.")] * 3
+    for _ in range(3):
+        fleet.set(group, retry_at=None)
+        fleet.scale(group)
+    told = fleet.now(group)
+    assert (told.status, told.status_detail) == (
+        GroupStatus.START_FAILED,
+        "The image ami-1 does not exist.",
+    )
+
+
+def test_machines_that_do_not_end_are_told_and_ended_again(fleet: Fleet) -> None:
+    group = fleet.group(num_machines=1)
+    (machine,) = fleet.scale(group)
+    fleet.join(machine)
+    request_termination(fleet.parts, fleet.now(group), Cause.GROUP_TERMINATED)
+    fleet.cloud.terminate = lambda *_, **__: False  # type: ignore[method-assign]
+    assert not shut_down_group(fleet.parts, group.id)
+    fleet.set(group, shutting_down_at=time.time() - 3600)
+    assert not shut_down_group(fleet.parts, group.id)
+    assert fleet.now(group).status == GroupStatus.SHUTDOWN_FAILED
+    del fleet.cloud.terminate  # type: ignore[misc]
+    assert shut_down_group(fleet.parts, group.id)
+    assert fleet.now(group).status == GroupStatus.TERMINATED
+
+
+def test_of_too_many_machines_the_idle_ones_go(fleet: Fleet) -> None:
+    group = fleet.group(num_machines=3)
+    machines = fleet.scale(group)
+    secrets = {machine.id: fleet.join(machine) for machine in machines}
+    works = machines[0]
+    fleet.parts.queue.enqueue(group.id, "t:1", 1, "{}")
+    claimer = Claimer(fleet.address(works.id, secrets[works.id]), group.id, works.id)
+    assert claimer.claim(new_token()) is not None
+    claimer.close()
+    fleet.set(group, num_machines=1)
+    drain_surplus(fleet.parts, fleet.now(group))
+    assert [m.id for m in fleet.up(group)] == [works.id]
+
+
+def test_a_ticket_is_good_once_for_one_and_not_for_long(fleet: Fleet) -> None:
+    group = fleet.group(num_machines=1)
+    (machine,) = fleet.scale(group)
+    token = fleet.cloud.plans[-1].ticket.token
+    mine = digest("my secret")
+    first = machine_access.join(fleet.parts, token, mine)
+    # The answer was lost: the same machine asks again.
+    assert machine_access.join(fleet.parts, token, mine) == first
+    with pytest.raises(Forbidden, match="used by another"):
+        machine_access.join(fleet.parts, token, digest("another's secret"))
+    with pytest.raises(Forbidden, match="not known"):
+        machine_access.join(fleet.parts, "join_guessed", mine)
+    fleet.set(machine, join_expires_at=time.time() - 1)
+    with pytest.raises(Forbidden, match="too old"):
+        machine_access.join(fleet.parts, token, mine)
+
+
+def test_a_changed_secret_ends_the_old_one(fleet: Fleet) -> None:
+    group = fleet.group(num_machines=1)
+    (machine,) = fleet.scale(group)
+    old = fleet.join(machine)
+    machine_access.change_secret(fleet.parts, machine.id, old, digest("new"))
+    # The answer was lost: it is told again, with the old secret.
+    machine_access.change_secret(fleet.parts, machine.id, old, digest("new"))
+    Keeper(fleet.address(machine.id, "new"), group.id, machine.id).beat([])
+    with pytest.raises(redis.AuthenticationError):
+        Keeper(fleet.address(machine.id, old), group.id, machine.id).beat([])
+    with pytest.raises(Forbidden):
+        machine_access.change_secret(fleet.parts, machine.id, old, digest("third"))
+
+
+def test_what_a_machines_credentials_cannot_do(fleet: Fleet) -> None:
+    group, others = fleet.group(num_machines=2), fleet.group(num_machines=1)
+    mine, neighbour = fleet.scale(group)
+    (stranger,) = fleet.scale(others)
+    secret = fleet.join(mine)
+    keys, foreign = GroupKeys(group.id), GroupKeys(others.id)
+    me = redis.Redis.from_url(
+        fleet.redis_url, username=redis_user(mine.id), password=secret, decode_responses=True
+    )
+    assert me.hset(keys.facts, mine.id, "{}") in {0, 1}
+    denied: list[tuple[Any, ...]] = [
+        ("ZRANGE", foreign.queue, 0, -1),
+        ("XADD", foreign.events, "*", "e", "{}"),
+        ("XREAD", "STREAMS", keys.inbox(neighbour.id), "0"),
+        ("XADD", foreign.inbox(stranger.id), "*", "m", "{}"),
+        ("GET", "simherd:epoch"),
+        ("KEYS", "*"),
+        ("SCAN", "0"),
+        ("FLUSHALL",),
+        ("CONFIG", "GET", "*"),
+        ("ACL", "LIST"),
+        ("EVAL", "return redis.call('KEYS', '*')", 0),
+        ("SCRIPT", "LOAD", "return 1"),
+        ("SUBSCRIBE", "anything"),
+        ("DEBUG", "SLEEP", "0"),
+        ("CLIENT", "LIST"),
+        ("MONITOR",),
+        ("SHUTDOWN",),
+    ]
+    for words in denied:
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            _raw(me, *words)
+    # Nor do they open the broker's database to it, where the scheduler's own jobs are.
+    with pytest.raises(redis.exceptions.NoPermissionError):
+        _raw(me, "SELECT", 1)
+    # And the scheduler's API knows them for what a machine says of itself alone.
+    machine_access.revoke(fleet.parts, [mine.id])
+    with pytest.raises(redis.RedisError):
+        me.hset(keys.facts, mine.id, "{}")
+    me.close()
+
+
+def test_redis_that_forgot_its_users_is_told_them_again(fleet: Fleet) -> None:
+    group = fleet.group(num_machines=1)
+    (machine,) = fleet.scale(group)
+    secret = fleet.join(machine)
+    machine_access.restore_access(fleet.parts)
+    _raw(fleet.parts.queue.client, "ACL", "DELUSER", redis_user(machine.id))
+    fleet.parts.queue.client.script_flush()
+    fleet.parts.queue.client.flushdb()
+    sweep(fleet.parts, started_at=time.time())
+    keeper = Keeper(fleet.address(machine.id, secret), group.id, machine.id)
+    assert keeper.beat([]) == []
+    keeper.close()
+
+
+def test_the_doctor_finds_what_nobody_wants_and_ends_it(fleet: Fleet) -> None:
+    group = fleet.group(num_machines=1)
+    (machine,) = fleet.scale(group)
+    fleet.join(machine)
+    queue = fleet.parts.queue
+    before = {(f.kind, f.what) for f in examine(fleet.parts, fix=False)}
+    fleet.cloud.states["nobodys"] = MachineState.RUNNING
+    _raw(queue.client, "ACL", "SETUSER", redis_user("ghost"), "on")
+    queue.enqueue(group.id, "lost:1", 1, "{}")
+    claimer = Claimer(fleet.redis_url, group.id, "ghost")
+    assert claimer.claim(new_token()) is not None
+    claimer.close()
+    wrong = {("stray_machine", "nobodys"), ("stray_user", "ghost"), ("stray_lease", "lost:1")}
+    assert {(f.kind, f.what) for f in examine(fleet.parts, fix=False)} - before == wrong
+    assert fleet.cloud.states["nobodys"] == MachineState.RUNNING
+    mended = {(f.kind, f.what) for f in examine(fleet.parts, fix=True) if f.mended}
+    assert mended >= wrong
+    assert [found.machine_id for found in fleet.cloud.found()] == [machine.id]
+    assert not {(f.kind, f.what) for f in examine(fleet.parts, fix=False)} & wrong
+    with fleet.parts.store.read() as session:
+        assert session.scalar(select(Machine.status).where(Machine.id == machine.id)) == MACHINE_UP
