@@ -49,7 +49,8 @@ class SimherdSide:
                 raise RuntimeError((self._folder / "up.log").read_text())
             time.sleep(0.05)
         pairs = dict(line.split("=", 1) for line in connection.read_text().split())
-        self._api = httpx.Client(
+        #: For everything that is measured from outside.
+        self.api = httpx.Client(
             base_url=pairs["SIMHERD_API_URL"],
             headers={"X-API-Key": pairs["SIMHERD_API_KEY"]},
             timeout=60,
@@ -68,7 +69,7 @@ class SimherdSide:
 
     def latency(self, count: int) -> tuple[list[float], list[float]]:
         """Seconds to a task's own process, from its submission and from its input's arrival."""
-        group = self._api.get("/compute/group/local").json()["id"]
+        group = self.api.get("/compute/group/local").json()["id"]
         whole, queued = [], []
         for number in range(count + 1):
             stamp = self._folder / f"stamp-{number}"
@@ -86,7 +87,7 @@ class SimherdSide:
     def throughput(self, count: int) -> tuple[float, float]:
         """Tasks submitted a second, and then run a second, from the first start to the last end."""
         body = {"machine_type": "local", "provider_id": "LOCAL", "name": f"bench-{self._slots}"}
-        group = self._api.post("/compute/group", json=body).json()["id"]
+        group = self.api.post("/compute/group", json=body).json()["id"]
         began = time.monotonic()
 
         def one(_number: int) -> str:
@@ -97,9 +98,9 @@ class SimherdSide:
         with ThreadPoolExecutor(_SUBMITTERS) as pool:
             tasks = list(pool.map(one, range(count)))
         submitted = count / (time.monotonic() - began)
-        self._api.post("/compute/group/start", params={"machine_group_id": group})
+        self.api.post("/compute/group/start", params={"machine_group_id": group})
         while (
-            self._api.get("/projects/default")
+            self.api.get("/projects/default")
             .json()["task_status_overview"]
             .get(Status.SUBMITTED.value)
         ):
@@ -119,14 +120,14 @@ class SimherdSide:
             "container_image": "bench",
             "extra_params": {"commands": [{"cmd": shlex.join(argv)}]},
         }
-        task = str(self._api.post("/tasks/submit", json=body).raise_for_status().json()["id"])
+        task = str(self.api.post("/tasks/submit", json=body).raise_for_status().json()["id"])
         query = {"operation": "upload", "paths": f"{task}/input.zip"}
-        (url,) = self._api.get("/storage/signed-urls", params=query).json()
-        self._api.put(url, content=self._body).raise_for_status()
+        (url,) = self.api.get("/storage/signed-urls", params=query).json()
+        self.api.put(url, content=self._body).raise_for_status()
         return task
 
     def _queue(self, task: str) -> None:
-        self._api.post(f"/tasks/{task}/input_uploaded").raise_for_status()
+        self.api.post(f"/tasks/{task}/input_uploaded").raise_for_status()
 
     @property
     def data(self) -> Path:
@@ -135,25 +136,25 @@ class SimherdSide:
 
     def run(self, argv: list[str]) -> str:
         """Submit a task to the group that is up; answers its id."""
-        group = self._api.get("/compute/group/local").json()["id"]
+        group = self.api.get("/compute/group/local").json()["id"]
         task = self._submit(group, argv)
         self._queue(task)
         return task
 
     def kill(self, task: str) -> None:
         """Ask for a task to be killed."""
-        self._api.post(f"/tasks/{task}/kill").raise_for_status()
+        self.api.post(f"/tasks/{task}/kill").raise_for_status()
 
     def wait_for_start(self, task: str) -> None:
         """Wait until a task computes, and its shell has set its trap."""
-        while self._api.get(f"/tasks/{task}/status").json()["status"] != _COMPUTING:
+        while self.api.get(f"/tasks/{task}/status").json()["status"] != _COMPUTING:
             time.sleep(0.02)
         time.sleep(0.2)
 
     def wait(self, task: str) -> dict[str, Any]:
         """Wait until a task has ended; answers everything about it."""
         while True:
-            found: dict[str, Any] = self._api.get(f"/tasks/{task}").json()
+            found: dict[str, Any] = self.api.get(f"/tasks/{task}").json()
             if Status(found["status"]) in TERMINAL:
                 return found
             time.sleep(0.02)

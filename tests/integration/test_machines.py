@@ -216,7 +216,7 @@ def test_machines_that_do_not_end_are_told_and_ended_again(fleet: Fleet) -> None
     fleet.set(group, shutting_down_at=time.time() - 3600)
     assert not shut_down_group(fleet.parts, group.id)
     assert fleet.now(group).status == GroupStatus.SHUTDOWN_FAILED
-    del fleet.cloud.terminate  # type: ignore[misc]
+    del fleet.cloud.terminate
     assert shut_down_group(fleet.parts, group.id)
     assert fleet.now(group).status == GroupStatus.TERMINATED
 
