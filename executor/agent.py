@@ -398,17 +398,16 @@ class Agent:
             log.warning("event=told_to_leave executor=%s", self._config.executor_id)
             self.stop()
         elif message.order is Order.DEADLINE and message.deadline_at is not None:
-            self._move_deadline(message.attempt, message.deadline_at)
+            self._move_deadline(message, message.deadline_at)
         elif message.cause is not None:
             self._stop_attempt(message.attempt, message.cause, discard=message.discard)
 
-    def _move_deadline(self, key: str, at: float) -> None:
+    def _move_deadline(self, message: Message, at: float) -> None:
         with self._lock:
-            attempt = self._live.get(key)
+            attempt = self._live.get(message.attempt)
         if attempt is not None:
-            log.info("event=deadline_moved attempt=%s at=%s", key, at)
-            attempt.note(deadline=at)
-            attempt.deadline.set(at)
+            log.info("event=deadline_moved attempt=%s at=%s", message.attempt, at)
+            attempt.move_deadline(at, message.cause or Cause.TASK_TIME_LIMIT)
 
     def _stop_attempt(self, key: str, cause: Cause, *, discard: bool = False) -> None:
         with self._lock:

@@ -90,7 +90,7 @@ class Ahead:
         """It was claimed: tells its start and all that was kept; answers it."""
         attempt = self.attempt
         reports.report(spec.key, Kind.STARTED, executer=machine_of(attempt.config))
-        attempt.progress = replace(attempt.progress, started=True)
+        attempt.progress = replace(attempt.progress, started_at=time.time())
         if self._thread.native_id is not None and not self._over:
             _set_priority(self._thread.native_id, psutil.IOPRIO_CLASS_BE)
         self._reports.bind(reports)

@@ -82,6 +82,8 @@ class Attempt:
     saved: dict[str, Any] = field(default_factory=dict)
     #: Threads that outlive the attempt; the agent joins them.
     left_behind: list[threading.Thread] = field(default_factory=list)
+    #: When it was taken up, seconds since the epoch: what it costs counts from here.
+    started_at: float = 0.0
     #: Saves its checkpoints, where the task has some.
     saver: Saver | None = field(init=False)
     _numbers: Iterator[int] = field(init=False)
@@ -149,6 +151,11 @@ class Attempt:
     def note(self, **notes: Any) -> None:
         """Keep what the next agent must know, should this one break down."""
         self.reporter.note(self.spec.key, **notes)
+
+    def move_deadline(self, at: float, cause: Cause) -> None:
+        """Let the limit that ends it with `cause` be at this moment, seconds since the epoch."""
+        self.note(**{"money_until" if cause is Cause.COST_LIMIT else "deadline": at})
+        self.deadline.set(at, cause)
 
     def close_operations(self) -> None:
         """End the operations in which an earlier agent broke down."""

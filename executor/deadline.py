@@ -1,4 +1,4 @@
-"""When an attempt's time runs out: a moment that can be moved while the commands run."""
+"""When an attempt's time or money runs out: moments that can be moved while the commands run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import threading
 import time
 from enum import Enum
 from typing import TYPE_CHECKING
+
+from simherd.contract.outcome import Cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,10 +23,11 @@ class Due(Enum):
 
 
 class Deadline:
-    """Set and moved from any thread. The clock that counts is the monotonic one.
+    """The earliest of several limits, each named by the cause that it ends an attempt with.
 
-    Deadlines come as wall-clock times, because they outlive machines; a jump of the wall clock
-    afterwards does not move them.
+    Set and moved from any thread. The clock that counts is the monotonic one. Limits come as
+    wall-clock times, because they outlive machines; a jump of the wall clock afterwards does not
+    move them.
     """
 
     def __init__(self, warn_before_s: float, on_move: Callable[[], None]) -> None:
@@ -36,8 +39,9 @@ class Deadline:
         self._wanted_s = self._warn_before_s = warn_before_s
         self._on_move = on_move
         self._lock = threading.Lock()
-        self._at: float | None = None
-        self._wall_time: float | None = None
+        #: Cause -> wall-clock time, and the monotonic one that it was when it was set.
+        self._limits: dict[Cause, tuple[float, float]] = {}
+        self._cause: Cause | None = None
         self._warned = False
         self._moves = 0
 
@@ -47,37 +51,53 @@ class Deadline:
         return self._moves
 
     @property
+    def cause(self) -> Cause | None:
+        """What an attempt that reaches it ends with; None where there is no limit."""
+        return self._cause
+
+    @property
     def wall_time(self) -> float | None:
         """The moment as it was set, seconds since the epoch."""
-        return self._wall_time
-
-    def set(self, wall_time: float) -> None:
-        """Let it be this moment, seconds since the epoch."""
         with self._lock:
-            self._wall_time = wall_time
-            left = wall_time - time.time()
-            self._at = time.monotonic() + left
-            self._warn_before_s = min(self._wanted_s, max(left, 0.0) / 2)
-            self._warned = False
+            return None if self._cause is None else self._limits[self._cause][0]
+
+    def set(self, wall_time: float, cause: Cause = Cause.TASK_TIME_LIMIT) -> None:
+        """Let the limit of this cause be at this moment, seconds since the epoch."""
+        with self._lock:
+            now, before = time.monotonic(), self._at
+            self._limits[cause] = (wall_time, now + wall_time - time.time())
+            self._cause = min(self._limits, key=lambda c: self._limits[c][1])
+            at = self._at
+            assert at is not None
+            # What is behind another limit changes nothing of what the simulation was told.
+            if at != before:
+                self._warn_before_s = min(self._wanted_s, max(at - now, 0.0) / 2)
+                self._warned = False
             self._moves += 1
         self._on_move()
+
+    @property
+    def _at(self) -> float | None:
+        return None if self._cause is None else self._limits[self._cause][1]
 
     def left(self, now: float) -> float | None:
         """Seconds from the monotonic time `now` until something is due; None: never."""
         with self._lock:
-            if self._at is None:
+            at = self._at
+            if at is None:
                 return None
             warns = self._warn_before_s > 0 and not self._warned
-            return max(0.0, self._at - (self._warn_before_s if warns else 0.0) - now)
+            return max(0.0, at - (self._warn_before_s if warns else 0.0) - now)
 
     def due(self, now: float) -> Due:
         """What is due at the monotonic time `now`. A warning is asked for only once."""
         with self._lock:
-            if self._at is None:
+            at = self._at
+            if at is None:
                 return Due.NOTHING
-            if now >= self._at:
+            if now >= at:
                 return Due.STOP
-            if self._warned or self._warn_before_s <= 0 or now < self._at - self._warn_before_s:
+            if self._warned or self._warn_before_s <= 0 or now < at - self._warn_before_s:
                 return Due.NOTHING
             self._warned = True
             return Due.WARN

@@ -27,12 +27,14 @@ class Begun:
 class Progress:
     """What is done already; a new attempt has done nothing."""
 
-    started: bool = False
+    #: When it was taken up, seconds since the epoch; None: it was not.
+    started_at: float | None = None
     computing: bool = False
     computed: bool = False
     stored: bool = False
     #: Seconds since the epoch.
     deadline: float | None = None
+    money_until: float | None = None
     #: How many commands have ended, and how the last one did.
     commands: int = 0
     last_exit: Exit | None = None
@@ -48,6 +50,11 @@ class Progress:
     upload: str | None = None
     #: The generation of the checkpoint that it goes on from.
     restored: int | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether it was taken up."""
+        return self.started_at is not None
 
 
 def exit_attributes(ended: Exit) -> dict[str, Any]:
@@ -83,13 +90,15 @@ def progress_of(events: Iterable[Event], notes: Mapping[str, Any]) -> Progress:
             )
     cause = notes.get("cause")
     computing = kinds.get(Kind.COMPUTATION_STARTED)
+    told_start = computing.body if computing else {}
     command = next((b for b in begun.values() if b.name == Operation.EXEC_COMMAND), None)
     return Progress(
-        started=Kind.STARTED in kinds,
+        started_at=kinds[Kind.STARTED].at if Kind.STARTED in kinds else None,
         computing=computing is not None,
         computed=Kind.COMPUTATION_ENDED in kinds,
         stored=stored,
-        deadline=notes.get("deadline", computing.body.get("deadline") if computing else None),
+        deadline=notes.get("deadline", told_start.get("deadline")),
+        money_until=notes.get("money_until", told_start.get("money_until")),
         commands=commands,
         last_exit=last_exit,
         command=command,

@@ -6,6 +6,7 @@ import errno
 import functools
 import logging
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from executor.archive import load_stamps
@@ -44,6 +45,7 @@ def run_attempt(attempt: Attempt) -> None:
     log.info("event=attempt_started attempt=%s", key)
     cause, detail, exit_code = Cause.AGENT_ERROR, None, None
     try:
+        attempt.started_at = attempt.progress.started_at or time.time()
         if not attempt.progress.started:
             attempt.report(Kind.STARTED, executer=machine_of(attempt.config))
         attempt.close_operations()
@@ -214,4 +216,6 @@ def machine_of(config: Config) -> dict[str, object]:
         "vm_type": config.machine_type,
         "vm_name": config.executor_name,
         "error_detail": None,
+        # Beyond the contract: among so many tasks the machine's price is divided.
+        "slots": config.slots,
     }

@@ -99,7 +99,7 @@ class Recorder:
         requeue: list[str] = []
         fenced: dict[str, str] = {}
         kills: dict[str, tuple[str, bool]] = {}
-        deadlines: dict[str, tuple[str, float]] = {}
+        deadlines: dict[tuple[str, Cause], tuple[str, float]] = {}
         drained: set[str] = set()
         last = entries[-1][0]
         with self._parts.store.write() as session, session.no_autoflush:
@@ -117,7 +117,10 @@ class Recorder:
                 if result.drain is not None:
                     drained.add(result.drain)
                 if result.deadline_at is not None:
-                    deadlines[key] = (event.executor, result.deadline_at)
+                    moved = (event.executor, result.deadline_at)
+                    deadlines[key, Cause.TASK_TIME_LIMIT] = moved
+                if result.money_until is not None:
+                    deadlines[key, Cause.COST_LIMIT] = (event.executor, result.money_until)
                 if result.verdict is Verdict.FENCED:
                     fenced[key] = event.executor
                 elif result.verdict is Verdict.KILL:
@@ -129,8 +132,8 @@ class Recorder:
         self._cursors[group] = last
         self._streams.acknowledge(group, recorded, last)
         self._answer(group, fenced, kills)
-        for key, (executor, deadline_at) in deadlines.items():
-            self._parts.queue.set_deadline(group, executor, key, deadline_at)
+        for (key, cause), (executor, at) in deadlines.items():
+            self._parts.queue.set_deadline(group, executor, key, at, cause)
         for executor in drained:
             self._parts.queue.drain(group, executor)
         for task_id in requeue:

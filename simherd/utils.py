@@ -42,6 +42,13 @@ def format_bytes(size: float | None) -> str:
     return f"{size:.2f} TiB"
 
 
+def format_money(amount: float | None) -> str:
+    """US$ for people: cents, and three digits of what is less than a dollar."""
+    if amount is None:
+        return "-"
+    return f"US$ {amount:.2f}" if amount >= 1 or amount == 0 else f"US$ {amount:.3g}"
+
+
 def format_seconds(seconds: float | None) -> str:
     """A duration for people."""
     if seconds is None:

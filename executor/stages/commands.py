@@ -52,11 +52,14 @@ def run_commands(attempt: Attempt) -> Exit | None:
     if done.computing:
         if done.deadline is not None:
             attempt.deadline.set(done.deadline)
+        if done.money_until is not None:
+            attempt.deadline.set(done.money_until, Cause.COST_LIMIT)
     else:
         attempt.switch.check()
         for file in (attempt.stdout, attempt.stderr):
             _fresh_log(attempt, file)
-        attempt.report(Kind.COMPUTATION_STARTED, deadline=_set_deadline(attempt))
+        at, money_until = _set_deadline(attempt), _set_money(attempt)
+        attempt.report(Kind.COMPUTATION_STARTED, deadline=at, money_until=money_until)
     ended = done.last_exit
     try:
         for index in range(done.commands, len(attempt.commands)):
@@ -142,6 +145,19 @@ def _set_deadline(attempt: Attempt) -> float | None:
     return at
 
 
+def _set_money(attempt: Attempt) -> float | None:
+    """Set when its money runs out; answers the wall-clock time.
+
+    The scheduler may correct it: it knows what the machine costs.
+    """
+    seconds = attempt.spec.seconds_for_money
+    if seconds is None:
+        return None
+    at = attempt.started_at + seconds * attempt.config.slots
+    attempt.deadline.set(at, Cause.COST_LIMIT)
+    return at
+
+
 def _guarded(attempt: Attempt, running: Running) -> Exit:
     """Wait for a command while a second thread waits for a reason to warn or to stop it."""
     over = threading.Event()
@@ -158,7 +174,7 @@ def _guarded(attempt: Attempt, running: Running) -> Exit:
                 told = running.warn(attempt.spec.warning.signal)
                 log.info("event=deadline_warning attempt=%s processes=%s", attempt.spec.key, told)
             elif tripped or due is Due.STOP:
-                switch.trip(Cause.TASK_TIME_LIMIT)
+                switch.trip(deadline.cause or Cause.TASK_TIME_LIMIT)
                 if attempt.times is not None and running.warn(attempt.spec.warning.signal):
                     # It may save its state; then it is stopped as anything is.
                     over.wait(attempt.times.stop_in_s)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from scheduler.services.machine_states import shown_state
+from scheduler.services.costs import machine_cost
 from simherd.contract import objects
 from simherd.contract.lifecycle import TABLE, TERMINAL, Status
 from simherd.contract.operations import Operation
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from scheduler.store.models import (
+        AttemptRow,
         Machine,
         MachineGroup,
         Project,
@@ -32,8 +34,13 @@ def when(at: float | None) -> str | None:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds")
 
 
-def task_json(task: Task, project: str, group_name: str) -> dict[str, Any]:
-    """A task as an element of a list."""
+def dollars(amount: float) -> float:
+    """US$ as they are sent: to a millionth."""
+    return round(amount, 6)
+
+
+def task_json(task: Task, project: str, group_name: str, cost: float) -> dict[str, Any]:
+    """A task as an element of a list; `cost`: US$ of its attempts so far."""
     status = Status(task.status)
     attempt = max(task.attempt, 1)
     end = task.end_time
@@ -66,6 +73,8 @@ def task_json(task: Task, project: str, group_name: str) -> dict[str, Any]:
         "attempt": task.attempt,
         "losses": task.losses,
         "time_to_live_seconds": task.time_to_live_s,
+        "estimated_computation_cost": dollars(cost),
+        "max_cost": task.max_cost,
         "deadline": when(task.deadline_at),
         "resubmit_on_preemption": task.resubmit,
         "input_resources": task.input_resources,
@@ -107,6 +116,22 @@ def operation_json(row: OperationRow) -> dict[str, Any]:
     }
 
 
+def attempt_json(row: AttemptRow, machine_name: str | None, cost: float) -> dict[str, Any]:
+    """One attempt of a task; `cost`: US$, so far where it has not ended."""
+    return {
+        "attempt": row.attempt,
+        "machine_id": row.machine_id,
+        "machine_name": machine_name,
+        "started_at": when(row.started_at),
+        "ended_at": when(row.ended_at),
+        "cause": row.cause,
+        "detail": row.detail,
+        "saved": row.saved,
+        "price_hour": row.price_hour,
+        "cost": dollars(cost),
+    }
+
+
 def usage_json(row: UsageSample) -> dict[str, Any]:
     """What a task used at one moment."""
     return {
@@ -123,11 +148,16 @@ def usage_json(row: UsageSample) -> dict[str, Any]:
 
 def group_json(
     group: MachineGroup,
-    machines: Sequence[Machine] = (),
+    machines: Sequence[Machine] | None = None,
     current: Mapping[str, str] | None = None,
     facts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """A machine group. Prices are US$ per hour; `facts` are what its machines told."""
+    """A machine group. Prices are US$ per hour; `facts` are what its machines told.
+
+    What it costs is known only with its machines.
+    """
+    now = time.time()
+    costs = {m.id: machine_cost(m, group.price_hour, now) for m in machines or ()}
     price = group.price_hour
     smallest = group.min_machines if group.is_elastic else group.num_machines
     largest = group.max_machines if group.is_elastic else group.num_machines
@@ -175,14 +205,18 @@ def group_json(
             "max_vcpus": group.vcpus * largest,
             "max_instances": largest,
         },
+        "costs": None
+        if machines is None
+        else {"cost": dollars(sum(costs.values())), "currency": "USD"},
         "reconnect_s": group.reconnect_s,
         "policy": group.policy,
         "machines": [
             {
                 **_machine_json(group, m, (current or {}).get(m.id)),
                 "facts": (facts or {}).get(m.id),
+                "cost": dollars(costs[m.id]),
             }
-            for m in machines
+            for m in machines or ()
         ],
     }
 
@@ -203,12 +237,13 @@ def _machine_json(group: MachineGroup, machine: Machine, task: str | None) -> di
         "drain_reason": machine.drain_reason,
         "spot": machine.spot,
         "reclaim_at": when(machine.reclaim_at),
+        "price_hour": machine.price_hour or group.price_hour,
         "disk_size_gb": group.disk_size_gb,
     }
 
 
-def project_json(project: Project, overview: Mapping[str, int]) -> dict[str, Any]:
-    """A project with how many tasks stand where."""
+def project_json(project: Project, overview: Mapping[str, int], cost: float) -> dict[str, Any]:
+    """A project with how many tasks stand where, and what they cost, US$."""
     return {
         "id": project.id,
         "name": project.name,
@@ -216,7 +251,7 @@ def project_json(project: Project, overview: Mapping[str, int]) -> dict[str, Any
         "created_at": when(project.created_at),
         "num_tasks": sum(overview.values()),
         "task_status_overview": dict(overview),
-        "estimated_computation_cost": 0.0,
+        "estimated_computation_cost": dollars(cost),
         "total_orchestration_fee": 0.0,
         "total_orchestration_fee_undiscounted": 0.0,
     }

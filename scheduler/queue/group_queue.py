@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import redis
 from redis.backoff import ExponentialBackoff
@@ -12,11 +12,9 @@ from redis.retry import Retry
 
 from simherd.contract import limits
 from simherd.contract.commands import Message, Order
+from simherd.contract.outcome import Cause
 from simherd.contract.queue import scripts
 from simherd.contract.queue.keys import GROUPS_CHANGED, PRIORITY_BAND, GroupKeys
-
-if TYPE_CHECKING:
-    from simherd.contract.outcome import Cause
 
 #: Inbox messages kept; an executor that is further behind than this has lost its attempts.
 _INBOX_MAX = 1000
@@ -138,9 +136,16 @@ class GroupQueue:
         """Tell an executor to stop an attempt; `discard`: its outputs are not wanted."""
         self._send(group, executor, Message(Order.STOP, attempt, cause, discard=discard))
 
-    def set_deadline(self, group: str, executor: str, attempt: str, deadline_at: float) -> None:
-        """Tell an executor an attempt's deadline, seconds since the epoch."""
-        self._send(group, executor, Message(Order.DEADLINE, attempt, deadline_at=deadline_at))
+    def set_deadline(
+        self,
+        group: str,
+        executor: str,
+        attempt: str,
+        deadline_at: float,
+        cause: Cause = Cause.TASK_TIME_LIMIT,
+    ) -> None:
+        """Tell an executor when an attempt ends with `cause`, seconds since the epoch."""
+        self._send(group, executor, Message(Order.DEADLINE, attempt, cause, deadline_at))
 
     def drain(self, group: str, executor: str) -> None:
         """Tell an executor to claim nothing more."""

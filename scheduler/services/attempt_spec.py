@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from scheduler.services.attempt_outputs import grant_of
 from scheduler.services.checkpoints import generations
+from scheduler.services.costs import seconds_for_money
 from scheduler.services.errors import Invalid
 from simherd.contract import limits, objects
 from simherd.contract.checkpoints import Checkpoints
@@ -29,6 +30,8 @@ def build_spec(parts: Parts, task: Task) -> AttemptSpec:
     if extra.get("checkpoint") and task.attempt > 1:
         with parts.store.read() as session:
             stored = bool(generations(session, task.id))
+    with parts.store.read() as session:
+        seconds = seconds_for_money(session, task)
     return AttemptSpec(
         task_id=task.id,
         attempt=task.attempt,
@@ -38,6 +41,7 @@ def build_spec(parts: Parts, task: Task) -> AttemptSpec:
         run_dir=str(extra.get("run_subprocess_dir") or ""),
         time_to_live_s=task.time_to_live_s,
         deadline_at=task.deadline_at,
+        seconds_for_money=seconds,
         warning=_read_warning(extra),
         stop_grace_s=_read_grace(extra),
         stall_after_s=_read_stall(extra),

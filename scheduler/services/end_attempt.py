@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select, update
 
+from scheduler.services.attempts import close_attempt
+from scheduler.services.costs import limit_sentence, over_limit
 from scheduler.store.models import StatusChange, TaskOperation
 from scheduler.store.transitions import change_status
 from simherd.contract import limits
@@ -61,7 +63,10 @@ def end_attempt(
         The task's new status, or None when the change was refused.
     """
     outcome = OUTCOMES[cause]
-    sentence = detail or outcome.sentence
+    if cause is Cause.COST_LIMIT and detail is None:
+        detail = limit_sentence(session, task_id, at)
+    sentence = of_attempt = detail or outcome.sentence
+    over = over_limit(session, task_id, at) if outcome.resubmit and resubmit else None
     if cause is Cause.MACHINE_LOST:
         losses = [*losses, _loss(attempt, machine_id, at, sentence)]
         values["losses"] = losses
@@ -70,6 +75,13 @@ def end_attempt(
         to = Status.KILLED
         values |= {"cause": Cause.KILLED_BY_USER.value}
         described = _killed(session, task_id, at)
+    elif over is not None:
+        to, described = OUTCOMES[Cause.COST_LIMIT].status, over
+        values |= {
+            "cause": Cause.COST_LIMIT.value,
+            "exit_code": exit_code,
+            "error_detail": over,
+        }
     elif outcome.resubmit and resubmit and not poison and attempt < limits.MAX_ATTEMPTS:
         to = Status.SUBMITTED
         described = f"{sentence} Queued again as attempt {attempt + 1}."
@@ -100,6 +112,7 @@ def end_attempt(
         **values,
     )
     if applied:
+        close_attempt(session, task_id, attempt, at, cause, of_attempt)
         session.execute(
             update(TaskOperation)
             .where(

@@ -1,4 +1,4 @@
-"""The backstop of deadlines: a task whose executor does not end it is ended here."""
+"""The backstop of deadlines and of money: what an executor does not end is ended here."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
+from scheduler.services.costs import past_their_money
 from scheduler.services.end_attempt import end_attempt
 from scheduler.store.models import Task
 from simherd.contract import limits
@@ -17,31 +18,39 @@ from simherd.contract.spec import attempt_key
 if TYPE_CHECKING:
     from scheduler.wiring import Parts
 
+#: In these a task spends money for computing, or for what comes before it; what it has computed
+#: is worth being stored.
+_SPENDING = (Status.STARTED.value, Status.COMPUTATION_STARTED.value)
+
 log = logging.getLogger(__name__)
 
 
 def expire_deadlines(parts: Parts, now: float) -> None:
-    """End the tasks that compute although their deadline is long past.
+    """End the tasks that go on although their deadline, or the end of their money, is long past.
 
-    Their executors are frozen or cut off; their leases are revoked, so that whatever they
-    still say is refused.
+    Money, unlike time, is also spent while inputs and image are fetched. Their executors are
+    frozen or cut off; their leases are revoked, so that whatever they still say is refused.
     """
+    long_past = now - limits.DEADLINE_BACKSTOP_S
     with parts.store.read() as session:
-        overdue = session.scalars(
+        late = session.scalars(
             select(Task).where(
-                Task.status == Status.COMPUTATION_STARTED.value,
-                Task.deadline_at < now - limits.DEADLINE_BACKSTOP_S,
+                Task.status == Status.COMPUTATION_STARTED.value, Task.deadline_at < long_past
             )
         ).all()
-    for task in overdue:
+        dear = session.scalars(
+            select(Task).where(Task.status.in_(_SPENDING), past_their_money(long_past))
+        ).all()
+    causes = {t.id: Cause.COST_LIMIT for t in dear} | {t.id: Cause.TASK_TIME_LIMIT for t in late}
+    for task in {t.id: t for t in (*dear, *late)}.values():
         with parts.store.write() as session:
             ended = end_attempt(
                 session,
                 task.id,
                 task.attempt,
-                Status.COMPUTATION_STARTED,
+                Status(task.status),
                 False,
-                Cause.TASK_TIME_LIMIT,
+                causes[task.id],
                 now,
                 machine_id=task.machine_id,
             )

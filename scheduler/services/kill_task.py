@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import redis
 from sqlalchemy import select
 
+from scheduler.services.attempts import close_attempt
 from scheduler.services.errors import NotFound
 from scheduler.store.models import Task
 from scheduler.store.transitions import change_status
@@ -69,12 +70,15 @@ def settle_kill(parts: Parts, group_id: str, task_id: str, attempt: int, *, disc
         if answer == "held" and holder:
             parts.queue.stop(group_id, holder, key, Cause.KILLED_BY_USER, discard=discard)
             return
+    now = time.time()
     with parts.store.write() as session:
-        change_status(
+        killed = change_status(
             session,
             task_id,
             Status.KILLED,
             attempt=attempt,
-            at=time.time(),
+            at=now,
             cause=Cause.KILLED_BY_USER.value,
         )
+        if killed:
+            close_attempt(session, task_id, attempt, now, Cause.KILLED_BY_USER)

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, update
 
+from scheduler.services.attempts import note_saved, open_attempt
+from scheduler.services.costs import money_until
 from scheduler.services.end_attempt import end_attempt
 from scheduler.services.machine_health import note_end
 from scheduler.store.models import MachineGroup, StatusChange, Task, TaskOperation, UsageSample
 from scheduler.store.transitions import change_status
 from simherd.contract.events import USAGE_FIELDS, Event, Kind
 from simherd.contract.lifecycle import TERMINAL, Status
-from simherd.contract.operations import Metric
+from simherd.contract.operations import Metric, Operation
 from simherd.contract.outcome import Cause
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ class Recorded:
     drain: str | None = None
     #: The deadline that the executor must be told: it knows another one.
     deadline_at: float | None = None
+    #: The same for the end of its money.
+    money_until: float | None = None
 
 
 @dataclass
@@ -69,6 +73,7 @@ class _Row:
     computation_start_time: float | None
     time_to_live_s: float | None
     deadline_at: float | None
+    max_cost: float | None
     create_time: float
     losses: list[dict[str, Any]]
     metrics: dict[str, float]
@@ -152,6 +157,7 @@ class Recording:
                 Task.computation_start_time,
                 Task.time_to_live_s,
                 Task.deadline_at,
+                Task.max_cost,
                 Task.create_time,
                 Task.losses,
                 Task.metrics,
@@ -187,8 +193,12 @@ class Recording:
             )
         waited = event.at - (row.input_submit_time or row.create_time)
         row.measure({Metric.QUEUE_TIME_SECONDS.value: round(max(0.0, waited), 6)})
+        executer = event.body.get("executer") or {}
+        open_attempt(
+            self._session, row.id, row.attempt, event.executor, event.at, executer.get("slots")
+        )
         row.columns |= {
-            "executer": {**(event.body.get("executer") or {}), "host_type": self._provider},
+            "executer": {**executer, "host_type": self._provider},
             "start_time": event.at,
         }
         if row.status == Status.PENDING_KILL:
@@ -204,6 +214,11 @@ class Recording:
             # The task may have been extended while its attempt was on its way.
             if abs((event.body.get("deadline") or 0) - row.deadline_at) > _CLOCKS_DIFFER_S:
                 result.deadline_at = row.deadline_at
+        if row.max_cost is not None:
+            until = money_until(self._session, row.id, row.attempt, row.max_cost)
+            # The executor does not know what its machine costs.
+            if until and abs((event.body.get("money_until") or 0) - until) > _CLOCKS_DIFFER_S:
+                result.money_until = until
         self._move(row, event, Status.COMPUTATION_STARTED)
 
     def _computation_ended(self, row: _Row, event: Event, _result: Recorded) -> None:
@@ -248,6 +263,9 @@ class Recording:
             operation.status = event.body["status"]
             operation.ended_at = event.at
             operation.attributes = {**operation.attributes, **event.body["attributes"]}
+            if (operation.name, operation.status) == (Operation.UPLOAD_OUTPUT.value, "OK"):
+                size = row.metrics.get(Metric.OUTPUT_ZIPPED_SIZE_BYTES.value)
+                note_saved(self._session, row.id, row.attempt, output_bytes=size)
 
     def _metrics(self, row: _Row, event: Event, _result: Recorded) -> None:
         known = {m.value for m in Metric}

@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from scheduler.providers.base import MachineState
 from scheduler.services.elastic import note_size
+from scheduler.services.attempts import open_attempt
 from scheduler.services.end_attempt import end_attempt
 from scheduler.services.expire_deadlines import expire_deadlines
 from scheduler.services.group_states import ACTIVE, ENDING, UP
@@ -251,6 +252,7 @@ def _taken(session: Session, task: Task, holder: str) -> Status:
             at=time.time(),
             machine_id=holder or None,
         )
+        open_attempt(session, task.id, task.attempt, holder or None, time.time())
         return Status.STARTED
     return Status(task.status)
 

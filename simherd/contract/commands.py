@@ -14,7 +14,8 @@ class Order(str, Enum):
 
     #: Stop the attempt for the cause that is given.
     STOP = "stop"
-    #: The attempt's deadline is the one that is given.
+    #: The attempt's deadline is the one that is given; with `cause` COST_LIMIT, the end of its
+    #: money is.
     DEADLINE = "deadline"
     #: Claim nothing more; `attempt` is empty.
     DRAIN = "drain"

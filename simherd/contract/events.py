@@ -25,7 +25,7 @@ class Kind(str, Enum):
 
     #: The attempt was taken up. executer: the machine's description.
     STARTED = "started"
-    #: The first command is about to run. deadline: epoch seconds or null.
+    #: The first command is about to run. deadline, money_until: epoch seconds or null.
     COMPUTATION_STARTED = "computation_started"
     #: The last command has ended or was stopped.
     COMPUTATION_ENDED = "computation_ended"

@@ -175,8 +175,8 @@ TABLE: Mapping[Status, Row] = MappingProxyType(
         ),
         _S.TTL_EXCEEDED: Row(
             "Task Timed Out",
-            "The task ran longer than its time-to-live and was stopped.",
-            "Submit it again with a longer time-to-live.",
+            "The task reached its time-to-live, or cost as much as it may, and was stopped.",
+            "Submit it again with a longer time-to-live, or a higher limit of its cost.",
             failed=True,
         ),
         _S.ZOMBIE: Row(

@@ -23,6 +23,7 @@ class Cause(str, Enum):
     NONZERO_EXIT = "nonzero_exit"
     KILLED_BY_USER = "killed_by_user"
     TASK_TIME_LIMIT = "task_time_limit"
+    COST_LIMIT = "cost_limit"
     GROUP_TIME_LIMIT = "group_time_limit"
     GROUP_IDLE = "group_idle"
     GROUP_TERMINATED = "group_terminated"
@@ -65,6 +66,10 @@ OUTCOMES: Mapping[Cause, Outcome] = MappingProxyType(
         Cause.KILLED_BY_USER: Outcome(Status.KILLED, "The task was killed at its user's request."),
         Cause.TASK_TIME_LIMIT: Outcome(
             Status.TTL_EXCEEDED, "The task ran longer than its time-to-live."
+        ),
+        # A limit in time that money sets; the wire has no status of its own for it.
+        Cause.COST_LIMIT: Outcome(
+            Status.TTL_EXCEEDED, "The task's machines have cost as much as they may (max_cost)."
         ),
         Cause.GROUP_TIME_LIMIT: Outcome(
             Status.EXECUTER_TERMINATED_TTL_EXCEEDED, "The machine group reached its time limit."

@@ -60,7 +60,9 @@ class AttemptSpec:
     The URLs are signed for this attempt alone; `grant` lets it store outputs in parts.
     `time_to_live_s` counts from the start of the task's first computation; None is no limit.
     `deadline_at` (seconds since the epoch) is set when an earlier attempt has begun to compute:
-    a lost machine does not prolong a task. `run_dir` is where the commands run, relative to the
+    a lost machine does not prolong a task. `seconds_for_money` counts from the attempt's start; it
+    is for a task that has the whole machine: one of several slots lasts so many times as long.
+    None: no limit. `run_dir` is where the commands run, relative to the
     task's work folder.
     """
 
@@ -76,6 +78,7 @@ class AttemptSpec:
     run_dir: str = ""
     time_to_live_s: float | None = None
     deadline_at: float | None = None
+    seconds_for_money: float | None = None
     warning: DeadlineWarning = field(default_factory=DeadlineWarning)
     stop_grace_s: float = limits.STOP_GRACE_S
     network: bool = False

@@ -1,4 +1,5 @@
-"""What Simherd's tasks have beyond the published contract: log lines, moving a deadline."""
+"""What Simherd's tasks have beyond the published contract: log lines, moving a deadline,
+the history of its attempts."""
 
 from __future__ import annotations
 
@@ -12,11 +13,12 @@ from sqlalchemy import select
 
 from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.routes.tasks import get_task, owned_task
-from scheduler.api.wire import usage_json
+from scheduler.api.wire import attempt_json, usage_json
+from scheduler.services.costs import attempt_cost
 from scheduler.services.explain_task import explain_task
 from scheduler.services.extend_task import extend_task
 from scheduler.services.read_log import read_log
-from scheduler.store.models import UsageSample
+from scheduler.store.models import AttemptRow, Machine, UsageSample
 from simherd.contract import limits
 
 router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
@@ -58,6 +60,21 @@ def explain(parts: PartsDep, user: UserDep, task_id: str) -> dict[str, Any]:
     """Why the task waits."""
     task = owned_task(parts, user, task_id)
     return asdict(explain_task(parts, task, time.time()))
+
+
+@router.get("/{task_id}/attempts")
+def get_attempts(parts: PartsDep, user: UserDep, task_id: str) -> list[dict[str, Any]]:
+    """Every attempt that was taken up, first one first: where it ran, how it ended, its cost."""
+    owned_task(parts, user, task_id)
+    now = time.time()
+    with parts.store.read() as session:
+        rows = session.execute(
+            select(AttemptRow, Machine.name)
+            .outerjoin(Machine, Machine.id == AttemptRow.machine_id)
+            .where(AttemptRow.task_id == task_id)
+            .order_by(AttemptRow.attempt)
+        ).all()
+    return [attempt_json(row, name, attempt_cost(row, now)) for row, name in rows]
 
 
 @router.post("/{task_id}/extend")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Literal
 
 from fastapi import APIRouter
@@ -11,6 +12,7 @@ from sqlalchemy import func, select
 from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.wire import project_json
 from scheduler.services.accounts import ensure_project, find_project
+from scheduler.services.costs import costs_of_projects
 from scheduler.services.errors import NotFound
 from scheduler.store.models import Project, Task
 
@@ -32,6 +34,11 @@ def _overview(session: Any, project: Project) -> dict[str, int]:
     return {status: count for status, count in rows}
 
 
+def _json(session: Any, project: Project) -> dict[str, Any]:
+    costs = costs_of_projects(session, project.user_id, time.time(), name=project.name)
+    return project_json(project, _overview(session, project), costs.get(project.name, 0.0))
+
+
 @router.get("")
 def list_projects(parts: PartsDep, user: UserDep) -> list[dict[str, Any]]:
     """The user's projects, newest first."""
@@ -39,7 +46,8 @@ def list_projects(parts: PartsDep, user: UserDep) -> list[dict[str, Any]]:
         found = session.scalars(
             select(Project).where(Project.user_id == user.id).order_by(Project.created_at.desc())
         ).all()
-        return [project_json(p, _overview(session, p)) for p in found]
+        costs = costs_of_projects(session, user.id, time.time())
+        return [project_json(p, _overview(session, p), costs.get(p.name, 0.0)) for p in found]
 
 
 @router.post("")
@@ -47,7 +55,7 @@ def create_project(parts: PartsDep, user: UserDep, asked: ProjectRequest) -> dic
     """Make a project, or find it made."""
     with parts.store.write() as session:
         project = ensure_project(session, user.id, asked.name, asked.project_type)
-        return project_json(project, _overview(session, project))
+        return _json(session, project)
 
 
 @router.get("/{name:path}")
@@ -57,4 +65,4 @@ def get_project(parts: PartsDep, user: UserDep, name: str) -> dict[str, Any]:
         project = find_project(session, user.id, name)
         if project is None:
             raise NotFound(f"name: there is no project {name!r}.")
-        return project_json(project, _overview(session, project))
+        return _json(session, project)

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from executor.deadline import Deadline, Due
+from simherd.contract.outcome import Cause
 
 
 def made(warn_before_s: float = 60) -> tuple[Deadline, list[int]]:
@@ -66,3 +67,26 @@ def test_one_that_has_passed_is_due_at_once() -> None:
     deadline.set(time.time() - 100)
     assert deadline.left(time.monotonic()) == 0
     assert deadline.due(time.monotonic()) is Due.STOP
+
+
+def test_the_earlier_of_time_and_money_counts() -> None:
+    deadline, _ = made(60)
+    deadline.set(time.time() + 6000)
+    deadline.set(time.time() + 600, Cause.COST_LIMIT)
+    now = time.monotonic()
+    assert (deadline.cause, deadline.due(now + 601)) == (Cause.COST_LIMIT, Due.STOP)
+    # More time buys no more money.
+    deadline.set(time.time() + 60000)
+    assert (deadline.cause, deadline.due(now + 601)) == (Cause.COST_LIMIT, Due.STOP)
+    deadline.set(time.time() + 300)
+    assert deadline.cause is Cause.TASK_TIME_LIMIT
+    assert deadline.left(now + 200) == pytest.approx(40, abs=1)
+
+
+def test_what_changes_behind_the_first_limit_warns_nobody_again() -> None:
+    deadline, _ = made(60)
+    deadline.set(time.time() + 600)
+    now = time.monotonic()
+    assert deadline.due(now + 550) is Due.WARN
+    deadline.set(time.time() + 6000, Cause.COST_LIMIT)
+    assert deadline.due(now + 551) is Due.NOTHING

@@ -1,0 +1,86 @@
+"""The rows that say where each attempt ran, how it ended, and what of it was stored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import JSON, Float, String, case, exists, insert, literal, select, update
+
+from scheduler.store.models import AttemptRow, Machine, MachineGroup, Task
+from simherd.contract.outcome import OUTCOMES, Cause
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+
+def open_attempt(
+    session: Session,
+    task_id: str,
+    attempt: int,
+    machine_id: str | None,
+    at: float,
+    slots: object = 1,
+) -> None:
+    """Note that an attempt was taken up. Doing so again changes nothing.
+
+    Args:
+        session: the transaction it is part of.
+        task_id: which task.
+        attempt: which attempt of it.
+        machine_id: the machine that took it up.
+        at: when, seconds since the epoch.
+        slots: among how many attempts the machine's price is divided; as an executor said it.
+    """
+    share = max(1, slots) if isinstance(slots, int) and not isinstance(slots, bool) else 1
+    price = case((Machine.price_hour > 0, Machine.price_hour), else_=MachineGroup.price_hour)
+    there = exists().where(AttemptRow.task_id == task_id, AttemptRow.attempt == attempt)
+    row = (
+        select(
+            literal(task_id),
+            literal(attempt),
+            literal(machine_id, String),
+            literal(at, Float),
+            literal({}, JSON),
+            price / float(share),
+        )
+        .select_from(Task)
+        .join(MachineGroup, MachineGroup.id == Task.group_id)
+        .outerjoin(Machine, Machine.id == machine_id)
+        .where(Task.id == task_id, ~there)
+    )
+    columns = ["task_id", "attempt", "machine_id", "started_at", "saved", "price_hour"]
+    session.execute(insert(AttemptRow).from_select(columns, row, include_defaults=False))
+
+
+def close_attempt(
+    session: Session,
+    task_id: str,
+    attempt: int,
+    at: float,
+    cause: Cause,
+    detail: str | None = None,
+) -> None:
+    """Note that an attempt has ended, where one was taken up; `detail` by default the cause's."""
+    session.execute(
+        update(AttemptRow)
+        .where(
+            AttemptRow.task_id == task_id,
+            AttemptRow.attempt == attempt,
+            AttemptRow.ended_at.is_(None),
+        )
+        .values(ended_at=at, cause=cause.value, detail=detail or OUTCOMES[cause].sentence)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def note_saved(session: Session, task_id: str, attempt: int, **saved: Any) -> None:
+    """Add to what is stored of an attempt."""
+    this = (AttemptRow.task_id == task_id, AttemptRow.attempt == attempt)
+    before = session.scalar(select(AttemptRow.saved).where(*this))
+    if before is not None:
+        session.execute(
+            update(AttemptRow)
+            .where(*this)
+            .values(saved={**before, **saved})
+            .execution_options(synchronize_session=False)
+        )
