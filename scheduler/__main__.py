@@ -1,4 +1,8 @@
-"""`simherd-scheduler api | worker | recorder | migrate`: build the parts, start one process."""
+"""`simherd-scheduler api | worker | recorder | migrate`: build the parts, start one process.
+
+`simherd-scheduler quota USERNAME NAME VALUE` sets what a user may have; it needs no more than the
+database.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +10,62 @@ import argparse
 import signal
 import sys
 from threading import Event
+from typing import TypeVar
 
 from pydantic import ValidationError
 
 from scheduler import logs
-from scheduler.config import Settings
+from scheduler.config import Settings, StoreSettings
 from scheduler.wiring import Parts
+
+_S = TypeVar("_S", bound=StoreSettings)
 
 
 def main() -> None:
-    """Start the process that is named on the command line."""
+    """Start the process that is named on the command line, or carry out the command."""
     parser = argparse.ArgumentParser(prog="simherd-scheduler")
-    parser.add_argument("process", choices=sorted(_PROCESSES))
-    process = parser.parse_args().process
+    names = parser.add_subparsers(dest="process", required=True, metavar="COMMAND")
+    for name in _PROCESSES:
+        names.add_parser(name)
+    quota = names.add_parser("quota", help="set what a user may have at one time")
+    quota.add_argument("username")
+    quota.add_argument("name")
+    quota.add_argument("value", help="a number, or none: unlimited")
+    given = parser.parse_args()
+    if given.process == "quota":
+        _quota(given.username, given.name, given.value)
+        return
+    settings = _read(Settings)
+    logs.set_up(settings.log_level)
+    _PROCESSES[given.process](Parts(settings))
+
+
+def _read(kind: type[_S]) -> _S:
+    """The settings, or the end with what is wrong about them."""
     try:
-        settings = Settings()
+        return kind()
     except ValidationError as error:
         for row in error.errors():
             name = f"SIMHERD_{'.'.join(map(str, row['loc'])).upper()}"
             print(f"simherd-scheduler: {name}: {row['msg']}", file=sys.stderr)
         sys.exit(2)
-    logs.set_up(settings.log_level)
-    _PROCESSES[process](Parts(settings))
+
+
+def _quota(username: str, name: str, value: str) -> None:
+    from scheduler.services.errors import Refused
+    from scheduler.services.quotas import set_quota
+    from scheduler.store.engine import Store, open_engine
+
+    store = Store(open_engine(_read(StoreSettings).database_url.get_secret_value()))
+    try:
+        number = None if value == "none" else float(value)
+    except ValueError:
+        sys.exit(f"simherd-scheduler: value: {value!r} is neither a number nor none.")
+    try:
+        with store.write() as session:
+            set_quota(session, username, name, number)
+    except Refused as error:
+        sys.exit(f"simherd-scheduler: {error}")
 
 
 def _api(parts: Parts) -> None:

@@ -42,13 +42,18 @@ class Ec2Settings(BaseSettings):
         return self
 
 
-class Settings(BaseSettings):
-    """Every setting of the scheduler; the variable is `SIMHERD_` and the name in capitals."""
+class StoreSettings(BaseSettings):
+    """What an operator's command needs that speaks to the task store alone."""
 
     model_config = SettingsConfigDict(env_prefix="SIMHERD_", extra="ignore")
 
     #: SQLAlchemy URL of the task store.
     database_url: SecretStr
+
+
+class Settings(StoreSettings):
+    """Every setting of the scheduler; the variable is `SIMHERD_` and the name in capitals."""
+
     #: URL of the Redis that holds queues, leases and events.
     redis_url: SecretStr
     #: Where machines reach that Redis, when it is elsewhere for them.

@@ -13,6 +13,7 @@ from scheduler.objects.folder import FolderStore
 from scheduler.providers.external import ExternalProvider
 from scheduler.providers.local import LocalProvider
 from scheduler.queue.group_queue import GroupQueue, connect
+from scheduler.services.stored import StoredBytes
 from scheduler.store.engine import Store, open_engine
 
 if TYPE_CHECKING:
@@ -71,6 +72,11 @@ class Parts:
         return FolderStore(
             settings.storage_dir, settings.public_url, settings.signing_key.get_secret_value()
         )
+
+    @cached_property
+    def stored(self) -> StoredBytes:
+        """How much each user has stored."""
+        return StoredBytes(self.objects)
 
     @cached_property
     def catalogue(self) -> Catalogue:

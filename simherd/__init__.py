@@ -20,6 +20,7 @@ __all__ = [
     "set_output_dir",
     "simulators",
     "tasks",
+    "users",
     "utils",
 ]
 

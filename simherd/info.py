@@ -8,7 +8,7 @@ from typing import Any
 
 from simherd.contract.lifecycle import TABLE, TERMINAL, Status
 from simherd.contract.operations import Metric
-from simherd.utils import format_bytes, format_seconds
+from simherd.utils import format_bytes, format_money, format_seconds
 
 #: Where the time goes, in the order in which it does.
 _STAGES = {
@@ -98,6 +98,11 @@ class TaskInfo(Mapping[str, Any]):
             lines.append(f"  Fetched ahead:   on machine {self['staged_on']}")
         if self.get("deadline"):
             lines.append(f"  Deadline:        {self['deadline']}")
+        if self.get("estimated_computation_cost") is not None:
+            limit = self.get("max_cost")
+            at_most = f" of at most {format_money(limit)}" if limit else ""
+            cost = format_money(self["estimated_computation_cost"])
+            lines.append(f"  Cost:            {cost}{at_most}")
         if self["error_detail"]:
             lines.append(f"  Error:           {self['error_detail']}")
         if row.failed:

@@ -54,6 +54,7 @@ class Simulator:
         storage_dir: str = "",
         project: str | None = None,
         time_to_live: str | float | None = None,
+        max_cost: float | None = None,
         warn_before: str | float | None = None,
         warn_signal: str | None = None,
         stop_grace: str | float | None = None,
@@ -80,8 +81,10 @@ class Simulator:
             storage_dir: a folder of the user's storage to keep the task's files in.
             project: the project to put the task in; made where there is none.
             time_to_live: how long the commands may run, such as `1h30m`.
-            warn_before: how long before that the commands are sent a signal, so that they can
-                write a checkpoint; by default 60 seconds.
+            max_cost: US$ that the task's machines may cost, over all of its attempts; it is stopped
+                when they have, and keeps what it has put out.
+            warn_before: how long before the end of its time or money the commands are sent a
+                signal, so that they can write a checkpoint; by default 60 seconds.
             warn_signal: that signal; by default SIGUSR1.
             stop_grace: how long the commands have after SIGTERM, when they are stopped, until
                 SIGKILL; by default 30 seconds.
@@ -107,6 +110,8 @@ class Simulator:
         """
         from simherd.submission import Submission, submit
 
+        if max_cost is not None and not 0 < max_cost < float("inf"):
+            raise InvalidInput(f"max_cost: {max_cost} must be more than zero US$.")
         folder = None if input_dir is None else Path(input_dir)
         assets = [remote_assets] if isinstance(remote_assets, str) else list(remote_assets or [])
         return submit(
@@ -127,6 +132,7 @@ class Simulator:
                 storage_dir=storage_dir,
                 project=project,
                 time_to_live_s=_seconds(time_to_live, "time_to_live"),
+                max_cost=max_cost,
                 resubmit=resubmit_on_preemption,
                 checkpoint=self._checkpoint(checkpoint, checkpoint_every),
                 priority=priority,

@@ -31,6 +31,7 @@ class Submission:
     storage_dir: str
     project: str | None
     time_to_live_s: float | None
+    max_cost: float | None
     warn_before_s: float | None
     warn_signal: str | None
     stop_grace_s: float | None
@@ -74,6 +75,7 @@ def _body(wanted: Submission, group_id: str) -> dict[str, Any]:
         "project": wanted.project,
         "container_image": wanted.image,
         "time_to_live_seconds": wanted.time_to_live_s,
+        "max_cost": wanted.max_cost,
         "resubmit_on_preemption": wanted.resubmit,
         "input_resources": wanted.remote_assets,
         "compress_with": "AUTO" if wanted.compress else UNCOMPRESSED,

@@ -262,7 +262,9 @@ class Task:
         return found
 
     def get_attempts(self) -> list[dict[str, Any]]:
-        """The task's attempts, first one first: where each ran, how it ended, what was saved."""
+        """Every attempt that a machine took up, first one first: `attempt`, `machine_name`,
+        `started_at` and `ended_at`, why it ended (`cause`, `detail`), what of it was `saved`, and
+        its `cost` in US$."""
         found: list[dict[str, Any]] = self._api.get(f"/v1/tasks/{self.id}/attempts")
         return found
 

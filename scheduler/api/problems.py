@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 _CODES: dict[type[errors.Refused], int] = {
     errors.Forbidden: 403,
+    errors.QuotaExceeded: 403,
     errors.NotFound: 404,
     errors.Conflict: 409,
     errors.Invalid: 422,

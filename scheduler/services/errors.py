@@ -23,5 +23,9 @@ class TooLarge(Refused):
     """More bytes than are allowed."""
 
 
+class QuotaExceeded(Refused):
+    """The user has what is allowed; the message names the quota, its value and the use."""
+
+
 class Forbidden(Refused):
     """A credential is not good for this."""

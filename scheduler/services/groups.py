@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select, update
 
+from scheduler.services.attempts import close_attempt
 from scheduler.services.errors import Conflict, Invalid, NotFound
 from scheduler.services.group_states import ACCEPTING, ENDING, UP, GroupStatus
 from scheduler.services.ids import new_group_name, new_uuid
 from scheduler.services.machine_access import revoke
 from scheduler.services.machine_states import MACHINE_DOWN, MACHINE_DRAINED, MACHINE_UP
 from scheduler.services.machines import machines_of
+from scheduler.services.quotas import check_alone, check_start
 from scheduler.store.models import Machine, MachineGroup, Task, User
 from scheduler.store.transitions import change_status
 from simherd.contract import limits
@@ -68,6 +70,7 @@ def register_group(parts: Parts, user_id: str, asked: GroupRequest) -> MachineGr
     Raises:
         Invalid: an unknown machine type or provider, or a number out of bounds.
         Conflict: the name is taken by a group that still exists.
+        QuotaExceeded: it alone is more than the user may have.
     """
     kind = parts.catalogue.machine_types.get(asked.machine_type)
     if kind is None:
@@ -116,6 +119,7 @@ def register_group(parts: Parts, user_id: str, asked: GroupRequest) -> MachineGr
             # Names are for people; the old group keeps its id and gives its name away.
             taken.name = f"{taken.name}~{taken.id[:8]}"
             session.flush()
+        check_alone(parts, session, group)
         session.add(group)
     return group
 
@@ -177,10 +181,12 @@ def start_group(parts: Parts, group: MachineGroup) -> None:
 
     Raises:
         Conflict: it is being shut down or is terminated.
+        QuotaExceeded: it is more than the user's quotas leave.
     """
     if group.status in UP:
         return
     with parts.store.write() as session:
+        check_start(parts, session, group)
         changed = session.execute(
             update(MachineGroup)
             .where(
@@ -332,6 +338,8 @@ def end_tasks(parts: Parts, group: MachineGroup, cause: Cause) -> None:
             changed = change_status(
                 session, task.id, final, attempt=task.attempt, at=now, cause=cause.value
             )
+            if changed:
+                close_attempt(session, task.id, task.attempt, now, cause)
         if changed and task.attempt:
             key = attempt_key(task.id, task.attempt)
             parts.queue.withdraw(group.id, key)

@@ -16,6 +16,7 @@ from scheduler.services.errors import Conflict, Invalid, NotFound, TooLarge
 from scheduler.services.group_states import ACCEPTING
 from scheduler.services.groups import usable_group
 from scheduler.services.ids import new_task_id
+from scheduler.services.quotas import check_queue, check_storage, quotas_of
 from scheduler.store.models import MachineGroup, Task
 from scheduler.store.transitions import add_history, change_status
 from simherd.contract import limits, objects
@@ -40,6 +41,8 @@ class Submission:
     storage_prefix: str = ""
     project: str | None = None
     time_to_live_s: float | None = None
+    #: US$ that its machines may cost in all.
+    max_cost: float | None = None
     resubmit: bool = False
     stream_zip: bool = True
     compress_with: str = "SEVEN_Z"
@@ -55,6 +58,7 @@ def submit_task(parts: Parts, user_id: str, submission: Submission) -> str:
         NotFound: the machine group is not the user's.
         Conflict: the machine group takes no tasks any more.
         Invalid: a command or a path cannot be.
+        QuotaExceeded: the user has as much as is allowed already.
     """
     check_extra_params(submission.extra_params)
     now = time.time()
@@ -65,6 +69,8 @@ def submit_task(parts: Parts, user_id: str, submission: Submission) -> str:
             objects.normalise(path)
     except ValueError as error:
         raise Invalid(f"storage_path_prefix or input_resources: {error}.") from error
+    allowed = quotas_of(parts, user_id)
+    check_storage(parts, user_id, allowed)
     with parts.store.write() as session:
         found = session.get(MachineGroup, submission.group_id)
         group = usable_group(found, user_id, submission.group_id)
@@ -78,6 +84,7 @@ def submit_task(parts: Parts, user_id: str, submission: Submission) -> str:
                 f"extra_params.network: machine group {group.name!r} allows no network. "
                 "Start a group whose policy does, or do without."
             )
+        check_queue(session, user_id, allowed)
         project = ensure_project(session, user_id, submission.project or DEFAULT_PROJECT)
         session.add(
             Task(
@@ -91,6 +98,7 @@ def submit_task(parts: Parts, user_id: str, submission: Submission) -> str:
                 container_image=submission.container_image,
                 storage_prefix=submission.storage_prefix,
                 time_to_live_s=submission.time_to_live_s,
+                max_cost=submission.max_cost,
                 resubmit=submission.resubmit,
                 stream_zip=submission.stream_zip,
                 compress_with=submission.compress_with,

@@ -10,7 +10,7 @@ import click
 from simherd import resources
 from simherd.cli.render import as_json, json_option, moment, table
 from simherd.errors import InvalidInput
-from simherd.utils import format_bytes, parse_duration
+from simherd.utils import format_bytes, format_money, parse_duration
 
 
 @click.group()
@@ -146,7 +146,9 @@ def info(name: str, json_: bool) -> None:
     click.echo(f"{group['name']}: {group['status']}, {group['num_vms']} x {group['machine_type']}")
     if group["status_detail"]:
         click.echo(group["status_detail"])
-    headers = ["MACHINE", "STATUS", "TASK", "LAST SEEN", "DISK FREE", "DISK LIMIT", "NOTE"]
+    if group["costs"]:
+        click.echo(f"Cost so far: {format_money(group['costs']['cost'])}")
+    headers = ["MACHINE", "STATUS", "TASK", "LAST SEEN", "DISK FREE", "DISK LIMIT", "COST", "NOTE"]
     table(headers, [_machine(m) for m in group["machines"]], "It has no machines yet.")
 
 
@@ -159,6 +161,7 @@ def _machine(machine: dict[str, Any]) -> list[Any]:
         moment(machine["last_seen_at"]),
         format_bytes(facts.get("disk_free_bytes")),
         facts.get("disk_limit", ""),
+        format_money(machine["cost"]),
         machine["drain_reason"] or facts.get("waits_for") or "",
     ]
 

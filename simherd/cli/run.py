@@ -18,6 +18,7 @@ from simherd.simulators import CustomImage
 @click.option("-i", "--input", "input_dir", type=click.Path(), help="Folder of inputs.")
 @click.option("--on", default=DEFAULT_GROUP, show_default=True, help="Machine group.")
 @click.option("--ttl", help="How long the command may run, such as 1h30m.")
+@click.option("--max-cost", type=float, help="What its machines may cost at the most, US$.")
 @click.option("--resubmit", is_flag=True, help="Run it again when its machine is lost.")
 @click.option(
     "--checkpoint",
@@ -38,6 +39,7 @@ def command(
     input_dir: str | None,
     on: str,
     ttl: str | None,
+    max_cost: float | None,
     resubmit: bool,
     checkpoint: tuple[str, ...],
     checkpoint_every: str | None,
@@ -58,6 +60,7 @@ def command(
         on=on,
         commands=[shlex.join(argv)],
         time_to_live=ttl,
+        max_cost=max_cost,
         resubmit_on_preemption=resubmit,
         checkpoint=checkpoint or None,
         checkpoint_every=checkpoint_every,

@@ -11,7 +11,7 @@ from simherd import config
 from simherd.cli.render import as_json, json_option, moment, table
 from simherd.contract.lifecycle import TABLE, Status
 from simherd.tasks import Task, get, get_all, require
-from simherd.utils import format_bytes, format_seconds
+from simherd.utils import format_bytes, format_money, format_seconds
 
 
 @click.group()
@@ -64,6 +64,25 @@ def info(task_id: str, json_: bool) -> None:
         for operation in row["operations"]:
             what = operation["attributes"].get("command") or operation["alias"]
             click.echo(f"    {moment(operation['start_timestamp'])}  {what}")
+    if (task.info.get("attempt") or 0) > 1:
+        click.echo("Attempts:")
+        headers = ["  #", "MACHINE", "STARTED", "ENDED", "ENDED BY", "SAVED", "COST"]
+        table(headers, [_attempt(a) for a in task.get_attempts()], "  None was taken up yet.")
+
+
+def _attempt(attempt: dict[str, Any]) -> list[Any]:
+    saved = attempt["saved"]
+    kept = [f"outputs, {format_bytes(saved['output_bytes'])}"] if "output_bytes" in saved else []
+    kept += [f"{name} {value}" for name, value in saved.items() if name != "output_bytes"]
+    return [
+        f"  {attempt['attempt']}",
+        attempt["machine_name"] or attempt["machine_id"],
+        moment(attempt["started_at"]),
+        moment(attempt["ended_at"]),
+        attempt["cause"],
+        ", ".join(kept) or "nothing",
+        format_money(attempt["cost"]),
+    ]
 
 
 @command.command()

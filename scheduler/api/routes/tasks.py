@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ from sqlalchemy import func, select
 
 from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.wire import history_json, task_json
+from scheduler.services.costs import costs_of_tasks, spent
 from scheduler.services.errors import NotFound
 from scheduler.services.kill_task import kill_task
 from scheduler.services.submit_task import Submission, input_uploaded, submit_task
@@ -40,6 +42,8 @@ class TaskRequest(BaseModel):
     time_to_live_seconds: float | None = Field(
         default=None, gt=0, le=limits.MAX_TTL_S, allow_inf_nan=False
     )
+    #: US$; beyond the contract.
+    max_cost: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     resubmit_on_preemption: bool = False
     input_resources: list[StrictStr] = Field(default_factory=list, max_length=1000)
     priority: int = Field(default=0, ge=-100, le=100)
@@ -101,7 +105,9 @@ def list_tasks(
             .limit(per_page)
             .offset((page - 1) * per_page)
         ).all()
-    return {"total_size": total or 0, "tasks": [task_json(*row) for row in rows]}
+        costs = costs_of_tasks(session, (task.id for task, *_ in rows), time.time())
+    tasks = [task_json(*row, costs.get(row[0].id, 0.0)) for row in rows]
+    return {"total_size": total or 0, "tasks": tasks}
 
 
 @router.post("/submit", status_code=202)
@@ -118,6 +124,7 @@ def submit(parts: PartsDep, user: UserDep, asked: TaskRequest) -> dict[str, Any]
             storage_prefix=asked.storage_path_prefix,
             project=asked.project,
             time_to_live_s=asked.time_to_live_seconds,
+            max_cost=asked.max_cost,
             resubmit=asked.resubmit_on_preemption,
             stream_zip=asked.stream_zip,
             compress_with=asked.compress_with,
@@ -152,13 +159,14 @@ def get_task(parts: PartsDep, user: UserDep, task_id: str) -> dict[str, Any]:
         changes = session.scalars(
             select(StatusChange).where(StatusChange.task_id == task_id).order_by(StatusChange.id)
         ).all()
+        cost = spent(session, task_id, time.time())
         operations = defaultdict(list)
         for row in session.scalars(
             select(TaskOperation).where(TaskOperation.task_id == task_id).order_by(TaskOperation.id)
         ):
             operations[row.status_change_id].append(row)
     return {
-        **task_json(task, project or "", group or ""),
+        **task_json(task, project or "", group or "", cost),
         "status_history": history_json(changes, operations),
         "machine_operations": [],
         "staged_on": _staged_on(parts, task),

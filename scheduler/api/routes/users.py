@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException
-from sqlalchemy import func, select
+from fastapi import APIRouter, Query
 
 from scheduler.api.deps import PartsDep, UserDep
-from scheduler.api.wire import when
-from scheduler.services.group_states import UP
-from scheduler.store.models import MachineGroup
+from scheduler.api.wire import dollars, when
+from scheduler.services.errors import Invalid
+from scheduler.services.quotas import states
+from scheduler.services.user_costs import Month, costs_by_month, months_between
 
 router = APIRouter(prefix="/users", tags=["users"])
+
+Year = Annotated[int, Query(ge=1970, le=9998)]
+MonthNumber = Annotated[int, Query(ge=1, le=12)]
 
 
 @router.get("/info")
@@ -35,37 +39,58 @@ def info(user: UserDep) -> dict[str, Any]:
 
 @router.get("/quotas")
 def quotas(parts: PartsDep, user: UserDep) -> dict[str, Any]:
-    """What the user may use at one time (nothing is limited yet), and uses now."""
-    with parts.store.read() as session:
-        machines, vcpus, price = session.execute(
-            select(
-                func.coalesce(func.sum(MachineGroup.num_machines), 0),
-                func.coalesce(func.sum(MachineGroup.num_machines * MachineGroup.vcpus), 0),
-                func.coalesce(func.sum(MachineGroup.num_machines * MachineGroup.price_hour), 0),
-            ).where(MachineGroup.user_id == user.id, MachineGroup.status.in_(UP))
-        ).one()
+    """What the user may have at one time (null: unlimited), and has now."""
     return {
-        "max_price_hour": _quota("max_price_hour", "Price of all machines", float(price), "USD/h"),
-        "max_vcpus": _quota("max_vcpus", "vCPUs of all machines", int(vcpus), "vcpu"),
-        "max_instances": _quota("max_instances", "Machines", int(machines), "machine"),
-    }
-
-
-def _quota(name: str, label: str, used: float, unit: str) -> dict[str, Any]:
-    return {
-        "id": name,
-        "label": label,
-        "max_allowed": None,
-        "in_use": used,
-        "unit": unit,
-        "scope": "global",
+        state.quota.value: {
+            "id": state.quota.value,
+            "label": state.quota.label,
+            "max_allowed": state.allowed,
+            "in_use": state.in_use,
+            "unit": state.quota.unit,
+            "scope": "global",
+        }
+        for state in states(parts, user)
     }
 
 
 @router.get("/costs")
-def costs(user: UserDep) -> None:
-    """Costs are not kept yet; the contract's clients take 403 for that."""
-    raise HTTPException(403, "Costs are not kept by this server.")
+def costs(
+    parts: PartsDep,
+    user: UserDep,
+    start_year: Year,
+    start_month: MonthNumber,
+    end_year: Year | None = None,
+    end_month: MonthNumber | None = None,
+) -> dict[str, Any]:
+    """What the user's machines cost, month by month; until this month where no end is given."""
+    now = time.time()
+    first, this = Month(start_year, start_month), Month.at(now)
+    if (end_year is None) != (end_month is None):
+        raise Invalid("end_year and end_month: both or neither.")
+    last = max(first, this) if end_year is None or end_month is None else Month(end_year, end_month)
+    with parts.store.read() as session:
+        found = costs_by_month(session, user.id, months_between(first, last), now)
+    return {
+        "currency": "USD",
+        "credits": 0,
+        "costs": [_month(m, c, this) for m, c in found.items()],
+    }
+
+
+def _month(month: Month, cost: float, this: Month) -> dict[str, Any]:
+    compute = dollars(cost)
+    return {
+        "month": str(month),
+        "total": compute,
+        "components": {
+            "compute": compute,
+            "storage": 0,
+            "data_transfer": 0,
+            "task_orchestration": 0,
+        },
+        # Of a month that is over nothing changes any more.
+        "type": "consolidated" if month < this else "estimate",
+    }
 
 
 @router.get("/fees")

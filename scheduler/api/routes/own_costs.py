@@ -1,0 +1,39 @@
+"""What money goes to, beyond the published contract."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+
+from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.wire import dollars
+from scheduler.services.user_costs import Month, costs_by_group, costs_by_project
+
+router = APIRouter(prefix="/v1/costs", tags=["users"])
+
+MonthText = Annotated[str | None, Query(pattern=r"^(19[7-9]\d|[2-9]\d{3})-(0[1-9]|1[0-2])$")]
+
+
+@router.get("")
+def costs(parts: PartsDep, user: UserDep, month: MonthText = None) -> dict[str, Any]:
+    """What a month (`2026-07`; default: this one) cost, by group and by project.
+
+    Groups: their machines, whether they worked or not. Projects: what their tasks held of them.
+    """
+    now = time.time()
+    wanted = Month.at(now) if month is None else Month(int(month[:4]), int(month[5:]))
+    with parts.store.read() as session:
+        groups = costs_by_group(session, user.id, wanted, now)
+        projects = costs_by_project(session, user.id, wanted, now)
+    return {
+        "month": str(wanted),
+        "currency": "USD",
+        "total": dollars(sum(g.cost for g in groups)),
+        "groups": [
+            {"name": g.name, "cost": dollars(g.cost), "machine_hours": round(g.hours, 6)}
+            for g in groups
+        ],
+        "projects": [{"name": name, "cost": dollars(cost)} for name, cost in projects],
+    }

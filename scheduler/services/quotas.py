@@ -1,0 +1,218 @@
+"""What each user may have at one time: set by the operator, checked where more is asked for.
+
+Machines count with the most that their group may grow to, for as long as it is up: an elastic group
+can always grow as far as it was let to. A group that is only registered uses nothing yet, so that a
+client can wait with it until there is room.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select
+
+from scheduler.services.errors import Invalid, NotFound, QuotaExceeded
+from scheduler.services.group_states import UP
+from scheduler.store.models import MachineGroup, Task, User
+from simherd.contract.lifecycle import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy.orm import Session
+
+    from scheduler.catalogue.tables import Catalogue
+    from scheduler.wiring import Parts
+
+_GIB = 1024**3
+#: The statuses of tasks that have not started.
+_QUEUED = (Status.PENDING_INPUT.value, Status.SUBMITTED.value)
+
+
+class Quota(str, Enum):
+    """A quota by its name on the wire; the first three are the contract's, the others ours."""
+
+    MAX_PRICE_HOUR = "max_price_hour"
+    MAX_VCPUS = "max_vcpus"
+    MAX_INSTANCES = "max_instances"
+    MAX_QUEUED_TASKS = "max_queued_tasks"
+    MAX_STORAGE_GB = "max_storage_gb"
+
+    def __str__(self) -> str:
+        return self.value
+
+    @property
+    def label(self) -> str:
+        """The words for people."""
+        return _WORDS[self][0]
+
+    @property
+    def unit(self) -> str:
+        """What it counts."""
+        return _WORDS[self][1]
+
+
+_WORDS = {
+    Quota.MAX_PRICE_HOUR: ("Price of all machines", "USD/h"),
+    Quota.MAX_VCPUS: ("vCPUs of all machines", "vcpu"),
+    Quota.MAX_INSTANCES: ("Machines", "machine"),
+    Quota.MAX_QUEUED_TASKS: ("Tasks that wait", "task"),
+    Quota.MAX_STORAGE_GB: ("Storage", "GiB"),
+}
+
+
+@dataclass(frozen=True)
+class QuotaState:
+    """One quota of a user. `allowed` None: unlimited; `in_use` None: not counted."""
+
+    quota: Quota
+    allowed: float | None
+    in_use: float | None
+
+
+def quotas_of(parts: Parts, user_id: str) -> Mapping[str, float]:
+    """A user's quotas by name; one that is not there is unlimited."""
+    with parts.store.read() as session:
+        return dict(session.scalars(select(User.quotas).where(User.id == user_id)).one())
+
+
+def set_quota(session: Session, username: str, name: str, value: float | None) -> None:
+    """Set a user's quota; None: unlimited. What is in use stays, even if it is more.
+
+    Raises:
+        NotFound: no such user.
+        Invalid: no such quota, or a value that cannot be.
+    """
+    user = session.scalar(select(User).where(User.username == username).with_for_update())
+    if user is None:
+        raise NotFound(f"username: there is no user {username!r}.")
+    if name not in set(Quota):
+        raise Invalid(f"name: there is no quota {name!r}. There are: {', '.join(Quota)}.")
+    if value is not None and not 0 <= value < float("inf"):
+        raise Invalid(f"value: {value} is no number from 0 on.")
+    kept = {k: v for k, v in user.quotas.items() if k != name}
+    user.quotas = kept if value is None else {**kept, name: value}
+
+
+def states(parts: Parts, user: User) -> list[QuotaState]:
+    """Every quota of a user with what is in use.
+
+    Storage is counted only where it is limited: that means listing it.
+    """
+    with parts.store.read() as session:
+        used: dict[Quota, float | None] = {
+            **_machines_in_use(session, parts.catalogue, user.id),
+            Quota.MAX_QUEUED_TASKS: _queued(session, user.id),
+            Quota.MAX_STORAGE_GB: None,
+        }
+    if Quota.MAX_STORAGE_GB.value in user.quotas:
+        used[Quota.MAX_STORAGE_GB] = _stored_gb(parts, user.id)
+    return [QuotaState(q, user.quotas.get(q.value), used[q]) for q in Quota]
+
+
+def check_alone(parts: Parts, session: Session, group: MachineGroup) -> None:
+    """Refuse a new group that could never be started, whatever else is in use.
+
+    Raises:
+        QuotaExceeded: it is larger than its user's quotas.
+    """
+    allowed = _limits(session, group.user_id)
+    if allowed:
+        _check(allowed, {}, _needs(parts.catalogue, group))
+
+
+def check_start(parts: Parts, session: Session, group: MachineGroup) -> None:
+    """Refuse a group for which there is no room beside the user's others that are up.
+
+    Two that are started at once are looked at one after the other.
+
+    Raises:
+        QuotaExceeded: there is not enough left.
+    """
+    allowed = _limits(session, group.user_id)
+    if allowed:
+        used = _machines_in_use(session, parts.catalogue, group.user_id)
+        _check(allowed, used, _needs(parts.catalogue, group))
+
+
+def check_storage(parts: Parts, user_id: str, allowed: Mapping[str, float]) -> None:
+    """Refuse a task of a user whose storage is full. Not for a transaction: it may list objects.
+
+    Raises:
+        QuotaExceeded: it is full.
+    """
+    name = Quota.MAX_STORAGE_GB
+    if name.value in allowed:
+        used = _stored_gb(parts, user_id)
+        if used >= allowed[name.value]:
+            raise QuotaExceeded(_sentence(name, allowed[name.value], used))
+
+
+def check_queue(session: Session, user_id: str, allowed: Mapping[str, float]) -> None:
+    """Refuse a further task of a user who has as many waiting as allowed.
+
+    Raises:
+        QuotaExceeded: there are as many.
+    """
+    name = Quota.MAX_QUEUED_TASKS
+    if name.value in allowed:
+        allowed = _limits(session, user_id)  # locks: of two submissions, one counts the other
+        _check(allowed, {name: _queued(session, user_id)}, {name: 1})
+
+
+def _limits(session: Session, user_id: str) -> Mapping[str, float]:
+    """A user's quotas, locked where there are any."""
+    wanted = select(User.quotas).where(User.id == user_id)
+    allowed = session.scalars(wanted).one()
+    # A weaker lock than others that write the row: rows that refer to it may be made meanwhile.
+    return session.scalars(wanted.with_for_update(key_share=True)).one() if allowed else {}
+
+
+def _check(
+    allowed: Mapping[str, float], used: Mapping[Quota, float], needs: Mapping[Quota, float]
+) -> None:
+    for quota, more in needs.items():
+        limit, in_use = allowed.get(quota.value), used.get(quota, 0)
+        # A sum of prices is not exact.
+        if limit is not None and in_use + more > limit * (1 + 1e-9):
+            raise QuotaExceeded(_sentence(quota, limit, in_use, more))
+
+
+def _sentence(quota: Quota, allowed: float, in_use: float, more: float | None = None) -> str:
+    asked = "" if more is None else f", {more:g} more asked for"
+    return f"{quota}: {allowed:g} allowed, {in_use:g} in use{asked}."
+
+
+def _needs(catalogue: Catalogue, group: MachineGroup) -> dict[Quota, float]:
+    """What a group takes at its largest, and at its dearest."""
+    machines = group.max_machines if group.is_elastic else group.num_machines
+    price, kind = group.price_hour, catalogue.machine_types.get(group.machine_type)
+    if group.spot and group.on_demand_fallback and kind is not None:
+        price = max(price, kind.on_demand)
+    return {
+        Quota.MAX_INSTANCES: machines,
+        Quota.MAX_VCPUS: machines * group.vcpus,
+        Quota.MAX_PRICE_HOUR: machines * price,
+    }
+
+
+def _machines_in_use(session: Session, catalogue: Catalogue, user_id: str) -> dict[Quota, float]:
+    names = (Quota.MAX_INSTANCES, Quota.MAX_VCPUS, Quota.MAX_PRICE_HOUR)
+    used: dict[Quota, float] = dict.fromkeys(names, 0)
+    for group in session.scalars(
+        select(MachineGroup).where(MachineGroup.user_id == user_id, MachineGroup.status.in_(UP))
+    ):
+        for quota, amount in _needs(catalogue, group).items():
+            used[quota] += amount
+    return used
+
+
+def _queued(session: Session, user_id: str) -> int:
+    wanted = select(func.count()).where(Task.user_id == user_id, Task.status.in_(_QUEUED))
+    return session.scalar(wanted) or 0
+
+
+def _stored_gb(parts: Parts, user_id: str) -> float:
+    return parts.stored.bytes_of(user_id) / _GIB
