@@ -6,8 +6,8 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from scheduler.services.machine_states import shown_state
 from scheduler.services.costs import machine_cost
+from scheduler.services.machine_states import shown_state
 from simherd.contract import objects
 from simherd.contract.lifecycle import TABLE, TERMINAL, Status
 from simherd.contract.operations import Operation

@@ -279,6 +279,9 @@ class Recording:
         total = round(max(0.0, event.at - row.create_time), 6)
         row.measure({Metric.TOTAL_SECONDS.value: total})
         cause = Cause(event.body["cause"])
+        generation = (event.body.get("saved") or {}).get("generation")
+        if generation is not None:
+            note_saved(self._session, row.id, row.attempt, generation=generation)
         ended = end_attempt(
             self._session,
             row.id,

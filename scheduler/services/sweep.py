@@ -15,8 +15,8 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.exc import OperationalError
 
 from scheduler.providers.base import MachineState
-from scheduler.services.elastic import note_size
 from scheduler.services.attempts import open_attempt
+from scheduler.services.elastic import note_size
 from scheduler.services.end_attempt import end_attempt
 from scheduler.services.expire_deadlines import expire_deadlines
 from scheduler.services.group_states import ACTIVE, ENDING, UP

@@ -73,7 +73,7 @@ def info(task_id: str, json_: bool) -> None:
 def _attempt(attempt: dict[str, Any]) -> list[Any]:
     saved = attempt["saved"]
     kept = [f"outputs, {format_bytes(saved['output_bytes'])}"] if "output_bytes" in saved else []
-    kept += [f"{name} {value}" for name, value in saved.items() if name != "output_bytes"]
+    kept += [f"checkpoint {saved['generation']}"] if "generation" in saved else []
     return [
         f"  {attempt['attempt']}",
         attempt["machine_name"] or attempt["machine_id"],

@@ -150,12 +150,16 @@ def test_a_machine_without_a_price_costs_what_its_group_says(bench: Bench) -> No
     assert bench.attempts(task)[0].price_hour == pytest.approx(bench.group.price_hour)
 
 
+GONE: dict[str, Any] = {"detail": "Gone at ten.", "saved": {"generation": 4}}
+
+
 def test_every_attempt_has_a_row_of_its_own(bench: Bench) -> None:
     task = bench.task(resubmit=True)
-    bench.tell(task, started(), *STORED, finished(Cause.SPOT_RECLAIMED, detail="Gone at ten."))
+    bench.tell(task, started(), *STORED, finished(Cause.SPOT_RECLAIMED, **GONE))
     bench.tell(task, started(), finished(Cause.INPUT_INVALID), attempt=2)
     first, second = bench.attempts(task)
     assert (first.cause, first.detail) == (Cause.SPOT_RECLAIMED, "Gone at ten.")
+    assert first.saved == {"output_bytes": 77, "generation": 4}
     # Of what the first one stored, nothing is taken for the second one's.
     assert (second.cause, second.saved) == (Cause.INPUT_INVALID, {})
 
