@@ -130,7 +130,9 @@ class Agent:
         claims = threading.Thread(target=self._claim, name="claims")
         claims.start()
         log.info("event=agent_ready executor=%s", self._config.executor_id)
-        watch = threading.Thread(target=self._watch_contact, name="contact")
+        watch = threading.Thread(
+            target=self._contact.watch, args=(self._stopping, self._attempts), name="contact"
+        )
         watch.start()
         self._presence.start()
         self._over.wait()
@@ -374,17 +376,6 @@ class Agent:
             and self._slots.all_taken
             and self._machine.waits_for() is None
         )
-
-    def _watch_contact(self) -> None:
-        """Stop what runs before the scheduler gives it to another machine.
-
-        Apart from the heartbeat, which may itself hang for long when the network is cut.
-        """
-        while not self._stopping.wait(max(0.1, min(limits.HEARTBEAT_S, self._contact.left_s))):
-            if self._contact.left_s <= 0:
-                for attempt in self._attempts():
-                    if attempt.switch.trip(Cause.CONTACT_LOST):
-                        log.error("event=contact_lost attempt=%s", attempt.spec.key)
 
     def _handle(self, message: Message) -> None:
         if message.order is Order.WATCH_LOG:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from typing import TYPE_CHECKING
 
+from simherd.contract import limits
+from simherd.contract.outcome import Cause
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from executor.attempt import Attempt
+
+log = logging.getLogger(__name__)
 
 #: Share of the group's reconnect window after which an agent gives its attempts up. The rest is
 #: for stopping them before the scheduler gives them to others.
@@ -44,6 +53,17 @@ class Contact:
         """Seconds until what runs here must stop: soon after it will be another machine's."""
         with self._lock:
             return self._last + self._patience_s - _now()
+
+    def watch(self, stopping: threading.Event, attempts: Callable[[], list[Attempt]]) -> None:
+        """Stop what runs before the scheduler gives it to another machine; until `stopping`.
+
+        Apart from the heartbeat, which may itself hang for long when the network is cut.
+        """
+        while not stopping.wait(max(0.1, min(limits.HEARTBEAT_S, self.left_s))):
+            if self.left_s <= 0:
+                for attempt in attempts():
+                    if attempt.switch.trip(Cause.CONTACT_LOST):
+                        log.error("event=contact_lost attempt=%s", attempt.spec.key)
 
 
 def _now() -> float:

@@ -12,7 +12,6 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import docker
-import httpx
 from docker.errors import APIError
 
 from simherd import archive
@@ -21,6 +20,8 @@ from simherd.contract.lifecycle import TERMINAL, Status
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+
+    import httpx
 
 _GROUP = "fleet"
 _IMAGE = "simherd/debian:bookworm"

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import matplotlib as mpl
 
 mpl.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402 - the backend comes first
+from matplotlib import pyplot as plt
 
-from bench.spot_day.report import Report, instant  # noqa: E402
+from bench.spot_day.report import Report, instant
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,9 +46,9 @@ def _machines(report: Report, axes: plt.Axes) -> None:
             axes.barh(row, length, left=left, color=colours(number % 20), height=0.6)
             label = f"{number + 1}.{attempt['attempt']}"
             axes.text(left + length / 2, row, label, ha="center", va="center", fontsize=7)
-    for at, what, machine in report.mishaps:
+    for at, what, victim in report.mishaps:
         marker, colour = _MARKS.get(what, ("v", "tab:orange"))
-        axes.plot(at - report.began, rows[machine] - 0.45, marker, color=colour, markersize=8)
+        axes.plot(at - report.began, rows[victim] - 0.45, marker, color=colour, markersize=8)
     axes.set_yticks(list(rows.values()), [m["host_name"] for m in report.machines])
     axes.invert_yaxis()
     axes.set_title("bars: TASK.ATTEMPT   ▼ notice   ✖ taken away   ■ frozen", fontsize=9)

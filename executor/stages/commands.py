@@ -49,6 +49,7 @@ def run_commands(attempt: Attempt) -> Exit | None:
         Stopped: the switch was tripped before the first command.
     """
     done = attempt.progress
+    _set_group_end(attempt)
     if done.computing:
         if done.deadline is not None:
             attempt.deadline.set(done.deadline)
@@ -143,6 +144,15 @@ def _set_deadline(attempt: Attempt) -> float | None:
     if at is not None:
         attempt.deadline.set(at)
     return at
+
+
+def _set_group_end(attempt: Attempt) -> None:
+    """Stop a little before the group ends: its machines go then, and outputs take a while."""
+    ends_at = attempt.spec.group_ends_at
+    if ends_at is not None:
+        left = ends_at - time.time()
+        ahead = min(limits.GROUP_END_AHEAD_S, max(0.0, left) / 10)
+        attempt.deadline.set(ends_at - ahead, Cause.GROUP_TIME_LIMIT)
 
 
 def _set_money(attempt: Attempt) -> float | None:

@@ -6,10 +6,13 @@ import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import select
+
 from scheduler.services.attempt_outputs import grant_of
 from scheduler.services.checkpoints import generations
 from scheduler.services.costs import seconds_for_money
 from scheduler.services.errors import Invalid
+from scheduler.store.models import MachineGroup
 from simherd.contract import limits, objects
 from simherd.contract.checkpoints import Checkpoints
 from simherd.contract.spec import AttemptSpec, Command, DeadlineWarning, InputFile
@@ -32,6 +35,9 @@ def build_spec(parts: Parts, task: Task) -> AttemptSpec:
             stored = bool(generations(session, task.id))
     with parts.store.read() as session:
         seconds = seconds_for_money(session, task)
+        ends_at = session.scalar(
+            select(MachineGroup.auto_terminate_at).where(MachineGroup.id == task.group_id)
+        )
     return AttemptSpec(
         task_id=task.id,
         attempt=task.attempt,
@@ -42,6 +48,7 @@ def build_spec(parts: Parts, task: Task) -> AttemptSpec:
         time_to_live_s=task.time_to_live_s,
         deadline_at=task.deadline_at,
         seconds_for_money=seconds,
+        group_ends_at=ends_at,
         warning=_read_warning(extra),
         stop_grace_s=_read_grace(extra),
         stall_after_s=_read_stall(extra),

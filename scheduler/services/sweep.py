@@ -79,11 +79,13 @@ def _sweep_group(parts: Parts, group: MachineGroup, now: float, patient: bool) -
         shut_down_group(parts, group.id)
         return
     reconcile_queue(parts, group)
-    reclaim(parts, group, now, patient)
+    _note_heartbeats(parts, group)
     if group.status in UP:
         note_size(parts, group)
         retire_drained(parts, group)
         scale_group(parts, group.id)
+    # After the machines were looked at: one that is known to be gone loses its attempts at once.
+    reclaim(parts, group, now, patient)
 
 
 def _redis_is_new(parts: Parts, now: float) -> bool:
@@ -158,7 +160,6 @@ def reclaim(parts: Parts, group: MachineGroup, now: float, patient: bool) -> Non
     """End the attempts whose machine is gone, or has been silent for too long."""
     expiry = parts.queue.overdue(group.id)
     beats = parts.queue.heartbeats(group.id)
-    _note_heartbeats(parts, group, beats)
     silent: dict[str, str] = {o.attempt: o.holder for o in expiry.overdue}
     with parts.store.read() as session:
         running = session.execute(
@@ -169,11 +170,14 @@ def reclaim(parts: Parts, group: MachineGroup, now: float, patient: bool) -> Non
         machines = {
             m.id: m for m in session.scalars(select(Machine).where(Machine.group_id == group.id))
         }
-    held = set(parts.queue.held(group.id)) if running else set()
+    held = parts.queue.holdings(group.id)
     for task_id, attempt, machine_id in running:
         key = attempt_key(task_id, attempt)
         if key not in held and machine_id:
             silent.setdefault(key, machine_id)
+    for key, holder in held.items():
+        if holder in machines and machines[holder].status == MACHINE_DOWN:
+            silent.setdefault(key, holder)
     gone = _gone(parts, group, machines, set(silent.values()))
     lost = {
         key: holder
@@ -257,7 +261,8 @@ def _taken(session: Session, task: Task, holder: str) -> Status:
     return Status(task.status)
 
 
-def _note_heartbeats(parts: Parts, group: MachineGroup, beats: dict[str, float]) -> None:
+def _note_heartbeats(parts: Parts, group: MachineGroup) -> None:
+    beats = parts.queue.heartbeats(group.id)
     if not beats:
         return
     with parts.store.write() as session:

@@ -32,6 +32,9 @@ JOIN_S = 900.0
 SECRET_S = 86400.0
 #: Seconds between two generations of a checkpoint, where the task does not say.
 CHECKPOINT_EVERY_S = 600.0
+#: Seconds before a group's time limit at which its tasks are stopped, so that what they have put
+#: out can be stored.
+GROUP_END_AHEAD_S = 30.0
 #: Seconds a revoked lease is remembered, so that its holder is told `lost`.
 TOMBSTONE_S = 7 * 86400
 #: Seconds between SIGTERM and SIGKILL when a simulation is stopped.

@@ -79,6 +79,8 @@ class AttemptSpec:
     time_to_live_s: float | None = None
     deadline_at: float | None = None
     seconds_for_money: float | None = None
+    #: When the machine group ends, seconds since the epoch.
+    group_ends_at: float | None = None
     warning: DeadlineWarning = field(default_factory=DeadlineWarning)
     stop_grace_s: float = limits.STOP_GRACE_S
     network: bool = False

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 #: Statuses whose values are words of their own elsewhere: a machine's or group's state, a
 #: report's kind, an outcome for people.
 OTHER_WORDS = {
-    ("scheduler/services/groups.py", "started"),
+    ("scheduler/services/group_states.py", "started"),
+    ("scheduler/services/machine_states.py", "started"),
     ("simherd/contract/events.py", "started"),
     ("simherd/cli/up_view.py", "started"),
     ("simherd/resources.py", "started"),
