@@ -14,6 +14,8 @@ from bench.spot_day.report import Report, instant
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from matplotlib.axes import Axes
+
 _MARKS = {"frozen": ("s", "tab:blue"), "gone": ("X", "tab:red")}
 
 
@@ -29,7 +31,7 @@ def draw(report: Report, file: Path) -> None:
     plt.close(figure)
 
 
-def _machines(report: Report, axes: plt.Axes) -> None:
+def _machines(report: Report, axes: Axes) -> None:
     end = report.samples[-1][0]
     rows = {m["uuid"]: row for row, m in enumerate(report.machines)}
     for machine in report.machines:
@@ -54,7 +56,7 @@ def _machines(report: Report, axes: plt.Axes) -> None:
     axes.set_title("bars: TASK.ATTEMPT   ▼ notice   ✖ taken away   ■ frozen", fontsize=9)
 
 
-def _counts(report: Report, axes: plt.Axes) -> None:
+def _counts(report: Report, axes: Axes) -> None:
     times = [at - report.began for at, *_ in report.samples]
     for index, label in ((1, "machines"), (2, "tasks that wait"), (3, "tasks worked on")):
         axes.step(times, [s[index] for s in report.samples], where="post", label=label)
