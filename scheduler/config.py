@@ -62,6 +62,9 @@ class Settings(StoreSettings):
     machines_api_url: str | None = None
     #: Seconds in which a machine must have joined after its launch; then it is replaced.
     register_s: float = Field(default=limits.JOIN_S, gt=0)
+    #: Seconds for which a machine of an elastic group has had nothing to do before it may go, and
+    #: for which a group that has changed its size keeps the new one.
+    elastic_idle_s: float = Field(default=60.0, gt=0)
     #: URL of Celery's broker; another database than `redis_url`.
     broker_url: SecretStr
     #: Where the API can be reached: the start of every URL that it signs.

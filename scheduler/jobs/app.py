@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Seconds after which an unacknowledged message is delivered again.
 _VISIBILITY_S = 600
+#: Seconds between two looks for machines that are there although they were terminated.
+_AGAIN_S = 60.0
 
 
 class _Process:
@@ -82,7 +84,12 @@ def make_app() -> Celery:
                 "schedule": settings.sweep_s,
                 # A sweep that waited longer than this has been overtaken by the next one.
                 "options": {"expires": max(settings.sweep_s, 5)},
-            }
+            },
+            "end_again": {
+                "task": "end_again",
+                "schedule": _AGAIN_S,
+                "options": {"expires": _AGAIN_S},
+            },
         },
     )
     return app

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from scheduler.jobs.app import app, parts, started_at
-from scheduler.services import groups, machines
+from scheduler.services import doctor, groups, machines
 from scheduler.services.sweep import sweep as run_sweep
 
 log = logging.getLogger(__name__)
@@ -15,6 +15,12 @@ log = logging.getLogger(__name__)
 def sweep() -> None:
     """Leases, lost tasks, machines and group limits."""
     run_sweep(parts(), started_at())
+
+
+@app.task(name="end_again")  # type: ignore[untyped-decorator]
+def end_again() -> None:
+    """Machines that were terminated and are still there."""
+    doctor.end_again(parts())
 
 
 @app.task(name="scale_group")  # type: ignore[untyped-decorator]

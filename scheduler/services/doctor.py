@@ -66,6 +66,26 @@ def examine(parts: Parts, *, fix: bool) -> list[Finding]:
     return found
 
 
+def end_again(parts: Parts) -> list[str]:
+    """End the machines that are still there although they were terminated; answers their ids.
+
+    For the background: machines that are not known here are left to `examine`, as the provider may
+    show those of another scheduler.
+    """
+    ended = []
+    for name, provider in parts.providers.items():
+        there = {found.machine_id: found for found in provider.found()}
+        with parts.store.read() as session:
+            down = session.scalars(
+                select(Machine.id).where(Machine.id.in_(there), Machine.status == MACHINE_DOWN)
+            ).all()
+        for machine_id in down:
+            log.error("event=terminated_again provider=%s machine=%s", name, machine_id)
+            provider.terminate(machine_id, there[machine_id].handle, force=True)
+            ended.append(machine_id)
+    return ended
+
+
 def _ills(parts: Parts) -> Iterator[_Ill]:
     with parts.store.read() as session:
         machines = {m.id: m for m in session.scalars(select(Machine))}

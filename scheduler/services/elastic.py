@@ -25,10 +25,6 @@ log = logging.getLogger(__name__)
 
 #: Seconds that the next task in line has waited before machines are added for the queue.
 GROW_AFTER_S = 5.0
-#: Seconds for which a machine has had nothing to do before it may go.
-IDLE_S = 60.0
-#: Seconds after any change of size before machines go: one that was just added is given work.
-COOL_DOWN_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -43,23 +39,24 @@ class Load:
     slots: int
     #: Slots of theirs that nobody computes in, those of machines on their way included.
     free_slots: int
-    #: Machines that have been idle for `IDLE_S`.
+    #: Machines that have had nothing to do for as long as they may.
     idle: int
-    #: Seconds since the size last changed.
-    unchanged_s: float
+    #: Whether the size has not changed for that long either.
+    settled: bool
 
 
 def wanted_size(load: Load, smallest: int, largest: int) -> int:
     """How many machines the group should have now.
 
     It grows at once by as many as the queue could use, and shrinks only by machines that have had
-    nothing to do for a while, with nothing in the queue, and not soon after a change.
+    nothing to do for a while, with nothing in the queue, and not soon after a change: one that was
+    just added is given work.
     """
     size = load.machines
     lacking = load.waiting - load.free_slots
     if lacking > 0 and (size == 0 or load.next_waited_s >= GROW_AFTER_S):
         size += math.ceil(lacking / load.slots)
-    elif not load.waiting and load.idle and load.unchanged_s >= COOL_DOWN_S:
+    elif not load.waiting and load.settled:
         size -= load.idle
     return min(largest, max(smallest, size))
 
@@ -86,7 +83,7 @@ def _load(parts: Parts, group: MachineGroup, now: float) -> Load:
     with parts.store.read() as session:
         machines = [m for m in machines_of(session, group.id, MACHINE_UP) if m.reclaim_at is None]
     since = _idle_since(parts, group, machines)
-    facts = parts.queue.facts(group.id)
+    facts, patience = parts.queue.facts(group.id), parts.settings.elastic_idle_s
     slots = max([1, *(int(f.get("slots", 1)) for f in facts.values())])
     here = {m.id for m in machines}
     held = sum(1 for holder in parts.queue.holdings(group.id).values() if holder in here)
@@ -97,8 +94,8 @@ def _load(parts: Parts, group: MachineGroup, now: float) -> Load:
         machines=len(machines),
         slots=slots,
         free_slots=max(0, slots * len(machines) - held),
-        idle=sum(1 for at in since.values() if now - at >= IDLE_S),
-        unchanged_s=now - (group.scaled_at or group.started_at or 0.0),
+        idle=sum(1 for at in since.values() if now - at >= patience),
+        settled=now - (group.scaled_at or group.started_at or 0.0) >= patience,
     )
 
 

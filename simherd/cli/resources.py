@@ -159,6 +159,7 @@ def _machine(machine: dict[str, Any]) -> list[Any]:
         machine["status"],
         machine["current_task_id"] or "",
         moment(machine["last_seen_at"]),
+        format_bytes(facts.get("memory_used_bytes")),
         format_bytes(facts.get("disk_free_bytes")),
         facts.get("disk_limit", ""),
         format_money(machine["cost"]),

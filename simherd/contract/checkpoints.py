@@ -8,14 +8,14 @@ were, and runs either the task's own commands or the ones that were given for go
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from simherd.contract import limits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 #: Folder within the work folder whose whole content belongs to each checkpoint.
 FOLDER = "checkpoint"
@@ -23,13 +23,16 @@ FOLDER = "checkpoint"
 KEPT = 2
 #: Files that one generation may have.
 MOST_FILES = 10_000
+#: `**` that one pattern may have.
+_MOST_STARS = 3
 
 
 @dataclass(frozen=True)
 class Checkpoints:
     """What a task wants saved.
 
-    `files` are patterns relative to the work folder (`*` within a name, `**` over folders),
+    `files` are patterns relative to the work folder (`*`, `?`, `[0-9]` within a name, `**` over
+    folders),
     `every_s` is the time between two generations in seconds, `stored` says whether there is
     something to go on from.
     """
@@ -70,29 +73,30 @@ class Checkpoints:
         """Whether a file, relative to the work folder, belongs to the checkpoint."""
         if path.startswith(f"{FOLDER}/"):
             return True
-        return any(re.fullmatch(_regex(pattern), path) for pattern in self.files)
+        names = path.split("/")
+        return any(_match(names, pattern.split("/")) for pattern in self.files)
 
 
 def _check_pattern(pattern: Any) -> None:
     parts = pattern.split("/") if isinstance(pattern, str) else []
-    if not parts or any(part in {"", ".", ".."} for part in parts) or len(pattern) > 500:
+    steps = any(part in {"", ".", ".."} for part in parts)
+    # Each `**` multiplies what has to be tried.
+    if not parts or steps or len(pattern) > 500 or parts.count("**") > _MOST_STARS:
         raise ValueError(
             f"checkpoint.files: {pattern!r} is no pattern relative to the work folder."
         )
 
 
-def _regex(pattern: str) -> str:
-    """The pattern as a regular expression over a whole relative path."""
-    made = []
-    parts = pattern.split("/")
-    for i, part in enumerate(parts):
-        last = i == len(parts) - 1
-        if part == "**":
-            made.append(".+" if last else "(?:[^/]+/)*")
-            continue
-        text = "".join("[^/]*" if c == "*" else "[^/]" if c == "?" else re.escape(c) for c in part)
-        made.append(text + ("" if last else "/"))
-    return "".join(made)
+def _match(path: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether a path's names match a pattern's; `**` stands for any number of folders."""
+    if not pattern:
+        return not path
+    if pattern[0] == "**":
+        rest = pattern[1:]
+        # At the end it stands for files, so for one name at least.
+        first = 0 if rest else 1
+        return any(_match(path[i:], rest) for i in range(first, len(path) + 1))
+    return bool(path) and fnmatchcase(path[0], pattern[0]) and _match(path[1:], pattern[1:])
 
 
 @dataclass(frozen=True)

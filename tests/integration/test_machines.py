@@ -13,7 +13,7 @@ from executor.link.connection import Address
 from executor.link.lease import Claimer, Keeper, new_token
 from scheduler.providers.base import Found, LaunchRefused, MachineState, NoCapacity
 from scheduler.services import machine_access
-from scheduler.services.doctor import examine
+from scheduler.services.doctor import end_again, examine
 from scheduler.services.elastic import drain_surplus
 from scheduler.services.errors import Forbidden
 from scheduler.services.group_states import GroupStatus
@@ -320,6 +320,17 @@ def test_redis_that_forgot_its_users_is_told_them_again(fleet: Fleet) -> None:
     keeper = Keeper(fleet.address(machine.id, secret), group.id, machine.id)
     assert keeper.beat([]) == []
     keeper.close()
+
+
+def test_a_machine_that_was_terminated_and_is_there_is_terminated_again(fleet: Fleet) -> None:
+    group = fleet.group(num_machines=1)
+    (machine,) = fleet.scale(group)
+    fleet.cloud.states[machine.id] = MachineState.GONE
+    fleet.scale(group)
+    fleet.cloud.states |= {machine.id: MachineState.RUNNING, "another's": MachineState.RUNNING}
+    assert end_again(fleet.parts) == [machine.id]
+    assert fleet.cloud.states[machine.id] is MachineState.GONE
+    assert fleet.cloud.states["another's"] is MachineState.RUNNING
 
 
 def test_the_doctor_finds_what_nobody_wants_and_ends_it(fleet: Fleet) -> None:

@@ -71,7 +71,7 @@ def test_a_notice_hands_the_task_back_and_it_goes_on_from_its_checkpoint(own: En
     gates = own.folder / "gates"
     gates.mkdir()
     task_id = own.submit(
-        f"python3 counter.py 10 {gates}",
+        f"python3 counter.py 14 {gates}",
         group="spot",
         files={"counter.py": _COUNTER},
         more={"checkpoint": {"files": ["*.none"], "every_s": 3600}},
@@ -79,23 +79,81 @@ def test_a_notice_hands_the_task_back_and_it_goes_on_from_its_checkpoint(own: En
     )
     steps = gates / "steps"
     machines = []
-    for attempt in (1, 2):
+    for attempt in range(1, 6):
         _wait_for_lines(steps, 2 * attempt)
         machines.append(_machine(own))
         own.reclaim(machines[-1], 30)
         _wait_for_attempt(own, task_id, attempt + 1)
     (gates / "go").touch()
     task = own.wait(task_id)
-    assert (task["status"], task["num_retries"]) == ("success", 2)
+    assert (task["status"], task["num_retries"]) == ("success", 5)
     outputs = own.outputs(task_id)
-    assert outputs["result.txt"] == b"10"
-    assert b"restored 2" in outputs["stdout.txt"]
+    assert outputs["result.txt"] == b"14"
+    assert b"restored 5" in outputs["stdout.txt"]
     # Every step was computed once, and by more than one attempt.
     made = [line.split() for line in steps.read_text().splitlines()]
-    assert [int(step) for _, step in made] == list(range(1, 11))
-    assert {attempt for attempt, _ in made} == {"1", "2", "3"}
+    assert [int(step) for _, step in made] == list(range(1, 15))
+    assert {attempt for attempt, _ in made} == set("123456")
     # Others stand in for the machines that go.
-    assert len({*machines, _machine(own)}) == 3
+    assert len({*machines, _machine(own)}) == 6
+    told = own.api.get(f"/v1/tasks/{task_id}/attempts").json()
+    assert [a["cause"] for a in told] == [*["spot_reclaimed"] * 5, "completed"]
+    assert [a["saved"].get("generation") for a in told[:5]] == [1, 2, 3, 4, 5]
+    # Of all those generations the newest two are stored.
+    assert len(_saved(own, task_id)) == 2
+
+
+def _saved(own: Env, task_id: str) -> list[Path]:
+    """The stored files of a task's checkpoints, oldest first."""
+    folder = next((own.data / "storage").rglob(f"{task_id}/checkpoints"))
+    return sorted(folder.iterdir(), key=lambda file: file.stat().st_mtime)
+
+
+def _generations(own: Env, task_id: str) -> int:
+    operations = [o for h in own.task(task_id)["status_history"] for o in h["operations"]]
+    return sum(o["name"] == "save_checkpoint" and o["status"] == "OK" for o in operations)
+
+
+def test_a_checkpoint_that_was_damaged_is_not_gone_on_from(own: Env) -> None:
+    gates = own.folder / "damage"
+    gates.mkdir()
+    script = "if [ -e a.state ]; then cat a.state > restored.txt; exit; fi; "
+    script += "for n in 1 2; do echo $n > a.state; "
+    script += f"while [ ! -e {gates}/$n ]; do sleep 0.05; done; done"
+    task_id = own.submit(
+        f"sh -c '{script}'",
+        group="spot",
+        more={"checkpoint": {"files": ["*.state"], "every_s": 1}},
+        resubmit_on_preemption=True,
+    )
+    until(lambda: _generations(own, task_id) == 1, what="the first generation")
+    (gates / "1").touch()
+    until(lambda: _generations(own, task_id) == 2, what="the second generation")
+    _saved(own, task_id)[-1].write_text("9\n")
+    own.reclaim(_machine(own), 0)
+    task = own.wait(task_id)
+    assert task["status"] == "success"
+    assert own.outputs(task_id)["restored.txt"] == b"1\n"
+
+
+def test_what_goes_on_runs_the_commands_that_were_given_for_it(own: Env) -> None:
+    task_id = own.submit(
+        "sh -c 'echo 7 > a.state; exec sleep 600'",
+        group="spot",
+        more={
+            "checkpoint": {
+                "files": ["*.state"],
+                "every_s": 3600,
+                "restore": "cp a.state went-on.txt",
+            }
+        },
+        resubmit_on_preemption=True,
+    )
+    own.wait_for(task_id, "computation-started")
+    until(lambda: own.processes("sleep 600"), what="the simulation")
+    own.reclaim(_machine(own), 20)
+    assert own.wait(task_id)["status"] == "success"
+    assert own.outputs(task_id)["went-on.txt"] == b"7\n"
 
 
 def test_without_resubmission_partial_outputs_are_kept(own: Env) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.services.elastic import COOL_DOWN_S, GROW_AFTER_S, Load, wanted_size
+from scheduler.services.elastic import GROW_AFTER_S, Load, wanted_size
 
 QUIET = Load(
     waiting=0,
@@ -16,7 +16,7 @@ QUIET = Load(
     slots=1,
     free_slots=2,
     idle=0,
-    unchanged_s=COOL_DOWN_S,
+    settled=True,
 )
 LOADS = st.builds(
     Load,
@@ -26,7 +26,7 @@ LOADS = st.builds(
     slots=st.integers(1, 8),
     free_slots=st.integers(0, 400),
     idle=st.integers(0, 50),
-    unchanged_s=st.floats(0, 1e6),
+    settled=st.booleans(),
 )
 
 
@@ -53,7 +53,7 @@ def test_it_shrinks_by_machines_that_have_nothing_to_do() -> None:
 
 
 def test_it_does_not_shrink_soon_after_a_change() -> None:
-    assert wanted_size(replace(QUIET, idle=2, unchanged_s=COOL_DOWN_S - 1), 0, 10) == 2
+    assert wanted_size(replace(QUIET, idle=2, settled=False), 0, 10) == 2
 
 
 @given(LOADS, st.integers(0, 10), st.integers(1, 40))
