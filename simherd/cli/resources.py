@@ -148,7 +148,8 @@ def info(name: str, json_: bool) -> None:
         click.echo(group["status_detail"])
     if group["costs"]:
         click.echo(f"Cost so far: {format_money(group['costs']['cost'])}")
-    headers = ["MACHINE", "STATUS", "TASK", "LAST SEEN", "DISK FREE", "DISK LIMIT", "COST", "NOTE"]
+    headers = ["MACHINE", "STATUS", "TASK", "LAST SEEN", "MEMORY USED", "DISK FREE", "DISK LIMIT"]
+    headers += ["COST", "NOTE"]
     table(headers, [_machine(m) for m in group["machines"]], "It has no machines yet.")
 
 
