@@ -31,8 +31,11 @@ _FIRST_WAIT_S, _LONGEST_WAIT_S = 10.0, 300.0
 _START_TRIES = 3
 
 
-def scale_group(parts: Parts, group_id: str) -> None:
-    """Bring a group's machines to the number it should have; replace those that died."""
+def scale_group(parts: Parts, group_id: str, *, patient: bool = True) -> None:
+    """Bring a group's machines to the number it should have; replace those that died.
+
+    `patient`: none is replaced for being silent, since it may be us who do not hear them.
+    """
     with parts.store.read() as session:
         group = session.get(MachineGroup, group_id)
         machines = machines_of(session, group_id, MACHINE_UP)
@@ -40,7 +43,7 @@ def scale_group(parts: Parts, group_id: str) -> None:
         return
     provider = parts.providers[group.provider]
     if not provider.by_hand:
-        _replace(parts, group, provider, machines)
+        _replace(parts, group, provider, machines, patient=patient)
         _add_missing(parts, group)
         _launch_due(parts, group, provider)
     else:
@@ -72,25 +75,32 @@ def machines_of(session: Session, group_id: str, *statuses: str) -> list[Machine
 
 
 def _replace(
-    parts: Parts, group: MachineGroup, provider: MachineProvider, machines: list[Machine]
+    parts: Parts,
+    group: MachineGroup,
+    provider: MachineProvider,
+    machines: list[Machine],
+    *,
+    patient: bool,
 ) -> None:
     """Let go of machines that are gone or never joined; a provider may bring them back."""
     launched = [m for m in machines if m.launched_at is not None]
     if not launched:
         return
     states = provider.observe({m.id: m.handle for m in launched})
-    now, patience = time.time(), parts.settings.register_s
+    now, window = time.time(), parts.settings.register_s
     for machine in launched:
         if states[machine.id] is MachineState.GONE:
             if provider.revives:
-                _set_machine(parts, machine, launched_at=None)
+                _set_machine(parts, machine, launched_at=None, reclaim_at=None)
             else:
                 retire(parts, group, machine, "It is gone.")
+        elif patient:
+            continue
         elif not provider.revives and _fell_silent(group, machine, launched, now):
             reason = f"It was not heard of for {now - (machine.last_seen_at or 0):.0f} s."
             retire(parts, group, machine, reason)
-        elif _never_came(machine) and now - (machine.launched_at or now) > patience:
-            reason = f"Machine {machine.name} did not join within {patience:.0f} s of its launch."
+        elif _never_came(machine) and now - (machine.launched_at or now) > window:
+            reason = f"Machine {machine.name} did not join within {window:.0f} s of its launch."
             log.error("event=machine_never_joined group=%s machine=%s", group.id, machine.id)
             retire(parts, group, machine, reason)
             _note_refusal(parts, group, f"{reason} It is replaced.")

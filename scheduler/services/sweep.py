@@ -83,7 +83,7 @@ def _sweep_group(parts: Parts, group: MachineGroup, now: float, patient: bool) -
     if group.status in UP:
         note_size(parts, group)
         retire_drained(parts, group)
-        scale_group(parts, group.id)
+        scale_group(parts, group.id, patient=patient)
     # After the machines were looked at: one that is known to be gone loses its attempts at once.
     reclaim(parts, group, now, patient)
 
