@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from executor.spot.aws import Aws
 from executor.spot.sources import open_source
 from executor.spot.watch import Watch
 
@@ -40,7 +41,7 @@ class Presence:
         self._identity = identity
         self._attempts = attempts
         self._changed = changed
-        source = open_source(notices)
+        self._source = source = open_source(notices)
         self._watch = None if source is None else Watch(source, self._on_notice, self._on_over)
         self.reclaim_at: float | None = None
         self._told: float | None = None
@@ -77,7 +78,13 @@ class Presence:
     def facts(self) -> dict[str, Any]:
         """What the machine tells of it with its heartbeat."""
         silent = self._watch is not None and self._watch.failing
-        return {"reclaim_at": self.reclaim_at, "spot_notices_silent": silent}
+        # An early hint that some clouds give; nothing follows from it.
+        at_risk = isinstance(self._source, Aws) and self._source.at_risk
+        return {
+            "reclaim_at": self.reclaim_at,
+            "spot_notices_silent": silent,
+            "reclaim_likely": at_risk,
+        }
 
     def _on_notice(self, notice: Notice) -> None:
         # First of all nothing more is claimed; then what runs here is handed back.

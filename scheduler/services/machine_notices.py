@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from scheduler.services.machine_access import known_machine
+from scheduler.store.models import MachineGroup
 
 if TYPE_CHECKING:
     from scheduler.wiring import Parts
@@ -27,8 +28,14 @@ def note_reclaim(parts: Parts, machine_id: str, secret: str, reclaim_at: float |
     """
     with parts.store.write() as session:
         machine = known_machine(session, machine_id, secret)
+        first = machine.reclaim_at is None
         machine.reclaim_at = reclaim_at
-        group_id = machine.group_id
+        group = session.get_one(MachineGroup, machine.group_id)
+        idle = machine_id not in parts.queue.holders(group.id)
+        if first and reclaim_at is not None and group.is_elastic and idle:
+            # Nobody misses it: the group grows again when there is work.
+            group.num_machines = max(group.min_machines, group.num_machines - 1)
+        group_id = group.id
     log.warning("event=reclaim_noted machine=%s at=%s", machine_id, reclaim_at)
     if reclaim_at is not None:
         parts.send_job("scale_group", group_id)
