@@ -12,9 +12,10 @@ from executor.attempt import Attempt
 from executor.contact import Contact
 from executor.deadline import Deadline
 from executor.disk.areas import DiskError
+from executor.gang.duty import Duty
 from executor.link.inbox import Inbox
 from executor.link.journal import Journal, boot_id
-from executor.link.lease import Claimer, Keeper, new_token
+from executor.link.lease import Keeper, new_token
 from executor.link.reporter import Reporter
 from executor.livelog import LiveLogs
 from executor.machine import Machine
@@ -67,7 +68,6 @@ class Agent:
         self._inbox = Inbox(*where, me, self._handle)
         self._logs = LiveLogs(*where)
         self._keeper = Keeper(*where, me)
-        self._claimer = Claimer(*where, me)
         self._stager = Stager(Keeper(*where, me), self._attempt)
         self._contact = Contact(config.state_dir / "contact", config.reconnect_s)
         self._machine = Machine(config, backend, self._here)
@@ -76,6 +76,10 @@ class Agent:
         )
         self._http = open_client()
         self._slots = Slots(config.slots)
+        self._duty = Duty(
+            config, self._slots, self._attempt, self._may_join, self._look_whether_over
+        )
+        self._claimer = self._duty.claimer
         #: Set when nothing can be claimed any more.
         self._claimed_last = threading.Event()
         #: No new work; and then end; and end now.
@@ -107,6 +111,7 @@ class Agent:
     def _claims_may_have_changed(self) -> None:
         if not self._presence.may_claim:
             self._claimer.interrupt()
+        self._duty.reclaimed(self._presence.reclaim_at)
         self._slots.wake()
         self._beat_now.set()
 
@@ -123,6 +128,7 @@ class Agent:
         self._reporter.start()
         for entry in left:
             self._take_over(entry)
+        self._duty.start()
         self._inbox.start()
         self._logs.start()
         heart = threading.Thread(target=self._heartbeat, name="heartbeat")
@@ -131,7 +137,7 @@ class Agent:
         claims.start()
         log.info("event=agent_ready executor=%s", self._config.executor_id)
         watch = threading.Thread(
-            target=self._contact.watch, args=(self._stopping, self._attempts), name="contact"
+            target=self._contact.watch, args=(self._stopping, self._all), name="contact"
         )
         watch.start()
         self._presence.start()
@@ -151,6 +157,7 @@ class Agent:
         for worker in self._workers:
             worker.join()
         self._stager.close()
+        self._duty.close()
         self._machine.close()
         self._presence.close()
         # Once more, for what was reported meanwhile.
@@ -173,8 +180,12 @@ class Agent:
         with self._lock:
             return list(self._live.values())
 
+    def _all(self) -> list[Attempt]:
+        """Also what another machine leads."""
+        return [*self._attempts(), *self._duty.attempts]
+
     def _look_whether_over(self) -> None:
-        if self._leaving.is_set() and self._claimed_last.is_set() and not self._live:
+        if self._leaving.is_set() and self._claimed_last.is_set() and not self._all():
             self._over.set()
 
     def _clean_up(self, left: list[Entry]) -> None:
@@ -257,13 +268,16 @@ class Agent:
     def _here(self) -> list[Attempt]:
         """The attempts that have a place on this machine's disk."""
         ahead = self._stager.attempt
-        return [*self._attempts(), *([ahead] if ahead is not None else [])]
+        return [*self._all(), *([ahead] if ahead is not None else [])]
 
     def _is_ready(self, most: int) -> bool:
         return len(self._live) < most and self._presence.may_claim
 
     def _may_claim(self) -> bool:
         return not self._draining.is_set()
+
+    def _may_join(self) -> bool:
+        return self._may_claim() and self._presence.may_claim
 
     def _begin(self, key: str, text: str, progress: Progress, ahead: Ahead | None = None) -> bool:
         """Start an attempt's thread; False when it cannot even be begun."""
@@ -273,7 +287,8 @@ class Agent:
                 attempt = self._attempt(spec, self._reporter, progress)
             else:
                 attempt = ahead.take(spec, self._reporter)
-        except (ValueError, DiskError, OSError) as error:
+            self._duty.lead(attempt)
+        except (ValueError, DiskError, OSError, redis.RedisError) as error:
             log.error("event=attempt_not_begun attempt=%s error=%s", key, error)
             self._reporter.report(key, Kind.STARTED, executer=None)
             self._reporter.report(
@@ -378,6 +393,8 @@ class Agent:
         )
 
     def _handle(self, message: Message) -> None:
+        if self._duty.handle(message):
+            return
         if message.order is Order.WATCH_LOG:
             self._logs.watch(message.attempt)
         elif message.order is Order.UNSTAGE:
@@ -391,7 +408,8 @@ class Agent:
         elif message.order is Order.DEADLINE and message.deadline_at is not None:
             self._move_deadline(message, message.deadline_at)
         elif message.cause is not None:
-            self._stop_attempt(message.attempt, message.cause, discard=message.discard)
+            detail = message.detail
+            self._stop_attempt(message.attempt, message.cause, detail, discard=message.discard)
 
     def _move_deadline(self, message: Message, at: float) -> None:
         with self._lock:
@@ -400,11 +418,13 @@ class Agent:
             log.info("event=deadline_moved attempt=%s at=%s", message.attempt, at)
             attempt.move_deadline(at, message.cause or Cause.TASK_TIME_LIMIT)
 
-    def _stop_attempt(self, key: str, cause: Cause, *, discard: bool = False) -> None:
+    def _stop_attempt(
+        self, key: str, cause: Cause, detail: str | None = None, *, discard: bool = False
+    ) -> None:
         with self._lock:
             attempt = self._live.get(key)
         if attempt is not None:
             log.info("event=stop attempt=%s cause=%s", key, cause)
-            attempt.switch.trip(cause, discard=discard)
+            attempt.stop(cause, detail, discard=discard)
         elif cause is Cause.LEASE_LOST:
             self._reporter.forget(key)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from executor.containers.base import ContainerBackend
     from executor.deadline import Deadline
     from executor.disk.areas import Area
+    from executor.gang.leader import Gang
     from executor.images import Images
     from executor.progress import Begun, Progress
     from executor.slots import Slot
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from executor.transfer import Transfer
     from simherd.contract.operations import Metric, Operation
     from simherd.contract.spec import AttemptSpec, Command
+
+
+#: Seconds for saving what is to be saved of an attempt that lost another of its machines.
+_OTHER_GONE_S = 30.0
 
 
 class StageFailed(Exception):
@@ -80,6 +85,10 @@ class Attempt:
     restored: int | None = None
     #: What of it was stored, for its last report.
     saved: dict[str, Any] = field(default_factory=dict)
+    #: The machines that work on it together, where it has more than this one.
+    gang: Gang | None = None
+    #: A cause that stops it, and a sentence about that.
+    told: tuple[Cause, str] | None = None
     #: Threads that outlive the attempt; the agent joins them.
     left_behind: list[threading.Thread] = field(default_factory=list)
     #: When it was taken up, seconds since the epoch: what it costs counts from here.
@@ -98,6 +107,19 @@ class Attempt:
         """What runs: the task's commands, or those for going on from a checkpoint."""
         again = self.spec.restore if self.restored is not None else ()
         return again or self.spec.commands
+
+    def stop(self, cause: Cause, detail: str | None = None, *, discard: bool = False) -> None:
+        """Stop it; `detail` is the sentence that people read where this is why it ended."""
+        if detail is not None and self.switch.cause is None:
+            self.told = (cause, detail)
+        if cause is Cause.SPOT_RECLAIMED:
+            # Another machine has gone that it needs; this one stays.
+            if self.times is None:
+                self.reclaim(time.time() + _OTHER_GONE_S)
+            return
+        # Another attempt makes the outputs anew.
+        again = cause is Cause.MACHINE_LOST and self.spec.resubmit
+        self.switch.trip(cause, discard=discard or again)
 
     def reclaim(self, reclaim_at: float) -> None:
         """The machine goes at this moment, seconds since the epoch: hand the attempt back."""

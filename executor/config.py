@@ -59,6 +59,9 @@ class Config:
     #: What tasks never get of the machine's disks, bytes.
     disk_reserve_bytes: int
     policy: Policy
+    #: How many machines belong to the group, and whether all of them work on one task together.
+    machines: int
+    mpi: bool
     #: Whether the next attempt's inputs may be fetched while all slots compute.
     stage_ahead: bool
     #: Where it is told that the machine is about to be reclaimed; empty: nowhere.
@@ -81,13 +84,15 @@ class Config:
             machine_type=member.machine_type,
             state_dir=place.state_dir,
             backend=_one_of(env, "BACKEND", ("docker", "process")),
-            slots=_number(env, "SLOTS", "1"),
+            slots=1 if member.mpi else _number(env, "SLOTS", "1"),
             vcpus=member.vcpus or os.cpu_count() or 1,
             memory_bytes=member.memory_bytes or psutil.virtual_memory().total,
             disk_bytes=member.disk_bytes,
             disk_reserve_bytes=_number(env, "DISK_RESERVE_BYTES", str(limits.DISK_RESERVE_BYTES)),
             policy=_policy(member.policy),
-            stage_ahead=_number(env, "STAGE_AHEAD", "1") > 0,
+            machines=member.machines,
+            mpi=member.mpi,
+            stage_ahead=_number(env, "STAGE_AHEAD", "1") > 0 and not member.mpi,
             reconnect_s=member.reconnect_s,
             spot_notices=_source(env),
         )

@@ -61,10 +61,14 @@ def run_attempt(attempt: Attempt) -> None:
         log.exception("event=attempt_broke attempt=%s", key)
         detail = f"{OUTCOMES[cause].sentence[:-1]}: {type(error).__name__}: {error}"
     finally:
+        if attempt.gang is not None:
+            attempt.gang.disband()
         attempt.slot.give()
         attempt.area.close()
         attempt.series.unlink(missing_ok=True)
     log.info("event=attempt_ended attempt=%s cause=%s", key, cause)
+    if detail is None and attempt.told is not None and attempt.told[0] is cause:
+        detail = attempt.told[1]
     if cause is not Cause.LEASE_LOST:
         attempt.report(
             Kind.FINISHED,
@@ -77,6 +81,8 @@ def run_attempt(attempt: Attempt) -> None:
 
 def _stages(attempt: Attempt) -> tuple[Cause, str | None, int | None]:
     done = attempt.progress
+    if attempt.gang is not None and not done.computed:
+        attempt.gang.gather()
     if done.computing:
         attempt.inputs = load_stamps(attempt.stamps)
         attempt.peaks.recall(attempt.series)
@@ -84,7 +90,11 @@ def _stages(attempt: Attempt) -> tuple[Cause, str | None, int | None]:
     else:
         (attempt.fetching or functools.partial(fetch, attempt))()
         attempt.note(restored=attempt.restored)
+        if attempt.gang is not None:
+            attempt.gang.wait()
     ended = done.last_exit if done.computed else run_commands(attempt)
+    if attempt.gang is not None:
+        attempt.gang.disband()
     # While the outputs are uploaded, the next attempt may compute.
     attempt.slot.give()
     stopped = attempt.switch.cause
@@ -212,7 +222,7 @@ def machine_of(config: Config) -> dict[str, object]:
         "cpu_count_logical": config.vcpus,
         "cpu_count_physical": max(1, config.vcpus // 2),
         "memory": config.memory_bytes,
-        "n_mpi_hosts": 1,
+        "n_mpi_hosts": config.machines if config.mpi else 1,
         "vm_type": config.machine_type,
         "vm_name": config.executor_name,
         "error_detail": None,

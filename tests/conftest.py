@@ -26,7 +26,7 @@ REPOSITORY = Path(__file__).parents[1]
 #: The image that Docker tests run in; `scripts/test` makes it.
 BASE_IMAGE = "simherd/debian:bookworm"
 #: The image of a machine, with the executor; `scripts/test` makes it as well.
-MACHINE_IMAGE = "simherd/machine:local"
+MACHINE_IMAGE = os.environ.get("SIMHERD_TEST_MACHINE_IMAGE", "simherd/machine:local")
 
 
 def pytest_configure() -> None:

@@ -61,6 +61,22 @@ class ImageUnavailable(ContainerError):
         self.permanent = permanent
 
 
+#: Where a container that works with others has the folder of `Peers`.
+PEERS_DIR = "/simherd"
+
+
+@dataclass(frozen=True)
+class Peers:
+    """What a container has that works with others, on other machines."""
+
+    #: Made by `make_network`.
+    network: str
+    #: Its own name, by which the others reach it.
+    hostname: str
+    #: Host folder that it has as PEERS_DIR.
+    folder: Path
+
+
 @dataclass(frozen=True)
 class ContainerSpec:
     """One command, and what it may use."""
@@ -88,6 +104,7 @@ class ContainerSpec:
     policy: Policy = field(default_factory=Policy)
     #: Whether it is to have the network; the policy must allow it, too.
     network: bool = False
+    peers: Peers | None = None
     #: What each of stdout and stderr may grow to, over all commands that append to it.
     log_limit_bytes: int = 256 * 1024**2
 
@@ -200,6 +217,15 @@ class ContainerBackend(Protocol):
 
     def remove_image(self, image: str) -> bool:
         """Remove an image; False when it is in use, or not to be had rid of."""
+
+    def make_network(self, name: str) -> str:
+        """Have a network on which containers reach one another and nothing else.
+
+        Answers its addresses, such as `172.19.0.0/16`. Raises EngineUnavailable, ContainerError.
+        """
+
+    def remove_network(self, name: str) -> bool:
+        """Remove it; False while a container is on it, or when that cannot be had."""
 
     def gpus(self) -> int:
         """How many GPUs containers can be given."""

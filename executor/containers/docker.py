@@ -13,6 +13,7 @@ from docker.errors import APIError, ImageNotFound, NotFound
 from docker.types import DeviceRequest, LogConfig, Mount, Ulimit
 
 from executor.containers.base import (
+    PEERS_DIR,
     ContainerSpec,
     ImageInfo,
     ImageUnavailable,
@@ -22,7 +23,7 @@ from executor.containers.base import (
 from executor.containers.docker_running import DockerRunning
 from executor.containers.engine import ENGINE_ERRORS, GONE, client, engine, remove, text
 from executor.containers.logs import not_started, open_capped
-from executor.containers.network import guarded_network
+from executor.containers.network import closed_network, guarded_network, on_network
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -123,6 +124,8 @@ class DockerBackend:
         if (exit_ := refusal(spec)) is not None:
             return not_started(spec, exit_, open_capped(spec.stderr, spec))
         user = _give_away(spec.work_dir)
+        if spec.peers is not None and os.geteuid() == 0:
+            os.chown(spec.peers.folder, *map(int, user.split(":")))
         with engine(f"start the container {spec.name!r}"):
             container = self._create(spec, user)
             running = DockerRunning(self._api, container, spec)
@@ -154,10 +157,16 @@ class DockerBackend:
     def _create(self, spec: ContainerSpec, user: str) -> str:
         allowed = spec.network and spec.policy.network
         network = guarded_network(self._api) if allowed else "none"
-        config = self._api.create_host_config(
-            mounts=[Mount(WORKDIR, str(spec.work_dir.resolve()), type="bind")],
-            **hardening(spec, self._host_cpus, network, self._gpus),
-        )
+        mounts = [Mount(WORKDIR, str(spec.work_dir.resolve()), type="bind")]
+        together: dict[str, Any] = {}
+        names: dict[str, Any] = {}
+        if spec.peers is not None:
+            mounts.append(Mount(PEERS_DIR, str(spec.peers.folder.resolve()), type="bind"))
+            together, names = on_network(self._api, spec.peers, alone=not allowed)
+        locks = hardening(spec, self._host_cpus, network, self._gpus)
+        if spec.peers is not None:
+            locks["network_mode"] = spec.peers.network
+        config = self._api.create_host_config(mounts=mounts, **locks, **names)
         # The whole argv is the entry point: so neither the image's entry point nor its
         # default arguments get in between.
         environment = {
@@ -178,9 +187,12 @@ class DockerBackend:
                 labels=dict(spec.labels),
                 stdin_open=bool(spec.stdin),
                 host_config=config,
+                **together,
             )
         except ImageNotFound as error:
             raise _unavailable(spec.image, text(error)) from error
+        if spec.peers is not None and allowed:
+            self._api.connect_container_to_network(made["Id"], network)
         return str(made["Id"])
 
     def cleanup(self, labels: Mapping[str, str], keep: Keep = keep_nothing) -> int:
@@ -203,6 +215,17 @@ class DockerBackend:
                 if error.status_code not in GONE:
                     raise
                 return False
+        return True
+
+    def make_network(self, name: str) -> str:
+        with engine(f"make the network {name!r}"):
+            return closed_network(self._api, name)
+
+    def remove_network(self, name: str) -> bool:
+        try:
+            self._api.remove_network(name)
+        except ENGINE_ERRORS:
+            return False
         return True
 
     def gpus(self) -> int:

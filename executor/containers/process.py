@@ -24,6 +24,7 @@ from executor.containers.base import (
     NOT_EXECUTABLE,
     NOT_FOUND,
     SIGNAL_BASE,
+    ContainerError,
     ContainerLost,
     ContainerSpec,
     ContainerStuck,
@@ -118,6 +119,12 @@ class ProcessBackend:
         return None
 
     def remove_image(self, image: str) -> bool:
+        return False
+
+    def make_network(self, name: str) -> str:
+        raise ContainerError("Machines work together only where simulations run in containers.")
+
+    def remove_network(self, name: str) -> bool:
         return False
 
     def gpus(self) -> int:

@@ -46,10 +46,7 @@ class Claimer:
         """
         keys = self._keys
         reply = self._claim(
-            keys=[
-                *(keys.queue, keys.specs, keys.leases, keys.bell, keys.staged, keys.overtaken),
-                *(keys.machines, keys.fair),
-            ],
+            keys=list(keys.of_claim()),
             args=[
                 keys.lease_prefix,
                 keys.claim_prefix,
@@ -57,9 +54,9 @@ class Claimer:
                 token,
                 int(limits.LEASE_S * 1000),
                 limits.CLAIM_MEMORY_S,
+                PRIORITY_BAND,
                 staged,
                 limits.MAX_OVERTAKEN,
-                PRIORITY_BAND,
             ],
         )
         return scripts.claim_reply(reply)

@@ -95,8 +95,10 @@ def _run_one(attempt: Attempt, index: int, resumed: Begun | None) -> Exit:
     try:
         with attempt.operation(Operation.EXEC_COMMAND, resumed=resumed, command=line) as learnt:
             try:
-                running = _start(attempt, _container_spec(attempt, index, command), line, resumed)
+                running = _start(attempt, _dressed(attempt, index, command), line, resumed)
                 ended = _guarded(attempt, running)
+                if ended.code and command.mpi and attempt.gang is not None:
+                    attempt.gang.settle()
             except ContainerLost as error:
                 raise StageFailed(Cause.MACHINE_LOST, str(error)) from error
             except ContainerError as error:
@@ -227,7 +229,15 @@ def _told(attempt: Attempt) -> dict[str, str]:
     }
 
 
-def _container_spec(attempt: Attempt, index: int, command: Command) -> ContainerSpec:
+def _dressed(attempt: Attempt, index: int, command: Command) -> ContainerSpec:
+    spec = container_spec(attempt, index, command)
+    if command.mpi and attempt.gang is not None:
+        return attempt.gang.dress(spec, index)
+    return spec
+
+
+def container_spec(attempt: Attempt, index: int, command: Command) -> ContainerSpec:
+    """The container of one of the attempt's commands."""
     spec, config = attempt.spec, attempt.config
     deadline = attempt.deadline.wall_time
     return ContainerSpec(

@@ -61,7 +61,11 @@ class Found:
 
 
 class MachineProvider(Protocol):
-    """Launches and terminates machines. Every call is idempotent by machine id and short."""
+    """Launches and terminates machines. Every call is idempotent by machine id and short.
+
+    One that has a true `one_engine` runs all simulations on one Docker engine, so that machines
+    can work together.
+    """
 
     #: Whether a machine that is gone can be launched again with all that it held.
     revives: bool

@@ -55,6 +55,7 @@ class DockerProvider:
 
     revives = False
     by_hand = False
+    one_engine = True
 
     def __init__(
         self,

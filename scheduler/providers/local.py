@@ -31,6 +31,7 @@ class LocalProvider:
     def __init__(self, root: Path, backend: str, slots: int) -> None:
         self._root = root
         self._backend = backend
+        self.one_engine = backend == "docker"
         self._slots = slots
 
     def launch(self, plan: MachinePlan) -> dict[str, Any]:

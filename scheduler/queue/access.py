@@ -20,19 +20,26 @@ if TYPE_CHECKING:
 _COMMANDS = (
     *("evalsha", "time", "ping", "get", "set", "del", "expire", "persist", "blpop"),
     *("hget", "hset", "hdel", "hincrby", "zadd", "zrem", "zrange", "zscore", "zcard", "zcount"),
+    # For machines that work together.
+    *("hgetall", "zremrangebyscore"),
     *("xadd", "xread"),
 )
 #: The scripts that executors call: they may run them, but load none of their own.
-_SCRIPTS: tuple[scripts.Name, ...] = ("claim", "renew", "stage")
+_SCRIPTS: tuple[scripts.Name, ...] = ("claim", "gather", "renew", "stage")
 
 
-def admit(client: redis.Redis, group: str, machine_id: str, digests: Iterable[str]) -> None:
-    """Let a machine in, with any of these passwords, given as their SHA-256."""
+def admit(
+    client: redis.Redis, group: str, machine_id: str, digests: Iterable[str], *, gangs: bool = False
+) -> None:
+    """Let a machine in, with any of these passwords, given as their SHA-256.
+
+    `gangs`: the machines of its group work together.
+    """
     load_scripts(client)
     rules = [
         *("reset", "on", "resetchannels"),
         *(f"#{digest}" for digest in digests),
-        *(f"~{pattern}" for pattern in GroupKeys(group).of_executor(machine_id)),
+        *(f"~{pattern}" for pattern in GroupKeys(group).of_executor(machine_id, gangs=gangs)),
         *(f"+{command}" for command in _COMMANDS),
     ]
     _acl(client, "SETUSER", redis_user(machine_id), *rules)

@@ -131,10 +131,33 @@ class GroupQueue:
         return scripts.text(reply[1])
 
     def stop(
-        self, group: str, executor: str, attempt: str, cause: Cause, *, discard: bool = False
+        self,
+        group: str,
+        executor: str,
+        attempt: str,
+        cause: Cause,
+        *,
+        discard: bool = False,
+        detail: str | None = None,
     ) -> None:
-        """Tell an executor to stop an attempt; `discard`: its outputs are not wanted."""
-        self._send(group, executor, Message(Order.STOP, attempt, cause, discard=discard))
+        """Tell an executor to stop an attempt.
+
+        Args:
+            group: its machine group.
+            executor: who is told.
+            attempt: the attempt's name.
+            cause: why.
+            discard: its outputs are not wanted.
+            detail: why, as a sentence, where the cause's own will not do.
+        """
+        message = Message(Order.STOP, attempt, cause, discard=discard, detail=detail)
+        self._send(group, executor, message)
+
+    def gangs(self, group: str) -> dict[str, tuple[str, ...]]:
+        """Attempt that is held by machines that work together → these, the leader first."""
+        found: Any = self.client.hgetall(GroupKeys(group).gangs)
+        held = set(self.held(group)) if found else set()
+        return {str(a): tuple(str(m).split(",")) for a, m in found.items() if a in held}
 
     def set_deadline(
         self,
@@ -226,6 +249,7 @@ class GroupQueue:
         """Drop a terminated machine's heartbeat and inbox."""
         keys = GroupKeys(group)
         self.client.zrem(keys.machines, executor)
+        self.client.zrem(keys.ready, executor)
         self.client.hdel(keys.facts, executor)
         self.client.delete(keys.inbox(executor))
 
@@ -241,6 +265,8 @@ class GroupQueue:
             keys.staged,
             keys.overtaken,
             keys.fair,
+            keys.ready,
+            keys.gangs,
             keys.recorded,
             keys.events,
         )

@@ -191,6 +191,7 @@ def _read_command(index: int, raw: Any) -> Command:
         tuple(_mpi_prefix(raw.get("mpi_config")) + argv),
         tuple(str(p) for p in prompts),
         {str(k): str(v) for k, v in env.items()},
+        mpi=isinstance(raw.get("mpi_config"), dict),
     )
 
 

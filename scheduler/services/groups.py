@@ -11,6 +11,7 @@ from sqlalchemy import func, select, update
 
 from scheduler.services.attempts import close_attempt
 from scheduler.services.errors import Conflict, Invalid, NotFound
+from scheduler.services.gangs import MPI
 from scheduler.services.group_states import ACCEPTING, ENDING, UP, GroupStatus
 from scheduler.services.ids import new_group_name, new_uuid
 from scheduler.services.machine_access import revoke
@@ -77,6 +78,8 @@ def register_group(parts: Parts, user_id: str, asked: GroupRequest) -> MachineGr
         known = ", ".join(sorted(parts.catalogue.machine_types))
         raise Invalid(f"machine_type: {asked.machine_type!r} is not known. There are: {known}.")
     provider = _provider(parts, asked)
+    if asked.group_type == MPI:
+        _check_mpi(parts, asked, provider)
     smallest, largest = _sizes(asked)
     now = time.time()
     group = MachineGroup(
@@ -135,6 +138,17 @@ def _provider(parts: Parts, asked: GroupRequest) -> str:
         known = ", ".join(sorted(parts.catalogue.providers))
         raise Invalid(f"provider_id: {asked.wire_provider!r} is not known. There are: {known}.")
     return found
+
+
+def _check_mpi(parts: Parts, asked: GroupRequest, provider: str) -> None:
+    if asked.is_elastic:
+        raise Invalid("is_elastic: the machines of an MPI group work together; its size is fixed.")
+    if asked.num_machines > 1 and not getattr(parts.providers[provider], "one_engine", False):
+        raise Invalid(
+            f"type: an MPI group of {asked.num_machines} machines needs machines that run "
+            f"containers on one Docker engine, and those of the provider {provider!r} do not. "
+            "Use one machine, or a provider such as 'docker'."
+        )
 
 
 def _sizes(asked: GroupRequest) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from sqlalchemy import select, update
 from scheduler.providers.base import Ticket
 from scheduler.queue import access
 from scheduler.services.errors import Conflict, Forbidden, Invalid
+from scheduler.services.gangs import MPI
 from scheduler.services.group_states import UP
 from scheduler.services.ids import new_uuid
 from scheduler.services.machine_states import MACHINE_DOWN, MACHINE_UP
@@ -100,7 +101,7 @@ def join(parts: Parts, token: str, secret_digest: str) -> Membership:
             raise Forbidden("token: this join token was used by another. Have a new one made.")
         machine.secret_digest, machine.secret_at = secret_digest, time.time()
         group = session.get_one(MachineGroup, machine.group_id)
-    access.admit(parts.queue.client, group.id, machine.id, [secret_digest])
+    _admit(parts, group.id, group.group_type, machine.id, secret_digest)
     log.info("event=machine_joined group=%s machine=%s", group.id, machine.id)
     return _membership(parts, group, machine)
 
@@ -120,6 +121,8 @@ def _membership(parts: Parts, group: MachineGroup, machine: Machine) -> Membersh
         disk_bytes=group.disk_size_gb * 1024**3,
         reconnect_s=round(group.reconnect_s),
         policy=group.policy,
+        machines=group.num_machines,
+        mpi=group.group_type == MPI,
     )
 
 
@@ -138,8 +141,13 @@ def change_secret(parts: Parts, machine_id: str, old: str, new_digest: str) -> N
     with parts.store.write() as session:
         machine = known_machine(session, machine_id, old, also=new_digest)
         machine.secret_digest, machine.secret_at = new_digest, time.time()
-        group_id = machine.group_id
-    access.admit(parts.queue.client, group_id, machine_id, [new_digest])
+        group = session.get_one(MachineGroup, machine.group_id)
+    _admit(parts, group.id, group.group_type, machine_id, new_digest)
+
+
+def _admit(parts: Parts, group_id: str, group_type: str, machine_id: str, secret: str) -> None:
+    client, together = parts.queue.client, group_type == MPI
+    access.admit(client, group_id, machine_id, [secret], gangs=together)
 
 
 def known_machine(session: Session, machine_id: str, secret: str, also: str = "") -> Machine:
@@ -177,11 +185,11 @@ def restore_access(parts: Parts) -> None:
     access.load_scripts(client)
     with parts.store.read() as session:
         rows = session.execute(
-            select(Machine.id, Machine.group_id, Machine.secret_digest).where(
-                Machine.status != MACHINE_DOWN, Machine.secret_digest.is_not(None)
-            )
+            select(MachineGroup.id, MachineGroup.group_type, Machine.id, Machine.secret_digest)
+            .join(Machine, Machine.group_id == MachineGroup.id)
+            .where(Machine.status != MACHINE_DOWN, Machine.secret_digest.is_not(None))
         ).all()
-    for machine_id, group_id, secret_digest in rows:
-        access.admit(client, group_id, machine_id, [str(secret_digest)])
+    for group_id, group_type, machine_id, secret_digest in rows:
+        _admit(parts, group_id, group_type, machine_id, str(secret_digest))
     access.remembered(client, run_id)
     log.info("event=access_restored machines=%s", len(rows))

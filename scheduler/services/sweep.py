@@ -6,6 +6,7 @@ to run at any time, twice at once, or not at all for a while.
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from scheduler.services.attempts import open_attempt
 from scheduler.services.elastic import note_size
 from scheduler.services.end_attempt import end_attempt
 from scheduler.services.expire_deadlines import expire_deadlines
+from scheduler.services.gangs import lose_gangs
 from scheduler.services.group_states import ACTIVE, ENDING, UP
 from scheduler.services.groups import overdue_groups, request_termination, shut_down_group
 from scheduler.services.kill_task import settle_kill
@@ -85,6 +87,7 @@ def _sweep_group(parts: Parts, group: MachineGroup, now: float, patient: bool) -
         retire_drained(parts, group)
         scale_group(parts, group.id, patient=patient)
     # After the machines were looked at: one that is known to be gone loses its attempts at once.
+    lose_gangs(parts, group, now, patient, functools.partial(lose_attempt, parts, group))
     reclaim(parts, group, now, patient)
 
 

@@ -1,10 +1,12 @@
-"""What reaches an executor's inbox: pushed by the scheduler, never polled for."""
+"""What reaches an executor's inbox: pushed by the scheduler, never polled for. Where machines work
+together they write to one another, too."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import Enum
+from typing import Any
 
 from simherd.contract.outcome import Cause
 
@@ -25,13 +27,27 @@ class Order(str, Enum):
     UNSTAGE = "unstage"
     #: Relay the attempt's log for a while.
     WATCH_LOG = "watch_log"
+    #: From the leader of machines that work together: take part in the attempt, and say how it
+    #: goes. leader.
+    GANG_JOIN = "gang_join"
+    #: From the leader: run a line for a command. request, index, line, env.
+    GANG_RUN = "gang_run"
+    #: From the leader: it is over.
+    GANG_LEAVE = "gang_leave"
+    #: To the leader, how it goes. member; state: joining, ready, reclaimed (at) or failed (cause,
+    #: detail).
+    GANG_STATE = "gang_state"
+    #: To the leader, how a line ended. member, request, code, cause and detail where it is not the
+    #: line's own.
+    GANG_RAN = "gang_ran"
 
 
 @dataclass(frozen=True)
 class Message:
     """One order about one attempt.
 
-    `deadline_at` is in seconds since the epoch; `discard` comes with STOP: nobody wants outputs.
+    `deadline_at` is in seconds since the epoch; `discard` comes with STOP: nobody wants outputs;
+    `detail`, too: why, as a sentence. `body` is what the orders between machines name.
     """
 
     order: Order
@@ -39,6 +55,8 @@ class Message:
     cause: Cause | None = None
     deadline_at: float | None = None
     discard: bool = False
+    detail: str | None = None
+    body: dict[str, Any] = field(default_factory=dict)
 
     def encode(self) -> str:
         """The JSON that the inbox carries."""
@@ -60,6 +78,8 @@ class Message:
                 Cause(cause) if cause else None,
                 raw.get("deadline_at"),
                 bool(raw.get("discard")),
+                raw.get("detail"),
+                dict(raw.get("body") or {}),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not an inbox message: {error}") from error

@@ -47,6 +47,9 @@ class Membership:
     reconnect_s: int
     #: The fields of `Policy`.
     policy: dict[str, Any]
+    #: How many machines belong to the group, and whether all of them work on one task together.
+    machines: int = 1
+    mpi: bool = False
 
     @classmethod
     def decode(cls, text: str | bytes) -> Membership:
@@ -57,6 +60,8 @@ class Membership:
         """
         raw = json.loads(text)
         try:
-            return cls(**{f.name: raw[f.name] for f in fields(cls)})
+            # An earlier scheduler says less.
+            said = {f.name: raw[f.name] for f in fields(cls) if f.name in raw}
+            return cls(**said)
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a membership: {error}") from error

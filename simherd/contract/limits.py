@@ -24,6 +24,9 @@ MAX_OVERTAKEN = 4
 STAGE_WINDOW = 64
 #: Seconds for which an attempt is marked as being fetched ahead; renewed by each heartbeat.
 STAGED_S = 30.0
+#: Seconds for which a machine that works together with others is known to be free; renewed with
+#: every try to claim, each `HEARTBEAT_S`.
+READY_S = 12.0
 #: Seconds a repeated claim with the same token still gets the same answer.
 CLAIM_MEMORY_S = 120
 #: Seconds for which a join token is good, and in which a launched machine must have joined.

@@ -35,6 +35,8 @@ class Command:
     argv: tuple[str, ...]
     prompts: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
+    #: Whether it is an `mpirun`, which starts ranks on all machines that work together.
+    mpi: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,12 @@ class AttemptSpec:
                 raise ValueError(f"protocol {raw['protocol']}, this executor speaks {PROTOCOL}")
             for name in ("commands", "restore"):
                 raw[name] = tuple(
-                    Command(tuple(c["argv"]), tuple(c["prompts"]), dict(c["env"]))
+                    Command(
+                        tuple(c["argv"]),
+                        tuple(c["prompts"]),
+                        dict(c["env"]),
+                        bool(c.get("mpi")),
+                    )
                     for c in raw.get(name, ())
                 )
             if raw.get("checkpoints"):

@@ -28,6 +28,7 @@ _ORDER = ("redis", "api", "recorder", "worker")
 _PASSED_ON = frozenset(
     {
         "SIMHERD_DATABASE_URL",
+        "SIMHERD_DOCKER_IMAGE",
         "SIMHERD_ELASTIC_IDLE_S",
         "SIMHERD_IMAGES_FILE",
         "SIMHERD_MACHINES_REDIS_URL",

@@ -66,6 +66,17 @@ class GroupKeys:
         return self._key("fair")
 
     @property
+    def ready(self) -> str:
+        """Sorted set: executor of a group whose machines work together, and that is free → when it
+        last said so, ms."""
+        return self._key("ready")
+
+    @property
+    def gangs(self) -> str:
+        """Hash: held attempt of such a group → its executors, commas between, the leader first."""
+        return self._key("gangs")
+
+    @property
     def recorded(self) -> str:
         """Hash: attempt → number of its last event that stands in SQL."""
         return self._key("recorded")
@@ -90,6 +101,11 @@ class GroupKeys:
         """Start of the strings `claimed:TOKEN`, the memory of answered claims."""
         return self._key("claimed:")
 
+    def of_claim(self) -> tuple[str, ...]:
+        """The keys with which every claim begins, see `take.lua`."""
+        first = (self.queue, self.specs, self.leases, self.bell)
+        return (*first, self.staged, self.overtaken, self.machines, self.fair)
+
     def lease(self, attempt: str) -> str:
         """Hash: holder and token of one lease."""
         return self.lease_prefix + attempt
@@ -102,9 +118,13 @@ class GroupKeys:
         """Stream: the live log of one attempt, while somebody looks."""
         return self._key(f"log:{attempt}:{stream}")
 
-    def of_executor(self, executor: str) -> tuple[str, ...]:
-        """Patterns of the keys that an executor of the group works with."""
+    def of_executor(self, executor: str, *, gangs: bool = False) -> tuple[str, ...]:
+        """Patterns of the keys that an executor of the group works with.
+
+        `gangs`: its machines work together, and so they write to one another.
+        """
         shared = (self.queue, self.specs, self.leases, self.machines, self.facts, self.staged)
         more = (self.overtaken, self.recorded, self.events, self.bell, self.fair)
         prefixes = (self.lease_prefix, self.claim_prefix, self._key("log:"))
-        return (*shared, *more, *(f"{p}*" for p in prefixes), self.inbox(executor))
+        own = (self.ready, self.gangs, self.inbox("*")) if gangs else (self.inbox(executor),)
+        return (*shared, *more, *(f"{p}*" for p in prefixes), *own)

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-Name = Literal["enqueue", "claim", "renew", "withdraw", "expire", "revoke", "stage"]
-_TAKING_OUT = frozenset({"claim", "withdraw"})
+Name = Literal["enqueue", "claim", "gather", "renew", "withdraw", "expire", "revoke", "stage"]
+#: What is put before a script: Redis' scripts cannot call one another.
+_BEFORE = {"claim": ("left", "take"), "gather": ("left", "take"), "withdraw": ("left",)}
 
 
 @cache
 def source(name: Name) -> str:
     """The text of the script `name`."""
-    text = _read(name)
-    # Redis' scripts cannot call one another.
-    return _read("left") + text if name in _TAKING_OUT else text
+    return "".join(map(_read, (*_BEFORE.get(name, ()), name)))
 
 
 def _read(name: str) -> str:
@@ -44,6 +43,36 @@ def claim_reply(reply: Sequence[Any]) -> Claimed | None:
     if text(reply[0]) == "empty":
         return None
     return Claimed(text(reply[1]), text(reply[2]))
+
+
+@dataclass(frozen=True)
+class Gang:
+    """An attempt and the machines that work on it together, its leader first."""
+
+    attempt: str
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What `gather` answered: with `claimed` the caller leads `gang`, with `member` it belongs to
+    it (and only the leader of it is told); else it is to ask again."""
+
+    word: Literal["claimed", "member", "empty", "gather", "follow"]
+    gang: Gang | None = None
+    spec: str = ""
+
+
+def gather_reply(reply: Sequence[Any]) -> Gathered:
+    """What `gather` answered."""
+    words = [text(word) for word in reply]
+    if words[0] == "claimed":
+        return Gathered("claimed", Gang(words[1], tuple(words[3].split(","))), words[2])
+    if words[0] == "member":
+        return Gathered("member", Gang(words[1], (words[2],)))
+    if words[0] == "empty":
+        return Gathered("empty")
+    return Gathered("gather" if words[0] == "gather" else "follow")
 
 
 def stage_reply(reply: Sequence[Any]) -> Literal["kept"] | Claimed | None:

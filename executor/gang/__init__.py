@@ -1,0 +1,1 @@
+"""Machines that work on one attempt together: one leads, the others are members."""
