@@ -135,7 +135,7 @@ class Duty:
 
     def _refuse(self, leader: str, key: str, cause: Cause, why: str) -> None:
         detail = f"Machine {self._me} of the MPI group {why}."
-        body = {"member": self._me, "state": "failed", "cause": cause.value, "detail": detail}
+        body = {"member": self._me, "state": "broken", "cause": cause.value, "detail": detail}
         self._link.send(leader, Message(Order.GANG_STATE, key, body=body))
 
     def _forget_gang(self, key: str) -> None:

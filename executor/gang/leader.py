@@ -18,6 +18,7 @@ from executor.containers.base import PEERS_DIR, ContainerError, Peers
 from executor.gang.notes import Notes
 from simherd.contract import limits
 from simherd.contract.commands import Message, Order
+from simherd.contract.joining import network_name
 from simherd.contract.outcome import Cause
 
 if TYPE_CHECKING:
@@ -53,11 +54,6 @@ class _Run:
 def host_name(place: int) -> str:
     """What a machine is called in its containers, by its place in the gang."""
     return f"host{place}"
-
-
-def network_name(group_id: str) -> str:
-    """The network on which a group's containers reach one another."""
-    return f"simherd-{group_id[:8]}"
 
 
 class Gang:
@@ -188,8 +184,9 @@ class Gang:
         if message.order is Order.GANG_RAN:
             self._ran(member, body)
         elif body["state"] == "reclaimed":
-            self._attempt.reclaim(float(body["at"]))
-        elif body["state"] == "failed":
+            if self._attempt.times is None:
+                self._attempt.reclaim(float(body["at"]))
+        elif body["state"] == "broken":
             self._stop(Cause(body["cause"]), str(body["detail"]))
         else:
             self._states[member] = str(body["state"])

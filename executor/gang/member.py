@@ -12,12 +12,12 @@ import redis
 
 from executor.attempt import StageFailed
 from executor.containers.base import ContainerError, Peers
-from executor.gang.leader import network_name
 from executor.gang.notes import Notes
 from executor.run import fetch
 from executor.stages.commands import container_spec
 from executor.stop import Stopped
 from simherd.contract.commands import Message, Order
+from simherd.contract.joining import network_name
 from simherd.contract.outcome import Cause
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Member:
 
     def fail(self, cause: Cause, detail: str) -> None:
         """Have the leader stop the attempt; what runs here goes on until it says so."""
-        self._say(state="failed", cause=cause.value, detail=detail)
+        self._say(state="broken", cause=cause.value, detail=detail)
 
     def reclaimed(self, at: float) -> None:
         """This machine goes at this moment, seconds since the epoch."""

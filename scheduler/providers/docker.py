@@ -20,6 +20,7 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import LogConfig, Mount
 
 from scheduler.providers.base import Found, LaunchRefused, MachineState, NoCapacity
+from simherd.contract.joining import network_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -119,6 +120,7 @@ class DockerProvider:
             for sibling in self._list(f"simherd.executor={machine_id}"):
                 self._remove(sibling["Id"])
             self._wipe(machine_id)
+            self._remove_network(name)
             # Last: whoever is called again after a failure finds that there is something to do.
             self._remove(name)
         except _ENGINE_ERRORS as error:
@@ -269,6 +271,14 @@ class DockerProvider:
         except APIError as error:
             if error.status_code not in _GONE:
                 raise
+
+    def _remove_network(self, machine: str) -> None:
+        """Remove the network of its group, once nothing is on it any more."""
+        try:
+            group_id = self._api.inspect_container(machine)["Config"]["Labels"]["simherd.group"]
+            self._api.remove_network(network_name(group_id))
+        except (APIError, KeyError) as error:
+            log.debug("event=network_stays machine=%s error=%s", machine, error)
 
     def _wipe(self, machine_id: str) -> None:
         """Remove the folder: by a container, for what is in it is root's, and mounted."""

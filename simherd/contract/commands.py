@@ -34,7 +34,7 @@ class Order(str, Enum):
     GANG_RUN = "gang_run"
     #: From the leader: it is over.
     GANG_LEAVE = "gang_leave"
-    #: To the leader, how it goes. member; state: joining, ready, reclaimed (at) or failed (cause,
+    #: To the leader, how it goes. member; state: joining, ready, reclaimed (at) or broken (cause,
     #: detail).
     GANG_STATE = "gang_state"
     #: To the leader, how a line ended. member, request, code, cause and detail where it is not the

@@ -23,6 +23,11 @@ def redis_user(machine_id: str) -> str:
     return f"machine-{machine_id}"
 
 
+def network_name(group_id: str) -> str:
+    """The container network of a group whose machines work together."""
+    return f"simherd-{group_id[:8]}"
+
+
 def digest(secret: str) -> str:
     """What is kept of a secret. They are long and random: a plain hash is enough."""
     return hashlib.sha256(secret.encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 from pathlib import Path
@@ -103,3 +104,73 @@ def test_ranks_run_on_all_machines_and_the_result_is_right(own: Env) -> None:
     assert outputs["pi.txt"] == b"3.141592654\n"
     assert task["executer"]["n_mpi_hosts"] == 2
     nothing_is_left(task_id)
+
+
+def test_two_tasks_follow_one_another_and_one_without_mpi_runs_on_the_leader_alone(
+    own: Env,
+) -> None:
+    first = submit(own, mpi("mpi-pi 1000 3"))
+    second = submit(own, "hostname", mpi("mpi-pi 1000 1"))
+    alone = submit(own, "sh -c 'ls /sys/class/net; ls /simherd || echo none'")
+    tasks = [own.wait(task_id, timeout_s=120) for task_id in (first, second, alone)]
+    assert [task["status"] for task in tasks] == ["success"] * 3
+    for before, after in itertools.pairwise(tasks):
+        assert before["computation_end_time"] <= after["computation_start_time"]
+    said = own.outputs(alone)["stdout.txt"].decode().split("\n")
+    assert said[-3:-1] == ["lo", "none"]
+
+
+def test_a_command_that_fails_fails_the_task_and_not_its_machines(own: Env) -> None:
+    task_id = submit(own, mpi("sh -c 'exit 3'"))
+    task = own.wait(task_id, timeout_s=120)
+    assert (task["status"], task["cause"]) == ("failed", "nonzero_exit"), task["error_detail"]
+
+
+def test_a_kill_ends_it_on_all_machines(own: Env) -> None:
+    task_id = submit(own, mpi("mpi-pi 1000 600"))
+    until(lambda: len(machines_of(task_id)) == 2, what="containers on both machines")
+    own.api.post(f"/tasks/{task_id}/kill")
+    assert own.wait(task_id)["status"] == "killed"
+    nothing_is_left(task_id)
+
+
+@pytest.mark.parametrize("place", [0, 1], ids=["the leader", "another member"])
+def test_a_lost_machine_ends_it_everywhere_and_it_is_run_again(own: Env, place: int) -> None:
+    task_id = submit(own, mpi("mpi-pi 1000 20"), resubmit_on_preemption=True)
+    until(lambda: len(machines_of(task_id)) == 2, timeout_s=90, what="containers on both machines")
+    own.wait_for(task_id, "computation-started")
+    first = sorted(machines_of(task_id))
+    lose(first[place])
+    nothing_is_left(task_id)
+    until(lambda: own.task(task_id)["attempt"] == 2, timeout_s=SECONDS, what="attempt 2")
+    task = own.wait(task_id, timeout_s=120)
+    assert (task["status"], task["num_retries"]) == ("success", 1), task["error_detail"]
+    [loss] = task["losses"]
+    assert "lost" in loss["detail"]
+    assert first[place] != task["executer"]["uuid"]
+
+
+def test_a_notice_to_any_machine_hands_it_back(own: Env) -> None:
+    task_id = submit(own, mpi("sh -c 'echo half > half.txt; sleep 600'", np=4))
+    until(lambda: len(machines_of(task_id)) == 2, timeout_s=90, what="containers on both machines")
+    own.wait_for(task_id, "computation-started")
+    own.reclaim(max(machines_of(task_id)), 20)
+    task = own.wait(task_id)
+    assert (task["status"], task["cause"]) == ("spot-instance-preempted", "spot_reclaimed")
+    assert own.outputs(task_id)["half.txt"] == b"half\n"
+    nothing_is_left(task_id)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"provider": "local", "num_vms": 2}, "one Docker engine"),
+        ({"provider": "docker", "is_elastic": True, "min_vms": 1, "max_vms": 2}, "size is fixed"),
+    ],
+)
+def test_a_group_that_cannot_work_together_is_refused(
+    own: Env, fields: dict[str, Any], said: str
+) -> None:
+    made = own.api.post("/compute/group", json={"type": "mpi", **fields})
+    assert made.status_code == 422
+    assert said in made.json()["detail"]
