@@ -96,6 +96,12 @@ def splishsplash_image(docker_engine: None) -> None:
     subprocess.run([REPOSITORY / "deploy/images/splishsplash/build.sh"], check=True)
 
 
+@pytest.fixture(scope="session")
+def openmpi_image(docker_engine: None) -> None:
+    """The image of OpenMPI, with a small program."""
+    subprocess.run([REPOSITORY / "deploy/images/openmpi/build.sh"], check=True)
+
+
 @pytest.fixture(autouse=True)
 def _docker_marker(request: pytest.FixtureRequest) -> None:
     if request.node.get_closest_marker("docker") is not None:

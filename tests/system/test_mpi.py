@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import itertools
-import os
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.docker import containers, label
 from tests.support.env import Env
+from tests.support.mpi import (
+    GROUP,
+    SECONDS,
+    mpi,
+    nothing_is_left,
+    submit,
+    terminate,
+    wait_for_machines,
+)
 from tests.support.waits import until
 
 if TYPE_CHECKING:
@@ -19,68 +25,23 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(300)]
 
-REPOSITORY = Path(__file__).parents[2]
-IMAGE = "docker://simherd/openmpi:local"
-GROUP = "together"
-#: Seconds within which all of an attempt is gone, once one of its machines is.
-SECONDS = 15
-
-
-@pytest.fixture(scope="module")
-def openmpi_image(docker_engine: None) -> None:
-    subprocess.run([REPOSITORY / "deploy/images/openmpi/build.sh"], check=True)
-
 
 @pytest.fixture(scope="module")
 def own(
     machine_image: str, openmpi_image: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Env]:
-    folder = tmp_path_factory.mktemp("mpi")
     made = Env(
-        folder,
+        tmp_path_factory.mktemp("mpi"),
         "--backend",
         "process",
         SIMHERD_SWEEP_S="1",
         SIMHERD_DOCKER_IMAGE=machine_image,
-        SIMHERD_DOCKER_DEPLOYMENT=folder.name + str(os.getpid()),
     )
     made.start()
     made.start_group(GROUP, type="mpi", num_vms=2, provider="docker", max_idle_time=None)
     yield made
     terminate(made)
     made.stop()
-
-
-def terminate(env: Env) -> None:
-    group = env.api.get(f"/compute/group/{GROUP}").json()
-    env.api.delete("/compute/group", params={"machine_group_id": group["id"]})
-    until(
-        lambda: env.api.get(f"/compute/group/{GROUP}").json()["status"] == "terminated",
-        what="the group's end",
-    )
-
-
-def mpi(cmd: str, **options: Any) -> dict[str, Any]:
-    return {"cmd": cmd, "mpi_config": {"version": "4.1.4", "options": options}}
-
-
-def submit(own: Env, *commands: str | dict[str, Any], **more: Any) -> str:
-    return own.submit(*commands, group=GROUP, container_image=IMAGE, **more)
-
-
-def machines_of(task_id: str) -> set[str]:
-    """The machines on which containers of a task are."""
-    return {label(c, "simherd.executor") for c in containers(task_id)}
-
-
-def networks() -> list[str]:
-    argv = ["docker", "network", "ls", "-q", "--filter", "label=simherd.network"]
-    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()
-
-
-def nothing_is_left(task_id: str) -> None:
-    until(lambda: not containers(task_id), timeout_s=SECONDS, what="no container")
-    until(lambda: not networks(), timeout_s=SECONDS, what="no network")
 
 
 def lose(machine: str) -> None:
@@ -128,7 +89,7 @@ def test_a_command_that_fails_fails_the_task_and_not_its_machines(own: Env) -> N
 
 def test_a_kill_ends_it_on_all_machines(own: Env) -> None:
     task_id = submit(own, mpi("mpi-pi 1000 600"))
-    until(lambda: len(machines_of(task_id)) == 2, what="containers on both machines")
+    wait_for_machines(task_id, 2)
     own.api.post(f"/tasks/{task_id}/kill")
     assert own.wait(task_id)["status"] == "killed"
     nothing_is_left(task_id)
@@ -137,24 +98,23 @@ def test_a_kill_ends_it_on_all_machines(own: Env) -> None:
 @pytest.mark.parametrize("place", [0, 1], ids=["the leader", "another member"])
 def test_a_lost_machine_ends_it_everywhere_and_it_is_run_again(own: Env, place: int) -> None:
     task_id = submit(own, mpi("mpi-pi 1000 20"), resubmit_on_preemption=True)
-    until(lambda: len(machines_of(task_id)) == 2, timeout_s=90, what="containers on both machines")
+    machines = wait_for_machines(task_id, 2)
     own.wait_for(task_id, "computation-started")
-    first = sorted(machines_of(task_id))
-    lose(first[place])
+    lose(machines[place])
     nothing_is_left(task_id)
     until(lambda: own.task(task_id)["attempt"] == 2, timeout_s=SECONDS, what="attempt 2")
     task = own.wait(task_id, timeout_s=120)
     assert (task["status"], task["num_retries"]) == ("success", 1), task["error_detail"]
     [loss] = task["losses"]
     assert "lost" in loss["detail"]
-    assert first[place] != task["executer"]["uuid"]
+    assert machines[place] != task["executer"]["uuid"]
 
 
 def test_a_notice_to_any_machine_hands_it_back(own: Env) -> None:
     task_id = submit(own, mpi("sh -c 'echo half > half.txt; sleep 600'", np=4))
-    until(lambda: len(machines_of(task_id)) == 2, timeout_s=90, what="containers on both machines")
+    machines = wait_for_machines(task_id, 2)
     own.wait_for(task_id, "computation-started")
-    own.reclaim(max(machines_of(task_id)), 20)
+    own.reclaim(machines[1], 20)
     task = own.wait(task_id)
     assert (task["status"], task["cause"]) == ("spot-instance-preempted", "spot_reclaimed")
     assert own.outputs(task_id)["half.txt"] == b"half\n"
