@@ -326,7 +326,9 @@ class Agent:
             self._machine.images,
             progress,
         )
-        if progress.cause is not None:
+        if progress.cause is Cause.SPOT_RECLAIMED:
+            attempt.reclaim(progress.reclaim_at)
+        elif progress.cause is not None:
             switch.trip(progress.cause, discard=progress.discard)
         return attempt
 

@@ -124,6 +124,7 @@ class Attempt:
     def reclaim(self, reclaim_at: float) -> None:
         """The machine goes at this moment, seconds since the epoch: hand the attempt back."""
         self.times = Timetable(reclaim_at)
+        self.note(reclaim_at=reclaim_at)
         self.switch.trip(Cause.SPOT_RECLAIMED)
 
     @property

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 _RETRY_S = 1.0
 #: Seconds between two looks whether the secret has grown old.
 _LOOK_S = 600.0
+_UNKNOWN = -1.0
 
 
 class Presence:
@@ -44,7 +45,8 @@ class Presence:
         self._source = source = open_source(notices)
         self._watch = None if source is None else Watch(source, self._on_notice, self._on_over)
         self.reclaim_at: float | None = None
-        self._told: float | None = None
+        #: What the scheduler was told; at first whatever an earlier agent has told it.
+        self._told: float | None = _UNKNOWN
         self._wake = threading.Event()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="presence")

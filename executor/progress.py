@@ -46,6 +46,8 @@ class Progress:
     #: Why it was to be stopped, and whether its outputs are wanted.
     cause: Cause | None = None
     discard: bool = False
+    #: When the machine goes, epoch seconds, where it was to be stopped for that.
+    reclaim_at: float = 0.0
     #: The upload in parts that was begun.
     upload: str | None = None
     #: The generation of the checkpoint that it goes on from.
@@ -106,6 +108,7 @@ def progress_of(events: Iterable[Event], notes: Mapping[str, Any]) -> Progress:
         next_operation=number + 1,
         cause=Cause(cause) if cause else None,
         discard=bool(notes.get("discard")),
+        reclaim_at=notes.get("reclaim_at", 0.0),
         upload=notes.get("upload"),
         restored=notes.get("restored"),
     )

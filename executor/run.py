@@ -178,7 +178,11 @@ def fetch(attempt: Attempt) -> None:
     thread.start()
     fetch_inputs(attempt)
     if attempt.spec.checkpoints is not None:
-        make_folder(attempt)
+        try:
+            make_folder(attempt)
+        except FileExistsError as error:
+            detail = "The inputs hold a file 'checkpoint'; that name is taken for the folder."
+            raise StageFailed(Cause.INPUT_INVALID, detail) from error
         if attempt.spec.checkpoints.stored:
             attempt.restored = restore(attempt)
     attempt.switch.wait(None, fetched.is_set)

@@ -7,6 +7,7 @@ at one moment, or it is none.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -20,7 +21,7 @@ from executor.stop import Stopped
 from executor.transfer import TransferFailed
 from executor.upload import Upload
 from simherd.contract.checkpoints import FOLDER, KEPT, MOST_FILES, SavedFile, total_bytes
-from simherd.contract.objects import CHECKPOINT_FILE
+from simherd.contract.objects import CHECKPOINT_FILE, normalise
 from simherd.contract.operations import Operation
 
 if TYPE_CHECKING:
@@ -102,9 +103,13 @@ class Saver:
         for folder, _, names, descriptor in os.fwalk(self._attempt.work):
             for name in names:
                 path = _relative(self._attempt, folder, name)
-                info = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-                if stat.S_ISREG(info.st_mode) and self._wanted.matches(path):
-                    found[path] = stamp_of(info)
+                if not (_can_be_named(path) and self._wanted.matches(path)):
+                    continue
+                # Temporary files come and go.
+                with contextlib.suppress(FileNotFoundError):
+                    info = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+                    if stat.S_ISREG(info.st_mode):
+                        found[path] = stamp_of(info)
         return found
 
     def save(self, looked: dict[str, Stamp]) -> int | None:
@@ -201,6 +206,14 @@ class _uploading:  # reads as the statement that it is
                 log.warning("event=upload_left upload=%s error=%s", self._id, error)
 
 
+def _can_be_named(path: str) -> bool:
+    """Whether a file's name can be told, and is put back as the same one."""
+    try:
+        return normalise(path) == path
+    except ValueError:
+        return False
+
+
 def _relative(attempt: Attempt, folder: str, name: str) -> str:
     inside = os.path.relpath(folder, attempt.work)
     return name if inside == "." else f"{inside}/{name}"
@@ -209,8 +222,10 @@ def _relative(attempt: Attempt, folder: str, name: str) -> str:
 def make_folder(attempt: Attempt) -> None:
     """Have the folder that simulations may write their checkpoints to.
 
-    Raises OSError.
+    Raises:
+        FileExistsError: the inputs hold something else of its name.
     """
     folder = attempt.work / FOLDER
-    if not folder.is_symlink():
-        folder.mkdir(exist_ok=True)
+    if folder.is_symlink():
+        raise FileExistsError(folder)
+    folder.mkdir(exist_ok=True)

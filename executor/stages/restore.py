@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from executor.attempt import StageFailed
-from executor.transfer import TransferFailed
+from executor.transfer import Refused, TransferFailed
 from simherd.contract.objects import normalise
 from simherd.contract.operations import Operation
 from simherd.contract.outcome import Cause
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from executor.attempt import Attempt
 
 log = logging.getLogger(__name__)
+
+_MISSING = 404
 
 
 class _Bad(Exception):
@@ -44,9 +46,13 @@ def restore(attempt: Attempt) -> int | None:
             with attempt.operation(Operation.RESTORE_CHECKPOINT, generation=number) as learnt:
                 _fetch(attempt, generation["files"])
                 learnt["files"] = len(generation["files"])
-        except (_Bad, TransferFailed) as error:
+        except _Bad as error:
             log.error("event=bad_checkpoint attempt=%s %s %s", attempt.spec.key, number, error)
             continue
+        except TransferFailed as error:
+            # Nothing is wrong with it: another attempt may have it.
+            detail = f"Checkpoint {number} could not be fetched: {error}"
+            raise StageFailed(Cause.CONTACT_LOST, detail) from error
         return int(number)
     return None
 
@@ -57,7 +63,12 @@ def _fetch(attempt: Attempt, files: list[dict[str, Any]]) -> None:
     fetched.mkdir(exist_ok=True)
     for index, file in enumerate(files):
         into = fetched / str(index)
-        attempt.transfer.download(file["url"], into)
+        try:
+            attempt.transfer.download(file["url"], into)
+        except Refused as error:
+            if error.status != _MISSING:
+                raise
+            raise _Bad(f"{file['path']!r} is not there any more") from error
         with into.open("rb") as reader:
             if hashlib.file_digest(reader, "sha256").hexdigest() != file["sha256"]:
                 raise _Bad(f"{file['path']!r} is not as it was saved")
@@ -66,13 +77,19 @@ def _fetch(attempt: Attempt, files: list[dict[str, Any]]) -> None:
 
 
 def _place(attempt: Attempt, source: Path, file: dict[str, Any]) -> None:
-    target = attempt.work / normalise(file["path"])
+    try:
+        target = attempt.work / normalise(file["path"])
+    except ValueError as error:
+        raise _Bad(f"{file['path']!r}: {error}") from error
     home = attempt.work.resolve()
     if not target.parent.resolve().is_relative_to(home):
         raise _Bad(f"{file['path']!r} would leave the work folder")
     if target.is_dir() and not target.is_symlink():
         raise _Bad(f"{file['path']!r} is a folder among the inputs")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise _Bad(f"{file['path']!r} has a file of the inputs as its folder") from error
     source.replace(target)
     os.chmod(target, file["mode"] & 0o777)
     os.utime(target, ns=(file["mtime_ns"], file["mtime_ns"]))

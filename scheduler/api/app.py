@@ -22,6 +22,7 @@ from scheduler.api.routes import (
     tasks,
     users,
 )
+from scheduler.api.routes.attempts import CHECKPOINT_VERB
 from scheduler.objects.folder import ROUTE as FILES_ROUTE
 from simherd.contract import limits
 
@@ -92,13 +93,16 @@ class BodyLimit:
         if scope["type"] != "http" or scope["path"].startswith(FILES_ROUTE):
             await self._app(scope, receive, send)
             return
+        # A checkpoint's list of files is as long as it has files.
+        lists_files = scope["path"].endswith(CHECKPOINT_VERB)
+        most = limits.MAX_CHECKPOINT_BODY_BYTES if lists_files else limits.MAX_BODY_BYTES
         messages, size = [], 0
         while True:
             message = await receive()
             messages.append(message)
             size += len(message.get("body", b""))
-            if size > limits.MAX_BODY_BYTES:
-                await _too_large(scope, receive, send)
+            if size > most:
+                await _too_large(scope, receive, send, most)
                 return
             if message["type"] == "http.disconnect" or not message.get("more_body"):
                 break
@@ -109,11 +113,11 @@ class BodyLimit:
         await self._app(scope, replay, send)
 
 
-async def _too_large(scope: Scope, receive: Receive, send: Send) -> None:
+async def _too_large(scope: Scope, receive: Receive, send: Send, most: int) -> None:
     from fastapi import Request
 
     detail = (
-        f"body: larger than {limits.MAX_BODY_BYTES} bytes. "
+        f"body: larger than {most} bytes. "
         "Put data into the input files; the request holds parameters only."
     )
     response = problems.problem(Request(scope), 413, detail, {"Connection": "close"})

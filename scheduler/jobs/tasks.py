@@ -19,8 +19,9 @@ def sweep() -> None:
 
 @app.task(name="end_again")  # type: ignore[untyped-decorator]
 def end_again() -> None:
-    """Machines that were terminated and are still there."""
+    """Machines that were terminated and are still there, and what they could do."""
     doctor.end_again(parts())
+    doctor.shut_out_again(parts())
 
 
 @app.task(name="scale_group")  # type: ignore[untyped-decorator]

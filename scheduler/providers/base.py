@@ -26,6 +26,10 @@ class NoCapacity(LaunchRefused):
     """There is no such machine to be had just now, such as for spot: try again later."""
 
 
+class Uncertain(LaunchRefused):
+    """The provider's answer was lost: the machine may be there, or not."""
+
+
 @dataclass(frozen=True)
 class Ticket:
     """What lets one new machine join, once and for a short time: a secret."""
@@ -76,7 +80,8 @@ class MachineProvider(Protocol):
         """Start the machine, or find it started; answers what is needed to find it again.
 
         Raises:
-            LaunchRefused: not now, or not at all; NoCapacity where it is worth another try.
+            LaunchRefused: not now, or not at all; NoCapacity where it is worth another try,
+                Uncertain where it may have been launched all the same.
         """
         ...
 

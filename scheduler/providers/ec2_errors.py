@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import ClientError, HTTPClientError
+from botocore.exceptions import (
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    HTTPClientError,
+)
 from botocore.exceptions import ConnectionError as NoConnection
 
-from scheduler.providers.base import LaunchRefused, NoCapacity
+from scheduler.providers.base import LaunchRefused, NoCapacity, Uncertain
 
 if TYPE_CHECKING:
     from botocore.exceptions import BotoCoreError
@@ -60,7 +65,7 @@ _CHECK = {
 
 
 def refusal(error: ClientError | BotoCoreError, wanted: str, secrets: tuple[str, ...]) -> Exception:
-    """The `LaunchRefused` or `NoCapacity` for an error of a launch.
+    """The `LaunchRefused`, `NoCapacity` or `Uncertain` for an error of a launch.
 
     Args:
         wanted: the machine in words, such as "a spot c7i.large in eu-west-1a".
@@ -69,8 +74,10 @@ def refusal(error: ClientError | BotoCoreError, wanted: str, secrets: tuple[str,
     if not isinstance(error, ClientError):
         # Its text can quote the request, and with it the ticket: only the kind is told.
         kind = type(error).__name__
-        if isinstance(error, (NoConnection, HTTPClientError)):
+        if isinstance(error, (EndpointConnectionError, ConnectTimeoutError)):
             return NoCapacity(f"EC2 cannot be asked for {wanted} now ({kind}); try again.")
+        if isinstance(error, (NoConnection, HTTPClientError)):
+            return Uncertain(f"EC2 was asked for {wanted}, and its answer was lost ({kind}).")
         return LaunchRefused(
             f"EC2 cannot be asked for {wanted} ({kind}): check the scheduler's AWS credentials, "
             f"SIMHERD_EC2_REGION and SIMHERD_EC2_ENDPOINT_URL."
@@ -78,7 +85,9 @@ def refusal(error: ClientError | BotoCoreError, wanted: str, secrets: tuple[str,
     code = code_of(error)
     said = f"{code}: {_said(error, secrets)}"
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    if code in _LATER or status >= 500:
+    if code not in _LATER and status >= 500:
+        return Uncertain(f"EC2 was asked for {wanted}, and broke down. AWS says {said}")
+    if code in _LATER:
         return NoCapacity(f"There is no capacity for {wanted} just now. AWS says {said}")
     check = next((what for start, what in _CHECK.items() if code.startswith(start)), None)
     advice = f" Check {check}." if check else " Check the SIMHERD_EC2_ settings."

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from scheduler.providers.base import MachinePlan
 
+#: Seconds for a process that was killed to be gone.
+_KILL_S = 5.0
+
 
 class LocalProvider:
     """Starts `executor` processes; each keeps its work below `root`/MACHINE."""
@@ -39,6 +42,12 @@ class LocalProvider:
         folder = self._root / plan.machine_id
         folder.mkdir(parents=True, exist_ok=True, mode=0o755)
         (folder / "group").write_text(f"{plan.group_id}\n")
+        before = _find(_agent_in(folder) or {})
+        if before is not None:
+            # Started by a worker that broke down before it could say so; its ticket is no good
+            # any more. What it runs goes on.
+            before.kill()
+            before.wait(_KILL_S)
         ticket = folder / "ticket.json"
         ticket.unlink(missing_ok=True)
         # Secrets go by file: arguments and environments are there for others to read.
@@ -86,11 +95,19 @@ class LocalProvider:
     def found(self) -> Iterator[Found]:
         """See `MachineProvider`."""
         for file in self._root.glob("*/group"):
-            with contextlib.suppress(OSError, ValueError, psutil.NoSuchProcess):
-                pid = int((file.parent / "agent.pid").read_text())
-                handle = _handle(pid)
-                if "executor" in " ".join(psutil.Process(pid).cmdline()):
-                    yield Found(file.parent.name, file.read_text().strip(), handle)
+            handle = _agent_in(file.parent)
+            if handle is not None:
+                yield Found(file.parent.name, file.read_text().strip(), handle)
+
+
+def _agent_in(folder: Path) -> dict[str, Any] | None:
+    """The agent that works in a machine's folder, if there is one."""
+    with contextlib.suppress(OSError, ValueError, psutil.Error):
+        pid = int((folder / "agent.pid").read_text())
+        # The number may have become another's, also another machine's agent.
+        if psutil.Process(pid).cwd() == str(folder.resolve()):
+            return _handle(pid)
+    return None
 
 
 def _handle(pid: int) -> dict[str, Any]:

@@ -135,7 +135,7 @@ class AttemptOutputs:
 
     def checkpoints(self) -> list[dict[str, Any]]:
         """The generations that are kept, newest first; each file with a URL to fetch it."""
-        user, valid = self._task.user_id, limits.USER_URL_S
+        user, valid = self._task.user_id, limits.EXECUTOR_URL_S
         with self._store.read() as session:
             rows = generations(session, self._task.id)
         return [

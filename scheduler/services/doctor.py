@@ -86,6 +86,16 @@ def end_again(parts: Parts) -> list[str]:
     return ended
 
 
+def shut_out_again(parts: Parts) -> list[str]:
+    """Take away the Redis users of machines that are gone; answers their ids."""
+    there = access.admitted(parts.queue.client)
+    gone = sorted(machine for machine in there if not _is_wanted(parts, machine))
+    for machine_id in gone:
+        log.error("event=shut_out_again machine=%s", machine_id)
+        access.shut_out(parts.queue.client, machine_id)
+    return gone
+
+
 def _ills(parts: Parts) -> Iterator[_Ill]:
     with parts.store.read() as session:
         machines = {m.id: m for m in session.scalars(select(Machine))}
@@ -96,6 +106,13 @@ def _ills(parts: Parts) -> Iterator[_Ill]:
     for group in groups:
         yield from _leases(parts, group, machines)
     yield from _uploads(parts)
+
+
+def _is_wanted(parts: Parts, machine_id: str) -> bool:
+    """Whether a machine is known, and has not been terminated, at this moment."""
+    with parts.store.read() as session:
+        status = session.scalar(select(Machine.status).where(Machine.id == machine_id))
+    return status not in (None, MACHINE_DOWN)
 
 
 def _stray_machines(parts: Parts, machines: dict[str, Machine]) -> Iterator[_Ill]:
@@ -109,6 +126,9 @@ def _stray_machines(parts: Parts, machines: dict[str, Machine]) -> Iterator[_Ill
             sentence = f"Provider {name} has machine {there.machine_id}, which {why} here."
 
             def end(provider=provider, there=there) -> bool:  # type: ignore[no-untyped-def]
+                # Looked at again: it may have been launched while others were mended.
+                if _is_wanted(parts, there.machine_id):
+                    return False
                 return bool(provider.terminate(there.machine_id, there.handle, force=True))
 
             yield _Ill(Finding("stray_machine", there.machine_id, sentence), end)
@@ -133,8 +153,11 @@ def _stray_users(parts: Parts, machines: dict[str, Machine]) -> Iterator[_Ill]:
         if machine is None or machine.status == MACHINE_DOWN:
             text = f"Machine {machine_id} is gone and may still use Redis."
 
-            def end(machine_id=machine_id) -> None:  # type: ignore[no-untyped-def]
+            def end(machine_id=machine_id) -> bool:  # type: ignore[no-untyped-def]
+                if _is_wanted(parts, machine_id):
+                    return False
                 access.shut_out(parts.queue.client, machine_id)
+                return True
 
             yield _Ill(Finding("stray_user", machine_id, text), end)
 
@@ -142,13 +165,17 @@ def _stray_users(parts: Parts, machines: dict[str, Machine]) -> Iterator[_Ill]:
 def _leases(parts: Parts, group: MachineGroup, machines: dict[str, Machine]) -> Iterator[_Ill]:
     """Leases without holders, and tasks without machines."""
     holdings = parts.queue.holdings(group.id)
-    for attempt in parts.queue.held(group.id):
-        holder = machines.get(holdings.get(attempt, ""))
+    for attempt, holder_id in holdings.items():
+        holder = machines.get(holder_id)
         if holder is None or holder.status == MACHINE_DOWN:
-            text = f"{attempt} is leased to {holdings.get(attempt) or 'nobody'}, which is gone."
+            text = f"{attempt} is leased to {holder_id}, which is gone."
 
-            def revoke(attempt=attempt) -> None:  # type: ignore[no-untyped-def]
+            def revoke(attempt=attempt) -> bool:  # type: ignore[no-untyped-def]
+                now = parts.queue.holdings(group.id).get(attempt)
+                if now is None or _is_wanted(parts, now):
+                    return False
                 parts.queue.revoke(group.id, attempt)
+                return True
 
             # What becomes of the task is decided by the sweep, which finds it without a lease.
             yield _Ill(Finding("stray_lease", attempt, text), revoke)

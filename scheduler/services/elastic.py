@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select, update
 
+from scheduler.services.busy_machines import busy_machines
 from scheduler.services.group_states import UP
 from scheduler.services.machine_states import MACHINE_DRAINED, MACHINE_UP
 from scheduler.services.machines import machines_of
@@ -110,7 +111,7 @@ def _next_waited(parts: Parts, group_id: str, now: float) -> float:
 
 def _idle_since(parts: Parts, group: MachineGroup, machines: list[Machine]) -> Mapping[str, float]:
     """The machines that have joined and hold nothing → since when, seconds since the epoch."""
-    busy = parts.queue.holders(group.id)
+    busy = busy_machines(parts, group)
     with parts.store.read() as session:
         ended = {
             str(machine_id): float(at)

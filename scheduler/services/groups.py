@@ -212,6 +212,7 @@ def start_group(parts: Parts, group: MachineGroup) -> None:
                 started_at=time.time(),
                 status_detail=None,
                 refusals=0,
+                hard_refusals=0,
                 retry_at=None,
             )
         )

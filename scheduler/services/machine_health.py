@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select, update
 
+from scheduler.services.busy_machines import busy_machines
 from scheduler.services.machine_access import revoke
 from scheduler.services.machine_states import MACHINE_DOWN, MACHINE_DRAINED, MACHINE_UP
 from scheduler.store.models import Machine, MachineGroup
@@ -72,9 +73,12 @@ def retire_drained(parts: Parts, group: MachineGroup) -> None:
         ).all()
     if not drained:
         return
-    holders = parts.queue.holders(group.id)
+    now, facts = time.time(), parts.queue.facts(group.id)
+    busy = busy_machines(parts, group)
     for machine in drained:
-        if machine.id in holders:
+        heard = now - (machine.last_seen_at or 0) < limits.LEASE_S
+        # One that has not heard of it may claim something this very moment.
+        if machine.id in busy or (heard and not facts.get(machine.id, {}).get("draining")):
             # Told again: the order may have been lost with Redis.
             parts.queue.drain(group.id, machine.id)
             continue

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select, update
 
-from scheduler.providers.base import LaunchRefused, MachinePlan, MachineState, NoCapacity
+from scheduler.providers.base import (
+    LaunchRefused,
+    MachinePlan,
+    MachineState,
+    NoCapacity,
+    Uncertain,
+)
 from scheduler.services.group_states import UP, GroupStatus
 from scheduler.services.ids import new_uuid
 from scheduler.services.machine_access import new_ticket, revoke
@@ -29,6 +35,8 @@ _FIRST_WAIT_S, _LONGEST_WAIT_S = 10.0, 300.0
 #: Refusals in a row, for want of nothing but capacity excepted, after which a group that has not
 #: had a machine yet is said to have failed to start.
 _START_TRIES = 3
+#: Seconds that a launch takes at the most.
+_LAUNCH_S = 120.0
 
 
 def scale_group(parts: Parts, group_id: str, *, patient: bool = True) -> None:
@@ -89,11 +97,14 @@ def _replace(
     states = provider.observe({m.id: m.handle for m in launched})
     now, window = time.time(), parts.settings.register_s
     for machine in launched:
+        if not machine.handle and now - (machine.launched_at or 0) < _LAUNCH_S:
+            # Somebody launches it just now.
+            continue
         if states[machine.id] is MachineState.GONE:
             if provider.revives:
                 _set_machine(parts, machine, launched_at=None, reclaim_at=None)
             else:
-                retire(parts, group, machine, "It is gone.")
+                retire(parts, group, machine, "It is gone.", taken=True)
         elif patient:
             continue
         elif not provider.revives and _fell_silent(group, machine, launched, now):
@@ -128,12 +139,24 @@ def _fell_silent(
     return silent(machine) and not held_up
 
 
-def retire(parts: Parts, group: MachineGroup, machine: Machine, reason: str) -> None:
-    """Take a machine off the list, and end what may be left of it."""
+def retire(
+    parts: Parts, group: MachineGroup, machine: Machine, reason: str, *, taken: bool = False
+) -> None:
+    """Take a machine off the list, and end what may be left of it.
+
+    `taken`: its provider has taken it away, which for a spot machine is a reclaim.
+    """
     log.warning("event=machine_retired group=%s machine=%s %s", group.id, machine.id, reason)
+    now = time.time()
+    reclaim_at = machine.reclaim_at or (now if taken and machine.spot else None)
     # Marked first: whoever asks for it is to know it gone even if ending it takes several tries.
     _set_machine(
-        parts, machine, status=MACHINE_DOWN, terminated_at=time.time(), drain_reason=reason
+        parts,
+        machine,
+        status=MACHINE_DOWN,
+        terminated_at=now,
+        drain_reason=reason,
+        reclaim_at=reclaim_at,
     )
     revoke(parts, [machine.id])
     parts.providers[group.provider].terminate(machine.id, machine.handle, force=True)
@@ -182,9 +205,11 @@ def _launch_due(parts: Parts, group: MachineGroup, provider: MachineProvider) ->
             _launch(parts, group, provider, machine)
         except LaunchRefused as error:
             log.error("event=launch_refused group=%s %s", group.id, error)
-            _note_refusal(parts, group, str(error), capacity=isinstance(error, NoCapacity))
+            _note_refusal(
+                parts, group, str(error), capacity=isinstance(error, NoCapacity | Uncertain)
+            )
             return
-    _group_values(parts, group.id, refusals=0, retry_at=None, status_detail=None)
+    _group_values(parts, group.id, refusals=0, hard_refusals=0, retry_at=None, status_detail=None)
 
 
 def _launch(parts: Parts, group: MachineGroup, provider: MachineProvider, machine: Machine) -> None:
@@ -192,13 +217,20 @@ def _launch(parts: Parts, group: MachineGroup, provider: MachineProvider, machin
     with parts.store.write() as session:
         taken = session.execute(
             update(Machine)
-            .where(Machine.id == machine.id, Machine.launched_at.is_(None))
+            .where(
+                Machine.id == machine.id,
+                Machine.status == MACHINE_UP,
+                Machine.launched_at.is_(None),
+            )
             .values(launched_at=now)
         )
     if taken.rowcount == 0:  # type: ignore[attr-defined]
         return
     try:
         spot, handle = _ask_for(parts, group, provider, machine)
+    except Uncertain:
+        # If it is there after all it joins with its ticket; else it is replaced after a while.
+        raise
     except LaunchRefused:
         _set_machine(parts, machine, launched_at=None)
         raise
@@ -249,11 +281,14 @@ def _note_refusal(
             select(MachineGroup).where(MachineGroup.id == group.id).with_for_update()
         ).one()
         row.refusals += 1
+        row.hard_refusals = 0 if capacity else row.hard_refusals + 1
         wait = min(_FIRST_WAIT_S * 2 ** (row.refusals - 1), _LONGEST_WAIT_S)
         row.status_detail, row.retry_at = sentence, time.time() + wait
-        if not capacity and row.refusals >= _START_TRIES and row.status == GroupStatus.STARTING:
+        launched = any(m.launched_at for m in machines_of(session, group.id, MACHINE_UP))
+        hopeless = row.hard_refusals >= _START_TRIES and not launched
+        if hopeless and row.status == GroupStatus.STARTING:
             row.status = GroupStatus.START_FAILED.value
-            row.refusals, row.retry_at = 0, None
+            row.refusals, row.hard_refusals, row.retry_at = 0, 0, None
 
 
 def _settle_status(parts: Parts, group_id: str) -> None:

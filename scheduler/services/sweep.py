@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from scheduler.wiring import Parts
+    from simherd.contract.queue.scripts import Expiry
 
 log = logging.getLogger(__name__)
 
@@ -83,8 +84,10 @@ def _sweep_group(parts: Parts, group: MachineGroup, now: float, patient: bool) -
     reconcile_queue(parts, group)
     _note_heartbeats(parts, group)
     if group.status in UP:
-        note_size(parts, group)
-        retire_drained(parts, group)
+        if not patient:
+            # A Redis that has lost its leases makes all machines look idle.
+            note_size(parts, group)
+            retire_drained(parts, group)
         scale_group(parts, group.id, patient=patient)
     # After the machines were looked at: one that is known to be gone loses its attempts at once.
     lose_gangs(parts, group, now, patient, functools.partial(lose_attempt, parts, group))
@@ -182,10 +185,13 @@ def reclaim(parts: Parts, group: MachineGroup, now: float, patient: bool) -> Non
         if holder in machines and machines[holder].status == MACHINE_DOWN:
             silent.setdefault(key, holder)
     gone = _gone(parts, group, machines, set(silent.values()))
+    dropped: set[str] = set() if patient else _dropped(expiry, silent, held, beats, now)
     lost = {
         key: holder
         for key, holder in silent.items()
-        if holder in gone or _out_of_patience(group, machines[holder], beats, now, patient)
+        if holder in gone
+        or key in dropped
+        or _out_of_patience(group, machines[holder], beats, now, patient)
     }
     confirmed = gone.issuperset(lost.values())
     share = len(lost) / max(1, expiry.leases)
@@ -193,13 +199,39 @@ def reclaim(parts: Parts, group: MachineGroup, now: float, patient: bool) -> Non
         log.error("event=mass_loss_held group=%s attempts=%s", group.id, len(lost))
         return
     for key, holder in lost.items():
-        machine = machines.get(holder)
-        # A spot machine that is gone was reclaimed, whether anybody was told or not.
-        reclaimed = machine is not None and (
-            machine.reclaim_at is not None or (machine.spot and holder in gone)
-        )
-        cause = Cause.SPOT_RECLAIMED if reclaimed else Cause.MACHINE_LOST
+        if holder not in gone and key in dropped:
+            cause = Cause.AGENT_STOPPED
+        else:
+            cause = _cause(machines.get(holder), gone)
         lose_attempt(parts, group, key, holder, cause)
+
+
+def _cause(machine: Machine | None, gone: set[str]) -> Cause:
+    """A spot machine that its provider says is gone was reclaimed, whether anybody was told."""
+    if machine is None:
+        return Cause.MACHINE_LOST
+    taken = machine.spot and machine.id in gone and machine.status != MACHINE_DOWN
+    return Cause.SPOT_RECLAIMED if taken or machine.reclaim_at is not None else Cause.MACHINE_LOST
+
+
+def _dropped(
+    expiry: Expiry,
+    silent: dict[str, str],
+    held: dict[str, str],
+    beats: dict[str, float],
+    now: float,
+) -> set[str]:
+    """Attempts whose holder lives and knows nothing of them, such as one that broke down while it
+    claimed: its heartbeats come, and leave them out."""
+    left_out = {
+        o.attempt for o in expiry.overdue if o.seen_ms - o.expiry_ms > 1000 * limits.LEASE_S
+    }
+    without_lease = {
+        key
+        for key, holder in silent.items()
+        if key not in held and now - beats.get(holder, 0.0) < limits.LEASE_S
+    }
+    return left_out | without_lease
 
 
 def _gone(

@@ -108,6 +108,8 @@ class MachineGroup(Base):
     status_detail: Mapped[str | None]
     #: Launches that the provider refused one after another, and when the next one is due.
     refusals: Mapped[int] = mapped_column(default=0)
+    #: Of these, the last ones that were not for want of capacity.
+    hard_refusals: Mapped[int] = mapped_column(default=0)
     retry_at: Mapped[float | None]
     #: When an elastic group last changed its size.
     scaled_at: Mapped[float | None]

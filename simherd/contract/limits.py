@@ -70,6 +70,8 @@ WARN_SIGNALS = ("SIGUSR1", "SIGUSR2", "SIGHUP", "SIGINT", "SIGTERM")
 DEADLINE_BACKSTOP_S = STOP_GRACE_S + 60
 #: Largest JSON request body, bytes.
 MAX_BODY_BYTES = 1024 * 1024
+#: Largest one that lists a checkpoint's files, bytes.
+MAX_CHECKPOINT_BODY_BYTES = 16 * 1024 * 1024
 #: Largest input archive, bytes.
 MAX_INPUT_BYTES = 64 * 1024**3
 #: What stdout.txt and stderr.txt may each grow to, bytes.

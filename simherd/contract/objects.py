@@ -27,10 +27,10 @@ def normalise(path: str) -> str:
         raise ValueError("the path is empty")
     if any(p in {".", ".."} for p in parts):
         raise ValueError(f"the path {path!r} has a '.' or '..' segment")
-    if any(ord(c) < 32 or ord(c) == 127 or c == "\\" for c in path):
+    if any(ord(c) < 32 or ord(c) == 127 or c == "\\" or "\ud800" <= c <= "\udfff" for c in path):
         raise ValueError(f"the path {path!r} has a control character or a backslash")
     clean = "/".join(parts)
-    if len(clean.encode()) > 900:
+    if len(clean.encode(errors="surrogateescape")) > 900:
         raise ValueError("the path is longer than 900 bytes")
     return clean
 

@@ -11,21 +11,23 @@ from sqlalchemy import select
 
 from executor.link.connection import Address
 from executor.link.lease import Claimer, Keeper, new_token
-from scheduler.providers.base import Found, LaunchRefused, MachineState, NoCapacity
+from scheduler.providers.base import Found, LaunchRefused, MachineState, NoCapacity, Uncertain
+from scheduler.queue.access import admitted
 from scheduler.services import machine_access
-from scheduler.services.doctor import end_again, examine
+from scheduler.services.doctor import end_again, examine, shut_out_again
 from scheduler.services.elastic import drain_surplus
 from scheduler.services.errors import Forbidden
 from scheduler.services.group_states import GroupStatus
 from scheduler.services.groups import request_termination, shut_down_group
 from scheduler.services.machine_states import MACHINE_UP
 from scheduler.services.machines import machines_of, scale_group
-from scheduler.services.sweep import sweep
+from scheduler.services.submit_task import enqueue
+from scheduler.services.sweep import reclaim, sweep
 from scheduler.store.models import Machine, MachineGroup
 from simherd.contract.joining import digest, redis_user
 from simherd.contract.outcome import Cause
 from simherd.contract.queue.keys import GroupKeys
-from tests.support.builders import make_group
+from tests.support.builders import make_group, make_task
 from tests.support.parts import Machines, make_parts
 
 if TYPE_CHECKING:
@@ -334,6 +336,60 @@ def test_a_machine_that_was_terminated_and_is_there_is_terminated_again(fleet: F
     assert end_again(fleet.parts) == [machine.id]
     assert fleet.cloud.states[machine.id] is MachineState.GONE
     assert fleet.cloud.states["another's"] is MachineState.RUNNING
+
+
+def test_after_a_redis_that_lost_its_leases_nobody_looks_idle(fleet: Fleet) -> None:
+    group = fleet.group(
+        num_machines=2, is_elastic=True, min_machines=0, max_machines=2, started_at=1.0
+    )
+    for machine in fleet.scale(group):
+        fleet.join(machine)
+        fleet.set(machine, launched_at=1.0)
+    fleet.parts.queue.client.flushdb()
+    sweep(fleet.parts, started_at=time.time() + 60)
+    assert len(fleet.up(group)) == 2
+
+
+def test_what_its_holder_knows_nothing_of_goes_to_another(fleet: Fleet) -> None:
+    group = fleet.group(num_machines=1)
+    (machine,) = fleet.scale(group)
+    secret = fleet.join(machine)
+    with fleet.parts.store.write() as session:
+        task = make_task(session, group, resubmit=True)
+    enqueue(fleet.parts, task.id)
+    claimer = Claimer(fleet.address(machine.id, secret), group.id, machine.id)
+    assert claimer.claim(new_token()) is not None
+    claimer.close()
+    # The agent broke down right after that; the next one beats, and has never heard of it.
+    keys = GroupKeys(group.id)
+    fleet.parts.queue.client.zadd(keys.leases, {f"{task.id}:1": 1})
+    reclaim(fleet.parts, fleet.now(group), time.time(), patient=True)
+    assert fleet.parts.queue.waiting(group.id) == []
+    reclaim(fleet.parts, fleet.now(group), time.time(), patient=False)
+    assert fleet.parts.queue.waiting(group.id) == [f"{task.id}:2"]
+
+
+def test_a_launch_whose_answer_was_lost_is_not_made_twice(fleet: Fleet) -> None:
+    group = fleet.group(num_machines=1, spot=True, on_demand_fallback=True)
+    fleet.cloud.refuses = [Uncertain("The answer was lost.")]
+    fleet.scale(group)
+    (machine,) = fleet.scale(group)
+    assert len(fleet.cloud.plans) == 1
+    assert fleet.now(group).status_detail == "The answer was lost."
+    # It was there after all.
+    fleet.join(machine)
+    fleet.scale(group)
+    assert fleet.now(group).status == GroupStatus.STARTED
+
+
+def test_users_of_machines_that_are_gone_are_taken_away_again(fleet: Fleet) -> None:
+    group = fleet.group(num_machines=1)
+    (machine,) = fleet.scale(group)
+    fleet.join(machine)
+    _raw(fleet.parts.queue.client, "ACL", "SETUSER", redis_user("ghost-of-it"), "on")
+    assert "ghost-of-it" in shut_out_again(fleet.parts)
+    assert machine.id in admitted(fleet.parts.queue.client)
+    assert "ghost-of-it" not in admitted(fleet.parts.queue.client)
 
 
 def test_the_doctor_finds_what_nobody_wants_and_ends_it(fleet: Fleet) -> None:

@@ -71,7 +71,8 @@ class Fleet:
         """Let every lease have run out."""
         leases = GroupKeys(self.group.id).leases
         held = self.parts.queue.held(self.group.id)
-        self.parts.queue.client.zadd(leases, dict.fromkeys(held, 1))
+        just_now = 1000 * time.time() - 1
+        self.parts.queue.client.zadd(leases, dict.fromkeys(held, just_now))
 
     def reclaim(self, after_s: float = 0, *, patient: bool = False) -> None:
         reclaim(self.parts, self.group, time.time() + after_s, patient)

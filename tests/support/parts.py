@@ -34,7 +34,7 @@ class Machines:
         """See `MachineProvider`."""
         self.launched.append(plan.machine_id)
         self.states[plan.machine_id] = MachineState.RUNNING
-        return {}
+        return {"name": plan.name}
 
     def terminate(self, machine_id: str, handle: dict[str, Any], *, force: bool) -> bool:
         """See `MachineProvider`."""

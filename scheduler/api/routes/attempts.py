@@ -16,6 +16,7 @@ from simherd.contract.uploads import MOST_PARTS
 router = APIRouter(prefix=ROUTE + "/{task_id}/{attempt}", tags=["attempts"])
 
 _ABORT = "/abort"
+CHECKPOINT_VERB = "/checkpoint"
 
 
 def _outputs(
@@ -125,7 +126,7 @@ def abort(outputs: Outputs, asked: Upload) -> dict[str, Any]:
     return {}
 
 
-@router.post("/checkpoint")
+@router.post(CHECKPOINT_VERB)
 def save_checkpoint(outputs: Outputs, asked: Generation) -> dict[str, int]:
     """Note a generation whose files are stored."""
     files = [SavedFile(**file.model_dump()) for file in asked.files]

@@ -39,6 +39,14 @@ def provider(settings: Ec2Settings) -> Ec2Provider:
     return Ec2Provider(settings)
 
 
+def test_who_broke_down_may_have_launched_it_all_the_same(
+    cloud: Cloud, provider: Ec2Provider
+) -> None:
+    cloud.answers["RunInstances"] = error_answer(500, "SomethingOfTheirs", "We broke down")
+    with pytest.raises(Uncertain, match="SomethingOfTheirs: We broke down"):
+        provider.launch(plan_for(spot=True))
+
+
 @pytest.mark.parametrize(
     ("status", "code"),
     [
@@ -50,7 +58,6 @@ def provider(settings: Ec2Settings) -> Ec2Provider:
         (400, "InstanceLimitExceeded"),
         (503, "RequestLimitExceeded"),
         (503, "Unavailable"),
-        (500, "SomethingOfTheirs"),
     ],
 )
 def test_no_capacity_is_worth_another_try(

@@ -22,6 +22,7 @@ _COLUMNS: dict[str, list[sa.Column[Any]]] = {
         sa.Column("on_demand_fallback", sa.Boolean(), nullable=False, server_default=sa.false()),
         sa.Column("status_detail", sa.String(), nullable=True),
         sa.Column("refusals", sa.Integer(), nullable=False, server_default="0"),
+        sa.Column("hard_refusals", sa.Integer(), nullable=False, server_default="0"),
         sa.Column("retry_at", sa.Double(), nullable=True),
         sa.Column("scaled_at", sa.Double(), nullable=True),
     ],
