@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from scheduler.providers.base import LaunchRefused, MachineState, NoCapacity, Ticket
+from scheduler.providers.base import LaunchRefused, MachineState, NoCapacity, Ticket, Uncertain
 from scheduler.providers.ec2 import Ec2Provider
 from simherd.local.stack import free_port
 from tests.support.ec2 import CREDENTIALS, Cloud, end, error_answer, plan_for, settings_for
