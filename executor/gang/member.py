@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks whether the attempt still goes on, and how many of them in a row must
 #: find that it does not: Redis may just have lost everything, and the leader tells it again.
-_LOOK_S, _LOOKS = 2.0, 3
+_LOOK_S, _LOOKS = 2.0, 5
 #: Lines that this machine runs for one attempt at one time.
 _MOST_RUNS = 32
 #: What the daemon of an MPI library may put out on its own behalf, bytes.

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+import redis
 
-from tests.support.env import Env
+from tests.support.env import Env, redis_port
 from tests.support.mpi import (
     GROUP,
     SECONDS,
@@ -83,4 +84,15 @@ def test_an_agent_that_is_silent_ends_it(own: Env) -> None:
         frozen.resume()
     assert task["cause"] == "machine_lost"
     assert "of the MPI group was lost" in task["error_detail"]
+    nothing_is_left(task_id)
+
+
+def test_a_redis_that_lost_everything_costs_nothing(own: Env) -> None:
+    task_id = submit(own, mpi("mpi-pi 1000 15"))
+    wait_for_machines(task_id, 3)
+    own.wait_for(task_id, "computation-started")
+    password = (own.data / "run" / "redis_password").read_text()
+    redis.Redis(port=redis_port(own.data), password=password).flushall()
+    task = own.wait(task_id, timeout_s=120)
+    assert (task["status"], task["num_retries"]) == ("success", 0), task["error_detail"]
     nothing_is_left(task_id)
