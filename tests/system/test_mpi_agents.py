@@ -26,6 +26,18 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
+#: Leaves notes of its own: for a look around, for what outlives it, for a host that there is not.
+_NOTES = r"""
+leave() { printf '%s\n%s\n' "$2" "$3" > /simherd/new; mv /simherd/new "/simherd/$1.note"; }
+answer() { until [ -f "/simherd/$1.code" ]; do sleep 0.1; done; cat "/simherd/$1.code"; }
+leave 901 host1 'exit $(id -u | cut -c 5)$(grep -Ec "CapBnd:.0{16}|NewPrivs:.1" /proc/self/status)'
+leave 902 host2 'sleep 600'
+leave 903 host9 true
+ln -s /etc/passwd /simherd/904.note
+echo looked $(answer 901) nowhere $(answer 903)
+"""
+
+
 @pytest.fixture(scope="module")
 def own(openmpi_image: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Env]:
     made = Env(tmp_path_factory.mktemp("agents"), "--backend", "docker", SIMHERD_SWEEP_S="1")
@@ -46,6 +58,15 @@ def test_three_machines(own: Env) -> None:
     assert task["status"] == "success", task["error_detail"]
     said = own.outputs(task_id)["stdout.txt"].decode()
     assert [f"rank {n} of 3 on host{n}" in said for n in range(3)] == [True] * 3
+    nothing_is_left(task_id)
+
+
+def test_what_is_asked_for_beside_mpirun_runs_locked_up_and_ends_with_it(own: Env) -> None:
+    task_id = submit(own, mpi("sh notes.sh", np=1), files={"notes.sh": _NOTES})
+    task = own.wait(task_id)
+    assert task["status"] == "success", task["error_detail"]
+    # User 10001, no capabilities and no new privileges.
+    assert b"looked 12 nowhere 68" in own.outputs(task_id)["stdout.txt"]
     nothing_is_left(task_id)
 
 
