@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import redis
 
 from executor.attempt import Attempt
+from executor.claims import Claims
 from executor.contact import Contact
 from executor.deadline import Deadline
 from executor.disk.areas import DiskError
 from executor.gang.duty import Duty
 from executor.link.inbox import Inbox
 from executor.link.journal import Journal, boot_id
-from executor.link.lease import Keeper, new_token
+from executor.link.lease import Keeper
 from executor.link.reporter import Reporter
 from executor.livelog import LiveLogs
 from executor.machine import Machine
@@ -41,17 +42,12 @@ if TYPE_CHECKING:
     from executor.containers.base import ContainerBackend
     from executor.join import Identity
     from executor.link.journal import Entry
+    from simherd.contract.queue.scripts import Claimed
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two tries while Redis is out of reach.
-_RETRY_S = 1.0
 #: Seconds between two tries to wake a thread that is to end.
 _JOIN_S = 0.2
-#: Seconds between two looks whether there is room on the disks by now.
-_ROOM_S = 5.0
-#: Attempts that may upload their outputs for each slot, beside the one that computes.
-_UPLOADS_PER_SLOT = 2
 
 
 class Agent:
@@ -86,6 +82,10 @@ class Agent:
         self._draining = threading.Event()
         self._leaving = threading.Event()
         self._stopping = threading.Event()
+        self._claims = Claims(
+            *(self._slots, config.slots, self._claimer, self._stager, self._machine),
+            *(self._presence, self._draining),
+        )
         #: Set when there is nothing more to wait for.
         self._over = threading.Event()
         self._beat_now = threading.Event()
@@ -222,7 +222,7 @@ class Agent:
 
     def _claim(self) -> None:
         try:
-            self._claim_all()
+            self._claims.run(self)
         except Exception:
             # A machine that lives and claims nothing helps nobody: it is started anew.
             log.exception("event=claims_broke")
@@ -231,53 +231,24 @@ class Agent:
             self._claimed_last.set()
             self._look_whether_over()
 
-    def _claim_all(self) -> None:
-        token = new_token()
-        most = (1 + _UPLOADS_PER_SLOT) * self._config.slots
-        while self._slots.take(self._may_claim, lambda: self._is_ready(most)):
-            taken = False
-            try:
-                waits_for = self._machine.waits_for(has_place=self._stager.attempt is not None)
-                if waits_for is not None:
-                    log.warning("event=no_room reason=%s", waits_for)
-                    self._draining.wait(_ROOM_S)
-                    continue
-                claimed, ahead = self._stager.claim(self._claimer, token)
-                if claimed is None:
-                    self._claimer.wait_for_bell(limits.BELL_WAIT_S)
-                    continue
-                # Else the watch would stop it: the next heartbeat may still wait for its turn.
-                self._contact.made()
-                self._reporter.open(claimed.attempt, token, claimed.spec)
-                taken = self._begin(claimed.attempt, claimed.spec, Progress(), ahead)
-                token = new_token()
-            except redis.RedisError as error:
-                if not self._draining.is_set():
-                    log.warning("event=claim_waits error=%s", error)
-                    self._draining.wait(_RETRY_S)
-            except (OSError, ValueError):
-                # A connection that is closed under a read may say so in many ways.
-                if not self._draining.is_set() and self._presence.may_claim:
-                    raise
-            finally:
-                if not taken:
-                    self._slots.give()
-        # Nothing more is claimed here: somebody else may fetch it.
-        self._stager.drop()
+    def begin(self, claimed: Claimed, token: str, ahead: Ahead | None) -> bool:
+        """Start a claimed attempt; False when it cannot even be begun."""
+        # Else the watch would stop it: the next heartbeat may still wait for its turn.
+        self._contact.made()
+        self._reporter.open(claimed.attempt, token, claimed.spec)
+        return self._begin(claimed.attempt, claimed.spec, Progress(), ahead)
+
+    def number(self) -> int:
+        """How many attempts there are, those included that only upload."""
+        return len(self._live)
 
     def _here(self) -> list[Attempt]:
         """The attempts that have a place on this machine's disk."""
         ahead = self._stager.attempt
         return [*self._all(), *([ahead] if ahead is not None else [])]
 
-    def _is_ready(self, most: int) -> bool:
-        return len(self._live) < most and self._presence.may_claim
-
-    def _may_claim(self) -> bool:
-        return not self._draining.is_set()
-
     def _may_join(self) -> bool:
-        return self._may_claim() and self._presence.may_claim
+        return not self._draining.is_set() and self._presence.may_claim
 
     def _begin(self, key: str, text: str, progress: Progress, ahead: Ahead | None = None) -> bool:
         """Start an attempt's thread; False when it cannot even be begun."""
