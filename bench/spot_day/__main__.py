@@ -19,8 +19,7 @@ from bench.simherd_side import SimherdSide
 from bench.spot_day.fleet import Fleet, Work, ended
 from bench.spot_day.report import Report, check, print_timeline
 
-#: Seconds of notice, and a machine that freezes.
-_NOTICES = (0.0, 5.0, 30.0)
+#: A mishap that is no reclaim: a machine that stands still.
 FREEZE = "freeze"
 #: The shortest time that a group's machines may be silent.
 _RECONNECT_S = 30.0
@@ -36,12 +35,13 @@ class Day:
     work: Work
     #: Reclaims of each length of notice.
     reclaims: int
+    notices: tuple[float, ...]
     #: Seconds between two mishaps, from and to.
     pause_s: tuple[float, float]
 
 
-FULL = Day(20, 4, Work(48, 0.25, 8), 3, (6.0, 12.0))
-SHORT = Day(6, 3, Work(32, 0.25, 8), 1, (4.0, 7.0))
+FULL = Day(20, 4, Work(48, 0.25, 8), 3, (0.0, 5.0, 30.0), (6.0, 12.0))
+SHORT = Day(6, 3, Work(32, 0.25, 8), 1, (0.0, 5.0, 15.0), (3.0, 5.0))
 
 
 @dataclass
@@ -56,8 +56,11 @@ class Mishaps:
     doomed: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.left = [*(list(_NOTICES) * self.day.reclaims), FREEZE]
+        self.left = [*(self.day.notices * self.day.reclaims)]
         self.random.shuffle(self.left)
+        # In the first half: it takes the longest to be noticed. Taken from the end.
+        half = len(self.left) // 2
+        self.left.insert(self.random.randint(len(self.left) - half, len(self.left)), FREEZE)
         self.next_at = time.monotonic() + self.random.uniform(*self.day.pause_s)
 
     def tick(self, fleet: Fleet, report: Report) -> None:
@@ -96,7 +99,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="where to draw machines and tasks over time")
     asked = parser.parse_args()
     day = SHORT if asked.short else FULL
-    os.environ["SIMHERD_SWEEP_S"] = "1"
+    os.environ |= {"SIMHERD_SWEEP_S": "1", "SIMHERD_GRACE_S": "6"}
     with tempfile.TemporaryDirectory(prefix="simherd-day-") as folder:
         report = _run(day, asked.seed, Path(folder))
     print_timeline(report)

@@ -62,13 +62,16 @@ def wanted_size(load: Load, smallest: int, largest: int) -> int:
     return min(largest, max(smallest, size))
 
 
-def adjust_size(parts: Parts, group: MachineGroup, now: float) -> None:
-    """Note the size that an elastic group should have; `scale_group` makes it so."""
+def adjust_size(parts: Parts, group: MachineGroup, now: float, *, patient: bool) -> None:
+    """Note the size that an elastic group should have; `scale_group` makes it so.
+
+    `patient`: it only grows.
+    """
     if not group.is_elastic or group.status not in UP:
         return
     load = _load(parts, group, now)
     size = wanted_size(load, group.min_machines, group.max_machines)
-    if size == group.num_machines:
+    if size == group.num_machines or (patient and size < group.num_machines):
         return
     log.info("event=resized group=%s from=%s to=%s %s", group.id, group.num_machines, size, load)
     with parts.store.write() as session:
@@ -159,7 +162,11 @@ def drain_surplus(parts: Parts, group: MachineGroup) -> None:
         log.info("event=machine_not_needed group=%s machine=%s", group.id, machine.id)
 
 
-def note_size(parts: Parts, group: MachineGroup) -> None:
-    """Give a group the size that it should have, as far as that takes machines away."""
-    adjust_size(parts, group, time.time())
-    drain_surplus(parts, group)
+def note_size(parts: Parts, group: MachineGroup, *, patient: bool) -> None:
+    """Note the size that a group should have, and drain the machines that are too many.
+
+    `patient`: none goes. A Redis that has lost its leases makes all machines look idle.
+    """
+    adjust_size(parts, group, time.time(), patient=patient)
+    if not patient:
+        drain_surplus(parts, group)

@@ -84,9 +84,8 @@ def _sweep_group(parts: Parts, group: MachineGroup, now: float, patient: bool) -
     reconcile_queue(parts, group)
     _note_heartbeats(parts, group)
     if group.status in UP:
+        note_size(parts, group, patient=patient)
         if not patient:
-            # A Redis that has lost its leases makes all machines look idle.
-            note_size(parts, group)
             retire_drained(parts, group)
         scale_group(parts, group.id, patient=patient)
     # After the machines were looked at: one that is known to be gone loses its attempts at once.

@@ -18,7 +18,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Env]:
-    made = Env(tmp_path_factory.mktemp("bad"), "--backend", "process", SIMHERD_SWEEP_S="1")
+    made = Env(
+        tmp_path_factory.mktemp("bad"),
+        "--backend",
+        "process",
+        SIMHERD_SWEEP_S="1",
+        SIMHERD_GRACE_S="6",
+    )
     yield made.start()
     made.stop()
 

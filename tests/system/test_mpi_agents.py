@@ -40,7 +40,13 @@ echo looked $(answer 901) nowhere $(answer 903)
 
 @pytest.fixture(scope="module")
 def own(openmpi_image: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Env]:
-    made = Env(tmp_path_factory.mktemp("agents"), "--backend", "docker", SIMHERD_SWEEP_S="1")
+    made = Env(
+        tmp_path_factory.mktemp("agents"),
+        "--backend",
+        "docker",
+        SIMHERD_SWEEP_S="1",
+        SIMHERD_GRACE_S="6",
+    )
     made.start()
     made.start_group(GROUP, type="mpi", num_vms=3, provider="local", max_idle_time=None)
     yield made
