@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING, Any
 
+from simherd.contract.joining import network_name
 from tests.support.docker import containers, label
 from tests.support.waits import until
 
@@ -49,12 +50,14 @@ def wait_for_machines(task_id: str, number: int) -> list[str]:
     return sorted(machines_of(task_id))
 
 
-def nothing_is_left(task_id: str) -> None:
-    """Wait until no container and no network is there any more."""
+def nothing_is_left(env: Env, task_id: str) -> None:
+    """Wait until no container and no network of the group is there any more."""
     until(lambda: not containers(task_id), timeout_s=SECONDS, what="no container")
-    until(lambda: not _networks(), timeout_s=SECONDS, what="no network")
+    group = str(env.api.get(f"/compute/group/{GROUP}").json()["id"])
+    until(lambda: not _networks(group), timeout_s=SECONDS, what="no network")
 
 
-def _networks() -> list[str]:
-    argv = ["docker", "network", "ls", "-q", "--filter", "label=simherd.network"]
+def _networks(group: str) -> list[str]:
+    name = f"label=simherd.network={network_name(group)}"
+    argv = ["docker", "network", "ls", "-q", "--filter", name]
     return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()

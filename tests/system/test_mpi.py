@@ -65,7 +65,7 @@ def test_ranks_run_on_all_machines_and_the_result_is_right(own: Env) -> None:
     assert "input" in said
     assert outputs["pi.txt"] == b"3.141592654\n"
     assert task["executer"]["n_mpi_hosts"] == 2
-    nothing_is_left(task_id)
+    nothing_is_left(own, task_id)
 
 
 def test_two_tasks_follow_one_another_and_one_without_mpi_runs_on_the_leader_alone(
@@ -93,7 +93,7 @@ def test_a_kill_ends_it_on_all_machines(own: Env) -> None:
     wait_for_machines(task_id, 2)
     own.api.post(f"/tasks/{task_id}/kill")
     assert own.wait(task_id)["status"] == "killed"
-    nothing_is_left(task_id)
+    nothing_is_left(own, task_id)
 
 
 @pytest.mark.parametrize("place", [0, 1], ids=["the leader", "another member"])
@@ -102,7 +102,7 @@ def test_a_lost_machine_ends_it_everywhere_and_it_is_run_again(own: Env, place: 
     machines = wait_for_machines(task_id, 2)
     own.wait_for(task_id, "computation-started")
     lose(machines[place])
-    nothing_is_left(task_id)
+    nothing_is_left(own, task_id)
     until(lambda: own.task(task_id)["attempt"] == 2, timeout_s=SECONDS, what="attempt 2")
     task = own.wait(task_id, timeout_s=120)
     assert (task["status"], task["num_retries"]) == ("success", 1), task["error_detail"]
@@ -112,14 +112,17 @@ def test_a_lost_machine_ends_it_everywhere_and_it_is_run_again(own: Env, place: 
 
 
 def test_a_notice_to_any_machine_hands_it_back(own: Env) -> None:
-    task_id = submit(own, mpi("sh -c 'echo half > half.txt; sleep 600'", np=4))
+    script = "echo half > half.txt; exec sleep 600"
+    task_id = submit(own, mpi(f"sh -c '{script}'", np=4))
     machines = wait_for_machines(task_id, 2)
     own.wait_for(task_id, "computation-started")
+    folders = (own.data / "machines").glob
+    until(lambda: len([*folders("*/attempts/*/work/half.txt")]) == 2, what="what they write")
     own.reclaim(machines[1], 20)
     task = own.wait(task_id)
     assert (task["status"], task["cause"]) == ("spot-instance-preempted", "spot_reclaimed")
     assert own.outputs(task_id)["half.txt"] == b"half\n"
-    nothing_is_left(task_id)
+    nothing_is_left(own, task_id)
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_three_machines(own: Env) -> None:
     assert task["status"] == "success", task["error_detail"]
     said = own.outputs(task_id)["stdout.txt"].decode()
     assert [f"rank {n} of 3 on host{n}" in said for n in range(3)] == [True] * 3
-    nothing_is_left(task_id)
+    nothing_is_left(own, task_id)
 
 
 def test_what_is_asked_for_beside_mpirun_runs_locked_up_and_ends_with_it(own: Env) -> None:
@@ -73,7 +73,7 @@ def test_what_is_asked_for_beside_mpirun_runs_locked_up_and_ends_with_it(own: En
     assert task["status"] == "success", task["error_detail"]
     # User 10001, no capabilities and no new privileges.
     assert b"looked 12 nowhere 68" in own.outputs(task_id)["stdout.txt"]
-    nothing_is_left(task_id)
+    nothing_is_left(own, task_id)
 
 
 def test_an_agent_that_leads_may_break_down(own: Env) -> None:
@@ -84,7 +84,7 @@ def test_an_agent_that_leads_may_break_down(own: Env) -> None:
     task = own.wait(task_id, timeout_s=120)
     assert (task["status"], task["num_retries"]) == ("success", 0), task["error_detail"]
     assert "rank 5 of 6 on host2" in own.outputs(task_id)["stdout.txt"].decode()
-    nothing_is_left(task_id)
+    nothing_is_left(own, task_id)
 
 
 def test_an_agent_of_another_member_takes_the_attempt_with_it(own: Env) -> None:
@@ -96,7 +96,7 @@ def test_an_agent_of_another_member_takes_the_attempt_with_it(own: Env) -> None:
     task = own.wait(task_id, timeout_s=120)
     assert (task["status"], task["num_retries"]) == ("success", 1), task["error_detail"]
     assert "lost" in task["losses"][0]["detail"] or "started anew" in task["losses"][0]["detail"]
-    nothing_is_left(task_id)
+    nothing_is_left(own, task_id)
 
 
 def test_an_agent_that_is_silent_ends_it(own: Env) -> None:
@@ -111,7 +111,7 @@ def test_an_agent_that_is_silent_ends_it(own: Env) -> None:
         frozen.resume()
     assert task["cause"] == "machine_lost"
     assert "of the MPI group was lost" in task["error_detail"]
-    nothing_is_left(task_id)
+    nothing_is_left(own, task_id)
 
 
 def test_a_redis_that_lost_everything_costs_nothing(own: Env) -> None:
@@ -122,4 +122,4 @@ def test_a_redis_that_lost_everything_costs_nothing(own: Env) -> None:
     redis.Redis(port=redis_port(own.data), password=password).flushall()
     task = own.wait(task_id, timeout_s=120)
     assert (task["status"], task["num_retries"]) == ("success", 0), task["error_detail"]
-    nothing_is_left(task_id)
+    nothing_is_left(own, task_id)
