@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from scheduler.wiring import Parts
     from tests.support.ec2 import Cloud
 
+#: moto answers slowly.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def parts(

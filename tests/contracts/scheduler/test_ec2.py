@@ -19,6 +19,9 @@ from tests.support.ec2 import CREDENTIALS, Cloud, end, plan_for, settings_for
 if TYPE_CHECKING:
     from scheduler.config import Ec2Settings
 
+#: moto answers slowly.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def cloud(ec2: Cloud, monkeypatch: pytest.MonkeyPatch) -> Cloud:

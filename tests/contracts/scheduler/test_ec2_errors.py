@@ -18,6 +18,9 @@ from tests.support.ec2 import CREDENTIALS, Cloud, end, error_answer, plan_for, s
 if TYPE_CHECKING:
     from scheduler.config import Ec2Settings
 
+#: moto answers slowly.
+pytestmark = pytest.mark.slow
+
 POLICY = Path(__file__).parents[3] / "deploy/iam/scheduler-ec2.json"
 
 
