@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from scheduler.store.engine import Store
     from scheduler.wiring import Parts
 
+#: Many of them, each on both databases.
+pytestmark = pytest.mark.slow
+
 #: US$ per hour of the machine `m1`.
 PRICE = 3.6
 

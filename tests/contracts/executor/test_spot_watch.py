@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from executor.spot.notice import Source
 
+#: Looks that hang take the seconds that they may.
+pytestmark = pytest.mark.slow
+
 #: Seconds beyond a limit that a busy test machine may take.
 SLACK_S = 1.5
 ACTION = "/latest/meta-data/spot/instance-action"
