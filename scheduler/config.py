@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from scheduler.outbound import networks
 from simherd.contract import limits
 
 
@@ -99,6 +100,15 @@ class Settings(StoreSettings):
     #: Seconds after a start in which nobody is declared lost.
     grace_s: float = Field(default=limits.GRACE_AFTER_START_S, ge=0)
     log_level: str = "INFO"
+    #: Networks of this site (CIDR, commas between) that webhooks and fetches from URLs may reach
+    #: besides the public internet.
+    outbound_allow: str = ""
     #: For `bootstrap` alone: the first user's key, and the machines of the first group.
     bootstrap_key: SecretStr | None = None
     bootstrap_machines: int = Field(default=1, ge=1, le=1000)
+
+    @field_validator("outbound_allow")
+    @classmethod
+    def _networks(cls, text: str) -> str:
+        networks(text)
+        return text

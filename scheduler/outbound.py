@@ -1,0 +1,110 @@
+"""Requests to addresses that users name: they reach the public internet, and nothing inside.
+
+A name is resolved once, by the connection itself, and what it resolves to is checked before
+anything is sent: a name that answers differently the second time (DNS rebinding), a redirect, an
+address written as one number or inside IPv6 all end in the same check.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from typing import TYPE_CHECKING, Any
+
+import httpcore
+import httpx
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+    Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+#: Addresses in which a gateway finds an IPv4 address (RFC 6052).
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+#: Seconds to connect, and between two pieces of an answer.
+_TIMEOUT = httpx.Timeout(5)
+#: Redirects that are followed where the caller asks for it.
+MOST_REDIRECTS = 5
+
+
+class NotAllowed(Exception):
+    """The address leads to where users' requests may not go; the message is for people."""
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    """Networks as a setting has them: CIDR, with commas between. Raises ValueError."""
+    return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
+
+
+def checked_url(url: str) -> str:
+    """`url`, as far as it can be judged without asking anybody.
+
+    Raises:
+        NotAllowed: it is not http or https, has no host, or carries a password.
+    """
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise NotAllowed(f"{url[:200]!r} is no URL: {error}") from error
+    if parsed.scheme not in {"http", "https"} or not parsed.host:
+        raise NotAllowed(f"{url[:200]!r} is no http:// or https:// URL")
+    if parsed.userinfo:
+        raise NotAllowed("the URL carries a user name or password")
+    return url
+
+
+def open_client(allowed: Iterable[Network] = ()) -> httpx.Client:
+    """A client that connects to public addresses, and to `allowed` networks, alone.
+
+    Its requests raise NotAllowed where an address is neither.
+    """
+    transport = httpx.HTTPTransport(trust_env=False)
+    # The library has no public way to say how a connection is made.
+    transport._pool = httpcore.ConnectionPool(
+        ssl_context=httpx.create_ssl_context(trust_env=False),
+        max_connections=10,
+        network_backend=_Guarded(tuple(allowed)),
+    )
+    return httpx.Client(
+        transport=transport, timeout=_TIMEOUT, trust_env=False, max_redirects=MOST_REDIRECTS
+    )
+
+
+class _Guarded(httpcore.NetworkBackend):
+    """Connects to the very address that was checked."""
+
+    def __init__(self, allowed: tuple[Network, ...]) -> None:
+        self._allowed = allowed
+        self._inner = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        """See `httpcore.NetworkBackend`."""
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise httpcore.ConnectError(f"{host}: {error}") from error
+        # All of them: a name with one public and one inner address is no honest name.
+        addresses = [str(row[4][0]) for row in found]
+        for address in addresses:
+            if not self._may(ipaddress.ip_address(address.partition("%")[0])):
+                raise NotAllowed(f"{host} leads to {address}, which is not on the public internet")
+        return self._inner.connect_tcp(addresses[0], port, timeout, local_address, socket_options)
+
+    def _may(self, address: Address) -> bool:
+        inner = getattr(address, "ipv4_mapped", None)
+        address = inner or address
+        if any(address in network for network in self._allowed):
+            return True
+        if isinstance(address, ipaddress.IPv6Address) and (
+            address.sixtofour or address.teredo or address in _NAT64
+        ):
+            return False
+        return address.is_global and not address.is_multicast
