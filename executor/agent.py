@@ -18,7 +18,7 @@ from executor.link.inbox import Inbox
 from executor.link.journal import Journal, boot_id
 from executor.link.lease import Keeper
 from executor.link.reporter import Reporter
-from executor.livelog import LiveLogs
+from executor.livefiles import LiveFiles
 from executor.machine import Machine
 from executor.presence import Presence
 from executor.progress import Progress, progress_of
@@ -62,7 +62,7 @@ class Agent:
         self._journal = Journal(config.state_dir / "journal")
         self._reporter = Reporter(*where, me, self._journal)
         self._inbox = Inbox(*where, me, self._handle)
-        self._logs = LiveLogs(*where)
+        self._live_files = LiveFiles(*where)
         self._keeper = Keeper(*where, me)
         self._stager = Stager(Keeper(*where, me), self._attempt)
         self._contact = Contact(config.state_dir / "contact", config.reconnect_s)
@@ -130,7 +130,6 @@ class Agent:
             self._take_over(entry)
         self._duty.start()
         self._inbox.start()
-        self._logs.start()
         heart = threading.Thread(target=self._heartbeat, name="heartbeat")
         heart.start()
         claims = threading.Thread(target=self._claim, name="claims")
@@ -167,7 +166,7 @@ class Agent:
         heart.join()
         watch.join()
         self._inbox.close()
-        self._logs.close()
+        self._live_files.close()
         self._reporter.close()
         self._claimer.close()
         self._keeper.close()
@@ -305,7 +304,7 @@ class Agent:
 
     def _work(self, attempt: Attempt) -> None:
         key = attempt.spec.key
-        self._logs.add(key, {"stdout": attempt.stdout, "stderr": attempt.stderr})
+        self._live_files.add(attempt)
         try:
             run_attempt(attempt)
         except Exception as error:
@@ -314,7 +313,7 @@ class Agent:
             detail = f"{OUTCOMES[Cause.AGENT_ERROR].sentence[:-1]}: {error}"
             self._reporter.report(key, Kind.FINISHED, cause=Cause.AGENT_ERROR.value, detail=detail)
         finally:
-            self._logs.drop(key)
+            self._live_files.drop(key)
             with self._lock:
                 self._live.pop(key, None)
                 still = [*self._pulls, *attempt.left_behind]
@@ -368,8 +367,8 @@ class Agent:
     def _handle(self, message: Message) -> None:
         if self._duty.handle(message):
             return
-        if message.order is Order.WATCH_LOG:
-            self._logs.watch(message.attempt)
+        if message.order is Order.LIVE_FILES:
+            self._live_files.ask(message.attempt, message.body)
         elif message.order is Order.UNSTAGE:
             self._stager.drop(message.attempt)
         elif message.order is Order.DRAIN:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from executor.config import Config
-    from executor.containers.base import ContainerBackend
+    from executor.containers.base import ContainerBackend, Running
     from executor.deadline import Deadline
     from executor.disk.areas import Area
     from executor.gang.leader import Gang
@@ -85,6 +85,8 @@ class Attempt:
     restored: int | None = None
     #: What of it was stored, for its last report.
     saved: dict[str, Any] = field(default_factory=dict)
+    #: The command that runs.
+    running: Running | None = None
     #: The machines that work on it together, where it has more than this one.
     gang: Gang | None = None
     #: A cause that stops it, and a sentence about that.

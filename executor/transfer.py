@@ -119,6 +119,10 @@ class Transfer:
         """Have the storage forget an upload in parts. Raises TransferFailed."""
         self._ask(grant, "abort", {"object": name, "upload": upload})
 
+    def drop(self, grant: Grant, name: str) -> None:
+        """Delete a slice that nobody took away. Raises TransferFailed."""
+        self._ask(grant, "drop", {"object": name})
+
     def stored_size(self, grant: Grant, name: str) -> int:
         """The size of an object as it is stored, bytes.
 

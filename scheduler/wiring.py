@@ -13,11 +13,14 @@ from scheduler.objects.folder import FolderStore
 from scheduler.providers.external import ExternalProvider
 from scheduler.providers.local import LocalProvider
 from scheduler.queue.group_queue import GroupQueue, connect
+from scheduler.queue.live import Changes, LiveAnswers, announce, connect_async
 from scheduler.services.stored import StoredBytes
 from scheduler.store.engine import Store, open_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from redis.asyncio import Redis as AsyncRedis
 
     from scheduler.objects.base import ObjectStore
     from scheduler.providers.base import MachineProvider
@@ -51,12 +54,29 @@ class Parts:
     @cached_property
     def store(self) -> Store:
         """The task store."""
-        return Store(open_engine(self.settings.database_url.get_secret_value()))
+        return Store(open_engine(self.settings.database_url.get_secret_value()), self._announce)
+
+    def _announce(self, tasks: set[str]) -> None:
+        announce(self.queue.client, tasks)
 
     @cached_property
     def queue(self) -> GroupQueue:
         """Queues, leases and inboxes."""
         return GroupQueue(connect(self.settings.redis_url.get_secret_value()))
+
+    @cached_property
+    def live(self) -> LiveAnswers:
+        """Answers about live files; for the API's event loop."""
+        return LiveAnswers(self._async_redis)
+
+    @cached_property
+    def changes(self) -> Changes:
+        """Changes of tasks as they happen; for the API's event loop."""
+        return Changes(self._async_redis)
+
+    @cached_property
+    def _async_redis(self) -> AsyncRedis:
+        return connect_async(self.settings.redis_url.get_secret_value())
 
     @cached_property
     def objects(self) -> ObjectStore:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from simherd.contract import objects
 from simherd.contract.archive import ArchiveLimits, ArchiveRejected, unpack
-from simherd.contract.archive.paths import checked_parts, link_stays_inside
+from simherd.contract.archive.paths import link_stays_inside
 from simherd.errors import InvalidInput, TransferError
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def extract_all(path: Path, folder: Path, root: str = "") -> None:
     # Beside its place, so that a broken archive changes nothing and moving costs nothing.
     staging = Path(tempfile.mkdtemp(prefix=".unpack-", dir=folder))
     try:
-        unpack(path, staging, _OUTPUT_LIMITS)
+        unpack(path, staging, _OUTPUT_LIMITS, keep_modes=True)
         inner = staging / root if root and (staging / root).is_dir() else staging
         _merge(inner, folder)
     except ArchiveRejected as error:
@@ -166,30 +166,3 @@ def _merge(source: Path, target: Path) -> None:
         if place.is_dir() and not place.is_symlink():
             raise TransferError(f"{place} is a folder, and a file of that name was to be written.")
         item.replace(place)
-
-
-def extract_member(
-    archive: zipfile.ZipFile, info: zipfile.ZipInfo, folder: Path, name: str
-) -> Path:
-    """Write one member of an archive to `folder`/`name`; it appears there whole or not at all.
-
-    Raises:
-        TransferError: its name leads elsewhere, or it is broken.
-    """
-    part: Path | None = None
-    try:
-        target = folder.joinpath(*checked_parts(name, _OUTPUT_LIMITS.depth))
-        if stat.S_ISLNK(info.external_attr >> 16):
-            raise TransferError(f"{name} is a symlink; download the file it points to.")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name[:200]}.part")
-        with archive.open(info) as source, part.open("wb") as writer:
-            shutil.copyfileobj(source, writer, _CHUNK)
-        part.chmod(0o755 if (info.external_attr >> 16) & 0o111 else 0o644)
-        part.replace(target)
-    except (ArchiveRejected, zipfile.BadZipFile) as error:
-        raise TransferError(f"{name} could not be unpacked: {error}") from error
-    finally:
-        if part is not None:
-            part.unlink(missing_ok=True)
-    return target

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 import zipfile
+import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from simherd import archive, transfer
 from simherd.config import output_path
 from simherd.contract.objects import OUTPUT_ROOT
-from simherd.errors import InvalidInput, TransferError
+from simherd.errors import TransferError
+from simherd.members import MemberDownload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,42 +25,45 @@ def download_archive(
     """Fetch a whole archive into `folder`, and unpack it there without its folder `root`."""
     target = output_path(folder)
     file = target / ("output.zip" if root == OUTPUT_ROOT else "input.zip")
-    with _bar(file.name) as progress:
+    with progress_bar(file.name) as progress:
         transfer.download(url, file, progress)
     if uncompress:
         archive.extract_all(file, target, root)
         if remove_archive:
             file.unlink()
+    else:
+        _verify(file)
     return target
 
 
+def _verify(file: Path) -> None:
+    """Raise TransferError where the archive is not what was packed: what is unpacked is checked by
+    that."""
+    try:
+        with zipfile.ZipFile(file) as opened:
+            broken = opened.testzip()
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise TransferError(f"{file} is broken: {error}") from error
+    if broken is not None:
+        raise TransferError(f"{file} is broken at {broken}. Download it again.")
+
+
 def download_members(url: str, root: str, filenames: list[str], folder: str) -> Path:
-    """Fetch some files of an archive into `folder`: all of them, or none where one is missing.
+    """Fetch some files of an archive into `folder`, by name, folder or pattern.
 
     Raises:
-        InvalidInput: a file is not in the archive.
-        TransferError: one could not be fetched whole.
+        InvalidInput: something is not in the archive; nothing was fetched.
+        TransferError: something could not be fetched whole.
     """
     target = output_path(folder)
-    with transfer.remote_file(url) as remote:
-        try:
-            with zipfile.ZipFile(remote) as opened:
-                known = {i.filename: i for i in opened.infolist() if not i.is_dir()}
-                missing = [n for n in filenames if f"{root}/{n}" not in known]
-                if missing:
-                    raise InvalidInput(
-                        f"filenames: {', '.join(map(repr, missing))} not in the archive. "
-                        "Task.get_output_info() lists what is."
-                    )
-                for name in filenames:
-                    archive.extract_member(opened, known[f"{root}/{name}"], target, name)
-        except zipfile.BadZipFile as error:
-            raise TransferError(f"The archive of the task is broken: {error}.") from error
+    with progress_bar(f"{len(filenames)} files" if len(filenames) > 1 else filenames[0]) as shown:
+        MemberDownload(url, root, target, shown or (lambda _have, _size: None)).run(filenames)
     return target
 
 
 @contextmanager
-def _bar(name: str) -> Iterator[transfer.Progress | None]:
+def progress_bar(name: str) -> Iterator[transfer.Progress | None]:
+    """A bar on the terminal, to be told bytes that are there and of how many; None without one."""
     if not sys.stderr.isatty():
         yield None
         return

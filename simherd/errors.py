@@ -4,6 +4,7 @@ SimherdError
 ├── InvalidInput     an argument, before anything was sent (also a ValueError)
 ├── NotConnected     no server or no key is configured
 ├── Unreachable      the server does not answer
+├── WaitTimeout      what was waited for did not happen in time (also a TimeoutError)
 ├── TransferError    a file could not be uploaded, downloaded or unpacked
 └── ApiError         the server refused; `status` and `request_id` tell more
     ├── Unauthorized   401
@@ -27,6 +28,18 @@ class NotConnected(SimherdError):
 
 class Unreachable(SimherdError):
     """The server could not be reached, after retries."""
+
+
+class WaitTimeout(SimherdError, TimeoutError):
+    """Some tasks have not ended in time.
+
+    Attributes:
+        task_ids: which.
+    """
+
+    def __init__(self, message: str, task_ids: list[str]) -> None:
+        super().__init__(message)
+        self.task_ids = task_ids
 
 
 class TransferError(SimherdError):

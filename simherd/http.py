@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import functools
+import json
 import random
 import time
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from simherd.config import Connection, read_connection
 from simherd.errors import ApiError, NotFound, SimherdError, Unauthorized, Unreachable
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Without a sign of life for so long (the server gives one every 15 seconds) a connection is dead.
+_SILENCE_S = 45.0
 #: Seconds for which a server that has answered before is asked again: it may be restarting.
 PATIENCE_S = 60.0
 #: The same for a server that never has: its address may be wrong.
@@ -58,6 +65,49 @@ class Api:
         """DELETE, retried."""
         return self._ask("DELETE", path, params=params)
 
+    @contextmanager
+    def events(
+        self, method: str, path: str, body: Any = None, *, until: float | None = None, **params: Any
+    ) -> Iterator[EventStream]:
+        """What the server says in an answer that goes on; it is not asked again by itself.
+
+        `until`: ends then, as `time.monotonic()` has it.
+
+        Raises:
+            Unreachable: it did not begin to answer, or the connection broke.
+        """
+        given = {k: v for k, v in params.items() if v is not None}
+        try:
+            with self._client.stream(
+                method, path, json=body, params=given, timeout=_timeout(until)
+            ) as answer:
+                self._has_answered = True
+                if not answer.is_success:
+                    answer.read()
+                    _read(answer)
+                yield EventStream(answer)
+        except httpx.ReadTimeout as error:
+            if until is None or time.monotonic() < until:
+                raise Unreachable(f"The server at {self.connection.url} went silent.") from error
+        except httpx.HTTPError as error:
+            raise Unreachable(f"The connection to {self.connection.url} broke: {error}") from error
+
+    @contextmanager
+    def download(self, path: str, /, **params: Any) -> Iterator[Iterator[bytes]]:
+        """The bytes of an answer, piece by piece.
+
+        Raises:
+            Unreachable: it did not come, or not whole.
+        """
+        try:
+            with self._client.stream("GET", path, params=params) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    _read(answer)
+                yield answer.iter_bytes()
+        except httpx.HTTPError as error:
+            raise Unreachable(f"The connection to {self.connection.url} broke: {error}") from error
+
     def _ask(
         self,
         method: str,
@@ -92,6 +142,49 @@ class Api:
                     return _read(answer)
             time.sleep(pause * random.uniform(0.5, 1))  # so that many clients do not march in step
             pause = min(pause * 2, _MAX_PAUSE_S)
+
+
+def _timeout(until: float | None) -> httpx.Timeout:
+    left = _SILENCE_S if until is None else max(0.01, until - time.monotonic())
+    return httpx.Timeout(min(left, _SILENCE_S), connect=10)
+
+
+class EventStream:
+    """Server-sent events of one answer: pairs of name and fields."""
+
+    def __init__(self, answer: httpx.Response) -> None:
+        self._answer = answer
+
+    def __iter__(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        parser = EventParser()
+        for line in self._answer.iter_lines():
+            event = parser.feed(line)
+            if event is not None:
+                yield event
+
+    def close(self) -> None:
+        """End it, also while another thread reads."""
+        self._answer.close()
+
+
+class EventParser:
+    """Lines to events; each has one line of JSON as its data."""
+
+    def __init__(self) -> None:
+        self._name, self._data = "", ""
+
+    def feed(self, line: str) -> tuple[str, dict[str, Any]] | None:
+        """Take a line; answers the event that it ends."""
+        field, _, value = line.partition(": ")
+        if field == "event":
+            self._name = value
+        elif field == "data":
+            self._data = value
+        elif not line and self._name:
+            event = self._name, json.loads(self._data)
+            self._name, self._data = "", ""
+            return event
+        return None
 
 
 def _read(answer: httpx.Response) -> Any:

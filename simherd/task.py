@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import sys
-import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
-from simherd.contract.lifecycle import FAILED, RUNNING, TABLE, TERMINAL, Status
-from simherd.contract.objects import INPUT_ROOT, OUTPUT_ROOT, STDERR, STDOUT
+from simherd.contract import limits
+from simherd.contract.lifecycle import TABLE, TERMINAL, Status
+from simherd.contract.objects import STDERR, STDOUT
 from simherd.contract.operations import Metric
-from simherd.errors import ApiError, InvalidInput, NotFound
-from simherd.http import Api, api
+from simherd.errors import ApiError, InvalidInput
+from simherd.follow import STD_FILES, Follow, Printer
 from simherd.info import TaskInfo
-from simherd.output_info import FileInfo, TaskOutputInfo
+from simherd.task_files import TaskFiles
+from simherd.task_live import TaskLive
 from simherd.utils import parse_duration
+from simherd.waiting import changes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Iterator
 
 
 def to_status(text: str) -> Status:
@@ -34,7 +35,7 @@ def to_status(text: str) -> Status:
         raise InvalidInput(f"status: there is no {text!r}. There are: {known}.") from None
 
 
-class Task:
+class Task(TaskFiles, TaskLive):
     """A submitted simulation.
 
     Example:
@@ -42,123 +43,6 @@ class Task:
         task.wait()
         task.download_outputs(filenames=["stdout.txt"])
     """
-
-    def __init__(self, task_id: str) -> None:
-        """A handle on the task with this id; nothing is sent."""
-        self.id = task_id
-        self._info: TaskInfo | None = None
-
-    @classmethod
-    def from_api_info(cls, info: Mapping[str, Any]) -> Task:
-        """A task from the server's description of it."""
-        task = cls(info["task_id"])
-        task._info = TaskInfo(info)
-        return task
-
-    def __repr__(self) -> str:
-        return f"Task({self.id!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Task) and other.id == self.id
-
-    def __hash__(self) -> int:
-        return hash(self.id)
-
-    @property
-    def _api(self) -> Api:
-        return api()
-
-    # What it is
-
-    def get_info(self) -> TaskInfo:
-        """Everything about the task, asked for anew."""
-        self._info = TaskInfo(self._api.get(f"/tasks/{self.id}"))
-        return self._info
-
-    @property
-    def info(self) -> TaskInfo:
-        """What was last learned about the task; may be old."""
-        return self._info or self.get_info()
-
-    def _ended_info(self, cached: bool = False) -> TaskInfo:
-        """As `get_info`, but without a request where nothing can have changed."""
-        known = self._info
-        if known is not None and (cached or (known.is_terminal and "status_history" in known)):
-            return known
-        return self.get_info()
-
-    def get_status(self) -> Status:
-        """The task's status."""
-        if self._info is not None and self._info.is_terminal:
-            return self._info.status
-        return Status(self._api.get(f"/tasks/{self.id}/status")["status"])
-
-    def is_running(self) -> bool:
-        """Whether a machine works on the task."""
-        return self.get_status() in RUNNING
-
-    def is_failed(self) -> bool:
-        """Whether the task has ended in any way but success."""
-        return self.get_status() in FAILED
-
-    def is_terminal(self) -> bool:
-        """Whether the task has ended."""
-        return self.get_status() in TERMINAL
-
-    def get_position_in_queue(self) -> int | None:
-        """How many tasks of the group are ahead; None when the task does not wait."""
-        position = self._api.get(f"/tasks/{self.id}/status")["position_in_queue"]
-        return None if position is None else int(position["tasks_ahead"])
-
-    def get_simulator_name(self) -> str:
-        """The simulator's name."""
-        return str(self.info["simulator"])
-
-    def get_storage_path(self) -> str:
-        """The task's folder in the user's storage."""
-        return str(self.info["storage_path"])
-
-    def get_machine_type(self) -> str | None:
-        """The type of the machine that ran the task; None before there was one."""
-        return self._ended_info().machine_type
-
-    def get_computation_time(self, cached: bool = False) -> float | None:
-        """Seconds the commands ran for, so far if they still run; None before they started."""
-        info = self._ended_info(cached)
-        measured = info.metric(Metric.COMPUTATION_SECONDS)
-        if measured is not None:
-            return measured
-        return info.seconds_between("computation_start_time", "computation_end_time")
-
-    def get_total_time(self, cached: bool = False) -> float | None:
-        """Seconds since the task was submitted, until its end where it has ended."""
-        return self._ended_info(cached).seconds_between("create_time", "end_time")
-
-    @property
-    def summary(self) -> str:
-        """The task in some lines, from what was last learned."""
-        return str(self._ended_info(cached=self._info is not None))
-
-    def print_summary(self, fhandle: TextIO | None = None) -> None:
-        """Print the task in some lines, asked for anew."""
-        print(self._ended_info(), file=fhandle or sys.stdout)
-
-    def get_metadata(self) -> dict[str, str]:
-        """What was set with `set_metadata`."""
-        return dict(self._api.get(f"/tasks/{self.id}/metadata"))
-
-    def set_metadata(self, metadata: dict[str, str]) -> None:
-        """Keep texts of one's own with the task, in place of those there were.
-
-        Raises:
-            InvalidInput: a key or value is no text, or a key is empty.
-        """
-        for key, value in metadata.items():
-            if not isinstance(key, str) or not isinstance(value, str) or not key:
-                raise InvalidInput(f"metadata: {key!r}: {value!r} are not two texts.")
-        self._api.put(f"/tasks/{self.id}/metadata", metadata)
-
-    # Waiting and stopping
 
     def wait(
         self,
@@ -169,7 +53,7 @@ class Task:
         """Wait until the task has ended; Ctrl-C leaves it running.
 
         Args:
-            polling_period: seconds between two looks at the status.
+            polling_period: of no effect: the server tells of each change as it happens.
             silent_mode: do not print status and log lines.
             download_std_on_completion: then download stdout.txt and stderr.txt.
         """
@@ -181,16 +65,35 @@ class Task:
     def wait_for_status(
         self, status: str, polling_period: float = 1, silent_mode: bool = False
     ) -> Status:
-        """Wait until the task has this status, or has ended; see `wait`."""
+        """Wait until the task has, or has had, this status, or has ended; see `wait`.
+
+        Returns:
+            The status that it has then.
+        """
         return self._follow(polling_period, silent_mode, until=to_status(status)).status
 
     def _follow(self, period: float, silent: bool, until: Status | None) -> TaskInfo:
-        from simherd.watch import Watcher, follow
-
         if not period > 0:
             raise InvalidInput(f"polling_period: {period} must be more than zero.")
-        watcher = None if silent else Watcher(sys.stdout, True, self._api, self.id)
-        return follow(self.get_info, watcher, period, until)
+        files = () if silent else STD_FILES
+        printer = None if silent else Printer(sys.stdout)
+        for news in Follow(self._api, self.id, files, limits.LIVE_MAX_LINES):
+            if printer is not None:
+                printer.show(news)
+            if news.kind == "end" or (news.kind == "status" and self._was(until)):
+                break
+        info = self.get_info()
+        if printer is not None and info.is_terminal:
+            printer.ended(info.status, info.description)
+        return info
+
+    def _was(self, status: Status | None) -> bool:
+        """Whether the current attempt has, or had, this status: it may have passed quickly."""
+        if status is None:
+            return False
+        info = self.get_info()
+        entries = [e for e in info["status_history"] if e["attempt"] == info["attempt"]]
+        return any(entry["status"] == status for entry in entries)
 
     def kill(
         self,
@@ -219,10 +122,9 @@ class Task:
         status = self._request_kill(verbosity_level, discard_outputs)
         if wait_timeout is None:
             return None
-        give_up_at = time.monotonic() + wait_timeout
-        while status not in TERMINAL and time.monotonic() < give_up_at:
-            time.sleep(0.1)
-            status = self.get_status()
+        if status not in TERMINAL:
+            for state in changes(self._api, [self.id], wait_timeout):
+                status = Status(state["status"])
         killed = status == Status.KILLED
         if verbosity_level:
             print(f"Task {self.id}: {TABLE[status].label}.")
@@ -281,114 +183,3 @@ class Task:
         except BaseException:
             self.kill(wait_timeout=None, verbosity_level=1)
             raise
-
-    # Files
-
-    def get_output_info(self) -> TaskOutputInfo:
-        """Which files the task has put out, with their sizes."""
-        found = self._api.get(
-            "/storage/zip-contents",
-            path=self._ended_info()["storage_output_path"],
-            zip_relative_path=f"{OUTPUT_ROOT}/",
-            recursive=True,
-        )
-        rows = [FileInfo(r["name"], r["size"], r["compressed_size"]) for r in found["contents"]]
-        return TaskOutputInfo(found["size"], rows)
-
-    #: The older spelling, which the guides use.
-    get_output_files_info = get_output_info
-
-    def get_input_url(self) -> str | None:
-        """A URL to download the input archive with, or None when there is none."""
-        return self._url(self.info["storage_input_path"])
-
-    def get_output_url(self) -> str | None:
-        """A URL to download the output archive with, or None when there is none."""
-        return self._url(self._ended_info()["storage_output_path"])
-
-    def _url(self, path: str) -> str | None:
-        try:
-            urls = self._api.get("/storage/signed-urls", operation="download", paths=[path])
-        except NotFound:
-            return None
-        return str(urls[0])
-
-    def download_outputs(
-        self,
-        filenames: list[str] | None = None,
-        output_dir: str | None = None,
-        uncompress: bool = True,
-        rm_downloaded_zip_archive: bool = True,
-        rm_remote_files: bool = False,
-    ) -> Path | None:
-        """Download what the task has put out.
-
-        Args:
-            filenames: only these files, by their names in `get_output_info()`.
-            output_dir: a folder inside `get_output_dir()`; by default `TASK_ID/outputs`.
-            uncompress: unpack the archive.
-            rm_downloaded_zip_archive: remove the archive once it is unpacked.
-            rm_remote_files: then delete the task's files from storage (whole downloads only).
-
-        Returns:
-            The folder, or None when there are no outputs.
-
-        Raises:
-            SimherdError: a file of `filenames` does not exist, or a transfer failed.
-        """
-        return self._download(
-            self._url(self._ended_info()["storage_output_path"]),
-            OUTPUT_ROOT,
-            output_dir or f"{self.id}/outputs",
-            filenames,
-            (uncompress, rm_downloaded_zip_archive, rm_remote_files),
-        )
-
-    def download_inputs(
-        self,
-        filenames: list[str] | None = None,
-        input_dir: str | None = None,
-        uncompress: bool = True,
-        rm_downloaded_zip_archive: bool = True,
-        rm_remote_files: bool = False,
-    ) -> Path | None:
-        """Download what the task was given; the arguments are those of `download_outputs`."""
-        return self._download(
-            self.get_input_url(),
-            INPUT_ROOT,
-            input_dir or f"{self.id}/inputs",
-            filenames,
-            (uncompress, rm_downloaded_zip_archive, rm_remote_files),
-        )
-
-    def _download(
-        self,
-        url: str | None,
-        root: str,
-        folder: str,
-        filenames: list[str] | None,
-        options: tuple[bool, bool, bool],
-    ) -> Path | None:
-        from simherd.download import download_archive, download_members
-
-        uncompress, remove_archive, remove_remote = options
-        if url is None:
-            return None
-        if filenames:
-            return download_members(url, root, filenames, folder)
-        target = download_archive(url, root, folder, uncompress, remove_archive)
-        if remove_remote:
-            self.remove_remote_files(verbose=False)
-        return target
-
-    def remove_remote_files(self, verbose: bool = True) -> bool:
-        """Delete all of the task's files from storage; False when there were none."""
-        try:
-            self._api.delete("/storage/", path=f"{self.id}/")
-        except NotFound:
-            if verbose:
-                print(f"Task {self.id} has no files in storage.")
-            return False
-        if verbose:
-            print(f"The files of task {self.id} were deleted from storage.")
-        return True

@@ -10,11 +10,21 @@ from simherd.http import api
 from simherd.info import TaskInfo
 from simherd.output_info import TaskOutputInfo
 from simherd.task import Task, to_status
+from simherd.waiting import wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["Task", "TaskInfo", "TaskOutputInfo", "get", "get_all", "get_tasks", "to_dict"]
+__all__ = [
+    "Task",
+    "TaskInfo",
+    "TaskOutputInfo",
+    "get",
+    "get_all",
+    "get_tasks",
+    "to_dict",
+    "wait",
+]
 
 #: Tasks asked for in one request; the contract allows no more.
 _PAGE = 500

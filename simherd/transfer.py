@@ -6,6 +6,7 @@ import functools
 import io
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import httpx
@@ -21,12 +22,21 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Tries for one file; a download goes on where the last one stopped.
+#: Tries for one piece of a file.
 _TRIES = 6
-_CHUNK = 1024 * 1024
+CHUNK = 1024 * 1024
 #: Bytes fetched at a time from inside a remote zip.
 _BLOCK = 1024 * 1024
 _TIMEOUT = httpx.Timeout(60, connect=10)
+
+
+@dataclass(frozen=True)
+class RemoteInfo:
+    """A file at a URL: its bytes, what changes with its content, whether parts of it are served."""
+
+    size: int
+    etag: str
+    in_parts: bool
 
 
 def upload(url: str, content: Callable[[], Iterator[bytes]]) -> None:
@@ -37,45 +47,74 @@ def upload(url: str, content: Callable[[], Iterator[bytes]]) -> None:
     """
 
     def attempt() -> None:
-        _check(_client().put(url, content=content()))
+        check(client().put(url, content=content()))
 
-    _retried(attempt, "The upload")
+    retried(attempt, "The upload")
 
 
 def download(url: str, target: Path, progress: Progress | None = None) -> None:
-    """GET into `target`, going on from `target`.part where a connection broke.
+    """GET into `target`, in several parts at a time; what an earlier call got is not fetched again.
 
     Args:
         url: a signed URL.
-        target: the file to write; it appears when it is whole.
+        target: the file to write; it appears when it is whole. Until then its parts are in
+            `target`.part.
         progress: called with the bytes that are there and the size of all.
 
     Raises:
-        TransferError: it could not be fetched whole.
+        TransferError: it could not be fetched whole; another call goes on.
     """
-    part = target.with_name(f"{target.name}.part")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part.unlink(missing_ok=True)
+    from simherd.fetch import Fetch
 
-    def attempt() -> None:
-        have = part.stat().st_size if part.exists() else 0
-        headers = {"Range": f"bytes={have}-"} if have else {}
-        with _client().stream("GET", url, headers=headers) as answer:
-            _check(answer)
-            if answer.status_code != 206:
-                have = 0
-            size = have + int(answer.headers.get("content-length") or 0)
-            with part.open("ab" if have else "wb") as writer:
-                for chunk in answer.iter_bytes(_CHUNK):
-                    have += writer.write(chunk)
-                    if progress:
-                        progress(have, size)
+    Fetch(url, target, progress or (lambda _have, _size: None)).run()
 
-    try:
-        _retried(attempt, "The download")
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+
+def look(url: str) -> RemoteInfo:
+    """What is at a URL. Raises TransferError."""
+
+    def ask() -> RemoteInfo:
+        # Not HEAD: a URL that is signed for GET allows nothing else.
+        with client().stream("GET", url, headers={"Range": "bytes=0-0"}) as answer:
+            if answer.status_code == 416:  # empty: it has no first byte
+                return RemoteInfo(0, answer.headers.get("etag", ""), in_parts=False)
+            check(answer)
+            total = answer.headers.get("content-range", "").rpartition("/")[2]
+            if answer.status_code == 206 and total.isdigit():
+                return RemoteInfo(int(total), answer.headers.get("etag", ""), in_parts=True)
+            size = int(answer.headers.get("content-length") or 0)
+            return RemoteInfo(size, answer.headers.get("etag", ""), in_parts=False)
+
+    return retried(ask, "The download")
+
+
+def pieces(url: str, first: int, length: int) -> Iterator[bytes]:
+    """`length` bytes of a URL from `first` on; goes on where a connection broke.
+
+    Raises:
+        TransferError: they could not be had, or are not served in parts.
+    """
+    at, end = first, first + length
+    tries = _TRIES
+    while at < end:
+        try:
+            headers = {"Range": f"bytes={at}-{end - 1}"}
+            with client().stream("GET", url, headers=headers) as answer:
+                check(answer)
+                if answer.status_code != 206:
+                    raise TransferError(
+                        "The storage does not serve parts of a file; download all of it."
+                    )
+                for data in answer.iter_bytes(CHUNK):
+                    at += len(data)
+                    tries = _TRIES
+                    yield data
+            if at < end:
+                raise httpx.ReadError(f"{at - first} of {length} bytes came")
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            tries -= 1
+            if tries <= 0:
+                raise TransferError(f"The download failed: {error}") from error
+            time.sleep(0.2 * 2 ** (_TRIES - tries))
 
 
 @contextmanager
@@ -85,27 +124,18 @@ def remote_file(url: str) -> Iterator[BinaryIO]:
     Raises:
         TransferError: there is none, or it is not served in parts.
     """
+    info = look(url)
+    if info.size and not info.in_parts:
+        raise TransferError("The storage does not serve parts of a file; download all of it.")
 
     def read_at(start: int, length: int) -> bytes:
-        return _retried(lambda: _range(url, start, length), "The download").content
+        return b"".join(pieces(url, start, length))
 
-    first = _retried(lambda: _range(url, 0, 1), "The download")
-    size = int(first.headers["content-range"].rpartition("/")[2])
-    with io.BufferedReader(RangedFile(size, read_at), _BLOCK) as reader:
+    with io.BufferedReader(RangedFile(info.size, read_at), _BLOCK) as reader:
         yield reader
 
 
-def _range(url: str, start: int, length: int) -> httpx.Response:
-    answer = _client().get(url, headers={"Range": f"bytes={start}-{start + length - 1}"})
-    _check(answer)
-    if answer.status_code != 206 or not answer.headers.get("content-range", "")[-1:].isdigit():
-        raise TransferError("The storage does not serve parts of a file; download all of it.")
-    if len(answer.content) != length:
-        raise httpx.ReadError(f"{len(answer.content)} of {length} bytes came")
-    return answer
-
-
-def _check(answer: httpx.Response) -> None:
+def check(answer: httpx.Response) -> None:
     """Raise for an answer that is none: the worth of trying again differs."""
     if answer.is_success:
         return
@@ -114,7 +144,8 @@ def _check(answer: httpx.Response) -> None:
     raise TransferError(f"The storage refused with {answer.status_code}.")
 
 
-def _retried(attempt: Callable[[], T], what: str) -> T:
+def retried(attempt: Callable[[], T], what: str) -> T:
+    """What `attempt` answers, after some tries where the network fails. Raises TransferError."""
     for number in range(_TRIES):
         try:
             return attempt()
@@ -126,7 +157,7 @@ def _retried(attempt: Callable[[], T], what: str) -> T:
 
 
 @functools.cache
-def _client() -> httpx.Client:
+def client() -> httpx.Client:
     """Connections for every transfer of this program: loading the CA certificates is slow."""
     headers = {"Accept-Encoding": "identity"}
     return httpx.Client(timeout=_TIMEOUT, follow_redirects=True, headers=headers)

@@ -154,6 +154,9 @@ class Running(Protocol):
         To the others a signal such as SIGUSR1 would be the end.
         """
 
+    def processes(self) -> list[int]:
+        """The numbers of its processes, as far as this machine knows them."""
+
     def usage(self) -> Usage | None:
         """What it uses now; None when it has ended, or that cannot be read."""
 
@@ -249,6 +252,9 @@ class NotStarted:
 
     def warn(self, name: str) -> int:
         return 0
+
+    def processes(self) -> list[int]:
+        return []
 
     def usage(self) -> None:
         return None

@@ -154,6 +154,10 @@ class DockerRunning:
         handle the signal are found here, which needs the engine's machine, and root's rights."""
         return 0 if self._done.is_set() else warn(_members(self._container), name)
 
+    def processes(self) -> list[int]:
+        """See `Running`."""
+        return [] if self._done.is_set() else _members(self._container)
+
     def usage(self) -> Usage | None:
         """See `Running`."""
         if self._done.is_set():

@@ -220,6 +220,11 @@ class ProcessRunning:
         with self._lock:
             return 0 if self._exit else warn(members(self.name, self._process.pid), name)
 
+    def processes(self) -> list[int]:
+        """See `Running`."""
+        with self._lock:
+            return [] if self._exit else members(self.name, self._process.pid)
+
     def usage(self) -> Usage | None:
         """See `Running`."""
         with self._lock:

@@ -96,6 +96,7 @@ def _run_one(attempt: Attempt, index: int, resumed: Begun | None) -> Exit:
         with attempt.operation(Operation.EXEC_COMMAND, resumed=resumed, command=line) as learnt:
             try:
                 running = _start(attempt, _dressed(attempt, index, command), line, resumed)
+                attempt.running = running
                 ended = _guarded(attempt, running)
                 if ended.code and command.mpi and attempt.gang is not None:
                     attempt.gang.settle()
@@ -108,6 +109,7 @@ def _run_one(attempt: Attempt, index: int, resumed: Begun | None) -> Exit:
             learnt |= exit_attributes(ended)
     finally:
         # Last: to an agent that takes over, a command without a container never ran.
+        attempt.running = None
         if running is not None:
             running.remove()
     return ended

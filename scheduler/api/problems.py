@@ -27,6 +27,7 @@ _CODES: dict[type[errors.Refused], int] = {
     errors.Conflict: 409,
     errors.Invalid: 422,
     errors.TooLarge: 413,
+    errors.Unanswered: 503,
 }
 _TITLES = {
     400: "Bad request",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from scheduler.objects.base import NoSuchObject
 from simherd.contract.archive.ranged import RangedFile
+from simherd.contract.archive.times import read_time
 
 if TYPE_CHECKING:
     from scheduler.objects.base import ObjectStore
@@ -66,9 +67,17 @@ def _member(info: zipfile.ZipInfo) -> Member:
         info.file_size,
         info.compress_size,
         info.compress_type,
-        datetime(*info.date_time, tzinfo=UTC),
+        _modified(info),
         info.header_offset,
     )
+
+
+def _modified(info: zipfile.ZipInfo) -> datetime:
+    # The format's own field has no time zone, and steps of two seconds.
+    exact = read_time(info.extra)
+    if exact is not None:
+        return datetime.fromtimestamp(exact, UTC)
+    return datetime(*info.date_time, tzinfo=UTC)
 
 
 def raw_range(store: ObjectStore, user: str, path: str, member: Member) -> tuple[int, int]:

@@ -22,7 +22,7 @@ _COMMANDS = (
     *("hget", "hset", "hdel", "hincrby", "zadd", "zrem", "zrange", "zscore", "zcard", "zcount"),
     # For machines that work together.
     *("hgetall", "zremrangebyscore"),
-    *("xadd", "xread"),
+    *("xadd", "xread", "xlen", "exists"),
 )
 #: The scripts that executors call: they may run them, but load none of their own.
 _SCRIPTS: tuple[scripts.Name, ...] = ("claim", "gather", "renew", "stage")

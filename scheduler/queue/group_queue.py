@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import redis
 from redis.backoff import ExponentialBackoff
@@ -15,6 +15,9 @@ from simherd.contract.commands import Message, Order
 from simherd.contract.outcome import Cause
 from simherd.contract.queue import scripts
 from simherd.contract.queue.keys import GROUPS_CHANGED, PRIORITY_BAND, GroupKeys
+
+if TYPE_CHECKING:
+    from simherd.contract.live import LiveRequest
 
 #: Inbox messages kept; an executor that is further behind than this has lost its attempts.
 _INBOX_MAX = 1000
@@ -197,9 +200,9 @@ class GroupQueue:
         """The executors that hold a lease."""
         return set(self.holdings(group).values())
 
-    def watch_log(self, group: str, executor: str, attempt: str) -> None:
-        """Ask an executor to relay an attempt's log for a while."""
-        self._send(group, executor, Message(Order.WATCH_LOG, attempt))
+    def ask_live(self, group: str, executor: str, attempt: str, asked: LiveRequest) -> None:
+        """Ask an executor about an attempt's files; see `LiveAnswers` for what it says."""
+        self._send(group, executor, Message(Order.LIVE_FILES, attempt, body=asked.body()))
 
     def _send(self, group: str, executor: str, message: Message) -> None:
         key = GroupKeys(group).inbox(executor)

@@ -73,6 +73,8 @@ class AttemptOutputs:
             return objects.output_path(prefix, task_id, self._attempt)
         if name == objects.MANIFEST:
             return objects.manifest_path(prefix, task_id, self._attempt)
+        if name.startswith(objects.LIVE_SLICE):
+            return objects.live_slice_path(prefix, task_id, self._attempt, name)
         digest = name.removeprefix(objects.CHECKPOINT_FILE)
         return f"{objects.checkpoint_dir(prefix, task_id)}/{digest}"
 
@@ -110,6 +112,12 @@ class AttemptOutputs:
     def abort(self, name: str, upload: str) -> None:
         """Forget an upload in parts."""
         self._objects.abort_upload(self._task.user_id, self._path(name), upload)
+
+    def drop_slice(self, name: str) -> None:
+        """Delete a slice of a live file that nobody took away. Raises Invalid."""
+        if not name.startswith(objects.LIVE_SLICE):
+            raise Invalid(f"object: {name!r} is no slice of a live file, and stays.")
+        self._objects.delete(self._task.user_id, self._path(name))
 
     def save_checkpoint(self, files: Sequence[SavedFile]) -> int:
         """Note a generation whose files are all stored; answers its number.

@@ -27,5 +27,9 @@ class QuotaExceeded(Refused):
     """The user has what is allowed; the message names the quota, its value and the use."""
 
 
+class Unanswered(Refused):
+    """Somebody who must answer does not, just now; the same may work in some seconds."""
+
+
 class Forbidden(Refused):
     """A credential is not good for this."""

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy import Engine
 
@@ -48,11 +48,19 @@ def _begin_sqlite(connection: Any) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
+#: Under this name a session notes the tasks whose status it changes.
+CHANGED = "changed"
+
+
 class Store:
     """Sessions on the task store."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(
+        self, engine: Engine, announce: Callable[[set[str]], None] = lambda _: None
+    ) -> None:
+        """`announce` is told of tasks whose status has changed, once that is committed."""
         self.engine = engine
+        self._announce = announce
         self._write = sessionmaker(engine, expire_on_commit=False)
         self._read = sessionmaker(engine.execution_options(writes=False), expire_on_commit=False)
 
@@ -61,6 +69,8 @@ class Store:
         """A session in one transaction: committed at the end, rolled back on an error."""
         with self._write.begin() as session:
             yield session
+        if changed := session.info.pop(CHANGED, None):
+            self._announce(changed)
 
     @contextmanager
     def read(self) -> Iterator[Session]:

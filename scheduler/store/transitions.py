@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import update
 
+from scheduler.store.engine import CHANGED
 from scheduler.store.models import RefusedChange, StatusChange, Task
 from simherd.contract.lifecycle import TABLE, TERMINAL, Status, sources_of
 
@@ -71,6 +72,7 @@ def change_status(
         .execution_options(synchronize_session=False)
     )
     add_history(session, task_id, to, next_attempt or attempt, at, description, machine_id)
+    session.info.setdefault(CHANGED, set()).add(task_id)
     return True
 
 

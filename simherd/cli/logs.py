@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import sys
-import time
 
 import click
 
-from simherd.contract.lifecycle import TERMINAL, Status
+from simherd.contract import limits
+from simherd.contract.lifecycle import TABLE, Status
+from simherd.contract.objects import STDERR, STDOUT
+from simherd.follow import STD_FILES, Follow, Printer
 from simherd.http import api
 from simherd.tasks import require
-from simherd.watch import LogReader
-
-#: Seconds the server may hold a request for log lines.
-_WAIT_S = 4.0
 
 
 @click.command()
 @click.argument("task_id")
-@click.option("--stdout", "only", flag_value="stdout", help="Only what goes to standard output.")
-@click.option("--stderr", "only", flag_value="stderr", help="Only what goes to standard error.")
+@click.option("--stdout", "only", flag_value=STDOUT, help="Only what goes to standard output.")
+@click.option("--stderr", "only", flag_value=STDERR, help="Only what goes to standard error.")
 def command(task_id: str, only: str | None) -> None:
-    """Show what a task writes, from the beginning until it ends."""
+    """Show what a task writes, from before it starts until it has ended.
+
+    Of what was written before, the last MiB is shown; `simherd tasks fetch` gets a whole file. The
+    exit code is 0 when the task succeeded, and 1 when it did not.
+    """
     task = require(task_id)
-    reader = LogReader(api(), task.id, (only,) if only else ("stdout", "stderr"))
-    while True:
-        status = task.get_status()
-        waits = status in {Status.PENDING_INPUT, Status.SUBMITTED}
-        for stream, text in [] if waits else reader.read(0 if status in TERMINAL else _WAIT_S):
-            click.echo(text, nl=False, err=stream == "stderr")
-            sys.stdout.flush()
-        if status in TERMINAL:
-            return
-        if waits:
-            time.sleep(1)
+    out = Printer(sys.stdout, statuses=False)
+    err = Printer(sys.stderr, statuses=False)
+    files = (only,) if only else STD_FILES
+    for news in Follow(api(), task.id, files, limits.LIVE_MAX_LINES):
+        if news.kind == "text":
+            (err if news.body["file"] == STDERR else out).show(news)
+    info = task.get_info()
+    for printer in (out, err):
+        printer.ended(info.status, info.description)
+    if info.status != Status.SUCCESS:
+        click.echo(f"Task {task.id}: {TABLE[info.status].label}. {info.description}", err=True)
+        sys.exit(1)

@@ -25,8 +25,8 @@ class Order(str, Enum):
     LEAVE = "leave"
     #: Drop what was fetched ahead for the attempt.
     UNSTAGE = "unstage"
-    #: Relay the attempt's log for a while.
-    WATCH_LOG = "watch_log"
+    #: Answer a question about the attempt's files: the fields of `LiveRequest`.
+    LIVE_FILES = "live_files"
     #: From the leader of machines that work together: take part in the attempt, and say how it
     #: goes. leader.
     GANG_JOIN = "gang_join"
@@ -47,7 +47,8 @@ class Message:
     """One order about one attempt.
 
     `deadline_at` is in seconds since the epoch; `discard` comes with STOP: nobody wants outputs;
-    `detail`, too: why, as a sentence. `body` is what the orders between machines name.
+    `detail`, too: why, as a sentence. `body` is what LIVE_FILES names, and the orders
+    between machines.
     """
 
     order: Order

@@ -76,12 +76,32 @@ MAX_CHECKPOINT_BODY_BYTES = 16 * 1024 * 1024
 MAX_INPUT_BYTES = 64 * 1024**3
 #: What stdout.txt and stderr.txt may each grow to, bytes.
 LOG_LIMIT_BYTES = 256 * 1024**2
-#: Live log lines kept in Redis for each attempt and stream.
-LIVE_LOG_ENTRIES = 256
-#: Bytes of log that one live-log entry carries at the most.
-LIVE_LOG_CHUNK = 16 * 1024
-#: Seconds an executor goes on relaying a live log after somebody last asked for it.
-LIVE_LOG_WATCH_S = 40.0
+#: Seconds for which an answer about live files is kept for a reader who does not come back.
+LIVE_KEEP_S = 30.0
+#: Frames of such an answer that may wait for their reader.
+LIVE_WINDOW = 16
+#: Bytes of text that one frame carries at the most.
+LIVE_TEXT_BYTES = 64 * 1024
+#: Bytes before the end of a file from which its last lines are taken, and by which somebody who
+#: follows it may be behind: a log of gigabytes does not flow through Redis.
+LIVE_BACKLOG_BYTES = 1024**2
+#: The most lines that may be asked for.
+LIVE_MAX_LINES = 100_000
+#: The most files that may be followed at once.
+LIVE_MAX_FILES = 32
+#: Entries that a list of files has at the most.
+LIVE_MAX_ENTRIES = 10_000
+#: Bytes of each slice in which a file goes through object storage, and how many may lie there.
+LIVE_SLICE_BYTES = 8 * 1024**2
+LIVE_SLICES = 2
+#: Seconds in which an executor must begin to answer.
+LIVE_ANSWER_S = 10.0
+#: Bytes of a stored, compressed file that are read to find its end.
+SAVED_TAIL_BYTES = 256 * 1024**2
+#: Tasks that can be waited for over one connection.
+MAX_WAITED = 10_000
+#: Questions about live files that an executor works on at one time.
+LIVE_MAX_REQUESTS = 64
 #: Events an event stream keeps at the most (approximately); executors send again what is lost.
 EVENTS_MAX = 100_000
 #: Processes a simulation may have at one time.

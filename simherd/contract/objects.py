@@ -55,12 +55,18 @@ def manifest_path(prefix: str, task_id: str, attempt: int) -> str:
     return f"{task_dir(prefix, task_id)}/attempts/{attempt}/manifest.jsonl"
 
 
-#: How an executor names what it stores of an attempt: these, or a checkpoint's file by its
-#: SHA-256.
+#: How an executor names what it stores of an attempt: these, a checkpoint's file by its SHA-256, or
+#: a slice of a live file by request and number.
 OUTPUT, MANIFEST = "output", "manifest"
 CHECKPOINT_FILE = "checkpoint/"
+LIVE_SLICE = "live/"
 
 
 def checkpoint_dir(prefix: str, task_id: str) -> str:
     """The folder of a task's checkpoints: files under the SHA-256 of their content."""
     return f"{task_dir(prefix, task_id)}/checkpoints"
+
+
+def live_slice_path(prefix: str, task_id: str, attempt: int, name: str) -> str:
+    """A slice of a file that is fetched while the attempt runs; `name` begins with LIVE_SLICE."""
+    return f"{task_dir(prefix, task_id)}/attempts/{attempt}/{name}"

@@ -183,21 +183,6 @@ def test_a_group_ends_at_its_time_limit(env: Env) -> None:
     assert group["auto_terminate_ts"].startswith("2001")
 
 
-def test_the_log_can_be_followed_while_the_task_runs(env: Env) -> None:
-    task_id = env.submit("sh -c 'echo first; while [ ! -e stop ]; do sleep 0.1; done'")
-
-    def seen() -> bool:
-        log = env.api.get(f"/v1/tasks/{task_id}/log", params={"wait_s": 1}).json()
-        return "first" in log["text"]
-
-    until(seen, what="the first line of the log")
-    env.api.post(f"/tasks/{task_id}/kill")
-    env.wait(task_id)
-    log = env.api.get(f"/v1/tasks/{task_id}/log").json()
-    assert log["ended"]
-    assert "first" in log["text"]
-
-
 def test_metadata_is_replaced_as_a_whole(env: Env) -> None:
     task_id = env.submit("true")
     env.api.put(f"/tasks/{task_id}/metadata", json={"study": "one", "run": "1"})

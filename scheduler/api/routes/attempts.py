@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scheduler.api.deps import PartsDep
 from scheduler.services.attempt_outputs import ROUTE, AttemptOutputs
 from simherd.contract.checkpoints import MOST_FILES, SavedFile
-from simherd.contract.objects import CHECKPOINT_FILE, MANIFEST, OUTPUT
+from simherd.contract.objects import CHECKPOINT_FILE, LIVE_SLICE, MANIFEST, OUTPUT
 from simherd.contract.uploads import MOST_PARTS
 
 router = APIRouter(prefix=ROUTE + "/{task_id}/{attempt}", tags=["attempts"])
@@ -35,7 +35,8 @@ def _outputs(
 Outputs = Annotated[AttemptOutputs, Depends(_outputs)]
 
 
-_NAME = rf"^({OUTPUT}|{MANIFEST}|{CHECKPOINT_FILE}[0-9a-f]{{64}})$"
+_SLICE = rf"{LIVE_SLICE}[0-9a-f]{{32}}/[0-9]{{1,9}}"
+_NAME = rf"^({OUTPUT}|{MANIFEST}|{CHECKPOINT_FILE}[0-9a-f]{{64}}|{_SLICE})$"
 Name = Annotated[str, Field(pattern=_NAME)]
 
 
@@ -123,6 +124,13 @@ def complete(outputs: Outputs, asked: Completion) -> dict[str, int]:
 def abort(outputs: Outputs, asked: Upload) -> dict[str, Any]:
     """Forget an upload in parts."""
     outputs.abort(asked.object, asked.upload)
+    return {}
+
+
+@router.post("/drop")
+def drop(outputs: Outputs, asked: Stored) -> dict[str, Any]:
+    """Delete a slice of a live file."""
+    outputs.drop_slice(asked.object)
     return {}
 
 

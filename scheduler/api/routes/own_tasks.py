@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
@@ -17,7 +17,6 @@ from scheduler.api.wire import attempt_json, usage_json
 from scheduler.services.costs import attempt_cost
 from scheduler.services.explain_task import explain_task
 from scheduler.services.extend_task import extend_task
-from scheduler.services.read_log import read_log
 from scheduler.store.models import AttemptRow, Machine, UsageSample
 from simherd.contract import limits
 
@@ -29,19 +28,6 @@ class Extension(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     seconds: float = Field(gt=0, le=limits.MAX_TTL_S, allow_inf_nan=False)
-
-
-@router.get("/{task_id}/log")
-def get_log(
-    parts: PartsDep,
-    user: UserDep,
-    task_id: str,
-    stream: Literal["stdout", "stderr"] = "stdout",
-    after: str = "",
-    wait_s: Annotated[float, Query(ge=0, le=20)] = 0,
-) -> dict[str, Any]:
-    """What was written after the cursor `after`; waits up to `wait_s` seconds for some."""
-    return read_log(parts, owned_task(parts, user, task_id), stream, after, wait_s)
 
 
 @router.get("/{task_id}/usage")

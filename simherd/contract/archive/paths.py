@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+#: Characters that steer a terminal.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _DRIVE = re.compile(r"[A-Za-z]:")
 #: Longest file name of Linux file systems, bytes.
 NAME_BYTES = 255
@@ -24,7 +25,7 @@ class ArchiveRejected(Exception):
 
 def checked_parts(name: str, depth: int) -> tuple[str, ...]:
     """The folders and file of a member's name. Raises ArchiveRejected."""
-    if _CONTROL.search(name):
+    if CONTROL.search(name):
         raise ArchiveRejected("a name contains a control character", name)
     if "\\" in name:
         raise ArchiveRejected("a name contains a backslash", name)

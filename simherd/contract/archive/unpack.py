@@ -80,12 +80,16 @@ def unpack(
     into: Path,
     limits: ArchiveLimits | None = None,
     check: Callable[[], None] = _go_on,
+    *,
+    keep_modes: bool = False,
 ) -> UnpackResult:
     """Unpack `archive` into the folder `into`, all of it or nothing.
 
     `into` is made when missing; what it holds already stays. `check` is called again and again,
-    and raises to give up. Holes of sparse files are holes again. Raises ArchiveRejected, naming
-    member and rule, and OSError when the disk is full or not writable.
+    and raises to give up. `keep_modes`: files have the permissions that the archive says, else they
+    are readable by all, and executable where it says so. Holes of sparse files are holes again.
+    Raises ArchiveRejected, naming member and rule, and OSError when the disk is full or not
+    writable.
     """
     limits = limits or ArchiveLimits()
     with open(archive, "rb") as file:
@@ -99,7 +103,7 @@ def unpack(
             # Inside, not beside: `into` may be a file system of its own.
             staging = tempfile.mkdtemp(prefix=".unpack-", dir=into)
             try:
-                result = _write(zipped, members, staging, limits, check)
+                result = _write(zipped, members, staging, limits, check, keep_modes)
                 for name in os.listdir(staging):
                     os.rename(os.path.join(staging, name), into / name)
             finally:
@@ -208,6 +212,7 @@ def _write(
     root: str,
     limits: ArchiveLimits,
     check: Callable[[], None],
+    keep_modes: bool,
 ) -> UnpackResult:
     files = written = 0
     made: set[tuple[str, ...]] = set()
@@ -218,7 +223,8 @@ def _write(
             made.add(folder)
         if member.kind == stat.S_IFREG:
             files += 1
-            written += _write_file(zipped, member, root, limits.bytes - written, check)
+            mode = _mode(member.mode, keep=keep_modes)
+            written += _write_file(zipped, member, root, limits.bytes - written, check, mode)
     # Links come last, so that no file can be written through one.
     for member in members:
         if member.kind == stat.S_IFLNK:
@@ -232,8 +238,8 @@ def _write_file(
     root: str,
     room: int,
     check: Callable[[], None],
+    mode: int,
 ) -> int:
-    mode = 0o755 if member.mode & 0o111 else 0o644
     target = os.open(os.path.join(root, *member.parts), _NEW_FILE, mode)
     written = 0
     with open(target, "wb", buffering=0) as file:
@@ -259,6 +265,12 @@ def _write_file(
     if written != member.info.file_size:
         raise ArchiveRejected("a member is shorter than it says", member.info.orig_filename)
     return written
+
+
+def _mode(mode: int, *, keep: bool) -> int:
+    if keep and mode & 0o777:
+        return mode & 0o777
+    return 0o755 if mode & 0o111 else 0o644
 
 
 def _write_all(file: IO[bytes], data: bytes) -> None:

@@ -12,6 +12,8 @@ GROUPS_CHANGED = f"{PREFIX}:groups-changed"
 EPOCH = f"{PREFIX}:epoch"
 #: The run of the Redis server that knows every machine's user.
 ACCESS = f"{PREFIX}:access"
+#: A channel: ids of tasks whose status has changed (JSON).
+CHANGES = f"{PREFIX}:changes"
 #: How far apart in the queue two priorities are: more than there will be attempts.
 PRIORITY_BAND = 2**40
 
@@ -114,9 +116,9 @@ class GroupKeys:
         """Stream: what the scheduler tells one executor."""
         return self._key(f"inbox:{executor}")
 
-    def log(self, attempt: str, stream: str) -> str:
-        """Stream: the live log of one attempt, while somebody looks."""
-        return self._key(f"log:{attempt}:{stream}")
+    def live(self, request: str) -> str:
+        """Stream: the answer to one question about live files, while somebody reads it."""
+        return self._key(f"live:{request}")
 
     def of_executor(self, executor: str, *, gangs: bool = False) -> tuple[str, ...]:
         """Patterns of the keys that an executor of the group works with.
@@ -125,6 +127,6 @@ class GroupKeys:
         """
         shared = (self.queue, self.specs, self.leases, self.machines, self.facts, self.staged)
         more = (self.overtaken, self.recorded, self.events, self.bell, self.fair)
-        prefixes = (self.lease_prefix, self.claim_prefix, self._key("log:"))
+        prefixes = (self.lease_prefix, self.claim_prefix, self._key("live:"))
         own = (self.ready, self.gangs, self.inbox("*")) if gangs else (self.inbox(executor),)
         return (*shared, *more, *(f"{p}*" for p in prefixes), *own)

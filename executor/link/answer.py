@@ -1,0 +1,50 @@
+"""Sending an answer to somebody who reads it, and no faster than that."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from simherd.contract import limits
+from simherd.contract.live import FIELD, Frame, FrameKind
+
+if TYPE_CHECKING:
+    import threading
+
+    import redis
+
+#: Seconds between two looks whether the reader has caught up.
+_PAUSE_S = 0.05
+
+
+class ReaderGone(Exception):
+    """Nobody reads the answer any more, or the agent ends."""
+
+
+class Answer:
+    """The stream that one answer goes to. Its reader made it, and trims what was read."""
+
+    def __init__(self, client: redis.Redis, key: str, closed: threading.Event) -> None:
+        self._client = client
+        self._key = key
+        self._closed = closed
+
+    def send(self, kind: FrameKind, **body: Any) -> None:
+        """Send a frame, now. Raises ReaderGone, RedisError."""
+        if not self._client.xadd(self._key, {FIELD: Frame(kind, body).encode()}, nomkstream=True):
+            raise ReaderGone
+
+    def has_room(self, most: int = limits.LIVE_WINDOW) -> bool:
+        """Whether fewer than `most` frames wait for the reader. Raises RedisError."""
+        waiting: Any = self._client.xlen(self._key)
+        return int(waiting) < most
+
+    def await_room(self, most: int = limits.LIVE_WINDOW) -> None:
+        """Wait for room. Raises ReaderGone, RedisError."""
+        while not self.has_room(most):
+            if self._closed.wait(_PAUSE_S):
+                raise ReaderGone
+
+    def check(self) -> None:
+        """Raise ReaderGone when the reader has gone."""
+        if not self._client.exists(self._key):
+            raise ReaderGone

@@ -1,0 +1,125 @@
+"""A task's files while it runs and afterwards, and its status as it changes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from scheduler.api import sse
+from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.routes.tasks import owned_task
+from scheduler.services import live_files
+from scheduler.services.errors import Invalid, NotFound
+from scheduler.services.follow_task import follow_task
+from scheduler.services.live_files import Question
+from scheduler.services.task_states import follow_states, read_states
+from simherd.contract import limits
+from simherd.contract.live import Ask
+
+router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
+
+Files = Annotated[list[str], Query(max_length=limits.LIVE_MAX_FILES)]
+Lines = Annotated[int, Query(ge=0, le=limits.LIVE_MAX_LINES)]
+
+
+class Waited(BaseModel):
+    """The tasks that are waited for."""
+
+    model_config = ConfigDict(extra="forbid")
+    ids: list[str] = Field(min_length=1, max_length=limits.MAX_WAITED)
+
+
+@router.post("/changes")
+async def changes(parts: PartsDep, user: UserDep, asked: Waited) -> StreamingResponse:
+    """Events `task`: each task's status, now and whenever it changes; `end` when all have ended."""
+    wanted = frozenset(asked.ids)
+    known = await run_in_threadpool(read_states, parts, user.id, wanted)
+    if missing := sorted(wanted - known.keys()):
+        raise NotFound(f"ids: there is no task {missing[0]!r}.")
+
+    async def news() -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
+        async for state in follow_states(parts, user.id, wanted):
+            if state is not None:
+                yield "task", state.json()
+        yield "end", {}
+
+    return sse.stream(news())
+
+
+@router.get("/{task_id}/files")
+async def list_files(parts: PartsDep, user: UserDep, task_id: str) -> dict[str, Any]:
+    """The files in a task's work folder, or those it has put out once it has ended."""
+    task = await run_in_threadpool(owned_task, parts, user, task_id)
+    return await live_files.list_files(parts, task)
+
+
+@router.get("/{task_id}/files/last-modified")
+async def last_modified(parts: PartsDep, user: UserDep, task_id: str) -> dict[str, Any]:
+    """The file that was written to last."""
+    task = await run_in_threadpool(owned_task, parts, user, task_id)
+    return await live_files.last_modified(parts, task)
+
+
+@router.get("/{task_id}/top")
+async def top(parts: PartsDep, user: UserDep, task_id: str) -> dict[str, str]:
+    """The processes of the command that runs."""
+    task = await run_in_threadpool(owned_task, parts, user, task_id)
+    return {"text": await live_files.top(parts, task)}
+
+
+@router.get("/{task_id}/files/tail")
+async def tail(
+    parts: PartsDep,
+    user: UserDep,
+    task_id: str,
+    file: Annotated[list[str], Query(min_length=1, max_length=limits.LIVE_MAX_FILES)],
+    lines: Lines = 10,
+) -> dict[str, Any]:
+    """The last lines of some files."""
+    task = await run_in_threadpool(owned_task, parts, user, task_id)
+    question = Question(Ask.TAIL, tuple(dict.fromkeys(file)), lines)
+    return await live_files.tail_once(parts, task, question)
+
+
+@router.get("/{task_id}/follow")
+async def follow(
+    parts: PartsDep,
+    user: UserDep,
+    task_id: str,
+    file: Files = [],  # noqa: B006 - FastAPI copies it
+    lines: Lines = 10,
+    offset: Annotated[list[int], Query(max_length=limits.LIVE_MAX_FILES)] = [],  # noqa: B006
+    attempt: int = 0,
+    wait: bool = True,
+) -> StreamingResponse:
+    """Events about a task until it has ended: its status, its place in the queue, and what is added
+    to some files, from before it starts and over all attempts; see `follow_task`. `offset` and
+    `attempt` are where somebody goes on."""
+    if offset and len(offset) != len(file):
+        raise Invalid("offset: one for each file, or none.")
+    task = await run_in_threadpool(owned_task, parts, user, task_id)
+    question = Question(Ask.TAIL, tuple(file), lines, True, wait, tuple(offset))
+    return sse.stream(follow_task(parts, task, question, attempt))
+
+
+@router.get("/{task_id}/files/content", response_model=None)
+async def content(
+    parts: PartsDep, user: UserDep, task_id: str, file: str
+) -> StreamingResponse | JSONResponse:
+    """One file as it is now, or as it was saved."""
+    task = await run_in_threadpool(owned_task, parts, user, task_id)
+    pieces = live_files.content(parts, task, file)
+    # What cannot be had is told by the status code, which goes out before the first byte.
+    first = await anext(pieces, b"")
+
+    async def whole() -> AsyncIterator[bytes]:
+        yield first
+        async for piece in pieces:
+            yield piece
+
+    return StreamingResponse(whole(), media_type="application/octet-stream")

@@ -1,0 +1,202 @@
+"""Reading what executors answer about live files, and hearing which tasks have changed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import secrets
+import time
+from typing import TYPE_CHECKING, Any
+
+import redis
+import redis.asyncio
+
+from simherd.contract import limits
+from simherd.contract.live import FIELD, Frame, FrameKind
+from simherd.contract.queue.keys import CHANGES, GroupKeys
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+log = logging.getLogger(__name__)
+
+#: Seconds one read for a frame waits.
+_WAIT_S = 1.0
+#: Seconds between two tries to listen while Redis is out of reach.
+_RETRY_S = 1.0
+#: Seconds in which the first listener is heard.
+_LISTENING_S = 2.0
+
+
+def connect_async(url: str) -> redis.asyncio.Redis:
+    """A client for an event loop, with bounded waits."""
+    return redis.asyncio.Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_connect_timeout=5,
+        socket_timeout=5 + _WAIT_S,
+        socket_keepalive=True,
+        health_check_interval=25,
+    )
+
+
+class LiveAnswers:
+    """Streams for answers: each is there as long as somebody reads it."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self._client = client
+
+    @contextlib.asynccontextmanager
+    async def opened(self, group: str) -> AsyncIterator[Reading]:
+        """A stream for one answer from an executor of the group."""
+        request = secrets.token_hex(16)
+        reading = Reading(self._client, GroupKeys(group).live(request), request)
+        try:
+            await reading.begin()
+            yield reading
+        finally:
+            await asyncio.shield(reading.end())
+
+
+class Reading:
+    """One answer, frame by frame."""
+
+    def __init__(self, client: redis.asyncio.Redis, key: str, request: str) -> None:
+        self._client, self._key = client, key
+        #: What the executor is told.
+        self.request = request
+
+    async def begin(self) -> None:
+        """Make the stream."""
+        await self._client.xadd(self._key, {FIELD: Frame(FrameKind.OPEN, {}).encode()})
+        await self._keep()
+
+    async def end(self) -> None:
+        """Remove it: the executor stops."""
+        with contextlib.suppress(redis.RedisError):
+            await self._client.delete(self._key)
+
+    async def _keep(self) -> None:
+        await self._client.expire(self._key, int(limits.LIVE_KEEP_S))
+
+    async def frames(self) -> AsyncIterator[Frame | None]:
+        """The frames as they come; None now and then while none does."""
+        after = "0-0"
+        while True:
+            found: Any = await self._client.xread(
+                {self._key: after}, count=limits.LIVE_WINDOW, block=int(_WAIT_S * 1000)
+            )
+            if isinstance(found, dict):
+                found = [(k, v[0] if v and isinstance(v[0], list) else v) for k, v in found.items()]
+            entries = found[0][1] if found else []
+            for entry, fields in entries:
+                after = entry
+                frame = Frame.decode(fields[FIELD])
+                if frame.kind is not FrameKind.OPEN:
+                    yield frame
+                # Not before it was used: what waits here is what the executor waits for.
+                await self._client.xdel(self._key, entry)
+            await self._keep()
+            if not entries:
+                yield None
+
+
+def announce(client: redis.Redis, tasks: Iterable[str]) -> None:
+    """Say that these tasks have changed. What gets lost costs those who wait some seconds."""
+    try:
+        client.publish(CHANGES, json.dumps(sorted(tasks)))
+    except redis.RedisError as error:
+        log.warning("event=change_not_announced error=%s", error)
+
+
+class Listener:
+    """Somebody who waits for changes of some tasks."""
+
+    def __init__(self, tasks: frozenset[str]) -> None:
+        self.tasks = tasks
+        self._changed: set[str] = set()
+        self._woken = asyncio.Event()
+
+    def tell(self, tasks: Iterable[str]) -> None:
+        """These have changed."""
+        self._changed.update(tasks)
+        self._woken.set()
+
+    async def wait(self, timeout_s: float) -> set[str]:
+        """The tasks that have changed; none when the time passed first: look at all then."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._woken.wait(), timeout_s)
+        self._woken.clear()
+        changed, self._changed = self._changed, set()
+        return changed
+
+
+class Changes:
+    """Hears of changes while somebody listens, over one connection."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self._client = client
+        self._listeners: dict[str, set[Listener]] = {}
+        self._subscribed = asyncio.Event()
+        self._hearing: asyncio.Task[None] | None = None
+
+    @contextlib.asynccontextmanager
+    async def listening(self, tasks: frozenset[str]) -> AsyncIterator[Listener]:
+        """Hear of changes of these tasks: of all that come after this began."""
+        listener = Listener(tasks)
+        for task in tasks:
+            self._listeners.setdefault(task, set()).add(listener)
+        try:
+            if self._hearing is None:
+                self._subscribed.clear()
+                self._hearing = asyncio.create_task(self._hear())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._subscribed.wait(), _LISTENING_S)
+            yield listener
+        finally:
+            self._forget(listener)
+
+    def _forget(self, listener: Listener) -> None:
+        for task in listener.tasks:
+            rest = self._listeners.get(task, set())
+            rest.discard(listener)
+            if not rest:
+                self._listeners.pop(task, None)
+        if not self._listeners and self._hearing is not None:
+            self._hearing.cancel()
+            self._hearing = None
+
+    async def _hear(self) -> None:
+        while True:
+            try:
+                async with self._client.pubsub(ignore_subscribe_messages=False) as heard:
+                    await heard.subscribe(CHANGES)
+                    await self._listen(heard)
+            except (redis.RedisError, OSError) as error:
+                log.warning("event=changes_not_heard error=%s", error)
+                await asyncio.sleep(_RETRY_S)
+
+    async def _listen(self, heard: Any) -> None:
+        quiet_since = time.monotonic()
+        while True:
+            message = await heard.get_message(timeout=_WAIT_S)
+            if message is None:
+                # A connection that died without a word would stay so for ever.
+                if time.monotonic() - quiet_since > 25:
+                    await heard.ping()
+                    quiet_since = time.monotonic()
+                continue
+            quiet_since = time.monotonic()
+            if message["type"] == "subscribe":
+                self._subscribed.set()
+                # What changed before, while nobody heard, is not known.
+                self._tell(list(self._listeners))
+            elif message["type"] == "message":
+                self._tell(json.loads(message["data"]))
+
+    def _tell(self, tasks: list[str]) -> None:
+        for task in tasks:
+            for listener in self._listeners.get(task, ()):
+                listener.tell((task,))

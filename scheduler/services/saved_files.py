@@ -1,0 +1,133 @@
+"""A task's files once its machine is gone: read from the stored outputs, where they lie."""
+
+from __future__ import annotations
+
+import zlib
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from scheduler.objects.archive import list_zip, raw_range
+from scheduler.objects.base import NoSuchObject
+from scheduler.services.errors import NotFound, TooLarge
+from simherd.contract import limits, objects
+from simherd.contract.live import FileEntry, FileKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from scheduler.objects.archive import Member
+    from scheduler.store.models import Task
+    from scheduler.wiring import Parts
+
+#: Bytes of the archive that are read at a time.
+_BLOCK = 4 * 1024**2
+_PREFIX = f"{objects.OUTPUT_ROOT}/"
+#: What a member's bytes are unpacked with: deflate without a header.
+_RAW_DEFLATE = -15
+
+
+@dataclass(frozen=True)
+class SavedText:
+    """The end of a stored file: the bytes from `start` to `offset`, which is its size."""
+
+    text: str
+    start: int
+    offset: int
+    skipped: int = 0
+
+
+class SavedFiles:
+    """What the last attempt of a task has put out."""
+
+    def __init__(self, parts: Parts, task: Task) -> None:
+        self._store, self._user = parts.objects, task.user_id
+        self._path = objects.output_path(task.storage_prefix, task.id, max(1, task.attempt))
+
+    def entries(self) -> list[FileEntry]:
+        """The files; none where nothing was stored."""
+        return [
+            FileEntry(name, FileKind.FILE, m.size, m.modified_at.timestamp())
+            for name, m in self._members().items()
+        ]
+
+    def _members(self) -> dict[str, Member]:
+        try:
+            listing = list_zip(self._store, self._user, self._path)
+        except (NoSuchObject, ValueError):
+            return {}
+        found = [m for m in listing.members if m.name.startswith(_PREFIX)]
+        return {m.name.removeprefix(_PREFIX): m for m in found}
+
+    def _member(self, name: str) -> Member:
+        found = self._members().get(name)
+        if found is None:
+            raise NotFound(f"file: there is no {name!r} among the stored outputs.")
+        return found
+
+    def size(self, name: str) -> int:
+        """Bytes of a file. Raises NotFound."""
+        return self._member(name).size
+
+    def content(self, name: str) -> Iterator[bytes]:
+        """A file's bytes, piece by piece. Raises NotFound before the first one."""
+        return self._unpacked(self._member(name))
+
+    def _unpacked(self, member: Member, skip: int = 0) -> Iterator[bytes]:
+        first, last = raw_range(self._store, self._user, self._path, member)
+        inflate = zlib.decompressobj(_RAW_DEFLATE) if member.compress_type else None
+        for start in range(first + skip, last + 1, _BLOCK):
+            length = min(_BLOCK, last + 1 - start)
+            raw = self._store.read(self._user, self._path, start, length)
+            while inflate is not None and raw:
+                # In pieces: a block of zeros unpacks to a thousand times as much.
+                yield inflate.decompress(raw, _BLOCK)
+                raw = inflate.unconsumed_tail
+            if inflate is None:
+                yield raw
+
+    def tail(self, name: str, lines: int, offset: int = -1) -> SavedText:
+        """The last lines of a file, or what it has from `offset` on.
+
+        Raises:
+            NotFound: there is no such file.
+            TooLarge: its end cannot be had without reading very much.
+        """
+        member = self._member(name)
+        if member.compress_type and member.compressed_size > limits.SAVED_TAIL_BYTES:
+            raise TooLarge(f"file: {name!r} is too large for this. Download it instead.")
+        at = max(0, member.size - limits.LIVE_BACKLOG_BYTES)
+        data = self._end(member, at)
+        if offset >= 0:
+            start = max(at, min(offset, member.size))
+            return SavedText(_text(data[start - at :]), start, member.size, start - offset)
+        kept = _last(data, lines)
+        return SavedText(_text(kept), member.size - len(kept), member.size)
+
+    def _end(self, member: Member, at: int) -> bytes:
+        """The bytes of a member from `at` on."""
+        if not member.compress_type:
+            return b"".join(self._unpacked(member, at))
+        kept: deque[bytes] = deque()
+        size, wanted = 0, member.size - at
+        if not wanted:
+            return b""
+        for piece in self._unpacked(member):
+            kept.append(piece)
+            size += len(piece)
+            while size - len(kept[0]) >= wanted:
+                size -= len(kept.popleft())
+        return b"".join(kept)[-wanted:]
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")
+
+
+def _last(data: bytes, lines: int) -> bytes:
+    at = len(data) - 1 if data.endswith(b"\n") else len(data)
+    for _ in range(lines):
+        at = data.rfind(b"\n", 0, at)
+        if at < 0:
+            return data
+    return data[at + 1 :] if lines else b""

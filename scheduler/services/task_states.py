@@ -1,0 +1,107 @@
+"""Where tasks stand, told as it changes."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from scheduler.store.models import StatusChange, Task
+from simherd.contract.lifecycle import RUNNING, TABLE, TERMINAL, Status
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from scheduler.wiring import Parts
+
+#: Seconds after which all are looked at, though nothing was heard: what is heard may get lost.
+_LOOK_S = 15.0
+#: Tasks asked for in one query.
+_BATCH = 500
+
+
+@dataclass(frozen=True)
+class TaskState:
+    """Where one task stands."""
+
+    task_id: str
+    status: Status
+    attempt: int
+    group_id: str
+    machine_id: str | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing changes any more."""
+        return self.status in TERMINAL
+
+    @property
+    def machine(self) -> str | None:
+        """The machine that works on it now."""
+        return self.machine_id if self.status in RUNNING | {Status.PENDING_KILL} else None
+
+    def json(self) -> dict[str, object]:
+        """As users get it."""
+        return {
+            "task_id": self.task_id,
+            "status": self.status.value,
+            "status_alias": TABLE[self.status].label,
+            "is_terminated": self.ended,
+            "attempt": self.attempt,
+        }
+
+
+def read_states(parts: Parts, user_id: str, tasks: Iterable[str]) -> dict[str, TaskState]:
+    """Where those of these tasks stand that are the user's."""
+    wanted = list(tasks)
+    columns = (Task.id, Task.status, Task.attempt, Task.group_id, Task.machine_id)
+    found = {}
+    with parts.store.read() as session:
+        for start in range(0, len(wanted), _BATCH):
+            some = wanted[start : start + _BATCH]
+            query = select(*columns).where(Task.id.in_(some), Task.user_id == user_id)
+            for row in session.execute(query):
+                found[row.id] = TaskState(
+                    row.id, Status(row.status), row.attempt, row.group_id, row.machine_id
+                )
+    return found
+
+
+def describe(parts: Parts, task_id: str) -> str:
+    """The newest sentence of a task's history."""
+    with parts.store.read() as session:
+        newest = session.scalar(
+            select(StatusChange.description)
+            .where(StatusChange.task_id == task_id)
+            .order_by(StatusChange.id.desc())
+            .limit(1)
+        )
+    return newest or ""
+
+
+async def follow_states(
+    parts: Parts, user_id: str, tasks: frozenset[str], tick_s: float = _LOOK_S
+) -> AsyncIterator[TaskState | None]:
+    """Each task's state now, and whenever it changes, until all have ended.
+
+    None now and then while nothing changes, at the latest after `tick_s` seconds.
+    """
+    known: dict[str, TaskState] = {}
+    async with parts.changes.listening(tasks) as listener:
+        changed, quiet_s = set(tasks), 0.0
+        while True:
+            found = await asyncio.to_thread(read_states, parts, user_id, changed)
+            news = [state for state in found.values() if known.get(state.task_id) != state]
+            known.update(found)
+            for state in news:
+                yield state
+            if all(task in known and known[task].ended for task in tasks):
+                return
+            changed = (await listener.wait(tick_s)) & tasks
+            quiet_s = 0.0 if changed else quiet_s + tick_s
+            if not changed:
+                yield None
+            if quiet_s >= _LOOK_S:
+                changed, quiet_s = {t for t in tasks if not known[t].ended}, 0.0

@@ -1,0 +1,155 @@
+"""Looking at a task's files while it runs: what is asked of an executor, and how it answers.
+
+A request reaches the executor through its inbox. The answer goes to a Redis stream of its own,
+which the asker has made: while it is there somebody reads, and what was read is trimmed away, so
+that an executor sends no faster than that.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Any
+
+#: Stream field that holds a frame.
+FIELD = "f"
+_REQUEST = re.compile("[0-9a-f]{32}")
+
+
+class Ask(str, Enum):
+    """What is wanted."""
+
+    #: The files below the work folder.
+    LIST = "list"
+    #: The last lines of some files, and what is added to them.
+    TAIL = "tail"
+    #: The processes of the command that runs.
+    TOP = "top"
+    #: The file that was written to last.
+    LAST_MODIFIED = "last_modified"
+    #: One file as it is, in slices that go through object storage.
+    FETCH = "fetch"
+
+
+class FrameKind(str, Enum):
+    """What a frame of an answer is."""
+
+    #: The asker's own first frame.
+    OPEN = "open"
+    #: entries: of files, see `FileEntry`.
+    ENTRIES = "entries"
+    #: file, text, start and offset (its bytes in the file), skipped (bytes before that, left out),
+    #: anew (the file was replaced or cut).
+    TEXT = "text"
+    #: text.
+    TOP = "top"
+    #: entry.
+    FILE = "file"
+    #: number, size: a slice that was stored.
+    SLICE = "slice"
+    #: code, detail, and file where it is about one of several.
+    ERROR = "error"
+    #: Nothing more follows. truncated (LIST), sha256 (FETCH), over (the attempt has ended).
+    END = "end"
+
+
+class Trouble(str, Enum):
+    """Why something could not be had."""
+
+    NOT_FOUND = "not_found"
+    NOT_A_FILE = "not_a_file"
+    NOT_TEXT = "not_text"
+    INVALID = "invalid"
+    BUSY = "busy"
+    NOT_RUNNING = "not_running"
+    UNREADABLE = "unreadable"
+
+
+class FileKind(str, Enum):
+    """What an entry of a folder is."""
+
+    FILE = "file"
+    FOLDER = "folder"
+    LINK = "link"
+    OTHER = "other"
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One entry below the work folder: its relative path, bytes, seconds since the epoch."""
+
+    name: str
+    kind: FileKind
+    size: int
+    modified_at: float
+
+
+@dataclass(frozen=True)
+class LiveRequest:
+    """A question about one attempt's files.
+
+    `offsets` say for each of `files` from which byte to go on; -1 is none, then the last `lines`
+    lines come first. `follow` goes on with what is added, `wait` waits for a file to be made.
+    """
+
+    request: str
+    ask: Ask
+    files: tuple[str, ...] = ()
+    lines: int = 10
+    follow: bool = False
+    wait: bool = False
+    offsets: tuple[int, ...] = ()
+
+    def body(self) -> dict[str, Any]:
+        """The body of the inbox message."""
+        return asdict(self)
+
+    @classmethod
+    def read(cls, body: dict[str, Any]) -> LiveRequest:
+        """Read what `body` made.
+
+        Raises:
+            ValueError: it is no such request.
+        """
+        try:
+            files = tuple(str(name) for name in body["files"])
+            offsets = tuple(int(at) for at in body["offsets"]) or (-1,) * len(files)
+            if not _REQUEST.fullmatch(body["request"]) or len(offsets) != len(files):
+                raise ValueError("not a live request")
+            return cls(
+                body["request"],
+                Ask(body["ask"]),
+                files,
+                int(body["lines"]),
+                bool(body["follow"]),
+                bool(body["wait"]),
+                offsets,
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a live request: {error}") from error
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One piece of an answer."""
+
+    kind: FrameKind
+    body: dict[str, Any]
+
+    def encode(self) -> str:
+        """The JSON that the stream carries."""
+        return json.dumps({"kind": self.kind.value, **self.body}, separators=(",", ":"))
+
+    @classmethod
+    def decode(cls, text: str) -> Frame:
+        """Read what `encode` wrote.
+
+        Raises:
+            ValueError: it is no frame.
+        """
+        body = json.loads(text)
+        if not isinstance(body, dict):
+            raise ValueError("not a frame")
+        return cls(FrameKind(body.pop("kind", "")), body)

@@ -1,0 +1,159 @@
+"""Following a task as the server tells of it: from before it starts until it has ended."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TextIO
+
+from simherd.contract.lifecycle import TABLE, Status
+from simherd.contract.objects import COMMAND_MARK, STDERR, STDOUT
+from simherd.errors import ApiError, Unreachable
+from simherd.http import PATIENCE_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from simherd.http import Api, EventStream
+
+#: Seconds between two tries to go on; doubles up to the second one.
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
+#: What stdout and stderr show besides each other: of the lines that say which command it is, one.
+STD_FILES = (STDOUT, STDERR)
+
+
+@dataclass(frozen=True)
+class News:
+    """What the server told: `kind` is status, position, text, error or end."""
+
+    kind: str
+    body: dict[str, Any]
+
+
+class Follow:
+    """What is new about one task and in some of its files; goes on where a connection broke."""
+
+    def __init__(
+        self,
+        api: Api,
+        task_id: str,
+        files: tuple[str, ...] = (),
+        lines: int = 10,
+        *,
+        wait: bool = True,
+    ) -> None:
+        """`lines`: of each file, from its end; `wait`: for files that are not there yet."""
+        self._api, self._task_id = api, task_id
+        self._files, self._lines, self._wait = files, lines, wait
+        self._offsets: dict[str, int] = {}
+        self._attempt = 0
+        self._state: tuple[Any, Any] | None = None
+        self._events: EventStream | None = None
+        self._closed = False
+
+    def close(self) -> None:
+        """End it, also from another thread."""
+        self._closed = True
+        if self._events is not None:
+            self._events.close()
+
+    def __iter__(self) -> Iterator[News]:
+        pause, give_up_at = _FIRST_PAUSE_S, time.monotonic() + PATIENCE_S
+        while not self._closed:
+            try:
+                for news in self._once():
+                    pause, give_up_at = _FIRST_PAUSE_S, time.monotonic() + PATIENCE_S
+                    yield news
+                    if news.kind == "end":
+                        return
+            except (Unreachable, ApiError) as error:
+                # A server that is just being started anew refuses as a whole, with 5xx.
+                final = isinstance(error, ApiError) and error.status < 500
+                if self._closed:
+                    return
+                if final or time.monotonic() > give_up_at:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+    def _once(self) -> Iterator[News]:
+        offsets = [self._offsets.get(f, -1) for f in self._files] if self._offsets else []
+        with self._api.events(
+            "GET",
+            f"/v1/tasks/{self._task_id}/follow",
+            file=list(self._files),
+            lines=self._lines,
+            offset=offsets,
+            attempt=self._attempt if offsets else 0,
+            wait=self._wait,
+        ) as events:
+            self._events = events
+            for kind, body in events:
+                if self._is_new(kind, body):
+                    yield News(kind, body)
+
+    def _is_new(self, kind: str, body: dict[str, Any]) -> bool:
+        if kind == "text":
+            if body["attempt"] != self._attempt:
+                self._offsets.clear()
+            self._attempt = body["attempt"]
+            self._offsets[body["file"]] = body["offset"]
+        elif kind == "status":
+            state = (body["status"], body["attempt"])
+            known, self._state = self._state, state
+            return state != known
+        return True
+
+
+class Printer:
+    """Prints news of a task for people."""
+
+    def __init__(self, out: TextIO, *, statuses: bool = True) -> None:
+        self._out = out
+        self._statuses = statuses
+        self._rest = ""
+
+    def show(self, news: News) -> None:
+        """Print it, where it is something to be shown."""
+        body = news.body
+        if news.kind == "text":
+            self._text(body)
+        elif not self._statuses:
+            return
+        elif news.kind == "status":
+            label = TABLE[Status(body["status"])].label
+            self._say(f"■ {label}: {body['description']}")
+        elif news.kind == "position":
+            self._say(f"■   tasks ahead in the queue: {body['tasks_ahead']}")
+
+    def ended(self, status: Status, description: str) -> None:
+        """Say how it ended."""
+        self._write(self._rest)
+        self._rest = ""
+        if self._statuses:
+            self._say(f"■ {TABLE[status].label}: {description}")
+
+    def _text(self, body: dict[str, Any]) -> None:
+        if body.get("skipped"):
+            self._say(f"■ {body['skipped']} bytes of {body['file']} are left out here")
+        text = body["text"]
+        if body["file"] != STDERR:
+            self._write(text)
+            return
+        # Shown beside stdout, which says the same: the lines that name a command.
+        lines = (self._rest + text).splitlines(keepends=True)
+        self._rest = lines.pop() if lines and not lines[-1].endswith("\n") else ""
+        if self._rest and not COMMAND_MARK.startswith(self._rest[: len(COMMAND_MARK)]):
+            lines.append(self._rest)
+            self._rest = ""
+        self._write("".join(line for line in lines if not line.startswith(COMMAND_MARK)))
+
+    def _say(self, line: str) -> None:
+        self._write(f"{line}\n")
+
+    def _write(self, text: str) -> None:
+        if text:
+            self._out.write(text)
+            with contextlib.suppress(ValueError):
+                self._out.flush()
