@@ -12,8 +12,8 @@ from sqlalchemy.exc import OperationalError
 from scheduler.queue.group_queue import connect
 from scheduler.queue.stream import EventStreams
 from scheduler.services.group_states import ACTIVE
+from scheduler.services.queue_task import enqueue
 from scheduler.services.record_event import Recording, Verdict
-from scheduler.services.submit_task import enqueue
 from scheduler.store.models import MachineGroup
 from simherd.contract.events import Event
 from simherd.contract.outcome import Cause

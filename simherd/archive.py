@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING
 
 from simherd.contract import objects
 from simherd.contract.archive import ArchiveLimits, ArchiveRejected, unpack
-from simherd.contract.archive.paths import link_stays_inside
+from simherd.contract.archive.paths import checked_parts, link_stays_inside
 from simherd.errors import InvalidInput, TransferError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from simherd.transfer import Progress
+
 _CHUNK = 1024 * 1024
+#: Folders below one another; the executor takes no more (`ArchiveLimits`).
+_DEPTH = 64
 #: Outputs are the user's own: only what cannot be honest is refused. Deflate packs 1032:1 at best.
 _OUTPUT_LIMITS = ArchiveLimits(bytes=1 << 62, entries=5_000_000, depth=128, ratio=1100)
 
@@ -31,6 +35,27 @@ class Entry:
     path: Path
     name: str
     size: int
+    #: The content, of one that is no file on this machine.
+    data: bytes | None = None
+
+    @classmethod
+    def of_bytes(cls, name: str, data: bytes) -> Entry:
+        """A file that is made here. Raises InvalidInput where its name cannot be."""
+        try:
+            parts = checked_parts(name, _DEPTH)
+        except ArchiveRejected as error:
+            raise InvalidInput(f"files: {name!r}: {error.rule}.") from error
+        if not parts or name.endswith("/"):
+            raise InvalidInput(f"files: {name!r} is no file's name.")
+        return cls(Path(), "/".join(parts), len(data), data)
+
+    @property
+    def is_link(self) -> bool:
+        """Whether it is a symlink that stays one: it leads to something inside."""
+        if self.data is not None or self.size or not self.path.is_symlink():
+            return False
+        folder = tuple(self.name.split("/")[:-1])
+        return link_stays_inside(folder, os.readlink(self.path))
 
 
 def scan(folder: Path) -> list[Entry]:
@@ -97,23 +122,35 @@ class _Sink:
         return data
 
 
-def zipped(entries: list[Entry]) -> Iterator[bytes]:
-    """The bytes of an input archive, packed while they are read: no second copy on disk."""
+def zipped(entries: list[Entry], progress: Progress | None = None) -> Iterator[bytes]:
+    """The bytes of an input archive, packed while they are read: no second copy on disk.
+
+    `progress` is told how many bytes of the files were read, and how many there are.
+    """
+    done, size = 0, sum(entry.size for entry in entries)
     sink = _Sink()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:  # type: ignore[call-overload]
         archive.writestr(_info(f"{objects.INPUT_ROOT}/", stat.S_IFDIR | 0o755), b"")
         for entry in entries:
-            for _ in _add(archive, entry):
+            for read in _add(archive, entry):
+                done += read
+                if progress:
+                    progress(done, size)
                 yield sink.taken()
     yield sink.taken()
 
 
-def _add(archive: zipfile.ZipFile, entry: Entry) -> Iterator[None]:
+def _add(archive: zipfile.ZipFile, entry: Entry) -> Iterator[int]:
+    """Pack one entry; answers how many bytes of it were read, again and again."""
     name = f"{objects.INPUT_ROOT}/{entry.name}"
     if entry.name.endswith("/"):
         archive.writestr(_info(name, stat.S_IFDIR | 0o755), b"")
         return
-    if entry.path.is_symlink() and entry.size == 0 and _is_kept_link(entry):
+    if entry.data is not None:
+        archive.writestr(_info(name, stat.S_IFREG | 0o644), entry.data)
+        yield entry.size
+        return
+    if entry.is_link:
         archive.writestr(_info(name, stat.S_IFLNK | 0o777), os.readlink(entry.path).encode())
         return
     with entry.path.open("rb") as source:
@@ -122,13 +159,8 @@ def _add(archive: zipfile.ZipFile, entry: Entry) -> Iterator[None]:
         with archive.open(info, "w", force_zip64=entry.size > 1 << 31) as target:
             while data := source.read(_CHUNK):
                 target.write(data)
-                yield
-    yield
-
-
-def _is_kept_link(entry: Entry) -> bool:
-    folder = tuple(entry.name.split("/")[:-1])
-    return link_stays_inside(folder, os.readlink(entry.path))
+                yield len(data)
+    yield 0
 
 
 def _info(name: str, mode: int) -> zipfile.ZipInfo:

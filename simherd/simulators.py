@@ -7,12 +7,13 @@ Those of `simulators.toml` are classes of this module (`simulators.SplishSplash`
 from __future__ import annotations
 
 import functools
+import inspect
 import shlex
 import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from simherd.contract.checkpoints import Checkpoints
 from simherd.contract.limits import DEFAULT_GROUP
@@ -21,10 +22,14 @@ from simherd.http import api
 from simherd.utils import parse_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from simherd.resources import MachineGroup
+    from simherd.submission import Submission
     from simherd.tasks import Task
+
+P = ParamSpec("P")
+S = TypeVar("S")
 
 #: What the contract calls a task that is a list of commands; all are.
 _WIRE_SIMULATOR = "arbitrary_commands"
@@ -36,6 +41,21 @@ def _catalogue() -> Mapping[str, dict[str, Any]]:
     return tomllib.loads(text)
 
 
+def _submitted(
+    describe: Callable[Concatenate[S, P], Submission],
+) -> Callable[Concatenate[S, P], Task]:
+    """Make the description of a task a method that submits it: one signature serves `run`, which
+    submits one, and `run_sweep`, which submits many."""
+
+    @functools.wraps(describe)
+    def run(self: S, /, *given: P.args, **named: P.kwargs) -> Task:
+        from simherd.submission import submit
+
+        return submit(describe(self, *given, **named))
+
+    return run
+
+
 class Simulator:
     """What all simulators have in common; made from a row of the catalogue."""
 
@@ -43,8 +63,10 @@ class Simulator:
         self._row = row
         self.image = _image_of(row["image"], version) if "image" in row else ""
 
+    @_submitted
     def run(
         self,
+        /,
         input_dir: str | Path | None = None,
         *,
         on: MachineGroup | str = DEFAULT_GROUP,
@@ -66,8 +88,12 @@ class Simulator:
         checkpoint_every: str | None = None,
         priority: int = 0,
         remote_assets: str | list[str] | None = None,
+        shared_dir: str | Path | None = None,
+        files: Mapping[str, str | bytes] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        client_key: str | None = None,
         **parameters: str,
-    ) -> Task:
+    ) -> Submission:
         """Submit a task; it runs by itself from then on.
 
         Args:
@@ -101,6 +127,12 @@ class Simulator:
             checkpoint_every: time between two savings; by default 10 minutes.
             priority: from -100 to 100; tasks with a higher one go first.
             remote_assets: paths in the user's storage to put beside the inputs.
+            shared_dir: a folder of inputs that many tasks have. It is stored once in the user's
+                storage, by its content; files of `input_dir` and `files` go over it.
+            files: more input files: name → content.
+            metadata: texts to keep with the task, see `Task.set_metadata`.
+            client_key: a name for this submission. Another one with the same name and the same
+                arguments is the same task; with others it is refused.
             parameters: what the simulator itself needs; see `simulators.toml`.
 
         Raises:
@@ -108,37 +140,77 @@ class Simulator:
             ApiError: the server refused.
             TransferError: the inputs could not be uploaded; the task is killed.
         """
-        from simherd.submission import Submission, submit
+        from simherd.submission import Submission
 
         if max_cost is not None and not 0 < max_cost < float("inf"):
             raise InvalidInput(f"max_cost: {max_cost} must be more than zero US$.")
         folder = None if input_dir is None else Path(input_dir)
         assets = [remote_assets] if isinstance(remote_assets, str) else list(remote_assets or [])
-        return submit(
-            Submission(
-                simulator=_WIRE_SIMULATOR,
-                alias=self._row.get("alias", self._row.get("image")),
-                image=self.image,
-                commands=self._commands(folder, commands, n_vcpus, parameters),
-                env=dict(env or {}),
-                warn_before_s=_seconds(warn_before, "warn_before"),
-                warn_signal=warn_signal,
-                stop_grace_s=_seconds(stop_grace, "stop_grace"),
-                stall_after_s=0.0 if stall_after == 0 else _seconds(stall_after, "stall_after"),
-                network=network,
-                compress=compress,
-                input_dir=folder,
-                group=on,
-                storage_dir=storage_dir,
-                project=project,
-                time_to_live_s=_seconds(time_to_live, "time_to_live"),
-                max_cost=max_cost,
-                resubmit=resubmit_on_preemption,
-                checkpoint=self._checkpoint(checkpoint, checkpoint_every),
-                priority=priority,
-                remote_assets=assets,
-            )
+        return Submission(
+            simulator=_WIRE_SIMULATOR,
+            alias=self._row.get("alias", self._row.get("image")),
+            image=self.image,
+            commands=self._commands(folder, commands, n_vcpus, parameters),
+            env=dict(env or {}),
+            warn_before_s=_seconds(warn_before, "warn_before"),
+            warn_signal=warn_signal,
+            stop_grace_s=_seconds(stop_grace, "stop_grace"),
+            stall_after_s=0.0 if stall_after == 0 else _seconds(stall_after, "stall_after"),
+            network=network,
+            compress=compress,
+            input_dir=folder,
+            group=on,
+            storage_dir=storage_dir,
+            project=project,
+            time_to_live_s=_seconds(time_to_live, "time_to_live"),
+            max_cost=max_cost,
+            resubmit=resubmit_on_preemption,
+            checkpoint=self._checkpoint(checkpoint, checkpoint_every),
+            priority=priority,
+            remote_assets=assets,
+            shared_dir=None if shared_dir is None else Path(shared_dir),
+            files={n: _bytes(d) for n, d in (files or {}).items()},
+            metadata=dict(metadata or {}),
+            client_key=client_key,
         )
+
+    def run_sweep(
+        self, cases: Iterable[Mapping[str, Any]], *, client_key: str | None = None, **common: Any
+    ) -> list[Task]:
+        """Submit one task for each case, all of them or none.
+
+        Args:
+            cases: arguments of `run`, of each task; they go over `common`.
+            client_key: as in `run`, for the whole sweep.
+            common: arguments of `run` that all tasks have. Of `env` and `metadata`, those of a
+                case are added; a folder `shared_dir` is uploaded once.
+
+        Example:
+            simulator.run_sweep(
+                [{"files": {"speed.txt": str(v)}, "metadata": {"speed": str(v)}} for v in range(9)],
+                shared_dir="mesh",
+                commands=["./solve speed.txt"],
+            )
+
+        Raises:
+            InvalidInput: an argument of a case is not usable; nothing was sent.
+            ApiError: the server refused; no task was made.
+            TransferError: inputs could not be uploaded; tasks without them are killed.
+        """
+        from simherd.submission import submit_all
+
+        wanted = []
+        for index, case in enumerate(cases):
+            given = {**common, **case}
+            for name in ("env", "metadata"):
+                given[name] = {**(common.get(name) or {}), **(case.get(name) or {})}
+            if client_key is not None:
+                given["client_key"] = f"{client_key}-{index}"
+            try:
+                wanted.append(inspect.unwrap(type(self).run)(self, **given))
+            except (InvalidInput, TypeError) as error:
+                raise InvalidInput(f"cases[{index}]: {error}") from error
+        return submit_all(wanted) if wanted else []
 
     def _checkpoint(
         self, given: Iterable[str] | Mapping[str, Any] | bool | None, every: str | None
@@ -220,6 +292,10 @@ def _image_of(name: str, version: str | None) -> str:
 
 def _version_key(version: str) -> list[tuple[int, str]]:
     return [(int(p), "") if p.isdigit() else (-1, p) for p in version.split(".")]
+
+
+def _bytes(content: str | bytes) -> bytes:
+    return content.encode() if isinstance(content, str) else content
 
 
 def _listed(given: Any) -> list[Any]:

@@ -1,20 +1,33 @@
-"""Submitting a task: checked first, then made, then its inputs uploaded."""
+"""Submitting tasks: checked first, then made, then their inputs uploaded."""
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+import functools
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from simherd import archive, transfer
+from simherd.contract import limits
+from simherd.contract.lifecycle import Status
 from simherd.contract.objects import INPUT_ROOT, UNCOMPRESSED
+from simherd.download import progress_bar
 from simherd.errors import InvalidInput, SimherdError
 from simherd.http import api
 from simherd.resources import MachineGroup, get_by_name
+from simherd.shared_inputs import store_shared
 from simherd.task import Task
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from simherd.archive import Entry
+
+#: Inputs that are uploaded at one time.
+_UPLOADS = 8
 
 
 @dataclass(frozen=True)
@@ -42,35 +55,125 @@ class Submission:
     checkpoint: dict[str, Any] | None
     priority: int
     remote_assets: list[str]
+    #: A folder of inputs that several tasks have: it is uploaded once.
+    shared_dir: Path | None = None
+    #: More input files: name → content.
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    #: What this submission is called: a repeated one makes no second task.
+    client_key: str | None = None
 
 
 def submit(wanted: Submission) -> Task:
     """Make the task and upload its inputs; whatever goes wrong on the way kills it."""
-    entries = archive.scan(wanted.input_dir) if wanted.input_dir is not None else []
-    group = wanted.group
-    if isinstance(group, str):
-        group = get_by_name(group)
-    if not group.started:
-        raise InvalidInput(f"on: the machine group {group.name!r} is not started; start it first.")
-    task_id = str(api().post("/tasks/submit", _body(wanted, group.id))["id"])
-    task = Task(task_id)
-    try:
-        url = _upload_url(wanted.storage_dir, task_id)
-        transfer.upload(url, lambda: archive.zipped(entries))
-        api().post(f"/tasks/{task_id}/input_uploaded", repeatable=True)
-    except BaseException:
-        # What went wrong first is what the user has to know.
-        with contextlib.suppress(SimherdError):
-            task.kill(wait_timeout=None, verbosity_level=0)
-        raise
+    (task,) = submit_all([wanted])
     return task
 
 
-def _body(wanted: Submission, group_id: str) -> dict[str, Any]:
+def submit_all(wanted: Sequence[Submission]) -> list[Task]:
+    """Make all of these tasks, or none, and upload their inputs.
+
+    What several of them share is uploaded once. Should an upload fail, those tasks are killed that
+    have not got their inputs.
+    """
+    inputs = [_entries(one) for one in wanted]
+    groups = _groups(wanted)
+    shared = {folder: store_shared(folder) for folder in {w.shared_dir for w in wanted} if folder}
+    bodies = [
+        _body(one, groups[_group_name(one)], shared, has_input=_has_input(one, entries))
+        for one, entries in zip(wanted, inputs, strict=True)
+    ]
+    tasks: list[Task] = []
+    with progress_bar(f"{len(wanted)} tasks") if len(wanted) > 1 else _no_bar() as progress:
+        for start in range(0, len(bodies), limits.MAX_BATCH):
+            some = slice(start, start + limits.MAX_BATCH)
+            tasks += _submit_batch(bodies[some], inputs[some])
+            if progress:
+                progress(len(tasks), len(bodies))
+    return tasks
+
+
+@contextlib.contextmanager
+def _no_bar() -> Any:
+    yield None
+
+
+def _submit_batch(bodies: list[dict[str, Any]], inputs: Sequence[list[Entry]]) -> list[Task]:
+    # Every one has a key, so that asking again is harmless.
+    made = api().post("/v1/tasks/batch", {"tasks": bodies}, repeatable=True)
+    tasks = [Task(row["id"]) for row in made]
+    waiting = {
+        row["id"]: (row["upload_url"], entries)
+        for row, entries in zip(made, inputs, strict=True)
+        if row["status"] == Status.PENDING_INPUT
+    }
+    try:
+        _upload(waiting)
+    except BaseException:
+        for task_id in waiting:
+            # What went wrong first is what the user has to know.
+            with contextlib.suppress(SimherdError):
+                Task(task_id).kill(wait_timeout=None, verbosity_level=0)
+        raise
+    return tasks
+
+
+def _upload(waiting: dict[str, tuple[str, list[Entry]]]) -> None:
+    """Upload inputs, and have those tasks queued whose inputs are there."""
+    with ThreadPoolExecutor(_UPLOADS, "upload") as pool:
+        started = {
+            task_id: pool.submit(transfer.upload, url, functools.partial(archive.zipped, entries))
+            for task_id, (url, entries) in waiting.items()
+        }
+        try:
+            for upload in started.values():
+                upload.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+    ids = list(waiting)
+    waiting.clear()
+    if ids:
+        api().post("/v1/tasks/batch/input_uploaded", {"ids": ids}, repeatable=True)
+
+
+def _entries(wanted: Submission) -> list[Entry]:
+    found = archive.scan(wanted.input_dir) if wanted.input_dir is not None else []
+    more = [archive.Entry.of_bytes(name, data) for name, data in wanted.files.items()]
+    taken = {entry.name for entry in more}
+    return [entry for entry in found if entry.name not in taken] + more
+
+
+def _has_input(wanted: Submission, entries: list[Entry]) -> bool:
+    return bool(entries) or (wanted.shared_dir is None and not wanted.remote_assets)
+
+
+def _group_name(wanted: Submission) -> str:
+    return wanted.group if isinstance(wanted.group, str) else wanted.group.name
+
+
+def _groups(wanted: Sequence[Submission]) -> dict[str, MachineGroup]:
+    """Name → machine group, each looked up once. Raises InvalidInput."""
+    found: dict[str, MachineGroup] = {}
+    for one in wanted:
+        name = _group_name(one)
+        if name not in found:
+            group = get_by_name(one.group) if isinstance(one.group, str) else one.group
+            if not group.started:
+                raise InvalidInput(
+                    f"on: the machine group {name!r} is not started; start it first."
+                )
+            found[name] = group
+    return found
+
+
+def _body(
+    wanted: Submission, group: MachineGroup, shared: Mapping[Path, str], *, has_input: bool
+) -> dict[str, Any]:
     return {
+        "client_key": wanted.client_key or secrets.token_hex(16),
         "simulator": wanted.simulator,
         "simulator_name_alias": wanted.alias,
-        "resource_pool": group_id,
+        "resource_pool": group.id,
         "storage_path_prefix": wanted.storage_dir,
         "project": wanted.project,
         "container_image": wanted.image,
@@ -78,6 +181,9 @@ def _body(wanted: Submission, group_id: str) -> dict[str, Any]:
         "max_cost": wanted.max_cost,
         "resubmit_on_preemption": wanted.resubmit,
         "input_resources": wanted.remote_assets,
+        "shared_inputs": [shared[wanted.shared_dir]] if wanted.shared_dir else [],
+        "has_input": has_input,
+        "metadata": dict(wanted.metadata),
         "compress_with": "AUTO" if wanted.compress else UNCOMPRESSED,
         "extra_params": {
             "sim_dir": INPUT_ROOT,
@@ -93,8 +199,3 @@ def _body(wanted: Submission, group_id: str) -> dict[str, Any]:
         },
         "priority": wanted.priority,
     }
-
-
-def _upload_url(storage_dir: str, task_id: str) -> str:
-    path = f"{storage_dir}/{task_id}/input.zip"
-    return str(api().get("/storage/signed-urls", operation="upload", paths=[path])[0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from typing import TYPE_CHECKING
 
 from executor.archive import save_stamps, snapshot
@@ -19,22 +21,31 @@ if TYPE_CHECKING:
 
 
 def fetch_inputs(attempt: Attempt) -> None:
-    """Download the input archive and the remote assets, and lay out the work folder.
+    """Download the input archives and the remote assets, and lay out the work folder.
 
     Raises:
         StageFailed: something is missing or was refused.
     """
-    archive = attempt.folder / "input.zip"
+    spec = attempt.spec
+    own = (spec.input_url,) if spec.input_url is not None else ()
     try:
         with attempt.operation(Operation.DOWNLOAD_INPUT, Metric.INPUT_DOWNLOAD_SECONDS):
-            attempt.transfer.download(attempt.spec.input_url, archive)
-            assets = [_fetch_asset(attempt, i) for i in range(len(attempt.spec.input_files))]
+            archives = [
+                _fetch(attempt, url, f"input-{i}.zip")
+                for i, url in enumerate((*spec.shared_inputs, *own))
+            ]
+            assets = [
+                (_fetch(attempt, asset.url, f"asset-{i}"), asset.path)
+                for i, asset in enumerate(spec.input_files)
+            ]
     except TransferFailed as error:
         detail = f"The inputs could not be fetched: {error}"
         raise StageFailed(Cause.INPUT_INVALID, detail) from error
     attempt.switch.check()
     with attempt.operation(Operation.UNCOMPRESS_INPUT, Metric.INPUT_DECOMPRESSION_SECONDS):
-        _lay_out(attempt, archive)
+        for archive in archives:
+            _lay_out(attempt, archive)
+        attempt.work.mkdir(exist_ok=True)
         for path, name in assets:
             _place_asset(attempt, path, name)
     attempt.inputs = snapshot(attempt.work)
@@ -43,7 +54,14 @@ def fetch_inputs(attempt: Attempt) -> None:
     attempt.measured(**{Metric.INPUT_SIZE_BYTES.value: total})
 
 
+def _fetch(attempt: Attempt, url: str, name: str) -> Path:
+    into = attempt.folder / name
+    attempt.transfer.download(url, into)
+    return into
+
+
 def _lay_out(attempt: Attempt, archive: Path) -> None:
+    """Unpack an archive into the work folder, over what earlier ones have put there."""
     unpacked = attempt.folder / "unpacked"
     try:
         unpack(archive, unpacked, check=attempt.switch.check)
@@ -52,16 +70,25 @@ def _lay_out(attempt: Attempt, archive: Path) -> None:
     archive.unlink()
     inputs = unpacked / INPUT_ROOT
     if inputs.is_dir() and not inputs.is_symlink():
-        inputs.rename(attempt.work)
-    else:
-        attempt.work.mkdir()
+        if attempt.work.exists():
+            _put_over(inputs, attempt.work)
+        else:
+            inputs.rename(attempt.work)
+    shutil.rmtree(unpacked)
 
 
-def _fetch_asset(attempt: Attempt, index: int) -> tuple[Path, str]:
-    asset = attempt.spec.input_files[index]
-    into = attempt.folder / f"asset-{index}"
-    attempt.transfer.download(asset.url, into)
-    return into, asset.path
+def _put_over(source: Path, target: Path) -> None:
+    """Move what is in a folder into another one. Nothing runs yet that could exchange anything."""
+    for item in list(source.iterdir()):
+        place = target / item.name
+        folders = [path.is_dir() and not path.is_symlink() for path in (item, place)]
+        if all(folders):
+            _put_over(item, place)
+        elif any(folders) and os.path.lexists(place):
+            detail = f"The inputs hold {item.name!r} both as a folder and as a file."
+            raise StageFailed(Cause.INPUT_INVALID, detail)
+        else:
+            item.replace(place)
 
 
 def _place_asset(attempt: Attempt, source: Path, name: str) -> None:

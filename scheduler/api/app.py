@@ -11,6 +11,7 @@ from scheduler.api import problems
 from scheduler.api.routes import (
     admin,
     attempts,
+    batches,
     compute,
     files,
     health,
@@ -24,6 +25,7 @@ from scheduler.api.routes import (
     users,
 )
 from scheduler.api.routes.attempts import CHECKPOINT_VERB
+from scheduler.api.routes.batches import BATCH
 from scheduler.objects.folder import ROUTE as FILES_ROUTE
 from simherd.contract import limits
 
@@ -50,6 +52,7 @@ def make_app(parts: Parts) -> FastAPI:
         users,
         tasks,
         live_files,
+        batches,
         own_tasks,
         own_costs,
         attempts,
@@ -95,9 +98,7 @@ class BodyLimit:
         if scope["type"] != "http" or scope["path"].startswith(FILES_ROUTE):
             await self._app(scope, receive, send)
             return
-        # A checkpoint's list of files is as long as it has files.
-        lists_files = scope["path"].endswith(CHECKPOINT_VERB)
-        most = limits.MAX_CHECKPOINT_BODY_BYTES if lists_files else limits.MAX_BODY_BYTES
+        most = _most_bytes(scope["path"])
         messages, size = [], 0
         while True:
             message = await receive()
@@ -113,6 +114,13 @@ class BodyLimit:
             return messages.pop(0) if messages else await receive()
 
         await self._app(scope, replay, send)
+
+
+def _most_bytes(path: str) -> int:
+    # A checkpoint's list of files is as long as it has files, a batch as it has tasks.
+    if path.endswith(CHECKPOINT_VERB):
+        return limits.MAX_CHECKPOINT_BODY_BYTES
+    return limits.MAX_BATCH_BODY_BYTES if path == BATCH else limits.MAX_BODY_BYTES
 
 
 async def _too_large(scope: Scope, receive: Receive, send: Send, most: int) -> None:

@@ -56,12 +56,16 @@ def build_spec(parts: Parts, task: Task) -> AttemptSpec:
         checkpoints=_read_checkpoints(extra, stored=stored),
         restore=tuple(_read_restore(extra)),
         resubmit=task.resubmit,
-        input_url=parts.objects.sign(user, source, "download", valid),
+        input_url=parts.objects.sign(user, source, "download", valid) if task.has_input else None,
         output_put_url=parts.objects.sign(user, output, "upload", valid),
         manifest_put_url=parts.objects.sign(user, manifest, "upload", valid),
         grant=grant_of(parts, task.id, task.attempt),
         compress=task.compress_with != objects.UNCOMPRESSED,
         input_files=tuple(_input_files(parts, user, task.input_resources)),
+        shared_inputs=tuple(
+            parts.objects.sign(user, objects.normalise(path), "download", valid)
+            for path in task.shared_inputs
+        ),
     )
 
 

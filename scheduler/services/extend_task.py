@@ -9,7 +9,7 @@ import redis
 from sqlalchemy import select
 
 from scheduler.services.errors import Conflict, Invalid, NotFound
-from scheduler.services.submit_task import put_in_queue
+from scheduler.services.queue_task import put_in_queue
 from scheduler.store.models import Task
 from simherd.contract import limits
 from simherd.contract.lifecycle import HELD, TABLE, TERMINAL, Status

@@ -150,8 +150,10 @@ def check_storage(parts: Parts, user_id: str, allowed: Mapping[str, float]) -> N
             raise QuotaExceeded(_sentence(name, allowed[name.value], used))
 
 
-def check_queue(session: Session, user_id: str, allowed: Mapping[str, float]) -> None:
-    """Refuse a further task of a user who has as many waiting as allowed.
+def check_queue(
+    session: Session, user_id: str, allowed: Mapping[str, float], more: int = 1
+) -> None:
+    """Refuse `more` further tasks of a user who has as many waiting as allowed.
 
     Raises:
         QuotaExceeded: there are as many.
@@ -159,7 +161,7 @@ def check_queue(session: Session, user_id: str, allowed: Mapping[str, float]) ->
     name = Quota.MAX_QUEUED_TASKS
     if name.value in allowed:
         allowed = _limits(session, user_id)  # locks: of two submissions, one counts the other
-        _check(allowed, {name: _queued(session, user_id)}, {name: 1})
+        _check(allowed, {name: _queued(session, user_id)}, {name: more})
 
 
 def _limits(session: Session, user_id: str) -> Mapping[str, float]:

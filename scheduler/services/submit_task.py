@@ -1,4 +1,4 @@
-"""Submitting a task, and queueing its attempts."""
+"""Submitting tasks: checked first, then made, all of them or none."""
 
 from __future__ import annotations
 
@@ -7,27 +7,40 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import redis
-from sqlalchemy import select, update
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 
 from scheduler.services.accounts import DEFAULT_PROJECT, ensure_project
-from scheduler.services.attempt_spec import build_spec, check_extra_params, wants_network
-from scheduler.services.errors import Conflict, Invalid, NotFound, TooLarge
+from scheduler.services.attempt_spec import check_extra_params, wants_network
+from scheduler.services.errors import Conflict, Invalid, Refused
 from scheduler.services.group_states import ACCEPTING
 from scheduler.services.groups import usable_group
 from scheduler.services.ids import new_task_id
+from scheduler.services.queue_task import enqueue
 from scheduler.services.quotas import check_queue, check_storage, quotas_of
 from scheduler.store.models import MachineGroup, Task
 from scheduler.store.transitions import add_history, change_status
-from simherd.contract import limits, objects
+from simherd.contract import objects
 from simherd.contract.lifecycle import Status
-from simherd.contract.operations import Metric
 from simherd.contract.policy import Policy
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.orm import Session
+
     from scheduler.wiring import Parts
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ClientKey:
+    """What a client calls a submission, so that a repeated request makes no second task; `digest`
+    tells whether it is the same one."""
+
+    key: str
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -47,153 +60,171 @@ class Submission:
     stream_zip: bool = True
     compress_with: str = "SEVEN_Z"
     input_resources: list[str] = field(default_factory=list)
+    #: Archives in the user's storage that are laid out below the task's own input.
+    shared_inputs: list[str] = field(default_factory=list)
+    #: Whether an input archive of its own is to come.
+    has_input: bool = True
     priority: int = 0
+    metadata: dict[str, str] = field(default_factory=dict)
     extra_params: dict[str, Any] = field(default_factory=dict)
+    client_key: ClientKey | None = None
 
 
-def submit_task(parts: Parts, user_id: str, submission: Submission) -> str:
-    """Make a task that waits for its input; answers its id.
+@dataclass(frozen=True)
+class Submitted:
+    """A task that was made, now or by an earlier request with the same key."""
+
+    task_id: str
+    status: Status
+
+
+def submit_tasks(parts: Parts, user_id: str, asked: Sequence[Submission]) -> list[Submitted]:
+    """Make tasks, all of them or none. Those with an input of their own wait for it.
 
     Raises:
-        NotFound: the machine group is not the user's.
-        Conflict: the machine group takes no tasks any more.
+        NotFound: a machine group is not the user's.
+        Conflict: it takes no tasks any more, or a key was used for something else.
         Invalid: a command or a path cannot be.
-        QuotaExceeded: the user has as much as is allowed already.
+        QuotaExceeded: the user would have more than is allowed.
     """
-    check_extra_params(submission.extra_params)
-    now = time.time()
-    task_id = new_task_id()
+    for index, submission in enumerate(asked):
+        try:
+            _check(submission)
+        except Refused as error:
+            raise _at(index, len(asked), error) from error
+    check_storage(parts, user_id, quotas_of(parts, user_id))
     try:
-        objects.task_dir(submission.storage_prefix, task_id)
-        for path in submission.input_resources:
+        done = _make(parts, user_id, asked)
+    except IntegrityError:
+        # The same request came twice at once: the other one made them.
+        done = _make(parts, user_id, asked)
+    for one in done:
+        if one.status is Status.SUBMITTED:
+            enqueue(parts, one.task_id)
+    return done
+
+
+def _at(index: int, of: int, error: Refused) -> Refused:
+    return error if of == 1 else type(error)(f"tasks[{index}].{error}")
+
+
+def _check(submission: Submission) -> None:
+    check_extra_params(submission.extra_params)
+    try:
+        objects.task_dir(submission.storage_prefix, new_task_id())
+        for path in (*submission.input_resources, *submission.shared_inputs):
             objects.normalise(path)
     except ValueError as error:
-        raise Invalid(f"storage_path_prefix or input_resources: {error}.") from error
-    allowed = quotas_of(parts, user_id)
-    check_storage(parts, user_id, allowed)
-    with parts.store.write() as session:
-        found = session.get(MachineGroup, submission.group_id)
-        group = usable_group(found, user_id, submission.group_id)
-        if group.status not in ACCEPTING:
-            raise Conflict(
-                f"resource_pool: machine group {group.name!r} is {group.status}. "
-                "Start another group and submit the task to it."
-            )
-        if wants_network(submission.extra_params) and not Policy.read(group.policy).network:
-            raise Invalid(
-                f"extra_params.network: machine group {group.name!r} allows no network. "
-                "Start a group whose policy does, or do without."
-            )
-        check_queue(session, user_id, allowed)
-        project = ensure_project(session, user_id, submission.project or DEFAULT_PROJECT)
-        session.add(
-            Task(
-                id=task_id,
-                user_id=user_id,
-                project_id=project.id,
-                group_id=group.id,
-                status=Status.PENDING_INPUT.value,
-                simulator=submission.simulator,
-                simulator_alias=submission.simulator_alias,
-                container_image=submission.container_image,
-                storage_prefix=submission.storage_prefix,
-                time_to_live_s=submission.time_to_live_s,
-                max_cost=submission.max_cost,
-                resubmit=submission.resubmit,
-                stream_zip=submission.stream_zip,
-                compress_with=submission.compress_with,
-                extra_params=submission.extra_params,
-                priority=submission.priority,
-                input_resources=submission.input_resources,
-                create_time=now,
-            )
-        )
-        session.flush()
-        add_history(session, task_id, Status.PENDING_INPUT, 0, now)
-    log.info("event=submitted task=%s group=%s", task_id, submission.group_id)
-    return task_id
+        raise Invalid(f"storage_path_prefix, input_resources or shared_inputs: {error}.") from error
 
 
-def input_uploaded(parts: Parts, user_id: str, task_id: str) -> None:
-    """Queue a task whose input has arrived. Calling it again changes nothing.
-
-    Raises:
-        NotFound: no such task of this user.
-        Conflict: the input is not there, or the task is past waiting for it.
-        TooLarge: the input is larger than allowed.
-    """
-    with parts.store.read() as session:
-        task = session.scalar(select(Task).where(Task.id == task_id, Task.user_id == user_id))
-    if task is None:
-        raise NotFound(f"task_id: there is no task {task_id!r}.")
-    if task.status != Status.PENDING_INPUT:
-        if task.attempt > 0:
-            return
-        raise Conflict(f"Task {task_id} is {task.status} and takes no input any more.")
-    path = objects.input_path(task.storage_prefix, task_id)
-    found = parts.objects.stat(user_id, path)
-    if found is None:
-        raise Conflict(f"There is no input at {path!r} yet. Upload it, then call this again.")
-    if found.size > limits.MAX_INPUT_BYTES:
-        raise TooLarge(
-            f"The input has {found.size} bytes; {limits.MAX_INPUT_BYTES} are allowed. "
-            "Leave files out, or put them into storage and name them as remote assets."
-        )
+def _make(parts: Parts, user_id: str, asked: Sequence[Submission]) -> list[Submitted]:
     now = time.time()
-    metrics = {
-        Metric.INPUT_UPLOAD_SECONDS.value: round(now - task.create_time, 6),
-        Metric.INPUT_ZIPPED_SIZE_BYTES.value: found.size,
-    }
     with parts.store.write() as session:
-        queued = change_status(
-            session,
-            task_id,
-            Status.SUBMITTED,
-            attempt=0,
-            at=now,
-            only_from=frozenset({Status.PENDING_INPUT}),
-            next_attempt=1,
-            input_submit_time=now,
-            metrics=metrics,
+        known = _known(session, user_id, asked)
+        fresh = sum(s.client_key is None or s.client_key.key not in known for s in asked)
+        if fresh:
+            check_queue(session, user_id, quotas_of(parts, user_id), fresh)
+        done = []
+        for index, submission in enumerate(asked):
+            key = submission.client_key
+            try:
+                if key is not None and key.key in known:
+                    done.append(_again(known[key.key], key))
+                    continue
+                group = _group(session, user_id, submission)
+            except Refused as error:
+                raise _at(index, len(asked), error) from error
+            task = _add(session, user_id, submission, group, now)
+            if key is not None:
+                known[key.key] = task
+            done.append(Submitted(task.id, _begin(session, task, now)))
+    return done
+
+
+def _known(session: Session, user_id: str, asked: Sequence[Submission]) -> dict[str, Task]:
+    """Client key → the task that it was used for."""
+    keys = [s.client_key.key for s in asked if s.client_key is not None]
+    if not keys:
+        return {}
+    query = select(Task).where(Task.user_id == user_id, Task.client_key.in_(keys))
+    return {task.client_key or "": task for task in session.scalars(query)}
+
+
+def _again(task: Task, key: ClientKey) -> Submitted:
+    if task.client_digest != key.digest:
+        raise Conflict(
+            f"Idempotency-Key: {key.key!r} was used for another task, {task.id}. "
+            "Use another key for another submission."
         )
-    if queued:
-        enqueue(parts, task_id)
+    return Submitted(task.id, Status(task.status))
 
 
-def enqueue(parts: Parts, task_id: str) -> None:
-    """Put the current attempt of a queued task into its group's queue.
+def _group(session: Session, user_id: str, submission: Submission) -> MachineGroup:
+    found = session.get(MachineGroup, submission.group_id)
+    group = usable_group(found, user_id, submission.group_id)
+    if group.status not in ACCEPTING:
+        raise Conflict(
+            f"resource_pool: machine group {group.name!r} is {group.status}. "
+            "Start another group and submit the task to it."
+        )
+    if wants_network(submission.extra_params) and not Policy.read(group.policy).network:
+        raise Invalid(
+            f"extra_params.network: machine group {group.name!r} allows no network. "
+            "Start a group whose policy does, or do without."
+        )
+    return group
 
-    When Redis is out of reach the reconciler does it later: SQL says that it is queued.
-    """
-    with parts.store.read() as session:
-        task = session.scalar(select(Task).where(Task.id == task_id))
-    if task is None or task.status != Status.SUBMITTED:
-        return
-    try:
-        put_in_queue(parts, task)
-    except redis.RedisError as error:
-        log.warning("event=enqueue_delayed task=%s error=%s", task_id, error)
 
-
-def put_in_queue(parts: Parts, task: Task) -> None:
-    """Hand a queued attempt to Redis, with URLs that are good from now on."""
-    spec = build_spec(parts, task)
-    with parts.store.read() as session:
-        shared = session.get_one(MachineGroup, task.group_id).shared
-    # Submission order is kept by later attempts: a task whose machine was lost is ahead of
-    # everything that was submitted after it.
-    parts.queue.enqueue(
-        task.group_id,
-        spec.key,
-        task.seq,
-        spec.encode(),
-        priority=task.priority,
-        user=task.user_id if shared else "",
-        ahead=task.attempt > 1,
+def _add(
+    session: Session, user_id: str, submission: Submission, group: MachineGroup, now: float
+) -> Task:
+    project = ensure_project(session, user_id, submission.project or DEFAULT_PROJECT)
+    key = submission.client_key
+    task = Task(
+        id=new_task_id(),
+        user_id=user_id,
+        project_id=project.id,
+        group_id=group.id,
+        status=Status.PENDING_INPUT.value,
+        attempt=0,
+        simulator=submission.simulator,
+        simulator_alias=submission.simulator_alias,
+        container_image=submission.container_image,
+        storage_prefix=submission.storage_prefix,
+        time_to_live_s=submission.time_to_live_s,
+        max_cost=submission.max_cost,
+        resubmit=submission.resubmit,
+        stream_zip=submission.stream_zip,
+        compress_with=submission.compress_with,
+        extra_params=submission.extra_params,
+        priority=submission.priority,
+        input_resources=submission.input_resources,
+        shared_inputs=submission.shared_inputs,
+        has_input=submission.has_input,
+        task_metadata=submission.metadata,
+        client_key=None if key is None else key.key,
+        client_digest=None if key is None else key.digest,
+        create_time=now,
     )
-    with parts.store.write() as session:
-        session.execute(
-            update(Task)
-            .where(Task.id == task.id, Task.attempt == task.attempt)
-            .values(queued_at=time.time())
-        )
+    session.add(task)
+    session.flush()
+    add_history(session, task.id, Status.PENDING_INPUT, 0, now)
+    log.info("event=submitted task=%s group=%s", task.id, group.id)
+    return task
+
+
+def _begin(session: Session, task: Task, now: float) -> Status:
+    """Queue a task that waits for nothing."""
+    if task.has_input:
+        return Status.PENDING_INPUT
+    change_status(
+        session,
+        task.id,
+        Status.SUBMITTED,
+        attempt=0,
+        at=now,
+        next_attempt=1,
+        input_submit_time=now,
+    )
+    return Status.SUBMITTED

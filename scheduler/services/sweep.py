@@ -28,7 +28,7 @@ from scheduler.services.machine_access import restore_access
 from scheduler.services.machine_health import retire_drained
 from scheduler.services.machine_states import MACHINE_DOWN
 from scheduler.services.machines import scale_group
-from scheduler.services.submit_task import enqueue, put_in_queue
+from scheduler.services.queue_task import enqueue, put_in_queue
 from scheduler.store.models import Machine, MachineGroup, Task
 from scheduler.store.transitions import change_status
 from simherd.contract import limits

@@ -157,6 +157,7 @@ class Task(Base):
         Index("ix_tasks_user_seq", "user_id", "seq"),
         Index("ix_tasks_group_status", "group_id", "status"),
         Index("ix_tasks_project_seq", "project_id", "seq"),
+        Index("ix_tasks_user_client_key", "user_id", "client_key", unique=True),
     )
     #: Submission order, which is also the order in the queue.
     seq: Mapped[int] = mapped_column(_SEQUENCE, primary_key=True, autoincrement=True)
@@ -184,7 +185,14 @@ class Task(Base):
     compress_with: Mapped[str]
     extra_params: Mapped[dict[str, Any]] = mapped_column(JSON)
     input_resources: Mapped[list[str]] = mapped_column(JSON)
+    #: Archives that are laid out below its own input.
+    shared_inputs: Mapped[list[str]] = mapped_column(JSON, default=list)
+    #: Whether it has an input archive of its own.
+    has_input: Mapped[bool] = mapped_column(default=True)
     task_metadata: Mapped[dict[str, str]] = mapped_column(JSON, default=dict)
+    #: What the client calls its submission, and a digest of what was asked for.
+    client_key: Mapped[str | None]
+    client_digest: Mapped[str | None]
     #: Higher ones go first within a group.
     priority: Mapped[int] = mapped_column(default=0)
     #: US$ that its machines may cost in all.

@@ -72,6 +72,11 @@ DEADLINE_BACKSTOP_S = STOP_GRACE_S + 60
 MAX_BODY_BYTES = 1024 * 1024
 #: Largest one that lists a checkpoint's files, bytes.
 MAX_CHECKPOINT_BODY_BYTES = 16 * 1024 * 1024
+#: The most tasks that one request submits, and its largest body, bytes.
+MAX_BATCH = 1000
+MAX_BATCH_BODY_BYTES = 16 * 1024 * 1024
+#: Longest text of a task's metadata, characters.
+METADATA_CHARACTERS = 1024
 #: Largest input archive, bytes.
 MAX_INPUT_BYTES = 64 * 1024**3
 #: What stdout.txt and stderr.txt may each grow to, bytes.

@@ -72,7 +72,8 @@ class AttemptSpec:
     attempt: int
     image: str
     commands: tuple[Command, ...]
-    input_url: str
+    #: None: it has no input archive of its own.
+    input_url: str | None
     output_put_url: str
     manifest_put_url: str
     grant: Grant
@@ -87,6 +88,8 @@ class AttemptSpec:
     stop_grace_s: float = limits.STOP_GRACE_S
     network: bool = False
     input_files: tuple[InputFile, ...] = ()
+    #: Archives that are laid out below its own; of two files of one name the later one counts.
+    shared_inputs: tuple[str, ...] = ()
     compress: bool = True
     #: Seconds; 0 is never.
     stall_after_s: float = limits.STALL_AFTER_S
@@ -132,6 +135,7 @@ class AttemptSpec:
                 raw["checkpoints"] = Checkpoints(**{**wanted, "files": tuple(wanted["files"])})
             raw["grant"] = Grant(**raw["grant"])
             raw["warning"] = DeadlineWarning(**raw["warning"])
+            raw["shared_inputs"] = tuple(raw.get("shared_inputs", ()))
             raw["input_files"] = tuple(InputFile(**f) for f in raw["input_files"])
             # A later scheduler of the same protocol may say more.
             known = {f.name for f in fields(cls)}

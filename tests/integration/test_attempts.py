@@ -14,7 +14,7 @@ from scheduler.services.costs import costs_of_projects, costs_of_tasks
 from scheduler.services.expire_deadlines import expire_deadlines
 from scheduler.services.groups import end_tasks
 from scheduler.services.kill_task import kill_task
-from scheduler.services.submit_task import enqueue
+from scheduler.services.queue_task import enqueue
 from scheduler.store.models import AttemptRow, Machine, MachineGroup, Task
 from simherd.contract import limits
 from simherd.contract.commands import Message, Order

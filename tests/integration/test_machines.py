@@ -21,7 +21,7 @@ from scheduler.services.group_states import GroupStatus
 from scheduler.services.groups import request_termination, shut_down_group
 from scheduler.services.machine_states import MACHINE_UP
 from scheduler.services.machines import machines_of, scale_group
-from scheduler.services.submit_task import enqueue
+from scheduler.services.queue_task import enqueue
 from scheduler.services.sweep import reclaim, sweep
 from scheduler.store.models import Machine, MachineGroup
 from simherd.contract.joining import digest, redis_user

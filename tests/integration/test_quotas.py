@@ -12,7 +12,7 @@ from scheduler.services.groups import GroupRequest, register_group, start_group
 from scheduler.services.ids import new_uuid
 from scheduler.services.quotas import Quota, set_quota, states
 from scheduler.services.stored import StoredBytes
-from scheduler.services.submit_task import Submission, submit_task
+from scheduler.services.submit_task import Submission, submit_tasks
 from scheduler.services.user_costs import (
     Month,
     costs_by_group,
@@ -62,7 +62,7 @@ class Account:
         asked = Submission(
             self.group.id, "any", None, "any", extra_params={"commands": [{"cmd": "true"}]}
         )
-        return submit_task(self.parts, self.id, asked)
+        return submit_tasks(self.parts, self.id, [asked])[0].task_id
 
     def states(self) -> dict[str, tuple[float | None, float | None]]:
         return {s.quota.value: (s.allowed, s.in_use) for s in states(self.parts, self.user)}

@@ -12,7 +12,7 @@ from executor.link.lease import Claimer, new_token
 from scheduler.providers.base import MachineState
 from scheduler.services.expire_deadlines import expire_deadlines
 from scheduler.services.machine_states import MACHINE_UP
-from scheduler.services.submit_task import enqueue
+from scheduler.services.queue_task import enqueue
 from scheduler.services.sweep import reclaim, reconcile_queue, sweep
 from scheduler.store.models import Machine, MachineGroup, Task
 from simherd.contract import limits

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import redis
-from fastapi import APIRouter, HTTPException, Query
-from pydantic import BaseModel, ConfigDict, Field, StrictStr
+from fastapi import APIRouter, Header, HTTPException, Query
+from pydantic import StrictStr
 from sqlalchemy import func, select
 
 from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.submissions import Key, TaskRequest
 from scheduler.api.wire import history_json, task_json
 from scheduler.services.costs import costs_of_tasks, spent
 from scheduler.services.errors import NotFound
 from scheduler.services.kill_task import kill_task
-from scheduler.services.submit_task import Submission, input_uploaded, submit_task
+from scheduler.services.queue_task import input_uploaded
+from scheduler.services.submit_task import submit_tasks
 from scheduler.store.models import MachineGroup, Project, StatusChange, Task, TaskOperation, User
 from scheduler.wiring import Parts
 from simherd.contract import limits
@@ -24,32 +26,6 @@ from simherd.contract.lifecycle import TERMINAL, Status
 from simherd.contract.spec import attempt_key
 
 router = APIRouter(prefix="/tasks", tags=["tasks"])
-
-#: Longest metadata text that is kept, characters.
-_METADATA_MAX = 1024
-
-
-class TaskRequest(BaseModel):
-    """A task to be submitted, in the contract's words."""
-
-    model_config = ConfigDict(extra="forbid")
-    simulator: StrictStr = Field(min_length=1, max_length=128)
-    simulator_name_alias: StrictStr | None = Field(default=None, max_length=128)
-    resource_pool: StrictStr = Field(max_length=128)
-    storage_path_prefix: StrictStr = Field(default="", max_length=512)
-    project: StrictStr | None = Field(default=None, min_length=1, max_length=128)
-    container_image: StrictStr = Field(min_length=1, max_length=512)
-    time_to_live_seconds: float | None = Field(
-        default=None, gt=0, le=limits.MAX_TTL_S, allow_inf_nan=False
-    )
-    #: US$; beyond the contract.
-    max_cost: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    resubmit_on_preemption: bool = False
-    input_resources: list[StrictStr] = Field(default_factory=list, max_length=1000)
-    priority: int = Field(default=0, ge=-100, le=100)
-    stream_zip: bool = True
-    compress_with: Literal["AUTO", "SEVEN_Z", "NONE"] = "SEVEN_Z"
-    extra_params: dict[str, Any] = Field(default_factory=dict)
 
 
 def owned_task(parts: Parts, user: User, task_id: str) -> Task:
@@ -111,33 +87,19 @@ def list_tasks(
 
 
 @router.post("/submit", status_code=202)
-def submit(parts: PartsDep, user: UserDep, asked: TaskRequest) -> dict[str, Any]:
-    """Make a task that waits for its input."""
-    task_id = submit_task(
-        parts,
-        user.id,
-        Submission(
-            group_id=asked.resource_pool,
-            simulator=asked.simulator,
-            simulator_alias=asked.simulator_name_alias,
-            container_image=asked.container_image,
-            storage_prefix=asked.storage_path_prefix,
-            project=asked.project,
-            time_to_live_s=asked.time_to_live_seconds,
-            max_cost=asked.max_cost,
-            resubmit=asked.resubmit_on_preemption,
-            stream_zip=asked.stream_zip,
-            compress_with=asked.compress_with,
-            input_resources=asked.input_resources,
-            priority=asked.priority,
-            extra_params=asked.extra_params,
-        ),
-    )
+def submit(
+    parts: PartsDep,
+    user: UserDep,
+    asked: TaskRequest,
+    idempotency_key: Annotated[Key | None, Header()] = None,
+) -> dict[str, Any]:
+    """Make a task that waits for its input, or find the one that the same request has made."""
+    (made,) = submit_tasks(parts, user.id, [asked.submission(idempotency_key)])
     return {
-        "id": task_id,
-        "status": Status.PENDING_INPUT.value,
+        "id": made.task_id,
+        "status": made.status.value,
         "position_in_queue": None,
-        "is_terminated": False,
+        "is_terminated": made.status in TERMINAL,
         "time_to_live_seconds": asked.time_to_live_seconds,
     }
 
@@ -203,9 +165,13 @@ def set_metadata(
     """Replace a task's metadata."""
     owned_task(parts, user, task_id)
     for key, value in metadata.items():
-        if not key or len(key) > _METADATA_MAX or len(value) > _METADATA_MAX:
+        if (
+            not key
+            or len(key) > limits.METADATA_CHARACTERS
+            or len(value) > limits.METADATA_CHARACTERS
+        ):
             raise HTTPException(
-                422, f"{key!r}: keys and values have 1 to {_METADATA_MAX} characters."
+                422, f"{key!r}: keys and values have 1 to {limits.METADATA_CHARACTERS} characters."
             )
     with parts.store.write() as session:
         task = session.scalars(select(Task).where(Task.id == task_id)).one()

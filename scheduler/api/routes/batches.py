@@ -1,0 +1,54 @@
+"""Many tasks in one request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.submissions import KeyedRequest
+from scheduler.services.queue_task import input_uploaded
+from scheduler.services.submit_task import submit_tasks
+from simherd.contract import limits, objects
+from simherd.contract.lifecycle import Status
+
+BATCH = "/v1/tasks/batch"
+router = APIRouter(prefix=BATCH, tags=["tasks"])
+
+
+class Batch(BaseModel):
+    """The tasks."""
+
+    model_config = ConfigDict(extra="forbid")
+    tasks: list[KeyedRequest] = Field(min_length=1, max_length=limits.MAX_BATCH)
+
+
+class Uploaded(BaseModel):
+    """Those whose inputs are there."""
+
+    model_config = ConfigDict(extra="forbid")
+    ids: list[str] = Field(min_length=1, max_length=limits.MAX_BATCH)
+
+
+@router.post("", status_code=202)
+def submit(parts: PartsDep, user: UserDep, asked: Batch) -> list[dict[str, Any]]:
+    """Make all of these tasks, or none. Each answers with its id and status and, where it waits for
+    an input, with the URL to send that to."""
+    submissions = [task.keyed() for task in asked.tasks]
+    answers = []
+    for wanted, made in zip(submissions, submit_tasks(parts, user.id, submissions), strict=True):
+        waits = made.status is Status.PENDING_INPUT
+        path = objects.input_path(wanted.storage_prefix, made.task_id)
+        url = parts.objects.sign(user.id, path, "upload", limits.USER_URL_S) if waits else None
+        answers.append({"id": made.task_id, "status": made.status.value, "upload_url": url})
+    return answers
+
+
+@router.post("/input_uploaded")
+def inputs_are_there(parts: PartsDep, user: UserDep, asked: Uploaded) -> dict[str, int]:
+    """The inputs of these tasks have been uploaded: queue them."""
+    for task_id in asked.ids:
+        input_uploaded(parts, user.id, task_id)
+    return {"queued": len(asked.ids)}

@@ -1,0 +1,78 @@
+"""A task to be submitted, as requests have it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictStr
+
+from scheduler.services.submit_task import ClientKey, Submission
+from simherd.contract import limits
+
+#: What a client calls a submission: printable ASCII, as HTTP headers take it.
+Key = Annotated[str, Field(min_length=1, max_length=200, pattern="^[!-~]+$")]
+MetadataText = Annotated[StrictStr, Field(min_length=1, max_length=limits.METADATA_CHARACTERS)]
+
+
+class TaskRequest(BaseModel):
+    """A task in the contract's words; what the contract does not have is said so."""
+
+    model_config = ConfigDict(extra="forbid")
+    simulator: StrictStr = Field(min_length=1, max_length=128)
+    simulator_name_alias: StrictStr | None = Field(default=None, max_length=128)
+    resource_pool: StrictStr = Field(max_length=128)
+    storage_path_prefix: StrictStr = Field(default="", max_length=512)
+    project: StrictStr | None = Field(default=None, min_length=1, max_length=128)
+    container_image: StrictStr = Field(min_length=1, max_length=512)
+    time_to_live_seconds: float | None = Field(
+        default=None, gt=0, le=limits.MAX_TTL_S, allow_inf_nan=False
+    )
+    resubmit_on_preemption: bool = False
+    input_resources: list[StrictStr] = Field(default_factory=list, max_length=1000)
+    stream_zip: bool = True
+    compress_with: Literal["AUTO", "SEVEN_Z", "NONE"] = "SEVEN_Z"
+    extra_params: dict[str, Any] = Field(default_factory=dict)
+    #: US$; beyond the contract, as all that follows.
+    max_cost: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    priority: int = Field(default=0, ge=-100, le=100)
+    shared_inputs: list[StrictStr] = Field(default_factory=list, max_length=100)
+    has_input: bool = True
+    metadata: dict[
+        MetadataText, Annotated[StrictStr, Field(max_length=limits.METADATA_CHARACTERS)]
+    ] = Field(default_factory=dict)
+
+    def submission(self, key: str | None) -> Submission:
+        """What is asked for, under the client's key."""
+        digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        return Submission(
+            group_id=self.resource_pool,
+            simulator=self.simulator,
+            simulator_alias=self.simulator_name_alias,
+            container_image=self.container_image,
+            storage_prefix=self.storage_path_prefix,
+            project=self.project,
+            time_to_live_s=self.time_to_live_seconds,
+            max_cost=self.max_cost,
+            resubmit=self.resubmit_on_preemption,
+            stream_zip=self.stream_zip,
+            compress_with=self.compress_with,
+            input_resources=self.input_resources,
+            shared_inputs=self.shared_inputs,
+            has_input=self.has_input,
+            priority=self.priority,
+            metadata=self.metadata,
+            extra_params=self.extra_params,
+            client_key=None if key is None else ClientKey(key, digest),
+        )
+
+
+class KeyedRequest(TaskRequest):
+    """One of a batch."""
+
+    client_key: Key | None = None
+
+    def keyed(self) -> Submission:
+        """What is asked for."""
+        plain = TaskRequest.model_validate(self.model_dump(exclude={"client_key"}))
+        return plain.submission(self.client_key)

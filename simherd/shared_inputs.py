@@ -1,0 +1,65 @@
+"""Inputs that many tasks share: stored once, under a name that is made of what they are."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from simherd import archive, transfer
+from simherd.download import progress_bar
+from simherd.errors import NotFound
+from simherd.http import api
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from simherd.archive import Entry
+
+#: Folder of the user's storage that holds them.
+FOLDER = "shared"
+
+
+def store_shared(folder: Path) -> str:
+    """Have a folder in the user's storage as an archive; answers where.
+
+    A folder with the same names, contents and modes is uploaded once, whoever sends it and when.
+
+    Raises:
+        InvalidInput: the folder cannot be sent.
+        TransferError: it could not be uploaded.
+    """
+    entries = archive.scan(folder)
+    path = f"{FOLDER}/{_digest(entries)}.zip"
+    if not _is_stored(path):
+        (url,) = api().get("/storage/signed-urls", operation="upload", paths=[path])
+        with progress_bar(folder.name) as progress:
+            transfer.upload(url, lambda: archive.zipped(entries, progress))
+    return path
+
+
+def _is_stored(path: str) -> bool:
+    try:
+        api().get("/storage/signed-urls", operation="download", paths=[path])
+    except NotFound:
+        return False
+    return True
+
+
+def _digest(entries: list[Entry]) -> str:
+    """SHA-256 over names, kinds, modes and contents."""
+    total = hashlib.sha256()
+    for entry in sorted(entries, key=lambda e: e.name):
+        total.update(f"{entry.name}\0{_kind(entry)}\0".encode())
+    return total.hexdigest()
+
+
+def _kind(entry: Entry) -> str:
+    if entry.name.endswith("/"):
+        return "folder"
+    if entry.is_link:
+        return f"link {os.readlink(entry.path)}"
+    with entry.path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return f"file {stat.S_IMODE(os.fstat(file.fileno()).st_mode):o} {digest}"

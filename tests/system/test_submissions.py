@@ -1,0 +1,138 @@
+"""Submitting again, many at once, and with inputs that are shared."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.waits import until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.env import Env
+
+
+def _body(env: Env, **more: Any) -> dict[str, Any]:
+    return {
+        "simulator": "arbitrary_commands",
+        "resource_pool": env.api.get("/compute/group/local").json()["id"],
+        "container_image": "docker://simherd/debian:bookworm",
+        "extra_params": {"commands": [{"cmd": "true"}]},
+        **more,
+    }
+
+
+def test_a_repeated_request_makes_no_second_task(env: Env) -> None:
+    headers = {"Idempotency-Key": "my-case-1"}
+    first = env.api.post("/tasks/submit", json=_body(env), headers=headers)
+    again = env.api.post("/tasks/submit", json=_body(env), headers=headers)
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert first.json()["id"] == again.json()["id"]
+    other = env.api.post("/tasks/submit", json=_body(env, priority=1), headers=headers)
+    assert other.status_code == 409
+    assert "my-case-1" in other.json()["detail"]
+    assert env.api.post("/tasks/submit", json=_body(env)).json()["id"] != first.json()["id"]
+    env.api.post(f"/tasks/{first.json()['id']}/kill")
+
+
+@pytest.mark.parametrize("key", ["", "with blank", "x" * 300, "ä"])
+def test_a_key_that_cannot_be_is_refused(env: Env, key: str) -> None:
+    headers = {"Idempotency-Key": key.encode()}
+    assert env.api.post("/tasks/submit", json=_body(env), headers=headers).status_code == 422
+
+
+def test_a_batch_is_made_whole_or_not_at_all(env: Env) -> None:
+    before = env.api.get("/tasks").json()["total_size"]
+    bad = _body(env, extra_params={"commands": []})
+    refused = env.api.post("/v1/tasks/batch", json={"tasks": [_body(env), bad]})
+    assert refused.status_code == 422
+    assert refused.json()["detail"].startswith("tasks[1].extra_params.commands")
+    assert env.api.get("/tasks").json()["total_size"] == before
+
+
+def test_a_task_without_inputs_of_its_own_needs_no_upload(env: Env) -> None:
+    made = env.api.post("/v1/tasks/batch", json={"tasks": [_body(env, has_input=False)]}).json()
+    assert made[0]["upload_url"] is None
+    assert env.wait(made[0]["id"])["status"] == "success"
+
+
+def test_a_sweep_shares_its_inputs(env: Env, tmp_path: Path) -> None:
+    """What the cases share is stored once, and files of a case go over it."""
+    out = env.python(
+        """
+import pathlib, simherd
+mesh = pathlib.Path("mesh"); (mesh / "deep").mkdir(parents=True)
+(mesh / "deep" / "grid.txt").write_text("grid")
+(mesh / "speed.txt").write_text("none")
+(mesh / "run.sh").write_text("#!/bin/sh\\ncat deep/grid.txt speed.txt > result.txt\\n")
+(mesh / "run.sh").chmod(0o755)
+simulator = simherd.simulators.CustomImage("docker://simherd/debian:bookworm")
+def sweep():
+    return simulator.run_sweep(
+        [{"files": {"speed.txt": str(n)}, "metadata": {"case": str(n)}} for n in range(3)],
+        shared_dir=mesh, commands=["./run.sh"], client_key="sweep-1", metadata={"study": "one"},
+    )
+tasks = sweep()
+print([t.id for t in tasks] == [t.id for t in sweep()])
+print(simherd.tasks.wait(tasks, silent_mode=True))
+for task in tasks:
+    task.download_outputs(["result.txt"], output_dir=task.id)
+    print(task.get_metadata(), pathlib.Path("simherd_output", task.id, "result.txt").read_text())
+""",
+        tmp_path,
+    )
+    lines = out.splitlines()
+    assert lines[0] == "True"
+    assert lines[1].count("SUCCESS") == 3
+    assert lines[2] == "{'study': 'one', 'case': '0'} grid0"
+    assert lines[4] == "{'study': 'one', 'case': '2'} grid2"
+    shared = env.api.get("/storage/contents", params={"path": "shared"}).json()
+    assert shared["total_files"] == 1
+
+
+def test_a_broken_case_sends_nothing(env: Env, tmp_path: Path) -> None:
+    before = env.api.get("/tasks").json()["total_size"]
+    out = env.python(
+        """
+import simherd
+simulator = simherd.simulators.CustomImage("x")
+for case in ({"commands": []}, {"commands": ["true"], "files": {"../x": "a"}}, {"colour": "red"}):
+    try:
+        simulator.run_sweep([{"commands": ["true"]}, case])
+    except simherd.SimherdError as error:
+        print(error)
+""",
+        tmp_path,
+    )
+    lines = out.splitlines()
+    assert lines[0].startswith("cases[1]: commands:")
+    assert "files: '../x'" in lines[1]
+    assert lines[2].startswith("cases[1]: colour:")
+    assert env.api.get("/tasks").json()["total_size"] == before
+
+
+def test_an_upload_that_fails_kills_only_what_waits_for_it(env: Env, tmp_path: Path) -> None:
+    out = env.python(
+        """
+import simherd
+from simherd import transfer
+real = transfer.upload
+def broken(url, content):
+    raise simherd.SimherdError("the disk broke")
+transfer.upload = broken
+simulator = simherd.simulators.CustomImage("x")
+try:
+    simulator.run_sweep([{}, {}], commands=["true"], project="broken-uploads")
+except simherd.SimherdError as error:
+    print(error)
+""",
+        tmp_path,
+    )
+    assert out.strip() == "the disk broke"
+    rows = env.api.get("/tasks", params={"project": "broken-uploads"}).json()["tasks"]
+    assert len(rows) == 2
+    until(
+        lambda: all(env.status(r["task_id"]) == "killed" for r in rows), what="both to be killed"
+    )
