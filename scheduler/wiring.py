@@ -51,7 +51,8 @@ class Parts:
     @cached_property
     def store(self) -> Store:
         """The task store."""
-        return Store(open_engine(self.settings.database_url.get_secret_value()))
+        engine = open_engine(self.settings.database_url.get_secret_value())
+        return Store(engine, lambda name: self.send_job(name))
 
     @cached_property
     def queue(self) -> GroupQueue:

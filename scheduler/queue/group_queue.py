@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import redis
 from redis.backoff import ExponentialBackoff
@@ -15,6 +15,11 @@ from simherd.contract.commands import Message, Order
 from simherd.contract.outcome import Cause
 from simherd.contract.queue import scripts
 from simherd.contract.queue.keys import GROUPS_CHANGED, PRIORITY_BAND, GroupKeys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from simherd.contract.triggers import Observer
 
 #: Inbox messages kept; an executor that is further behind than this has lost its attempts.
 _INBOX_MAX = 1000
@@ -193,6 +198,11 @@ class GroupQueue:
         found = zip(held, pipe.execute(), strict=True)
         return {attempt: str(holder) for attempt, holder in found if holder}
 
+    def holder(self, group: str, attempt: str) -> str | None:
+        """The executor that holds an attempt."""
+        found: Any = self.client.hget(GroupKeys(group).lease(attempt), "holder")
+        return str(found) if found else None
+
     def holders(self, group: str) -> set[str]:
         """The executors that hold a lease."""
         return set(self.holdings(group).values())
@@ -200,6 +210,13 @@ class GroupQueue:
     def watch_log(self, group: str, executor: str, attempt: str) -> None:
         """Ask an executor to relay an attempt's log for a while."""
         self._send(group, executor, Message(Order.WATCH_LOG, attempt))
+
+    def observe(
+        self, group: str, executor: str, attempt: str, observers: Iterable[Observer]
+    ) -> None:
+        """Have an executor look for files of an attempt, besides those it looks for already."""
+        body = {"observers": [observer.encode() for observer in observers]}
+        self._send(group, executor, Message(Order.OBSERVE, attempt, body=body))
 
     def _send(self, group: str, executor: str, message: Message) -> None:
         key = GroupKeys(group).inbox(executor)

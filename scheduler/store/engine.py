@@ -11,9 +11,11 @@ from alembic.config import Config
 from sqlalchemy import create_engine, event
 from sqlalchemy.orm import Session, sessionmaker
 
+from scheduler.store.outbox import JOBS
+
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy import Engine
 
@@ -51,8 +53,10 @@ def _begin_sqlite(connection: Any) -> None:
 class Store:
     """Sessions on the task store."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, send_job: Callable[[str], None] | None = None) -> None:
+        """`send_job` sends a background job that a transaction has noted in its `JOBS`."""
         self.engine = engine
+        self._send_job = send_job
         self._write = sessionmaker(engine, expire_on_commit=False)
         self._read = sessionmaker(engine.execution_options(writes=False), expire_on_commit=False)
 
@@ -61,6 +65,10 @@ class Store:
         """A session in one transaction: committed at the end, rolled back on an error."""
         with self._write.begin() as session:
             yield session
+        # What a job is to see must be there first.
+        for name in session.info.pop(JOBS, ()):
+            if self._send_job is not None:
+                self._send_job(name)
 
     @contextmanager
     def read(self) -> Iterator[Session]:

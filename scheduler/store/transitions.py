@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import update
 
 from scheduler.store.models import RefusedChange, StatusChange, Task
+from scheduler.store.outbox import task_changed
 from simherd.contract.lifecycle import TABLE, TERMINAL, Status, sources_of
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def change_status(
         .execution_options(synchronize_session=False)
     )
     add_history(session, task_id, to, next_attempt or attempt, at, description, machine_id)
+    task_changed(session, task_id, to, attempt, at)
     return True
 
 

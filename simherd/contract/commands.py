@@ -27,6 +27,8 @@ class Order(str, Enum):
     UNSTAGE = "unstage"
     #: Relay the attempt's log for a while.
     WATCH_LOG = "watch_log"
+    #: Look for the observers' files, too. observers.
+    OBSERVE = "observe"
     #: From the leader of machines that work together: take part in the attempt, and say how it
     #: goes. leader.
     GANG_JOIN = "gang_join"
@@ -47,7 +49,7 @@ class Message:
     """One order about one attempt.
 
     `deadline_at` is in seconds since the epoch; `discard` comes with STOP: nobody wants outputs;
-    `detail`, too: why, as a sentence. `body` is what the orders between machines name.
+    `detail`, too: why, as a sentence. `body` is what the orders name.
     """
 
     order: Order
