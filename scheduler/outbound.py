@@ -7,6 +7,7 @@ address written as one number or inside IPv6 all end in the same check.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import socket
 import time
@@ -77,13 +78,19 @@ def open_client(allowed: Iterable[Network] = (), *, whole_s: float | None = None
     transport = httpx.HTTPTransport(trust_env=False)
     # The library has no public way to say how a connection is made.
     transport._pool = httpcore.ConnectionPool(
-        ssl_context=httpx.create_ssl_context(trust_env=False),
+        ssl_context=_tls(),
         max_connections=10,
         network_backend=_Guarded(tuple(allowed), whole_s),
     )
     return httpx.Client(
         transport=transport, timeout=_TIMEOUT, trust_env=False, max_redirects=MOST_REDIRECTS
     )
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    """What encrypted connections trust; read once, for it takes a while."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 class _Guarded(httpcore.NetworkBackend):

@@ -199,10 +199,10 @@ def _checked_path(path: str | None) -> str | None:
 
 
 def _check_regex(regex: str) -> None:
-    if not 0 < len(regex) <= limits.MAX_REGEX_LENGTH:
+    if not 0 < len(regex) <= limits.MAX_REGEX_LENGTH or "\0" in regex:
         raise Invalid(
             f"trigger.regex: it has {len(regex)} characters; 1 to {limits.MAX_REGEX_LENGTH} are "
-            "allowed."
+            "allowed, and no NUL."
         )
     try:
         with warnings.catch_warnings():

@@ -18,6 +18,7 @@ from tests.support.parts import make_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from scheduler.wiring import Parts
     from tests.support.hooks import Hook
@@ -30,24 +31,24 @@ def hook() -> Iterator[Hook]:
 
 
 @pytest.fixture(scope="module")
-def closed(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Parts:
-    """Parts whose webhooks reach the internet alone."""
-    folder = tmp_path_factory.mktemp("events")
-    database_url = f"sqlite:///{folder / 'test.db'}"
-    migrate(database_url)
-    return make_parts(database_url, redis_url, folder)[0]
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the server keeps everything."""
+    made = tmp_path_factory.mktemp("events")
+    migrate(f"sqlite:///{made / 'test.db'}")
+    return made
 
 
 @pytest.fixture(scope="module")
-def served(closed: Parts) -> Iterator[tuple[Parts, str]]:
-    """The same, but they reach this machine, too."""
-    settings = closed.settings
-    parts = make_parts(
-        settings.database_url.get_secret_value(),
-        settings.redis_url.get_secret_value(),
-        settings.storage_dir,
-        outbound_allow="127.0.0.0/8",
-    )[0]
+def closed(redis_url: str, folder: Path) -> Parts:
+    """Parts whose webhooks reach the internet alone."""
+    return make_parts(f"sqlite:///{folder / 'test.db'}", redis_url, folder)[0]
+
+
+@pytest.fixture(scope="module")
+def served(redis_url: str, folder: Path) -> Iterator[tuple[Parts, str]]:
+    """Parts on the same database, whose webhooks reach this machine, too."""
+    url = f"sqlite:///{folder / 'test.db'}"
+    parts = make_parts(url, redis_url, folder, outbound_allow="127.0.0.0/8")[0]
     with serving(parts) as url:
         yield parts, url
 
@@ -138,6 +139,9 @@ def test_a_name_that_leads_inside_later_gets_no_request(
         (("out.txt", "("), "no regular expression"),
         (("out.txt", "a" * 513), "513 characters"),
         (("out.txt", "()" * 33), "33 groups"),
+        (("out.txt", "a\0b"), "no NUL"),
+        ({"trigger_type": "task", "trigger": "task_failed", "task_id": "a\0"}, "task_id"),
+        ({"trigger_type": "observer", "trigger": "file_regex_observer", "file_path": "a"}, "regex"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(

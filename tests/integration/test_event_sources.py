@@ -21,7 +21,8 @@ from simherd.contract.joining import digest
 from simherd.contract.lifecycle import Status
 from simherd.contract.outcome import Cause
 from simherd.contract.queue.keys import GroupKeys
-from tests.support.events import STARTED, Site, of_file, of_group, serving
+from simherd.contract.spec import AttemptSpec
+from tests.support.events import STARTED, Site, ended, of_file, of_group, serving
 from tests.support.hooks import hook_server
 from tests.support.parts import make_parts, recording, report
 from tests.support.waits import until
@@ -191,11 +192,19 @@ def test_a_pattern_that_cannot_be_looked_for_is_disabled(site: Site, hook: Hook)
 def test_a_waiting_task_takes_its_observers_along(site: Site, hook: Hook) -> None:
     task = site.task()
     event = site.register(of_file(task, "a//b.txt"), hook.url)
-    (spec,) = (site.parts.queue.client.hget(GroupKeys(site.group.id).specs, f"{task.id}:1"),)
-    assert event["event_id"] in str(spec)
+    spec: Any = site.parts.queue.client.hget(GroupKeys(site.group.id).specs, f"{task.id}:1")
+    assert event["event_id"] in spec
     assert [o.path for o in build_spec(site.parts, task).observers] == ["a/b.txt"]
     site.api.delete(f"/events/{event['event_id']}")
     assert build_spec(site.parts, task).observers == ()
+
+
+def test_the_next_attempt_goes_on_looking(site: Site, hook: Hook) -> None:
+    task = site.task(resubmit=True)
+    event = site.register(of_file(task), hook.url)
+    site.tell(task, STARTED, ended(Cause.AGENT_STOPPED))
+    spec: Any = site.parts.queue.client.hget(GroupKeys(site.group.id).specs, f"{task.id}:2")
+    assert [o.id for o in AttemptSpec.decode(spec).observers] == [event["event_id"]]
 
 
 def test_the_holder_of_a_running_task_is_told(site: Site, hook: Hook) -> None:

@@ -137,6 +137,23 @@ def test_what_is_rolled_back_is_not_told(site: Site, hook: Hook) -> None:
     assert site.deliver() == 0
 
 
+def test_what_happens_while_it_is_registered_is_told_once(site: Site, hook: Hook) -> None:
+    tasks = [site.task() for _ in range(10)]
+
+    def start() -> None:
+        for task in tasks:
+            with site.parts.store.write() as session:
+                assert change_status(session, task.id, Status.STARTED, attempt=1, at=1.0)
+
+    starting = threading.Thread(target=start)
+    starting.start()
+    events = [site.register(of_task(task, "task_started"), hook.url) for task in tasks]
+    starting.join()
+    while site.deliver():
+        pass
+    assert sorted(c.json["event_id"] for c in hook.calls) == sorted(e["event_id"] for e in events)
+
+
 def test_two_workers_send_once(site: Site, hook: Hook) -> None:
     task = site.task(status=Status.FAILED.value)
     for _ in range(10):

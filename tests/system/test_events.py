@@ -97,7 +97,8 @@ def printed(call, *arguments):
         call(*arguments)
     return out.getvalue()
 seen.update(id=made["event_id"], listed=printed(events.list_events),
-            got=printed(events.get, made["event_id"]), removed=printed(events.remove, made["event_id"]),
+            got=printed(events.get, made["event_id"]),
+            removed=printed(events.remove, made["event_id"]),
             after=printed(events.list_events))
 """
     seen = seen_by(env, tmp_path, "inductiva", script)

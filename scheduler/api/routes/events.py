@@ -25,6 +25,10 @@ from simherd.contract.triggers import ActionType, Trigger, TriggerType
 router = APIRouter(tags=["events"])
 
 
+#: No id is anything else, and a database may refuse to compare it.
+_Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -34,7 +38,7 @@ class TaskTrigger(_Strict):
 
     trigger_type: Literal[TriggerType.TASK]
     trigger: Literal[Trigger.TASK_OUTPUT_UPLOADED, Trigger.TASK_FAILED, Trigger.TASK_STARTED]
-    task_id: str
+    task_id: _Id
 
 
 class GroupTrigger(_Strict):
@@ -47,7 +51,7 @@ class GroupTrigger(_Strict):
         Trigger.GROUP_PENDING_START,
         Trigger.GROUP_PREEMPTION,
     ]
-    machine_group_id: str
+    machine_group_id: _Id
 
 
 class ObserverTrigger(_Strict):
@@ -55,7 +59,7 @@ class ObserverTrigger(_Strict):
 
     trigger_type: Literal[TriggerType.OBSERVER]
     trigger: Literal[Trigger.FILE_EXISTS, Trigger.FILE_REGEX]
-    task_id: str
+    task_id: _Id
     file_path: str
     regex: str | None = None
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from executor import observers
 from executor.observers import Matcher, Observers, TooHard
 from simherd.contract.triggers import Observer
 from tests.support.waits import until
@@ -27,9 +28,9 @@ EVIL_LINE = "a" * 40 + "!"
 class Attempt:
     """What observers need of an attempt: a work folder, and where reports go."""
 
-    def __init__(self, work: Path, *observers: Observer) -> None:
+    def __init__(self, work: Path, *wanted: Observer) -> None:
         self.work = work
-        self.spec = SimpleNamespace(key="t:1", observers=observers)
+        self.spec = SimpleNamespace(key="t:1", observers=wanted)
         self.switch = SimpleNamespace(cause=None)
         self.reports: list[dict[str, Any]] = []
 
@@ -51,6 +52,11 @@ def found_in(work: Path, path: str, regex: str | None = None) -> list[dict[str, 
     return attempt.reports
 
 
+@pytest.fixture(autouse=True)
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observers, "_LOOK_S", 0.02)
+
+
 @pytest.fixture
 def matcher() -> Iterator[Matcher]:
     made = Matcher()
@@ -66,12 +72,12 @@ def test_nothing_runs_where_there_is_nothing_to_look_for(tmp_path: Path) -> None
 
 def test_a_file_is_reported_once_when_it_is_there(tmp_path: Path) -> None:
     attempt = Attempt(tmp_path, Observer("o", "sub/out.txt"))
-    with observing(attempt) as observers:
-        observers.add([Observer("o", "sub/out.txt")])
+    with observing(attempt) as looking:
+        looking.add([Observer("o", "sub/out.txt")])
         (tmp_path / "sub").mkdir()
         (tmp_path / "sub" / "out.txt").touch()
         until(lambda: attempt.reports)
-        observers.add([Observer("o", "sub/out.txt"), Observer("p", "sub/out.txt")])
+        looking.add([Observer("o", "sub/out.txt"), Observer("p", "sub/out.txt")])
         until(lambda: len(attempt.reports) == 2)
     assert [r["observer_id"] for r in attempt.reports] == ["o", "p"]
     assert attempt.reports[0]["captured"] is None
