@@ -96,6 +96,7 @@ def _add_to_task(session: Session, event: Registration) -> None:
     )
     if task is None:
         raise NotFound(f"trigger.task_id: there is no task {event.task_id!r}.")
+    task.watched = True
     session.add(event)
     session.flush()
     if _has_happened(session, task, Trigger(event.trigger)):

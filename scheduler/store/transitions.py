@@ -54,13 +54,14 @@ def change_status(
         values["machine_id"] = machine_id
     if next_attempt is not None:
         values |= {"attempt": next_attempt, "last_event": 0}
-    result: Any = session.execute(
+    watched = session.scalar(
         update(Task)
         .where(Task.id == task_id, Task.attempt == attempt, Task.status.in_(sources))
         .values(status=to.value, **values)
+        .returning(Task.watched)
         .execution_options(synchronize_session=False)
     )
-    if result.rowcount == 0:
+    if watched is None:
         session.add(RefusedChange(task_id=task_id, attempt=attempt, status=to.value, at=at))
         log.info("event=change_refused task=%s attempt=%s status=%s", task_id, attempt, to)
         return False
@@ -72,7 +73,8 @@ def change_status(
         .execution_options(synchronize_session=False)
     )
     add_history(session, task_id, to, next_attempt or attempt, at, description, machine_id)
-    task_changed(session, task_id, to, attempt, at)
+    if watched:
+        task_changed(session, task_id, to, attempt, at)
     return True
 
 

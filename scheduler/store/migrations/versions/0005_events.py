@@ -13,6 +13,9 @@ depends_on = None
 
 def upgrade() -> None:
     """Apply it."""
+    op.add_column(
+        "tasks", sa.Column("watched", sa.Boolean(), nullable=False, server_default=sa.false())
+    )
     op.create_table(
         "events",
         sa.Column("id", sa.String(), nullable=False),
@@ -63,3 +66,4 @@ def downgrade() -> None:
     """Take it back."""
     op.drop_table("deliveries")
     op.drop_table("events")
+    op.drop_column("tasks", "watched")
