@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from simherd import events
+from simherd import events, resources
 from simherd.cli.render import as_json, json_option, moment, table
 from simherd.contract.triggers import Trigger
 from simherd.errors import InvalidInput
@@ -14,7 +14,7 @@ from simherd.errors import InvalidInput
 if TYPE_CHECKING:
     from simherd.events import Event
 
-#: Trigger → what makes it of the task or group id and the options.
+#: Trigger → what makes it of the id.
 _TASK = {
     Trigger.TASK_OUTPUT_UPLOADED: events.TaskOutputUploaded,
     Trigger.TASK_FAILED: events.TaskFailed,
@@ -59,7 +59,7 @@ def _row(event: Event) -> list[Any]:
 
 @command.command()
 @click.argument("trigger", type=click.Choice([t.value for t in Trigger]), metavar="TRIGGER")
-@click.argument("of", metavar="TASK_ID|GROUP_ID")
+@click.argument("of", metavar="TASK_ID|GROUP")
 @click.option("--webhook", help="The URL that is called.")
 @click.option("--email", help="The address that is written to.")
 @click.option("--file", "file_path", help="Of an observer: the file, relative to the outputs.")
@@ -74,7 +74,8 @@ def register(
     regex: str | None,
     json_: bool,
 ) -> None:
-    """Have a webhook called, or an e-mail written, when something happens.
+    """Have a webhook called, or an e-mail written, when something happens to a task or to the
+    machine group of this name.
 
     TRIGGER is task_output_uploaded, task_failed, task_started, file_exists_observer,
     file_regex_observer, machine_group_terminated, machine_group_time_limit_reached,
@@ -105,7 +106,7 @@ def _trigger(trigger: Trigger, of: str, file_path: str | None, regex: str | None
     if trigger in _TASK:
         return _TASK[trigger](of)
     if trigger in _GROUP:
-        return _GROUP[trigger](of)
+        return _GROUP[trigger](resources.get_by_name(of).id)
     if not file_path:
         raise InvalidInput(f"file: {trigger} needs --file.")
     if trigger is Trigger.FILE_EXISTS:

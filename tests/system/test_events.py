@@ -154,6 +154,10 @@ def test_the_command_line_does_all_of_it(env: Env, hook: Hook) -> None:
     assert env.cli("events", "remove", "-y", event["event_id"]).returncode == 0
     listed = json.loads(env.cli("events", "list", "--json").stdout)
     assert event["event_id"] not in [e["event_id"] for e in listed]
+    group = env.cli("events", "register", "machine_group_terminated", "local", *webhook, "--json")
+    of = json.loads(group.stdout)
+    assert of["trigger"]["machine_group_id"] == env.api.get("/compute/group/local").json()["id"]
+    env.api.delete(f"/events/{of['event_id']}")
     wrong = env.cli("events", "register", "file_exists_observer", task_id, *webhook)
     assert wrong.returncode == 1
     assert "--file" in wrong.stderr
