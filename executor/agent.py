@@ -32,6 +32,7 @@ from simherd.contract.commands import Message, Order
 from simherd.contract.events import Kind
 from simherd.contract.outcome import OUTCOMES, Cause
 from simherd.contract.spec import AttemptSpec, attempt_key
+from simherd.contract.triggers import Observer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -369,6 +370,8 @@ class Agent:
             return
         if message.order is Order.LIVE_FILES:
             self._live_files.ask(message.attempt, message.body)
+        elif message.order is Order.OBSERVE:
+            self._observe(message)
         elif message.order is Order.UNSTAGE:
             self._stager.drop(message.attempt)
         elif message.order is Order.DRAIN:
@@ -389,6 +392,12 @@ class Agent:
         if attempt is not None:
             log.info("event=deadline_moved attempt=%s at=%s", message.attempt, at)
             attempt.move_deadline(at, message.cause or Cause.TASK_TIME_LIMIT)
+
+    def _observe(self, message: Message) -> None:
+        with self._lock:
+            attempt = self._live.get(message.attempt)
+        if attempt is not None:
+            attempt.observers.add(Observer(**o) for o in message.body["observers"])
 
     def _stop_attempt(
         self, key: str, cause: Cause, detail: str | None = None, *, discard: bool = False

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from executor.observers import Observers
 from executor.peaks import Peaks
 from executor.reclaim import Timetable
 from executor.saver import Saver
@@ -97,12 +98,15 @@ class Attempt:
     started_at: float = 0.0
     #: Saves its checkpoints, where the task has some.
     saver: Saver | None = field(init=False)
+    #: Looks for files while the commands run.
+    observers: Observers = field(init=False)
     _numbers: Iterator[int] = field(init=False)
 
     def __post_init__(self) -> None:
         self._numbers = itertools.count(self.progress.next_operation)
         wanted = self.spec.checkpoints
         self.saver = Saver(self, wanted) if wanted is not None else None
+        self.observers = Observers(self)
 
     @property
     def commands(self) -> tuple[Command, ...]:

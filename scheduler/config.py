@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from scheduler.mail import read_server
 from scheduler.outbound import networks
 from simherd.contract import limits
 
@@ -103,6 +104,13 @@ class Settings(StoreSettings):
     #: Networks of this site (CIDR, commas between) that webhooks and fetches from URLs may reach
     #: besides the public internet.
     outbound_allow: str = ""
+    #: The mail server: `smtp://` or `smtps://`, user:password@ where it wants them, host and port.
+    #: Without it there are no e-mails.
+    smtp_url: SecretStr | None = None
+    #: Whom they come from.
+    smtp_from: str | None = None
+    #: Whether a connection of `smtp://` must be encrypted before anything is said.
+    smtp_starttls: bool = True
     #: For `bootstrap` alone: the first user's key, and the machines of the first group.
     bootstrap_key: SecretStr | None = None
     bootstrap_machines: int = Field(default=1, ge=1, le=1000)
@@ -112,3 +120,16 @@ class Settings(StoreSettings):
     def _networks(cls, text: str) -> str:
         networks(text)
         return text
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _mail_server(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            read_server(url.get_secret_value())
+        return url
+
+    @model_validator(mode="after")
+    def _mail_complete(self) -> Settings:
+        if self.smtp_url is not None and not self.smtp_from:
+            raise ValueError("SIMHERD_SMTP_URL is set, so SIMHERD_SMTP_FROM must be too")
+        return self

@@ -7,14 +7,17 @@ address written as one number or inside IPv6 all end in the same check.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import socket
+import time
 from typing import TYPE_CHECKING, Any
 
 import httpcore
 import httpx
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterable
 
     Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -54,28 +57,48 @@ def checked_url(url: str) -> str:
     return url
 
 
-def open_client(allowed: Iterable[Network] = ()) -> httpx.Client:
+def check_host(url: str, allowed: Iterable[Network] = ()) -> None:
+    """Refuse a URL whose host leads elsewhere now; one that leads nowhere may do so later.
+
+    Raises:
+        NotAllowed: it leads to what is neither public nor in an `allowed` network.
+    """
+    try:
+        _resolve(httpx.URL(url).host, None, tuple(allowed))
+    except httpcore.ConnectError:
+        return
+
+
+def open_client(allowed: Iterable[Network] = (), *, whole_s: float | None = None) -> httpx.Client:
     """A client that connects to public addresses, and to `allowed` networks, alone.
 
-    Its requests raise NotAllowed where an address is neither.
+    `whole_s`: seconds after which a connection is cut, however much still comes. Its requests
+    raise NotAllowed where an address is neither.
     """
     transport = httpx.HTTPTransport(trust_env=False)
     # The library has no public way to say how a connection is made.
     transport._pool = httpcore.ConnectionPool(
-        ssl_context=httpx.create_ssl_context(trust_env=False),
+        ssl_context=_tls(),
         max_connections=10,
-        network_backend=_Guarded(tuple(allowed)),
+        network_backend=_Guarded(tuple(allowed), whole_s),
     )
     return httpx.Client(
         transport=transport, timeout=_TIMEOUT, trust_env=False, max_redirects=MOST_REDIRECTS
     )
 
 
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    """What encrypted connections trust; read once, for it takes a while."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
 class _Guarded(httpcore.NetworkBackend):
     """Connects to the very address that was checked."""
 
-    def __init__(self, allowed: tuple[Network, ...]) -> None:
+    def __init__(self, allowed: tuple[Network, ...], whole_s: float | None) -> None:
         self._allowed = allowed
+        self._whole_s = whole_s
         self._inner = httpcore.SyncBackend()
 
     def connect_tcp(
@@ -87,24 +110,78 @@ class _Guarded(httpcore.NetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
         """See `httpcore.NetworkBackend`."""
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise httpcore.ConnectError(f"{host}: {error}") from error
-        # All of them: a name with one public and one inner address is no honest name.
-        addresses = [str(row[4][0]) for row in found]
-        for address in addresses:
-            if not self._may(ipaddress.ip_address(address.partition("%")[0])):
-                raise NotAllowed(f"{host} leads to {address}, which is not on the public internet")
-        return self._inner.connect_tcp(addresses[0], port, timeout, local_address, socket_options)
+        address = _resolve(host, port, self._allowed)
+        began = time.monotonic()
+        stream = self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+        return stream if self._whole_s is None else _Timed(stream, began + self._whole_s)
 
-    def _may(self, address: Address) -> bool:
-        inner = getattr(address, "ipv4_mapped", None)
-        address = inner or address
-        if any(address in network for network in self._allowed):
-            return True
-        if isinstance(address, ipaddress.IPv6Address) and (
-            address.sixtofour or address.teredo or address in _NAT64
-        ):
-            return False
-        return address.is_global and not address.is_multicast
+
+class _Timed(httpcore.NetworkStream):
+    """A connection that ends at a moment: one that sends a byte now and then is over, too."""
+
+    def __init__(self, inner: httpcore.NetworkStream, until: float) -> None:
+        self._inner = inner
+        self._until = until
+
+    def _left(self, timeout: float | None) -> float:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise httpcore.ReadTimeout("the time for the whole answer is up")
+        return left if timeout is None else min(left, timeout)
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """See `httpcore.NetworkStream`."""
+        return self._inner.read(max_bytes, self._left(timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """See `httpcore.NetworkStream`."""
+        self._inner.write(buffer, self._left(timeout))
+
+    def close(self) -> None:
+        """See `httpcore.NetworkStream`."""
+        self._inner.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        """See `httpcore.NetworkStream`."""
+        inner = self._inner.start_tls(ssl_context, server_hostname, self._left(timeout))
+        return _Timed(inner, self._until)
+
+    def get_extra_info(self, info: str) -> Any:
+        """See `httpcore.NetworkStream`."""
+        return self._inner.get_extra_info(info)
+
+
+def _resolve(host: str, port: int | None, allowed: tuple[Network, ...]) -> str:
+    """The first of a host's addresses, where requests may go to each of them.
+
+    Raises:
+        NotAllowed: they may not.
+        httpcore.ConnectError: it has none.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise httpcore.ConnectError(f"{host}: {error}") from error
+    # All of them: a name with one public and one inner address is no honest name.
+    addresses = [str(row[4][0]) for row in found]
+    for address in addresses:
+        if not _may(ipaddress.ip_address(address.partition("%")[0]), allowed):
+            raise NotAllowed(f"{host} leads to {address}, which is not on the public internet")
+    return addresses[0]
+
+
+def _may(address: Address, allowed: tuple[Network, ...]) -> bool:
+    inner = getattr(address, "ipv4_mapped", None)
+    address = inner or address
+    if any(address in network for network in allowed):
+        return True
+    if isinstance(address, ipaddress.IPv6Address) and (
+        address.sixtofour or address.teredo or address in _NAT64
+    ):
+        return False
+    return address.is_global and not address.is_multicast

@@ -54,7 +54,8 @@ class Parts:
     @cached_property
     def store(self) -> Store:
         """The task store."""
-        return Store(open_engine(self.settings.database_url.get_secret_value()), self._announce)
+        engine = open_engine(self.settings.database_url.get_secret_value())
+        return Store(engine, lambda name: self.send_job(name), self._announce)
 
     def _announce(self, tasks: set[str]) -> None:
         announce(self.queue.client, tasks)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SimherdError",
+    "events",
     "get_output_dir",
     "resources",
     "set_output_dir",

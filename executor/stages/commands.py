@@ -61,20 +61,26 @@ def run_commands(attempt: Attempt) -> Exit | None:
             _fresh_log(attempt, file)
         at, money_until = _set_deadline(attempt), _set_money(attempt)
         attempt.report(Kind.COMPUTATION_STARTED, deadline=at, money_until=money_until)
-    ended = done.last_exit
     try:
-        for index in range(done.commands, len(attempt.commands)):
-            resumed = done.command if index == done.commands else None
-            if ended is not None and ended.code != 0:
-                break
-            if attempt.switch.cause is not None and resumed is None:
-                break
-            # Stopped: the command had begun, but not its container, and now it is not to.
-            with contextlib.suppress(Stopped):
-                ended = _run_one(attempt, index, resumed)
+        with attempt.observers:
+            return _run_all(attempt)
     finally:
         attempt.report(Kind.COMPUTATION_ENDED)
         attempt.measured(**attempt.peaks.metrics())
+
+
+def _run_all(attempt: Attempt) -> Exit | None:
+    done = attempt.progress
+    ended = done.last_exit
+    for index in range(done.commands, len(attempt.commands)):
+        resumed = done.command if index == done.commands else None
+        if ended is not None and ended.code != 0:
+            break
+        if attempt.switch.cause is not None and resumed is None:
+            break
+        # Stopped: the command had begun, but not its container, and now it is not to.
+        with contextlib.suppress(Stopped):
+            ended = _run_one(attempt, index, resumed)
     return ended
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _VISIBILITY_S = 600
 #: Seconds between two looks for machines that are there although they were terminated.
 _AGAIN_S = 60.0
+#: Seconds between two looks for deliveries that are due, or of which a message was lost.
+_DELIVER_S = 15.0
 
 
 class _Process:
@@ -89,6 +91,11 @@ def make_app() -> Celery:
                 "task": "end_again",
                 "schedule": _AGAIN_S,
                 "options": {"expires": _AGAIN_S},
+            },
+            "deliver": {
+                "task": "deliver",
+                "schedule": _DELIVER_S,
+                "options": {"expires": _DELIVER_S},
             },
         },
     )

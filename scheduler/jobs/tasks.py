@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import time
 
 from scheduler.jobs.app import app, parts, started_at
 from scheduler.services import doctor, groups, machines
+from scheduler.services.deliver import deliver_due
+from scheduler.services.observers import tell_observers
 from scheduler.services.sweep import sweep as run_sweep
 
 log = logging.getLogger(__name__)
@@ -34,3 +37,10 @@ def scale_group(group_id: str) -> None:
 def shut_down_group(group_id: str) -> None:
     """End a group's tasks and stop its machines."""
     groups.shut_down_group(parts(), group_id)
+
+
+@app.task(name="deliver")  # type: ignore[untyped-decorator]
+def deliver() -> None:
+    """Webhooks and e-mails that are due, and observers that executors may not know of."""
+    tell_observers(parts())
+    deliver_due(parts(), time.time())

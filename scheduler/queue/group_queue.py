@@ -17,7 +17,10 @@ from simherd.contract.queue import scripts
 from simherd.contract.queue.keys import GROUPS_CHANGED, PRIORITY_BAND, GroupKeys
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from simherd.contract.live import LiveRequest
+    from simherd.contract.triggers import Observer
 
 #: Inbox messages kept; an executor that is further behind than this has lost its attempts.
 _INBOX_MAX = 1000
@@ -196,6 +199,11 @@ class GroupQueue:
         found = zip(held, pipe.execute(), strict=True)
         return {attempt: str(holder) for attempt, holder in found if holder}
 
+    def holder(self, group: str, attempt: str) -> str | None:
+        """The executor that holds an attempt."""
+        found: Any = self.client.hget(GroupKeys(group).lease(attempt), "holder")
+        return str(found) if found else None
+
     def holders(self, group: str) -> set[str]:
         """The executors that hold a lease."""
         return set(self.holdings(group).values())
@@ -203,6 +211,13 @@ class GroupQueue:
     def ask_live(self, group: str, executor: str, attempt: str, asked: LiveRequest) -> None:
         """Ask an executor about an attempt's files; see `LiveAnswers` for what it says."""
         self._send(group, executor, Message(Order.LIVE_FILES, attempt, body=asked.body()))
+
+    def observe(
+        self, group: str, executor: str, attempt: str, observers: Iterable[Observer]
+    ) -> None:
+        """Have an executor look for files of an attempt, besides those it looks for already."""
+        body = {"observers": [observer.encode() for observer in observers]}
+        self._send(group, executor, Message(Order.OBSERVE, attempt, body=body))
 
     def _send(self, group: str, executor: str, message: Message) -> None:
         key = GroupKeys(group).inbox(executor)

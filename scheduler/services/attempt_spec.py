@@ -12,12 +12,16 @@ from scheduler.services.attempt_outputs import grant_of
 from scheduler.services.checkpoints import generations
 from scheduler.services.costs import seconds_for_money
 from scheduler.services.errors import Invalid
+from scheduler.store.event_models import Registration
 from scheduler.store.models import MachineGroup
 from simherd.contract import limits, objects
 from simherd.contract.checkpoints import Checkpoints
 from simherd.contract.spec import AttemptSpec, Command, DeadlineWarning, InputFile
+from simherd.contract.triggers import EventState, Observer, TriggerType
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from scheduler.store.models import Task
     from scheduler.wiring import Parts
 
@@ -38,6 +42,7 @@ def build_spec(parts: Parts, task: Task) -> AttemptSpec:
         ends_at = session.scalar(
             select(MachineGroup.auto_terminate_at).where(MachineGroup.id == task.group_id)
         )
+        observers = observers_of(session, task.id)
     return AttemptSpec(
         task_id=task.id,
         attempt=task.attempt,
@@ -55,6 +60,7 @@ def build_spec(parts: Parts, task: Task) -> AttemptSpec:
         network=wants_network(extra),
         checkpoints=_read_checkpoints(extra, stored=stored),
         restore=tuple(_read_restore(extra)),
+        observers=observers,
         resubmit=task.resubmit,
         input_url=parts.objects.sign(user, source, "download", valid) if task.has_input else None,
         output_put_url=parts.objects.sign(user, output, "upload", valid),
@@ -67,6 +73,20 @@ def build_spec(parts: Parts, task: Task) -> AttemptSpec:
             for path in task.shared_inputs
         ),
     )
+
+
+def observers_of(session: Session, task_id: str) -> tuple[Observer, ...]:
+    """What an executor of the task is still to look for."""
+    rows = session.scalars(
+        select(Registration)
+        .where(
+            Registration.task_id == task_id,
+            Registration.trigger_type == TriggerType.OBSERVER.value,
+            Registration.state == EventState.WAITING.value,
+        )
+        .order_by(Registration.created_at)
+    )
+    return tuple(Observer(row.id, row.file_path or "", row.regex) for row in rows)
 
 
 def _input_files(parts: Parts, user: str, paths: list[str]) -> list[InputFile]:

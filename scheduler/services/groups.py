@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select, update
 
@@ -19,12 +19,14 @@ from scheduler.services.machine_states import MACHINE_DOWN, MACHINE_DRAINED, MAC
 from scheduler.services.machines import machines_of
 from scheduler.services.quotas import check_alone, check_start
 from scheduler.store.models import Machine, MachineGroup, Task, User
+from scheduler.store.outbox import group_changed
 from scheduler.store.transitions import change_status
 from simherd.contract import limits
 from simherd.contract.lifecycle import HELD, TERMINAL, Status
 from simherd.contract.outcome import OUTCOMES, Cause
 from simherd.contract.policy import Policy
 from simherd.contract.spec import attempt_key
+from simherd.contract.triggers import Trigger
 
 if TYPE_CHECKING:
     from scheduler.wiring import Parts
@@ -236,8 +238,9 @@ def request_termination(parts: Parts, group: MachineGroup, cause: Cause) -> None
     Raises:
         Conflict: it is being shut down or is terminated already.
     """
+    now = time.time()
     with parts.store.write() as session:
-        changed = session.execute(
+        changed: Any = session.execute(
             update(MachineGroup)
             .where(
                 MachineGroup.id == group.id,
@@ -246,10 +249,12 @@ def request_termination(parts: Parts, group: MachineGroup, cause: Cause) -> None
             .values(
                 status=GroupStatus.SHUTTING_DOWN.value,
                 end_cause=cause.value,
-                shutting_down_at=time.time(),
+                shutting_down_at=now,
             )
         )
-    if changed.rowcount == 0:  # type: ignore[attr-defined]
+        if changed.rowcount and cause is Cause.GROUP_TIME_LIMIT:
+            group_changed(session, group.id, Trigger.GROUP_TIME_LIMIT, now)
+    if changed.rowcount == 0:
         raise Conflict(f"Machine group {group.name!r} is {group.status} already.")
 
 
@@ -325,6 +330,7 @@ def _note_gone(
         if all_of_them:
             row.status, row.terminated_at = GroupStatus.TERMINATED.value, now
             row.status_detail = None
+            group_changed(session, group.id, Trigger.GROUP_TERMINATED, now)
         elif now - (group.shutting_down_at or now) > _FAILED_AFTER_S:
             # It is tried again all the same: machines cost money as long as they are there.
             row.status = GroupStatus.SHUTDOWN_FAILED.value

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING
 
 from scheduler.services.machine_access import known_machine
 from scheduler.store.models import MachineGroup
+from scheduler.store.outbox import group_changed
+from simherd.contract.triggers import Trigger
 
 if TYPE_CHECKING:
     from scheduler.wiring import Parts
@@ -32,6 +35,8 @@ def note_reclaim(parts: Parts, machine_id: str, secret: str, reclaim_at: float |
         machine.reclaim_at = reclaim_at
         group = session.get_one(MachineGroup, machine.group_id)
         idle = machine_id not in parts.queue.holders(group.id)
+        if reclaim_at is not None:
+            group_changed(session, group.id, Trigger.GROUP_PREEMPTION, time.time(), machine_id)
         if first and reclaim_at is not None and group.is_elastic and idle:
             # Nobody misses it: the group grows again when there is work.
             group.num_machines = max(group.min_machines, group.num_machines - 1)

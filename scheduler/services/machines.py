@@ -20,7 +20,9 @@ from scheduler.services.ids import new_uuid
 from scheduler.services.machine_access import new_ticket, revoke
 from scheduler.services.machine_states import MACHINE_DOWN, MACHINE_UP
 from scheduler.store.models import Machine, MachineGroup
+from scheduler.store.outbox import group_changed
 from simherd.contract import limits
+from simherd.contract.triggers import Trigger
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -150,14 +152,16 @@ def retire(
     now = time.time()
     reclaim_at = machine.reclaim_at or (now if taken and machine.spot else None)
     # Marked first: whoever asks for it is to know it gone even if ending it takes several tries.
-    _set_machine(
-        parts,
-        machine,
-        status=MACHINE_DOWN,
-        terminated_at=now,
-        drain_reason=reason,
-        reclaim_at=reclaim_at,
-    )
+    with parts.store.write() as session:
+        session.execute(
+            update(Machine)
+            .where(Machine.id == machine.id)
+            .values(
+                status=MACHINE_DOWN, terminated_at=now, drain_reason=reason, reclaim_at=reclaim_at
+            )
+        )
+        if taken and machine.spot:
+            group_changed(session, group.id, Trigger.GROUP_PREEMPTION, now, machine.id)
     revoke(parts, [machine.id])
     parts.providers[group.provider].terminate(machine.id, machine.handle, force=True)
 
@@ -276,6 +280,7 @@ def _note_refusal(
     parts: Parts, group: MachineGroup, sentence: str, *, capacity: bool = True
 ) -> None:
     """Have people see why there is no machine, and wait before the next try."""
+    now = time.time()
     with parts.store.write() as session:
         row = session.scalars(
             select(MachineGroup).where(MachineGroup.id == group.id).with_for_update()
@@ -283,7 +288,9 @@ def _note_refusal(
         row.refusals += 1
         row.hard_refusals = 0 if capacity else row.hard_refusals + 1
         wait = min(_FIRST_WAIT_S * 2 ** (row.refusals - 1), _LONGEST_WAIT_S)
-        row.status_detail, row.retry_at = sentence, time.time() + wait
+        row.status_detail, row.retry_at = sentence, now + wait
+        if row.status == GroupStatus.STARTING:
+            group_changed(session, group.id, Trigger.GROUP_PENDING_START, now)
         launched = any(m.launched_at for m in machines_of(session, group.id, MACHINE_UP))
         hopeless = row.hard_refusals >= _START_TRIES and not launched
         if hopeless and row.status == GroupStatus.STARTING:

@@ -13,6 +13,7 @@ from scheduler.services.costs import money_until
 from scheduler.services.end_attempt import end_attempt
 from scheduler.services.machine_health import note_end
 from scheduler.store.models import MachineGroup, StatusChange, Task, TaskOperation, UsageSample
+from scheduler.store.outbox import observed
 from scheduler.store.transitions import change_status
 from simherd.contract.events import USAGE_FIELDS, Event, Kind
 from simherd.contract.lifecycle import TERMINAL, Status
@@ -275,6 +276,9 @@ class Recording:
         told = {name: event.body[name] for name in USAGE_FIELDS}
         self._session.add(UsageSample(task_id=row.id, attempt=row.attempt, at=event.at, **told))
 
+    def _observed(self, row: _Row, event: Event, _result: Recorded) -> None:
+        observed(self._session, row.id, row.attempt, event.at, event.body)
+
     def _finished(self, row: _Row, event: Event, result: Recorded) -> None:
         total = round(max(0.0, event.at - row.create_time), 6)
         row.measure({Metric.TOTAL_SECONDS.value: total})
@@ -313,5 +317,6 @@ _APPLY = {
     Kind.OPERATION_ENDED: Recording._operation_ended,
     Kind.METRICS: Recording._metrics,
     Kind.USAGE: Recording._usage,
+    Kind.OBSERVED: Recording._observed,
     Kind.FINISHED: Recording._finished,
 }

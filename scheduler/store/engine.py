@@ -11,6 +11,8 @@ from alembic.config import Config
 from sqlalchemy import create_engine, event
 from sqlalchemy.orm import Session, sessionmaker
 
+from scheduler.store.outbox import JOBS
+
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterator
@@ -56,10 +58,15 @@ class Store:
     """Sessions on the task store."""
 
     def __init__(
-        self, engine: Engine, announce: Callable[[set[str]], None] = lambda _: None
+        self,
+        engine: Engine,
+        send_job: Callable[[str], None] | None = None,
+        announce: Callable[[set[str]], None] | None = None,
     ) -> None:
-        """`announce` is told of tasks whose status has changed, once that is committed."""
+        """What is done after a commit: `send_job` sends a background job that the transaction has
+        noted in its `JOBS`, `announce` is told of the tasks in its `CHANGED`."""
         self.engine = engine
+        self._send_job = send_job
         self._announce = announce
         self._write = sessionmaker(engine, expire_on_commit=False)
         self._read = sessionmaker(engine.execution_options(writes=False), expire_on_commit=False)
@@ -69,8 +76,13 @@ class Store:
         """A session in one transaction: committed at the end, rolled back on an error."""
         with self._write.begin() as session:
             yield session
-        if changed := session.info.pop(CHANGED, None):
+        # What is told must be there first.
+        changed = session.info.pop(CHANGED, None)
+        if changed and self._announce is not None:
             self._announce(changed)
+        for name in session.info.pop(JOBS, ()):
+            if self._send_job is not None:
+                self._send_job(name)
 
     @contextmanager
     def read(self) -> Iterator[Session]:

@@ -212,6 +212,8 @@ class Task(Base):
     end_time: Mapped[float | None]
     #: When Redis was last handed this attempt; its signed URLs age from here.
     queued_at: Mapped[float | None]
+    #: Whether events were ever registered for it: who changes it need not look for any else.
+    watched: Mapped[bool] = mapped_column(default=False)
 
 
 class StatusChange(Base):

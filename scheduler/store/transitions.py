@@ -9,6 +9,7 @@ from sqlalchemy import update
 
 from scheduler.store.engine import CHANGED
 from scheduler.store.models import RefusedChange, StatusChange, Task
+from scheduler.store.outbox import task_changed
 from simherd.contract.lifecycle import TABLE, TERMINAL, Status, sources_of
 
 if TYPE_CHECKING:
@@ -54,13 +55,14 @@ def change_status(
         values["machine_id"] = machine_id
     if next_attempt is not None:
         values |= {"attempt": next_attempt, "last_event": 0}
-    result: Any = session.execute(
+    watched = session.scalar(
         update(Task)
         .where(Task.id == task_id, Task.attempt == attempt, Task.status.in_(sources))
         .values(status=to.value, **values)
+        .returning(Task.watched)
         .execution_options(synchronize_session=False)
     )
-    if result.rowcount == 0:
+    if watched is None:
         session.add(RefusedChange(task_id=task_id, attempt=attempt, status=to.value, at=at))
         log.info("event=change_refused task=%s attempt=%s status=%s", task_id, attempt, to)
         return False
@@ -73,6 +75,8 @@ def change_status(
     )
     add_history(session, task_id, to, next_attempt or attempt, at, description, machine_id)
     session.info.setdefault(CHANGED, set()).add(task_id)
+    if watched:
+        task_changed(session, task_id, to, attempt, at)
     return True
 
 

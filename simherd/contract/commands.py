@@ -27,6 +27,8 @@ class Order(str, Enum):
     UNSTAGE = "unstage"
     #: Answer a question about the attempt's files: the fields of `LiveRequest`.
     LIVE_FILES = "live_files"
+    #: Look for the observers' files, too. observers.
+    OBSERVE = "observe"
     #: From the leader of machines that work together: take part in the attempt, and say how it
     #: goes. leader.
     GANG_JOIN = "gang_join"
@@ -47,8 +49,7 @@ class Message:
     """One order about one attempt.
 
     `deadline_at` is in seconds since the epoch; `discard` comes with STOP: nobody wants outputs;
-    `detail`, too: why, as a sentence. `body` is what LIVE_FILES names, and the orders
-    between machines.
+    `detail`, too: why, as a sentence. `body` is what the orders name.
     """
 
     order: Order

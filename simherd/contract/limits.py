@@ -107,6 +107,22 @@ SAVED_TAIL_BYTES = 256 * 1024**2
 MAX_WAITED = 10_000
 #: Questions about live files that an executor works on at one time.
 LIVE_MAX_REQUESTS = 64
+#: Events that a user may have open at one time.
+MAX_OPEN_EVENTS = 100
+#: Longest pattern of an observer, characters, and the most groups in it.
+MAX_REGEX_LENGTH = 512
+MAX_REGEX_GROUPS = 32
+#: Longest address of a webhook, characters.
+MAX_WEBHOOK_URL = 2048
+#: Seconds a webhook has for its answer, and the bytes of it that are read.
+WEBHOOK_S = 5.0
+WEBHOOK_ANSWER_BYTES = 64 * 1024
+#: Seconds before a delivery that failed is tried again: of the first time, doubled each time, and
+#: at the most. Each wait is a quarter shorter or longer by chance.
+DELIVERY_FIRST_WAIT_S = 60.0
+DELIVERY_LONGEST_WAIT_S = 4 * 3600.0
+#: Tries of a delivery: with the waits above they take about a day.
+DELIVERY_TRIES = 14
 #: Events an event stream keeps at the most (approximately); executors send again what is lost.
 EVENTS_MAX = 100_000
 #: Processes a simulation may have at one time.

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 
 from simherd.contract import limits
 from simherd.contract.checkpoints import Checkpoints
+from simherd.contract.triggers import Observer
 from simherd.contract.uploads import Grant
 
 #: Version of the messages between scheduler and executor; raised when their meaning changes.
@@ -96,6 +97,8 @@ class AttemptSpec:
     checkpoints: Checkpoints | None = None
     #: What runs in place of `commands` once a checkpoint is back; empty: the commands.
     restore: tuple[Command, ...] = ()
+    #: Files that are looked for while the commands run.
+    observers: tuple[Observer, ...] = ()
     #: Whether another attempt follows when the machine goes.
     resubmit: bool = False
     protocol: int = PROTOCOL
@@ -137,6 +140,7 @@ class AttemptSpec:
             raw["warning"] = DeadlineWarning(**raw["warning"])
             raw["shared_inputs"] = tuple(raw.get("shared_inputs", ()))
             raw["input_files"] = tuple(InputFile(**f) for f in raw["input_files"])
+            raw["observers"] = tuple(Observer(**o) for o in raw.get("observers", ()))
             # A later scheduler of the same protocol may say more.
             known = {f.name for f in fields(cls)}
             return cls(**{name: value for name, value in raw.items() if name in known})

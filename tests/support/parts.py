@@ -50,8 +50,10 @@ class Machines:
         return []
 
 
-def make_parts(database_url: str, redis_url: str, folder: Path) -> tuple[Parts, Machines]:
-    """The parts, and the provider of the machines named `local`."""
+def make_parts(
+    database_url: str, redis_url: str, folder: Path, **more: Any
+) -> tuple[Parts, Machines]:
+    """The parts, with `more` settings, and the provider of the machines named `local`."""
     settings = Settings(
         database_url=database_url,
         redis_url=redis_url,
@@ -59,6 +61,7 @@ def make_parts(database_url: str, redis_url: str, folder: Path) -> tuple[Parts, 
         signing_key="key",
         storage_dir=folder,
         grace_s=0,
+        **more,
     )
     parts, machines = Parts(settings), Machines()
     parts.__dict__["providers"] = {"local": machines}

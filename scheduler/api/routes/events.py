@@ -1,0 +1,158 @@
+"""Events: what is told to whom, when something happens to a task or a machine group."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.event_wire import delivery_json, event_json, whole_event_json
+from scheduler.services.errors import Invalid
+from scheduler.services.events import (
+    Wanted,
+    deliveries_of,
+    events_of,
+    owned_event,
+    register_event,
+    remove_event,
+)
+from scheduler.services.observers import tell_observers
+from simherd.contract.triggers import ActionType, Trigger, TriggerType
+
+router = APIRouter(tags=["events"])
+
+
+#: No id is anything else, and a database may refuse to compare it.
+_Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class TaskTrigger(_Strict):
+    """Something that a task comes to."""
+
+    trigger_type: Literal[TriggerType.TASK]
+    trigger: Literal[Trigger.TASK_OUTPUT_UPLOADED, Trigger.TASK_FAILED, Trigger.TASK_STARTED]
+    task_id: _Id
+
+
+class GroupTrigger(_Strict):
+    """Something that a machine group comes to."""
+
+    trigger_type: Literal[TriggerType.MACHINE_GROUP]
+    trigger: Literal[
+        Trigger.GROUP_TERMINATED,
+        Trigger.GROUP_TIME_LIMIT,
+        Trigger.GROUP_PENDING_START,
+        Trigger.GROUP_PREEMPTION,
+    ]
+    machine_group_id: _Id
+
+
+class ObserverTrigger(_Strict):
+    """A file among what a task puts out, while it runs."""
+
+    trigger_type: Literal[TriggerType.OBSERVER]
+    trigger: Literal[Trigger.FILE_EXISTS, Trigger.FILE_REGEX]
+    task_id: _Id
+    file_path: str
+    regex: str | None = None
+
+
+class CreditsTrigger(BaseModel):
+    """What this server does not have."""
+
+    trigger_type: Literal[TriggerType.CREDITS]
+
+
+class Email(_Strict):
+    """A message to an address."""
+
+    action_type: Literal[ActionType.EMAIL]
+    email_address: str
+
+
+class Webhook(_Strict):
+    """A POST to a URL."""
+
+    action_type: Literal[ActionType.WEBHOOK]
+    webhook_url: str
+
+
+class EventRequest(_Strict):
+    """What is to happen, and what is then done."""
+
+    trigger: Annotated[
+        TaskTrigger | GroupTrigger | ObserverTrigger | CreditsTrigger,
+        Field(discriminator="trigger_type"),
+    ]
+    action: Annotated[Email | Webhook, Field(discriminator="action_type")]
+
+
+@router.post("/events/", status_code=201)
+def register(parts: PartsDep, user: UserDep, asked: EventRequest) -> dict[str, Any]:
+    """Register an event. `secret`, which webhooks are signed with, is shown here alone."""
+    event = register_event(parts, user.id, _wanted(asked))
+    if event.untold:
+        tell_observers(parts, event.task_id)
+    return {**whole_event_json(event), "secret": event.secret}
+
+
+def _wanted(asked: EventRequest) -> Wanted:
+    trigger, action = asked.trigger, asked.action
+    if isinstance(trigger, CreditsTrigger):
+        raise Invalid("trigger.trigger_type: 'credits': this server has no credits.")
+    wants_regex = trigger.trigger is Trigger.FILE_REGEX
+    if isinstance(trigger, ObserverTrigger) and wants_regex != (trigger.regex is not None):
+        raise Invalid(f"trigger.regex: {Trigger.FILE_REGEX} needs one, and nothing else does.")
+    return Wanted(
+        trigger_type=trigger.trigger_type,
+        trigger=trigger.trigger,
+        action_type=action.action_type,
+        target=action.email_address if isinstance(action, Email) else action.webhook_url,
+        **_about(trigger),
+    )
+
+
+def _about(trigger: TaskTrigger | GroupTrigger | ObserverTrigger) -> dict[str, Any]:
+    """What a trigger is about, by the fields of `Wanted`."""
+    if isinstance(trigger, GroupTrigger):
+        return {"group_id": trigger.machine_group_id}
+    return trigger.model_dump(include={"task_id", "file_path", "regex"})
+
+
+@router.get("/events/")
+def list_events(parts: PartsDep, user: UserDep) -> list[dict[str, Any]]:
+    """The user's events, newest first, with exactly the contract's keys."""
+    return [event_json(event) for event in events_of(parts, user.id)]
+
+
+@router.get("/events/{event_id}")
+def get_event(parts: PartsDep, user: UserDep, event_id: str) -> str:
+    """One event as JSON inside a JSON string: the published client decodes the answer twice."""
+    return json.dumps(event_json(owned_event(parts, user.id, event_id)))
+
+
+@router.delete("/events/{event_id}", status_code=204)
+def remove(parts: PartsDep, user: UserDep, event_id: str) -> None:
+    """Remove an event."""
+    remove_event(parts, user.id, event_id)
+
+
+@router.get("/v1/events")
+def list_whole_events(parts: PartsDep, user: UserDep) -> list[dict[str, Any]]:
+    """The user's events, newest first, with their state."""
+    return [whole_event_json(event) for event in events_of(parts, user.id)]
+
+
+@router.get("/v1/events/{event_id}")
+def get_whole_event(parts: PartsDep, user: UserDep, event_id: str) -> dict[str, Any]:
+    """One event with its state and its deliveries."""
+    event = owned_event(parts, user.id, event_id)
+    rows = deliveries_of(parts, event_id)
+    return {**whole_event_json(event), "deliveries": [delivery_json(row) for row in rows]}

@@ -1,0 +1,112 @@
+"""What an event waits for."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import ClassVar, Protocol
+
+from simherd.contract import triggers as contract
+from simherd.contract.triggers import TriggerType
+
+
+class Trigger(Protocol):
+    """Whatever can say what is waited for."""
+
+    def get_trigger(self) -> dict[str, str]:
+        """The trigger as the server is told it."""
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A trigger whose fields are what the server is told, besides its name."""
+
+    _type: ClassVar[TriggerType]
+    _name: ClassVar[contract.Trigger]
+
+    def get_trigger(self) -> dict[str, str]:
+        """See `Trigger`."""
+        return {"trigger_type": self._type.value, "trigger": self._name.value, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class TaskOutputUploaded(_Named):
+    """The task has ended and its outputs are stored."""
+
+    task_id: str
+    _type = TriggerType.TASK
+    _name = contract.Trigger.TASK_OUTPUT_UPLOADED
+
+
+@dataclass(frozen=True)
+class TaskFailed(_Named):
+    """The task has ended in one of the statuses that say that it failed."""
+
+    task_id: str
+    _type = TriggerType.TASK
+    _name = contract.Trigger.TASK_FAILED
+
+
+@dataclass(frozen=True)
+class TaskStarted(_Named):
+    """A machine has taken the task."""
+
+    task_id: str
+    _type = TriggerType.TASK
+    _name = contract.Trigger.TASK_STARTED
+
+
+@dataclass(frozen=True)
+class ObserverFileExists(_Named):
+    """A file is there among what the task puts out; `file_path` is relative to that."""
+
+    task_id: str
+    file_path: str
+    _type = TriggerType.OBSERVER
+    _name = contract.Trigger.FILE_EXISTS
+
+
+@dataclass(frozen=True)
+class ObserverFileRegex(_Named):
+    """A line of such a file matches a pattern, in Python's syntax, anywhere in the line."""
+
+    task_id: str
+    file_path: str
+    regex: str
+    _type = TriggerType.OBSERVER
+    _name = contract.Trigger.FILE_REGEX
+
+
+@dataclass(frozen=True)
+class MachineGroupTerminated(_Named):
+    """The group has been terminated, and its machines are gone."""
+
+    machine_group_id: str
+    _type = TriggerType.MACHINE_GROUP
+    _name = contract.Trigger.GROUP_TERMINATED
+
+
+@dataclass(frozen=True)
+class MachineGroupTimeLimitReached(_Named):
+    """The group has come to its time limit and is being terminated."""
+
+    machine_group_id: str
+    _type = TriggerType.MACHINE_GROUP
+    _name = contract.Trigger.GROUP_TIME_LIMIT
+
+
+@dataclass(frozen=True)
+class MachineGroupPendingStart(_Named):
+    """The group was started, and its provider has refused it machines for now."""
+
+    machine_group_id: str
+    _type = TriggerType.MACHINE_GROUP
+    _name = contract.Trigger.GROUP_PENDING_START
+
+
+@dataclass(frozen=True)
+class MachineGroupPreemption(_Named):
+    """A spot machine of the group is being reclaimed; told for each that is."""
+
+    machine_group_id: str
+    _type = TriggerType.MACHINE_GROUP
+    _name = contract.Trigger.GROUP_PREEMPTION

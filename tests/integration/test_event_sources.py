@@ -1,0 +1,244 @@
+"""What makes events happen besides a task's status: machine groups, and observers."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from scheduler.providers.base import NoCapacity
+from scheduler.services.attempt_spec import build_spec
+from scheduler.services.groups import overdue_groups, request_termination, shut_down_group
+from scheduler.services.machine_notices import note_reclaim
+from scheduler.services.machines import retire, scale_group
+from scheduler.services.observers import tell_observers
+from scheduler.store.engine import migrate
+from scheduler.store.models import Machine
+from simherd.contract.commands import Message, Order
+from simherd.contract.events import Kind
+from simherd.contract.joining import digest
+from simherd.contract.lifecycle import Status
+from simherd.contract.outcome import Cause
+from simherd.contract.queue.keys import GroupKeys
+from simherd.contract.spec import AttemptSpec
+from tests.support.events import STARTED, Site, ended, of_file, of_group, serving
+from tests.support.hooks import hook_server
+from tests.support.parts import make_parts, recording, report
+from tests.support.waits import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from scheduler.store.models import Task
+    from scheduler.wiring import Parts
+    from tests.support.hooks import Hook
+    from tests.support.parts import Machines
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    with hook_server() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def served(
+    redis_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Parts, Machines, str]]:
+    folder = tmp_path_factory.mktemp("events")
+    database_url = f"sqlite:///{folder / 'test.db'}"
+    migrate(database_url)
+    parts, machines = make_parts(database_url, redis_url, folder, outbound_allow="127.0.0.0/8")
+    with serving(parts) as url:
+        yield parts, machines, url
+
+
+@pytest.fixture
+def site(served: tuple[Parts, Machines, str]) -> Site:
+    parts, _, url = served
+    return Site(parts, url)
+
+
+def machine(site: Site, name: str, **fields: Any) -> str:
+    """A spot machine of the group; its secret is its name."""
+    values = {
+        "id": f"{site.group.id}-{name}",
+        "group_id": site.group.id,
+        "name": name,
+        "status": "started",
+        "handle": {},
+        "created_at": time.time(),
+        "secret_digest": digest(name),
+        "spot": True,
+    }
+    with site.parts.store.write() as session:
+        session.add(Machine(**{**values, **fields}))
+    return str(values["id"])
+
+
+def test_a_group_that_ends_is_told_of(site: Site, hook: Hook) -> None:
+    site.change_group(auto_terminate_at=time.time() - 1)
+    events = {
+        name: site.register(of_group(site, name), hook.url)
+        for name in (
+            "machine_group_time_limit_reached",
+            "machine_group_terminated",
+            "machine_group_preemption",
+        )
+    }
+    ((group, cause),) = [
+        row for row in overdue_groups(site.parts, time.time()) if row[0].id == site.group.id
+    ]
+    request_termination(site.parts, group, cause)
+    site.deliver()
+    assert [c.json["trigger"] for c in hook.calls] == ["machine_group_time_limit_reached"]
+    assert hook.calls[0].json["machine_group_id"] == site.group.id
+    assert shut_down_group(site.parts, site.group.id)
+    site.deliver()
+    assert [c.json["trigger"] for c in hook.calls[1:]] == ["machine_group_terminated"]
+    assert site.event(events["machine_group_preemption"])["state"] == "over"
+    again = site.register(of_group(site, "machine_group_terminated"), hook.url)
+    assert again["state"] == "delivering"
+    assert site.deliver() == 1
+    refused = site.ask(of_group(site, "machine_group_preemption"), hook.url)
+    assert refused.status_code == 422
+
+
+def test_a_group_that_is_ended_by_hand_has_not_reached_its_limit(site: Site, hook: Hook) -> None:
+    event = site.register(of_group(site, "machine_group_time_limit_reached"), hook.url)
+    request_termination(site.parts, site.group, Cause.GROUP_TERMINATED)
+    shut_down_group(site.parts, site.group.id)
+    assert site.deliver() == 0
+    assert site.event(event)["state"] == "over"
+
+
+def test_each_machine_that_is_reclaimed_is_told_of_once(site: Site, hook: Hook) -> None:
+    event = site.register(of_group(site, "machine_group_preemption"), hook.url)
+    warned, taken = machine(site, "m1"), machine(site, "m2")
+    for _ in range(2):
+        note_reclaim(site.parts, warned, "m1", time.time() + 100)
+    with site.parts.store.read() as session:
+        row = session.get_one(Machine, taken)
+    # Without a warning, too.
+    retire(site.parts, site.group, row, "It is gone.", taken=True)
+    site.deliver()
+    assert sorted(c.json["machine_id"] for c in hook.calls) == sorted([warned, taken])
+    shown = site.event(event)
+    assert shown["state"] == "waiting"
+    assert [d["state"] for d in shown["deliveries"]] == ["delivered", "delivered"]
+
+
+def test_a_group_that_gets_no_machines_is_told_of(
+    site: Site, served: tuple[Parts, Machines, str], hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_plan: object) -> dict[str, Any]:
+        raise NoCapacity("There is none just now.")
+
+    monkeypatch.setattr(served[1], "launch", refuse)
+    site.change_group(status="starting")
+    event = site.register(of_group(site, "machine_group_pending_start"), hook.url)
+    scale_group(site.parts, site.group.id)
+    site.deliver()
+    assert [c.json["trigger"] for c in hook.calls] == ["machine_group_pending_start"]
+    assert site.event(event)["state"] == "delivered"
+    site.register(of_group(site, "machine_group_pending_start"), hook.url)
+    site.deliver()
+    assert len(hook.calls) == 2
+
+
+def orders(site: Site) -> list[Message]:
+    """What the executor `m1` was told."""
+    key = GroupKeys(site.group.id).inbox("m1")
+    entries: Any = site.parts.queue.client.xrange(key)
+    return [Message.decode(fields["m"]) for _, fields in entries]
+
+
+def hold(site: Site, task: Task) -> None:
+    """Have the executor `m1` hold the task's attempt."""
+    key = GroupKeys(site.group.id).lease(f"{task.id}:{task.attempt}")
+    site.parts.queue.client.hset(key, "holder", "m1")
+
+
+def test_what_an_executor_finds_is_delivered_once(site: Site, hook: Hook) -> None:
+    task, other = site.task(), site.task()
+    event = site.register(of_file(task, "log.txt", "step (?P<n>\\d+)"), hook.url)
+    captured = {"match": "step 7", "groups": ["7"], "named": {"n": "7"}}
+    found = (Kind.OBSERVED, {"observer_id": event["event_id"], "captured": captured})
+    site.tell(other, STARTED, found)
+    assert site.deliver() == 0
+    site.tell(task, STARTED, found, found)
+    assert site.deliver() == 1
+    (call,) = hook.calls
+    told = {name: call.json[name] for name in ("trigger", "task_id", "file_path", "captured")}
+    assert told == {
+        "trigger": "file_regex_observer",
+        "task_id": task.id,
+        "file_path": "log.txt",
+        "captured": captured,
+    }
+
+
+def test_a_pattern_that_cannot_be_looked_for_is_disabled(site: Site, hook: Hook) -> None:
+    task = site.task()
+    event = site.register(of_file(task, "log.txt", "(a+)+$"), hook.url)
+    body = {"observer_id": event["event_id"], "trouble": "The pattern took more than 1 s."}
+    site.tell(task, STARTED, (Kind.OBSERVED, body))
+    shown = site.event(event)
+    assert (shown["state"], shown["state_detail"]) == ("disabled", body["trouble"])
+    assert site.deliver() == 0
+
+
+def test_a_waiting_task_takes_its_observers_along(site: Site, hook: Hook) -> None:
+    task = site.task()
+    event = site.register(of_file(task, "a//b.txt"), hook.url)
+    spec: Any = site.parts.queue.client.hget(GroupKeys(site.group.id).specs, f"{task.id}:1")
+    assert event["event_id"] in spec
+    assert [o.path for o in build_spec(site.parts, task).observers] == ["a/b.txt"]
+    site.api.delete(f"/events/{event['event_id']}")
+    assert build_spec(site.parts, task).observers == ()
+
+
+def test_the_next_attempt_goes_on_looking(site: Site, hook: Hook) -> None:
+    task = site.task(resubmit=True)
+    event = site.register(of_file(task), hook.url)
+    site.tell(task, STARTED, ended(Cause.AGENT_STOPPED))
+    spec: Any = site.parts.queue.client.hget(GroupKeys(site.group.id).specs, f"{task.id}:2")
+    assert [o.id for o in AttemptSpec.decode(spec).observers] == [event["event_id"]]
+
+
+def test_the_holder_of_a_running_task_is_told(site: Site, hook: Hook) -> None:
+    task = site.task(status=Status.COMPUTATION_STARTED.value)
+    # Nobody holds it, as far as Redis knows: the next look does it.
+    event = site.register(of_file(task), hook.url)
+    assert orders(site) == []
+    hold(site, task)
+    tell_observers(site.parts)
+    tell_observers(site.parts)
+    (order,) = orders(site)
+    assert (order.order, order.attempt) == (Order.OBSERVE, f"{task.id}:1")
+    assert order.body == {
+        "observers": [{"id": event["event_id"], "path": "out.txt", "regex": None}]
+    }
+
+
+def test_an_observer_that_comes_between_claim_and_start_is_told(site: Site, hook: Hook) -> None:
+    task = site.task()
+    hold(site, task)
+    site.register(of_file(task), hook.url)
+    assert orders(site) == []
+    site.tell(task, STARTED)
+    assert site.jobs == ["deliver"]
+    tell_observers(site.parts)
+    assert [order.order for order in orders(site)] == [Order.OBSERVE]
+
+
+def test_the_end_of_a_task_is_the_end_of_its_observers(site: Site, hook: Hook) -> None:
+    task = site.task()
+    event = site.register(of_file(task), hook.url)
+    with recording(site.parts):
+        body = {"cause": Cause.INPUT_INVALID.value}
+        report(site.parts, site.group.id, task.id, 1, 1, Kind.STARTED, executer=None)
+        report(site.parts, site.group.id, task.id, 1, 2, Kind.FINISHED, **body)
+        until(lambda: site.event(event)["state"] == "over")
+    assert site.ask(of_file(task), hook.url).status_code == 422

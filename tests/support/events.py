@@ -1,0 +1,143 @@
+"""A server with events, seen over HTTP, and what tests register with it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import uvicorn
+from sqlalchemy import update
+
+from scheduler.api.app import make_app
+from scheduler.services.accounts import create_key, create_user
+from scheduler.services.deliver import deliver_due
+from scheduler.services.ids import new_uuid
+from scheduler.store.models import MachineGroup
+from simherd.contract.events import Kind
+from simherd.contract.queue.keys import GroupKeys
+from tests.support.builders import make_group, make_task
+from tests.support.parts import recording, report
+from tests.support.waits import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from scheduler.store.models import Task
+    from scheduler.wiring import Parts
+    from simherd.contract.outcome import Cause
+
+
+@contextmanager
+def serving(parts: Parts) -> Iterator[str]:
+    """The API over `parts`; its URL."""
+    config = uvicorn.Config(make_app(parts), port=0, log_config=None)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        until(lambda: server.started, what="the API")
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+class Site:
+    """A user with a machine group of a server, seen over HTTP; a test runs its background jobs."""
+
+    def __init__(self, parts: Parts, url: str) -> None:
+        self.parts = parts
+        self._url = url
+        self.jobs: list[str] = []
+        parts.__dict__["send_job"] = lambda name, *_: self.jobs.append(name)
+        with parts.store.write() as session:
+            self.group = make_group(session)
+        self.api = self.user(self.group.user_id)
+
+    def user(self, user_id: str | None = None) -> httpx.Client:
+        """A user's requests; by default a new user's."""
+        with self.parts.store.write() as session:
+            if user_id is None:
+                name = new_uuid()[:8]
+                user_id = create_user(session, name, f"{name}@localhost").id
+            key = create_key(session, user_id, "test")
+        headers = {"X-API-Key": key}
+        return httpx.Client(base_url=self._url, headers=headers, timeout=60, trust_env=False)
+
+    def task(self, **fields: Any) -> Task:
+        with self.parts.store.write() as session:
+            return make_task(session, self.group, **fields)
+
+    def change_group(self, **values: Any) -> None:
+        """Have the group be another way."""
+        with self.parts.store.write() as session:
+            session.execute(
+                update(MachineGroup).where(MachineGroup.id == self.group.id).values(**values)
+            )
+
+    def ask(self, trigger: dict[str, Any], target: str) -> Any:
+        """Ask for a webhook."""
+        action = {"action_type": "webhook", "webhook_url": target}
+        return self.api.post("/events/", json={"trigger": trigger, "action": action})
+
+    def register(self, trigger: dict[str, Any], target: str) -> dict[str, Any]:
+        """Register a webhook."""
+        made = self.ask(trigger, target)
+        assert made.status_code == 201, made.text
+        found: dict[str, Any] = made.json()
+        return found
+
+    def event(self, event: dict[str, Any]) -> dict[str, Any]:
+        """All that is known of an event by now."""
+        found: dict[str, Any] = self.api.get(f"/v1/events/{event['event_id']}").json()
+        return found
+
+    def tell(self, task: Task, *told: tuple[Kind, dict[str, Any]]) -> None:
+        """Report as an executor does, and wait until it is recorded."""
+        key = GroupKeys(self.group.id).recorded
+        with recording(self.parts):
+            for number, (kind, body) in enumerate(told, 1):
+                report(self.parts, self.group.id, task.id, task.attempt, number, kind, **body)
+            client = self.parts.queue.client
+            until(
+                lambda: int(client.hget(key, f"{task.id}:{task.attempt}") or 0) == len(told),
+                what="the reports",
+            )
+
+    def deliver(self, now: float | None = None) -> int:
+        """Run the job that delivers."""
+        return deliver_due(self.parts, time.time() if now is None else now)
+
+
+def of_task(task: Task, trigger: str = "task_output_uploaded") -> dict[str, str]:
+    return {"trigger_type": "task", "trigger": trigger, "task_id": task.id}
+
+
+def of_group(site: Site, trigger: str) -> dict[str, str]:
+    group = site.group.id
+    return {"trigger_type": "machine_group", "trigger": trigger, "machine_group_id": group}
+
+
+def of_file(task: Task, path: str = "out.txt", regex: str | None = None) -> dict[str, str]:
+    kind = "file_exists_observer" if regex is None else "file_regex_observer"
+    told = {"trigger_type": "observer", "trigger": kind, "task_id": task.id, "file_path": path}
+    return told if regex is None else {**told, "regex": regex}
+
+
+STARTED: tuple[Kind, dict[str, Any]] = (Kind.STARTED, {"executer": None})
+COMPUTED: list[tuple[Kind, dict[str, Any]]] = [
+    STARTED,
+    (Kind.COMPUTATION_STARTED, {}),
+    (Kind.COMPUTATION_ENDED, {}),
+]
+STORED: list[tuple[Kind, dict[str, Any]]] = [
+    (Kind.OPERATION_STARTED, {"id": 1, "name": "upload_output", "attributes": {}}),
+    (Kind.OPERATION_ENDED, {"id": 1, "status": "OK", "attributes": {}}),
+]
+
+
+def ended(cause: Cause) -> tuple[Kind, dict[str, Any]]:
+    return (Kind.FINISHED, {"cause": cause.value})
