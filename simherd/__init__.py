@@ -19,6 +19,7 @@ __all__ = [
     "resources",
     "set_output_dir",
     "simulators",
+    "storage",
     "tasks",
     "users",
     "utils",

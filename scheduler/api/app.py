@@ -16,6 +16,7 @@ from scheduler.api.routes import (
     health,
     machines,
     own_costs,
+    own_storage,
     own_tasks,
     projects,
     storage,
@@ -23,6 +24,7 @@ from scheduler.api.routes import (
     users,
 )
 from scheduler.api.routes.attempts import CHECKPOINT_VERB
+from scheduler.api.routes.storage import EXPORT_VERB
 from scheduler.objects.folder import ROUTE as FILES_ROUTE
 from simherd.contract import limits
 
@@ -50,6 +52,7 @@ def make_app(parts: Parts) -> FastAPI:
         tasks,
         own_tasks,
         own_costs,
+        own_storage,
         attempts,
         machines,
         admin,
@@ -82,6 +85,14 @@ class RequestId:
         await self._app(scope, receive, answer)
 
 
+#: The largest bodies, by how their requests' paths end: lists that are as long as there are files
+#: of a checkpoint, or parts of an export.
+_LONG_BODIES = {
+    CHECKPOINT_VERB: limits.MAX_CHECKPOINT_BODY_BYTES,
+    EXPORT_VERB: limits.MAX_EXPORT_BODY_BYTES,
+}
+
+
 class BodyLimit:
     """Refuses a JSON body that is too large, by its real length; files are not JSON."""
 
@@ -93,9 +104,11 @@ class BodyLimit:
         if scope["type"] != "http" or scope["path"].startswith(FILES_ROUTE):
             await self._app(scope, receive, send)
             return
-        # A checkpoint's list of files is as long as it has files.
-        lists_files = scope["path"].endswith(CHECKPOINT_VERB)
-        most = limits.MAX_CHECKPOINT_BODY_BYTES if lists_files else limits.MAX_BODY_BYTES
+        path = scope["path"]
+        most = next(
+            (size for verb, size in _LONG_BODIES.items() if path.endswith(verb)),
+            limits.MAX_BODY_BYTES,
+        )
         messages, size = [], 0
         while True:
             message = await receive()

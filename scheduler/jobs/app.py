@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _VISIBILITY_S = 600
 #: Seconds between two looks for machines that are there although they were terminated.
 _AGAIN_S = 60.0
+#: Seconds between two looks for fetches and exports whose message was lost, or that wait to be
+#: tried again.
+_TRANSFERS_S = 5.0
 
 
 class _Process:
@@ -89,6 +92,16 @@ def make_app() -> Celery:
                 "task": "end_again",
                 "schedule": _AGAIN_S,
                 "options": {"expires": _AGAIN_S},
+            },
+            "transfer": {
+                "task": "transfer",
+                "schedule": _TRANSFERS_S,
+                "options": {"expires": _TRANSFERS_S},
+            },
+            "forget_transfers": {
+                "task": "forget_transfers",
+                "schedule": 3600.0,
+                "options": {"expires": 3600.0},
             },
         },
     )

@@ -28,7 +28,7 @@ class Member:
     size: int
     compressed_size: int
     compress_type: int
-    modified_at: datetime
+    modified_at: datetime | None
     header_offset: int
 
 
@@ -61,12 +61,16 @@ def list_zip(store: ObjectStore, user: str, path: str) -> Listing:
 
 
 def _member(info: zipfile.ZipInfo) -> Member:
+    try:
+        modified_at = datetime(*info.date_time, tzinfo=UTC)
+    except ValueError:  # some programs write a month 0
+        modified_at = None
     return Member(
         info.filename,
         info.file_size,
         info.compress_size,
         info.compress_type,
-        datetime(*info.date_time, tzinfo=UTC),
+        modified_at,
         info.header_offset,
     )
 

@@ -37,6 +37,11 @@ class StoredBytes:
         self._lock = threading.Lock()
         self._known: dict[str, _Known] = {}
 
+    def forget(self, user_id: str) -> None:
+        """List a user's storage anew the next time: its user has just changed it."""
+        with self._lock:
+            self._known.pop(user_id, None)
+
     def bytes_of(self, user_id: str) -> int:
         """Bytes that a user has stored, as of a minute ago at the worst, or longer with many."""
         begun = time.monotonic()
