@@ -256,7 +256,7 @@ def remove(remote_path: str, region: str | None = None) -> int:
 
 
 def get_size() -> int:
-    """Bytes that are stored in all, as of a minute ago at the worst, or longer with many files."""
+    """Bytes that are stored in all; with very many files, as of some minutes ago."""
     return int(api().get("/storage/size"))
 
 

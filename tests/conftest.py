@@ -118,6 +118,8 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Env]:
         "--machines",
         "2",
         SIMHERD_SWEEP_S="1",
+        # The tests' own servers stand for the public internet.
+        SIMHERD_OUTBOUND_ALLOW="127.0.0.1/32",
     )
     made.start()
     yield made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -122,17 +123,16 @@ def remove(paths: tuple[str, ...], yes: bool, all_: bool, region: str | None) ->
 
 
 def _remove_each(paths: tuple[str, ...], region: str | None) -> None:
-    missing = []
+    missing = False
     for path in paths:
         try:
             count = storage.remove(path, region)
         except NotFound as error:
-            missing.append(path)
+            missing = True
             click.echo(f"Error: {error}", err=True)
         else:
             click.echo(f"Removed {path} ({count} file{'s' * (count != 1)}).")
-    if missing:
-        raise click.exceptions.Exit(1)
+    sys.exit(missing)
 
 
 @command.command()

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from scheduler.api.deps import PartsDep, UserDep
-from scheduler.api.wire import transfer_json, when
+from scheduler.api.wire import dollars, transfer_json, when
 from scheduler.objects.archive import Listing, Member, list_zip, raw_range
 from scheduler.services import storage, transfers
 from scheduler.services.errors import Invalid, NotFound
@@ -173,7 +173,6 @@ def delete(parts: PartsDep, user: UserDep, path: str, region: str | None = None)
     count = parts.objects.delete(user.id, clean)
     if count == 0:
         raise NotFound(f"path: nothing is stored at {path!r}.")
-    parts.stored.forget(user.id)
     return {"deleted": count}
 
 
@@ -183,9 +182,8 @@ def copy(
 ) -> dict[str, int]:
     """Copy a file, or a folder with all in it, to where nothing is yet."""
     storage.check_region(parts, region)
-    count = storage.copy(parts, user.id, storage.clean_path(source, "source"), target)
-    parts.stored.forget(user.id)
-    return {"copied": count}
+    clean = storage.clean_path(source, "source")
+    return {"copied": storage.copy(parts, user.id, clean, target)}
 
 
 @router.post("/input_remote")
@@ -240,17 +238,16 @@ def export_multipart(
 
 @router.get("/size")
 def size(parts: PartsDep, user: UserDep) -> int:
-    """How many bytes the user has stored, as of a minute ago at the worst, or longer with many
-    files."""
-    return parts.stored.bytes_of(user.id)
+    """How many bytes the user has stored; with very many files, as of some minutes ago."""
+    return parts.stored.bytes_of(user.id, fresh_s=0)
 
 
 @router.get("/cost")
 def cost(parts: PartsDep, user: UserDep) -> dict[str, Any]:
     """What storing this much for a month costs, at the operator's price."""
     price = parts.settings.storage_price_gb_month
-    amount = parts.stored.bytes_of(user.id) / _GB * price if price else 0.0
-    return {"estimated_monthly_cost": round(amount, 6), "currency": "USD"}
+    amount = parts.stored.bytes_of(user.id, fresh_s=0) / _GB * price if price else 0.0
+    return {"estimated_monthly_cost": dollars(amount), "currency": "USD"}
 
 
 @router.get("/list_buckets")
