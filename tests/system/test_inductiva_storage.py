@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -17,11 +14,15 @@ from tests.system.test_inductiva import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.support.env import Env
     from tests.support.web import Web
 
 pytestmark = pytest.mark.slow
+
+#: Printed after each command.
+_MARK = "=== done ==="
 
 
 @pytest.fixture(scope="module")
@@ -90,31 +91,38 @@ except client.exceptions.NotFoundException:
     face="inductiva",
 )
 def test_every_storage_command(env: Env, place: Path) -> None:
-    program = Path(sys.executable).with_name("inductiva")
-
-    def cli(*arguments: str) -> str:
-        done = subprocess.run(
-            [program, *arguments],
-            cwd=place,
-            env={**env.environment, **env.connection},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return done.stdout + done.stderr
-
     name = f"my{time.time_ns()}"
-    cli("storage", "upload", "case", name)
-    assert "in.txt" in cli("storage", "ls", name, "-o", "size", "-s", "asc")
-    cli("storage", "dl", f"{name}/in.txt", "got")
+    commands = [
+        ["storage", "upload", "case", name],
+        ["storage", "ls", name, "-o", "size", "-s", "asc"],
+        ["storage", "dl", f"{name}/in.txt", "got"],
+        ["storage", "size"],
+        ["storage", "bucket", "list"],
+        ["containers", "list", name],
+        ["containers", "rm", name, "-n", "in.txt", "-y"],
+        ["containers", "list", name],
+        ["storage", "rm", name, "-y"],
+        ["containers", "list", name],
+    ]
+    said = _said(env, place, commands)
+    assert "in.txt" in said[1]
     assert (place / "got" / name / "in.txt").read_text() == "data"
-    assert "B" in cli("storage", "size")
-    assert "local" in cli("storage", "bucket", "list")
-    assert "in.txt" in cli("containers", "list", name)
-    cli("containers", "rm", name, "-n", "in.txt", "-y")
-    assert "in.txt" not in cli("containers", "list", name)
-    cli("storage", "rm", name, "-y")
-    assert "not found" in cli("containers", "list", name)
+    assert "Volume:" in said[3]
+    assert "local" in said[4]
+    assert "in.txt" in said[5]
+    assert "in.txt" not in said[7]
+    assert "not found" in said[9]
+
+
+def _said(env: Env, folder: Path, commands: list[list[str]]) -> list[str]:
+    """What each command printed. One process runs them all: each takes seconds to start."""
+    script = f"""
+import sys
+sys.argv = ["inductiva"]
+from inductiva._cli.main import main
+for command in {commands!r}:
+    sys.argv = ["inductiva", *command]
+    main()
+    print("{_MARK}")
+"""
+    return env.python(script, folder).split(_MARK)
