@@ -93,7 +93,8 @@ def _worker(_parts: Parts) -> None:
         [
             "worker",
             "--beat",
-            "--concurrency=1",
+            # One for a fetch or an export, of which one goes on at a time, and one for the rest.
+            "--concurrency=2",
             "--loglevel=WARNING",
             "--without-mingle",
             "--without-gossip",

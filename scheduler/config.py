@@ -78,6 +78,8 @@ class Settings(StoreSettings):
     s3_bucket: str | None = None
     s3_endpoint_url: str | None = None
     s3_region: str = "us-east-1"
+    #: What users are told that their storage costs, US$ for a GB (10^9 bytes) and month.
+    storage_price_gb_month: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     #: Folder in which the local and docker providers keep their machines.
     machines_dir: Path = Path("machines")
     #: The operator's own tables, over the ones that are shipped.

@@ -141,6 +141,11 @@ class Parts:
 
         return Ec2Provider(self.settings.ec2)
 
+    @property
+    def region(self) -> str:
+        """The name of the region in which the storage is."""
+        return self.settings.s3_region if self.settings.s3_bucket else "local"
+
     def send_job(self, name: str, *arguments: str) -> None:
         """Have the worker run a background job soon; the sweep makes up for a lost one."""
         from scheduler.jobs.send import send

@@ -20,6 +20,7 @@ __all__ = [
     "resources",
     "set_output_dir",
     "simulators",
+    "storage",
     "tasks",
     "users",
     "utils",

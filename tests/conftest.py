@@ -118,7 +118,7 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Env]:
         "--machines",
         "2",
         SIMHERD_SWEEP_S="1",
-        # For webhooks to servers that tests start.
+        # The tests' own servers stand for the public internet.
         SIMHERD_OUTBOUND_ALLOW="127.0.0.0/8",
     )
     made.start()

@@ -19,6 +19,7 @@ from scheduler.api.routes import (
     live_files,
     machines,
     own_costs,
+    own_storage,
     own_tasks,
     projects,
     storage,
@@ -27,6 +28,7 @@ from scheduler.api.routes import (
 )
 from scheduler.api.routes.attempts import CHECKPOINT_VERB
 from scheduler.api.routes.batches import BATCH
+from scheduler.api.routes.storage import EXPORT_VERB
 from scheduler.objects.folder import ROUTE as FILES_ROUTE
 from simherd.contract import limits
 
@@ -56,6 +58,7 @@ def make_app(parts: Parts) -> FastAPI:
         batches,
         own_tasks,
         own_costs,
+        own_storage,
         attempts,
         machines,
         admin,
@@ -89,6 +92,15 @@ class RequestId:
         await self._app(scope, receive, answer)
 
 
+#: The largest bodies, by how their requests' paths end: lists that are as long as there are files
+#: of a checkpoint, or parts of an export.
+_LONG_BODIES = {
+    CHECKPOINT_VERB: limits.MAX_CHECKPOINT_BODY_BYTES,
+    EXPORT_VERB: limits.MAX_EXPORT_BODY_BYTES,
+    BATCH: limits.MAX_BATCH_BODY_BYTES,
+}
+
+
 class BodyLimit:
     """Refuses a JSON body that is too large, by its real length; files are not JSON."""
 
@@ -100,7 +112,11 @@ class BodyLimit:
         if scope["type"] != "http" or scope["path"].startswith(FILES_ROUTE):
             await self._app(scope, receive, send)
             return
-        most = _most_bytes(scope["path"])
+        path = scope["path"]
+        most = next(
+            (size for verb, size in _LONG_BODIES.items() if path.endswith(verb)),
+            limits.MAX_BODY_BYTES,
+        )
         messages, size = [], 0
         while True:
             message = await receive()
@@ -116,13 +132,6 @@ class BodyLimit:
             return messages.pop(0) if messages else await receive()
 
         await self._app(scope, replay, send)
-
-
-def _most_bytes(path: str) -> int:
-    # A checkpoint's list of files is as long as it has files, a batch as it has tasks.
-    if path.endswith(CHECKPOINT_VERB):
-        return limits.MAX_CHECKPOINT_BODY_BYTES
-    return limits.MAX_BATCH_BODY_BYTES if path == BATCH else limits.MAX_BODY_BYTES
 
 
 async def _too_large(scope: Scope, receive: Receive, send: Send, most: int) -> None:

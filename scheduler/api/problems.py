@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
-from scheduler.objects.base import NoSuchObject
+from scheduler.objects.base import NoSuchObject, PathTaken
 from scheduler.services import errors
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def install(app: FastAPI) -> None:
     """Have the application answer every error this way."""
     app.add_exception_handler(errors.Refused, _refused)
     app.add_exception_handler(NoSuchObject, _no_object)
+    app.add_exception_handler(PathTaken, _path_taken)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(redis.RedisError, _unavailable)
@@ -76,6 +77,10 @@ def _refused(request: Request, error: Exception) -> JSONResponse:
 
 def _no_object(request: Request, error: Exception) -> JSONResponse:
     return problem(request, 404, f"path: nothing is stored at {str(error)!r}.")
+
+
+def _path_taken(request: Request, error: Exception) -> JSONResponse:
+    return problem(request, 409, f"path: {error}. Choose another path, or remove what is there.")
 
 
 def _http(request: Request, error: Exception) -> JSONResponse:

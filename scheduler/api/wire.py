@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from scheduler.services.costs import machine_cost
 from scheduler.services.machine_states import shown_state
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         Project,
         StatusChange,
         Task,
+        Transfer,
         UsageSample,
     )
     from scheduler.store.models import TaskOperation as OperationRow
@@ -254,4 +256,20 @@ def project_json(project: Project, overview: Mapping[str, int], cost: float) -> 
         "estimated_computation_cost": dollars(cost),
         "total_orchestration_fee": 0.0,
         "total_orchestration_fee_undiscounted": 0.0,
+    }
+
+
+def transfer_json(row: Transfer) -> dict[str, Any]:
+    """A fetch or an export. Its URLs may hold secrets of another storage: they are not shown."""
+    return {
+        "id": row.id,
+        "kind": row.kind,
+        "state": row.state,
+        "path": row.path,
+        "host": urlsplit(row.url).hostname,
+        "size_bytes": row.size,
+        "moved_bytes": row.moved or 0,
+        "error": row.error,
+        "created_at": when(row.created_at),
+        "ended_at": when(row.ended_at),
     }

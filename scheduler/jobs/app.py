@@ -23,6 +23,9 @@ _VISIBILITY_S = 600
 _AGAIN_S = 60.0
 #: Seconds between two looks for deliveries that are due, or of which a message was lost.
 _DELIVER_S = 15.0
+#: Seconds between two looks for fetches and exports whose message was lost, or that wait to be
+#: tried again.
+_TRANSFERS_S = 5.0
 
 
 class _Process:
@@ -96,6 +99,16 @@ def make_app() -> Celery:
                 "task": "deliver",
                 "schedule": _DELIVER_S,
                 "options": {"expires": _DELIVER_S},
+            },
+            "transfer": {
+                "task": "transfer",
+                "schedule": _TRANSFERS_S,
+                "options": {"expires": _TRANSFERS_S},
+            },
+            "forget_transfers": {
+                "task": "forget_transfers",
+                "schedule": 3600.0,
+                "options": {"expires": 3600.0},
             },
         },
     )

@@ -6,7 +6,8 @@ import logging
 import time
 
 from scheduler.jobs.app import app, parts, started_at
-from scheduler.services import doctor, groups, machines
+from scheduler.services import doctor, groups, machines, transfers
+from scheduler.services.carry_on_transfers import carry_on
 from scheduler.services.deliver import deliver_due
 from scheduler.services.observers import tell_observers
 from scheduler.services.sweep import sweep as run_sweep
@@ -25,6 +26,18 @@ def end_again() -> None:
     """Machines that were terminated and are still there, and what they could do."""
     doctor.end_again(parts())
     doctor.shut_out_again(parts())
+
+
+@app.task(name=transfers.JOB)  # type: ignore[untyped-decorator]
+def transfer() -> None:
+    """A turn for the fetch or export that has waited longest."""
+    carry_on(parts())
+
+
+@app.task(name="forget_transfers")  # type: ignore[untyped-decorator]
+def forget_transfers() -> None:
+    """Fetches and exports that ended long ago."""
+    transfers.forget_ended(parts(), time.time())
 
 
 @app.task(name="scale_group")  # type: ignore[untyped-decorator]

@@ -29,7 +29,7 @@ class Member:
     size: int
     compressed_size: int
     compress_type: int
-    modified_at: datetime
+    modified_at: datetime | None
     header_offset: int
 
 
@@ -72,12 +72,15 @@ def _member(info: zipfile.ZipInfo) -> Member:
     )
 
 
-def _modified(info: zipfile.ZipInfo) -> datetime:
+def _modified(info: zipfile.ZipInfo) -> datetime | None:
     # The format's own field has no time zone, and steps of two seconds.
     exact = read_time(info.extra)
     if exact is not None:
         return datetime.fromtimestamp(exact, UTC)
-    return datetime(*info.date_time, tzinfo=UTC)
+    try:
+        return datetime(*info.date_time, tzinfo=UTC)
+    except ValueError:  # some programs write a month 0
+        return None
 
 
 def raw_range(store: ObjectStore, user: str, path: str, member: Member) -> tuple[int, int]:

@@ -17,6 +17,15 @@ class NoSuchObject(LookupError):
     """There is no object at that path."""
 
 
+class PathTaken(ValueError):
+    """An object lies where a folder would have to be, or the other way round."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"{path!r} cannot be stored: a file of that name is a folder there, or a folder a file"
+        )
+
+
 @dataclass(frozen=True)
 class ObjectInfo:
     """One stored object: its path in the user's storage, bytes, epoch seconds."""
@@ -24,6 +33,21 @@ class ObjectInfo:
     path: str
     size: int
     modified_at: float
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What lies directly in a folder: an object, with bytes and epoch seconds, or a folder, of
+    which no more than its name is known (both None)."""
+
+    name: str
+    size: int | None
+    modified_at: float | None
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder."""
+        return self.size is None
 
 
 @dataclass(frozen=True)
@@ -55,11 +79,23 @@ class ObjectStore(Protocol):
         ...
 
     def begin_upload(self, user: str, path: str) -> str:
-        """Begin to store an object in parts; answers the upload's id."""
+        """Begin to store an object in parts; answers the upload's id.
+
+        Raises:
+            PathTaken: a folder lies at `path`, or a file where it has a folder.
+        """
         ...
 
     def sign_part(self, user: str, path: str, upload: str, number: int, valid_s: float) -> str:
         """A URL to which part `number`, from 1, of an upload can be sent for a while."""
+        ...
+
+    def store_part(self, user: str, path: str, upload: str, number: int, data: bytes) -> str:
+        """Store part `number`, from 1, of an upload; answers its ETag.
+
+        Raises:
+            NoSuchObject: there is no such upload.
+        """
         ...
 
     def complete_upload(self, user: str, path: str, upload: str, parts: Sequence[Part]) -> int:
@@ -80,6 +116,20 @@ class ObjectStore(Protocol):
 
     def list(self, user: str, prefix: str) -> Iterator[ObjectInfo]:
         """Every object below the folder `prefix`, in no particular order."""
+        ...
+
+    def entries(self, user: str, folder: str) -> Iterator[Entry]:
+        """What lies directly in `folder`, in no particular order, without a walk through all that
+        lies below."""
+        ...
+
+    def copy(self, user: str, source: str, target: str) -> None:
+        """Make the object `target` of the object `source`, without moving its bytes through here.
+
+        Raises:
+            NoSuchObject: nothing lies at `source`.
+            PathTaken: a folder lies at `target`, or a file where it has a folder.
+        """
         ...
 
     def delete(self, user: str, prefix: str) -> int:

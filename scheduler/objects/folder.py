@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-from scheduler.objects.base import NoSuchObject, ObjectInfo, Unfinished
+from scheduler.objects.base import Entry, NoSuchObject, ObjectInfo, PathTaken, Unfinished
 from simherd.contract.objects import normalise
-from simherd.contract.uploads import PART_VERB
+from simherd.contract.uploads import PART_VERB, part_offset
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -70,6 +70,17 @@ class FolderStore:
         """The file that holds an object."""
         return self._root / normalise(user) / normalise(path)
 
+    def room_for(self, user: str, path: str) -> Path:
+        """The file for a new object; the folder for it is there. Raises PathTaken."""
+        file = self.file(user, path)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if file.is_dir():
+                file.rmdir()  # a folder that nothing is in any more is none
+        except OSError as error:
+            raise PathTaken(path) from error
+        return file
+
     def stat(self, user: str, path: str) -> ObjectInfo | None:
         """See `ObjectStore`."""
         try:
@@ -92,9 +103,8 @@ class FolderStore:
     def begin_upload(self, user: str, path: str) -> str:
         """See `ObjectStore`."""
         upload = secrets.token_hex(16)
-        file = self.part_file(user, path, upload)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch(mode=0o600)
+        self.room_for(user, path)
+        self.part_file(user, path, upload).touch(mode=0o600)
         return upload
 
     def part_file(self, user: str, path: str, upload: str) -> Path:
@@ -106,6 +116,16 @@ class FolderStore:
     def sign_part(self, user: str, path: str, upload: str, number: int, valid_s: float) -> str:
         """See `ObjectStore`."""
         return self._sign(user, path, f"{PART_VERB}:{upload}:{number}", valid_s)
+
+    def store_part(self, user: str, path: str, upload: str, number: int, data: bytes) -> str:
+        """See `ObjectStore`."""
+        try:
+            with self.part_file(user, path, upload).open("r+b") as file:
+                file.seek(part_offset(number))
+                file.write(data)
+        except FileNotFoundError as error:
+            raise NoSuchObject(path) from error
+        return f'"{hashlib.md5(data, usedforsecurity=False).hexdigest()}"'
 
     def complete_upload(self, user: str, path: str, upload: str, parts: Sequence[Part]) -> int:
         """See `ObjectStore`."""
@@ -142,6 +162,36 @@ class FolderStore:
                     continue
                 found = file.stat()
                 yield ObjectInfo(file.relative_to(base).as_posix(), found.st_size, found.st_mtime)
+
+    def entries(self, user: str, folder: str) -> Iterator[Entry]:
+        """See `ObjectStore`."""
+        base = self._root / normalise(user)
+        top = base / normalise(folder) if folder.strip("/") else base
+        try:
+            found = list(os.scandir(top))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for item in found:
+            if item.is_dir():
+                below = (Path(item.path).relative_to(base)).as_posix()
+                # Where everything was deleted, or nothing has arrived yet, there is no folder.
+                if next(self.list(user, below), None) is not None:
+                    yield Entry(item.name, None, None)
+            elif not item.name.startswith(TEMPORARY):
+                info = item.stat()
+                yield Entry(item.name, info.st_size, info.st_mtime)
+
+    def copy(self, user: str, source: str, target: str) -> None:
+        """See `ObjectStore`. Both names lead to the same bytes, which are never written to."""
+        file = self.room_for(user, target)
+        temporary = file.with_name(TEMPORARY + secrets.token_hex(8))
+        try:
+            os.link(self.file(user, source), temporary)
+            os.replace(temporary, file)
+        except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+            raise NoSuchObject(source) from error
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def delete(self, user: str, prefix: str) -> int:
         """See `ObjectStore`."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import boto3
+from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from scheduler.objects.base import NoSuchObject, ObjectInfo, Unfinished
+from scheduler.objects.base import Entry, NoSuchObject, ObjectInfo, Unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 _METHODS = {"upload": "put_object", "download": "get_object"}
 _MISSING = {"404", "NoSuchKey", "NotFound"}
+
+#: Size from which an object is copied in parts of this size, several at a time, bytes: in one
+#: request S3 copies 5 GiB at the most (Amazon S3 API reference, CopyObject), and not quickly.
+COPY_PART_BYTES = 256 * 1024**2
 
 #: All keys of ours begin so.
 _ROOT = "t/"
@@ -103,6 +108,22 @@ class S3Store:
         )
         return url
 
+    def store_part(self, user: str, path: str, upload: str, number: int, data: bytes) -> str:
+        """See `ObjectStore`."""
+        try:
+            stored = self._client.upload_part(
+                Bucket=self._bucket,
+                Key=self._object_key(user, path),
+                UploadId=upload,
+                PartNumber=number,
+                Body=data,
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "NoSuchUpload":
+                raise NoSuchObject(path) from error
+            raise
+        return str(stored["ETag"])
+
     def complete_upload(self, user: str, path: str, upload: str, parts: Sequence[Part]) -> int:
         """See `ObjectStore`."""
         try:
@@ -140,11 +161,14 @@ class S3Store:
                     user, _, path = found["Key"].removeprefix(_ROOT).partition("/")
                     yield Unfinished(user, path, found["UploadId"])
 
+    def _folder_key(self, user: str, folder: str) -> str:
+        """What the keys of all objects in a folder begin with."""
+        clean = folder.strip("/")
+        return self._object_key(user, f"{clean}/" if clean else "")
+
     def list(self, user: str, prefix: str) -> Iterator[ObjectInfo]:
         """See `ObjectStore`."""
-        base = self._object_key(user, "")
-        folder = prefix.strip("/")
-        start = f"{base}{folder}/" if folder else base
+        base, start = self._object_key(user, ""), self._folder_key(user, prefix)
         pages = self._client.get_paginator("list_objects_v2")
         for page in pages.paginate(Bucket=self._bucket, Prefix=start):
             for found in page.get("Contents", []):
@@ -153,6 +177,36 @@ class S3Store:
                     found["Size"],
                     found["LastModified"].timestamp(),
                 )
+
+    def entries(self, user: str, folder: str) -> Iterator[Entry]:
+        """See `ObjectStore`."""
+        start = self._folder_key(user, folder)
+        pages = self._client.get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=self._bucket, Prefix=start, Delimiter="/"):
+            for below in page.get("CommonPrefixes", []):
+                yield Entry(below["Prefix"].removeprefix(start).rstrip("/"), None, None)
+            for found in page.get("Contents", []):
+                yield Entry(
+                    found["Key"].removeprefix(start),
+                    found["Size"],
+                    found["LastModified"].timestamp(),
+                )
+
+    def copy(self, user: str, source: str, target: str) -> None:
+        """See `ObjectStore`."""
+        try:
+            self._client.copy(
+                {"Bucket": self._bucket, "Key": self._object_key(user, source)},
+                self._bucket,
+                self._object_key(user, target),
+                Config=TransferConfig(
+                    multipart_threshold=COPY_PART_BYTES, multipart_chunksize=COPY_PART_BYTES
+                ),
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"] in _MISSING:
+                raise NoSuchObject(source) from error
+            raise
 
     def delete(self, user: str, prefix: str) -> int:
         """See `ObjectStore`."""

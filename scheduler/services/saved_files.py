@@ -47,7 +47,7 @@ class SavedFiles:
     def entries(self) -> list[FileEntry]:
         """The files; none where nothing was stored."""
         return [
-            FileEntry(name, FileKind.FILE, m.size, m.modified_at.timestamp())
+            FileEntry(name, FileKind.FILE, m.size, m.modified_at.timestamp() if m.modified_at else 0.0)
             for name, m in self._members().items()
         ]
 

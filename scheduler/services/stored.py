@@ -20,7 +20,8 @@ _FRESH_FACTOR = 20
 @dataclass
 class _Known:
     size: int
-    until: float
+    at: float
+    took: float
 
 
 class StoredBytes:
@@ -37,16 +38,20 @@ class StoredBytes:
         self._lock = threading.Lock()
         self._known: dict[str, _Known] = {}
 
-    def bytes_of(self, user_id: str) -> int:
-        """Bytes that a user has stored, as of a minute ago at the worst, or longer with many."""
+    def bytes_of(self, user_id: str, fresh_s: float | None = None) -> int:
+        """Bytes that a user has stored, as of a minute ago at the worst, or longer with many.
+
+        `fresh_s`: seconds for which an answer is good for this question, instead of a minute; with
+        many objects it is good for longer all the same.
+        """
         begun = time.monotonic()
+        least = self._fresh_s if fresh_s is None else fresh_s
         with self._lock:
             known = self._known.get(user_id)
-        if known is not None and begun < known.until:
+        if known is not None and begun < known.at + max(least, known.took * _FRESH_FACTOR):
             return known.size
         size = sum(info.size for info in self._objects.list(user_id, ""))
-        took = time.monotonic() - begun
-        fresh = max(self._fresh_s, took * _FRESH_FACTOR)
+        now = time.monotonic()
         with self._lock:
-            self._known[user_id] = _Known(size, time.monotonic() + fresh)
+            self._known[user_id] = _Known(size, now, now - begun)
         return size

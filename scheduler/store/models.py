@@ -295,6 +295,43 @@ class UsageSample(Base):
     disk_bytes: Mapped[int] = mapped_column(BigInteger)
 
 
+class Transfer(Base):
+    """A file that is fetched from a URL, or exported to others, turn by turn."""
+
+    __tablename__ = "transfers"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), index=True)
+    #: A `Kind` and a `State` of `simherd.contract.transfers`.
+    kind: Mapped[str]
+    state: Mapped[str] = mapped_column(index=True)
+    #: The object: what is made, or what is read.
+    path: Mapped[str]
+    #: Where its bytes come from; of an export, what says that all parts are there.
+    url: Mapped[str]
+    #: Where the parts of an export go, and how large each is, bytes.
+    part_urls: Mapped[list[str]] = mapped_column(JSON, default=list)
+    part_size: Mapped[int | None] = mapped_column(BigInteger)
+    created_at: Mapped[float]
+    ended_at: Mapped[float | None]
+    #: What went wrong last; shown while it is tried again, too.
+    error: Mapped[str | None]
+    #: The fence: raised with every turn.
+    turn: Mapped[int] = mapped_column(default=0)
+    #: When the next turn is due; during one, when it is taken to have died.
+    next_at: Mapped[float]
+    #: Turns in a row that brought nothing.
+    failures: Mapped[int] = mapped_column(default=0)
+    #: Bytes of all, once known, and those that are there.
+    size: Mapped[int | None] = mapped_column(BigInteger)
+    moved: Mapped[int] = mapped_column(BigInteger, default=0)
+    #: Of a fetch: the upload in parts that it is stored with.
+    upload: Mapped[str | None]
+    #: The parts that are stored: number and ETag, each.
+    parts: Mapped[list[Any]] = mapped_column(JSON, default=list)
+    #: ETag or date by which the source is known to be still the same.
+    validator: Mapped[str | None]
+
+
 class RefusedChange(Base):
     """A status change that was illegal or stale: counted, never applied."""
 

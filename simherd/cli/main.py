@@ -18,6 +18,8 @@ _COMMANDS = {
     "tasks": ("simherd.cli.tasks", "List, wait for, kill and download tasks."),
     "logs": ("simherd.cli.logs", "Show what a task writes, while it runs or afterwards."),
     "resources": ("simherd.cli.resources", "List, start and terminate machine groups."),
+    "storage": ("simherd.cli.storage", "List, upload, download and remove stored files."),
+    "containers": ("simherd.cli.containers", "Keep container images in the storage."),
     "events": ("simherd.cli.events", "Be told of what happens, by webhook or e-mail."),
     "quotas": ("simherd.cli.quotas", "Show what you may have at one time."),
     "costs": ("simherd.cli.costs", "Show what a month cost."),

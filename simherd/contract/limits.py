@@ -77,8 +77,18 @@ MAX_BATCH = 1000
 MAX_BATCH_BODY_BYTES = 16 * 1024 * 1024
 #: Longest text of a task's metadata, characters.
 METADATA_CHARACTERS = 1024
+#: Largest one that lists the part URLs of an export, bytes: 10,000 parts, with signatures.
+MAX_EXPORT_BODY_BYTES = 32 * 1024 * 1024
 #: Largest input archive, bytes.
 MAX_INPUT_BYTES = 64 * 1024**3
+#: Largest file that is fetched from a URL into the storage, bytes.
+MAX_FETCH_BYTES = 64 * 1024**3
+#: Largest part of an export, bytes: what a turn has time for.
+MAX_EXPORT_PART_BYTES = 512 * 1024**2
+#: Fetches and exports of a user that have not ended, at one time.
+MAX_OPEN_TRANSFERS = 100
+#: Seconds for which a fetch or an export that has ended is still shown.
+TRANSFER_KEPT_S = 7 * 86400
 #: What stdout.txt and stderr.txt may each grow to, bytes.
 LOG_LIMIT_BYTES = 256 * 1024**2
 #: Seconds for which an answer about live files is kept for a reader who does not come back.

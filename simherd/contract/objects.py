@@ -32,6 +32,8 @@ def normalise(path: str) -> str:
     clean = "/".join(parts)
     if len(clean.encode(errors="surrogateescape")) > 900:
         raise ValueError("the path is longer than 900 bytes")
+    if any(len(p.encode(errors="surrogateescape")) > 255 for p in parts):
+        raise ValueError("the path has a name of more than 255 bytes, the most that disks take")
     return clean
 
 
@@ -45,9 +47,13 @@ def input_path(prefix: str, task_id: str) -> str:
     return f"{task_dir(prefix, task_id)}/input.zip"
 
 
+#: Name of a task's output archive.
+OUTPUT_ARCHIVE = "output.zip"
+
+
 def output_path(prefix: str, task_id: str, attempt: int) -> str:
     """The output archive of one attempt: attempts never write over each other."""
-    return f"{task_dir(prefix, task_id)}/attempts/{attempt}/output.zip"
+    return f"{task_dir(prefix, task_id)}/attempts/{attempt}/{OUTPUT_ARCHIVE}"
 
 
 def manifest_path(prefix: str, task_id: str, attempt: int) -> str:

@@ -41,6 +41,7 @@ _PASSED_ON = frozenset(
         "SIMHERD_SMTP_FROM",
         "SIMHERD_SMTP_STARTTLS",
         "SIMHERD_SMTP_URL",
+        "SIMHERD_STORAGE_PRICE_GB_MONTH",
         "SIMHERD_SWEEP_S",
     }
 )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # Each command is a process of its own.
 pytestmark = pytest.mark.slow
 
-COMMANDS = ["up", "demo", "run", "tasks", "logs", "resources", "auth"]
+COMMANDS = ["up", "demo", "run", "tasks", "logs", "resources", "storage", "containers", "auth"]
 
 
 def run(env: Env, *argv: str, options: tuple[str, ...] = ()) -> Done:

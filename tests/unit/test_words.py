@@ -18,6 +18,7 @@ OTHER_WORDS = {
     ("scheduler/services/group_states.py", "started"),
     ("scheduler/services/machine_states.py", "started"),
     ("simherd/contract/events.py", "started"),
+    ("simherd/contract/transfers.py", "failed"),
     ("simherd/cli/up_view.py", "started"),
     ("simherd/resources.py", "started"),
     ("scheduler/api/wire.py", "started"),

@@ -69,8 +69,9 @@ async def upload(
         return await _upload_part(request, parts, path, user, verb, expires, signature)
     if verb != "upload":
         raise HTTPException(403, "The URL was signed for a download.")
-    file = _target(parts, verb, path, user, expires, signature)
-    await run_in_threadpool(file.parent.mkdir, parents=True, exist_ok=True)
+    _target(parts, verb, path, user, expires, signature)
+    assert isinstance(parts.objects, FolderStore)
+    file = await run_in_threadpool(parts.objects.room_for, user, objects.normalise(path))
     temporary = file.with_name(TEMPORARY + secrets.token_hex(8))
     try:
         await _receive(request, temporary)

@@ -1,28 +1,28 @@
-"""The user's storage: signed URLs, listings, looking into archives, deletion."""
+"""The user's storage: signed URLs, listings, looking into archives, copies, deletion."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from sqlalchemy import select
+from pydantic import BaseModel, ConfigDict, Field
 
 from scheduler.api.deps import PartsDep, UserDep
-from scheduler.api.wire import when
-from scheduler.objects.archive import Member, list_zip, raw_range
+from scheduler.api.wire import dollars, transfer_json, when
+from scheduler.objects.archive import Listing, Member, list_zip, raw_range
+from scheduler.services import storage, transfers
 from scheduler.services.errors import Invalid, NotFound
-from scheduler.store.models import Task, User
 from scheduler.wiring import Parts
 from simherd.contract import limits, objects
+from simherd.contract.uploads import MOST_PARTS
 
 router = APIRouter(prefix="/storage", tags=["storage"])
 
-
-def _clean(path: str) -> str:
-    try:
-        return objects.normalise(path)
-    except ValueError as error:
-        raise Invalid(f"path: {error}.") from error
+#: Where an export is asked for, below this router's prefix.
+EXPORT_VERB = "/export_multipart"
+#: The region's name that stands for all of them.
+_EVERY_REGION = "all"
+_GB = 10**9
 
 
 @router.get("/signed-urls")
@@ -31,22 +31,64 @@ def signed_urls(
     user: UserDep,
     operation: Literal["upload", "download"],
     paths: Annotated[list[str], Query(min_length=1)],
+    region: str | None = None,
 ) -> list[str]:
-    """URLs that allow the operation on each path for an hour, in the order of `paths`."""
-    clean = [_clean(p) for p in paths]
+    """URLs that allow the operation on each path for an hour, in the order of `paths`; a folder
+    that is downloaded stands for the files in it."""
+    storage.check_region(parts, region)
+    clean = [storage.clean_path(p, "paths") for p in paths]
     if operation == "download":
-        clean = [found for path in clean for found in _expand(parts, user, path)]
+        there = [storage.readable_path(parts, user.id, p) for p in clean]
+        clean = [i.path for path in there for i in storage.files_at(parts, user.id, path)]
     return [parts.objects.sign(user.id, p, operation, limits.USER_URL_S) for p in clean]
 
 
-def _expand(parts: Parts, user: User, path: str) -> list[str]:
-    """A file as it is; a folder as the files in it."""
-    if parts.objects.stat(user.id, path) is not None:
-        return [path]
-    below = [info.path for info in parts.objects.list(user.id, path)]
-    if not below:
-        raise NotFound(f"paths: nothing is stored at {path!r}.")
-    return below
+@router.get("/contents")
+def contents(
+    parts: PartsDep,
+    user: UserDep,
+    path: str = "",
+    recursive: bool = False,
+    sort_by: Literal["creation_time", "size", "name"] = "creation_time",
+    order: Literal["asc", "desc"] = "desc",
+    page: Annotated[int, Query(ge=1)] = 1,
+    per_page: Annotated[int, Query(ge=1, le=100)] = 10,
+    region: str | None = None,
+) -> dict[str, Any]:
+    """What lies in a folder, with names relative to it.
+
+    With `recursive`, folders have the size of what is in them, and the newest date. Else they
+    have no size, and no date but a task's: that takes no look below.
+    """
+    storage.check_region(parts, region, every=_EVERY_REGION)
+    folder = storage.clean_path(path) if path.strip("/") else ""
+    rows = sorted(
+        storage.listing(parts, user.id, folder, with_sizes=recursive),
+        key=lambda row: _sort_key(row, sort_by),
+        reverse=order == "desc",
+    )
+    return {
+        "total_files": len(rows),
+        "available_regions": [parts.region],
+        "contents": [_row_json(parts, r) for r in rows[(page - 1) * per_page : page * per_page]],
+    }
+
+
+def _sort_key(row: storage.Row, sort_by: str) -> tuple[float, str]:
+    """What is not known counts as less than all else."""
+    value = {"creation_time": row.at, "size": row.size, "name": 0}[sort_by]
+    return (-1 if value is None else value, row.name)
+
+
+def _row_json(parts: Parts, row: storage.Row) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "size_bytes": row.size,
+        "creation_time": when(row.at),
+        "is_directory": row.is_folder,
+        "provider_id": "LOCAL",
+        "region": parts.region,
+    }
 
 
 @router.get("/zip-contents")
@@ -56,22 +98,38 @@ def zip_contents(
     path: str,
     zip_relative_path: str = "",
     recursive: bool = True,
+    region: str | None = None,
 ) -> dict[str, Any]:
-    """The files in a stored zip below a folder, with names relative to that folder."""
-    listing = list_zip(parts.objects, user.id, _clean(path))
-    contents = []
-    for member, name in _below(listing.members, zip_relative_path):
-        contents.append(
-            {
-                "name": name,
-                "size": member.size,
-                "compressed_size": member.compressed_size,
-                "compress_type": member.compress_type,
-                "creation_time": member.modified_at.isoformat(),
-                "range_start": None,
-            }
-        )
-    return {"size": listing.size, "contents": contents}
+    """The files in a stored zip below a folder, with names relative to that folder.
+
+    Those in folders below are always among them: the published client asks with `recursive=false`
+    and shows its users all outputs of a task from the answer.
+    """
+    storage.check_region(parts, region)
+    listing = _listed(parts, user.id, _archive(parts, user.id, path))
+    members = [
+        {
+            "name": name,
+            "size": member.size,
+            "compressed_size": member.compressed_size,
+            "compress_type": member.compress_type,
+            "creation_time": member.modified_at and member.modified_at.isoformat(),
+            "range_start": None,
+        }
+        for member, name in _below(listing.members, zip_relative_path)
+    ]
+    return {"size": listing.size, "contents": members}
+
+
+def _archive(parts: Parts, user_id: str, path: str) -> str:
+    return storage.readable_path(parts, user_id, storage.clean_path(path))
+
+
+def _listed(parts: Parts, user_id: str, path: str) -> Listing:
+    try:
+        return list_zip(parts.objects, user_id, path)
+    except ValueError as error:
+        raise Invalid(f"path: {error}.") from error
 
 
 def _below(members: tuple[Member, ...], folder: str) -> list[tuple[Member, str]]:
@@ -86,12 +144,17 @@ def _below(members: tuple[Member, ...], folder: str) -> list[tuple[Member, str]]
 
 @router.get("/zip-file-range")
 def zip_file_range(
-    parts: PartsDep, user: UserDep, path: str, filename: str, zip_relative_path: str = ""
+    parts: PartsDep,
+    user: UserDep,
+    path: str,
+    filename: str,
+    zip_relative_path: str = "",
+    region: str | None = None,
 ) -> dict[str, int]:
-    """Where the raw bytes of one file in a stored zip lie."""
-    clean = _clean(path)
-    listing = list_zip(parts.objects, user.id, clean)
-    for member, name in _below(listing.members, zip_relative_path):
+    """Where the raw bytes of one file in a stored zip lie: first and last byte."""
+    storage.check_region(parts, region)
+    clean = _archive(parts, user.id, path)
+    for member, name in _below(_listed(parts, user.id, clean).members, zip_relative_path):
         if name == filename:
             first, last = raw_range(parts.objects, user.id, clean, member)
             return {
@@ -103,71 +166,102 @@ def zip_file_range(
 
 
 @router.delete("/")
-def delete(parts: PartsDep, user: UserDep, path: str) -> dict[str, int]:
+def delete(parts: PartsDep, user: UserDep, path: str, region: str | None = None) -> dict[str, int]:
     """Delete a file, or a folder with all in it. A bare task id is that task's folder."""
-    clean = _clean(path)
-    if "/" not in clean:
-        with parts.store.read() as session:
-            task = session.scalar(select(Task).where(Task.id == clean, Task.user_id == user.id))
-        if task is not None:
-            clean = objects.task_dir(task.storage_prefix, task.id)
+    storage.check_region(parts, region, every=_EVERY_REGION)
+    clean = storage.task_folder(parts, user.id, storage.clean_path(path))
     count = parts.objects.delete(user.id, clean)
     if count == 0:
         raise NotFound(f"path: nothing is stored at {path!r}.")
     return {"deleted": count}
 
 
+@router.post("/copy")
+def copy(
+    parts: PartsDep, user: UserDep, source: str, target: str, region: str | None = None
+) -> dict[str, int]:
+    """Copy a file, or a folder with all in it, to where nothing is yet."""
+    storage.check_region(parts, region)
+    clean = storage.clean_path(source, "source")
+    return {"copied": storage.copy(parts, user.id, clean, target)}
+
+
+@router.post("/input_remote")
+def input_remote(
+    parts: PartsDep, user: UserDep, url: str, path: str, region: str | None = None
+) -> dict[str, Any]:
+    """Fetch a file from a URL into the storage, in the background; `/v1/storage/transfers` tells
+    how far it is."""
+    storage.check_region(parts, region)
+    if path.endswith("/"):
+        raise Invalid(f"path: {path!r} is a folder; add the name of the file.")
+    return transfer_json(transfers.begin_fetch(parts, user.id, url, storage.clean_path(path)))
+
+
+class UploadPart(BaseModel):
+    """Where one part of an export goes."""
+
+    part_number: int = Field(ge=1, le=MOST_PARTS)
+    part_url: str
+
+
+class Export(BaseModel):
+    """A stored file, and where its parts go."""
+
+    model_config = ConfigDict(extra="forbid")
+    path: str
+    parts_size: int = Field(ge=1, le=limits.MAX_EXPORT_PART_BYTES)
+    upload_parts: list[UploadPart] = Field(min_length=1, max_length=MOST_PARTS)
+    complete_multipart_url: str
+
+
+@router.post(EXPORT_VERB)
+def export_multipart(
+    parts: PartsDep, user: UserDep, asked: Export, region: str | None = None
+) -> dict[str, Any]:
+    """Send a stored file to a multipart upload of another S3, in the background;
+    `/v1/storage/transfers` tells how far it is."""
+    storage.check_region(parts, region)
+    given = sorted(asked.upload_parts, key=lambda p: p.part_number)
+    if [p.part_number for p in given] != list(range(1, len(given) + 1)):
+        raise Invalid("upload_parts: the part numbers must be 1, 2, 3 and so on, each once.")
+    made = transfers.begin_export(
+        parts,
+        user.id,
+        storage.clean_path(asked.path),
+        asked.parts_size,
+        [p.part_url for p in given],
+        asked.complete_multipart_url,
+    )
+    return transfer_json(made)
+
+
 @router.get("/size")
 def size(parts: PartsDep, user: UserDep) -> int:
-    """How many bytes the user has stored."""
-    return sum(info.size for info in parts.objects.list(user.id, ""))
+    """How many bytes the user has stored; with very many files, as of some minutes ago."""
+    return parts.stored.bytes_of(user.id, fresh_s=0)
 
 
 @router.get("/cost")
-def cost(user: UserDep) -> dict[str, Any]:
-    """Storage costs nothing on a server of one's own."""
-    return {"estimated_monthly_cost": 0.0, "currency": "USD"}
+def cost(parts: PartsDep, user: UserDep) -> dict[str, Any]:
+    """What storing this much for a month costs, at the operator's price."""
+    price = parts.settings.storage_price_gb_month
+    amount = parts.stored.bytes_of(user.id, fresh_s=0) / _GB * price if price else 0.0
+    return {"estimated_monthly_cost": dollars(amount), "currency": "USD"}
 
 
-@router.get("/contents")
-def contents(
-    parts: PartsDep,
-    user: UserDep,
-    path: str = "",
-    recursive: bool = False,
-    sort_by: Literal["creation_time", "size", "name"] = "creation_time",
-    order: Literal["asc", "desc"] = "desc",
-    page: Annotated[int, Query(ge=1)] = 1,
-    per_page: Annotated[int, Query(ge=1, le=100)] = 10,
-) -> dict[str, Any]:
-    """What lies in a folder, with names relative to it."""
-    folder = _clean(path) if path.strip("/") else ""
-    rows: dict[str, dict[str, Any]] = {}
-    for info in parts.objects.list(user.id, folder):
-        name = info.path.removeprefix(f"{folder}/") if folder else info.path
-        first, _, rest = name.partition("/")
-        is_directory = bool(rest) and not recursive
-        shown = f"{first}/" if is_directory else name
-        row = rows.setdefault(
-            shown, {"name": shown, "size_bytes": 0, "at": 0.0, "is_directory": is_directory}
-        )
-        row["size_bytes"] += info.size
-        row["at"] = max(row["at"], info.modified_at)
-    keys = {"creation_time": "at", "size": "size_bytes", "name": "name"}
-    ordered = sorted(rows.values(), key=lambda r: r[keys[sort_by]], reverse=order == "desc")
-    shown_rows = ordered[(page - 1) * per_page : page * per_page]
+@router.get("/list_buckets")
+def list_buckets(parts: PartsDep, user: UserDep) -> list[dict[str, Any]]:
+    """The storages that there are: one."""
+    return [default_bucket(parts, user)]
+
+
+@router.get("/default_bucket")
+def default_bucket(parts: PartsDep, user: UserDep) -> dict[str, Any]:
+    """The storage that is used when none is named."""
     return {
-        "total_files": len(ordered),
-        "available_regions": ["local"],
-        "contents": [
-            {
-                "name": r["name"],
-                "size_bytes": r["size_bytes"],
-                "creation_time": when(r["at"]),
-                "is_directory": r["is_directory"],
-                "provider_id": "LOCAL",
-                "region": "local",
-            }
-            for r in shown_rows
-        ],
+        "provider_id": "LOCAL",
+        "name": parts.settings.s3_bucket or "local",
+        "region": parts.region,
+        "is_internal": True,
     }

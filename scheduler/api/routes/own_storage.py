@@ -1,0 +1,45 @@
+"""The storage beyond the published contract: files with their sizes, fetches and exports."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.wire import transfer_json
+from scheduler.services import storage
+from scheduler.services.transfers import transfer_of, transfers_of
+from simherd.contract import limits
+
+router = APIRouter(prefix="/v1/storage", tags=["storage"])
+
+
+@router.get("/files")
+def list_files(
+    parts: PartsDep, user: UserDep, path: str, region: str | None = None
+) -> list[dict[str, Any]]:
+    """The file at `path`, or all files in the folder there, each with its size and a URL that
+    downloads it for an hour."""
+    storage.check_region(parts, region)
+    clean = storage.readable_path(parts, user.id, storage.clean_path(path))
+    return [
+        {
+            "path": info.path,
+            "size_bytes": info.size,
+            "url": parts.objects.sign(user.id, info.path, "download", limits.USER_URL_S),
+        }
+        for info in storage.files_at(parts, user.id, clean)
+    ]
+
+
+@router.get("/transfers")
+def list_transfers(parts: PartsDep, user: UserDep) -> list[dict[str, Any]]:
+    """The user's fetches and exports that go on or ended in the last week, newest first."""
+    return [transfer_json(row) for row in transfers_of(parts, user.id)]
+
+
+@router.get("/transfers/{transfer_id}")
+def get_transfer(parts: PartsDep, user: UserDep, transfer_id: str) -> dict[str, Any]:
+    """One fetch or export: its state, how many bytes are there, and what went wrong."""
+    return transfer_json(transfer_of(parts, user.id, transfer_id))

@@ -1,0 +1,57 @@
+"""One turn at a transfer: how long it may take, and how it can go wrong for now."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from scheduler.services.errors import Invalid
+
+if TYPE_CHECKING:
+    import httpx
+
+    from scheduler.store.models import Transfer
+
+#: Seconds after which a turn begins no further part: others wait for theirs.
+_TURN_S = 20.0
+#: Seconds that a part may take.
+PART_S = 60.0
+#: Answers that say "not now", besides those from 500 on.
+_NOT_NOW = frozenset({408, 425, 429})
+
+
+class Again(Exception):
+    """It did not work this time, and may the next time; the message is for people."""
+
+
+class Turn:
+    """A claim to move some parts of a transfer, and what it changes in `row`."""
+
+    def __init__(self, row: Transfer) -> None:
+        """It begins now. `row` belongs to no session; whoever gave the turn records it."""
+        self.row = row
+        self._begun = self._part_begun = time.monotonic()
+
+    def goes_on(self) -> bool:
+        """Whether there is time for another part, which then begins."""
+        self._part_begun = time.monotonic()
+        return self._part_begun - self._begun < _TURN_S
+
+    def check(self) -> None:
+        """Raises Again where the part takes too long."""
+        if time.monotonic() - self._part_begun > PART_S:
+            raise Again(f"The other server is too slow: a part was not through in {PART_S:.0f} s.")
+
+
+def check_answer(answer: httpx.Response, field: str) -> None:
+    """Judge what the other server answered to a request for the URL in `field`.
+
+    Raises:
+        Again: it may answer otherwise later.
+        Invalid: it refuses.
+    """
+    if answer.is_success:
+        return
+    if answer.status_code >= 500 or answer.status_code in _NOT_NOW:
+        raise Again(f"{field}: the other server answered {answer.status_code}.")
+    raise Invalid(f"{field}: the other server answered {answer.status_code}; check the URL.")

@@ -1,0 +1,242 @@
+"""`simherd storage`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from simherd import storage
+from simherd.cli.render import Aliased, as_json, json_option, moment, table
+from simherd.errors import NotFound
+from simherd.utils import format_bytes, format_money
+
+if TYPE_CHECKING:
+    from simherd.storage import Entry, Transfer
+
+region_option = click.option("-r", "--region", help="Storage region.")
+max_results_option = click.option(
+    "-m", "--max-results", default=10, show_default=True, type=click.IntRange(1), help="Entries."
+)
+yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+_HEADERS = ["NAME", "SIZE", "CREATED", "REGION"]
+
+
+@click.group(cls=Aliased, aliases={"ls": "list", "ul": "upload", "dl": "download", "rm": "remove"})
+def command() -> None:
+    """List, upload, download, copy and remove what is stored on the server."""
+
+
+@command.command("list")
+@click.argument("path", default="/")
+@max_results_option
+@click.option(
+    "-o",
+    "--order-by",
+    type=click.Choice(["creation_time", "size", "name"]),
+    default="creation_time",
+    show_default=True,
+)
+@click.option(
+    "-s", "--sort-order", type=click.Choice(["desc", "asc"]), default="desc", show_default=True
+)
+@click.option("--all", "all_", is_flag=True, help="All entries.")
+@click.option("--sizes", is_flag=True, help="Look through folders for their sizes.")
+@region_option
+@json_option
+def list_(
+    path: str,
+    max_results: int,
+    order_by: Any,
+    sort_order: Any,
+    all_: bool,
+    sizes: bool,
+    region: str | None,
+    json_: bool,
+) -> None:
+    """List what lies in PATH."""
+    most = None if all_ else max_results
+    show(storage.listdir(path, most, order_by, sort_order, sizes, region), json_)
+
+
+def show(entries: list[Entry], json_: bool) -> None:
+    """Print a listing, for people with what is stored in all."""
+    if json_:
+        as_json([asdict(e) for e in entries])
+        return
+    rows = [[e.name, _size(e), moment(e.creation_time), e.region] for e in entries]
+    table(_HEADERS, rows, "There is nothing.")
+    click.echo(_total())
+
+
+def _size(entry: Entry) -> str | None:
+    return None if entry.size is None else format_bytes(entry.size)
+
+
+def _total() -> str:
+    size, cost = storage.get_size(), storage.get_cost()
+    return f"Stored in all: {format_bytes(size)}, {format_money(cost)} a month."
+
+
+@command.command()
+@click.argument("local_path", type=click.Path())
+@click.argument("remote_dir")
+@region_option
+def upload(local_path: str, remote_dir: str, region: str | None) -> None:
+    """Upload a file, or all files in a folder, to the folder REMOTE_DIR."""
+    for path in storage.upload(local_path, remote_dir, region):
+        click.echo(path)
+
+
+@command.command()
+@click.argument("remote_path")
+@click.argument("local_dir", default="")
+@click.option("--decompress", is_flag=True, help="Unpack zips.")
+@region_option
+def download(remote_path: str, local_dir: str, decompress: bool, region: str | None) -> None:
+    """Download a file, a folder, or a file inside a zip to the folder LOCAL_DIR."""
+    click.echo(storage.download(remote_path, local_dir, decompress, region))
+
+
+@command.command()
+@click.argument("paths", nargs=-1)
+@yes_option
+@click.option("-a", "--all", "all_", is_flag=True, help="Everything.")
+@region_option
+def remove(paths: tuple[str, ...], yes: bool, all_: bool, region: str | None) -> None:
+    """Remove files, and folders with all in them."""
+    if bool(paths) == all_:
+        raise click.UsageError("Give either paths or --all.")
+    if all_:
+        paths = tuple(e.name for e in storage.listdir(max_results=None, region=region))
+    if not paths:
+        click.echo("There is nothing.")
+        return
+    if not yes:
+        click.echo("You are about to remove from the storage:")
+        for path in paths:
+            click.echo(f"  {path}")
+        click.confirm("Remove them for good?", abort=True)
+    _remove_each(paths, region)
+
+
+def _remove_each(paths: tuple[str, ...], region: str | None) -> None:
+    missing = False
+    for path in paths:
+        try:
+            count = storage.remove(path, region)
+        except NotFound as error:
+            missing = True
+            click.echo(f"Error: {error}", err=True)
+        else:
+            click.echo(f"Removed {path} ({count} file{'s' * (count != 1)}).")
+    sys.exit(missing)
+
+
+@command.command()
+@click.argument("source")
+@click.argument("target")
+@region_option
+def copy(source: str, target: str, region: str | None) -> None:
+    """Copy a file or folder within the storage; to a TARGET/ under its own name."""
+    count = storage.copy(source, target, region)
+    click.echo(f"Copied {count} file{'s' * (count != 1)}.")
+
+
+@command.command()
+@click.argument("url")
+@click.argument("remote_dir")
+@click.option("--file-name", help="Its name there; by default the one in the URL.")
+@click.option("-w", "--wait", is_flag=True, help="Wait until it is there.")
+@region_option
+@json_option
+def fetch(
+    url: str, remote_dir: str, file_name: str | None, wait: bool, region: str | None, json_: bool
+) -> None:
+    """Have the server fetch a file from the web to the folder REMOTE_DIR."""
+    _show_begun(storage.upload_from_url(url, remote_dir, file_name, region, wait), json_)
+
+
+@command.command()
+@click.argument("path")
+@click.option("--bucket-name", required=True, help="Bucket to send it to.")
+@click.option("--export-to", type=click.Choice(["aws-s3"]), default="aws-s3", show_default=True)
+@click.option("--file-name", help="Its name there; by default its own.")
+@click.option("--part-size", default=128, show_default=True, help="MiB sent at a time.")
+@click.option("-w", "--wait", is_flag=True, help="Wait until it is there.")
+@region_option
+@json_option
+def export(
+    path: str,
+    bucket_name: str,
+    export_to: str,
+    file_name: str | None,
+    part_size: int,
+    wait: bool,
+    region: str | None,
+    json_: bool,
+) -> None:
+    """Have the server send a stored file to an S3 bucket of yours.
+
+    Your AWS keys are taken from where the AWS tools have them, and are not sent to the server.
+    """
+    begun = storage.export_to_s3(path, bucket_name, file_name, part_size, region, wait)
+    _show_begun(begun, json_)
+
+
+def _show_begun(transfer: Transfer, json_: bool) -> None:
+    if json_:
+        as_json(asdict(transfer))
+    else:
+        click.echo(f"The {transfer.kind} of {transfer.path} is {transfer.state}.")
+
+
+@command.command()
+@json_option
+def transfers(json_: bool) -> None:
+    """List fetches from the web and exports, newest first."""
+    found = storage.get_transfers()
+    if json_:
+        as_json([asdict(t) for t in found])
+        return
+    headers = ["ID", "KIND", "PATH", "WITH", "STATE", "MOVED", "SIZE", "BEGUN", "ERROR"]
+    rows = [
+        [
+            *(t.id, t.kind, t.path, t.host, t.state, format_bytes(t.moved), format_bytes(t.size)),
+            *(moment(t.created_at), t.error or ""),
+        ]
+        for t in found
+    ]
+    table(headers, rows, "There are none.")
+
+
+@command.command()
+@json_option
+def size(json_: bool) -> None:
+    """Show how much is stored, and what it costs."""
+    if json_:
+        cost = storage.get_cost()
+        as_json({"size": storage.get_size(), "estimated_monthly_cost": cost})
+    else:
+        click.echo(_total())
+
+
+@command.group(cls=Aliased, aliases={"ls": "list"})
+def bucket() -> None:
+    """Show the storages that there are."""
+
+
+@bucket.command("list")
+@json_option
+def list_buckets(json_: bool) -> None:
+    """List the storages that there are."""
+    found = storage.get_buckets()
+    if json_:
+        as_json(found)
+        return
+    rows = [
+        [b["name"], b["provider_id"], b["region"], "yes" if b["default"] else ""] for b in found
+    ]
+    table(["NAME", "PROVIDER", "REGION", "DEFAULT"], rows, "There are none.")

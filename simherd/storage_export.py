@@ -1,0 +1,78 @@
+"""Exports to a bucket of the user's own: the upload is begun and signed here, the server gets
+signed URLs and no keys."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+import httpx
+
+from simherd import storage
+from simherd.contract import limits
+from simherd.contract.uploads import MIB, MOST_PARTS
+from simherd.errors import InvalidInput, TransferError
+from simherd.http import api
+from simherd.presign import s3_account
+
+if TYPE_CHECKING:
+    from simherd.presign import S3Account
+
+#: Seconds for which the URLs are good: a large export has its turns beside others.
+_VALID_S = 6 * 86400
+#: Seconds for beginning or giving up an upload.
+_TIMEOUT_S = 60
+#: The smallest part that S3 takes, but for the last one.
+_LEAST_PART = 5 * MIB
+
+
+def export_to_s3(
+    path: str, bucket: str, file_name: str | None, part_size_mb: int, region: str | None, wait: bool
+) -> storage.Transfer:
+    """See `storage.export_to_s3`."""
+    part_size = part_size_mb * MIB
+    if not _LEAST_PART <= part_size <= limits.MAX_EXPORT_PART_BYTES:
+        most = limits.MAX_EXPORT_PART_BYTES // MIB
+        raise InvalidInput(f"part_size_mb: {part_size_mb} must be from 5 to {most}.")
+    count = max(1, -(-_size(path, region) // part_size))
+    if count > MOST_PARTS:
+        raise InvalidInput(
+            f"part_size_mb: {part_size_mb} makes {count} parts, and S3 takes {MOST_PARTS}."
+        )
+    account, key = s3_account(), file_name or PurePosixPath(path).name
+    upload = {"uploadId": _begin(account, bucket, key)}
+    urls = [
+        account.presigned("PUT", bucket, key, {"partNumber": str(n), **upload}, _VALID_S)
+        for n in range(1, count + 1)
+    ]
+    complete = account.presigned("POST", bucket, key, upload, _VALID_S)
+    try:
+        return storage.export(path, urls, complete, part_size, region, wait)
+    except BaseException:
+        # S3 charges for parts until they are given up.
+        httpx.delete(
+            account.presigned("DELETE", bucket, key, upload, _TIMEOUT_S), timeout=_TIMEOUT_S
+        )
+        raise
+
+
+def _size(path: str, region: str | None) -> int:
+    rows = api().get("/v1/storage/files", path=path, region=region)
+    if len(rows) != 1 or rows[0]["path"].startswith(f"{path.strip('/')}/"):
+        raise InvalidInput(f"path: {path!r} is a folder; export its files one by one.")
+    return int(rows[0]["size_bytes"])
+
+
+def _begin(account: S3Account, bucket: str, key: str) -> str:
+    """Begin an upload in parts; answers its id."""
+    url = account.presigned("POST", bucket, key, {"uploads": ""}, _TIMEOUT_S)
+    try:
+        answer = httpx.post(url, timeout=_TIMEOUT_S)
+        answer.raise_for_status()
+        found = ElementTree.fromstring(answer.content).find("{*}UploadId")
+    except (httpx.HTTPError, ElementTree.ParseError) as error:
+        raise TransferError(f"bucket: {bucket!r} takes no upload: {error}") from error
+    if found is None or not found.text:
+        raise TransferError(f"bucket: {bucket!r} answered without an upload's id.")
+    return found.text

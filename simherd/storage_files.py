@@ -1,0 +1,184 @@
+"""Files between this machine and the storage, with a progress bar where somebody looks."""
+
+from __future__ import annotations
+
+import os
+import sys
+import zipfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simherd import archive, transfer
+from simherd.contract.archive import ArchiveRejected
+from simherd.contract.archive.paths import checked_parts
+from simherd.contract.objects import INPUT_ROOT, OUTPUT_ROOT
+from simherd.errors import InvalidInput, NotFound, TransferError
+from simherd.http import api
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    #: Called with the bytes that are through, of all files.
+    Advance = Callable[[int], None]
+
+_CHUNK = 1024 * 1024
+#: Files whose URLs are asked for at a time: more would make too long a request.
+_BATCH = 100
+#: Folders below each other in a path, at the most.
+_DEPTH = 128
+_ZIP = ".zip"
+
+
+def upload_files(local: Path, remote_dir: str, region: str | None) -> list[str]:
+    """See `storage.upload`."""
+    files = _local_files(local)
+    paths = [f"{remote_dir.strip('/')}/{name}".lstrip("/") for name in files]
+    sources = list(files.values())
+    with _bar(local.name, sum(file.stat().st_size for file in sources)) as advance:
+        done = 0
+        for i in range(0, len(paths), _BATCH):
+            urls = api().get(
+                "/storage/signed-urls",
+                operation="upload",
+                paths=paths[i : i + _BATCH],
+                region=region,
+            )
+            for url, file in zip(urls, sources[i : i + _BATCH], strict=True):
+                transfer.upload(url, lambda file=file, done=done: _read(file, done, advance))  # type: ignore[misc]
+                done += file.stat().st_size
+    return paths
+
+
+def _local_files(local: Path) -> dict[str, Path]:
+    """The files to upload, by their names below the remote folder."""
+    if local.is_file():
+        return {local.name: local}
+    if not local.is_dir():
+        raise InvalidInput(f"local_path: there is no file or folder {str(local)!r}.")
+    found = {}
+    for folder, folders, names in os.walk(local):
+        folders.sort()
+        for name in sorted(names):
+            file = Path(folder, name)
+            if not file.is_file():
+                raise InvalidInput(f"local_path: {str(file)!r} is no file that can be read.")
+            found[file.relative_to(local).as_posix()] = file
+    if not found:
+        raise InvalidInput(f"local_path: there are no files in {str(local)!r}.")
+    return found
+
+
+def _read(file: Path, done: int, advance: Advance) -> Iterator[bytes]:
+    """A file's bytes; `done`: bytes of the files before it."""
+    with file.open("rb") as reader:
+        while data := reader.read(_CHUNK):
+            yield data
+            done += len(data)
+            advance(done)
+
+
+def download_files(remote: str, local_dir: Path, decompress: bool, region: str | None) -> Path:
+    """See `storage.download`."""
+    wanted = remote.strip("/")
+    try:
+        rows = _rows(wanted, region)
+    except NotFound:
+        archive_path, inner = _inside_zip(wanted)
+        if not inner:
+            raise
+        return _download_member(archive_path, inner, local_dir, region)
+    whole = local_dir.joinpath(*_parts(wanted))
+    # Of one file, the answer has the path at which it really lies.
+    single = len(rows) == 1 and not rows[0]["path"].startswith(f"{wanted}/")
+    written = []
+    with _bar(whole.name, sum(row["size_bytes"] for row in rows)) as advance:
+        done = 0
+        for row in rows:
+            name = "" if single else row["path"].removeprefix(wanted).strip("/")
+            target = whole.joinpath(*_parts(name)) if name else whole
+            transfer.download(row["url"], target, _from(done, advance))
+            done += row["size_bytes"]
+            written.append(target)
+    unpacked = [_unpacked(file) for file in written] if decompress else written
+    return unpacked[0] if single else whole
+
+
+def _from(done: int, advance: Advance) -> transfer.Progress:
+    """Counts on from the files before."""
+    return lambda have, _size: advance(done + have)
+
+
+def _rows(path: str, region: str | None) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = api().get("/v1/storage/files", path=path, region=region)
+    return rows
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    try:
+        return checked_parts(name, _DEPTH)
+    except ArchiveRejected as error:
+        raise InvalidInput(f"remote_path: {error}") from error
+
+
+def _unpacked(file: Path) -> Path:
+    """A zip as the folder of its name, which takes its place; another file as it is."""
+    if file.suffix != _ZIP:
+        return file
+    folder = file.with_suffix("")
+    archive.extract_all(file, folder)
+    file.unlink()
+    return folder
+
+
+def _inside_zip(path: str) -> tuple[str, str]:
+    """The zip that a path leads into, and the name in it; the name is empty where there is none."""
+    names = path.split("/")
+    for i, name in enumerate(names[:-1], 1):
+        if name.endswith(_ZIP):
+            return "/".join(names[:i]), "/".join(names[i:])
+    return path, ""
+
+
+def _download_member(path: str, inner: str, local_dir: Path, region: str | None) -> Path:
+    """Fetch a file, or all below a folder, from inside a stored zip, and nothing else of it.
+
+    A task's archives have one folder around everything, which may be left out.
+    """
+    (row,) = _rows(path, region)
+    folder = local_dir.joinpath(*_parts(path.removesuffix(_ZIP)))
+    with transfer.remote_file(row["url"]) as remote:
+        try:
+            with zipfile.ZipFile(remote) as opened:
+                for root in ("", f"{OUTPUT_ROOT}/", f"{INPUT_ROOT}/"):
+                    found = _members(opened, root + inner)
+                    if found:
+                        for info in found:
+                            name = info.filename.removeprefix(root)
+                            archive.extract_member(opened, info, folder, name)
+                        return folder / inner
+        except zipfile.BadZipFile as error:
+            raise TransferError(f"{path} is no zip, or broken: {error}.") from error
+    raise InvalidInput(f"remote_path: there is no {inner!r} in {path}.")
+
+
+def _members(opened: zipfile.ZipFile, name: str) -> list[zipfile.ZipInfo]:
+    return [
+        info
+        for info in opened.infolist()
+        if not info.is_dir() and (info.filename == name or info.filename.startswith(f"{name}/"))
+    ]
+
+
+@contextmanager
+def _bar(name: str, size: int) -> Iterator[Advance]:
+    if not sys.stderr.isatty():
+        yield lambda _done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+
+    columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as shown:
+        line = shown.add_task(name, total=size)
+        yield lambda done: shown.update(line, completed=done)

@@ -1,0 +1,307 @@
+"""Fetches from URLs and exports, turn by turn, with real SQL, storage and web servers."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import delete
+
+from scheduler.objects.s3 import S3Store
+from scheduler.services import transfer_turn, transfers
+from scheduler.services.accounts import create_user
+from scheduler.services.carry_on_transfers import carry_on
+from scheduler.services.errors import Invalid, NotFound, QuotaExceeded
+from scheduler.services.ids import new_uuid
+from scheduler.store.models import Transfer
+from simherd.contract import limits
+from simherd.contract.transfers import State
+from simherd.contract.uploads import part_size
+from tests.support.parts import make_parts
+from tests.support.web import CUT_BYTES, web_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from scheduler.store.engine import Store
+    from scheduler.wiring import Parts
+    from tests.support.web import Web
+
+#: Two whole parts and some.
+BIG = os.urandom(64) * (2 * part_size(1) // 64) + b"the end"
+
+
+@pytest.fixture(scope="module")
+def web() -> Iterator[Web]:
+    with web_server() as made:
+        made.files["big.bin"] = BIG
+        made.files["small.txt"] = b"small"
+        made.files["empty"] = b""
+        yield made
+
+
+class Person:
+    """A user with a storage, and a worker that gives turns when it is told."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        with parts.store.write() as session:
+            self.id = create_user(session, new_uuid(), "any@localhost").id
+
+    def fetch(self, url: str, path: str) -> Transfer:
+        return transfers.begin_fetch(self.parts, self.id, url, path)
+
+    def state(self, begun: Transfer) -> Transfer:
+        return transfers.transfer_of(self.parts, self.id, begun.id)
+
+    def turn(self) -> None:
+        """The next turn, whenever it is due."""
+        with self.parts.store.write() as session:
+            for row in session.query(Transfer).where(Transfer.ended_at.is_(None)):
+                row.next_at = min(row.next_at, time.time())
+        carry_on(self.parts)
+
+    def to_the_end(self, begun: Transfer, most: int = 10) -> Transfer:
+        for _ in range(most):
+            self.turn()
+            if self.state(begun).ended_at is not None:
+                break
+        return self.state(begun)
+
+    def stored(self, path: str) -> bytes:
+        found = self.parts.objects.stat(self.id, path)
+        assert found is not None
+        return self.parts.objects.read(self.id, path, 0, found.size)
+
+    def put(self, path: str, data: bytes) -> None:
+        upload = self.parts.objects.begin_upload(self.id, path)
+        at = 0
+        sent: list[tuple[int, str]] = []
+        while at < len(data) or not sent:
+            size = part_size(len(sent) + 1)
+            number = len(sent) + 1
+            part = data[at : at + size]
+            etag = self.parts.objects.store_part(self.id, path, upload, number, part)
+            sent.append((number, etag))
+            at += size
+        self.parts.objects.complete_upload(self.id, path, upload, sent)
+
+
+@pytest.fixture
+def person(
+    request: pytest.FixtureRequest,
+    database_url: str,
+    store: Store,
+    tmp_path: Path,
+) -> Person:
+    """Two pairs cover it: SQLite with a folder, PostgreSQL with S3."""
+    with store.write() as session:
+        session.execute(delete(Transfer))
+    parts, _ = make_parts(database_url, "redis://unused", tmp_path)
+    parts.settings.outbound_allow = "127.0.0.1/32"
+    # Turns are given by hand here; a system test has the worker give them.
+    parts.__dict__["send_job"] = lambda *_: None
+    if database_url.startswith("postgresql"):
+        parts.__dict__["objects"] = request.getfixturevalue("bucket")
+    return Person(parts)
+
+
+@pytest.fixture
+def bucket(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> S3Store:
+    for name, value in s3.items():
+        monkeypatch.setenv(name, value)
+    return S3Store(s3["SIMHERD_S3_BUCKET"], "us-east-1", s3["SIMHERD_S3_ENDPOINT_URL"])
+
+
+@pytest.mark.parametrize("name", ["big.bin", "small.txt", "empty"])
+def test_a_file_is_fetched_whole(person: Person, web: Web, name: str) -> None:
+    begun = person.fetch(f"{web.url}/to/{name}", f"got/{name}")
+    ended = person.to_the_end(begun)
+    assert (ended.state, ended.error) == (State.DONE, None)
+    assert ended.size == ended.moved == len(web.files[name])
+    assert person.stored(f"got/{name}") == web.files[name]
+
+
+@pytest.mark.parametrize("how", ["files", "plain"])
+def test_a_large_file_takes_turns_and_goes_on_where_it_was(
+    person: Person, web: Web, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer_turn, "_TURN_S", 0)
+    web.asked.clear()
+    begun = person.fetch(f"{web.url}/{how}/big.bin", "got.bin")
+    person.turn()
+    waiting = person.state(begun)
+    assert (waiting.state, waiting.moved, waiting.size) == (
+        State.WAITING,
+        part_size(1),
+        len(BIG),
+    )
+    assert person.to_the_end(begun).state == State.DONE
+    assert person.stored("got.bin") == BIG
+    assert web.starts("big.bin") == [0, part_size(1), 2 * part_size(1)]
+
+
+def test_two_files_take_turns(person: Person, web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer_turn, "_TURN_S", 0)
+    large = person.fetch(f"{web.url}/files/big.bin", "large.bin")
+    small = person.fetch(f"{web.url}/files/small.txt", "small.txt")
+    carry_on(person.parts)
+    carry_on(person.parts)
+    assert person.state(large).state == State.WAITING
+    assert person.state(small).state == State.DONE
+    assert person.to_the_end(large).state == State.DONE
+
+
+def test_a_broken_connection_costs_what_was_under_way(person: Person, web: Web) -> None:
+    web.cuts.clear()
+    begun = person.fetch(f"{web.url}/cut/big.bin", "cut.bin")
+    person.turn()
+    waiting = person.state(begun)
+    assert waiting.state == State.WAITING
+    assert waiting.error
+    assert 0 < waiting.moved <= CUT_BYTES
+    assert person.to_the_end(begun).state == State.DONE
+    assert person.stored("cut.bin") == BIG
+
+
+def test_a_file_that_changes_is_fetched_anew(
+    person: Person, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer_turn, "_TURN_S", 0)
+    web.files["news.bin"], web.versions["news.bin"] = BIG, "1"
+    begun = person.fetch(f"{web.url}/files/news.bin", "news.bin")
+    person.turn()
+    web.files["news.bin"], web.versions["news.bin"] = BIG[::-1], "2"
+    person.turn()
+    assert "changed" in (person.state(begun).error or "")
+    assert person.to_the_end(begun).state == State.DONE
+    assert person.stored("news.bin") == BIG[::-1]
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/status/404", "answered 404"),
+        ("/inside", "169.254.169.254, which is not on the public internet"),
+    ],
+)
+def test_what_cannot_be_had_fails_at_once(person: Person, web: Web, path: str, words: str) -> None:
+    begun = person.fetch(web.url + path, "never.bin")
+    person.turn()
+    ended = person.state(begun)
+    assert ended.state == State.FAILED
+    assert words in (ended.error or "")
+    assert person.parts.objects.stat(person.id, "never.bin") is None
+    left = person.parts.objects.unfinished(time.time() + 60)
+    assert [upload for upload in left if upload.user == person.id] == []
+
+
+def test_a_server_in_trouble_is_asked_some_times(person: Person, web: Web) -> None:
+    web.asked.clear()
+    begun = person.fetch(f"{web.url}/status/503", "never.bin")
+    person.turn()
+    assert person.state(begun).state == State.WAITING
+    assert person.to_the_end(begun).state == State.FAILED
+    assert len(web.asked) == 6
+
+
+def test_a_file_that_is_too_large_is_not_stored(
+    person: Person, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_FETCH_BYTES", 4)
+    ended = person.to_the_end(person.fetch(f"{web.url}/files/small.txt", "small.txt"))
+    assert "larger than 4 bytes" in (ended.error or "")
+
+
+def test_a_turn_that_died_is_taken_up_and_says_nothing_more(person: Person, web: Web) -> None:
+    begun = person.fetch(f"{web.url}/files/small.txt", "small.txt")
+    other = person.fetch(f"{web.url}/files/small.txt", "other.txt")
+    with person.parts.store.write() as session:
+        row = session.get_one(Transfer, begun.id)
+        row.state, row.turn, row.next_at = State.RUNNING, 1, time.time() + 60
+    carry_on(person.parts)
+    assert person.state(other).state == State.WAITING  # one at a time
+    with person.parts.store.write() as session:
+        session.get_one(Transfer, begun.id).next_at = 0
+    carry_on(person.parts)
+    assert person.state(begun).state == State.DONE
+    assert person.to_the_end(other).state == State.DONE
+
+
+def test_what_is_no_web_address_is_refused_and_so_is_too_much(
+    person: Person, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for url in ("file:///etc/passwd", "ftp://a/b", "http://user:secret@example.org/"):
+        with pytest.raises(Invalid, match="url: "):
+            person.fetch(url, "a")
+    monkeypatch.setattr(limits, "MAX_OPEN_TRANSFERS", 1)
+    begun = person.fetch(f"{web.url}/files/small.txt", "a")
+    with pytest.raises(QuotaExceeded, match="Wait for some to end"):
+        person.fetch(f"{web.url}/files/small.txt", "b")
+    assert person.to_the_end(begun).state == State.DONE
+
+
+def test_ones_own_are_listed_and_old_ones_forgotten(person: Person, web: Web) -> None:
+    stranger = Person(person.parts)
+    begun = person.to_the_end(person.fetch(f"{web.url}/files/small.txt", "a"))
+    assert [t.id for t in transfers.transfers_of(person.parts, person.id)] == [begun.id]
+    assert transfers.transfers_of(person.parts, stranger.id) == []
+    with pytest.raises(NotFound):
+        stranger.state(begun)
+    transfers.forget_ended(person.parts, time.time() + limits.TRANSFER_KEPT_S - 60)
+    assert person.state(begun)
+    transfers.forget_ended(person.parts, time.time() + limits.TRANSFER_KEPT_S + 60)
+    with pytest.raises(NotFound):
+        person.state(begun)
+
+
+def export(person: Person, web: Web, path: str, size: int, complete: str = "/whole") -> Transfer:
+    found = person.parts.objects.stat(person.id, path)
+    assert found is not None
+    urls = [f"{web.url}/{path}/{n}" for n in range(max(1, -(-found.size // size)))]
+    return transfers.begin_export(person.parts, person.id, path, size, urls, web.url + complete)
+
+
+@pytest.mark.parametrize("data", [BIG, b"small", b""], ids=["big", "small", "empty"])
+def test_a_file_is_exported_in_parts(person: Person, web: Web, data: bytes) -> None:
+    person.put("out.bin", data)
+    size = 5_000_000
+    ended = person.to_the_end(export(person, web, "out.bin", size))
+    assert (ended.state, ended.error) == (State.DONE, None)
+    assert ended.moved == len(data)
+    count = max(1, -(-len(data) // size))
+    assert b"".join(web.stored[f"/out.bin/{n}"] for n in range(count)) == data
+    said = web.stored["/whole"].decode()
+    assert said.count("<PartNumber>") == count
+    assert f'<PartNumber>{count}</PartNumber><ETag>"/out.bin/{count - 1}"</ETag>' in said
+
+
+def test_an_export_that_cannot_be(person: Person, web: Web) -> None:
+    person.put("out.bin", b"0123456789")
+    with pytest.raises(NotFound):
+        transfers.begin_export(person.parts, person.id, "none", 5, [web.url], web.url)
+    with pytest.raises(Invalid, match="10 bytes in parts of 5 are 2 parts"):
+        transfers.begin_export(person.parts, person.id, "out.bin", 5, [web.url], web.url)
+    late = person.to_the_end(export(person, web, "out.bin", 5, "/error"))
+    assert "could not join the parts" in (late.error or "")
+    begun = export(person, web, "out.bin", 5)
+    person.put("out.bin", b"another")
+    assert "was changed" in (person.to_the_end(begun).error or "")
+
+
+def test_an_s3_makes_the_file_of_the_parts(person: Person, bucket: S3Store) -> None:
+    person.put("out.bin", BIG)
+    upload = bucket.begin_upload("far", "in.bin")
+    size = 6 * 1024**2
+    count = -(-len(BIG) // size)
+    urls = [bucket.sign_part("far", "in.bin", upload, n + 1, 600) for n in range(count)]
+    complete: str = bucket._client.generate_presigned_url(
+        "complete_multipart_upload",
+        Params={"Bucket": bucket._bucket, "Key": "t/far/in.bin", "UploadId": upload},
+    )
+    begun = transfers.begin_export(person.parts, person.id, "out.bin", size, urls, complete)
+    assert person.to_the_end(begun).state == State.DONE
+    assert bucket.read("far", "in.bin", 0, len(BIG) + 1) == BIG
