@@ -97,7 +97,7 @@ class MemberDownload:
                 pool.shutdown(cancel_futures=True)
 
     def _directory(self) -> dict[str, zipfile.ZipInfo]:
-        prefix = f"{self._root}/"
+        prefix = f"{self._root}/" if self._root else ""
         self._archive_size = transfer.look(self._url).size
         with transfer.remote_file(self._url) as remote:
             try:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-import zipfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,10 @@ from simherd import archive, transfer
 from simherd.contract.archive import ArchiveRejected
 from simherd.contract.archive.paths import checked_parts
 from simherd.contract.objects import INPUT_ROOT, OUTPUT_ROOT
-from simherd.errors import InvalidInput, NotFound, TransferError
+from simherd.download import progress_bar
+from simherd.errors import InvalidInput, NotFound
 from simherd.http import api
+from simherd.members import MemberDownload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -147,27 +148,13 @@ def _download_member(path: str, inner: str, local_dir: Path, region: str | None)
     """
     (row,) = _rows(path, region)
     folder = local_dir.joinpath(*_parts(path.removesuffix(_ZIP)))
-    with transfer.remote_file(row["url"]) as remote:
-        try:
-            with zipfile.ZipFile(remote) as opened:
-                for root in ("", f"{OUTPUT_ROOT}/", f"{INPUT_ROOT}/"):
-                    found = _members(opened, root + inner)
-                    if found:
-                        for info in found:
-                            name = info.filename.removeprefix(root)
-                            archive.extract_member(opened, info, folder, name)
-                        return folder / inner
-        except zipfile.BadZipFile as error:
-            raise TransferError(f"{path} is no zip, or broken: {error}.") from error
+    with progress_bar(inner) as shown:
+        for root in ("", OUTPUT_ROOT, INPUT_ROOT):
+            fetch = MemberDownload(row["url"], root, folder, shown or (lambda _have, _size: None))
+            with suppress(InvalidInput):
+                fetch.run([inner])
+                return folder / inner
     raise InvalidInput(f"remote_path: there is no {inner!r} in {path}.")
-
-
-def _members(opened: zipfile.ZipFile, name: str) -> list[zipfile.ZipInfo]:
-    return [
-        info
-        for info in opened.infolist()
-        if not info.is_dir() and (info.filename == name or info.filename.startswith(f"{name}/"))
-    ]
 
 
 @contextmanager

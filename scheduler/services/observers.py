@@ -9,7 +9,7 @@ import redis
 from sqlalchemy import select, update
 
 from scheduler.services.attempt_spec import observers_of
-from scheduler.services.submit_task import put_in_queue
+from scheduler.services.queue_task import put_in_queue
 from scheduler.store.event_models import Registration
 from scheduler.store.models import Task
 from simherd.contract.lifecycle import HELD, Status

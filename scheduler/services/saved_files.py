@@ -15,6 +15,7 @@ from simherd.contract.live import FileEntry, FileKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from scheduler.objects.archive import Member
     from scheduler.store.models import Task
@@ -47,7 +48,7 @@ class SavedFiles:
     def entries(self) -> list[FileEntry]:
         """The files; none where nothing was stored."""
         return [
-            FileEntry(name, FileKind.FILE, m.size, m.modified_at.timestamp() if m.modified_at else 0.0)
+            FileEntry(name, FileKind.FILE, m.size, _epoch(m.modified_at))
             for name, m in self._members().items()
         ]
 
@@ -118,6 +119,10 @@ class SavedFiles:
             while size - len(kept[0]) >= wanted:
                 size -= len(kept.popleft())
         return b"".join(kept)[-wanted:]
+
+
+def _epoch(at: datetime | None) -> float:
+    return 0.0 if at is None else at.timestamp()
 
 
 def _text(data: bytes) -> str:

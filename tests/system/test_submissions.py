@@ -39,7 +39,7 @@ def test_a_repeated_request_makes_no_second_task(env: Env) -> None:
 
 @pytest.mark.parametrize("key", ["", "with blank", "x" * 300, "ä"])
 def test_a_key_that_cannot_be_is_refused(env: Env, key: str) -> None:
-    headers = {"Idempotency-Key": key.encode()}
+    headers = [(b"Idempotency-Key", key.encode())]
     assert env.api.post("/tasks/submit", json=_body(env), headers=headers).status_code == 422
 
 
@@ -133,6 +133,4 @@ except simherd.SimherdError as error:
     assert out.strip() == "the disk broke"
     rows = env.api.get("/tasks", params={"project": "broken-uploads"}).json()["tasks"]
     assert len(rows) == 2
-    until(
-        lambda: all(env.status(r["task_id"]) == "killed" for r in rows), what="both to be killed"
-    )
+    until(lambda: all(env.status(r["task_id"]) == "killed" for r in rows), what="both to be killed")
