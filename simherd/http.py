@@ -79,12 +79,12 @@ class Api:
         given = {k: v for k, v in params.items() if v is not None}
         try:
             with self._client.stream(
-                method, path, json=body, params=given, timeout=_timeout(until)
+                method, path, json=body, params=given, timeout=timeout_of(until)
             ) as answer:
                 self._has_answered = True
                 if not answer.is_success:
                     answer.read()
-                    _read(answer)
+                    check_answer(answer)
                 yield EventStream(answer)
         except httpx.ReadTimeout as error:
             if until is None or time.monotonic() < until:
@@ -103,7 +103,7 @@ class Api:
             with self._client.stream("GET", path, params=params) as answer:
                 if not answer.is_success:
                     answer.read()
-                    _read(answer)
+                    check_answer(answer)
                 yield answer.iter_bytes()
         except httpx.HTTPError as error:
             raise Unreachable(f"The connection to {self.connection.url} broke: {error}") from error
@@ -139,12 +139,13 @@ class Api:
             else:
                 self._has_answered = True
                 if last or answer.status_code not in _NOT_NOW:
-                    return _read(answer)
+                    return check_answer(answer)
             time.sleep(pause * random.uniform(0.5, 1))  # so that many clients do not march in step
             pause = min(pause * 2, _MAX_PAUSE_S)
 
 
-def _timeout(until: float | None) -> httpx.Timeout:
+def timeout_of(until: float | None = None) -> httpx.Timeout:
+    """How long an answer that goes on may be silent; `until`: it ends then anyway."""
     left = _SILENCE_S if until is None else max(0.01, until - time.monotonic())
     return httpx.Timeout(min(left, _SILENCE_S), connect=10)
 
@@ -187,7 +188,8 @@ class EventParser:
         return None
 
 
-def _read(answer: httpx.Response) -> Any:
+def check_answer(answer: httpx.Response) -> Any:
+    """What the server answered. Raises ApiError where it refused."""
     if answer.is_success:
         return answer.json() if answer.content else None
     try:
