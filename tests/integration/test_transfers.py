@@ -185,6 +185,7 @@ def test_a_file_that_changes_is_fetched_anew(
     ("path", "words"),
     [
         ("/status/404", "answered 404"),
+        ("/status/416", "answered 416"),
         ("/inside", "169.254.169.254, which is not on the public internet"),
     ],
 )
