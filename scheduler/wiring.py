@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from scheduler.catalogue.tables import Catalogue, load
 from scheduler.config import Settings
+from scheduler.objects.file_urls import FileUrls
 from scheduler.objects.folder import FolderStore
 from scheduler.providers.external import ExternalProvider
 from scheduler.providers.local import LocalProvider
@@ -93,6 +94,12 @@ class Parts:
         return FolderStore(
             settings.storage_dir, settings.public_url, settings.signing_key.get_secret_value()
         )
+
+    @cached_property
+    def file_urls(self) -> FileUrls:
+        """URLs for users; the folder's are the same."""
+        settings = self.settings
+        return FileUrls(settings.public_url, settings.signing_key.get_secret_value())
 
     @cached_property
     def stored(self) -> StoredBytes:

@@ -29,7 +29,7 @@ from scheduler.api.routes import (
 from scheduler.api.routes.attempts import CHECKPOINT_VERB
 from scheduler.api.routes.batches import BATCH
 from scheduler.api.routes.storage import EXPORT_VERB
-from scheduler.objects.folder import ROUTE as FILES_ROUTE
+from scheduler.objects.file_urls import ROUTE as FILES_ROUTE
 from simherd.contract import limits
 
 if TYPE_CHECKING:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import hmac
 import os
 import re
 import secrets
 import shutil
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlencode
 
 from scheduler.objects.base import Entry, NoSuchObject, ObjectInfo, PathTaken, Unfinished
+from scheduler.objects.file_urls import FileUrls
 from simherd.contract.objects import normalise
 from simherd.contract.uploads import PART_VERB, part_offset
 
@@ -22,10 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from scheduler.objects.base import Part, Verb
-
-#: Route under which the API serves this storage: one segment before the object's own path.
-ROUTE = "/files"
-
 
 _UPLOAD = re.compile("[0-9a-f]{32}")
 #: Start of the names of uploads that have not ended; they are no objects yet.
@@ -37,34 +31,12 @@ class FolderStore:
 
     def __init__(self, root: Path, public_url: str, signing_key: str) -> None:
         self._root = root
-        self._public_url = public_url.rstrip("/")
-        self._key = signing_key.encode()
+        self.urls = FileUrls(public_url, signing_key)
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def sign(self, user: str, path: str, verb: Verb, valid_s: float) -> str:
         """See `ObjectStore`."""
-        return self._sign(user, path, verb, valid_s)
-
-    def _sign(self, user: str, path: str, verb: str, valid_s: float) -> str:
-        expires = str(int(time.time() + valid_s))
-        query = urlencode(
-            {
-                "user": user,
-                "verb": verb,
-                "expires": expires,
-                "signature": self._signature(user, path, verb, expires),
-            }
-        )
-        return f"{self._public_url}{ROUTE}/{quote(path)}?{query}"
-
-    def verified(self, user: str, path: str, verb: str, expires: str, signature: str) -> bool:
-        """Whether a URL's parts were signed here and are still good."""
-        good = self._signature(user, path, verb, expires)
-        return hmac.compare_digest(good, signature) and float(expires) >= time.time()
-
-    def _signature(self, user: str, path: str, verb: str, expires: str) -> str:
-        text = "\n".join((user, path, verb, expires))
-        return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()
+        return self.urls.sign(user, path, verb, valid_s)
 
     def file(self, user: str, path: str) -> Path:
         """The file that holds an object."""
@@ -115,7 +87,7 @@ class FolderStore:
 
     def sign_part(self, user: str, path: str, upload: str, number: int, valid_s: float) -> str:
         """See `ObjectStore`."""
-        return self._sign(user, path, f"{PART_VERB}:{upload}:{number}", valid_s)
+        return self.urls.sign(user, path, f"{PART_VERB}:{upload}:{number}", valid_s)
 
     def store_part(self, user: str, path: str, upload: str, number: int, data: bytes) -> str:
         """See `ObjectStore`."""

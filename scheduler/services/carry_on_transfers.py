@@ -11,7 +11,7 @@ from sqlalchemy import func, select, update
 
 from scheduler.objects.base import NoSuchObject, PathTaken
 from scheduler.outbound import NotAllowed
-from scheduler.services.errors import Refused
+from scheduler.services.errors import Conflict, Refused
 from scheduler.services.export_transfer import export_some
 from scheduler.services.fetch_transfer import fetch_some
 from scheduler.services.transfer_turn import Again, Turn
@@ -43,6 +43,8 @@ def carry_on(parts: Parts) -> None:
         return
     turn, moved = Turn(row), row.moved
     try:
+        if row.failures >= _TRIES:
+            raise Conflict("The server gave up on it: its turns died. Its log has the cause.")
         row.state = State.DONE if _STEPS[Kind(row.kind)](parts, turn) else State.WAITING
         row.error, row.failures = None, 0
     except _FINAL as error:
@@ -76,6 +78,8 @@ def _claim(parts: Parts, now: float) -> Transfer | None:
         row = session.scalar(due.with_for_update(skip_locked=True))
         if row is None:
             return None
+        if row.state == State.RUNNING:
+            row.failures += 1  # its last turn died with its worker
         row.state, row.next_at = State.RUNNING, now + _DEAD_S
         row.turn += 1
     return row

@@ -62,7 +62,7 @@ def _rest(parts: Parts, row: Transfer, answer: httpx.Response) -> Iterator[bytes
     found = _RANGE.fullmatch(answer.headers.get("content-range", ""))
     if answer.status_code == 416 and found and int(found[2]) == row.moved:
         return iter(())  # of a file whose size was not known, all was there
-    if answer.status_code != 416:
+    if answer.status_code != 416 or not row.moved:
         check_answer(answer, "url")
     validator = _validator(answer)
     total = int(found[2]) if found else _length(answer)

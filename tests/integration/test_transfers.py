@@ -185,6 +185,7 @@ def test_a_file_that_changes_is_fetched_anew(
     ("path", "words"),
     [
         ("/status/404", "answered 404"),
+        ("/status/416", "answered 416"),
         ("/inside", "169.254.169.254, which is not on the public internet"),
     ],
 )
@@ -229,6 +230,17 @@ def test_a_turn_that_died_is_taken_up_and_says_nothing_more(person: Person, web:
     carry_on(person.parts)
     assert person.state(begun).state == State.DONE
     assert person.to_the_end(other).state == State.DONE
+
+
+def test_a_transfer_whose_turns_die_is_given_up(person: Person, web: Web) -> None:
+    begun = person.fetch(f"{web.url}/files/small.txt", "small.txt")
+    with person.parts.store.write() as session:
+        row = session.get_one(Transfer, begun.id)
+        row.state, row.failures, row.next_at = State.RUNNING, 5, 0
+    carry_on(person.parts)
+    ended = person.state(begun)
+    assert ended.state == State.FAILED
+    assert "gave up" in (ended.error or "")
 
 
 def test_what_is_no_web_address_is_refused_and_so_is_too_much(

@@ -300,7 +300,7 @@ class Env:
         (url,) = self.api.get(
             "/storage/signed-urls", params={"operation": "download", "paths": path}
         ).json()
-        content = httpx.get(url, trust_env=False).content
+        content = httpx.get(url, trust_env=False, follow_redirects=True).content
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return {
                 i.filename.removeprefix("artifacts/"): archive.read(i)

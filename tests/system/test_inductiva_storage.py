@@ -26,7 +26,7 @@ _MARK = "=== done ==="
 
 
 @pytest.fixture(scope="module")
-def web() -> Iterator[Web]:
+def source() -> Iterator[Web]:
     with web_server() as made:
         made.files["mesh.stl"] = b"mesh"
         yield made
@@ -46,7 +46,7 @@ def place(tmp_path: Path) -> Path:
     *("storage.upload_from_url", "storage.get_space_used"),
     face="inductiva",
 )
-def test_every_storage_function(env: Env, place: Path, web: Web) -> None:
+def test_every_storage_function(env: Env, place: Path, source: Web) -> None:
     name = f"pub{time.time_ns()}"
     query = {"operation": "upload", "paths": f"{name}/output.zip"}  # which this client refuses to
     (url,) = env.api.get("/storage/signed-urls", params=query).json()
@@ -59,7 +59,7 @@ storage.upload("case", "{name}")
 listed = storage.listdir("{name}", order_by="size", sort_order="asc")
 seen["listed"] = sorted(e["name"] for e in listed)
 storage.copy("{name}/in.txt", "{name}/copy.txt")
-storage.upload_from_url("{web.url}/files/mesh.stl", "{name}")
+storage.upload_from_url("{source.url}/files/mesh.stl", "{name}")
 while not any(e["name"] == "mesh.stl" for e in storage.listdir("{name}", print_results=False)):
     time.sleep(0.05)
 storage.download("{name}/mesh.stl", "one")

@@ -167,6 +167,9 @@ def test_a_task_is_found_by_its_id_wherever_it_lies(env: Env, folder: str) -> No
     for path in (f"{task}/output.zip", env.task(task)["storage_output_path"]):
         info = env.api.get("/storage/zip-contents", params={"path": path}).json()
         assert "artifacts/sub/deep.txt" in names(info)
+        (url,) = signed(env, "download", path)
+        assert httpx.URL(url).path.split("/", 2)[2] == path
+        assert len(httpx.get(url, trust_env=False).content) == info["size"]
     assert env.api.delete("/storage/", params={"path": f"{task}/"}).status_code == 200
     assert env.api.delete("/storage/", params={"path": f"{task}/"}).status_code == 404
     assert env.api.get("/storage/contents", params={"path": folder}).status_code == 404

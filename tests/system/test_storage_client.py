@@ -32,7 +32,7 @@ def _connected(env: Env, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 
 
 @pytest.fixture(scope="module")
-def web() -> Iterator[Web]:
+def source() -> Iterator[Web]:
     with web_server() as made:
         made.files["mesh.stl"] = b"mesh"
         yield made
@@ -121,16 +121,16 @@ def test_a_copy_goes_over_nothing(folder: str) -> None:
 
 
 @pytest.mark.conforms("storage.upload_from_url")
-def test_a_url_is_fetched(folder: str, web: Web) -> None:
-    done = storage.upload_from_url(f"{web.url}/files/mesh.stl?a=b", folder, wait=True)
+def test_a_url_is_fetched(folder: str, source: Web) -> None:
+    done = storage.upload_from_url(f"{source.url}/files/mesh.stl?a=b", folder, wait=True)
     assert (done.kind, done.state, done.path) == (Kind.FETCH, State.DONE, f"{folder}/mesh.stl")
     assert storage.download(f"{folder}/mesh.stl").read_text() == "mesh"
-    begun = storage.upload_from_url(f"{web.url}/status/404", folder, "x.stl")
+    begun = storage.upload_from_url(f"{source.url}/status/404", folder, "x.stl")
     with pytest.raises(errors.TransferError, match="answered 404"):
         begun.wait()
     assert begun.id in [t.id for t in storage.get_transfers() if t.error]
     with pytest.raises(errors.InvalidInput, match="no file name"):
-        storage.upload_from_url(web.url, folder)
+        storage.upload_from_url(source.url, folder)
 
 
 @pytest.mark.conforms("storage.export")
@@ -179,7 +179,7 @@ def test_what_is_not_there_is_said(folder: str) -> None:
     *("storage list", "storage upload", "storage download", "storage copy", "storage remove"),
     *("storage size", "storage bucket list", "storage fetch", "storage transfers"),
 )
-def test_the_command_line(env: Env, tmp_path: Path, web: Web) -> None:
+def test_the_command_line(env: Env, tmp_path: Path, source: Web) -> None:
     def cli(*arguments: str) -> Done:
         return env.cli("storage", *arguments, folder=tmp_path)
 
@@ -193,7 +193,7 @@ def test_the_command_line(env: Env, tmp_path: Path, web: Web) -> None:
     assert [r["size"] for r in rows] == [5]
     assert cli("dl", f"{name}/b.txt", "got").stdout == f"got/{name}/b.txt\n"
     assert (tmp_path / "got" / name / "b.txt").read_text() == "first"
-    assert "is done" in cli("fetch", "--wait", f"{web.url}/files/mesh.stl", name).stdout
+    assert "is done" in cli("fetch", "--wait", f"{source.url}/files/mesh.stl", name).stdout
     assert "mesh.stl" in cli("transfers").stdout
     assert "a month" in cli("size").stdout
     assert "local" in cli("bucket", "ls").stdout

@@ -1,8 +1,7 @@
-"""The file plane of the folder storage: signed URLs carry their own credential."""
+"""The file plane: signed URLs carry their own credential."""
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import os
 import secrets
@@ -10,11 +9,14 @@ from typing import IO, TYPE_CHECKING, Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, RedirectResponse
 
 from scheduler.api.deps import PartsDep
-from scheduler.objects.folder import ROUTE, TEMPORARY, FolderStore
+from scheduler.api.receive import check_digest, receive_in_parts
+from scheduler.objects.file_urls import ROUTE
+from scheduler.objects.folder import TEMPORARY, FolderStore
 from scheduler.services.errors import TooLarge
+from scheduler.services.storage import readable_path
 from simherd.contract import limits, objects
 from simherd.contract.uploads import PART_VERB, part_offset, part_size
 
@@ -27,31 +29,42 @@ router = APIRouter(tags=["files"])
 _WRITE_BYTES = 1024 * 1024
 
 
-def _target(parts: PartsDep, verb: str, path: str, user: str, expires: str, signature: str) -> Path:
-    store = parts.objects
+def _checked(parts: PartsDep, verb: str, path: str, user: str, expires: str, signature: str) -> str:
+    """The path that a URL was signed for."""
     try:
         clean = objects.normalise(path)
-        allowed = isinstance(store, FolderStore) and store.verified(
-            user, clean, verb, expires, signature
-        )
+        allowed = parts.file_urls.verified(user, clean, verb, expires, signature)
     except ValueError:
         allowed = False
-    if not allowed or not isinstance(store, FolderStore):
+    if not allowed:
         raise HTTPException(403, "The URL is not valid, or no longer. Ask for a new one.")
-    return store.file(user, clean)
+    return clean
 
 
 @router.api_route(ROUTE + "/{path:path}", methods=["GET", "HEAD"], response_model=None)
 def download(
-    parts: PartsDep, path: str, user: str, verb: str, expires: str, signature: str
-) -> FileResponse:
-    """Send a stored file, whole or a range of it."""
+    request: Request,
+    parts: PartsDep,
+    path: str,
+    user: str,
+    verb: str,
+    expires: str,
+    signature: str,
+) -> Response:
+    """Send a stored file, whole or a range of it, or lead to where the storage does."""
     if verb != "download":
         raise HTTPException(403, "The URL was signed for an upload.")
-    file = _target(parts, verb, path, user, expires, signature)
-    if not file.is_file():
+    clean = _checked(parts, verb, path, user, expires, signature)
+    found = parts.objects.stat(user, readable_path(parts, user, clean))
+    if found is None:
         raise HTTPException(404, f"Nothing is stored at {path!r}.")
-    return FileResponse(file, media_type="application/octet-stream")
+    if isinstance(parts.objects, FolderStore):
+        file = parts.objects.file(user, found.path)
+        return FileResponse(file, media_type="application/octet-stream")
+    if request.method == "HEAD":
+        return Response(headers={"Content-Length": str(found.size), "Accept-Ranges": "bytes"})
+    there = parts.objects.sign(user, found.path, "download", limits.USER_URL_S)
+    return RedirectResponse(there, 307)
 
 
 @router.put(ROUTE + "/{path:path}", response_model=None)
@@ -69,9 +82,11 @@ async def upload(
         return await _upload_part(request, parts, path, user, verb, expires, signature)
     if verb != "upload":
         raise HTTPException(403, "The URL was signed for a download.")
-    _target(parts, verb, path, user, expires, signature)
-    assert isinstance(parts.objects, FolderStore)
-    file = await run_in_threadpool(parts.objects.room_for, user, objects.normalise(path))
+    clean = _checked(parts, verb, path, user, expires, signature)
+    if not isinstance(parts.objects, FolderStore):
+        await receive_in_parts(request, parts.objects, user, clean)
+        return Response(status_code=200)
+    file = await run_in_threadpool(parts.objects.room_for, user, clean)
     temporary = file.with_name(TEMPORARY + secrets.token_hex(8))
     try:
         await _receive(request, temporary)
@@ -91,10 +106,10 @@ async def _upload_part(
     signature: str,
 ) -> Response:
     """Put a part to its place in the file that becomes the object when all are there."""
-    _target(parts, verb, path, user, expires, signature)
+    clean = _checked(parts, verb, path, user, expires, signature)
     _, upload, number = verb.split(":")
     assert isinstance(parts.objects, FolderStore)
-    file = parts.objects.part_file(user, objects.normalise(path), upload)
+    file = parts.objects.part_file(user, clean, upload)
     if not await run_in_threadpool(file.exists):
         raise HTTPException(404, "There is no such upload, or no longer.")
     digest = await _receive(request, file, part_offset(int(number)), part_size(int(number)))
@@ -118,9 +133,7 @@ async def _receive(
                 await run_in_threadpool(_store, file, md5, bytes(gathered))
                 gathered.clear()
         await run_in_threadpool(_store, file, md5, bytes(gathered))
-    expected = request.headers.get("content-md5")
-    if expected and expected != base64.b64encode(md5.digest()).decode():
-        raise HTTPException(400, "Content-MD5: what arrived is not what was sent. Send it again.")
+    check_digest(request, md5)
     return md5.hexdigest()
 
 

@@ -38,9 +38,16 @@ def signed_urls(
     storage.check_region(parts, region)
     clean = [storage.clean_path(p, "paths") for p in paths]
     if operation == "download":
-        there = [storage.readable_path(parts, user.id, p) for p in clean]
-        clean = [i.path for path in there for i in storage.files_at(parts, user.id, path)]
-    return [parts.objects.sign(user.id, p, operation, limits.USER_URL_S) for p in clean]
+        clean = [found for path in clean for found in _downloads(parts, user.id, path)]
+    return [parts.file_urls.sign(user.id, p, operation, limits.USER_URL_S) for p in clean]
+
+
+def _downloads(parts: Parts, user_id: str, path: str) -> list[str]:
+    """A file under the name that was asked for, which the URL is to have; a folder as its files."""
+    real = storage.readable_path(parts, user_id, path)
+    if parts.objects.stat(user_id, real) is not None:
+        return [path]
+    return [info.path for info in storage.files_at(parts, user_id, path)]
 
 
 @router.get("/contents")

@@ -62,7 +62,9 @@ def served(store: ObjectStore) -> Iterator[Served]:
     if not isinstance(store, FolderStore):
         yield lambda url: url
         return
-    parts = Parts(Settings(database_url="sqlite://", redis_url="", broker_url="", signing_key="k"))
+    parts = Parts(
+        Settings(database_url="sqlite://", redis_url="", broker_url="", signing_key="key")
+    )
     parts.__dict__["objects"] = store
     server = uvicorn.Server(uvicorn.Config(make_app(parts), port=0, log_level="error"))
     thread = threading.Thread(target=server.run)
@@ -307,10 +309,10 @@ def test_a_signed_url_opens_nothing_else(signed: tuple[str, str]) -> None:
 def test_a_signature_runs_out(tmp_path: Path) -> None:
     store = FolderStore(tmp_path, "http://unused", "key")
     url = httpx.URL(store.sign(USER, "a.bin", "download", valid_s=-1))
-    assert not store.verified(
+    assert not store.urls.verified(
         USER, "a.bin", "download", url.params["expires"], url.params["signature"]
     )
     good = httpx.URL(store.sign(USER, "a.bin", "download", valid_s=60))
-    assert store.verified(
+    assert store.urls.verified(
         USER, "a.bin", "download", good.params["expires"], good.params["signature"]
     )
