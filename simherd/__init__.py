@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SimherdError",
+    "aio",
     "events",
     "get_output_dir",
     "resources",
