@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 
 from scheduler.api import problems
+from scheduler.api.names import EncodedNames
 from scheduler.api.routes import (
     admin,
     attempts,
@@ -44,6 +45,7 @@ def make_app(parts: Parts) -> FastAPI:
     problems.install(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestId)
+    app.add_middleware(EncodedNames)
     for module in (
         health,
         users,

@@ -251,6 +251,7 @@ def project_json(project: Project, overview: Mapping[str, int], cost: float) -> 
         "created_at": when(project.created_at),
         "num_tasks": sum(overview.values()),
         "task_status_overview": dict(overview),
+        "project_metadata": project.project_metadata,
         "estimated_computation_cost": dollars(cost),
         "total_orchestration_fee": 0.0,
         "total_orchestration_fee_undiscounted": 0.0,
