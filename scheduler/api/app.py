@@ -12,6 +12,7 @@ from scheduler.api.names import EncodedNames
 from scheduler.api.routes import (
     admin,
     attempts,
+    catalogue,
     compute,
     files,
     health,
@@ -22,6 +23,7 @@ from scheduler.api.routes import (
     storage,
     tasks,
     users,
+    version,
 )
 from scheduler.api.routes.attempts import CHECKPOINT_VERB
 from scheduler.objects.folder import ROUTE as FILES_ROUTE
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 
 def make_app(parts: Parts) -> FastAPI:
     """The application over `parts`."""
-    app = FastAPI(title="Simherd", version="0.1.0", redirect_slashes=False)
+    app = FastAPI(title="Simherd", version=version.SERVER_VERSION, redirect_slashes=False)
     app.state.parts = parts
     problems.install(app)
     app.add_middleware(BodyLimit)
@@ -56,9 +58,11 @@ def make_app(parts: Parts) -> FastAPI:
         machines,
         admin,
         compute,
+        catalogue,
         storage,
         files,
         projects,
+        version,
     ):
         app.include_router(module.router)
     return app

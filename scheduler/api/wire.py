@@ -221,6 +221,27 @@ def group_json(
     }
 
 
+def past_group_json(
+    group: MachineGroup, machines: Sequence[Machine], task_seconds: float
+) -> dict[str, Any]:
+    """A machine group of the history; `task_seconds`: for how long tasks held its machines."""
+    now = time.time()
+    there = sum(
+        (m.terminated_at or now) - m.launched_at for m in machines if m.launched_at is not None
+    )
+    times = {"total": there, "task": task_seconds, "idle": max(0.0, there - task_seconds)}
+    return {
+        **group_json(group, machines),
+        "machines": None,
+        "start_timestamp": when(group.started_at),
+        "termination_reason": group.end_cause,
+        "statistics": {
+            f"{name}_time": {"name": name, "value": round(seconds, 6), "unit": "seconds"}
+            for name, seconds in times.items()
+        },
+    }
+
+
 def _machine_json(group: MachineGroup, machine: Machine, task: str | None) -> dict[str, Any]:
     now = time.time()
     return {
