@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SimherdError",
+    "benchmarks",
     "get_output_dir",
+    "projects",
     "resources",
     "set_output_dir",
     "simulators",
