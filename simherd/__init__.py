@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 __all__ = [
     "SimherdError",
     "aio",
+    "benchmarks",
     "events",
     "get_output_dir",
+    "projects",
     "resources",
     "set_output_dir",
     "simulators",

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from simherd import users
 from simherd.contract import limits
 from simherd.errors import InvalidInput
 from simherd.http import api
 from simherd.utils import parse_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["MachineGroup", "get", "get_available_machine_types", "get_by_name"]
+__all__ = [
+    "ElasticMachineGroup",
+    "MPICluster",
+    "MachineGroup",
+    "estimate_machine_cost",
+    "get",
+    "get_available_machine_types",
+    "get_by_name",
+]
+
+#: Seconds between two looks at the quotas of who waits for room in them.
+_QUOTA_POLL_S = 2.0
+
+
+class VCPUCount(NamedTuple):
+    """vCPUs of all machines of a group, and of one."""
+
+    total: int
+    per_machine: int
 
 
 class MachineGroup:
@@ -33,8 +53,11 @@ class MachineGroup:
         spot: bool = True,
         disk_size_gb: int = 10,
         provider: str = "GCP",
-        max_idle_time: str | float | None = "3m",
+        zone: str | None = None,
+        threads_per_core: int = 2,
+        max_idle_time: str | float | timedelta | None = "3m",
         auto_terminate_minutes: float | None = None,
+        auto_terminate_ts: datetime | None = None,
         reconnect_window: str | float = limits.RECONNECT_WINDOW_S,
         policy: Mapping[str, Any] | None = None,
         max_machines: int | None = None,
@@ -53,8 +76,12 @@ class MachineGroup:
             spot: use machines that the provider may reclaim, which cost less.
             disk_size_gb: the disk of each machine.
             provider: the wire's provider name; the server's operator maps it to a real one.
-            max_idle_time: terminate the group when it had nothing to do for so long.
+            zone: where the machines are to be; by default the machine type's own zone.
+            threads_per_core: 1 or 2.
+            max_idle_time: terminate the group when it had nothing to do for so long; a bare number
+                is seconds.
             auto_terminate_minutes: terminate the group so long after now, whatever it does.
+            auto_terminate_ts: the same as a moment, with its time zone.
             reconnect_window: for how long a machine that is silent, but not known to be gone,
                 keeps its tasks.
             policy: what its containers may do beyond the strict default; the fields of
@@ -83,8 +110,10 @@ class MachineGroup:
                 "name": name,
                 "spot": spot,
                 "disk_size_gb": disk_size_gb,
+                "zone": zone,
+                "threads_per_core": threads_per_core,
                 "max_idle_time": _idle(max_idle_time),
-                "auto_terminate_ts": _deadline(auto_terminate_minutes),
+                "auto_terminate_ts": _deadline(auto_terminate_minutes, auto_terminate_ts),
                 "reconnect_s": parse_duration(reconnect_window, "reconnect_window"),
                 "policy": dict(policy or {}),
                 "is_elastic": max_machines is not None,
@@ -99,13 +128,13 @@ class MachineGroup:
 
     @classmethod
     def from_api_info(cls, info: dict[str, Any]) -> MachineGroup:
-        """A group from the server's description of it."""
-        group = cls.__new__(cls)
+        """A group of its own kind from the server's description of it."""
+        group = object.__new__(_class_of(info))
         group._fields = dict(info)
         return group
 
     def __repr__(self) -> str:
-        return f"MachineGroup({self.name!r})"
+        return f"{type(self).__name__}({self.name!r})"
 
     @property
     def id(self) -> str:
@@ -132,8 +161,54 @@ class MachineGroup:
         self._fields = api().get(f"/compute/group/{self.name}")
         return self
 
-    def start(self) -> None:
-        """Launch the machines. Harmless where that was done."""
+    @property
+    def num_machines(self) -> int:
+        """How many machines it is to have at the most."""
+        return int(self._fields["max_vms"])
+
+    @property
+    def n_vcpus(self) -> VCPUCount:
+        """The vCPUs of all of them, and of one."""
+        each = int(self._fields["cpu_info"]["cpu_cores_logical"])
+        return VCPUCount(each * self.num_machines, each)
+
+    @property
+    def total_ram_gb(self) -> int:
+        """Memory of one machine, GiB."""
+        return int(self._fields["total_ram_gb"])
+
+    @property
+    def quota_usage(self) -> dict[str, float]:
+        """Quota name → how much of it the group takes once it is started."""
+        return dict(self._fields["quota_usage"])
+
+    def estimate_cloud_cost(self, verbose: bool = True) -> float:
+        """What the group costs at its largest, US$ per hour; printed too, where `verbose`."""
+        cost = self._fields["cost_per_hour"]
+        least, most = float(cost["min"]), float(cost["max"])
+        if verbose:
+            span = f"{most:.3f}" if least == most else f"{least:.3f} to {most:.3f}"
+            print(f"Machine group {self.name}: {span} US$ per hour.")
+        return most
+
+    def can_start_resource(self) -> bool:
+        """Whether the user's quotas have room for the group now."""
+        quotas = users.get_quotas()
+        return all(_fits(quotas.get(name), need) for name, need in self.quota_usage.items())
+
+    def start(self, wait_for_quotas: bool = False) -> None:
+        """Launch the machines. Harmless where that was done.
+
+        Args:
+            wait_for_quotas: wait until the user's quotas have room for the group.
+
+        Raises:
+            ApiError: they have none, or the group is terminated.
+        """
+        if wait_for_quotas and not self.started and not self.can_start_resource():
+            print(f"Machine group {self.name} waits until your quotas have room for it.")
+            while not self.can_start_resource():
+                time.sleep(_QUOTA_POLL_S)
         self._fields = api().post("/compute/group/start", repeatable=True, machine_group_id=self.id)
 
     def invite(self) -> tuple[str, str]:
@@ -151,11 +226,70 @@ class MachineGroup:
         self.refresh()
 
 
-def _idle(given: str | float | None) -> float | None:
+class ElasticMachineGroup(MachineGroup):
+    """A group that has as many machines as its queue needs, between two bounds."""
+
+    def __init__(
+        self, machine_type: str, min_machines: int = 1, max_machines: int = 2, **more: Any
+    ) -> None:
+        """Register a group; `start` launches its machines.
+
+        Args:
+            machine_type: one of `get_available_machine_types()`.
+            min_machines: so many are always there; may be 0.
+            max_machines: so many at the most.
+            more: the other arguments of `MachineGroup`.
+
+        Raises:
+            InvalidInput: an argument is not usable.
+        """
+        if max_machines <= min_machines:
+            raise InvalidInput(
+                f"max_machines: {max_machines} must be more than min_machines, {min_machines}."
+            )
+        super().__init__(
+            machine_type,
+            max(1, min_machines),
+            min_machines=min_machines,
+            max_machines=max_machines,
+            **more,
+        )
+
+
+class MPICluster(MachineGroup):
+    """A group whose machines all work on one task together."""
+
+    def __init__(self, machine_type: str, num_machines: int = 2, **more: Any) -> None:
+        """Register a group; the arguments are those of `MachineGroup`."""
+        super().__init__(machine_type, num_machines, mpi=True, **more)
+
+
+def _class_of(info: Mapping[str, Any]) -> type[MachineGroup]:
+    if info["is_elastic"]:
+        return ElasticMachineGroup
+    return MPICluster if info["type"] == "mpi" else MachineGroup
+
+
+def _fits(quota: Mapping[str, Any] | None, need: float) -> bool:
+    if quota is None or quota["max_allowed"] is None:
+        return True
+    # A sum of prices is not exact.
+    return bool((quota["in_use"] or 0) + need <= quota["max_allowed"] * (1 + 1e-9))
+
+
+def _idle(given: str | float | timedelta | None) -> float | None:
+    if isinstance(given, timedelta):
+        given = given.total_seconds()
     return None if given is None else parse_duration(given, "max_idle_time")
 
 
-def _deadline(minutes: float | None) -> str | None:
+def _deadline(minutes: float | None, moment: datetime | None) -> str | None:
+    if moment is not None:
+        if minutes is not None:
+            raise InvalidInput("auto_terminate_ts: give this or auto_terminate_minutes, not both.")
+        if moment.tzinfo is None:
+            raise InvalidInput(f"auto_terminate_ts: {moment} has no time zone.")
+        return moment.isoformat()
     if minutes is None:
         return None
     if not minutes > 0:
@@ -179,7 +313,56 @@ def get_by_name(name: str) -> MachineGroup:
     return MachineGroup.from_api_info(api().get(f"/compute/group/{name}"))
 
 
-def get_available_machine_types(spot: bool | None = None) -> list[dict[str, Any]]:
-    """The machine types that groups can be made of, with prices in US$ per hour."""
-    found: list[dict[str, Any]] = api().get("/pricing/machine-types", spot=spot)
+def get_available_machine_types(
+    provider: str = "GCP",
+    machine_families: Sequence[str] | None = None,
+    machine_configs: Sequence[str] | None = None,
+    vcpus_range: tuple[int, int] | None = None,
+    memory_range: tuple[int, int] | None = None,
+    price_range: tuple[float, float] | None = None,
+    spot: bool | None = None,
+    gpus_range: tuple[int, int] | None = None,
+    gpu_names: Sequence[str] | None = None,
+    zones: Sequence[str] | None = None,
+) -> list[dict[str, Any]]:
+    """The machine types that groups can be made of, with prices in US$ per hour.
+
+    Args:
+        provider: the wire's provider name.
+        machine_families: only these, such as `c2`.
+        machine_configs: only these, such as `standard` or `highcpu`.
+        vcpus_range: the least and the most vCPUs.
+        memory_range: the least and the most memory, GiB.
+        price_range: the least and the most US$ per hour.
+        spot: only spot machines, or only others.
+        gpus_range: the least and the most GPUs.
+        gpu_names: only with these GPUs.
+        zones: only in these zones.
+
+    Raises:
+        ApiError: there is no such provider, or a range is none.
+    """
+    found: list[dict[str, Any]] = api().get(
+        "/pricing/machine-types",
+        provider_id=provider,
+        machine_families=machine_families,
+        machine_configs=machine_configs,
+        vcpus_range=vcpus_range,
+        memory_range=memory_range,
+        price_range=price_range,
+        spot=spot,
+        gpus_range=gpus_range,
+        gpu_names=gpu_names,
+        zones=zones,
+    )
     return found
+
+
+def estimate_machine_cost(machine_type: str, spot: bool = False, zone: str | None = None) -> float:
+    """What one machine costs, US$ per hour.
+
+    Raises:
+        NotFound: there is no such machine type.
+    """
+    prices = api().get("/compute/price", machine_type=machine_type, zone=zone)
+    return float(prices["preemptible_price" if spot else "on_demand_price"])

@@ -279,9 +279,16 @@ class CustomImage(Simulator):
         self.image = container_image
 
 
+def list_available_images() -> dict[str, dict[str, list[str]]]:
+    """The simulator images that the server offers: `production` and `development`, each simulator
+    with its version tags."""
+    found: dict[str, dict[str, list[str]]] = api().get("/simulators/available-images")
+    return found
+
+
 def _image_of(name: str, version: str | None) -> str:
     """The image reference for a version of a simulator, the newest one by default."""
-    listed = api().get("/simulators/available-images")["production"].get(name, [])
+    listed = list_available_images()["production"].get(name, [])
     versions = sorted({tag.partition("_")[0] for tag in listed}, key=_version_key)
     if not versions:
         raise InvalidInput(f"The server's catalogue has no image of {name}.")
@@ -349,4 +356,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*_catalogue(), "CustomImage", "Simulator"])
+    return sorted([*_catalogue(), "CustomImage", "Simulator", "list_available_images"])

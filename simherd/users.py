@@ -7,7 +7,19 @@ from typing import Any
 from simherd.errors import InvalidInput
 from simherd.http import api
 
-__all__ = ["get_cost_shares", "get_costs", "get_quotas"]
+__all__ = ["get_cost_shares", "get_costs", "get_fees", "get_info", "get_quotas"]
+
+
+def get_info() -> dict[str, Any]:
+    """Who the key belongs to: `username`, `email`, `registration_ts` and more."""
+    found: dict[str, Any] = api().get("/users/info")
+    return found
+
+
+def get_fees() -> dict[str, dict[str, Any]]:
+    """What the server takes beside what machines cost; none of your own does."""
+    found: dict[str, dict[str, Any]] = api().get("/users/fees")
+    return found
 
 
 def get_quotas() -> dict[str, dict[str, Any]]:

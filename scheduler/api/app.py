@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 
 from scheduler.api import problems
+from scheduler.api.names import EncodedNames
 from scheduler.api.routes import (
     admin,
     attempts,
     batches,
+    catalogue,
     compute,
     events,
     files,
@@ -25,6 +27,7 @@ from scheduler.api.routes import (
     storage,
     tasks,
     users,
+    version,
 )
 from scheduler.api.routes.attempts import CHECKPOINT_VERB
 from scheduler.api.routes.batches import BATCH
@@ -45,11 +48,12 @@ if TYPE_CHECKING:
 
 def make_app(parts: Parts) -> FastAPI:
     """The application over `parts`."""
-    app = FastAPI(title="Simherd", version="0.1.0", redirect_slashes=False)
+    app = FastAPI(title="Simherd", version=version.SERVER_VERSION, redirect_slashes=False)
     app.state.parts = parts
     problems.install(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestId)
+    app.add_middleware(EncodedNames)
     for module in (
         health,
         users,
@@ -64,9 +68,11 @@ def make_app(parts: Parts) -> FastAPI:
         admin,
         compute,
         events,
+        catalogue,
         storage,
         files,
         projects,
+        version,
     ):
         app.include_router(module.router)
     return app

@@ -223,6 +223,27 @@ def group_json(
     }
 
 
+def past_group_json(
+    group: MachineGroup, machines: Sequence[Machine], task_seconds: float
+) -> dict[str, Any]:
+    """A machine group of the history; `task_seconds`: for how long tasks held its machines."""
+    now = time.time()
+    there = sum(
+        (m.terminated_at or now) - m.launched_at for m in machines if m.launched_at is not None
+    )
+    times = {"total": there, "task": task_seconds, "idle": max(0.0, there - task_seconds)}
+    return {
+        **group_json(group, machines),
+        "machines": None,
+        "start_timestamp": when(group.started_at),
+        "termination_reason": group.end_cause,
+        "statistics": {
+            f"{name}_time": {"name": name, "value": round(seconds, 6), "unit": "seconds"}
+            for name, seconds in times.items()
+        },
+    }
+
+
 def _machine_json(group: MachineGroup, machine: Machine, task: str | None) -> dict[str, Any]:
     now = time.time()
     return {
@@ -253,6 +274,7 @@ def project_json(project: Project, overview: Mapping[str, int], cost: float) -> 
         "created_at": when(project.created_at),
         "num_tasks": sum(overview.values()),
         "task_status_overview": dict(overview),
+        "project_metadata": project.project_metadata,
         "estimated_computation_cost": dollars(cost),
         "total_orchestration_fee": 0.0,
         "total_orchestration_fee_undiscounted": 0.0,

@@ -24,6 +24,8 @@ class MachineType:
     spot: float
     zone: str
     region: str
+    gpus: int = 0
+    gpu_name: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Users, their keys and their projects."""
+"""Users and their keys."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from scheduler.services.ids import new_uuid
-from scheduler.store.models import ApiKey, Project, User
+from scheduler.services.projects import DEFAULT_PROJECT, ensure_project
+from scheduler.store.models import ApiKey, User
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
-
-#: The project of tasks that name none.
-DEFAULT_PROJECT = "default"
 
 
 def digest(key: str) -> str:
@@ -55,26 +53,3 @@ def user_of_key(session: Session, key: str) -> User | None:
         .join(ApiKey, ApiKey.user_id == User.id)
         .where(ApiKey.digest == digest(key), ApiKey.revoked_at.is_(None))
     )
-
-
-def find_project(session: Session, user_id: str, name: str) -> Project | None:
-    """A user's project by name."""
-    return session.scalar(select(Project).where(Project.user_id == user_id, Project.name == name))
-
-
-def ensure_project(
-    session: Session, user_id: str, name: str, project_type: str = "project"
-) -> Project:
-    """A user's project, made if it is not there."""
-    found = find_project(session, user_id, name)
-    if found is None:
-        found = Project(
-            id=new_uuid(),
-            user_id=user_id,
-            name=name,
-            project_type=project_type,
-            created_at=time.time(),
-        )
-        session.add(found)
-        session.flush()
-    return found

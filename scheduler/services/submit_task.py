@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from scheduler.services.accounts import DEFAULT_PROJECT, ensure_project
 from scheduler.services.attempt_spec import check_extra_params, wants_network
 from scheduler.services.errors import Conflict, Invalid, Refused
 from scheduler.services.group_states import ACCEPTING
 from scheduler.services.groups import usable_group
 from scheduler.services.ids import new_task_id
+from scheduler.services.projects import DEFAULT_PROJECT, ensure_project
 from scheduler.services.queue_task import enqueue
 from scheduler.services.quotas import check_queue, check_storage, quotas_of
 from scheduler.store.models import MachineGroup, Task

@@ -61,6 +61,7 @@ class Project(Base):
     name: Mapped[str]
     project_type: Mapped[str]
     created_at: Mapped[float]
+    project_metadata: Mapped[dict[str, str]] = mapped_column(JSON, default=dict)
 
 
 class MachineGroup(Base):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 
 from simherd import users
-from simherd.cli.render import as_json, json_option, table
+from simherd.cli.render import as_json, table
+from simherd.cli.watch import shows
 from simherd.utils import format_money
 
 
 @click.command()
 @click.option("-m", "--month", help="Such as 2026-07; by default this one.")
-@json_option
+@shows
 def command(month: str | None, json_: bool) -> None:
     """Show what a month cost, by machine group and by project."""
     found = users.get_cost_shares(month)

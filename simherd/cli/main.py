@@ -17,15 +17,22 @@ _COMMANDS = {
     "run": ("simherd.cli.run", "Run commands in a container image on a folder of inputs."),
     "tasks": ("simherd.cli.tasks", "List, wait for, kill and download tasks."),
     "logs": ("simherd.cli.logs", "Show what a task writes, while it runs or afterwards."),
+    "projects": ("simherd.cli.projects", "List projects, download their outputs, delete them."),
+    "simulators": ("simherd.cli.simulators", "List the simulators that the server offers."),
     "resources": ("simherd.cli.resources", "List, start and terminate machine groups."),
     "storage": ("simherd.cli.storage", "List, upload, download and remove stored files."),
     "containers": ("simherd.cli.containers", "Keep container images in the storage."),
     "events": ("simherd.cli.events", "Be told of what happens, by webhook or e-mail."),
+    "task-runner": ("simherd.cli.task_runner", "Say how a machine of your own joins."),
     "quotas": ("simherd.cli.quotas", "Show what you may have at one time."),
     "costs": ("simherd.cli.costs", "Show what a month cost."),
+    "user": ("simherd.cli.user", "Show your account."),
     "admin": ("simherd.cli.admin", "For operators: look after a server."),
     "auth": ("simherd.cli.auth", "Log in to a server, and out."),
+    "completion": ("simherd.cli.completion", "Print the script that completes for a shell."),
 }
+#: Set to anything: an error that nobody foresaw is shown with all of its traceback.
+_TRACEBACK_VARIABLE = "SIMHERD_TRACEBACK"
 
 
 class _Lazy(click.Group):
@@ -47,30 +54,43 @@ class _Lazy(click.Group):
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="simherd")
-def cli() -> None:
+@click.version_option(None, "-V", "--version", package_name="simherd")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Run simulations on groups of machines."""
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
 
 
 def main() -> None:
-    """Run the command line; exits 0 when all is well, 1 on an error, 2 on wrong usage."""
+    """Run the command line.
+
+    Exits 0 when all is well, 1 on an error, 2 on wrong usage, 130 after Ctrl-C.
+    """
     try:
-        cli.main(prog_name="simherd", standalone_mode=False)
-    except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
+        # An exit code where a command was left early, else nothing.
+        sys.exit(cli.main(prog_name="simherd", standalone_mode=False))
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except SimherdError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted.", err=True)
-        sys.exit(130)
+        _fail("Interrupted.", 130)
     except BrokenPipeError:
         # The reader has gone; Python would complain once more while it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except (SimherdError, OSError) as error:
+        _fail(f"Error: {error}", 1)
+    except Exception as error:
+        if os.environ.get(_TRACEBACK_VARIABLE):
+            raise
+        what = f"{type(error).__name__}: {error}"
+        _fail(f"Error: this should not happen: {what}\n{_TRACEBACK_VARIABLE}=1 shows where.", 1)
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(message, err=True)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

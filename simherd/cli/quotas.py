@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from simherd import users
-from simherd.cli.render import as_json, json_option, table
+from simherd.cli.parts import Verbs
+from simherd.cli.render import as_json, table
+from simherd.cli.watch import shows
 
 
-@click.group()
+@click.group(cls=Verbs)
 def command() -> None:
     """Show what you may have at one time."""
 
 
 @command.command("list")
-@json_option
+@shows
 def list_(json_: bool) -> None:
     """List your quotas with what is in use."""
     found = users.get_quotas()
     if json_:
         as_json(found)
-        return
+    else:
+        print_quotas(found)
+
+
+def print_quotas(quotas: dict[str, dict[str, Any]]) -> None:
+    """Print quotas as a table."""
     rows = [
         [name, q["label"], _number(q["in_use"], "-"), _number(q["max_allowed"], "no"), q["unit"]]
-        for name, q in found.items()
+        for name, q in quotas.items()
     ]
     table(["QUOTA", "OF WHAT", "IN USE", "LIMIT", "UNIT"], rows, "There are no quotas.")
 

@@ -8,18 +8,25 @@ from typing import Any
 import click
 
 from simherd import resources
+from simherd.cli import complete
+from simherd.cli.parts import Spread, Verbs, confirm, yes_option
 from simherd.cli.render import as_json, json_option, moment, table
+from simherd.cli.watch import shows
 from simherd.errors import InvalidInput
 from simherd.utils import format_bytes, format_money, parse_duration
 
 
-@click.group()
+@click.group(cls=Verbs)
 def command() -> None:
     """List, show, start and terminate machine groups."""
 
 
+_name = click.argument("name", shell_complete=complete.groups)
+_machine_type = click.argument("machine_type", shell_complete=complete.machine_types)
+
+
 @command.command("list")
-@json_option
+@shows
 def list_(json_: bool) -> None:
     """List the machine groups that are not terminated."""
     found = [g.info for g in resources.get()]
@@ -42,9 +49,20 @@ def _row(group: dict[str, Any]) -> list[Any]:
     ]
 
 
+_num_machines = click.option(
+    "-n",
+    "--num-machines",
+    "--num_machines",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="How many machines.",
+)
+
+
 @command.command()
-@click.argument("machine_type")
-@click.option("-n", "--num-machines", default=1, show_default=True, type=click.IntRange(1))
+@_machine_type
+@_num_machines
 @click.option("--name", help="Name of the group; by default one is made up.")
 @click.option("-s", "--spot/--on-demand", default=True, show_default=True)
 @click.option("--max", "most", type=click.IntRange(1), help="Elastic: up to so many machines.")
@@ -61,7 +79,15 @@ def _row(group: dict[str, Any]) -> list[Any]:
 @click.option("--mpi", is_flag=True, help="All machines work on one task together.")
 @click.option("--time-limit", help="Terminate the group after so long, such as 12h.")
 @click.option("--max-idle-time", help="Terminate the group when idle for so long, such as 30m.")
-@click.option("--disk", default=10, show_default=True, type=click.IntRange(1), help="GiB.")
+@click.option(
+    "-d",
+    "--disk",
+    "--data_disk_gb",
+    default=10,
+    show_default=True,
+    type=click.IntRange(1),
+    help="GiB.",
+)
 @click.option(
     "--policy",
     multiple=True,
@@ -115,7 +141,7 @@ def _minutes(given: str | None) -> float | None:
 
 
 @command.command()
-@click.argument("name")
+@_name
 def invite(name: str) -> None:
     """Print the command that makes a machine of yours one of the group NAME's.
 
@@ -135,8 +161,8 @@ def _setting(text: str) -> tuple[str, Any]:
 
 
 @command.command()
-@click.argument("name")
-@json_option
+@_name
+@shows
 def info(name: str, json_: bool) -> None:
     """Show a machine group and its machines."""
     group = resources.get_by_name(name).info
@@ -169,26 +195,60 @@ def _machine(machine: dict[str, Any]) -> list[Any]:
 
 
 @command.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-def terminate(names: tuple[str, ...], yes: bool) -> None:
+@click.argument("names", nargs=-1, metavar="[NAME...]", shell_complete=complete.groups)
+@click.option("--all", "all_", is_flag=True, help="All of your groups.")
+@yes_option
+def terminate(names: tuple[str, ...], all_: bool, yes: bool) -> None:
     """Terminate machine groups; their tasks that have not ended do so too."""
-    groups = [resources.get_by_name(name) for name in names]
-    if not yes:
-        click.confirm(f"Terminate {', '.join(names)} and end the tasks there?", abort=True)
+    if bool(names) == all_:
+        raise click.UsageError("Name the machine groups to terminate, or use --all.")
+    if all_:
+        groups = [group for group in resources.get() if group.info["own"]]
+    else:
+        groups = [resources.get_by_name(name) for name in names]
+    if not groups:
+        click.echo("There are no machine groups.")
+        return
+    confirm(f"Terminate {', '.join(g.name for g in groups)} and end the tasks there?", yes)
     for group in groups:
         group.terminate()
         click.echo(f"Machine group {group.name}: {group.info['status']}.")
 
 
 @command.command()
-@click.option("-s", "--spot", is_flag=True, help="Prices of spot machines.")
+@_machine_type
+@click.option("-s", "--spot", is_flag=True, help="The price of spot machines.")
+@_num_machines
+@click.option("--zone", help="Where the machines are.")
 @json_option
-def available(spot: bool, json_: bool) -> None:
+def cost(machine_type: str, spot: bool, num_machines: int, zone: str | None, json_: bool) -> None:
+    """Say what machines of MACHINE_TYPE cost."""
+    each = resources.estimate_machine_cost(machine_type, spot, zone)
+    if json_:
+        as_json({"machine_type": machine_type, "each": each, "total": each * num_machines})
+    elif num_machines == 1:
+        click.echo(f"{format_money(each)} per hour.")
+    else:
+        click.echo(f"{format_money(each * num_machines)} per hour ({format_money(each)} each).")
+
+
+@command.command(cls=Spread, spread=["--family"])
+@click.option("-p", "--provider", default="GCP", show_default=True, help="The provider's name.")
+@click.option("-f", "--family", multiple=True, metavar="NAME...", help="Only these, such as c2.")
+@click.option("-s", "--spot", is_flag=True, help="Prices of spot machines.")
+@shows
+def available(provider: str, family: tuple[str, ...], spot: bool, json_: bool) -> None:
     """List the machine types that groups can be made of."""
-    found = resources.get_available_machine_types(spot)
+    found = resources.get_available_machine_types(
+        provider.upper(), machine_families=family, spot=spot
+    )
     if json_:
         as_json(found)
         return
-    rows = [[t["machine_type"], t["num_vcpus"], t["ram_gb"], f"{t['price']:.2f}"] for t in found]
-    table(["MACHINE TYPE", "VCPUS", "MEMORY (GB)", "US$ PER HOUR"], rows, "There are none.")
+    rows = [
+        [t["machine_type"], t["num_vcpus"], gpus, t["ram_gb"], f"{t['price']:.2f}", t["zone"]]
+        for t in found
+        for gpus in [f"{t['num_gpus']} x {t['gpu_name']}" if t["num_gpus"] else "no"]
+    ]
+    headers = ["MACHINE TYPE", "VCPUS", "GPUS", "MEMORY (GB)", "US$ PER HOUR", "ZONE"]
+    table(headers, rows, "There are none.")

@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from simherd.cli import complete
 from simherd.cli.render import as_json, json_option
 from simherd.contract.lifecycle import Status
 from simherd.contract.limits import DEFAULT_GROUP
@@ -16,7 +17,13 @@ from simherd.simulators import CustomImage
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option("-I", "--image", required=True, help="Container image.")
 @click.option("-i", "--input", "input_dir", type=click.Path(), help="Folder of inputs.")
-@click.option("--on", default=DEFAULT_GROUP, show_default=True, help="Machine group.")
+@click.option(
+    "--on",
+    default=DEFAULT_GROUP,
+    show_default=True,
+    shell_complete=complete.groups,
+    help="Machine group.",
+)
 @click.option("--ttl", help="How long the command may run, such as 1h30m.")
 @click.option("--max-cost", type=float, help="What its machines may cost at the most, US$.")
 @click.option("--resubmit", is_flag=True, help="Run it again when its machine is lost.")
@@ -30,7 +37,7 @@ from simherd.simulators import CustomImage
 @click.option("--priority", type=click.IntRange(-100, 100), default=0, help="Higher goes first.")
 @click.option("--network", is_flag=True, help="Let it use the network, where the group allows it.")
 @click.option("--no-compress", is_flag=True, help="Store its outputs as they are.")
-@click.option("--project", help="Project to put the task in.")
+@click.option("--project", shell_complete=complete.projects, help="Project to put the task in.")
 @click.option("-w", "--wait", is_flag=True, help="Follow the task until it ends.")
 @json_option
 @click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")

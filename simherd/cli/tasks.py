@@ -8,26 +8,60 @@ from typing import Any
 import click
 
 from simherd import config
-from simherd.cli.render import as_json, json_option, moment, table
+from simherd.cli import complete
+from simherd.cli.parts import Spread, Verbs, confirm, yes_option
+from simherd.cli.render import as_json, moment, status_cell, table
+from simherd.cli.watch import shows
 from simherd.contract.lifecycle import TABLE, Status
+from simherd.errors import InvalidInput
 from simherd.tasks import Task, get, get_all, require
 from simherd.utils import format_bytes, format_money, format_seconds
 
 
-@click.group()
+@click.group(cls=Verbs)
 def command() -> None:
     """List, wait for, kill and download tasks."""
 
 
-@command.command("list")
+_task_id = click.argument("task_id", shell_complete=complete.task_ids)
+_task_ids = click.argument(
+    "task_ids",
+    nargs=-1,
+    required=True,
+    metavar="TASK_ID...",
+    shell_complete=complete.task_ids,
+)
+
+
+@command.command("list", cls=Spread, spread=["--id"])
 @click.option("-n", "--last-n", default=10, show_default=True, type=click.IntRange(1))
 @click.option("-a", "--all", "all_", is_flag=True, help="All tasks.")
+@click.option("-i", "--id", "ids", multiple=True, metavar="TASK_ID...", help="Only these tasks.")
 @click.option("-s", "--status", type=click.Choice([s.value for s in Status]))
-@click.option("-p", "--project", help="Only tasks of this project.")
-@json_option
-def list_(last_n: int, all_: bool, status: str | None, project: str | None, json_: bool) -> None:
+@click.option(
+    "-p",
+    "--project-name",
+    "--project",
+    "project",
+    shell_complete=complete.projects,
+    help="Only tasks of this project.",
+)
+@shows
+def list_(
+    last_n: int,
+    all_: bool,
+    ids: tuple[str, ...],
+    status: str | None,
+    project: str | None,
+    json_: bool,
+) -> None:
     """List the last tasks, newest first."""
-    found = get_all(status, project) if all_ else get(last_n, status, project)
+    if ids and (all_ or status or project):
+        raise InvalidInput("id: --id says which tasks; leave --all, --status and --project out.")
+    if ids:
+        found = [require(i) for i in ids]
+    else:
+        found = get_all(status, project) if all_ else get(last_n, status, project)
     if json_:
         as_json([dict(t.info) for t in found])
         return
@@ -40,7 +74,7 @@ def _row(task: Task) -> list[Any]:
     return [
         task.id,
         info["simulator"],
-        TABLE[info.status].label,
+        status_cell(info.status),
         moment(info["create_time"]),
         moment(info["start_time"]),
         format_seconds(task.get_computation_time(cached=True)),
@@ -49,8 +83,8 @@ def _row(task: Task) -> list[Any]:
 
 
 @command.command()
-@click.argument("task_id")
-@json_option
+@_task_id
+@shows
 def info(task_id: str, json_: bool) -> None:
     """Show all about a task."""
     task = require(task_id)
@@ -86,8 +120,8 @@ def _attempt(attempt: dict[str, Any]) -> list[Any]:
 
 
 @command.command()
-@click.argument("task_id")
-@json_option
+@_task_id
+@shows
 def explain(task_id: str, json_: bool) -> None:
     """Say why a task waits."""
     found = require(task_id).explain()
@@ -98,7 +132,7 @@ def explain(task_id: str, json_: bool) -> None:
 
 
 @command.command()
-@click.argument("task_ids", nargs=-1, required=True, metavar="TASK_ID...")
+@_task_ids
 @click.option("-q", "--quiet", is_flag=True, help="Show neither status nor log lines.")
 def wait(task_ids: tuple[str, ...], quiet: bool) -> None:
     """Wait until tasks have ended; the exit code is 1 unless all of them succeeded."""
@@ -110,34 +144,45 @@ def wait(task_ids: tuple[str, ...], quiet: bool) -> None:
 
 
 @command.command()
-@click.argument("task_ids", nargs=-1, required=True, metavar="TASK_ID...")
+@click.argument("task_ids", nargs=-1, metavar="[TASK_ID...]", shell_complete=complete.task_ids)
+@click.option("--all", "all_", is_flag=True, help="All tasks that have not ended.")
 @click.option("-w", "--wait-timeout", type=click.FloatRange(0), help="Seconds to wait for it.")
 @click.option("--discard", is_flag=True, help="Do not keep what they have put out.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-def kill(task_ids: tuple[str, ...], wait_timeout: float | None, discard: bool, yes: bool) -> None:
-    """Kill tasks."""
-    tasks = [require(t) for t in task_ids]
-    if not yes:
-        click.echo("You are about to kill these tasks:")
-        for task in tasks:
-            click.echo(f"  {task.id}  {TABLE[task.info.status].label}")
-        click.confirm("Kill them?", abort=True)
-    good = True
-    for task in tasks:
-        if task.info.is_terminal:
-            good = False
-            click.echo(f"Task {task.id} has ended already.", err=True)
-            continue
-        killed = task.kill(wait_timeout, verbosity_level=1, discard_outputs=discard)
-        good = killed is not False and good
-        if wait_timeout is None:
-            click.echo(f"Asked for task {task.id} to be killed.")
-    sys.exit(not good)
+@yes_option
+def kill(
+    task_ids: tuple[str, ...], all_: bool, wait_timeout: float | None, discard: bool, yes: bool
+) -> None:
+    """Kill tasks; the exit code is 1 unless all of them are."""
+    tasks = _to_be_killed(task_ids, all_)
+    if not tasks:
+        click.echo("There are no tasks to kill.")
+        return
+    lines = [f"  {task.id}  {TABLE[task.info.status].label}" for task in tasks]
+    confirm("\n".join(["You are about to kill these tasks:", *lines, "Kill them?"]), yes)
+    sys.exit(not all([_kill(task, wait_timeout, discard) for task in tasks]))
+
+
+def _to_be_killed(task_ids: tuple[str, ...], all_: bool) -> list[Task]:
+    if bool(task_ids) == all_:
+        raise click.UsageError("Name the tasks to kill, or use --all.")
+    if not all_:
+        return [require(t) for t in dict.fromkeys(task_ids)]
+    return [task for status in Status if TABLE[status].killable for task in get_all(status.value)]
+
+
+def _kill(task: Task, wait_timeout: float | None, discard: bool) -> bool:
+    if task.info.is_terminal:
+        click.echo(f"Task {task.id} has ended already.", err=True)
+        return False
+    killed = task.kill(wait_timeout, verbosity_level=1, discard_outputs=discard)
+    if wait_timeout is None:
+        click.echo(f"Asked for task {task.id} to be killed.")
+    return killed is not False
 
 
 @command.command()
-@click.argument("task_id")
-@json_option
+@_task_id
+@shows
 def usage(task_id: str, json_: bool) -> None:
     """Show what a task used over time."""
     found = require(task_id).get_usage()
@@ -161,7 +206,7 @@ def usage(task_id: str, json_: bool) -> None:
 
 
 @command.command()
-@click.argument("task_id")
+@_task_id
 @click.argument("duration")
 def extend(task_id: str, duration: str) -> None:
     """Let a task live longer by DURATION, such as 2h, also while it runs."""
@@ -174,23 +219,34 @@ def extend(task_id: str, duration: str) -> None:
         click.echo(f"Task {task.id} may run for {task.info['time_to_live_seconds']:.0f} s.")
 
 
-@command.command()
-@click.argument("task_ids", nargs=-1, required=True, metavar="TASK_ID...")
-@click.option("-f", "--filenames", multiple=True, help="Only this file; may be given again.")
+@command.command(cls=Spread, spread=["--filenames"])
+@_task_ids
+@click.option(
+    "-f",
+    "--filenames",
+    multiple=True,
+    metavar="NAME...",
+    help="Only these files; --filenames takes all names that follow it.",
+)
 @click.option("-d", "--dir", "folder", help="Folder to download to.")
 @click.option("-i", "--input", "inputs", is_flag=True, help="The inputs, not the outputs.")
+@click.option("-o", "--output", "outputs", is_flag=True, help="The outputs, with -i beside them.")
 def download(
-    task_ids: tuple[str, ...], filenames: tuple[str, ...], folder: str | None, inputs: bool
+    task_ids: tuple[str, ...],
+    filenames: tuple[str, ...],
+    folder: str | None,
+    inputs: bool,
+    outputs: bool,
 ) -> None:
-    """Download what tasks have put out."""
+    """Download what tasks have put out, or were given."""
     if folder:
         config.set_output_dir(folder)
     missing = False
     for task in [require(t) for t in task_ids]:
-        fetch = task.download_inputs if inputs else task.download_outputs
-        place = fetch(list(filenames) or None)
-        missing = missing or place is None
-        click.echo(
-            f"{task.id}  {place}" if place else f"{task.id}  has no such files", err=not place
-        )
+        wanted = list(filenames) or None
+        places = [task.download_inputs(wanted)] if inputs else []
+        places += [task.download_outputs(wanted)] if outputs or not inputs else []
+        for place in places:
+            click.echo(f"{task.id}  {place or 'has no such files'}", err=not place)
+        missing = missing or None in places
     sys.exit(missing)

@@ -168,6 +168,27 @@ except simherd.SimherdError as error:
     limited.wait(waiting)
 
 
+@pytest.mark.conforms("MachineGroup.start", "MachineGroup.can_start_resource")
+def test_a_group_starts_once_another_has_made_room(limited: Env, tmp_path: Path) -> None:
+    script = """
+import threading
+from simherd.resources import MachineGroup
+first, second = (MachineGroup("local", machines_from="external") for _ in range(2))
+print(second.can_start_resource())
+first.start(wait_for_quotas=True)
+print(second.can_start_resource())
+starter = threading.Thread(target=second.start, args=(True,))
+starter.start()
+first.terminate()
+starter.join()
+print(second.info["status"])
+second.terminate()
+"""
+    said = limited.python(script, tmp_path).splitlines()
+    assert said[:2] == ["True", "False"]
+    assert said[-1] == "starting"
+
+
 def test_the_published_client_sees_quotas_and_costs(limited: Env, tmp_path: Path) -> None:
     now = datetime.now(UTC)
     script = f"""

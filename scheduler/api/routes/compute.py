@@ -1,7 +1,8 @@
-"""Machine groups, prices, and the catalogue of machine types and simulators."""
+"""Machine groups."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -12,9 +13,15 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from sqlalchemy import or_, select
 
 from scheduler.api.deps import PartsDep, UserDep
-from scheduler.api.wire import group_json
+from scheduler.api.wire import group_json, past_group_json
 from scheduler.services import groups, machine_access
 from scheduler.services.errors import Invalid, NotFound
+from scheduler.services.group_history import (
+    HistoryFilter,
+    groups_ever,
+    machines_of_groups,
+    task_seconds,
+)
 from scheduler.services.group_states import ACTIVE
 from scheduler.store.models import Machine, MachineGroup, Task
 from simherd.contract import limits
@@ -135,7 +142,34 @@ def list_groups(parts: PartsDep, user: UserDep) -> list[dict[str, Any]]:
             )
             .order_by(MachineGroup.created_at)
         ).all()
-        return [_with_machines(parts, session, g) for g in found]
+        return [{**_with_machines(parts, session, g), "own": g.user_id == user.id} for g in found]
+
+
+@router.get("/compute/groups/history")
+def group_history(
+    parts: PartsDep,
+    user: UserDep,
+    page: Annotated[int, Query(ge=1)] = 1,
+    per_page: Annotated[int, Query(ge=1, le=500)] = 100,
+    created_before: AwareDatetime | None = None,
+    created_after: AwareDatetime | None = None,
+    project: str | None = None,
+    non_active_only: bool = False,
+    provider_id: str | None = None,
+) -> list[dict[str, Any]]:
+    """The user's groups, newest first, those that are terminated too, with what they cost."""
+    wanted = HistoryFilter(
+        created_before=_timestamp(created_before),
+        created_after=_timestamp(created_after),
+        project=project,
+        non_active_only=non_active_only,
+        provider_id=provider_id,
+    )
+    with parts.store.read() as session:
+        found = groups_ever(session, user.id, wanted, page, per_page)
+        machines = machines_of_groups(session, found)
+        held = task_seconds(session, found, time.time())
+    return [past_group_json(g, machines[g.id], held.get(g.id, 0.0)) for g in found]
 
 
 @router.get("/compute/group/{name}")
@@ -165,53 +199,3 @@ def _with_machines(parts: PartsDep, session: Any, group: MachineGroup) -> dict[s
         # They are for looking at; all else about the group stands in SQL.
         facts = {}
     return group_json(group, machines, {m: t for m, t in current}, facts)
-
-
-@router.get("/compute/price")
-def price(parts: PartsDep, user: UserDep, machine_type: str) -> dict[str, float]:
-    """What a machine costs, US$ per hour."""
-    kind = parts.catalogue.machine_types.get(machine_type)
-    if kind is None:
-        known = ", ".join(sorted(parts.catalogue.machine_types))
-        raise NotFound(f"machine_type: {machine_type!r} is not known. There are: {known}.")
-    return {"preemptible_price": kind.spot, "on_demand_price": kind.on_demand}
-
-
-@router.get("/simulators/available-images")
-def available_images(parts: PartsDep) -> dict[str, dict[str, list[str]]]:
-    """The simulator images that the catalogue offers."""
-    return {
-        "production": dict(parts.catalogue.production),
-        "development": dict(parts.catalogue.development),
-    }
-
-
-@router.get("/pricing/machine-types")
-def machine_types(
-    parts: PartsDep,
-    provider_id: str | None = None,
-    machine_families: Annotated[list[str] | None, Query()] = None,
-    spot: bool | None = None,
-) -> list[dict[str, Any]]:
-    """Machine types with their prices, US$ per hour."""
-    kinds = [
-        k
-        for k in parts.catalogue.machine_types.values()
-        if not machine_families or k.name.split("-")[0] in machine_families
-    ]
-    return [
-        {
-            "machine_type": k.name,
-            "num_vcpus": k.vcpus,
-            "ram_gb": k.memory_gb,
-            "price": k.spot if is_spot else k.on_demand,
-            "provider_id": provider_id or "GCP",
-            "threads_per_core": 2,
-            "spot": is_spot,
-            "region": k.region,
-            "zone": k.zone,
-            "num_gpus": 0,
-        }
-        for k in kinds
-        for is_spot in ([True, False] if spot is None else [spot])
-    ]

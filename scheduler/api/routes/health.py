@@ -43,14 +43,3 @@ def _database_ok(parts: PartsDep) -> bool:
     except SQLAlchemyError:
         return False
     return True
-
-
-@router.get("/version-check")
-def version_check(client_version: str = "") -> dict[str, Any]:
-    """Any client of the contract is welcome."""
-    return {
-        "is_valid": True,
-        "client_version": client_version,
-        "server_version": "0.1.0",
-        "min_supported_client_version": "0.18.0",
-    }

@@ -3,66 +3,147 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import func, select
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field, StrictStr
+from sqlalchemy.orm import Session
 
+import scheduler.api.names  # noqa: F401  the paths below use its {name:name}
 from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.wire import project_json
-from scheduler.services.accounts import ensure_project, find_project
+from scheduler.services import projects
 from scheduler.services.costs import costs_of_projects
-from scheduler.services.errors import NotFound
-from scheduler.store.models import Project, Task
+from scheduler.services.project_table import project_table
+from scheduler.store.models import Project
+from simherd.contract.lifecycle import Status
 
 router = APIRouter(prefix="/projects", tags=["projects"])
+
+ProjectType = Literal["project", "benchmark"]
+Name = Annotated[str, Field(min_length=1, max_length=128)]
+Metadata = dict[StrictStr, StrictStr]
 
 
 class ProjectRequest(BaseModel):
     """A new project."""
 
     model_config = ConfigDict(extra="ignore")
-    name: str = Field(min_length=1, max_length=128)
-    project_type: Literal["project", "benchmark"] = "project"
+    name: Name
+    project_type: ProjectType = "project"
 
 
-def _overview(session: Any, project: Project) -> dict[str, int]:
-    rows = session.execute(
-        select(Task.status, func.count()).where(Task.project_id == project.id).group_by(Task.status)
-    )
-    return {status: count for status, count in rows}
+class ProjectUpdate(BaseModel):
+    """What a project is to be called."""
+
+    model_config = ConfigDict(extra="ignore")
+    name: Name
 
 
-def _json(session: Any, project: Project) -> dict[str, Any]:
+def _json(session: Session, project: Project) -> dict[str, Any]:
     costs = costs_of_projects(session, project.user_id, time.time(), name=project.name)
-    return project_json(project, _overview(session, project), costs.get(project.name, 0.0))
+    counts = projects.status_counts(session, [project])
+    return project_json(project, counts[project.id], costs.get(project.name, 0.0))
 
 
 @router.get("")
-def list_projects(parts: PartsDep, user: UserDep) -> list[dict[str, Any]]:
-    """The user's projects, newest first."""
+def list_projects(
+    parts: PartsDep,
+    user: UserDep,
+    page: Annotated[int, Query(ge=1)] = 1,
+    per_page: Annotated[int | None, Query(ge=1, le=500)] = None,
+    project_type: ProjectType | None = None,
+) -> list[dict[str, Any]]:
+    """The user's projects, newest first; all of them where no page's size is given."""
     with parts.store.read() as session:
-        found = session.scalars(
-            select(Project).where(Project.user_id == user.id).order_by(Project.created_at.desc())
-        ).all()
+        found = projects.list_projects(session, user.id, page, per_page, project_type)
+        counts = projects.status_counts(session, found)
         costs = costs_of_projects(session, user.id, time.time())
-        return [project_json(p, _overview(session, p), costs.get(p.name, 0.0)) for p in found]
+        return [project_json(p, counts[p.id], costs.get(p.name, 0.0)) for p in found]
 
 
 @router.post("")
 def create_project(parts: PartsDep, user: UserDep, asked: ProjectRequest) -> dict[str, Any]:
     """Make a project, or find it made."""
     with parts.store.write() as session:
-        project = ensure_project(session, user.id, asked.name, asked.project_type)
+        project = projects.ensure_project(session, user.id, asked.name, asked.project_type)
         return _json(session, project)
 
 
-@router.get("/{name:path}")
+@router.delete("", status_code=202)
+def delete_project(parts: PartsDep, user: UserDep, project_name: str) -> dict[str, str]:
+    """Delete a project; its tasks move to the default one."""
+    with parts.store.write() as session:
+        projects.delete_project(session, user.id, project_name)
+    return {"name": project_name}
+
+
+@router.get("/{name:name}")
 def get_project(parts: PartsDep, user: UserDep, name: str) -> dict[str, Any]:
     """One project by name."""
     with parts.store.read() as session:
-        project = find_project(session, user.id, name)
-        if project is None:
-            raise NotFound(f"name: there is no project {name!r}.")
-        return _json(session, project)
+        return _json(session, projects.named_project(session, user.id, name))
+
+
+@router.patch("/{name:name}")
+def rename_project(
+    parts: PartsDep, user: UserDep, name: str, asked: ProjectUpdate
+) -> dict[str, Any]:
+    """Give a project another name."""
+    with parts.store.write() as session:
+        return _json(session, projects.rename_project(session, user.id, name, asked.name))
+
+
+@router.get("/{name:name}/tasks_info")
+def tasks_info(
+    parts: PartsDep,
+    user: UserDep,
+    name: str,
+    select: Literal["all", "distinct"] = "distinct",
+    status: Status | None = None,
+) -> list[dict[str, Any]]:
+    """A project's tasks as flat rows: parameters, times and costs."""
+    with parts.store.read() as session:
+        project = projects.named_project(session, user.id, name)
+        return project_table(
+            session, project, time.time(), status=status, distinct=select == "distinct"
+        )
+
+
+@router.post("/{name:name}/task/{task_id}/add")
+def add_task(parts: PartsDep, user: UserDep, name: str, task_id: str) -> dict[str, str]:
+    """Move a task into a project."""
+    with parts.store.write() as session:
+        projects.add_task(session, user.id, name, task_id)
+    return {"name": name, "task_id": task_id}
+
+
+@router.post("/{name:name}/task/{task_id}/remove")
+def remove_task(parts: PartsDep, user: UserDep, name: str, task_id: str) -> dict[str, str]:
+    """Move a task from a project to the default one."""
+    with parts.store.write() as session:
+        projects.remove_task(session, user.id, name, task_id)
+    return {"name": projects.DEFAULT_PROJECT, "task_id": task_id}
+
+
+@router.get("/{name:name}/metadata")
+def get_metadata(parts: PartsDep, user: UserDep, name: str) -> dict[str, str]:
+    """The texts that are kept with a project."""
+    with parts.store.read() as session:
+        return projects.named_project(session, user.id, name).project_metadata
+
+
+@router.put("/{name:name}/metadata")
+def set_metadata(parts: PartsDep, user: UserDep, name: str, metadata: Metadata) -> dict[str, str]:
+    """Replace them."""
+    with parts.store.write() as session:
+        return projects.set_metadata(session, user.id, name, metadata)
+
+
+@router.patch("/{name:name}/metadata")
+def update_metadata(
+    parts: PartsDep, user: UserDep, name: str, metadata: Metadata
+) -> dict[str, str]:
+    """Add to them."""
+    with parts.store.write() as session:
+        return projects.set_metadata(session, user.id, name, metadata, keep=True)

@@ -1,0 +1,125 @@
+"""What there is to be had: simulator images, machine types, prices. No key is needed for it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query
+
+from scheduler.api.deps import PartsDep, UserDep
+from scheduler.catalogue.search import Offer, Range, Wanted, offers
+from scheduler.services.errors import Invalid, NotFound
+
+router = APIRouter(tags=["catalogue"])
+
+#: The machine provider that is meant where none is named.
+_PROVIDER = "GCP"
+#: US$ per hour that spot machines are said to cost where they cost nothing: the published client
+#: divides by it.
+_ALMOST_NOTHING = 1e-9
+#: Hardware threads of a core, where a group does not say.
+_THREADS_PER_CORE = 2
+
+Provider = Literal["GCP", "LOCAL", "LYCEUM"]
+Texts = Annotated[list[str] | None, Query()]
+Pair = Annotated[list[float] | None, Query()]
+
+
+@router.get("/simulators/available-images")
+def available_images(parts: PartsDep) -> dict[str, dict[str, list[str]]]:
+    """The simulator images that the catalogue offers."""
+    return {
+        "production": dict(parts.catalogue.production),
+        "development": dict(parts.catalogue.development),
+    }
+
+
+@router.get("/compute/price")
+def price(parts: PartsDep, user: UserDep, machine_type: str) -> dict[str, float]:
+    """What a machine costs, US$ per hour; the same in all zones."""
+    kind = parts.catalogue.machine_types.get(machine_type)
+    if kind is None:
+        known = ", ".join(sorted(parts.catalogue.machine_types))
+        raise NotFound(f"machine_type: {machine_type!r} is not known. There are: {known}.")
+    spot = kind.spot or _ALMOST_NOTHING
+    return {"preemptible_price": spot, "on_demand_price": kind.on_demand}
+
+
+def _wanted(
+    machine_families: Texts = None,
+    machine_configs: Texts = None,
+    vcpus_range: Pair = None,
+    memory_range: Pair = None,
+    price_range: Pair = None,
+    spot: bool | None = None,
+    gpus_range: Pair = None,
+    gpu_names: Texts = None,
+    zones: Texts = None,
+) -> Wanted:
+    return Wanted(
+        families=_names(machine_families),
+        configs=_names(machine_configs),
+        vcpus=_range("vcpus_range", vcpus_range),
+        memory_gb=_range("memory_range", memory_range),
+        price=_range("price_range", price_range),
+        gpus=_range("gpus_range", gpus_range),
+        gpu_names=_names(gpu_names),
+        zones=_names(zones),
+        spot=spot,
+    )
+
+
+def _names(given: list[str] | None) -> frozenset[str] | None:
+    return frozenset(given) if given else None
+
+
+def _range(name: str, given: list[float] | None) -> Range | None:
+    if not given:
+        return None
+    if len(given) != 2 or not given[0] <= given[1]:
+        raise Invalid(f"{name}: {given} must be two numbers, the least and the most.")
+    return given[0], given[1]
+
+
+WantedDep = Annotated[Wanted, Depends(_wanted)]
+
+
+@router.get("/pricing/machine-types")
+def machine_types(
+    parts: PartsDep, wanted: WantedDep, provider_id: Provider | None = None
+) -> list[dict[str, Any]]:
+    """Machine types that match every filter, each with its spot price and its other one.
+
+    Ranges are two values, the least and the most, both allowed: vCPUs, GiB of memory, US$ per
+    hour, GPUs. Other filters may be given more than once, and name what is wanted.
+    """
+    provider = provider_id or _PROVIDER
+    if provider not in parts.catalogue.providers:
+        return []
+    return [_json(o, provider) for o in offers(parts.catalogue.machine_types.values(), wanted)]
+
+
+@router.get("/compute/machine_types")
+def own_machine_types(
+    parts: PartsDep, user: UserDep, wanted: WantedDep, provider_id: Provider | None = None
+) -> list[dict[str, Any]]:
+    """The same, for who speaks to the task API alone."""
+    return machine_types(parts, wanted, provider_id)
+
+
+def _json(offer: Offer, provider: str) -> dict[str, Any]:
+    kind = offer.kind
+    return {
+        "machine_type": kind.name,
+        "num_vcpus": kind.vcpus,
+        "ram_gb": kind.memory_gb,
+        "price": offer.price,
+        "provider_id": provider,
+        "threads_per_core": _THREADS_PER_CORE,
+        "spot": offer.spot,
+        "region": kind.region,
+        "zone": kind.zone,
+        "num_gpus": kind.gpus,
+        "gpu_id": None,
+        "gpu_name": kind.gpu_name,
+    }

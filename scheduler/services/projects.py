@@ -1,0 +1,219 @@
+"""Projects: named sets of one user's tasks. A task is always in one of them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import IntegrityError
+
+from scheduler.services.errors import Conflict, Invalid, NotFound
+from scheduler.services.ids import new_uuid
+from scheduler.store.models import Project, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.orm import Session
+
+#: The project of tasks that name none.
+DEFAULT_PROJECT = "default"
+#: Texts of a project's metadata, and characters of each.
+_MOST_METADATA, _LONGEST_METADATA = 100, 1024
+
+
+def find_project(session: Session, user_id: str, name: str) -> Project | None:
+    """A user's project by name."""
+    return session.scalar(select(Project).where(*_by_name(user_id, name)))
+
+
+def _by_name(user_id: str, name: str) -> tuple[ColumnElement[bool], ...]:
+    return Project.user_id == user_id, Project.name == name
+
+
+def named_project(session: Session, user_id: str, name: str) -> Project:
+    """A user's project by name.
+
+    Raises:
+        NotFound: there is none.
+    """
+    return _there(find_project(session, user_id, name), name)
+
+
+def _locked_project(session: Session, user_id: str, name: str) -> Project:
+    """A project that nobody else changes, or puts a task into, until this transaction ends."""
+    wanted = select(Project).where(*_by_name(user_id, name)).with_for_update()
+    return _there(session.scalar(wanted), name)
+
+
+def _kept_project(session: Session, user_id: str, name: str) -> Project | None:
+    """A project that nobody deletes until this transaction ends."""
+    wanted = select(Project).where(*_by_name(user_id, name))
+    return session.scalar(wanted.with_for_update(read=True, key_share=True))
+
+
+def _there(found: Project | None, name: str) -> Project:
+    if found is None:
+        raise NotFound(f"name: there is no project {name!r}.")
+    return found
+
+
+def ensure_project(
+    session: Session, user_id: str, name: str, project_type: str = "project"
+) -> Project:
+    """A user's project, made if it is not there.
+
+    Raises:
+        Invalid: no project can have this name.
+    """
+    found = _kept_project(session, user_id, name)
+    if found is not None:
+        return found
+    _check_name(name)
+    made = Project(
+        id=new_uuid(),
+        user_id=user_id,
+        name=name,
+        project_type=project_type,
+        created_at=time.time(),
+    )
+    try:
+        with session.begin_nested():
+            session.add(made)
+    except IntegrityError:
+        # Somebody else has made it in between.
+        return named_project(session, user_id, name)
+    return made
+
+
+def _check_name(name: str) -> None:
+    # `.` and `..` would vanish from a URL; what cannot be seen cannot be typed.
+    if name in {".", ".."} or not name.isprintable() or name != name.strip():
+        raise Invalid(
+            f"name: {name!r} cannot be a project's. Leave out line breaks and blanks around it."
+        )
+
+
+def list_projects(
+    session: Session,
+    user_id: str,
+    page: int = 1,
+    per_page: int | None = None,
+    project_type: str | None = None,
+) -> Sequence[Project]:
+    """A user's projects, newest first; all of them on one page where `per_page` is None."""
+    wanted = select(Project).where(Project.user_id == user_id)
+    if project_type is not None:
+        wanted = wanted.where(Project.project_type == project_type)
+    wanted = wanted.order_by(Project.created_at.desc(), Project.name)
+    if per_page is not None:
+        wanted = wanted.limit(per_page).offset((page - 1) * per_page)
+    elif page > 1:
+        return []
+    return session.scalars(wanted).all()
+
+
+def status_counts(session: Session, projects: Iterable[Project]) -> dict[str, dict[str, int]]:
+    """Project id → status → how many of its tasks have it, by one query."""
+    counts: dict[str, dict[str, int]] = {project.id: {} for project in projects}
+    rows = session.execute(
+        select(Task.project_id, Task.status, func.count())
+        .where(Task.project_id.in_(list(counts)))
+        .group_by(Task.project_id, Task.status)
+    )
+    for project_id, status, count in rows:
+        counts[project_id][status] = count
+    return counts
+
+
+def delete_project(session: Session, user_id: str, name: str) -> None:
+    """Delete a project; its tasks move to the default one.
+
+    Raises:
+        NotFound: there is none of this name.
+        Conflict: it is the default one.
+    """
+    project = _locked_project(session, user_id, name)
+    if name == DEFAULT_PROJECT:
+        raise Conflict(f"project_name: {name!r} takes what has no other project, and stays.")
+    home = ensure_project(session, user_id, DEFAULT_PROJECT)
+    session.execute(update(Task).where(Task.project_id == project.id).values(project_id=home.id))
+    session.delete(project)
+
+
+def rename_project(session: Session, user_id: str, name: str, new_name: str) -> Project:
+    """Give a project another name.
+
+    Raises:
+        NotFound: there is none of this name.
+        Conflict: it is the default one, or the new name is taken.
+        Invalid: no project can have the new name.
+    """
+    project = _locked_project(session, user_id, name)
+    if new_name == name:
+        return project
+    if name == DEFAULT_PROJECT:
+        raise Conflict(f"name: {name!r} takes what has no other project, and keeps its name.")
+    _check_name(new_name)
+    if find_project(session, user_id, new_name) is not None:
+        raise Conflict(f"name: you have a project {new_name!r} already.")
+    project.name = new_name
+    session.flush()
+    return project
+
+
+def add_task(session: Session, user_id: str, name: str, task_id: str) -> None:
+    """Move a task into a project.
+
+    Raises:
+        NotFound: there is no such project, or no such task.
+    """
+    project = _there(_kept_project(session, user_id, name), name)
+    _own_task(session, user_id, task_id).project_id = project.id
+
+
+def remove_task(session: Session, user_id: str, name: str, task_id: str) -> None:
+    """Move a task out of a project, into the default one.
+
+    Raises:
+        NotFound: there is no such project, no such task, or it is in another project.
+    """
+    project = named_project(session, user_id, name)
+    task = _own_task(session, user_id, task_id)
+    if task.project_id != project.id:
+        raise NotFound(f"task_id: task {task_id} is not in the project {name!r}.")
+    task.project_id = ensure_project(session, user_id, DEFAULT_PROJECT).id
+
+
+def _own_task(session: Session, user_id: str, task_id: str) -> Task:
+    task = session.scalar(
+        select(Task).where(Task.id == task_id, Task.user_id == user_id).with_for_update()
+    )
+    if task is None:
+        raise NotFound(f"task_id: there is no task {task_id!r}.")
+    return task
+
+
+def set_metadata(
+    session: Session, user_id: str, name: str, metadata: dict[str, str], *, keep: bool = False
+) -> dict[str, str]:
+    """Keep texts with a project, in place of those there were, or (`keep`) beside them.
+
+    Raises:
+        NotFound: there is no such project.
+        Invalid: there are too many texts, or one is empty or too long.
+    """
+    project = _locked_project(session, user_id, name)
+    wanted = {**project.project_metadata, **metadata} if keep else dict(metadata)
+    if len(wanted) > _MOST_METADATA:
+        raise Invalid(f"metadata: {len(wanted)} texts; {_MOST_METADATA} are allowed.")
+    for key, value in metadata.items():
+        if not key or max(len(key), len(value)) > _LONGEST_METADATA:
+            raise Invalid(
+                f"metadata: {key[:80]!r}: keys have 1 to {_LONGEST_METADATA} characters, "
+                "and values no more."
+            )
+    project.project_metadata = wanted
+    return wanted

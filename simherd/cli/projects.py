@@ -1,0 +1,77 @@
+"""`simherd projects`."""
+
+from __future__ import annotations
+
+import click
+
+from simherd import config, projects
+from simherd.cli import complete
+from simherd.cli.parts import Spread, Verbs, confirm, yes_option
+from simherd.cli.render import as_json, moment, table
+from simherd.cli.watch import shows
+from simherd.contract.objects import STDERR, STDOUT
+from simherd.errors import InvalidInput
+from simherd.utils import format_money
+
+
+@click.group(cls=Verbs)
+def command() -> None:
+    """List projects, download their outputs, delete them."""
+
+
+_name = click.argument("name", shell_complete=complete.projects)
+
+
+@command.command("list")
+@shows
+def list_(json_: bool) -> None:
+    """List your projects, newest first."""
+    found = projects.get_projects()
+    if json_:
+        as_json([p.info for p in found])
+        return
+    rows = [
+        [p.name, p.num_tasks, p.info["project_type"], format_money(p.total_estimated_cost), when]
+        for p in found
+        for when in [moment(p.info["created_at"])]
+    ]
+    table(["NAME", "TASKS", "KIND", "COST", "CREATED"], rows, "There are no projects.")
+
+
+@command.command()
+@_name
+@shows
+def info(name: str, json_: bool) -> None:
+    """Show a project, with how many of its tasks have which status."""
+    found = projects.require(name)
+    if json_:
+        as_json(found.info)
+    else:
+        click.echo(str(found))
+
+
+@command.command(cls=Spread, spread=["--files"])
+@_name
+@click.option("--output-dir", help="Folder to download to; a folder a task is made in it.")
+@click.option("--files", multiple=True, metavar="NAME...", help="Only these files of each task.")
+@click.option("--std", is_flag=True, help=f"Only {STDOUT} and {STDERR} of each task.")
+def download(name: str, output_dir: str | None, files: tuple[str, ...], std: bool) -> None:
+    """Download what the tasks of a project have put out."""
+    if std and files:
+        raise InvalidInput("files: use either --files or --std.")
+    if output_dir:
+        config.set_output_dir(output_dir)
+    wanted = [STDOUT, STDERR] if std else list(files) or None
+    place = projects.require(name).download_outputs("." if output_dir else None, wanted)
+    click.echo(f"Downloaded to {place}")
+
+
+@command.command()
+@_name
+@yes_option
+def delete(name: str, yes: bool) -> None:
+    """Delete a project; its tasks stay, and move to the default project."""
+    found = projects.require(name)
+    confirm(f"Delete the project {name!r}, and move its {found.num_tasks} task(s)?", yes)
+    found.delete()
+    click.echo(f"Project {name!r} is deleted.")

@@ -1,0 +1,85 @@
+"""What the command line is made of, and its reference."""
+
+from __future__ import annotations
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from simherd.cli import reference
+from simherd.cli.parts import Spread, Verbs
+from simherd.cli.render import _fitted, _padded
+from tests.conftest import REPOSITORY
+
+
+def test_the_reference_is_up_to_date() -> None:
+    page = (REPOSITORY / "docs" / "reference" / "cli.md").read_text()
+    assert page == reference.page(), "python -m simherd.cli.reference > docs/reference/cli.md"
+
+
+@click.command(cls=Spread, spread=["--files"])
+@click.argument("ids", nargs=-1)
+@click.option("-f", "--files", multiple=True)
+@click.option("-n", type=int)
+def download(ids: tuple[str, ...], files: tuple[str, ...], n: int | None) -> None:
+    """Echo what was understood."""
+    click.echo(f"{ids} {files} {n}")
+
+
+@pytest.mark.parametrize(
+    ("typed", "understood"),
+    [
+        ("", "() () None"),
+        ("one two --files a b", "('one', 'two') ('a', 'b') None"),
+        ("one --files a b -n 3", "('one',) ('a', 'b') 3"),
+        ("-f a one", "('one',) ('a',) None"),
+        ("-f a --files b c -f d one", "('one',) ('a', 'b', 'c', 'd') None"),
+        ("--files=a one", "('one',) ('a',) None"),
+        ("--files a -n 3 one", "('one',) ('a',) 3"),
+        ("one --files a -- two", "('one', 'two') ('a',) None"),
+    ],
+)
+def test_an_option_takes_several_values(typed: str, understood: str) -> None:
+    done = CliRunner().invoke(download, typed.split())
+    assert done.output.strip() == understood
+
+
+@pytest.mark.parametrize("typed", ["one --files", "--files -n 3 one"])
+def test_an_option_without_any_value_is_an_error(typed: str) -> None:
+    done = CliRunner().invoke(download, typed.split())
+    assert done.exit_code == 2
+    assert "'--files' requires an argument" in done.output
+
+
+def test_verbs_have_short_names() -> None:
+    group = Verbs("storage")
+    for name in ("list", "remove"):
+        group.command(name)(lambda name=name: click.echo(name))
+    runner = CliRunner()
+    assert runner.invoke(group, ["ls"]).output == "list\n"
+    assert runner.invoke(group, ["rm"]).output == "remove\n"
+    assert "list, ls" in runner.invoke(group, ["--help"]).output
+    assert runner.invoke(group, ["ul"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("widths", "room", "fitted"),
+    [
+        ([25, 10, 10], 80, [25, 10, 10]),
+        ([25, 40, 10], 60, [25, 21, 10]),
+        ([25, 40, 40], 40, [25, 6, 6]),
+        ([90], 40, [90]),
+    ],
+)
+def test_columns_are_shortened_from_the_widest(
+    widths: list[int], room: int, fitted: list[int]
+) -> None:
+    assert _fitted(widths, room) == fitted
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "padded"),
+    [("ab", 4, "ab  "), ("abcdef", 4, "abc…"), ("速度", 5, "速度 "), ("速度速度", 6, "速度 …")],
+)
+def test_cells_have_their_width_in_columns(text: str, width: int, padded: str) -> None:
+    assert _padded(text, width) == padded
