@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from simherd.config import output_path
 from simherd.contract.lifecycle import TABLE, Status
@@ -151,11 +151,20 @@ class TaskLive(TaskFacts):
         """
         return str(self._api.get(f"/v1/tasks/{self.id}/top")["text"])
 
+    def get_last_modified(self) -> dict[str, Any]:
+        """The file that was written to last: `entry`, and `now`, seconds since the epoch.
+
+        Raises:
+            NotFound: there is no file yet.
+        """
+        found: dict[str, Any] = self._api.get(f"/v1/tasks/{self.id}/files/last-modified")
+        return found
+
     def last_modified_file(self) -> FileEntry | None:
         """Print which file was written to last, and when; None where there is none, with a sentence
         on stderr."""
         try:
-            found = self._api.get(f"/v1/tasks/{self.id}/files/last-modified")
+            found = self.get_last_modified()
         except SimherdError as error:
             self._cannot(error)
             return None
@@ -182,16 +191,18 @@ class TaskLive(TaskFacts):
         place.parent.mkdir(parents=True, exist_ok=True)
         part = place.with_name(f".{place.name[:200]}.part")
         try:
-            with (
-                self._api.download(f"/v1/tasks/{self.id}/files/content", file=name) as pieces,
-                part.open("wb") as writer,
-            ):
-                for piece in pieces:
-                    writer.write(piece)
+            with part.open("wb") as writer:
+                self.copy_file(name, writer)
             part.replace(place)
         finally:
             part.unlink(missing_ok=True)
         return place
+
+    def copy_file(self, name: str, out: BinaryIO) -> None:
+        """Write one file as it is now to `out`, piece by piece; raises as `fetch_file`."""
+        with self._api.download(f"/v1/tasks/{self.id}/files/content", file=name) as pieces:
+            for piece in pieces:
+                out.write(piece)
 
 
 def _entries(rows: Iterable[dict[str, Any]]) -> list[FileEntry]:

@@ -11,8 +11,9 @@ from pathlib import Path, PurePosixPath
 import click
 
 from simherd import storage
-from simherd.cli.render import Aliased, json_option
-from simherd.cli.storage import max_results_option, show, yes_option
+from simherd.cli.parts import Verbs, confirm, yes_option
+from simherd.cli.storage import max_results_option, show
+from simherd.cli.watch import shows
 from simherd.errors import InvalidInput, NotFound, SimherdError
 
 #: Folder of the storage that images go to where none is named.
@@ -21,7 +22,7 @@ _TAR = ".tar"
 _REFERENCE = "docker://"
 
 
-@click.group(cls=Aliased, aliases={"ls": "list", "rm": "remove"})
+@click.group(cls=Verbs)
 def command() -> None:
     """Keep container images in the storage."""
 
@@ -29,7 +30,7 @@ def command() -> None:
 @command.command("list")
 @click.argument("folder", default=_FOLDER)
 @max_results_option
-@json_option
+@shows
 def list_(folder: str, max_results: int, json_: bool) -> None:
     """List the images in FOLDER."""
     try:
@@ -46,8 +47,7 @@ def list_(folder: str, max_results: int, json_: bool) -> None:
 def remove(folder: str, name: str, yes: bool) -> None:
     """Remove an image from FOLDER."""
     path = f"{folder.rstrip('/')}/{name}"
-    if not yes:
-        click.confirm(f"Remove {path} for good?", abort=True)
+    confirm(f"Remove {path} for good?", yes)
     storage.remove(path)
     click.echo(f"Removed {path}.")
 
@@ -72,8 +72,8 @@ def upload(image: str, output_path: str | None, overwrite: bool) -> None:
     `docker save` made.
     """
     path = _remote_path(image, output_path)
-    if not overwrite and _is_stored(path):
-        click.confirm(f"{path} is there already. Replace it?", abort=True)
+    if _is_stored(path):
+        confirm(f"{path} is there already. Replace it?", overwrite)
     folder = str(path.parent)
     with tempfile.TemporaryDirectory(prefix="simherd-image-") as scratch:
         file = Path(scratch, path.name)

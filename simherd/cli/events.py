@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from simherd import events, resources
+from simherd.cli.parts import Verbs, confirm, yes_option
 from simherd.cli.render import as_json, json_option, moment, table
+from simherd.cli.watch import shows
 from simherd.contract.triggers import Trigger
 from simherd.errors import InvalidInput
 
@@ -28,13 +30,13 @@ _GROUP = {
 }
 
 
-@click.group()
+@click.group(cls=Verbs)
 def command() -> None:
     """Be told of what happens to tasks and machine groups."""
 
 
 @command.command("list")
-@json_option
+@shows
 def list_(json_: bool) -> None:
     """List your events, newest first."""
     found = events.list_events()
@@ -118,7 +120,7 @@ def _trigger(trigger: Trigger, of: str, file_path: str | None, regex: str | None
 
 @command.command()
 @click.argument("event_id")
-@json_option
+@shows
 def info(event_id: str, json_: bool) -> None:
     """Show an event and its deliveries."""
     event = events.get(event_id)
@@ -138,12 +140,11 @@ def info(event_id: str, json_: bool) -> None:
 
 @command.command()
 @click.argument("event_ids", nargs=-1, required=True, metavar="EVENT_ID...")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @json_option
 def remove(event_ids: tuple[str, ...], yes: bool, json_: bool) -> None:
     """Remove events; nothing more is sent for them."""
-    if not yes:
-        click.confirm(f"Remove {', '.join(event_ids)}?", abort=True)
+    confirm(f"Remove {', '.join(event_ids)}?", yes)
     for event_id in event_ids:
         events.remove(event_id)
         if not json_:

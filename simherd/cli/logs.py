@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from simherd.cli import complete
 from simherd.contract import limits
 from simherd.contract.lifecycle import TABLE, Status
 from simherd.contract.objects import STDERR, STDOUT
@@ -15,7 +16,7 @@ from simherd.tasks import require
 
 
 @click.command()
-@click.argument("task_id")
+@click.argument("task_id", shell_complete=complete.task_ids)
 @click.option("--stdout", "only", flag_value=STDOUT, help="Only what goes to standard output.")
 @click.option("--stderr", "only", flag_value=STDERR, help="Only what goes to standard error.")
 def command(task_id: str, only: str | None) -> None:

@@ -25,19 +25,6 @@ class Cell(NamedTuple):
     colour: str
 
 
-class Aliased(click.Group):
-    """A group some of whose commands have a second, short name."""
-
-    def __init__(self, *given: Any, aliases: dict[str, str], **more: Any) -> None:
-        """`aliases`: short name → command."""
-        super().__init__(*given, **more)
-        self._aliases = aliases
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        """See `click.Group`."""
-        return super().get_command(ctx, self._aliases.get(name, name))
-
-
 def as_json(data: Any) -> None:
     """Print data for programs."""
     click.echo(json.dumps(data, indent=2))

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from simherd import storage
-from simherd.cli.render import Aliased, as_json, json_option, moment, table
+from simherd.cli.parts import Verbs, confirm, yes_option
+from simherd.cli.render import as_json, json_option, moment, table
+from simherd.cli.watch import shows
 from simherd.errors import NotFound
 from simherd.utils import format_bytes, format_money
 
@@ -20,11 +22,10 @@ region_option = click.option("-r", "--region", help="Storage region.")
 max_results_option = click.option(
     "-m", "--max-results", default=10, show_default=True, type=click.IntRange(1), help="Entries."
 )
-yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 _HEADERS = ["NAME", "SIZE", "CREATED", "REGION"]
 
 
-@click.group(cls=Aliased, aliases={"ls": "list", "ul": "upload", "dl": "download", "rm": "remove"})
+@click.group(cls=Verbs)
 def command() -> None:
     """List, upload, download, copy and remove what is stored on the server."""
 
@@ -45,7 +46,7 @@ def command() -> None:
 @click.option("--all", "all_", is_flag=True, help="All entries.")
 @click.option("--sizes", is_flag=True, help="Look through folders for their sizes.")
 @region_option
-@json_option
+@shows
 def list_(
     path: str,
     max_results: int,
@@ -114,11 +115,8 @@ def remove(paths: tuple[str, ...], yes: bool, all_: bool, region: str | None) ->
     if not paths:
         click.echo("There is nothing.")
         return
-    if not yes:
-        click.echo("You are about to remove from the storage:")
-        for path in paths:
-            click.echo(f"  {path}")
-        click.confirm("Remove them for good?", abort=True)
+    lines = ["You are about to remove from the storage:", *(f"  {path}" for path in paths)]
+    confirm("\n".join([*lines, "Remove them for good?"]), yes)
     _remove_each(paths, region)
 
 
@@ -194,7 +192,7 @@ def _show_begun(transfer: Transfer, json_: bool) -> None:
 
 
 @command.command()
-@json_option
+@shows
 def transfers(json_: bool) -> None:
     """List fetches from the web and exports, newest first."""
     found = storage.get_transfers()
@@ -213,7 +211,7 @@ def transfers(json_: bool) -> None:
 
 
 @command.command()
-@json_option
+@shows
 def size(json_: bool) -> None:
     """Show how much is stored, and what it costs."""
     if json_:
@@ -223,13 +221,13 @@ def size(json_: bool) -> None:
         click.echo(_total())
 
 
-@command.group(cls=Aliased, aliases={"ls": "list"})
+@command.group(cls=Verbs)
 def bucket() -> None:
     """Show the storages that there are."""
 
 
 @bucket.command("list")
-@json_option
+@shows
 def list_buckets(json_: bool) -> None:
     """List the storages that there are."""
     found = storage.get_buckets()

@@ -8,13 +8,14 @@ from typing import Any
 import click
 
 from simherd import config
-from simherd.cli import complete
+from simherd.cli import complete, live
 from simherd.cli.parts import Spread, Verbs, confirm, yes_option
 from simherd.cli.render import as_json, moment, status_cell, table
 from simherd.cli.watch import shows
 from simherd.contract.lifecycle import TABLE, Status
 from simherd.errors import InvalidInput
 from simherd.tasks import Task, get, get_all, require
+from simherd.tasks import wait as wait_for_all
 from simherd.utils import format_bytes, format_money, format_seconds
 
 
@@ -135,9 +136,14 @@ def explain(task_id: str, json_: bool) -> None:
 @_task_ids
 @click.option("-q", "--quiet", is_flag=True, help="Show neither status nor log lines.")
 def wait(task_ids: tuple[str, ...], quiet: bool) -> None:
-    """Wait until tasks have ended; the exit code is 1 unless all of them succeeded."""
+    """Wait until tasks have ended; the exit code is 1 unless all of them succeeded.
+
+    Of a single one, its log lines are shown meanwhile.
+    """
     tasks = [require(t) for t in task_ids]
-    ends = [t.wait(silent_mode=quiet, download_std_on_completion=False) for t in tasks]
+    if len(tasks) == 1 and not quiet:
+        tasks[0].wait(download_std_on_completion=False)
+    ends = wait_for_all(tasks, silent_mode=True)
     for task, end in zip(tasks, ends, strict=True):
         click.echo(f"{task.id}  {TABLE[end].label}")
     sys.exit(any(end != Status.SUCCESS for end in ends))
@@ -250,3 +256,7 @@ def download(
             click.echo(f"{task.id}  {place or 'has no such files'}", err=not place)
         missing = missing or None in places
     sys.exit(missing)
+
+
+for verb in live.VERBS:
+    command.add_command(verb)

@@ -1,0 +1,103 @@
+"""Verbs of `simherd tasks` that look at files, while a task runs and afterwards."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from simherd.cli import complete
+from simherd.cli.render import as_json, table
+from simherd.cli.watch import shows
+from simherd.contract import limits
+from simherd.contract.live import FileKind
+from simherd.tasks import require
+from simherd.utils import format_bytes
+
+_task_id = click.argument("task_id", shell_complete=complete.task_ids)
+
+
+@click.command("list-files")
+@_task_id
+@click.option("-l", "--long", "long_", is_flag=True, help="With sizes and times, as a table.")
+@shows
+def list_files(task_id: str, long_: bool, json_: bool) -> None:
+    """List the files in a task's work folder, or those it has put out once it has ended."""
+    task = require(task_id)
+    if not (json_ or long_):
+        sys.exit(task.list_files()[1])
+    files = task.get_files()
+    if json_:
+        as_json([asdict(file) for file in files])
+        return
+    rows = [
+        [
+            f"{file.name}/" if file.kind is FileKind.FOLDER else file.name,
+            format_bytes(file.size) if file.kind is FileKind.FILE else file.kind.value,
+            datetime.fromtimestamp(file.modified_at).strftime("%d %b, %H:%M:%S"),
+        ]
+        for file in files
+    ]
+    table(["NAME", "SIZE", "MODIFIED"], rows, "There are no files.")
+
+
+@click.command()
+@_task_id
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option(
+    "-l",
+    "--lines",
+    default=10,
+    show_default=True,
+    type=click.IntRange(0, limits.LIVE_MAX_LINES),
+    help="Lines of each file.",
+)
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is added.")
+@click.option("--wait", is_flag=True, help="Wait for files that are not there yet.")
+def tail(task_id: str, files: tuple[str, ...], lines: int, follow: bool, wait: bool) -> None:
+    """Show the last lines of files of a task, and what is added to them."""
+    sys.exit(require(task_id).tail_files(list(files), lines, follow, wait=wait))
+
+
+@click.command()
+@_task_id
+@shows
+def top(task_id: str, json_: bool) -> None:
+    """Show the processes of a task's command that runs."""
+    text = require(task_id).top()
+    if json_:
+        as_json({"text": text})
+    else:
+        click.echo(text)
+
+
+@click.command("last-modified-file")
+@_task_id
+@shows
+def last_modified_file(task_id: str, json_: bool) -> None:
+    """Show which of a task's files was written to last."""
+    task = require(task_id)
+    if json_:
+        as_json(task.get_last_modified())
+    elif task.last_modified_file() is None:
+        sys.exit(1)
+
+
+@click.command()
+@_task_id
+@click.argument("file")
+@click.argument("target", required=False, type=click.Path(dir_okay=False, path_type=Path))
+def fetch(task_id: str, file: str, target: Path | None) -> None:
+    """Fetch FILE of a task as it is now, also while it runs; to standard output where TARGET is -."""
+    task = require(task_id)
+    if target == Path("-"):
+        task.copy_file(file, sys.stdout.buffer)
+    else:
+        click.echo(task.fetch_file(file, target))
+
+
+#: What `simherd tasks` has besides its own.
+VERBS = (list_files, tail, top, last_modified_file, fetch)
