@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -11,6 +12,7 @@ from scheduler.api import problems
 from scheduler.api.routes import (
     admin,
     attempts,
+    bridge,
     compute,
     files,
     health,
@@ -24,11 +26,12 @@ from scheduler.api.routes import (
     users,
 )
 from scheduler.api.routes.attempts import CHECKPOINT_VERB
+from scheduler.bridge.connections import Connections
 from scheduler.objects.folder import ROUTE as FILES_ROUTE
 from simherd.contract import limits
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 
     from scheduler.wiring import Parts
 
@@ -40,8 +43,9 @@ if TYPE_CHECKING:
 
 def make_app(parts: Parts) -> FastAPI:
     """The application over `parts`."""
-    app = FastAPI(title="Simherd", version="0.1.0", redirect_slashes=False)
+    app = FastAPI(title="Simherd", version="0.1.0", redirect_slashes=False, lifespan=_lifespan)
     app.state.parts = parts
+    app.state.connections = Connections(parts)
     problems.install(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestId)
@@ -50,6 +54,7 @@ def make_app(parts: Parts) -> FastAPI:
         users,
         tasks,
         live_files,
+        bridge,
         own_tasks,
         own_costs,
         attempts,
@@ -62,6 +67,12 @@ def make_app(parts: Parts) -> FastAPI:
     ):
         app.include_router(module.router)
     return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    await app.state.connections.close()
 
 
 class RequestId:
