@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 _CANDIDATE = re.compile(r"^a=candidate:", re.MULTILINE)
 _MEDIA = re.compile(r"^m=(\S*)", re.MULTILINE)
 _MESSAGE_SIZE = re.compile(r"^a=max-message-size:([0-9]{1,12})\s*$", re.MULTILINE)
-#: States in which a connection does not come back.
-_ENDED = frozenset({"failed", "closed"})
+#: States from which a connection comes, or in which it is.
+_ALIVE = frozenset({"new", "connecting", "connected"})
 
 
 class Peer:
@@ -140,7 +140,7 @@ class Peer:
             self._asked.set_result(text)
 
     def _on_state(self) -> None:
-        if self._connection.connectionState in _ENDED:
+        if self._connection.connectionState not in _ALIVE:
             self._gone.set()
 
 

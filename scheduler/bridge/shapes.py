@@ -31,20 +31,18 @@ def tree(entries: Iterable[dict[str, Any]], most: int, *, truncated: bool) -> li
     left = most - _AROUND
     for entry in entries:
         path = tuple(entry["name"].split("/", _NESTED))
-        is_folder = entry["kind"] == FileKind.FOLDER
-        for depth in range(1, len(path) + 1):
-            here = path[:depth]
-            if here in folders or (depth == len(path) and not is_folder):
-                continue
-            folders[here] = []
-            folders[here[:-1]].append({here[-1]: folders[here]})
-            left -= _bytes(here[-1])
-        if not is_folder:
-            folders[path[:-1]].append(path[-1])
-            left -= _bytes(path[-1])
+        inside = path if entry["kind"] == FileKind.FOLDER else path[:-1]
+        levels = (path[:depth] for depth in range(1, len(inside) + 1))
+        new = [here for here in levels if here not in folders]
+        names = [here[-1] for here in new] + list(path[len(inside) :])
+        left -= sum(map(_bytes, names))
         if left < 0:
             truncated = True
             break
+        for here in new:
+            folders[here] = []
+            folders[here[:-1]].append({here[-1]: folders[here]})
+        folders[inside] += path[len(inside) :]
     if truncated:
         root.append("(there are more: not all are shown)")
     return root

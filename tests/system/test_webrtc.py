@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
+import redis
 
+from simherd.contract import limits
+from simherd.local.stack import free_port
 from tests.conftest import missing
-from tests.support.env import Env
+from tests.support.channel import an_offer, asked, offered, reply
+from tests.support.env import Env, redis_port
 from tests.support.network import own_network
 from tests.support.waits import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.slow
 
@@ -93,10 +101,10 @@ def running(reached: Env) -> Iterator[Running]:
 
 
 @contextmanager
-def client(env: Env, *argv: str) -> Iterator[subprocess.Popen[str]]:
-    """The published client at work."""
+def client(env: Env, script: str) -> Iterator[subprocess.Popen[str]]:
+    """A user's script with the published client."""
     with subprocess.Popen(
-        argv,
+        [sys.executable, "-c", f"import inductiva, sys\n{script}"],
         cwd=env.folder,
         env={**env.environment, **env.connection, "INDUCTIVA_DISABLE_IMPORT_INFO": "1"},
         stdin=subprocess.DEVNULL,
@@ -110,35 +118,36 @@ def client(env: Env, *argv: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def command(*arguments: str) -> tuple[str, ...]:
-    """The published client's command line."""
-    return (str(Path(sys.executable).with_name("inductiva")), *arguments)
-
-
-def python(script: str) -> tuple[str, ...]:
-    """A user's script."""
-    return (sys.executable, "-c", f"import inductiva, io, sys\n{script}")
+def commands(*lines: str) -> str:
+    """A script that runs commands of the published client in one process: it starts slowly."""
+    return f"""
+from inductiva._cli import main
+for line in {lines!r}:
+    sys.argv = ["inductiva", *line.split()]
+    print("CODE", main(), flush=True)
+"""
 
 
 @pytest.mark.conforms(
     "tasks list-files", "tasks tail", "tasks top", "tasks last-modified-file", face="inductiva"
 )
 def test_its_commands_show_a_running_tasks_files(reached: Env, running: Running) -> None:
-    with (
-        client(reached, *command("tasks", "list-files", running.id)) as listed,
-        client(reached, *command("tasks", "tail", running.id, "deep/er/data.txt", "-l2")) as tail,
-        client(reached, *command("tasks", "top", running.id)) as top,
-        client(reached, *command("tasks", "last-modified-file", running.id)) as last,
-    ):
-        names, lines, processes, newest = (p.communicate()[0] for p in (listed, tail, top, last))
-    assert "deep/" in names
-    assert "├── deep/er/" in names or "└── deep/er/" in names, names
-    assert "deep/er/data.txt" in names
-    assert "empty/" in names
-    assert "│line 998\n│line 999\n" in lines
-    assert "python3 main.py" in processes
-    assert "Most Recent File: " in newest
-    assert "Time Since Last Modification: " in newest
+    script = commands(
+        f"tasks list-files {running.id}",
+        f"tasks tail {running.id} deep/er/data.txt -l 2",
+        f"tasks top {running.id}",
+        f"tasks last-modified-file {running.id}",
+    )
+    with client(reached, script) as process:
+        seen = process.communicate()[0]
+    assert seen.count("CODE 0") == 4, seen
+    listed, tail, top, last, _ = seen.split("CODE 0")
+    assert "deep/\n└── deep/er/\n│   └── deep/er/data.txt\n" in listed
+    assert "empty/" in listed
+    assert "│line 998\n│line 999\n" in tail
+    assert "python3 main.py" in top
+    assert "Most Recent File: " in last
+    assert "Time Since Last Modification: " in last
 
 
 @pytest.mark.conforms(
@@ -157,7 +166,7 @@ task.tail_files(["../../x"], 1, True)
 task.tail_files(["stdout.txt"], -1, False)
 print(task.last_modified_file())
 """
-    with client(reached, *python(script)) as process:
+    with client(reached, script) as process:
         seen = process.communicate()[0]
     assert process.returncode == 0, seen
     assert "deep/er/data.txt" in seen
@@ -176,8 +185,8 @@ task = inductiva.tasks.Task("{task.id}")
 task.tail_files(["late.txt", "stdout.txt"], 5, True, wait=True)
 """
     with (
-        client(reached, *command("logs", task.id, "--no-color")) as logs,
-        client(reached, *python(script)) as waiting,
+        client(reached, commands(f"logs {task.id} --no-color")) as logs,
+        client(reached, script) as waiting,
     ):
         read_until(logs, "ready")
         read_until(waiting, "ready")
@@ -201,3 +210,205 @@ def read_until(process: subprocess.Popen[str], line: str) -> None:
         if printed == f"│{line}\n":
             return
     raise AssertionError(f"{line!r} is not in what it printed:\n{seen}")
+
+
+def test_replies_have_the_shapes_of_the_contract(reached: Env, running: Running) -> None:
+    listed = reply(reached, running.id, {"type": "ls", "follow": False, "args": {}})
+    assert listed["status"] == "success"
+    assert {"deep": [{"er": ["data.txt"]}]} in listed["message"]
+    assert {"empty": []} in listed["message"]
+    assert "stdout.txt" in listed["message"]
+    arguments = {"filename": "deep/er/data.txt", "lines": 2, "wait": False}
+    tail = reply(reached, running.id, {"type": "tail", "follow": False, "args": arguments})
+    assert tail == {"status": "success", "message": ["line 998", "line 999"]}
+    last = reply(reached, running.id, {"type": "last_modified_file", "args": {}})["message"]
+    since = last["now_timestamp"] - last["most_recent_timestamp"]
+    assert last["time_since_last_mod"] == pytest.approx(since)
+    assert last["most_recent_file"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "word"),
+    [
+        ({"type": "rm", "args": {}}, "invalid", "type: "),
+        ({"type": "tail", "args": {"lines": 5}}, "invalid", "filename: "),
+        ({"type": "tail", "args": {"filename": "a", "lines": 1e9}}, "invalid", "lines: "),
+        (["ls"], "invalid", "request: "),
+        ({"type": "tail", "args": {"filename": "no.txt"}}, "error", "no.txt"),
+        ({"type": "tail", "args": {"filename": "no.txt"}, "follow": True}, "error", "no.txt"),
+        ({"type": "tail", "args": {"filename": "../../x"}}, "error", "../../x"),
+    ],
+)
+def test_what_cannot_be_answered_is_said(
+    reached: Env, running: Running, request_: Any, status: str, word: str
+) -> None:
+    found = reply(reached, running.id, request_)
+    assert found["status"] == status
+    assert word in found["message"]
+
+
+def test_a_long_list_and_a_long_tail_are_one_message(reached: Env) -> None:
+    task_id = reached.submit(
+        {"cmd": "python3 make.py"},
+        files={
+            "make.py": """
+import os, time
+os.mkdir('many')
+for i in range(9000):
+    open(f'many/a_file_with_a_rather_long_name_{i:05}.txt', 'w').close()
+with open('long.txt', 'w') as file:
+    file.writelines(f'line {i} ' + 'ä' * 100 + '\\n' for i in range(5000))
+print('made', flush=True)
+while not os.path.exists('stop'):
+    time.sleep(0.02)
+"""
+        },
+    )
+    reached.wait_for(task_id, "computation-started")
+    made = {"type": "tail", "args": {"filename": "stdout.txt"}}
+    until(lambda: "made" in reply(reached, task_id, made)["message"], what="its files")
+    listed = reply(reached, task_id, {"type": "ls", "args": {}})["message"]
+    (many,) = (node["many"] for node in listed if isinstance(node, dict) and "many" in node)
+    assert len(many) > 3000
+    assert "not all are shown" in listed[-1]
+    arguments = {"filename": "long.txt", "lines": 4000}
+    lines = reply(reached, task_id, {"type": "tail", "args": arguments})["message"]
+    assert lines[-1] == "line 4999 " + "ä" * 100
+    assert 100 < len(lines) <= 4000
+    reached.api.post(f"/tasks/{task_id}/kill")
+    reached.wait(task_id)
+
+
+def test_a_client_that_does_not_read_stops_what_is_sent(reached: Env) -> None:
+    """What it has not read stays in the file: neither the API nor Redis collects it."""
+    script = """
+import os, time
+with open('log.txt', 'w', buffering=1) as log:
+    while not os.path.exists('stop'):
+        log.write('x' * 200_000 + '\\n')
+        time.sleep(0.01)
+    log.write('the end\\n')
+"""
+    task_id = reached.submit("python3 main.py", files={"main.py": script})
+    reached.wait_for(task_id, "computation-started")
+    arguments = {"filename": "log.txt", "lines": 1, "wait": True}
+    request = json.dumps({"type": "tail", "follow": True, "args": arguments})
+
+    async def follow() -> list[str]:
+        async with asked(reached, task_id, request) as replies:
+            await asyncio.wait_for(replies.get(), 60)
+            # Nothing is read meanwhile: this holds up the event loop.
+            until(lambda: waiting_frames(reached) >= limits.LIVE_WINDOW - 1, what="full frames")
+            (work,) = (reached.data / "machines").glob(f"*/attempts/*{task_id}*/work")
+            (work / "stop").touch()
+            lines: list[str] = []
+            while (found := await asyncio.wait_for(replies.get(), 60)) is not None:
+                assert found["status"] == "success"
+                lines += found["message"]
+            return lines
+
+    lines = asyncio.run(follow())
+    assert lines[-1] == "the end"
+    assert any("bytes are left out" in line for line in lines)
+
+
+def waiting_frames(env: Env) -> int:
+    """Frames of the only answer that is under way which nobody has taken."""
+    password = (env.data / "run" / "redis_password").read_text()
+    with redis.Redis(port=redis_port(env.data), password=password) as client:
+        return sum(int(client.xlen(key)) for key in client.scan_iter("simherd:*:live:*"))
+
+
+def test_who_may_connect(reached: Env, running: Running) -> None:
+    nobodys = "z" * 25
+    for method, verb in (("POST", "register"), ("POST", "offer"), ("GET", "message")):
+        body = {"sender_id": "me"} if method == "POST" else None
+        path = f"/tasks/{nobodys}/{verb}"
+        found = reached.api.request(method, path, json=body, params={"client": "me"})
+        assert found.status_code == 404, path
+    path = f"/tasks/{running.id}"
+    nothing = reached.api.get(f"{path}/message", params={"client": "me", "block_s": 0})
+    assert nothing.status_code == 204
+    unknown = {"sender_id": "x", "receiver_id": running.id, "type": "offer", "sdp": "v=0"}
+    assert reached.api.post(f"{path}/offer", json=unknown).status_code == 409
+
+
+@pytest.mark.parametrize("cut", ["candidate", "media", "ufrag", "nonsense"])
+def test_an_offer_that_leads_nowhere_is_refused(reached: Env, running: Running, cut: str) -> None:
+    whole = asyncio.run(an_offer())
+    offer = {
+        "candidate": "".join(x for x in whole.splitlines(True) if "a=candidate" not in x),
+        "media": whole + "m=audio 9 UDP/TLS/RTP/SAVPF 0\r\n",
+        "ufrag": "".join(x for x in whole.splitlines(True) if "a=ice-" not in x),
+        "nonsense": "m=application\na=candidate:",
+    }[cut]
+    refused = offered(reached.api, running.id, offer, "me")
+    assert refused.status_code == 422, refused.text
+    assert refused.json()["detail"].startswith("sdp: ")
+
+
+def test_another_channel_is_not_answered(reached: Env, running: Running) -> None:
+    async def ask() -> object:
+        async with asked(reached, running.id, '{"type": "ls"}', "something") as replies:
+            return await asyncio.wait_for(replies.get(), 60)
+
+    assert asyncio.run(ask()) is None
+
+
+@contextmanager
+def another_api(env: Env) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
+    """Another API process of the same deployment."""
+    port = str(free_port())
+    settings = {**env.part("api").environ(), "SIMHERD_PORT": port}
+    argv = [sys.executable, "-m", "scheduler", "api"]
+    headers = {"X-API-Key": env.key}
+    with (
+        subprocess.Popen(argv, env=settings, cwd=env.folder) as process,
+        httpx.Client(base_url=f"http://{_ADDRESS}:{port}", headers=headers, trust_env=False) as api,
+    ):
+        try:
+            until(lambda: answers(api), what="another API")
+            yield process, api
+        finally:
+            process.terminate()
+
+
+def answers(api: httpx.Client) -> bool:
+    try:
+        return api.get("/livez").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_any_api_process_hands_over_the_answer_and_closes_what_it_has_as_it_ends(
+    reached: Env, running: Running
+) -> None:
+    arguments = {"filename": "deep/er/data.txt", "lines": 1}
+    request = json.dumps({"type": "tail", "follow": True, "args": arguments})
+
+    async def follow(process: subprocess.Popen[bytes], api: httpx.Client) -> None:
+        async with asked(reached, running.id, request, offered_to=api) as replies:
+            first = await asyncio.wait_for(replies.get(), 60)
+            assert first == {"status": "success", "message": ["line 999"]}
+            process.terminate()
+            assert await asyncio.wait_for(replies.get(), 60) is None
+
+    with another_api(reached) as (process, api):
+        asyncio.run(follow(process, api))
+        assert process.wait(60) in {0, -signal.SIGTERM}
+
+
+def test_nothing_is_left_of_a_connection(reached: Env, running: Running) -> None:
+    assert reply(reached, running.id, {"type": "top", "args": {}})["status"] == "success"
+    api = reached.part("api")
+    until(lambda: not api.net_connections("udp"), what="no socket of a connection")
+
+
+def test_one_user_has_so_many_connections(reached: Env, running: Running) -> None:
+    """The last test: these are closed as the API ends."""
+    sdp = asyncio.run(an_offer())
+    codes = [
+        offered(reached.api, running.id, sdp, f"client-{n}").status_code
+        for n in range(limits.BRIDGE_MAX_PER_USER + 1)
+    ]
+    assert codes == [200] * limits.BRIDGE_MAX_PER_USER + [429]
