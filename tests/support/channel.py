@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 import uuid
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
+import httpx
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
 from simherd.contract.data_channel import LABEL
+from simherd.local.stack import free_port
+from tests.support.waits import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    import httpx
+    from collections.abc import AsyncIterator, Iterator
 
     from tests.support.env import Env
 
@@ -82,3 +85,28 @@ def reply(env: Env, task_id: str, request: Any) -> dict[str, Any]:
     found = asyncio.run(ask())
     assert found is not None, "the channel was closed"
     return found
+
+
+@contextmanager
+def another_api(env: Env, address: str) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
+    """Another API process of the same deployment."""
+    port = str(free_port())
+    settings = {**env.part("api").environ(), "SIMHERD_PORT": port}
+    argv = [sys.executable, "-m", "scheduler", "api"]
+    headers = {"X-API-Key": env.key}
+    with (
+        subprocess.Popen(argv, env=settings, cwd=env.folder) as process,
+        httpx.Client(base_url=f"http://{address}:{port}", headers=headers, trust_env=False) as api,
+    ):
+        try:
+            until(lambda: _answers(api), what="another API")
+            yield process, api
+        finally:
+            process.terminate()
+
+
+def _answers(api: httpx.Client) -> bool:
+    try:
+        return api.get("/livez").status_code == 200
+    except httpx.TransportError:
+        return False

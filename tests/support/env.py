@@ -178,6 +178,7 @@ class Env:
             "INDUCTIVA_API_URL": self.url,
             "INDUCTIVA_MACHINES_CATALOGUE_API_URL": self.url,
             "INDUCTIVA_API_KEY": self.key,
+            # A server that does not answer costs it 5 s a connection; no host has such a name.
             "INDUCTIVA_TURN_SERVER_URL": "no..where:9",
         }
 

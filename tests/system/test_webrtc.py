@@ -12,14 +12,12 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 import redis
 
 from simherd.contract import limits
-from simherd.local.stack import free_port
 from tests.conftest import missing
-from tests.support.channel import an_offer, asked, offered, reply
+from tests.support.channel import an_offer, another_api, asked, offered, reply
 from tests.support.env import Env, redis_port
 from tests.support.network import own_network
 from tests.support.waits import until
@@ -27,6 +25,8 @@ from tests.support.waits import until
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    import httpx
 
 pytestmark = pytest.mark.slow
 
@@ -355,31 +355,6 @@ def test_another_channel_is_not_answered(reached: Env, running: Running) -> None
     assert asyncio.run(ask()) is None
 
 
-@contextmanager
-def another_api(env: Env) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
-    """Another API process of the same deployment."""
-    port = str(free_port())
-    settings = {**env.part("api").environ(), "SIMHERD_PORT": port}
-    argv = [sys.executable, "-m", "scheduler", "api"]
-    headers = {"X-API-Key": env.key}
-    with (
-        subprocess.Popen(argv, env=settings, cwd=env.folder) as process,
-        httpx.Client(base_url=f"http://{_ADDRESS}:{port}", headers=headers, trust_env=False) as api,
-    ):
-        try:
-            until(lambda: answers(api), what="another API")
-            yield process, api
-        finally:
-            process.terminate()
-
-
-def answers(api: httpx.Client) -> bool:
-    try:
-        return api.get("/livez").status_code == 200
-    except httpx.TransportError:
-        return False
-
-
 def test_any_api_process_hands_over_the_answer_and_closes_what_it_has_as_it_ends(
     reached: Env, running: Running
 ) -> None:
@@ -393,7 +368,7 @@ def test_any_api_process_hands_over_the_answer_and_closes_what_it_has_as_it_ends
             process.terminate()
             assert await asyncio.wait_for(replies.get(), 60) is None
 
-    with another_api(reached) as (process, api):
+    with another_api(reached, _ADDRESS) as (process, api):
         asyncio.run(follow(process, api))
         assert process.wait(60) in {0, -signal.SIGTERM}
 
