@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +36,7 @@ from scheduler.api.routes import (
 from scheduler.api.routes.attempts import CHECKPOINT_VERB
 from scheduler.api.routes.batches import BATCH
 from scheduler.api.routes.storage import EXPORT_VERB
+from scheduler.api.sse import Streams
 from scheduler.bridge.connections import Connections
 from scheduler.objects.file_urls import ROUTE as FILES_ROUTE
 from simherd.contract import limits
@@ -59,6 +62,7 @@ def make_app(parts: Parts) -> FastAPI:
     )
     app.state.parts = parts
     app.state.connections = Connections(parts)
+    app.state.streams = Streams()
     problems.install(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestId)
@@ -90,6 +94,10 @@ def make_app(parts: Parts) -> FastAPI:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    # As many as there are cores would be too few: they wait for storage and SQL, one for each
+    # of those who look.
+    threads = ThreadPoolExecutor(limits.API_THREADS, "aside")
+    asyncio.get_running_loop().set_default_executor(threads)
     yield
     await app.state.connections.close()
 

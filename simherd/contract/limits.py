@@ -113,6 +113,10 @@ LIVE_SLICES = 2
 LIVE_ANSWER_S = 10.0
 #: Bytes of a stored, compressed file that are read to find its end.
 SAVED_TAIL_BYTES = 256 * 1024**2
+#: Connections over which one user follows or waits, to one API process.
+MAX_STREAMS = 256
+#: Threads of an API process for what an event loop must not wait for: SQL, storage.
+API_THREADS = 64
 #: Tasks that can be waited for over one connection.
 MAX_WAITED = 10_000
 #: Questions about live files that an executor works on at one time.
