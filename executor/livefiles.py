@@ -121,6 +121,11 @@ class LiveFiles:
         with self._lock:
             self._attempts.pop(attempt, None)
 
+    @property
+    def busy(self) -> int:
+        """How many questions are being answered, those included that go on."""
+        return self._busy
+
     def ask(self, attempt: str, body: dict[str, Any]) -> None:
         """A question from the inbox; returns at once. Raises ValueError where it is none."""
         asked = LiveRequest.read(body)
