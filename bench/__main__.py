@@ -1,7 +1,7 @@
 """Submit → process started, and no-op tasks per second, beside Celery in the same run; and the
-figures of the executor's promises.
+figures of the executor's promises, and of the client.
 
-python -m bench [--tasks N] [--latency-tasks N] [--promises]
+python -m bench [--tasks N] [--latency-tasks N] [--promises] [--client]
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import promises
+from bench import client, promises
 from bench.celery_side import CelerySide
 from bench.simherd_side import SimherdSide
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SLOTS = (1, 4)
 _KILLS = 20
+_CASES = 1000
 _NOTE = """\
 It is not the same work. A Simherd task makes a row in SQL, uploads an input archive through the
 API, is leased, runs in a process group of its own with its log captured, uploads an output archive,
@@ -40,11 +41,14 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=400, help="no-op tasks for each throughput")
     parser.add_argument("--latency-tasks", type=int, default=50, help="tasks one after another")
     parser.add_argument("--promises", action="store_true", help="only the executor's promises")
+    parser.add_argument("--client", action="store_true", help="only the client's figures")
     asked = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
     print(f"{cores} cores, Python {platform.python_version()}, {platform.platform()}", flush=True)
-    rows = _promises()
+    rows = [] if asked.client else _promises()
     if not asked.promises:
+        rows += _client()
+    if not asked.promises and not asked.client:
         for slots in SLOTS:
             rows += _simherd(slots, asked)
         for slots in SLOTS:
@@ -66,6 +70,22 @@ def _promises() -> list[tuple[str, str]]:
         ("Kill → SIGTERM in the simulation", _spread(to_signal)),
         ("Kill → final status", _spread(to_end)),
         (f"Disk use added by uploading {outputs / 1024**2:.0f} MiB", f"{more / 1024**2:.1f} MiB"),
+    ]
+
+
+def _client() -> list[tuple[str, str]]:
+    with _folder() as folder, SimherdSide(folder, 4) as simherd:
+        client.connect(simherd)
+        ends = client.hears_of_ends(_KILLS)
+        seen, listed = client.sees(simherd, _KILLS)
+        rate = client.download(folder)
+        passed = client.sweep(folder, _CASES)
+    return [
+        ("Client: end of a task → wait() returns", _spread(ends)),
+        ("Client: line written → seen by one who follows", _spread(seen)),
+        ("Client: list of a running task's files", _spread(listed)),
+        (f"Client: sweep of {_CASES} cases submitted", f"{passed:.1f} s"),
+        ("Client: outputs downloaded in parts", f"{rate / 1024**2:.0f} MiB/s"),
     ]
 
 
