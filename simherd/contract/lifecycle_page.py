@@ -5,7 +5,7 @@ python -m simherd.contract.lifecycle_page > docs/lifecycle.md
 
 from __future__ import annotations
 
-from simherd.contract.lifecycle import TABLE, TERMINAL, Status
+from simherd.contract.lifecycle import TABLE, TERMINAL
 from simherd.contract.outcome import OUTCOMES
 
 _HEAD = """\
