@@ -1,8 +1,8 @@
 """What mkdocs does besides: pages of the documentation are read on the site and in the repository.
 
 A link to a file outside `docs/` leads to it in the repository; the site has no such file, and shows
-the link's text. A `|` in the code of a table has to be escaped for the repository's reader, and must
-not be for the site's.
+the link's text. A `|` in the code of a table has to be escaped for who reads the repository, and
+must not be for the site.
 """
 
 from __future__ import annotations

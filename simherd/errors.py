@@ -9,6 +9,8 @@
     └── ApiError         the server refused; `status` and `request_id` tell more
         ├── Unauthorized   401
         └── NotFound       404
+
+A task that fails raises nothing: its status says so.
 """
 
 from __future__ import annotations
