@@ -15,6 +15,8 @@ from tests.conftest import REPOSITORY
 if TYPE_CHECKING:
     from tests.support.env import Env
 
+pytestmark = pytest.mark.slow
+
 DOCS = REPOSITORY / "docs"
 #: Pages each of whose snippets is run, in their order. A `console` block is typed once, to have a
 #: Simherd at all.
