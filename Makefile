@@ -1,5 +1,5 @@
 # Aliases of the scripts, for fingers that know make. Everything works without it.
-.PHONY: help setup demo up test test-fast lint bench spot-day clean
+.PHONY: help setup demo up test test-fast lint bench docs spot-day clean
 help: ; @sed -n 's/^# help: //p' Makefile
 # help: make demo       a real simulation through the whole system
 # help: make up         everything on this machine, until Ctrl-C
@@ -7,6 +7,7 @@ help: ; @sed -n 's/^# help: //p' Makefile
 # help: make test-fast  the tests that need no Docker and take no long time
 # help: make lint       style, types, import rules
 # help: make bench      latency, throughput (beside Celery), kills, idle cost
+# help: make docs       the documentation site, into site/
 # help: make spot-day   a day of a spot fleet in containers
 # help: make setup      the virtual environment .venv
 # help: make clean      remove what the others made
@@ -17,5 +18,6 @@ test: ; @scripts/test
 test-fast: ; @scripts/test-fast
 lint: ; @scripts/lint
 bench: ; @scripts/bench
+docs: ; @scripts/docs
 spot-day: ; @scripts/spot-day
 clean: ; @scripts/clean

@@ -1,14 +1,16 @@
 """What can go wrong, as one tree.
 
-SimherdError
-├── InvalidInput     an argument, before anything was sent (also a ValueError)
-├── NotConnected     no server or no key is configured
-├── Unreachable      the server does not answer
-├── WaitTimeout      what was waited for did not happen in time (also a TimeoutError)
-├── TransferError    a file could not be uploaded, downloaded or unpacked
-└── ApiError         the server refused; `status` and `request_id` tell more
-    ├── Unauthorized   401
-    └── NotFound       404
+    SimherdError
+    ├── InvalidInput     an argument, before anything was sent (also a ValueError)
+    ├── NotConnected     no server or no key is configured
+    ├── Unreachable      the server does not answer
+    ├── WaitTimeout      what was waited for did not happen in time (also a TimeoutError)
+    ├── TransferError    a file could not be uploaded, downloaded or unpacked
+    └── ApiError         the server refused; `status` and `request_id` tell more
+        ├── Unauthorized   401
+        └── NotFound       404
+
+A task that fails raises nothing: its status says so.
 """
 
 from __future__ import annotations

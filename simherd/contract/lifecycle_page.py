@@ -5,7 +5,7 @@ python -m simherd.contract.lifecycle_page > docs/lifecycle.md
 
 from __future__ import annotations
 
-from simherd.contract.lifecycle import TABLE, TERMINAL, Status
+from simherd.contract.lifecycle import TABLE, TERMINAL
 from simherd.contract.outcome import OUTCOMES
 
 _HEAD = """\
@@ -19,24 +19,20 @@ demands one of the statuses before it and the current attempt; every change is k
 history. What does not fit is refused and counted.
 """
 
+#: The drawing is a file of its own, so that everything that shows Markdown shows it.
+_DRAWING = """\
+![Every status, and what may follow it](lifecycle.svg)
+
+An arrow that leaves a frame stands for one from each status in it. The one that goes back up is a
+machine that is lost: with resubmission on, the task waits for another one.
+(`python -m simherd.contract.lifecycle_drawing > docs/lifecycle.svg`)
+"""
+
 
 def page() -> str:
     """The whole page, as Markdown."""
-    parts = [_HEAD, _drawing(), _statuses(), _causes()]
+    parts = [_HEAD, _DRAWING, _statuses(), _causes()]
     return "\n".join(parts)
-
-
-def _drawing() -> str:
-    lines = ["```mermaid", "stateDiagram-v2"]
-    for status, row in TABLE.items():
-        for after in sorted(row.after, key=list(Status).index):
-            lines.append(f"    {_id(status)} --> {_id(after)}")
-    lines += [f"    {_id(s)}: {row.label}" for s, row in TABLE.items()]
-    return "\n".join([*lines, "```", ""])
-
-
-def _id(status: Status) -> str:
-    return status.value.replace("-", "_")
 
 
 def _statuses() -> str:

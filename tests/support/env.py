@@ -142,6 +142,12 @@ class Env:
         told = {**self.connection, **more}
         return self._run([sys.executable, "-c", script], folder, told).stdout
 
+    def shell(self, script: str, folder: Path) -> str:
+        """Run a user's shell script until a command fails; answers what it printed."""
+        path = f"{Path(sys.executable).parent}:{self.environment['PATH']}"
+        argv = ["sh", "-euc", script]
+        return self._run(argv, folder, {**self.connection, "PATH": path}).stdout
+
     def command(self, *arguments: str, **more: str) -> Done:
         """Run `simherd` where no Simherd was started."""
         argv = [sys.executable, "-m", "simherd.cli.main", *arguments]

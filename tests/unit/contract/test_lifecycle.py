@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from simherd.contract.lifecycle import TABLE, TERMINAL, Status, sources_of
+from simherd.contract.lifecycle_drawing import arrows, drawing
 from simherd.contract.lifecycle_page import page
 from simherd.contract.outcome import OUTCOMES, Cause
 from tests.conftest import REPOSITORY
@@ -40,3 +41,13 @@ def test_every_cause_ends_a_held_attempt(cause: Cause) -> None:
 
 def test_the_page_in_the_documentation_is_the_table() -> None:
     assert (REPOSITORY / "docs" / "lifecycle.md").read_text() == page()
+
+
+def test_the_drawing_in_the_documentation_is_of_the_table() -> None:
+    assert (REPOSITORY / "docs" / "lifecycle.svg").read_text() == drawing()
+
+
+def test_the_drawing_has_each_transition_once_and_no_other() -> None:
+    drawn = [(source, arrow.to) for arrow in arrows() for source in arrow.sources]
+    assert len(drawn) == len(set(drawn))
+    assert set(drawn) == {(s, after) for s, row in TABLE.items() for after in row.after}

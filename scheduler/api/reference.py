@@ -1,0 +1,115 @@
+"""The HTTP API's reference: `python -m scheduler.api.reference > docs/reference/http.md`."""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from scheduler.api.app import make_app
+from scheduler.config import Settings
+from scheduler.wiring import Parts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_HEAD = """\
+# HTTP API
+
+Made from the routes themselves by `python -m scheduler.api.reference`. A server answers with the
+same, with every type and bound, at `/openapi.json`.
+
+Requests and answers are JSON. Parameters are of the query, of the body where there is one; those
+with a `*` are needed. Every answer carries `X-Request-Id`, and every error is a problem (RFC 9457)
+with `title`, `status`, `detail` (a sentence that says what to do) and `request_id`. What is below
+`/v1` is our own; all else keeps to what the published client of the public service expects.
+"""
+
+#: Tag → its heading, in the order of the page.
+_TAGS = {
+    "tasks": "Tasks",
+    "projects": "Projects",
+    "storage": "Storage",
+    "files": "Files behind signed URLs",
+    "compute": "Machine groups",
+    "catalogue": "What the server offers",
+    "users": "The account",
+    "events": "Events",
+    "health": "The server",
+    "attempts": "For executors: what belongs to an attempt",
+    "machines": "For machines",
+    "admin": "For operators",
+}
+_METHODS = ("get", "head", "post", "put", "patch", "delete")
+#: Header that is asked for → who may ask.
+_WHO = {
+    "x-api-key": "A user's key goes into `X-API-Key`.",
+    "authorization": "The attempt's own key goes into `Authorization: Bearer`.",
+    "X-Machine-Secret": "Who asks is a machine that has joined, by its `X-Machine-Id` and secret.",
+}
+
+
+def page() -> str:
+    """The whole page, as Markdown."""
+    described = _openapi()
+    by_tag: dict[str, list[tuple[str, Any]]] = defaultdict(list)
+    for path, methods in described["paths"].items():
+        for method in sorted(methods, key=_METHODS.index):
+            (tag,) = methods[method]["tags"]
+            by_tag[tag].append((f"{method.upper()} {path}", methods[method]))
+    sections = [
+        line
+        for tag in sorted(by_tag, key=list(_TAGS).index)
+        for line in _section(_TAGS[tag], by_tag[tag], described["components"]["schemas"])
+    ]
+    return "\n".join([_HEAD, *sections])
+
+
+def _openapi() -> dict[str, Any]:
+    # Routes are described without what they work on.
+    app = make_app(Parts(Settings.model_construct()))
+    with warnings.catch_warnings():
+        # A route for two methods has one name for both; no program is generated from this.
+        warnings.filterwarnings("ignore", "Duplicate Operation ID")
+        return app.openapi()
+
+
+def _section(
+    heading: str, operations: list[tuple[str, Any]], schemas: Mapping[str, Any]
+) -> Iterator[str]:
+    yield f"## {heading}\n"
+    whos = {name: _who(operation) for name, operation in operations}
+    yield from sorted({who for who in whos.values() if who})
+    bare = [f"`{name}`" for name, who in whos.items() if not who]
+    if bare:
+        yield "No key is needed." if len(bare) == len(whos) else f"No key: {', '.join(bare)}."
+    yield "\n| Request | What it does | Parameters |\n|---|---|---|"
+    for name, operation in operations:
+        said = " ".join(operation["description"].split("\n\n")[0].split()).replace("|", "\\|")
+        yield f"| `{name}` | {said} | {', '.join(_parameters(operation, schemas))} |"
+    yield ""
+
+
+def _who(operation: Mapping[str, Any]) -> str:
+    headers = [p["name"] for p in operation.get("parameters", []) if p["in"] == "header"]
+    return next((said for name, said in _WHO.items() if name in headers), "")
+
+
+def _parameters(operation: Mapping[str, Any], schemas: Mapping[str, Any]) -> Iterator[str]:
+    for parameter in operation.get("parameters", []):
+        if parameter["in"] == "query":
+            yield _named(parameter["name"], parameter["required"])
+    content = operation.get("requestBody", {}).get("content", {})
+    reference = content.get("application/json", {}).get("schema", {}).get("$ref")
+    if reference:
+        body = schemas[reference.rpartition("/")[2]]
+        for name in body.get("properties", {}):
+            yield _named(name, name in body.get("required", []))
+
+
+def _named(name: str, needed: bool) -> str:
+    return f"`{name}`\\*" if needed else f"`{name}`"
+
+
+if __name__ == "__main__":
+    print(page(), end="")
