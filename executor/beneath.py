@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import stat
 from typing import IO, TYPE_CHECKING
@@ -51,6 +52,8 @@ def open_file(root: Path, name: str) -> IO[bytes]:
     if not parts:
         raise CannotShow(Trouble.INVALID, "A file's name is needed.")
     for _ in range(_MAX_LINKS):
+        if not parts:  # a link to the top
+            raise CannotShow(Trouble.NOT_A_FILE, f"{name!r} is no file.")
         found = _try_open(root, parts, name)
         if not isinstance(found, tuple):
             return found
@@ -61,7 +64,10 @@ def open_file(root: Path, name: str) -> IO[bytes]:
 def _try_open(root: Path, parts: tuple[str, ...], name: str) -> IO[bytes] | tuple[str, ...]:
     """The file; or, where a link stood in the way, the parts that it leads to."""
     with contextlib.ExitStack() as stack:
-        here = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            here = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise CannotShow(Trouble.NOT_FOUND, "There are no files yet.") from error
         stack.callback(os.close, here)
         for index, part in enumerate(parts):
             last = index == len(parts) - 1
@@ -105,22 +111,29 @@ def _led_to(parts: tuple[str, ...], index: int, target: str, name: str) -> tuple
     return (*folder, *parts[index + 1 :])
 
 
-def walk(root: Path) -> Iterator[FileEntry]:
+def walk(root: Path, most: int | None = None) -> Iterator[FileEntry]:
     """Everything below `root`, a folder before what is in it; what vanishes meanwhile is left out.
+
+    `most`: in the order of names, of which no folder's more than so many are looked at. Without, in
+    no order, since a folder may hold more names than there is memory for.
 
     Raises OSError when `root` cannot be read.
     """
     top = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield from _walk(top, ())
+        yield from _walk(top, (), most)
     finally:
         os.close(top)
 
 
-def _walk(folder: int, inside: tuple[str, ...]) -> Iterator[FileEntry]:
+def _names(folder: int, most: int | None) -> Iterator[str]:
     with os.scandir(folder) as scan:
-        names = sorted(entry.name for entry in scan)
-    for name in names:
+        names = (entry.name for entry in scan)
+        yield from names if most is None else sorted(itertools.islice(names, most))
+
+
+def _walk(folder: int, inside: tuple[str, ...], most: int | None) -> Iterator[FileEntry]:
+    for name in _names(folder, most):
         try:
             info = os.stat(name, dir_fd=folder, follow_symlinks=False)
         except OSError:
@@ -133,7 +146,7 @@ def _walk(folder: int, inside: tuple[str, ...]) -> Iterator[FileEntry]:
             with contextlib.suppress(OSError):
                 inner = os.open(name, _FOLDER, dir_fd=folder)
                 try:
-                    yield from _walk(inner, path)
+                    yield from _walk(inner, path, most)
                 finally:
                     os.close(inner)
 

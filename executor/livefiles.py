@@ -48,13 +48,17 @@ class _Follower:
         self._tails = [Tail(attempt.work, name, asked.lines, at) for name, at in pairs]
 
     def look(self) -> bool:
-        """Send what is new; False when there is nothing more to wait for. Raises ReaderGone."""
+        """Send what is new; False when there is nothing more to wait for.
+
+        Raises ReaderGone, RedisError: then the next look sends it.
+        """
         for tail in list(self._tails):
             try:
                 self._read(tail)
             except CannotShow as error:
-                waits = self._asked.wait and error.trouble is Trouble.NOT_FOUND
-                if not waits:
+                if self._asked.wait and error.trouble is Trouble.NOT_FOUND:
+                    tail.from_start()
+                else:
                     self._give_up(tail, error.trouble, str(error))
             except OSError as error:
                 self._give_up(tail, Trouble.UNREADABLE, f"{tail.name}: {error.strerror}.")
@@ -63,7 +67,8 @@ class _Follower:
     def _read(self, tail: Tail) -> None:
         """All that is there; of a file that is followed as much as its reader takes now, since
         others wait for their turn."""
-        for _ in range(limits.LIVE_WINDOW):
+        # A whole backlog, in pieces that end with whole characters.
+        for _ in range(2 * limits.LIVE_BACKLOG_BYTES // limits.LIVE_TEXT_BYTES):
             if not self._asked.follow:
                 self._answer.await_room()
             elif not self._answer.has_room():
@@ -71,21 +76,30 @@ class _Follower:
             piece = tail.read(to_end=not self._asked.follow)
             if piece is None:
                 break
-            self._answer.send(FrameKind.TEXT, file=tail.name, **asdict(piece))
+            try:
+                self._answer.send(FrameKind.TEXT, file=tail.name, **asdict(piece))
+            except redis.RedisError:
+                tail.back_to(piece)
+                raise
         if not self._asked.follow:
             self._tails.remove(tail)
 
     def _give_up(self, tail: Tail, trouble: Trouble, detail: str) -> None:
-        self._tails.remove(tail)
         self._answer.send(FrameKind.ERROR, file=tail.name, code=trouble.value, detail=detail)
+        self._tails.remove(tail)
 
     def end(self, **told: Any) -> None:
         """Say that nothing more follows."""
         self._answer.send(FrameKind.END, **told)
 
-    def check(self) -> None:
-        """Raise ReaderGone when nobody reads any more."""
-        self._answer.check()
+    def fail(self) -> None:
+        """Say that it cannot go on."""
+        self._answer.fail()
+
+    def alive(self) -> None:
+        """Say that somebody still looks. Raises ReaderGone when nobody reads any more."""
+        if self._answer.has_room():
+            self._answer.send(FrameKind.ALIVE)
 
 
 class LiveFiles:
@@ -98,8 +112,9 @@ class LiveFiles:
         self._closed = threading.Event()
         self._attempts: dict[str, Attempt] = {}
         self._followers: list[_Follower] = []
-        self._following = False
-        self._busy = 0
+        self._following: threading.Thread | None = None
+        self._busy = self._fetches = 0
+        self._waits = False
         self._pool: ThreadPoolExecutor | None = None
 
     def close(self) -> None:
@@ -107,8 +122,11 @@ class LiveFiles:
         self._closed.set()
         with self._lock:
             pool, self._pool = self._pool, None
+            following = self._following
         if pool is not None:
             pool.shutdown(cancel_futures=True)
+        if following is not None:
+            following.join()
         self._client.close()
 
     def add(self, attempt: Attempt) -> None:
@@ -122,6 +140,11 @@ class LiveFiles:
             self._attempts.pop(attempt, None)
 
     @property
+    def waits(self) -> bool:
+        """Whether something could not be sent, and will be."""
+        return self._waits
+
+    @property
     def busy(self) -> int:
         """How many questions are being answered, those included that go on."""
         return self._busy
@@ -132,18 +155,25 @@ class LiveFiles:
         with self._lock:
             if self._closed.is_set():
                 return
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(_THREADS, "live")
-            if self._busy < limits.LIVE_MAX_REQUESTS:
-                self._busy += 1
+            if self._has_room(asked):
+                if self._pool is None:
+                    self._pool = ThreadPoolExecutor(_THREADS, "live")
                 self._pool.submit(self._answer, attempt, asked)
+                self._busy += 1
+                self._fetches += asked.ask is Ask.FETCH
                 return
         answer = Answer(self._client, self._keys.live(asked.request), self._closed)
         try:
             detail = "Too many look at this machine's files just now. Try again in some seconds."
             answer.send(FrameKind.ERROR, code=Trouble.BUSY.value, detail=detail)
-        except ReaderGone:
-            log.info("event=live_reader_gone attempt=%s", attempt)
+        except (ReaderGone, redis.RedisError) as error:
+            log.info("event=live_refusal_lost attempt=%s error=%s", attempt, error)
+
+    def _has_room(self, asked: LiveRequest) -> bool:
+        # A fetch waits for its reader, and holds a thread meanwhile.
+        if asked.ask is Ask.FETCH and self._fetches >= limits.LIVE_MAX_FETCHES:
+            return False
+        return self._busy < limits.LIVE_MAX_REQUESTS
 
     def _answer(self, key: str, asked: LiveRequest) -> None:
         answer = Answer(self._client, self._keys.live(asked.request), self._closed)
@@ -159,9 +189,13 @@ class LiveFiles:
         except Exception:
             # Somebody who looks must not end what is looked at.
             log.exception("event=live_answer_broke attempt=%s", key)
+            answer.fail()
         finally:
             if not kept:
                 self._done()
+            if asked.ask is Ask.FETCH:
+                with self._lock:
+                    self._fetches -= 1
 
     def _done(self) -> None:
         with self._lock:
@@ -194,15 +228,20 @@ class LiveFiles:
 
     def _tail(self, attempt: Attempt, asked: LiveRequest, answer: Answer) -> bool:
         follower = _Follower(attempt, asked, answer)
-        goes_on = follower.look()
+        try:
+            goes_on = follower.look()
+        except redis.RedisError:
+            if not asked.follow:
+                raise
+            goes_on = True
         if not goes_on:
             follower.end()
             return False
         with self._lock:
             self._followers.append(follower)
-            if not self._following and self._pool is not None:
-                self._following = True
-                self._pool.submit(self._follow)
+            if self._following is None and not self._closed.is_set():
+                self._following = threading.Thread(target=self._follow, name="live-follow")
+                self._following.start()
         return True
 
     def _follow(self) -> None:
@@ -212,7 +251,7 @@ class LiveFiles:
             with self._lock:
                 followers = list(self._followers)
                 if not followers or self._closed.is_set():
-                    self._following = False
+                    self._following = None
                     return
             gone = [f for f in followers if not self._serve(f, turn)]
             with self._lock:
@@ -224,23 +263,27 @@ class LiveFiles:
             runs = follower.key in self._attempts
         try:
             if runs and follower.look():
+                self._waits = False
                 # Nothing may be written for hours: then nothing else tells that nobody reads.
-                if turn % 8 == 0:
-                    follower.check()
+                if turn % round(limits.LIVE_ALIVE_S / _TICK_S) == 0:
+                    follower.alive()
                 return True
             follower.end(over=not runs)
         except ReaderGone:
             log.info("event=live_reader_gone attempt=%s", follower.key)
         except redis.RedisError as error:
-            log.warning("event=live_answer_lost attempt=%s error=%s", follower.key, error)
+            log.warning("event=live_answer_waits attempt=%s error=%s", follower.key, error)
+            self._waits = True
+            return True
         except Exception:
             log.exception("event=live_answer_broke attempt=%s", follower.key)
+            follower.fail()
         return False
 
 
 def _list(attempt: Attempt, answer: Answer) -> None:
-    entries = walk(attempt.work)
     left = limits.LIVE_MAX_ENTRIES
+    entries = walk(attempt.work, left + 1)
     while left > 0:
         some = list(itertools.islice(entries, min(_ENTRIES, left)))
         if not some:

@@ -40,6 +40,15 @@ class Tail:
         self._root, self.name, self._lines = root, name, lines
         self._offset = offset
         self._inode: int | None = None
+        self._anew = False
+
+    def from_start(self) -> None:
+        """It was not there when it was first looked for: all of it is new."""
+        self._offset = max(0, self._offset)
+
+    def back_to(self, piece: Piece) -> None:
+        """Read this piece again: it did not arrive."""
+        self._offset, self._anew = piece.start - piece.skipped, piece.anew
 
     def read(self, *, to_end: bool = False) -> Piece | None:
         """The next piece; None when there is nothing new. A line or a character that is not whole
@@ -51,12 +60,12 @@ class Tail:
         """
         with open_file(self._root, self.name) as file:
             info = os.fstat(file.fileno())
-            size, skipped, anew = info.st_size, 0, False
+            size, skipped = info.st_size, 0
             if self._offset < 0:
                 self._offset = last_lines(file, size, self._lines)
                 _check_text(file, self._offset)
             elif self._inode not in {None, info.st_ino} or size < self._offset:
-                self._offset, anew = 0, True
+                self._offset, self._anew = 0, True
             self._inode = info.st_ino
             behind = size - self._offset
             if behind > limits.LIVE_BACKLOG_BYTES:
@@ -68,6 +77,7 @@ class Tail:
         if not data:
             return None
         start, self._offset = self._offset, self._offset + len(data)
+        anew, self._anew = self._anew, False
         return Piece(data.decode(errors="replace"), start, self._offset, skipped, anew)
 
 

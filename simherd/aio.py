@@ -148,23 +148,31 @@ async def wait(wanted: Iterable[Task], *, timeout: float | None = None) -> list[
     all_of_them = list(wanted)
     ids = list(dict.fromkeys(task.id for task in all_of_them))
     found: dict[str, Status] = {}
+    loop = asyncio.get_running_loop()
+    end = None if timeout is None else loop.time() + timeout
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(None) as limit:
             for start in range(0, len(ids), limits.MAX_WAITED):
+                limit.reschedule(None)
                 async for state in _changes(ids[start : start + limits.MAX_WAITED]):
-                    status = Status(state["status"])
-                    if status in TERMINAL:
+                    if state is None:
+                        # How they stand now is told however little time there is.
+                        limit.reschedule(end)
+                    elif (status := Status(state["status"])) in TERMINAL:
                         found[state["task_id"]] = status
     except TimeoutError:
+        # Between the last end and the end of the answer, too.
         missing = [task for task in ids if task not in found]
-        raise WaitTimeout(
-            f"{len(missing)} of {len(ids)} tasks have not ended yet.", missing
-        ) from None
+        if missing:
+            raise WaitTimeout(
+                f"{len(missing)} of {len(ids)} tasks have not ended yet.", missing
+            ) from None
     return [found[task.id] for task in all_of_them]
 
 
-async def _changes(ids: list[str]) -> AsyncIterator[dict[str, Any]]:
-    """Each task's state now, and whenever it changes, until all have ended."""
+async def _changes(ids: list[str]) -> AsyncIterator[dict[str, Any] | None]:
+    """Each task's state now, None once all were told, and whenever it changes, until all have
+    ended."""
     connection = read_connection()
     headers = {"X-API-Key": connection.key}
     pause, give_up_at = FIRST_PAUSE_S, time.monotonic() + PATIENCE_S
@@ -175,7 +183,7 @@ async def _changes(ids: list[str]) -> AsyncIterator[dict[str, Any]]:
                     pause, give_up_at = FIRST_PAUSE_S, time.monotonic() + PATIENCE_S
                     if kind == "end":
                         return
-                    yield state
+                    yield None if kind == "now" else state
             except (httpx.HTTPError, ApiError) as error:
                 final = isinstance(error, ApiError) and error.status < 500
                 if final:

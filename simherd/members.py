@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import os
+import secrets
 import stat
 import threading
 import zipfile
@@ -19,7 +20,7 @@ from simherd.errors import InvalidInput, TransferError
 from simherd.fetch import WORKERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from simherd.transfer import Progress
@@ -84,7 +85,7 @@ class MemberDownload:
         infos = self._directory()
         names = choose(infos, wanted)
         for name in names:
-            _checked(name)
+            _check_parents(_checked(name), infos)
         todo = [(n, infos[n]) for n in names if not self._is_there(n, infos[n])]
         self._size = sum(info.compress_size for _, info in todo)
         todo.sort(key=lambda row: row[1].header_offset)
@@ -136,8 +137,7 @@ class MemberDownload:
             stream.close()
 
     def _write(self, name: str, info: zipfile.ZipInfo, stream: _Stream) -> None:
-        path = self._target.joinpath(*_checked(name))
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = self._place(name)
         if stat.S_ISLNK(info.external_attr >> 16):
             target = b"".join(self._unpacked(info, stream)).decode()
             if not link_stays_inside(_checked(name)[:-1], target):
@@ -145,7 +145,7 @@ class MemberDownload:
             path.unlink(missing_ok=True)
             path.symlink_to(target)
             return
-        part = path.with_name(f".{path.name[:200]}.part")
+        part = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
         try:
             with part.open("wb") as writer:
                 for data in self._unpacked(info, stream):
@@ -158,6 +158,16 @@ class MemberDownload:
         finally:
             part.unlink(missing_ok=True)
 
+    def _place(self, name: str) -> Path:
+        """Where a file goes; its folders are there then, and none of them leads elsewhere."""
+        path = self._target
+        for part in _checked(name)[:-1]:
+            path = path / part
+            if path.is_symlink():
+                raise TransferError(f"{path} is a symlink; what lies below it is not written.")
+        path.mkdir(parents=True, exist_ok=True)
+        return path / _checked(name)[-1]
+
     def _unpacked(self, info: zipfile.ZipInfo, stream: _Stream) -> Iterator[bytes]:
         """A member's bytes; raises at their end where they are not what was stored."""
         inflate = zlib.decompressobj(_RAW_DEFLATE) if info.compress_type else None
@@ -167,11 +177,13 @@ class MemberDownload:
             left -= len(raw)
             self._count(len(raw))
             try:
-                data = inflate.decompress(raw) if inflate else raw
+                for data in _inflated(inflate, raw):
+                    size, crc = size + len(data), zlib.crc32(data, crc)
+                    if size > info.file_size:
+                        raise TransferError(f"{info.filename} is broken: larger than it says.")
+                    yield data
             except zlib.error as error:
                 raise TransferError(f"{info.filename} is broken: {error}") from error
-            size, crc = size + len(data), zlib.crc32(data, crc)
-            yield data
         if size != info.file_size or crc != info.CRC:
             raise TransferError(f"{info.filename} is broken: its checksum does not fit.")
 
@@ -179,6 +191,23 @@ class MemberDownload:
         with self._lock:
             self._have += more
             self._progress(self._have, self._size)
+
+
+def _inflated(inflate: zlib._Decompress | None, raw: bytes) -> Iterator[bytes]:
+    """What compressed bytes stand for, in pieces: they may unpack to a thousand times as much."""
+    if inflate is None:
+        yield raw
+        return
+    while data := inflate.decompress(raw, transfer.CHUNK):
+        yield data
+        raw = inflate.unconsumed_tail
+
+
+def _check_parents(parts: tuple[str, ...], infos: Mapping[str, zipfile.ZipInfo]) -> None:
+    """Refuse a file that is stored below a link or another file: it would land elsewhere."""
+    for end in range(1, len(parts)):
+        if "/".join(parts[:end]) in infos:
+            raise TransferError(f"{'/'.join(parts)} is stored below what is no folder.")
 
 
 class _Stream:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from simherd import archive, transfer
 from simherd.download import progress_bar
-from simherd.errors import NotFound
+from simherd.errors import InvalidInput, NotFound
 from simherd.http import api
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def store_shared(folder: Path) -> str:
     A folder with the same names, contents and modes is uploaded once, whoever sends it and when.
 
     Raises:
-        InvalidInput: the folder cannot be sent.
+        InvalidInput: the folder cannot be sent, or changed while it was.
         TransferError: it could not be uploaded.
     """
     entries = archive.scan(folder)
@@ -36,7 +36,16 @@ def store_shared(folder: Path) -> str:
         (url,) = api().get("/storage/signed-urls", operation="upload", paths=[path])
         with progress_bar(folder.name) as progress:
             transfer.upload(url, lambda: archive.zipped(entries, progress))
+        if _digest(archive.scan(folder)) != _digest_of(path):
+            api().delete("/storage/", path=path)
+            raise InvalidInput(
+                f"shared_dir: {str(folder)!r} changed while it was uploaded. Submit again."
+            )
     return path
+
+
+def _digest_of(path: str) -> str:
+    return path.removeprefix(f"{FOLDER}/").removesuffix(".zip")
 
 
 def _is_stored(path: str) -> bool:

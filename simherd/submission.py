@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import secrets
-from concurrent.futures import ThreadPoolExecutor
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 #: Inputs that are uploaded at one time.
 _UPLOADS = 8
+#: Inputs after which those tasks are queued that have theirs.
+_TOLD_AT_ONCE = 50
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,8 @@ def submit_all(wanted: Sequence[Submission]) -> list[Task]:
     """Make all of these tasks, or none, and upload their inputs.
 
     What several of them share is uploaded once. Should an upload fail, those tasks are killed that
-    have not got their inputs.
+    have not got their inputs, but for those with a key of the user's own: these go on when they are
+    submitted again.
     """
     inputs = [_entries(one) for one in wanted]
     groups = _groups(wanted)
@@ -83,51 +87,86 @@ def submit_all(wanted: Sequence[Submission]) -> list[Task]:
         _body(one, groups[_group_name(one)], shared, has_input=_has_input(one, entries))
         for one, entries in zip(wanted, inputs, strict=True)
     ]
+    keys = [one.client_key for one in wanted]
     tasks: list[Task] = []
     for start in range(0, len(bodies), limits.MAX_BATCH):
         some = slice(start, start + limits.MAX_BATCH)
-        tasks += _submit_batch(bodies[some], inputs[some])
+        tasks += _submit_batch(bodies[some], inputs[some], keys[some])
     return tasks
 
 
-def _submit_batch(bodies: list[dict[str, Any]], inputs: Sequence[list[Entry]]) -> list[Task]:
+def _submit_batch(
+    bodies: list[dict[str, Any]], inputs: Sequence[list[Entry]], keys: Sequence[str | None]
+) -> list[Task]:
     # Every one has a key, so that asking again is harmless.
     made = api().post("/v1/tasks/batch", {"tasks": bodies}, repeatable=True)
-    tasks = [Task(row["id"]) for row in made]
-    waiting = {
-        row["id"]: (row["upload_url"], entries)
-        for row, entries in zip(made, inputs, strict=True)
+    waiting = [
+        _Waiting(row["id"], body["storage_path_prefix"], row["upload_url"], entries)
+        for row, body, entries in zip(made, bodies, inputs, strict=True)
         if row["status"] == Status.PENDING_INPUT
-    }
+    ]
     try:
         _upload(waiting)
     except BaseException:
-        for task_id in waiting:
-            # What went wrong first is what the user has to know.
-            with contextlib.suppress(SimherdError):
-                Task(task_id).kill(wait_timeout=None, verbosity_level=0)
+        # One that the user has named is not killed: the same submission goes on with it.
+        named = {row["id"] for row, key in zip(made, keys, strict=True) if key is not None}
+        for one in waiting:
+            if one.task_id not in named:
+                # What went wrong first is what the user has to know.
+                with contextlib.suppress(SimherdError):
+                    Task(one.task_id).kill(wait_timeout=None, verbosity_level=0)
         raise
-    return tasks
+    return [Task(row["id"]) for row in made]
 
 
-def _upload(waiting: dict[str, tuple[str, list[Entry]]]) -> None:
-    """Upload inputs, and have those tasks queued whose inputs are there."""
+@dataclass
+class _Waiting:
+    """A task that waits for its input, and where that goes."""
+
+    task_id: str
+    storage_dir: str
+    url: str
+    entries: list[Entry]
+    signed_at: float = field(default_factory=time.monotonic)
+
+    def send(self, progress: transfer.Progress) -> _Waiting:
+        """Upload it."""
+        if time.monotonic() - self.signed_at > limits.USER_URL_S / 2:
+            path = f"{self.storage_dir}/{self.task_id}/input.zip"
+            (self.url,) = api().get("/storage/signed-urls", operation="upload", paths=[path])
+        transfer.upload(self.url, functools.partial(archive.zipped, self.entries, progress))
+        return self
+
+
+def _upload(waiting: list[_Waiting]) -> None:
+    """Upload inputs, and have tasks queued whose are there; what is left in `waiting` has none."""
     with progress_bar("inputs") as shown, ThreadPoolExecutor(_UPLOADS, "upload") as pool:
         total = Total(shown)
+        parts = [total.part(sum(entry.size for entry in one.entries)) for one in waiting]
         started = [
-            pool.submit(transfer.upload, url, functools.partial(archive.zipped, entries, part))
-            for url, entries in waiting.values()
-            for part in [total.part(sum(entry.size for entry in entries))]
+            pool.submit(one.send, part) for one, part in zip(list(waiting), parts, strict=True)
         ]
+        there: list[_Waiting] = []
         try:
-            for upload in started:
-                upload.result()
+            for upload in as_completed(started):
+                there.append(upload.result())
+                if len(there) >= _TOLD_AT_ONCE:
+                    _tell(there, waiting)
         finally:
             pool.shutdown(cancel_futures=True)
-    ids = list(waiting)
-    waiting.clear()
-    if ids:
+            # Those, too, that were under way when another one failed.
+            done = [one for one in started if one.done() and not one.cancelled()]
+            sent = [one.result() for one in done if one.exception() is None]
+            _tell([one for one in sent if one in waiting], waiting)
+
+
+def _tell(there: list[_Waiting], waiting: list[_Waiting]) -> None:
+    if there:
+        ids = [one.task_id for one in there]
         api().post("/v1/tasks/batch/input_uploaded", {"ids": ids}, repeatable=True)
+        done = set(ids)
+        waiting[:] = [one for one in waiting if one.task_id not in done]
+        there.clear()
 
 
 def _entries(wanted: Submission) -> list[Entry]:

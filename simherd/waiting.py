@@ -19,28 +19,40 @@ if TYPE_CHECKING:
 
 #: Seconds between two tries to go on; doubles up to the second one.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
+#: Seconds in which the server must tell how tasks stand now.
+_FIRST_LOOK_S = 30.0
 
 
 def changes(connected: Api, ids: list[str], timeout_s: float | None = None) -> Iterator[Any]:
-    """Each task's state now, and whenever it changes, until all have ended or the time is over."""
+    """Each task's state now, and whenever it changes, until all have ended or the time is over;
+    the states now are told however little time there is."""
     end = None if timeout_s is None else time.monotonic() + timeout_s
     pause, give_up_at = FIRST_PAUSE_S, time.monotonic() + PATIENCE_S
-    while end is None or time.monotonic() < end:
+    told = False
+    while not told or end is None or time.monotonic() < end:
         try:
-            body = {"ids": ids}
-            with connected.events("POST", "/v1/tasks/changes", body, until=end) as events:
+            until = end if told or end is None else max(end, time.monotonic() + _FIRST_LOOK_S)
+            with connected.events("POST", "/v1/tasks/changes", {"ids": ids}, until=until) as events:
                 for kind, state in events:
                     pause, give_up_at = FIRST_PAUSE_S, time.monotonic() + PATIENCE_S
                     if kind == "end":
                         return
-                    yield state
+                    if kind == "now":
+                        told = True
+                    else:
+                        yield state
+                    if told and end is not None:
+                        if time.monotonic() >= end:
+                            return
+                        if until != end:
+                            break  # and once more, with a limit for the silence
         except (Unreachable, ApiError) as error:
             final = isinstance(error, ApiError) and error.status < 500
             if final or time.monotonic() > give_up_at:
                 raise
-        left = pause if end is None else min(pause, end - time.monotonic())
-        time.sleep(max(0.0, left))
-        pause = min(2 * pause, LONGEST_PAUSE_S)
+            left = pause if end is None else min(pause, end - time.monotonic())
+            time.sleep(max(0.0, left))
+            pause = min(2 * pause, LONGEST_PAUSE_S)
 
 
 def wait(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
+import redis
+
 from simherd.contract import limits
-from simherd.contract.live import FIELD, Frame, FrameKind
+from simherd.contract.live import FIELD, Frame, FrameKind, Trouble
 
 if TYPE_CHECKING:
     import threading
-
-    import redis
 
 #: Seconds between two looks whether the reader has caught up.
 _PAUSE_S = 0.05
@@ -32,6 +33,12 @@ class Answer:
         """Send a frame, now. Raises ReaderGone, RedisError."""
         if not self._client.xadd(self._key, {FIELD: Frame(kind, body).encode()}, nomkstream=True):
             raise ReaderGone
+
+    def fail(self) -> None:
+        """Say that it cannot be had, where that can be said."""
+        detail = "The machine could not read it; its log says why."
+        with contextlib.suppress(ReaderGone, redis.RedisError):
+            self.send(FrameKind.ERROR, code=Trouble.UNREADABLE.value, detail=detail)
 
     def has_room(self, most: int = limits.LIVE_WINDOW) -> bool:
         """Whether fewer than `most` frames wait for the reader. Raises RedisError."""

@@ -70,4 +70,7 @@ class Inbox:
                     self._handle(Message.decode(fields["m"]))
                 except (ValueError, KeyError) as error:
                     log.error("event=message_unreadable entry=%s error=%s", entry, error)
+                except Exception:
+                    # Without this thread no kill and no deadline would ever arrive.
+                    log.exception("event=message_not_handled entry=%s", entry)
         return after

@@ -42,6 +42,10 @@ def connect_async(url: str) -> redis.asyncio.Redis:
     )
 
 
+class StreamGone(Exception):
+    """The stream of an answer is not there any more: nothing more will come."""
+
+
 class LiveAnswers:
     """Streams for answers: each is there as long as somebody reads it."""
 
@@ -53,10 +57,13 @@ class LiveAnswers:
         """A stream for one answer from an executor of the group."""
         request = secrets.token_hex(16)
         reading = Reading(self._client, GroupKeys(group).live(request), request)
+        await reading.begin()
+        # Not by the reading itself: whoever reads slowly has not gone.
+        keeping = asyncio.create_task(reading.keep())
         try:
-            await reading.begin()
             yield reading
         finally:
+            keeping.cancel()
             await asyncio.shield(reading.end())
 
 
@@ -78,11 +85,22 @@ class Reading:
         with contextlib.suppress(redis.RedisError):
             await self._client.delete(self._key)
 
+    async def keep(self) -> None:
+        """Keep the stream while somebody reads."""
+        while True:
+            await asyncio.sleep(limits.LIVE_KEEP_S / 3)
+            with contextlib.suppress(redis.RedisError):
+                await self._keep()
+
     async def _keep(self) -> None:
         await self._client.expire(self._key, int(limits.LIVE_KEEP_S))
 
     async def frames(self) -> AsyncIterator[Frame | None]:
-        """The frames as they come; None now and then while none does."""
+        """The frames as they come; None now and then while none does.
+
+        Raises:
+            StreamGone: Redis has lost the stream, and the executor with it.
+        """
         after = "0-0"
         while True:
             found: Any = await self._client.xread(
@@ -98,8 +116,9 @@ class Reading:
                     yield frame
                 # Not before it was used: what waits here is what the executor waits for.
                 await self._client.xdel(self._key, entry)
-            await self._keep()
             if not entries:
+                if not await self._client.exists(self._key):
+                    raise StreamGone
                 yield None
 
 

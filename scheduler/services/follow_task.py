@@ -130,11 +130,12 @@ class _Following:
 
     async def _pass_on(self, kind: FrameKind, body: dict[str, Any]) -> None:
         if kind is FrameKind.ERROR:
-            self.failed.add(body["file"])
             await self.news.put(("error", body))
+            self.failed.add(body["file"])
         elif kind is FrameKind.TEXT and (fresh := self._unseen(body)):
-            self.offsets[body["file"]] = body["offset"]
+            # Noted once it is on its way: who is stopped before asks for it again.
             await self.news.put(("text", {**fresh, "attempt": self.attempt}))
+            self.offsets[body["file"]] = body["offset"]
 
     def _unseen(self, body: dict[str, Any]) -> dict[str, Any] | None:
         """A piece without what was sent before: an agent that was started anew begins again."""
@@ -174,6 +175,7 @@ async def follow_task(
     """
     following = _Following(parts, task, question, known)
     watcher = asyncio.create_task(following.states())
+    taker: asyncio.Future[News | None] | None = None
     try:
         while True:
             taker = asyncio.ensure_future(following.news.get())
@@ -187,6 +189,8 @@ async def follow_task(
                 return
             yield found
     finally:
+        if taker is not None:
+            taker.cancel()
         watcher.cancel()
         if following.reader is not None:
             following.reader.cancel()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from scheduler.queue.live import StreamGone
 from scheduler.services.errors import Conflict, Invalid, NotFound, Refused, Unanswered
 from scheduler.services.saved_files import SavedFiles
 from scheduler.services.task_states import TaskState
@@ -32,6 +34,9 @@ _ERRORS: dict[Trouble, type[Refused]] = {
     Trouble.NOT_RUNNING: Conflict,
     Trouble.UNREADABLE: Unanswered,
 }
+_SILENT = "The task's machine does not answer just now. Try again in some seconds."
+#: Seconds for storing a slice, with all its tries.
+_FETCH_S = 180.0
 #: Bytes of a slice that are read from storage at a time.
 _BLOCK = 1024**2
 
@@ -66,24 +71,32 @@ async def frames(
     key = attempt_key(state.task_id, state.attempt)
     assert state.machine is not None
     await asyncio.to_thread(parts.queue.ask_live, state.group_id, state.machine, key, asked)
-    begun = time.monotonic()
-    heard = question.follow
-    async for frame in reading.frames():
+    silent_since, patience_s = time.monotonic(), limits.LIVE_ANSWER_S
+    async for frame in _heard(reading):
         if frame is None:
-            if not heard and time.monotonic() - begun > limits.LIVE_ANSWER_S:
-                raise Unanswered(
-                    "The task's machine does not answer just now. Try again in some seconds."
-                )
+            if time.monotonic() - silent_since > patience_s:
+                raise Unanswered(_SILENT)
             yield None
             continue
-        heard = True
+        # What comes next may take its time, as long as it says so where it follows.
+        patience_s = limits.LIVE_SILENT_S if question.follow else _FETCH_S
         if frame.kind is FrameKind.ERROR and "file" not in frame.body:
             raise refusal(frame.body)
         if frame.kind is FrameKind.END and frame.body.get("over"):
             raise AttemptOver
-        yield frame
+        if frame.kind is not FrameKind.ALIVE:
+            yield frame
         if frame.kind is FrameKind.END:
             return
+        silent_since = time.monotonic()
+
+
+async def _heard(reading: Reading) -> AsyncIterator[Frame | None]:
+    try:
+        async for frame in reading.frames():
+            yield frame
+    except StreamGone:
+        raise Unanswered(_SILENT) from None
 
 
 def _fields(question: Question) -> dict[str, Any]:
@@ -198,17 +211,34 @@ async def content(parts: Parts, task: Task, name: str) -> AsyncIterator[bytes]:
     if state.machine is not None:
         async with parts.live.opened(state.group_id) as reading:
             try:
-                question = Question(Ask.FETCH, (name,))
-                async for frame in frames(parts, state, question, reading):
-                    if frame is not None and frame.kind is FrameKind.SLICE:
-                        async for piece in _taken(parts, task, reading.request, frame.body):
-                            yield piece
+                async for piece in _fetched(parts, task, state, name, reading):
+                    yield piece
                 return
             except AttemptOver:
                 pass
     pieces = await asyncio.to_thread(SavedFiles(parts, task).content, name)
     while (saved := await asyncio.to_thread(_next, pieces)) is not None:
         yield saved
+
+
+async def _fetched(
+    parts: Parts, task: Task, state: TaskState, name: str, reading: Reading
+) -> AsyncIterator[bytes]:
+    """A file, slice by slice. Raises Unanswered where it did not come as it was read."""
+    digest, expected = hashlib.sha256(), 0
+    async for frame in frames(parts, state, Question(Ask.FETCH, (name,)), reading):
+        if frame is None:
+            continue
+        if frame.kind is FrameKind.SLICE:
+            if frame.body["number"] != expected:
+                # An agent that was started anew has begun again.
+                raise Unanswered("The machine was started anew meanwhile. Fetch the file again.")
+            expected += 1
+            async for piece in _taken(parts, task, reading.request, frame.body):
+                digest.update(piece)
+                yield piece
+        elif frame.kind is FrameKind.END and frame.body.get("sha256") != digest.hexdigest():
+            raise Unanswered("The file did not come whole. Fetch it again.")
 
 
 def _next(pieces: Iterator[bytes]) -> bytes | None:

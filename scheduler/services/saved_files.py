@@ -44,6 +44,7 @@ class SavedFiles:
     def __init__(self, parts: Parts, task: Task) -> None:
         self._store, self._user = parts.objects, task.user_id
         self._path = objects.output_path(task.storage_prefix, task.id, max(1, task.attempt))
+        self._known: dict[str, Member] | None = None
 
     def entries(self) -> list[FileEntry]:
         """The files; none where nothing was stored."""
@@ -53,12 +54,14 @@ class SavedFiles:
         ]
 
     def _members(self) -> dict[str, Member]:
-        try:
-            listing = list_zip(self._store, self._user, self._path)
-        except (NoSuchObject, ValueError):
-            return {}
-        found = [m for m in listing.members if m.name.startswith(_PREFIX)]
-        return {m.name.removeprefix(_PREFIX): m for m in found}
+        if self._known is None:
+            try:
+                members = list_zip(self._store, self._user, self._path).members
+            except (NoSuchObject, ValueError):
+                members = ()
+            found = [m for m in members if m.name.startswith(_PREFIX)]
+            self._known = {m.name.removeprefix(_PREFIX): m for m in found}
+        return self._known
 
     def _member(self, name: str) -> Member:
         found = self._members().get(name)
@@ -80,12 +83,15 @@ class SavedFiles:
         for start in range(first + skip, last + 1, _BLOCK):
             length = min(_BLOCK, last + 1 - start)
             raw = self._store.read(self._user, self._path, start, length)
-            while inflate is not None and raw:
-                # In pieces: a block of zeros unpacks to a thousand times as much.
-                yield inflate.decompress(raw, _BLOCK)
-                raw = inflate.unconsumed_tail
             if inflate is None:
                 yield raw
+                continue
+            # In pieces: a block of zeros unpacks to a thousand times as much.
+            while piece := inflate.decompress(raw, _BLOCK):
+                yield piece
+                raw = inflate.unconsumed_tail
+        if inflate is not None and (rest := inflate.flush()):
+            yield rest
 
     def tail(self, name: str, lines: int, offset: int = -1) -> SavedText:
         """The last lines of a file, or what it has from `offset` on.
@@ -95,7 +101,7 @@ class SavedFiles:
             TooLarge: its end cannot be had without reading very much.
         """
         member = self._member(name)
-        if member.compress_type and member.compressed_size > limits.SAVED_TAIL_BYTES:
+        if member.compress_type and member.size > limits.SAVED_TAIL_BYTES:
             raise TooLarge(f"file: {name!r} is too large for this. Download it instead.")
         at = max(0, member.size - limits.LIVE_BACKLOG_BYTES)
         data = self._end(member, at)

@@ -109,10 +109,16 @@ LIVE_MAX_ENTRIES = 10_000
 #: Bytes of each slice in which a file goes through object storage, and how many may lie there.
 LIVE_SLICE_BYTES = 8 * 1024**2
 LIVE_SLICES = 2
+#: Seconds after which an executor says that it still follows, where nothing is new, and after
+#: which it is asked anew when it did not.
+LIVE_ALIVE_S = 5.0
+LIVE_SILENT_S = 20.0
+#: Files of one machine that are fetched at one time.
+LIVE_MAX_FETCHES = 2
 #: Seconds in which an executor must begin to answer.
 LIVE_ANSWER_S = 10.0
-#: Bytes of a stored, compressed file that are read to find its end.
-SAVED_TAIL_BYTES = 256 * 1024**2
+#: Bytes of a stored, compressed file that are unpacked to find its end.
+SAVED_TAIL_BYTES = 2 * 1024**3
 #: Connections over which one user follows or waits, to one API process.
 MAX_STREAMS = 256
 #: Threads of an API process for what an event loop must not wait for: SQL, storage.

@@ -51,6 +51,8 @@ class FrameKind(str, Enum):
     SLICE = "slice"
     #: code, detail, and file where it is about one of several.
     ERROR = "error"
+    #: Somebody still looks: nothing is new.
+    ALIVE = "alive"
     #: Nothing more follows. truncated (LIST), sha256 (FETCH), over (the attempt has ended).
     END = "end"
 

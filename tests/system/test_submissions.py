@@ -113,24 +113,76 @@ for case in ({"commands": []}, {"commands": ["true"], "files": {"../x": "a"}}, {
     assert env.api.get("/tasks").json()["total_size"] == before
 
 
-def test_an_upload_that_fails_kills_only_what_waits_for_it(env: Env, tmp_path: Path) -> None:
-    out = env.python(
-        """
-import simherd
-from simherd import transfer
-real = transfer.upload
-def broken(url, content):
-    raise simherd.SimherdError("the disk broke")
-transfer.upload = broken
+#: Submits three tasks, of whose inputs the second cannot be read when it is its turn.
+_BROKEN = """
+import pathlib, simherd
+for name in "abc":
+    pathlib.Path(name).mkdir(exist_ok=True)
+    pathlib.Path(name, "in.txt").write_text(name)
+from simherd import archive
+real = archive.zipped
+def broken(entries, *more):
+    if entries[0].path.parent.name == "b":
+        raise simherd.SimherdError("the disk broke")
+    return real(entries, *more)
 simulator = simherd.simulators.CustomImage("x")
+def submit():
+    cases = [{"input_dir": name} for name in "abc"]
+    return simulator.run_sweep(cases, commands=["true"], project=PROJECT, client_key=KEY)
+archive.zipped = broken
 try:
-    simulator.run_sweep([{}, {}], commands=["true"], project="broken-uploads")
+    submit()
 except simherd.SimherdError as error:
     print(error)
+"""
+
+
+def _statuses(env: Env, project: str) -> list[str]:
+    rows = env.api.get("/tasks", params={"project": project}).json()["tasks"]
+    return sorted(row["status"] for row in rows)
+
+
+def test_an_upload_that_fails_kills_only_what_waits_for_it(env: Env, tmp_path: Path) -> None:
+    out = env.python(f"PROJECT, KEY = 'broken', None\n{_BROKEN}", tmp_path)
+    assert out.strip() == "the disk broke"
+    until(
+        lambda: _statuses(env, "broken") == ["killed", "success", "success"],
+        what="one to be killed and two to run",
+    )
+
+
+def test_a_named_submission_goes_on_after_an_upload_that_failed(env: Env, tmp_path: Path) -> None:
+    again = "archive.zipped = real\nprint(simherd.tasks.wait(submit(), silent_mode=True))"
+    out = env.python(f"PROJECT, KEY = 'mended', 'mended'\n{_BROKEN}\n{again}", tmp_path)
+    assert out.count("SUCCESS") == 3
+    assert _statuses(env, "mended") == ["success"] * 3
+
+
+def test_waiting_without_any_time_tells_how_tasks_stand(env: Env, tmp_path: Path) -> None:
+    done, runs = env.submit("true"), env.submit("sleep 600")
+    env.wait(done)
+    out = env.python(
+        f"""
+import asyncio, simherd
+from simherd import aio, tasks
+done, runs = tasks.Task({done!r}), tasks.Task({runs!r})
+print(tasks.wait([done, done], timeout=0, silent_mode=True))
+print(asyncio.run(aio.wait([aio.Task(done)], timeout=0)))
+for wait in (lambda: tasks.wait([done, runs], timeout=0.2, silent_mode=True),
+             lambda: asyncio.run(aio.wait([aio.Task(done), aio.Task(runs)], timeout=0.2))):
+    try:
+        wait()
+    except TimeoutError as error:
+        print(error.task_ids == [runs.id], error)
+print(runs.kill(wait_timeout=30, verbosity_level=0))
+print(asyncio.run(aio.wait([aio.Task(runs)])))
 """,
         tmp_path,
     )
-    assert out.strip() == "the disk broke"
-    rows = env.api.get("/tasks", params={"project": "broken-uploads"}).json()["tasks"]
-    assert len(rows) == 2
-    until(lambda: all(env.status(r["task_id"]) == "killed" for r in rows), what="both to be killed")
+    lines = out.splitlines()
+    assert lines[0].count("SUCCESS") == 2
+    assert lines[1].count("SUCCESS") == 1
+    assert lines[2].startswith("True 1 of 2")
+    assert lines[3].startswith("True 1 of 2")
+    assert lines[4] == "True"
+    assert "KILLED" in lines[5]

@@ -41,7 +41,7 @@ def submit(parts: PartsDep, user: UserDep, asked: Batch) -> list[dict[str, Any]]
     for wanted, made in zip(submissions, submit_tasks(parts, user.id, submissions), strict=True):
         waits = made.status is Status.PENDING_INPUT
         path = objects.input_path(wanted.storage_prefix, made.task_id)
-        url = parts.objects.sign(user.id, path, "upload", limits.USER_URL_S) if waits else None
+        url = parts.file_urls.sign(user.id, path, "upload", limits.USER_URL_S) if waits else None
         answers.append({"id": made.task_id, "status": made.status.value, "upload_url": url})
     return answers
 

@@ -45,16 +45,23 @@ def streams_of(request: Request) -> Streams:
 async def changes(
     request: Request, parts: PartsDep, user: UserDep, asked: Waited
 ) -> StreamingResponse:
-    """Events `task`: each task's status, now and whenever it changes; `end` when all have ended."""
+    """Events `task`: each task's status, now and whenever it changes; `now` once all were told;
+    `end` when all have ended."""
     wanted = frozenset(asked.ids)
     known = await run_in_threadpool(read_states, parts, user.id, wanted)
     if missing := sorted(wanted - known.keys()):
         raise NotFound(f"ids: there is no task {missing[0]!r}.")
 
     async def news() -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
+        untold = set(wanted)
         async for state in follow_states(parts, user.id, wanted):
-            if state is not None:
-                yield "task", state.json()
+            if state is None:
+                continue
+            yield "task", state.json()
+            if state.task_id in untold:
+                untold.remove(state.task_id)
+                if not untold:
+                    yield "now", {}
         yield "end", {}
 
     return streams_of(request).answer(user.id, news())

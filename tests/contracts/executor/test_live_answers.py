@@ -123,6 +123,64 @@ def test_too_many_questions_are_refused(live: LiveFiles, redis_url: str, tmp_pat
     until(lambda: not live.busy, what="all to end")
 
 
+def test_a_long_file_is_told_to_its_very_end(
+    live: LiveFiles, redis_url: str, tmp_path: Path
+) -> None:
+    # Characters of three bytes, so that no piece ends where its bytes do.
+    (tmp_path / "log").write_text("€" * 1_200_000)
+    reader, seen = Reader(redis_url), 0
+    live.ask("t:1", reader.asked(Ask.TAIL, "log", lines=10))
+
+    def ended() -> bool:
+        nonlocal seen
+        for frame in reader.take():
+            seen = frame.get("offset", seen)
+            if frame["kind"] == "end":
+                return True
+        return False
+
+    until(ended, what="the end")
+    assert seen == 3_600_000
+
+
+def test_a_redis_that_was_away_costs_no_line(
+    live: LiveFiles, redis_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "log").write_text("first\n")
+    reader = Reader(redis_url)
+    live.ask("t:1", reader.asked(Ask.TAIL, "log", follow=True))
+    until(lambda: "first\n" in [f.get("text") for f in reader.take()], what="its first line")
+    # Writing to the stream is refused for a while, as by a Redis that has no memory left.
+    kept: Any = reader.client.config_get("maxmemory")
+    reader.client.config_set("maxmemory", "1")
+    try:
+        with (tmp_path / "log").open("a") as log:
+            log.write("second\n")
+        until(lambda: live.waits, what="a refusal")
+    finally:
+        reader.client.config_set("maxmemory", kept["maxmemory"])
+    until(lambda: "second\n" in [f.get("text") for f in reader.take()], what="what was added")
+
+
+def test_fetches_leave_room_for_others(live: LiveFiles, redis_url: str, tmp_path: Path) -> None:
+    (tmp_path / "big").write_bytes(b"x")
+    held = threading.Event()
+    attempt: Any = SimpleNamespace(
+        work=tmp_path,
+        spec=SimpleNamespace(key="t:2", grant=None),
+        transfer=SimpleNamespace(urls=lambda *_: held.wait(30) and {}, put=None),
+    )
+    live.add(attempt)
+    readers = [Reader(redis_url, n) for n in range(limits.LIVE_MAX_FETCHES + 2)]
+    for reader in readers[:-1]:
+        live.ask("t:2", reader.asked(Ask.FETCH, "big"))
+    assert [f.get("code") for f in readers[-2].take()] == [None, "busy"]
+    live.ask("t:2", readers[-1].asked(Ask.LIST))
+    until(lambda: "end" in [f["kind"] for f in readers[-1].take()], what="a list beside them")
+    held.set()
+    until(lambda: not live.busy, what="all to end")
+
+
 def test_the_end_of_the_attempt_ends_its_answers(
     live: LiveFiles, redis_url: str, tmp_path: Path
 ) -> None:

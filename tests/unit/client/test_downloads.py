@@ -205,6 +205,43 @@ def test_a_link_that_leads_outside_is_refused(storage: str, tmp_path: Path) -> N
     assert not (tmp_path / "bad").is_symlink()
 
 
+@pytest.mark.parametrize(
+    "links",
+    [{"a/b/c": "../..", "a/b/c/l": "../../.."}, {"a": "b"}, {"a/b": ".", "a/b/c": "../.."}],
+)
+def test_nothing_is_written_through_links(
+    storage: str, tmp_path: Path, links: dict[str, str]
+) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as packed:
+        for name, leads_to in links.items():
+            info = zipfile.ZipInfo(f"artifacts/{name}")
+            info.create_system, info.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+            packed.writestr(info, leads_to)
+        packed.writestr(f"artifacts/{list(links)[-1]}/evil.txt", "evil")
+    Storage.content = buffer.getvalue()
+    target = tmp_path / "x/y/z/target"
+    with pytest.raises(TransferError, match="below what is no folder"):
+        _members(storage, target, "*evil.txt", *links)
+    assert not list(tmp_path.rglob("evil.txt"))
+    # Nor through one that was there before.
+    target.mkdir(parents=True)
+    (target / "vtk").symlink_to(tmp_path)
+    Storage.content = _archive()
+    with pytest.raises(TransferError, match="is a symlink"):
+        _members(storage, target, "vtk")
+
+
+def test_a_member_that_lies_about_its_size_is_stopped(storage: str, tmp_path: Path) -> None:
+    whole = bytearray(_archive())
+    at = whole.rfind(b"artifacts/vtk/a_2.vtk")
+    # Its unpacked size in the directory, before the name (APPNOTE 4.3.12).
+    whole[at - 22 : at - 18] = (10).to_bytes(4, "little")
+    Storage.content = bytes(whole)
+    with pytest.raises(TransferError, match="larger than it says"):
+        _members(storage, tmp_path, "vtk/a_2.vtk")
+
+
 def test_a_flipped_bit_is_noticed(storage: str, tmp_path: Path) -> None:
     whole = bytearray(_archive())
     whole[whole.find(DATA[:100]) + 50] ^= 1

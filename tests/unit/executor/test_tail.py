@@ -81,6 +81,21 @@ def test_a_file_that_is_cut_or_replaced_begins_anew(tmp_path: Path) -> None:
     assert (piece.text, piece.anew) == ("a longer one\n", True)
 
 
+def test_a_file_that_was_seen_empty_still_begins_anew(tmp_path: Path) -> None:
+    file = tmp_path / "f"
+    file.write_text("one\ntwo\n")
+    tail = Tail(tmp_path, "f", 10)
+    tail.read()
+    file.write_text("")
+    assert tail.read() is None
+    file.write_text("x\n")
+    piece = tail.read()
+    assert piece is not None
+    assert (piece.text, piece.start, piece.anew) == ("x\n", 0, True)
+    tail.back_to(piece)
+    assert tail.read() == piece
+
+
 def test_who_is_far_behind_is_told_what_is_left_out(tmp_path: Path) -> None:
     file = tmp_path / "f"
     file.write_text("begin\n")
@@ -119,6 +134,10 @@ def test_links_that_stay_inside_are_followed_and_no_others(tmp_path: Path) -> No
     for name in ("near", "a/up", "a/b/back", "dir/f", "./a/b/f"):
         with open_file(tmp_path, name) as file:
             assert file.read() == b"here"
+    (tmp_path / "top").symlink_to(".")
+    with pytest.raises(CannotShow) as caught:
+        open_file(tmp_path, "top")
+    assert caught.value.trouble is Trouble.NOT_A_FILE
     for name in ("out", "loop", "far", "a/b/o/f", "a/../near", "", "."):
         with pytest.raises(CannotShow) as caught:
             open_file(tmp_path, name)

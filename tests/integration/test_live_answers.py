@@ -1,0 +1,106 @@
+"""Reading answers about live files and stored ones, where readers are slow or streams are lost."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import random
+import zipfile
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from scheduler.objects.folder import FolderStore
+from scheduler.queue.live import LiveAnswers, StreamGone, connect_async
+from scheduler.services.errors import NotFound
+from scheduler.services.follow_task import _Following
+from scheduler.services.live_files import Question
+from scheduler.services.saved_files import SavedFiles
+from simherd.contract import limits
+from simherd.contract.live import FIELD, Ask, Frame, FrameKind
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_reader_who_is_slow_keeps_its_stream(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "LIVE_KEEP_S", 1.0)
+
+    async def read() -> tuple[int, bool]:
+        client = connect_async(redis_url)
+        async with LiveAnswers(client).opened("g") as reading:
+            key = f"simherd:{{g}}:live:{reading.request}"
+            for number in range(3):
+                frame = Frame(FrameKind.TEXT, {"offset": number})
+                await client.xadd(key, {FIELD: frame.encode()})
+            frames, seen = reading.frames(), 0
+            while seen < 3:
+                if await anext(frames) is not None:
+                    # Longer than the stream is kept for one who has gone.
+                    await asyncio.sleep(1.2)
+                    seen += 1
+            there = bool(await client.exists(key))
+            await client.delete(key)
+            with pytest.raises(StreamGone):
+                _ = [None async for _ in frames]
+        await client.aclose()
+        return seen, there
+
+    assert asyncio.run(read()) == (3, True)
+
+
+def test_who_is_stopped_while_it_passes_text_on_has_not_sent_it() -> None:
+    async def stop() -> dict[str, int]:
+        task: Any = SimpleNamespace(attempt=1)
+        parts: Any = None
+        following = _Following(parts, task, Question(Ask.TAIL, ("log",)), 0, attempt=1)
+        for _ in range(following.news.maxsize):
+            following.news.put_nowait(None)
+        piece = {"file": "log", "text": "x", "start": 0, "offset": 1, "anew": False}
+        passing = asyncio.create_task(following._pass_on(FrameKind.TEXT, piece))
+        await asyncio.sleep(0)
+        passing.cancel()
+        await asyncio.gather(passing, return_exceptions=True)
+        return following.offsets
+
+    assert asyncio.run(stop()) == {}
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> SavedFiles:
+    """The stored outputs of a task: files whose sizes are no round numbers."""
+    store = FolderStore(tmp_path, "http://x", "key")
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("artifacts/zeros", bytes(4 * 1024**2 + 1))
+        packed.writestr("artifacts/noise", random.Random(1).randbytes(5 * 1024**2 + 3))
+        packed.writestr("artifacts/log.txt", "".join(f"line {n}\n" for n in range(300_000)))
+        packed.writestr("artifacts/empty", "")
+    file = store.file("user", "t/attempts/1/output.zip")
+    file.parent.mkdir(parents=True)
+    file.write_bytes(buffer.getvalue())
+    parts: Any = SimpleNamespace(objects=store)
+    task: Any = SimpleNamespace(user_id="user", storage_prefix="", id="t", attempt=1)
+    return SavedFiles(parts, task)
+
+
+@pytest.mark.parametrize("name", ["zeros", "noise", "log.txt", "empty"])
+def test_a_stored_file_comes_to_its_last_byte(saved: SavedFiles, name: str) -> None:
+    assert sum(len(piece) for piece in saved.content(name)) == saved.size(name)
+
+
+def test_the_end_of_a_stored_file_is_found(saved: SavedFiles) -> None:
+    found = saved.tail("log.txt", 2)
+    assert found.text == "line 299998\nline 299999\n"
+    assert found.offset == saved.size("log.txt")
+    rest = saved.tail("log.txt", 0, found.start)
+    assert (rest.text, rest.skipped) == (found.text, 0)
+    far = saved.tail("log.txt", 0, 0)
+    assert len(far.text) == limits.LIVE_BACKLOG_BYTES
+    assert far.skipped == saved.size("log.txt") - limits.LIVE_BACKLOG_BYTES
+    assert saved.tail("empty", 5).text == ""
+    with pytest.raises(NotFound):
+        saved.tail("../log.txt", 1)
