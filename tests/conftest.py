@@ -32,6 +32,8 @@ MACHINE_IMAGE = os.environ.get("SIMHERD_TEST_MACHINE_IMAGE", "simherd/machine:lo
 def pytest_configure() -> None:
     """Let a run that is told to stop take down its servers, as one that is interrupted does."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A run in the background of a script ignores it, and so would every command that is tested.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def missing(what: str) -> None:

@@ -80,7 +80,9 @@ def test_an_extension_that_cannot_be_is_refused(env: Env, seconds: object) -> No
 
 
 def test_a_task_without_a_time_to_live_has_nothing_to_extend(env: Env) -> None:
-    done = env.cli("tasks", "extend", env.submit("sleep 1"), "2h")
+    task_id = env.submit("sleep 600")
+    done = env.cli("tasks", "extend", task_id, "2h")
+    env.api.post(f"/tasks/{task_id}/kill")
     assert done.returncode == 1
     assert "no time-to-live" in done.stderr
 
