@@ -397,7 +397,7 @@ class Agent:
         with self._lock:
             attempt = self._live.get(message.attempt)
         if attempt is not None:
-            attempt.observers.add(Observer(**o) for o in message.body["observers"])
+            attempt.observers.add(Observer.decode(o) for o in message.body["observers"])
 
     def _stop_attempt(
         self, key: str, cause: Cause, detail: str | None = None, *, discard: bool = False

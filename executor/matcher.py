@@ -2,13 +2,16 @@
 
 Python's matcher holds the interpreter's lock, and a pattern may keep it busy for ever: in the
 agent's own process that would cost the machine its heartbeat. It is started as a plain file, so it
-imports nothing of Simherd. A line of JSON comes in (`regex`, `text`), a line goes out: `found`, or
-`trouble`.
+imports nothing of Simherd. A line of JSON comes in (`regex`, `text`, `cpu_s`: seconds of a
+processor's time for it), a line goes out: `found`, or `trouble`. When that time is up, the process
+is ended by a signal, which a busy matcher does not hold up. Time in which others have the processor
+does not count.
 """
 
 import json
 import re
 import resource
+import signal
 import sys
 import warnings
 
@@ -39,14 +42,17 @@ def _cut(text: str | None) -> str | None:
 def main() -> None:
     """Answer one line after the other."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
     warnings.simplefilter("ignore")
     for request in sys.stdin:
         asked = json.loads(request)
         answer: dict[str, object]
+        signal.setitimer(signal.ITIMER_PROF, asked["cpu_s"])
         try:
             answer = {"found": look(asked["regex"], asked["text"])}
         except (re.error, RecursionError, OverflowError, MemoryError) as error:
             answer = {"trouble": f"{type(error).__name__}: {error}"}
+        signal.setitimer(signal.ITIMER_PROF, 0)
         print(json.dumps(answer), flush=True)
 
 

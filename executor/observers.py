@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import math
 import os
-import select
-import subprocess
-import sys
 import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from executor.beneath import CannotShow, open_file
+from executor.matching import Matcher, NoTime, TooHard, TookTooLong
 from simherd.contract.events import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from executor.attempt import Attempt
     from simherd.contract.triggers import Observer
@@ -31,16 +27,11 @@ _LOOK_S = 1.0
 _PAUSE_SHARE = 20
 #: Bytes of a file that one look takes in.
 _BYTES = 1024 * 1024
-#: Looks at a file that has more, when the commands have ended, and seconds for all files then:
-#: where they were stopped somebody waits.
-_LAST_LOOKS = 16
+#: Seconds for what is left of all files when the commands have ended: where they were stopped
+#: somebody waits.
 _LAST_S, _STOPPED_S = 5.0, 1.0
-#: Seconds that a pattern may take for these.
-_MATCH_S = 1.0
-
-
-class TooHard(Exception):
-    """A pattern cannot be looked for; the message is for people."""
+#: Times that a pattern takes too long before it is looked for no more.
+_MOST_OVERRUNS = 3
 
 
 @dataclass
@@ -50,6 +41,9 @@ class _Look:
     observer: Observer
     inode: int = 0
     offset: int = 0
+    overruns: int = 0
+    #: Whether another look may find more right away.
+    more: bool = False
 
 
 class Observers:
@@ -62,6 +56,9 @@ class Observers:
         #: Observer's id → how far it is. What was found stays known, so that it is told once.
         self._looks: dict[str, _Look | None] = {}
         self._running = False
+        #: Whether the thread looks for the last time, and when it must be done, monotonic time.
+        self._over = False
+        self._until = math.inf
         self._thread: threading.Thread | None = None
         self._matcher = Matcher()
         self.add(attempt.spec.observers)
@@ -81,6 +78,8 @@ class Observers:
 
     def __exit__(self, *_: object) -> None:
         with self._changed:
+            stopped = self._attempt.switch.cause is not None
+            self._until = time.monotonic() + (_STOPPED_S if stopped else _LAST_S)
             self._running = False
             self._changed.notify_all()
         if self._thread is not None:
@@ -95,126 +94,113 @@ class Observers:
 
     def _run(self) -> None:
         pause_s = _LOOK_S
-        while True:
+        while not self._over:
             with self._changed:
-                over = self._changed.wait_for(lambda: not self._running, pause_s)
-                looks = [look for look in self._looks.values() if look is not None]
+                self._over = self._changed.wait_for(lambda: not self._running, pause_s)
             began = time.monotonic()
-            until = None
-            if over:
-                until = began + (_LAST_S if self._attempt.switch.cause is None else _STOPPED_S)
-            for look in looks:
-                if not over and not self._running:
-                    break
-                self._look(look, until)
-            if over:
-                return
+            self._round(began + _LOOK_S / _PAUSE_SHARE)
             pause_s = max(_LOOK_S, _PAUSE_SHARE * (time.monotonic() - began))
+        for look in self._open():
+            self._look(look, self._missed)
 
-    def _look(self, look: _Look, last_until: float | None) -> None:
-        """Look once; after the commands' end as often as there is something new, until then."""
-        told: dict[str, Any] | None = None
+    def _open(self) -> list[_Look]:
+        with self._changed:
+            return [look for look in self._looks.values() if look is not None]
+
+    def _round(self, share_until: float) -> None:
+        """Look for each; where there is more, go on in turn while the share of time lasts, and
+        after the commands' end as long as somebody may be kept waiting."""
+        looks = self._open()
+        while looks:
+            for look in looks:
+                if not self._over and not self._running:
+                    return
+                self._look(look, self._seen)
+            looks = [look for look in looks if look.more]
+            if time.monotonic() > (self._until if self._over else share_until):
+                return
+
+    def _look(self, look: _Look, see: Callable[[_Look], dict[str, Any] | None]) -> None:
+        """Tell what `see` finds, or why it cannot."""
+        told, look.more = None, False
         try:
-            told = self._seen(look, last_until)
+            told = see(look)
+        except TookTooLong as error:
+            look.overruns += 1
+            look.more = self._over
+            if look.overruns >= _MOST_OVERRUNS:
+                told = {"trouble": str(error)}
         except TooHard as error:
             told = {"trouble": str(error)}
-        except (CannotShow, OSError) as error:
-            # Not there yet, or no plain file.
-            log.debug("event=not_observed observer=%s error=%s", look.observer.id, error)
+        except (NoTime, CannotShow, OSError) as error:
+            # The next look may do better: not there yet, or no plain file, or a busy machine.
+            log.debug("event=not_observed observer=%s error=%r", look.observer.id, error)
+        except Exception:
+            # The thread goes on for the others.
+            log.exception("event=observer_broke observer=%s", look.observer.id)
+            told = {"trouble": "The executor failed while it looked; its log has the cause."}
         if told is not None:
-            self._looks[look.observer.id] = None
-            self._attempt.report(Kind.OBSERVED, observer_id=look.observer.id, **told)
+            self._tell(look, told)
 
-    def _seen(self, look: _Look, last_until: float | None) -> dict[str, Any] | None:
+    def _tell(self, look: _Look, told: dict[str, Any]) -> None:
+        look.more = False
+        try:
+            self._attempt.report(Kind.OBSERVED, observer_id=look.observer.id, **told)
+        except Exception:
+            log.exception("event=observer_not_told observer=%s", look.observer.id)
+            return
+        self._looks[look.observer.id] = None
+
+    def _seen(self, look: _Look) -> dict[str, Any] | None:
         """What is to be told of a file, if anything is."""
         with open_file(self._attempt.work, look.observer.path) as opened:
-            file = opened.fileno()
             if look.observer.regex is None:
                 return {"captured": None}
-            for _ in range(_LAST_LOOKS if last_until is not None else 1):
-                if last_until is not None and time.monotonic() > last_until:
-                    break
-                text = _new_text(look, file, last=last_until is not None)
-                if text is None:
-                    break
-                found = self._matcher.look(look.observer.regex, text)
-                if found is not None:
-                    return {"captured": found}
+            if self._time_is_up():
+                return None
+            data, more = _piece(look, opened.fileno(), last=self._over)
+        if data:
+            text = data.decode(errors="replace")
+            found = self._matcher.look(look.observer.regex, text, self._time_is_up)
+            if found is not None:
+                return {"captured": found}
+            look.offset += len(data)
+        look.more = more
         return None
 
+    def _time_is_up(self) -> bool:
+        return time.monotonic() > self._until
 
-def _new_text(look: _Look, file: int, *, last: bool) -> str | None:
-    """The whole lines that a file has grown by, or a piece of them; at last all that is left."""
+    def _missed(self, look: _Look) -> dict[str, Any] | None:
+        """What is to be told of what nobody has looked at, if there is something."""
+        if look.observer.regex is None:
+            return None
+        with open_file(self._attempt.work, look.observer.path) as opened:
+            left = _size_left(look, opened.fileno())
+        if not left:
+            return None
+        return {
+            "trouble": f"The commands ended before the last {left} bytes of "
+            f"{look.observer.path[:200]!r} could be looked at.",
+            "missed": left,
+        }
+
+
+def _piece(look: _Look, file: int, *, last: bool) -> tuple[bytes, bool]:
+    """The next whole lines of a file, or a piece of a long one; at last all that is left. Answers
+    besides whether more may follow."""
+    _size_left(look, file)
+    data = os.pread(file, _BYTES, look.offset)
+    more = len(data) == _BYTES
+    whole = data[: data.rfind(b"\n") + 1]
+    if more:
+        return whole or data, True
+    return data if last else whole, False
+
+
+def _size_left(look: _Look, file: int) -> int:
+    """Bytes that nobody has looked at; a file that was exchanged or cut is begun anew."""
     info = os.fstat(file)
     if info.st_ino != look.inode or info.st_size < look.offset:
         look.inode, look.offset = info.st_ino, 0
-    data = os.pread(file, _BYTES, look.offset)
-    if len(data) < _BYTES and not last:
-        data = data[: data.rfind(b"\n") + 1]
-    elif len(data) == _BYTES:
-        data = data[: data.rfind(b"\n") + 1] or data
-    look.offset += len(data)
-    return data.decode(errors="replace") if data else None
-
-
-class Matcher:
-    """A process that looks for patterns, see `matcher.py`; started when it is first needed."""
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def look(self, regex: str, text: str) -> dict[str, Any] | None:
-        """What the first line that matches has captured; None where none does.
-
-        Raises:
-            TooHard: it takes too long, or more memory than there is for it.
-        """
-        if self._process is None:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", Path(__file__).with_name("matcher.py")],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-            )
-            # It takes a moment to come up, and that is not the pattern's fault.
-            self._ask(self._process, "", "", 10 * _MATCH_S)
-        answer = self._ask(self._process, regex, text, _MATCH_S)
-        if "trouble" in answer:
-            raise TooHard(f"The pattern {regex!r} cannot be looked for: {answer['trouble']}.")
-        found: dict[str, Any] | None = answer["found"]
-        return found
-
-    def _ask(
-        self, process: subprocess.Popen[bytes], regex: str, text: str, within_s: float
-    ) -> dict[str, Any]:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        request = json.dumps({"regex": regex, "text": text}) + "\n"
-        try:
-            process.stdin.write(request.encode())
-            process.stdin.flush()
-            ready, _, _ = select.select([process.stdout], [], [], within_s)
-            line = process.stdout.readline() if ready else b""
-        except OSError:
-            line = b""
-        if not line:
-            self.close()
-            raise TooHard(
-                f"The pattern {regex!r} took more than {within_s:.0f} s, or its process ended. "
-                "Use one that does not try every way to split a line."
-            )
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def close(self) -> None:
-        """End the process."""
-        if self._process is None:
-            return
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            # What was not read by it is of no use any more.
-            with suppress(OSError):
-                if pipe is not None:
-                    pipe.close()
-        self._process = None
+    return info.st_size - look.offset

@@ -88,13 +88,14 @@ def _api(parts: Parts) -> None:
 
 def _worker(_parts: Parts) -> None:
     from scheduler.jobs.app import app
+    from scheduler.services.carry_on_transfers import MOST_TURNS
 
     app.worker_main(
         [
             "worker",
             "--beat",
-            # One for a fetch or an export, of which one goes on at a time, and one for the rest.
-            "--concurrency=2",
+            # Fetches and exports, and one for the rest.
+            f"--concurrency={MOST_TURNS + 1}",
             "--loglevel=WARNING",
             "--without-mingle",
             "--without-gossip",

@@ -72,15 +72,17 @@ def check_host(url: str, allowed: Iterable[Network] = ()) -> None:
 def open_client(allowed: Iterable[Network] = (), *, whole_s: float | None = None) -> httpx.Client:
     """A client that connects to public addresses, and to `allowed` networks, alone.
 
-    `whole_s`: seconds after which a connection is cut, however much still comes. Its requests
-    raise NotAllowed where an address is neither.
+    `whole_s`: seconds from now after which all its connections are cut, those that redirects
+    lead to included, however much still comes. Its requests raise NotAllowed where an address is
+    neither.
     """
+    until = None if whole_s is None else time.monotonic() + whole_s
     transport = httpx.HTTPTransport(trust_env=False)
     # The library has no public way to say how a connection is made.
     transport._pool = httpcore.ConnectionPool(
         ssl_context=_tls(),
         max_connections=10,
-        network_backend=_Guarded(tuple(allowed), whole_s),
+        network_backend=_Guarded(tuple(allowed), until),
     )
     return httpx.Client(
         transport=transport, timeout=_TIMEOUT, trust_env=False, max_redirects=MOST_REDIRECTS
@@ -96,9 +98,9 @@ def _tls() -> ssl.SSLContext:
 class _Guarded(httpcore.NetworkBackend):
     """Connects to the very address that was checked."""
 
-    def __init__(self, allowed: tuple[Network, ...], whole_s: float | None) -> None:
+    def __init__(self, allowed: tuple[Network, ...], until: float | None) -> None:
         self._allowed = allowed
-        self._whole_s = whole_s
+        self._until = until
         self._inner = httpcore.SyncBackend()
 
     def connect_tcp(
@@ -111,9 +113,10 @@ class _Guarded(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         """See `httpcore.NetworkBackend`."""
         address = _resolve(host, port, self._allowed)
-        began = time.monotonic()
+        if self._until is not None:
+            timeout = _left(self._until, timeout)
         stream = self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
-        return stream if self._whole_s is None else _Timed(stream, began + self._whole_s)
+        return stream if self._until is None else _Timed(stream, self._until)
 
 
 class _Timed(httpcore.NetworkStream):
@@ -123,19 +126,13 @@ class _Timed(httpcore.NetworkStream):
         self._inner = inner
         self._until = until
 
-    def _left(self, timeout: float | None) -> float:
-        left = self._until - time.monotonic()
-        if left <= 0:
-            raise httpcore.ReadTimeout("the time for the whole answer is up")
-        return left if timeout is None else min(left, timeout)
-
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """See `httpcore.NetworkStream`."""
-        return self._inner.read(max_bytes, self._left(timeout))
+        return self._inner.read(max_bytes, _left(self._until, timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """See `httpcore.NetworkStream`."""
-        self._inner.write(buffer, self._left(timeout))
+        self._inner.write(buffer, _left(self._until, timeout))
 
     def close(self) -> None:
         """See `httpcore.NetworkStream`."""
@@ -148,12 +145,21 @@ class _Timed(httpcore.NetworkStream):
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
         """See `httpcore.NetworkStream`."""
-        inner = self._inner.start_tls(ssl_context, server_hostname, self._left(timeout))
+        left = _left(self._until, timeout)
+        inner = self._inner.start_tls(ssl_context, server_hostname, left)
         return _Timed(inner, self._until)
 
     def get_extra_info(self, info: str) -> Any:
         """See `httpcore.NetworkStream`."""
         return self._inner.get_extra_info(info)
+
+
+def _left(until: float, timeout: float | None) -> float:
+    """Seconds that a step may take. Raises httpcore.ReadTimeout where there are none left."""
+    left = until - time.monotonic()
+    if left <= 0:
+        raise httpcore.ReadTimeout("the time for the whole answer is up")
+    return left if timeout is None else min(left, timeout)
 
 
 def _resolve(host: str, port: int | None, allowed: tuple[Network, ...]) -> str:

@@ -11,7 +11,7 @@ import httpx
 
 from simherd import storage
 from simherd.contract import limits
-from simherd.contract.uploads import MIB, MOST_PARTS
+from simherd.contract.uploads import LEAST_PART_BYTES, MIB, MOST_PARTS
 from simherd.errors import InvalidInput, TransferError
 from simherd.http import api
 from simherd.presign import s3_account
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 _VALID_S = 6 * 86400
 #: Seconds for beginning or giving up an upload.
 _TIMEOUT_S = 60
-#: The smallest part that S3 takes, but for the last one.
-_LEAST_PART = 5 * MIB
 
 
 def export_to_s3(
@@ -32,9 +30,11 @@ def export_to_s3(
 ) -> storage.Transfer:
     """See `storage.export_to_s3`."""
     part_size = part_size_mb * MIB
-    if not _LEAST_PART <= part_size <= limits.MAX_EXPORT_PART_BYTES:
+    if not LEAST_PART_BYTES <= part_size <= limits.MAX_EXPORT_PART_BYTES:
         most = limits.MAX_EXPORT_PART_BYTES // MIB
-        raise InvalidInput(f"part_size_mb: {part_size_mb} must be from 5 to {most}.")
+        raise InvalidInput(
+            f"part_size_mb: {part_size_mb} must be from {LEAST_PART_BYTES // MIB} to {most}."
+        )
     count = max(1, -(-_size(path, region) // part_size))
     if count > MOST_PARTS:
         raise InvalidInput(

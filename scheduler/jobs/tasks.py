@@ -30,7 +30,7 @@ def end_again() -> None:
 
 @app.task(name=transfers.JOB)  # type: ignore[untyped-decorator]
 def transfer() -> None:
-    """A turn for the fetch or export that has waited longest."""
+    """A turn for a fetch or export of the user who has waited longest."""
     carry_on(parts())
 
 

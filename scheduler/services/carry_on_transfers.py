@@ -1,4 +1,5 @@
-"""Giving transfers their turns: one at a time, so that the worker's other jobs go on beside it."""
+"""Giving transfers their turns: few at a time, so that the worker's other jobs go on beside them,
+and to one user after the other, so that nobody's slow servers hold up everybody."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 from sqlalchemy import func, select, update
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from scheduler.objects.base import NoSuchObject, PathTaken
 from scheduler.outbound import NotAllowed
@@ -16,16 +18,20 @@ from scheduler.services.export_transfer import export_some
 from scheduler.services.fetch_transfer import fetch_some
 from scheduler.services.transfer_turn import Again, Turn
 from scheduler.services.transfers import JOB
-from scheduler.store.models import Transfer
+from scheduler.store.models import Transfer, User
 from simherd.contract.transfers import Kind, State
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from scheduler.wiring import Parts
 
 log = logging.getLogger(__name__)
 
 #: Seconds after which a turn is taken to have died with its worker: more than a job may take.
 _DEAD_S = 150.0
+#: Turns that go on at a time, each of another user.
+MOST_TURNS = 2
 #: Turns in a row that may bring nothing, and seconds before the second of them; doubled each time.
 _TRIES, _PAUSE_S = 6, 2.0
 #: Errors that another turn changes nothing about.
@@ -37,7 +43,7 @@ _STEPS = {Kind.FETCH: fetch_some, Kind.EXPORT: export_some}
 
 
 def carry_on(parts: Parts) -> None:
-    """Give the transfer that has waited longest a turn, and ask for the next one's."""
+    """Give a transfer of the user who has waited longest a turn, and ask for the next one's."""
     row = _claim(parts, time.time())
     if row is None:
         return
@@ -58,31 +64,37 @@ def carry_on(parts: Parts) -> None:
 
 
 def _claim(parts: Parts, now: float) -> Transfer | None:
-    """The transfer whose turn it is; None where there is none, or another has its turn."""
+    """The transfer whose turn it is; None where there is none, or enough have theirs."""
+    under_way = (Transfer.state == State.RUNNING.value, Transfer.next_at > now)
     due = (
-        select(Transfer)
-        .where(Transfer.state.in_([State.WAITING, State.RUNNING]), Transfer.next_at <= now)
-        .order_by(Transfer.next_at)
+        select(Transfer, User)
+        .join(User, User.id == Transfer.user_id)
+        .where(
+            Transfer.state.in_([State.WAITING, State.RUNNING]),
+            Transfer.next_at <= now,
+            Transfer.user_id.not_in(select(Transfer.user_id).where(*under_way)),
+        )
+        .order_by(User.transfer_turn_at, Transfer.next_at)
         .limit(1)
-    )
-    under_way = select(func.count()).where(
-        Transfer.state == State.RUNNING.value, Transfer.next_at > now
     )
     with parts.store.read() as session:
         # Mostly there is none: then nothing is written.
         if session.scalar(due.with_only_columns(Transfer.id)) is None:
             return None
     with parts.store.write() as session:
-        if session.scalar(under_way):
+        if (session.scalar(select(func.count()).where(*under_way)) or 0) >= MOST_TURNS:
             return None
-        row = session.scalar(due.with_for_update(skip_locked=True))
-        if row is None:
+        # The user is locked, too, but not against what refers to them, such as a new task.
+        found = session.execute(due.with_for_update(skip_locked=True, key_share=True)).first()
+        if found is None:
             return None
+        row, user = found
         if row.state == State.RUNNING:
             row.failures += 1  # its last turn died with its worker
-        row.state, row.next_at = State.RUNNING, now + _DEAD_S
+        row.state, row.next_at, user.transfer_turn_at = State.RUNNING, now + _DEAD_S, now
         row.turn += 1
-    return row
+    claimed: Transfer = row
+    return claimed
 
 
 def _fail(parts: Parts, row: Transfer, error: Exception) -> None:
@@ -110,20 +122,33 @@ def _sentence(error: Exception) -> str:
 
 
 def _record(parts: Parts, row: Transfer) -> None:
-    """Write down what a turn has changed, unless another turn was begun because it took so long."""
-    now = time.time()
-    ended = row.state in (State.DONE, State.FAILED)
+    """Write down what a turn has changed; what cannot be written down has failed."""
     pause = _PAUSE_S * 2 ** (row.failures - 1) if row.failures else 0
-    names = ("error", "failures", "size", "moved", "upload", "parts", "validator")
+    try:
+        _write(parts, row, pause, ("size", "moved", "upload", "parts", "validator"))
+    except (OperationalError, InterfaceError):
+        raise  # the database's trouble: the turn is taken to have died
+    except Exception as error:
+        # What another server has said is in it. Left as it is, it would be tried again and again.
+        log.exception("event=transfer_not_recorded transfer=%s", row.id)
+        _fail(parts, row, error)
+        _write(parts, row, pause)
+    log.info("event=transfer transfer=%s state=%s moved=%s", row.id, row.state, row.moved)
+
+
+def _write(parts: Parts, row: Transfer, pause: float, fields: Sequence[str] = ()) -> None:
+    """Unless another turn was begun because this one took so long."""
+    now = time.time()
     with parts.store.write() as session:
         session.execute(
             update(Transfer)
             .where(Transfer.id == row.id, Transfer.turn == row.turn)
             .values(
                 state=str(row.state),
-                ended_at=now if ended else None,
+                ended_at=now if row.state in (State.DONE, State.FAILED) else None,
                 next_at=now + pause,
-                **{name: getattr(row, name) for name in names},
+                error=row.error,
+                failures=row.failures,
+                **{name: getattr(row, name) for name in fields},
             )
         )
-    log.info("event=transfer transfer=%s state=%s moved=%s", row.id, row.state, row.moved)

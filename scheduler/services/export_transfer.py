@@ -7,9 +7,8 @@ from xml.etree import ElementTree
 
 import httpx
 
-from scheduler.outbound import networks, open_client
 from scheduler.services.errors import Conflict, Invalid
-from scheduler.services.transfer_turn import PART_S, check_answer
+from scheduler.services.transfer_turn import MOST_ETAG, PART_S, check_answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,13 +38,13 @@ def export_some(parts: Parts, turn: Turn) -> bool:
     found = parts.objects.stat(row.user_id, row.path)
     if found is None or found.size != row.size:
         raise Conflict(f"path: {row.path!r} was changed or removed while it was exported.")
-    with open_client(networks(parts.settings.outbound_allow)) as client:
-        while len(row.parts) < len(row.part_urls):
-            if not turn.goes_on():
-                return False
+    with turn.client(parts.settings) as client:
+        while turn.goes_on():
+            if len(row.parts) == len(row.part_urls):
+                _complete(client, row)
+                return True
             _send_part(parts, client, turn)
-        _complete(client, row)
-    return True
+    return False
 
 
 def _send_part(parts: Parts, client: httpx.Client, turn: Turn) -> None:
@@ -64,6 +63,11 @@ def _send_part(parts: Parts, client: httpx.Client, turn: Turn) -> None:
         etag = answer.headers.get("etag")
     if not etag:
         raise Invalid(f"part_url of part {number}: the other server answered without an ETag.")
+    if len(etag) > MOST_ETAG:
+        raise Invalid(
+            f"part_url of part {number}: the other server answered with an ETag of {len(etag)} "
+            f"characters; at most {MOST_ETAG} are taken."
+        )
     row.parts.append([number, etag])
     row.moved += length
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from scheduler.outbound import networks, open_client
 from scheduler.services.errors import TooLarge
-from scheduler.services.transfer_turn import Again, check_answer
+from scheduler.services.transfer_turn import MOST_ETAG, Again, check_answer
 from simherd.contract import limits
 from simherd.contract.uploads import part_size
 
@@ -20,7 +19,9 @@ if TYPE_CHECKING:
     from scheduler.store.models import Transfer
     from scheduler.wiring import Parts
 
-_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+)")
+#: No file is so large that its size has more digits.
+_RANGE = re.compile(r"bytes (?:([0-9]{1,20})-[0-9]{1,20}|\*)/([0-9]{1,20})")
+_LENGTH = re.compile(r"[0-9]{1,20}")
 
 
 def fetch_some(parts: Parts, turn: Turn) -> bool:
@@ -38,7 +39,7 @@ def fetch_some(parts: Parts, turn: Turn) -> bool:
     if row.size is None or row.moved < row.size or not row.parts:
         headers = {"Accept-Encoding": "identity", **_going_on(row)}
         with (
-            open_client(networks(parts.settings.outbound_allow)) as client,
+            turn.client(parts.settings) as client,
             client.stream("GET", row.url, headers=headers, follow_redirects=True) as answer,
         ):
             if not _store(parts, turn, _rest(parts, row, answer)):
@@ -71,9 +72,10 @@ def _rest(parts: Parts, row: Transfer, answer: httpx.Response) -> Iterator[bytes
     if row.moved and not (in_place and same and answer.is_success):
         _start_over(parts, row)
         raise Again("url: the file has changed meanwhile. It is fetched from its beginning.")
-    row.validator, row.size = validator, total
+    # Before it is written down: a number may be larger than a database takes.
     if total is not None and total > limits.MAX_FETCH_BYTES:
         raise _too_large()
+    row.validator, row.size = validator, total
     # A server that does not serve ranges begins at the beginning each time.
     skip = 0 if answer.status_code == 206 else row.moved
     return _without_first(answer.iter_raw(), skip)
@@ -81,13 +83,14 @@ def _rest(parts: Parts, row: Transfer, answer: httpx.Response) -> Iterator[bytes
 
 def _length(answer: httpx.Response) -> int | None:
     given = answer.headers.get("content-length", "")
-    return int(given) if given.isdigit() else None
+    return int(given) if _LENGTH.fullmatch(given) else None
 
 
 def _validator(answer: httpx.Response) -> str | None:
     """What tells this version of the file from another; a weak ETag may not be sent for it."""
     etag: str = answer.headers.get("etag", "")
-    return etag if etag.startswith('"') else answer.headers.get("last-modified")
+    found = etag if etag.startswith('"') else answer.headers.get("last-modified")
+    return found if len(found or "") <= MOST_ETAG else None
 
 
 def _start_over(parts: Parts, row: Transfer) -> None:

@@ -5,17 +5,25 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from scheduler.outbound import networks, open_client
 from scheduler.services.errors import Invalid
 
 if TYPE_CHECKING:
     import httpx
 
+    from scheduler.config import Settings
     from scheduler.store.models import Transfer
 
 #: Seconds after which a turn begins no further part: others wait for theirs.
 _TURN_S = 20.0
 #: Seconds that a part may take.
 PART_S = 60.0
+#: Seconds after which a turn's connections are cut, however slowly something still comes: less
+#: than a job may take.
+_WHOLE_S = _TURN_S + PART_S
+#: Longest ETag that is kept, characters: there is one for each part, and the other server
+#: chooses it.
+MOST_ETAG = 256
 #: Answers that say "not now", besides those from 500 on.
 _NOT_NOW = frozenset({408, 425, 429})
 
@@ -31,6 +39,10 @@ class Turn:
         """It begins now. `row` belongs to no session; whoever gave the turn records it."""
         self.row = row
         self._begun = self._part_begun = time.monotonic()
+
+    def client(self, settings: Settings) -> httpx.Client:
+        """What asks the other server; when the turn must be over, its requests time out."""
+        return open_client(networks(settings.outbound_allow), whole_s=_WHOLE_S)
 
     def goes_on(self) -> bool:
         """Whether there is time for another part, which then begins."""

@@ -15,7 +15,7 @@ from scheduler.services.quotas import check_storage, quotas_of
 from scheduler.store.models import Transfer
 from simherd.contract import limits
 from simherd.contract.transfers import ENDED, Kind, State
-from simherd.contract.uploads import MOST_PARTS
+from simherd.contract.uploads import LEAST_PART_BYTES, MOST_PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,13 +47,19 @@ def begin_export(
 
     Raises:
         NotFound: nothing is stored at `path`.
-        Invalid: a URL is no web address, or the parts are not as many as the file has.
+        Invalid: a URL is no web address, the parts are smaller than S3 takes them, or not as
+            many as the file has.
         QuotaExceeded: too many transfers are under way.
     """
     found = parts.objects.stat(user_id, path)
     if found is None:
         raise NotFound(f"path: no file is stored at {path!r}.")
     needed = max(1, -(-found.size // part_size))
+    if needed > 1 and part_size < LEAST_PART_BYTES:
+        raise Invalid(
+            f"parts_size: {part_size} bytes are less than {LEAST_PART_BYTES}, the least that S3 "
+            f"takes where there is more than one part, and {found.size} bytes make {needed}."
+        )
     if len(part_urls) != needed or needed > MOST_PARTS:
         raise Invalid(
             f"upload_parts: {found.size} bytes in parts of {part_size} are {needed} parts, "

@@ -38,6 +38,8 @@ class User(Base):
     is_operator: Mapped[bool] = mapped_column(default=False)
     #: Quota name → what the user may have at one time; one that is not named is unlimited.
     quotas: Mapped[dict[str, float]] = mapped_column(JSON, default=dict)
+    #: When one of their fetches or exports was last given a turn; 0 is never.
+    transfer_turn_at: Mapped[float] = mapped_column(default=0.0)
 
 
 class ApiKey(Base):

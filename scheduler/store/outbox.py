@@ -41,7 +41,9 @@ def task_changed(session: Session, task_id: str, to: Status, attempt: int, at: f
         if event.trigger in happened:
             happen(session, event, at, status=to.value, attempt=attempt)
         elif to in TERMINAL:
-            close(session, event, EventState.OVER, _OVER.format("task"))
+            # What was missed of a file is why it may have been there.
+            said = (_OVER.format("task"), event.state_detail)
+            close(session, event, EventState.OVER, " ".join(filter(None, said)))
     if to is Status.STARTED and any(event.untold for event in found):
         session.info.setdefault(JOBS, set()).add(DELIVER)
 
@@ -75,7 +77,7 @@ def group_changed(
 
 
 def observed(session: Session, task_id: str, attempt: int, at: float, body: dict[str, Any]) -> None:
-    """An executor has found what an observer looks for, or cannot look for it."""
+    """An executor has found what an observer looks for, cannot look for it, or has missed some."""
     for event in _waiting(
         session,
         Registration.id == body["observer_id"],
@@ -83,7 +85,9 @@ def observed(session: Session, task_id: str, attempt: int, at: float, body: dict
         Registration.trigger_type == TriggerType.OBSERVER.value,
     ):
         trouble = body.get("trouble")
-        if trouble is not None:
+        if trouble is not None and body.get("missed"):
+            event.state_detail = str(trouble)[:500]
+        elif trouble is not None:
             close(session, event, EventState.DISABLED, str(trouble)[:500])
         else:
             told = {"captured": body["captured"]} if body.get("captured") else {}

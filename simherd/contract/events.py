@@ -37,7 +37,8 @@ class Kind(str, Enum):
     METRICS = "metrics"
     #: What the commands use now: the names of USAGE_FIELDS, counters from the attempt's start.
     USAGE = "usage"
-    #: An observer's file is there. observer_id; captured, or trouble: why it is looked for no more.
+    #: An observer's file is there. observer_id; captured, or trouble: why it is looked for no more;
+    #: with missed, the bytes that the commands' end left, a later attempt looks for it again.
     OBSERVED = "observed"
     #: The attempt ended; nothing follows. cause, detail, exit_code, output (stored or not).
     FINISHED = "finished"

@@ -140,7 +140,7 @@ class AttemptSpec:
             raw["warning"] = DeadlineWarning(**raw["warning"])
             raw["shared_inputs"] = tuple(raw.get("shared_inputs", ()))
             raw["input_files"] = tuple(InputFile(**f) for f in raw["input_files"])
-            raw["observers"] = tuple(Observer(**o) for o in raw.get("observers", ()))
+            raw["observers"] = tuple(Observer.decode(o) for o in raw.get("observers", ()))
             # A later scheduler of the same protocol may say more.
             known = {f.name for f in fields(cls)}
             return cls(**{name: value for name, value in raw.items() if name in known})

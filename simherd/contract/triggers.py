@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class TriggerType(str, Enum):
@@ -90,3 +93,12 @@ class Observer:
     def encode(self) -> dict[str, Any]:
         """What a specification or an order carries."""
         return asdict(self)
+
+    @classmethod
+    def decode(cls, raw: Mapping[str, Any]) -> Observer:
+        """Read what `encode` made; what a later scheduler says besides is left out.
+
+        Raises:
+            KeyError: it is no such thing.
+        """
+        return cls(raw["id"], raw["path"], raw.get("regex"))

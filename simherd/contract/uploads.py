@@ -13,6 +13,8 @@ MIB = 1024**2
 #: The first part of each step, and the size of its parts.
 _STEPS = ((1, 8 * MIB), (1001, 32 * MIB), (5001, 256 * MIB))
 MOST_PARTS = 10_000
+#: Bytes of the smallest part that S3 takes, but for the last one.
+LEAST_PART_BYTES = 5 * MIB
 #: How a part's upload is named in a signed URL of the folder storage, before id and number.
 PART_VERB = "part"
 

@@ -189,6 +189,20 @@ def test_a_pattern_that_cannot_be_looked_for_is_disabled(site: Site, hook: Hook)
     assert site.deliver() == 0
 
 
+@pytest.mark.parametrize("resubmit", [True, False])
+def test_what_was_missed_of_a_file_is_told(site: Site, hook: Hook, resubmit: bool) -> None:
+    task = site.task(resubmit=resubmit)
+    event = site.register(of_file(task, "log.txt", "x"), hook.url)
+    body = {"observer_id": event["event_id"], "trouble": "9 bytes were missed.", "missed": 9}
+    site.tell(task, STARTED, (Kind.OBSERVED, body), ended(Cause.AGENT_STOPPED))
+    shown = site.event(event)
+    over = ("over", "The task has ended, and this never happened. 9 bytes were missed.")
+    # Where another attempt follows it looks again.
+    waiting = ("waiting", "9 bytes were missed.")
+    assert (shown["state"], shown["state_detail"]) == (waiting if resubmit else over)
+    assert site.deliver() == 0
+
+
 def test_a_waiting_task_takes_its_observers_along(site: Site, hook: Hook) -> None:
     task = site.task()
     event = site.register(of_file(task, "a//b.txt"), hook.url)

@@ -18,7 +18,7 @@ from scheduler.services.ids import new_uuid
 from scheduler.store.models import Transfer
 from simherd.contract import limits
 from simherd.contract.transfers import State
-from simherd.contract.uploads import part_size
+from simherd.contract.uploads import LEAST_PART_BYTES, part_size
 from tests.support.parts import make_parts
 from tests.support.web import CUT_BYTES, web_server
 
@@ -155,6 +155,52 @@ def test_two_files_take_turns(person: Person, web: Web, monkeypatch: pytest.Monk
     assert person.to_the_end(large).state == State.DONE
 
 
+def test_users_take_turns(person: Person, web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer_turn, "_TURN_S", 0)
+    other = Person(person.parts)
+    many = [person.fetch(f"{web.url}/files/big.bin", f"{n}.bin") for n in range(3)]
+    one = other.fetch(f"{web.url}/files/small.txt", "small.txt")
+    carry_on(person.parts)
+    carry_on(person.parts)
+    assert [person.state(begun).moved > 0 for begun in many] == [True, False, False]
+    assert other.state(one).state == State.DONE
+
+
+def test_a_user_has_one_turn_at_a_time_and_all_have_two(person: Person, web: Web) -> None:
+    users = [person, Person(person.parts), Person(person.parts)]
+    begun = [user.fetch(f"{web.url}/files/small.txt", "first.txt") for user in users]
+    seconds = [user.fetch(f"{web.url}/files/small.txt", "second.txt") for user in users]
+
+    def states() -> list[str]:
+        return [user.state(row).state for user, row in zip(users, seconds, strict=True)]
+
+    under_way(person.parts, begun[0])
+    carry_on(person.parts)  # the first of the second user
+    carry_on(person.parts)  # the first of the third
+    carry_on(person.parts)
+    assert states() == [State.WAITING, State.DONE, State.WAITING]
+    under_way(person.parts, begun[1])
+    carry_on(person.parts)
+    assert states() == [State.WAITING, State.DONE, State.WAITING]
+
+
+def under_way(parts: Parts, row: Transfer) -> None:
+    """Have a worker be at a transfer's turn."""
+    with parts.store.write() as session:
+        found = session.get_one(Transfer, row.id)
+        found.state, found.turn, found.next_at = State.RUNNING, found.turn + 1, time.time() + 60
+
+
+def test_an_answer_that_drips_is_cut_off(
+    person: Person, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer_turn, "_WHOLE_S", 0.5)
+    begun = person.fetch(f"{web.url}/drip/a", "a")
+    person.turn()
+    waiting = person.state(begun)
+    assert (waiting.state, waiting.error) == (State.WAITING, "The other server does not answer.")
+
+
 def test_a_broken_connection_costs_what_was_under_way(person: Person, web: Web) -> None:
     web.cuts.clear()
     begun = person.fetch(f"{web.url}/cut/big.bin", "cut.bin")
@@ -217,12 +263,30 @@ def test_a_file_that_is_too_large_is_not_stored(
     assert "larger than 4 bytes" in (ended.error or "")
 
 
+@pytest.mark.parametrize("how", ["long", "range"])
+def test_a_size_that_no_database_takes_holds_nobody_up(person: Person, web: Web, how: str) -> None:
+    begun = person.fetch(f"{web.url}/{how}/99999999999999999999", "huge.bin")
+    person.turn()
+    ended = person.state(begun)
+    assert ended.state == State.FAILED
+    assert "is larger than" in (ended.error or "")
+
+
+def test_what_cannot_be_written_down_has_failed(
+    person: Person, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_FETCH_BYTES", 10**30)
+    begun = person.fetch(f"{web.url}/long/99999999999999999999", "huge.bin")
+    person.turn()
+    assert person.state(begun).state == State.FAILED
+    left = person.parts.objects.unfinished(time.time() + 60)
+    assert [upload for upload in left if upload.user == person.id] == []
+
+
 def test_a_turn_that_died_is_taken_up_and_says_nothing_more(person: Person, web: Web) -> None:
     begun = person.fetch(f"{web.url}/files/small.txt", "small.txt")
     other = person.fetch(f"{web.url}/files/small.txt", "other.txt")
-    with person.parts.store.write() as session:
-        row = session.get_one(Transfer, begun.id)
-        row.state, row.turn, row.next_at = State.RUNNING, 1, time.time() + 60
+    under_way(person.parts, begun)
     carry_on(person.parts)
     assert person.state(other).state == State.WAITING  # one at a time
     with person.parts.store.write() as session:
@@ -280,7 +344,7 @@ def export(person: Person, web: Web, path: str, size: int, complete: str = "/who
 @pytest.mark.parametrize("data", [BIG, b"small", b""], ids=["big", "small", "empty"])
 def test_a_file_is_exported_in_parts(person: Person, web: Web, data: bytes) -> None:
     person.put("out.bin", data)
-    size = 5_000_000
+    size = LEAST_PART_BYTES
     ended = person.to_the_end(export(person, web, "out.bin", size))
     assert (ended.state, ended.error) == (State.DONE, None)
     assert ended.moved == len(data)
@@ -295,13 +359,31 @@ def test_an_export_that_cannot_be(person: Person, web: Web) -> None:
     person.put("out.bin", b"0123456789")
     with pytest.raises(NotFound):
         transfers.begin_export(person.parts, person.id, "none", 5, [web.url], web.url)
-    with pytest.raises(Invalid, match="10 bytes in parts of 5 are 2 parts"):
-        transfers.begin_export(person.parts, person.id, "out.bin", 5, [web.url], web.url)
-    late = person.to_the_end(export(person, web, "out.bin", 5, "/error"))
+    with pytest.raises(Invalid, match="10 bytes in parts of 10 are 1 parts"):
+        transfers.begin_export(person.parts, person.id, "out.bin", 10, [web.url] * 2, web.url)
+    late = person.to_the_end(export(person, web, "out.bin", 10, "/error"))
     assert "could not join the parts" in (late.error or "")
-    begun = export(person, web, "out.bin", 5)
+    begun = export(person, web, "out.bin", 10)
     person.put("out.bin", b"another")
     assert "was changed" in (person.to_the_end(begun).error or "")
+
+
+def test_an_export_of_small_parts_is_refused(person: Person, web: Web) -> None:
+    person.put("out.bin", b"0123456789")
+    with pytest.raises(Invalid, match="parts_size: 5 bytes are less than 5242880"):
+        export(person, web, "out.bin", 5)
+
+
+def test_an_etag_without_an_end_is_refused(
+    person: Person, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person.put("out.bin", b"0123456789")
+    monkeypatch.setattr(web, "etag_end", "x" * 300)
+    ended = person.to_the_end(export(person, web, "out.bin", 10))
+    assert ended.state == State.FAILED
+    assert "part_url of part 1" in (ended.error or "")
+    assert "at most 256" in (ended.error or "")
+    assert ended.parts == []
 
 
 def test_an_s3_makes_the_file_of_the_parts(person: Person, bucket: S3Store) -> None:

@@ -20,8 +20,9 @@ class Web:
     """Files by name, and the requests that came: method, path and range.
 
     `/plain/NAME` knows no ranges, `/cut/NAME` breaks off the first time, `/to/NAME` leads to
-    `/files/NAME`, `/inside` to an inner address, `/status/CODE` answers that; a PUT of a part is
-    kept under its path.
+    `/files/NAME`, `/inside` to an inner address, `/status/CODE` answers that, `/drip/NAME` a byte
+    of the header now and then, `/long/BYTES` that there is so much, `/range/BYTES` that it begins
+    with the first byte of so many; a PUT of a part is kept under its path.
     """
 
     def __init__(self, url: str) -> None:
@@ -31,6 +32,10 @@ class Web:
         self.asked: list[tuple[str, str, str]] = []
         self.stored: dict[str, bytes] = {}
         self.cuts: set[str] = set()
+        #: What follows the path in a part's ETag.
+        self.etag_end = ""
+        #: Set when the server is closed.
+        self.closed = threading.Event()
 
     def starts(self, name: str) -> list[int]:
         """Where the answers to requests for a file had to begin."""
@@ -52,6 +57,7 @@ def web_server() -> Iterator[Web]:
     try:
         yield Handler.web
     finally:
+        Handler.web.closed.set()
         server.shutdown()
         thread.join()
         server.server_close()
@@ -67,6 +73,12 @@ class _Handler(BaseHTTPRequestHandler):
         what, _, name = path.strip("/").partition("/")
         if what == "status":
             self._answer(int(name))
+        elif what == "long":
+            self._answer(200, {"Content-Length": name})
+        elif what == "range":
+            self._answer(206, {"Content-Range": f"bytes 0-0/{name}", "Content-Length": "1"})
+        elif what == "drip":
+            self._drip()
         elif what in {"to", "inside"}:
             self._lead(f"/files/{name}" if what == "to" else "http://169.254.169.254/latest")
         elif name in self.web.files:
@@ -74,10 +86,18 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(404)
 
-    def _answer(self, code: int) -> None:
+    def _answer(self, code: int, headers: dict[str, str] | None = None) -> None:
         self.send_response(code)
-        self.send_header("Content-Length", "0")
+        for name, value in (headers or {"Content-Length": "0"}).items():
+            self.send_header(name, value)
         self.end_headers()
+
+    def _drip(self) -> None:
+        with contextlib.suppress(ConnectionError):
+            for byte in b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1000:
+                if self.web.closed.wait(0.1):
+                    return
+                self.wfile.write(bytes([byte]))
 
     def _lead(self, to: str) -> None:
         self.send_response(302)
@@ -108,7 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.web.asked.append(("PUT", path, ""))
         self.web.stored[path] = self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(200)
-        self.send_header("ETag", f'"{path}"')
+        self.send_header("ETag", f'"{path}{self.web.etag_end}"')
         self.send_header("Content-Length", "0")
         self.end_headers()
 

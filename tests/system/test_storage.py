@@ -14,6 +14,7 @@ from urllib.request import Request, urlopen
 import httpx
 import pytest
 
+from simherd.contract.uploads import LEAST_PART_BYTES
 from tests.support.env import zipped
 from tests.support.waits import until
 from tests.support.web import web_server
@@ -302,10 +303,11 @@ def test_a_fetch_does_not_lead_inside(env: Env, folder: str, web: Web) -> None:
 
 @pytest.mark.conforms("POST /storage/export_multipart")
 def test_a_file_is_exported_to_signed_urls(env: Env, folder: str, web: Web) -> None:
-    put(env, f"{folder}/a.bin", b"0123456789")
+    data = b"0123456789abcdef" * (LEAST_PART_BYTES // 8 + 1)
+    put(env, f"{folder}/a.bin", data)
     body = {
         "path": f"{folder}/a.bin",
-        "parts_size": 4,
+        "parts_size": LEAST_PART_BYTES,
         "upload_parts": [
             {"part_number": n, "part_url": f"{web.url}/{folder}/{n}"} for n in (3, 1, 2)
         ],
@@ -313,7 +315,9 @@ def test_a_file_is_exported_to_signed_urls(env: Env, folder: str, web: Web) -> N
     }
     done = ended(env, env.api.post("/storage/export_multipart", json=body))
     assert (done["state"], done["error"]) == ("done", None)
-    assert [web.stored[f"/{folder}/{n}"] for n in (1, 2, 3)] == [b"0123", b"4567", b"89"]
+    sent = [web.stored[f"/{folder}/{n}"] for n in (1, 2, 3)]
+    assert [len(part) for part in sent] == [LEAST_PART_BYTES, LEAST_PART_BYTES, 16]
+    assert b"".join(sent) == data
     assert web.stored[f"/{folder}/whole"].count(b"<ETag>") == 3
     body["upload_parts"] = [{"part_number": 2, "part_url": web.url}]
     refused = env.api.post("/storage/export_multipart", json=body)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from executor import observers
-from executor.observers import Matcher, Observers, TooHard
+from executor import matching, observers
+from executor.matching import Matcher, NoTime, TooHard
+from executor.observers import Observers
 from simherd.contract.triggers import Observer
 from tests.support.waits import until
 
@@ -55,6 +57,7 @@ def found_in(work: Path, path: str, regex: str | None = None) -> list[dict[str, 
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(observers, "_LOOK_S", 0.02)
+    monkeypatch.setattr(observers, "_PAUSE_SHARE", 1)
 
 
 @pytest.fixture
@@ -140,7 +143,10 @@ def test_bytes_and_long_lines_do_no_harm(tmp_path: Path) -> None:
     assert len(found_in(tmp_path, "log", "z+")[0]["captured"]["match"]) == 500
 
 
-def test_a_pattern_that_takes_too_long_is_given_up_and_the_others_go_on(tmp_path: Path) -> None:
+def test_a_pattern_that_takes_too_long_is_given_up_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matching, "_MATCH_S", 0.2)
     (tmp_path / "log").write_text(f"{EVIL_LINE}\ngood\n")
     attempt = Attempt(tmp_path, Observer("evil", "log", EVIL), Observer("good", "log", "good"))
     with observing(attempt):
@@ -162,5 +168,85 @@ def test_an_attempt_that_is_stopped_is_not_held_up(tmp_path: Path) -> None:
     attempt.switch.cause = "killed"
     with observing(attempt):
         pass
-    # Each of them takes a second, and most were not looked at any more.
-    assert len(attempt.reports) < 10
+    # Each of them takes a second: there was no time to judge any, and that is told.
+    assert [report["missed"] for report in attempt.reports] == [420] * 50
+
+
+def test_a_machine_that_pauses_is_not_the_patterns_fault(
+    matcher: Matcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matching, "_MATCH_S", 0.1)
+    assert matcher.look("a", "b") is None
+    assert matcher._process is not None
+    paused = matcher._process.pid
+    os.kill(paused, signal.SIGSTOP)
+    threading.Timer(0.5, os.kill, (paused, signal.SIGCONT)).start()
+    # More than a pipe holds: it is not read before the process goes on.
+    assert matcher.look("b", "a\n" * 100_000 + "b") is not None
+    assert matcher._process.pid == paused
+
+
+def test_a_pattern_that_is_given_up_leaves_no_answer_for_the_next(matcher: Matcher) -> None:
+    with pytest.raises(NoTime):
+        matcher.look(EVIL, EVIL_LINE, lambda: matcher._process is not None)
+    assert matcher.look("b", "ab") == {"match": "b", "groups": [], "named": {}}
+
+
+def test_a_pattern_that_is_late_twice_is_not_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matching, "_MATCH_S", 0.05)
+    log = tmp_path / "log"
+    log.write_text(f"{EVIL_LINE}\n")
+    attempt = Attempt(tmp_path, Observer("o", "log", EVIL))
+    with observing(attempt) as looking:
+        until(lambda: (look := looking._looks["o"]) is not None and look.overruns == 1)
+        log.write_text("aa\n")
+        until(lambda: attempt.reports)
+    assert attempt.reports[0]["captured"]["match"] == "aa"
+
+
+def test_one_look_goes_on_while_there_is_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observers, "_LOOK_S", 1.0)
+    monkeypatch.setattr(observers, "_BYTES", 10)
+    # A piece a second would take minutes.
+    (tmp_path / "log").write_text("a line\n" * 200 + "needle\n")
+    attempt = Attempt(tmp_path, Observer("o", "log", "needle"))
+    with observing(attempt):
+        until(lambda: attempt.reports)
+    assert attempt.reports[0]["captured"]["match"] == "needle"
+
+
+def test_at_the_end_all_is_looked_at_that_there_is_time_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observers, "_BYTES", 1000)
+    (tmp_path / "log").write_text("a line\n" * 5000 + "needle")
+    assert found_in(tmp_path, "log", "needle")[0]["captured"]["match"] == "needle"
+    monkeypatch.setattr(observers, "_LAST_S", -1.0)
+    (report,) = found_in(tmp_path, "log", "needle")
+    assert report["missed"] == 35_006
+    assert "the last 35006 bytes of 'log'" in report["trouble"]
+    # Whether a file is there takes no time.
+    assert found_in(tmp_path, "log")[0]["captured"] is None
+
+
+def test_what_nobody_has_thought_of_does_not_stop_the_others(tmp_path: Path) -> None:
+    (tmp_path / "log").touch()
+    path: Any = 7
+    attempt = Attempt(tmp_path, Observer("odd", path), Observer("good", "log"))
+    with observing(attempt) as looking:
+        until(lambda: len(attempt.reports) == 2)
+        looking.add([Observer("later", "log")])
+        until(lambda: len(attempt.reports) == 3)
+    told = {report["observer_id"]: report for report in attempt.reports}
+    assert "its log has the cause" in told["odd"]["trouble"]
+    assert "captured" in told["good"]
+
+
+def test_what_a_later_scheduler_says_besides_is_left_out() -> None:
+    observer = Observer("o", "log", "x")
+    assert Observer.decode({**observer.encode(), "flags": ["i"]}) == observer
+    assert Observer.decode({"id": "o", "path": "log"}) == Observer("o", "log")
