@@ -157,7 +157,7 @@ GOTCHAS = Table(
         Row("7.8", "task ids are 25 lower-case letters and digits; others are UUIDs"),
         Row("7.9", "an unknown task is a 404"),
         Row("7.10", "every 4xx is JSON with `detail`"),
-        Row("7.11", "404, 406 and 403 where they mean something"),
+        Row("7.11", "404 and 406 where clients go by them"),
         Row("7.12", "a group has a zone, costs and quota names that exist; spot costs something"),
         Row("7.13", "uploads in chunks; slashes too many are no matter"),
         Row(
