@@ -78,6 +78,7 @@ def test_no_color_means_none(env: Env, task_id: str) -> None:
     assert "\x1b" not in shown
 
 
+@pytest.mark.conforms("resources info", "resources available", "resources cost", "projects list")
 @pytest.mark.conforms("quotas list", "user info", "simulators list", "resources list")
 @pytest.mark.parametrize(
     "words",
