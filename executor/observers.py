@@ -6,20 +6,20 @@ import json
 import logging
 import os
 import select
-import stat
 import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from executor.beneath import CannotShow, open_file
 from simherd.contract.events import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from executor.attempt import Attempt
     from simherd.contract.triggers import Observer
@@ -37,9 +37,6 @@ _LAST_LOOKS = 16
 _LAST_S, _STOPPED_S = 5.0, 1.0
 #: Seconds that a pattern may take for these.
 _MATCH_S = 1.0
-
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class TooHard(Exception):
@@ -121,7 +118,7 @@ class Observers:
             told = self._seen(look, last_until)
         except TooHard as error:
             told = {"trouble": str(error)}
-        except OSError as error:
+        except (CannotShow, OSError) as error:
             # Not there yet, or no plain file.
             log.debug("event=not_observed observer=%s error=%s", look.observer.id, error)
         if told is not None:
@@ -130,7 +127,8 @@ class Observers:
 
     def _seen(self, look: _Look, last_until: float | None) -> dict[str, Any] | None:
         """What is to be told of a file, if anything is."""
-        with _opened(self._attempt.work, look.observer.path) as file:
+        with open_file(self._attempt.work, look.observer.path) as opened:
+            file = opened.fileno()
             if look.observer.regex is None:
                 return {"captured": None}
             for _ in range(_LAST_LOOKS if last_until is not None else 1):
@@ -157,27 +155,6 @@ def _new_text(look: _Look, file: int, *, last: bool) -> str | None:
         data = data[: data.rfind(b"\n") + 1] or data
     look.offset += len(data)
     return data.decode(errors="replace") if data else None
-
-
-@contextmanager
-def _opened(root: Path, path: str) -> Iterator[int]:
-    """A plain file below a folder, opened for reading; no link is followed on the way.
-
-    Raises:
-        OSError: there is none.
-    """
-    *folders, name = path.split("/")
-    opened = [os.open(root, _FOLDER)]
-    try:
-        for folder in folders:
-            opened.append(os.open(folder, _FOLDER, dir_fd=opened[-1]))
-        opened.append(os.open(name, _FILE, dir_fd=opened[-1]))
-        if not stat.S_ISREG(os.fstat(opened[-1]).st_mode):
-            raise FileNotFoundError(path)
-        yield opened[-1]
-    finally:
-        for descriptor in opened:
-            os.close(descriptor)
 
 
 class Matcher:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -10,6 +11,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from scheduler.mail import read_server
 from scheduler.outbound import networks
 from simherd.contract import limits
+
+#: As RFC 7064 and RFC 7065 write them.
+_SERVER = r"[^?:/@\s]+(:[0-9]{1,5})?"
+_ICE_URL = re.compile(rf"stun:{_SERVER}|turns?:{_SERVER}(\?transport=(udp|tcp))?")
 
 
 class Ec2Settings(BaseSettings):
@@ -102,6 +107,12 @@ class Settings(StoreSettings):
     sweep_s: float = Field(default=5.0, gt=0)
     #: Seconds after a start in which nobody is declared lost.
     grace_s: float = Field(default=limits.GRACE_AFTER_START_S, ge=0)
+    #: STUN and TURN servers (`stun:`, `turn:` or `turns:` URLs, commas between) by which clients of
+    #: the WebRTC bridge find a way to the API; without one, at its own addresses alone.
+    ice_servers: str = ""
+    #: Credentials for the TURN server.
+    ice_username: str | None = None
+    ice_credential: SecretStr | None = None
     log_level: str = "INFO"
     #: Networks of this site (CIDR, commas between) that webhooks and fetches from URLs may reach
     #: besides the public internet.
@@ -116,6 +127,19 @@ class Settings(StoreSettings):
     #: For `bootstrap` alone: the first user's key, and the machines of the first group.
     bootstrap_key: SecretStr | None = None
     bootstrap_machines: int = Field(default=1, ge=1, le=1000)
+
+    @property
+    def ice_urls(self) -> list[str]:
+        """The URLs of the STUN and TURN servers."""
+        return [url.strip() for url in self.ice_servers.split(",") if url.strip()]
+
+    @field_validator("ice_servers")
+    @classmethod
+    def _ice_servers(cls, text: str) -> str:
+        for url in filter(None, map(str.strip, text.split(","))):
+            if not _ICE_URL.fullmatch(url):
+                raise ValueError(f"{url!r} is not stun:HOST[:PORT] or turn:HOST[:PORT]")
+        return text
 
     @field_validator("outbound_allow")
     @classmethod

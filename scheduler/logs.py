@@ -23,5 +23,6 @@ def set_up(level: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     # One line a request and job says nothing that our own lines do not.
-    for noisy in ("httpx", "kombu", "celery.worker.strategy", "celery.app.trace", "celery.beat"):
+    celery = ("kombu", "celery.worker.strategy", "celery.app.trace", "celery.beat")
+    for noisy in ("httpx", "aioice", *celery):
         logging.getLogger(noisy).setLevel(logging.WARNING)

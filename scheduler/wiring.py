@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from scheduler.bridge.mailbox import Mailboxes
 from scheduler.catalogue.tables import Catalogue, load
 from scheduler.config import Settings
 from scheduler.objects.file_urls import FileUrls
@@ -75,6 +76,11 @@ class Parts:
     def changes(self) -> Changes:
         """Changes of tasks as they happen; for the API's event loop."""
         return Changes(self._async_redis)
+
+    @cached_property
+    def mailboxes(self) -> Mailboxes:
+        """What waits for clients of the WebRTC bridge; for the API's event loop."""
+        return Mailboxes(self._async_redis)
 
     @cached_property
     def _async_redis(self) -> AsyncRedis:

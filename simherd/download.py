@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import zipfile
 import zlib
 from contextlib import contextmanager
@@ -74,3 +75,26 @@ def progress_bar(name: str) -> Iterator[transfer.Progress | None]:
     with Progress(*columns, console=Console(stderr=True)) as shown:
         line = shown.add_task(name)
         yield lambda have, size: shown.update(line, completed=have, total=size)
+
+
+class Total:
+    """One bar for several transfers: the sum of what each has done."""
+
+    def __init__(self, shown: transfer.Progress | None) -> None:
+        self._shown = shown
+        self._lock = threading.Lock()
+        self._have = self._size = 0
+
+    def part(self, size: int) -> transfer.Progress:
+        """What one of them, of so many bytes, tells how far it is; it may begin anew."""
+        self._size += size
+        before = 0
+
+        def told(have: int, _size: int) -> None:
+            nonlocal before
+            with self._lock:
+                self._have, before = self._have + have - before, have
+                if self._shown is not None:
+                    self._shown(self._have, self._size)
+
+        return told

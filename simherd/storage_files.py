@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
-import sys
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +12,13 @@ from simherd import archive, transfer
 from simherd.contract.archive import ArchiveRejected
 from simherd.contract.archive.paths import checked_parts
 from simherd.contract.objects import INPUT_ROOT, OUTPUT_ROOT
-from simherd.download import progress_bar
+from simherd.download import Total, progress_bar
 from simherd.errors import InvalidInput, NotFound
 from simherd.http import api
 from simherd.members import MemberDownload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    #: Called with the bytes that are through, of all files.
-    Advance = Callable[[int], None]
+    from collections.abc import Iterator
 
 _CHUNK = 1024 * 1024
 #: Files whose URLs are asked for at a time: more would make too long a request.
@@ -36,18 +33,16 @@ def upload_files(local: Path, remote_dir: str, region: str | None) -> list[str]:
     files = _local_files(local)
     paths = [f"{remote_dir.strip('/')}/{name}".lstrip("/") for name in files]
     sources = list(files.values())
-    with _bar(local.name, sum(file.stat().st_size for file in sources)) as advance:
-        done = 0
+    with progress_bar(local.name) as shown:
+        total = Total(shown)
+        parts = [total.part(file.stat().st_size) for file in sources]
         for i in range(0, len(paths), _BATCH):
+            some = slice(i, i + _BATCH)
             urls = api().get(
-                "/storage/signed-urls",
-                operation="upload",
-                paths=paths[i : i + _BATCH],
-                region=region,
+                "/storage/signed-urls", operation="upload", paths=paths[some], region=region
             )
-            for url, file in zip(urls, sources[i : i + _BATCH], strict=True):
-                transfer.upload(url, lambda file=file, done=done: _read(file, done, advance))  # type: ignore[misc]
-                done += file.stat().st_size
+            for url, file, part in zip(urls, sources[some], parts[some], strict=True):
+                transfer.upload(url, functools.partial(_read, file, part))
     return paths
 
 
@@ -70,13 +65,14 @@ def _local_files(local: Path) -> dict[str, Path]:
     return found
 
 
-def _read(file: Path, done: int, advance: Advance) -> Iterator[bytes]:
-    """A file's bytes; `done`: bytes of the files before it."""
+def _read(file: Path, progress: transfer.Progress) -> Iterator[bytes]:
+    """A file's bytes, told as they go."""
+    size, done = file.stat().st_size, 0
     with file.open("rb") as reader:
         while data := reader.read(_CHUNK):
             yield data
             done += len(data)
-            advance(done)
+            progress(done, size)
 
 
 def download_files(remote: str, local_dir: Path, decompress: bool, region: str | None) -> Path:
@@ -93,21 +89,16 @@ def download_files(remote: str, local_dir: Path, decompress: bool, region: str |
     # Of one file, the answer has the path at which it really lies.
     single = len(rows) == 1 and not rows[0]["path"].startswith(f"{wanted}/")
     written = []
-    with _bar(whole.name, sum(row["size_bytes"] for row in rows)) as advance:
-        done = 0
-        for row in rows:
+    with progress_bar(whole.name) as shown:
+        total = Total(shown)
+        parts = [total.part(row["size_bytes"]) for row in rows]
+        for row, part in zip(rows, parts, strict=True):
             name = "" if single else row["path"].removeprefix(wanted).strip("/")
             target = whole.joinpath(*_parts(name)) if name else whole
-            transfer.download(row["url"], target, _from(done, advance))
-            done += row["size_bytes"]
+            transfer.download(row["url"], target, part)
             written.append(target)
     unpacked = [_unpacked(file) for file in written] if decompress else written
     return unpacked[0] if single else whole
-
-
-def _from(done: int, advance: Advance) -> transfer.Progress:
-    """Counts on from the files before."""
-    return lambda have, _size: advance(done + have)
 
 
 def _rows(path: str, region: str | None) -> list[dict[str, Any]]:
@@ -155,17 +146,3 @@ def _download_member(path: str, inner: str, local_dir: Path, region: str | None)
                 fetch.run([inner])
                 return folder / inner
     raise InvalidInput(f"remote_path: there is no {inner!r} in {path}.")
-
-
-@contextmanager
-def _bar(name: str, size: int) -> Iterator[Advance]:
-    if not sys.stderr.isatty():
-        yield lambda _done: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
-
-    columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as shown:
-        line = shown.add_task(name, total=size)
-        yield lambda done: shown.update(line, completed=done)

@@ -13,7 +13,7 @@ from simherd import archive, transfer
 from simherd.contract import limits
 from simherd.contract.lifecycle import Status
 from simherd.contract.objects import INPUT_ROOT, UNCOMPRESSED
-from simherd.download import progress_bar
+from simherd.download import Total, progress_bar
 from simherd.errors import InvalidInput, SimherdError
 from simherd.http import api
 from simherd.resources import MachineGroup, get_by_name
@@ -84,18 +84,10 @@ def submit_all(wanted: Sequence[Submission]) -> list[Task]:
         for one, entries in zip(wanted, inputs, strict=True)
     ]
     tasks: list[Task] = []
-    with progress_bar(f"{len(wanted)} tasks") if len(wanted) > 1 else _no_bar() as progress:
-        for start in range(0, len(bodies), limits.MAX_BATCH):
-            some = slice(start, start + limits.MAX_BATCH)
-            tasks += _submit_batch(bodies[some], inputs[some])
-            if progress:
-                progress(len(tasks), len(bodies))
+    for start in range(0, len(bodies), limits.MAX_BATCH):
+        some = slice(start, start + limits.MAX_BATCH)
+        tasks += _submit_batch(bodies[some], inputs[some])
     return tasks
-
-
-@contextlib.contextmanager
-def _no_bar() -> Any:
-    yield None
 
 
 def _submit_batch(bodies: list[dict[str, Any]], inputs: Sequence[list[Entry]]) -> list[Task]:
@@ -120,13 +112,15 @@ def _submit_batch(bodies: list[dict[str, Any]], inputs: Sequence[list[Entry]]) -
 
 def _upload(waiting: dict[str, tuple[str, list[Entry]]]) -> None:
     """Upload inputs, and have those tasks queued whose inputs are there."""
-    with ThreadPoolExecutor(_UPLOADS, "upload") as pool:
-        started = {
-            task_id: pool.submit(transfer.upload, url, functools.partial(archive.zipped, entries))
-            for task_id, (url, entries) in waiting.items()
-        }
+    with progress_bar("inputs") as shown, ThreadPoolExecutor(_UPLOADS, "upload") as pool:
+        total = Total(shown)
+        started = [
+            pool.submit(transfer.upload, url, functools.partial(archive.zipped, entries, part))
+            for url, entries in waiting.values()
+            for part in [total.part(sum(entry.size for entry in entries))]
+        ]
         try:
-            for upload in started.values():
+            for upload in started:
                 upload.result()
         finally:
             pool.shutdown(cancel_futures=True)

@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 #: Tries for one piece of a file.
 _TRIES = 6
+#: Seconds until the second try; each further one waits twice as long.
+PAUSE_S = 0.2
 CHUNK = 1024 * 1024
 #: Bytes fetched at a time from inside a remote zip.
 _BLOCK = 1024 * 1024
@@ -114,7 +116,7 @@ def pieces(url: str, first: int, length: int) -> Iterator[bytes]:
             tries -= 1
             if tries <= 0:
                 raise TransferError(f"The download failed: {error}") from error
-            time.sleep(0.2 * 2 ** (_TRIES - tries))
+            time.sleep(PAUSE_S * 2 ** (_TRIES - tries))
 
 
 @contextmanager
@@ -152,7 +154,7 @@ def retried(attempt: Callable[[], T], what: str) -> T:
         except (httpx.TransportError, httpx.InvalidURL) as error:
             if number == _TRIES - 1 or isinstance(error, httpx.UnsupportedProtocol):
                 raise TransferError(f"{what} failed: {error}") from error
-            time.sleep(0.2 * 2**number)
+            time.sleep(PAUSE_S * 2**number)
     raise AssertionError("unreachable")
 
 

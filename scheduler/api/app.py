@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -13,6 +16,7 @@ from scheduler.api.routes import (
     admin,
     attempts,
     batches,
+    bridge,
     catalogue,
     compute,
     events,
@@ -32,11 +36,13 @@ from scheduler.api.routes import (
 from scheduler.api.routes.attempts import CHECKPOINT_VERB
 from scheduler.api.routes.batches import BATCH
 from scheduler.api.routes.storage import EXPORT_VERB
+from scheduler.api.sse import Streams
+from scheduler.bridge.connections import Connections
 from scheduler.objects.file_urls import ROUTE as FILES_ROUTE
 from simherd.contract import limits
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 
     from scheduler.wiring import Parts
 
@@ -48,8 +54,15 @@ if TYPE_CHECKING:
 
 def make_app(parts: Parts) -> FastAPI:
     """The application over `parts`."""
-    app = FastAPI(title="Simherd", version=version.SERVER_VERSION, redirect_slashes=False)
+    app = FastAPI(
+        title="Simherd",
+        version=version.SERVER_VERSION,
+        redirect_slashes=False,
+        lifespan=_lifespan,
+    )
     app.state.parts = parts
+    app.state.connections = Connections(parts)
+    app.state.streams = Streams()
     problems.install(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestId)
@@ -60,6 +73,7 @@ def make_app(parts: Parts) -> FastAPI:
         tasks,
         live_files,
         batches,
+        bridge,
         own_tasks,
         own_costs,
         own_storage,
@@ -76,6 +90,16 @@ def make_app(parts: Parts) -> FastAPI:
     ):
         app.include_router(module.router)
     return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    # As many as there are cores would be too few: they wait for storage and SQL, one for each
+    # of those who look.
+    threads = ThreadPoolExecutor(limits.API_THREADS, "aside")
+    asyncio.get_running_loop().set_default_executor(threads)
+    yield
+    await app.state.connections.close()
 
 
 class RequestId:

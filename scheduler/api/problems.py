@@ -27,6 +27,7 @@ _CODES: dict[type[errors.Refused], int] = {
     errors.Conflict: 409,
     errors.Invalid: 422,
     errors.TooLarge: 413,
+    errors.Busy: 429,
     errors.Unanswered: 503,
 }
 _TITLES = {
@@ -39,6 +40,7 @@ _TITLES = {
     409: "Conflict",
     413: "Too large",
     422: "Invalid field",
+    429: "Too many",
     500: "Internal error",
     503: "Not available",
 }

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import redis
 from fastapi.responses import StreamingResponse
 from sqlalchemy.exc import OperationalError
 
-from scheduler.services.errors import Refused
+from scheduler.services.errors import Busy, Refused
+from simherd.contract import limits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -23,9 +25,40 @@ _KEEP_ALIVE_S = 15.0
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-def stream(news: AsyncGenerator[tuple[str, dict[str, Any]], None]) -> StreamingResponse:
-    """An answer of events: each a name and its fields."""
-    return StreamingResponse(_lines(news), media_type="text/event-stream", headers=_HEADERS)
+class Streams:
+    """The answers that go on in this process. Each has a connection to Redis and a user's own
+    share: who asks for thousands holds up nobody else."""
+
+    def __init__(self) -> None:
+        self._open: Counter[str] = Counter()
+
+    def answer(
+        self, user_id: str, news: AsyncGenerator[tuple[str, dict[str, Any]], None]
+    ) -> StreamingResponse:
+        """An answer of events: each a name and its fields.
+
+        Raises:
+            Busy: the user has as many as may be.
+        """
+        if self._open[user_id] >= limits.MAX_STREAMS:
+            raise Busy(
+                f"You follow or wait for tasks over {limits.MAX_STREAMS} connections already. "
+                "One connection waits for many tasks: POST /v1/tasks/changes."
+            )
+        lines = self._counted(user_id, news)
+        return StreamingResponse(lines, media_type="text/event-stream", headers=_HEADERS)
+
+    async def _counted(
+        self, user_id: str, news: AsyncGenerator[tuple[str, dict[str, Any]], None]
+    ) -> AsyncIterator[str]:
+        self._open[user_id] += 1
+        try:
+            async for line in _lines(news):
+                yield line
+        finally:
+            self._open[user_id] -= 1
+            if not self._open[user_id]:
+                del self._open[user_id]
 
 
 async def _lines(news: AsyncGenerator[tuple[str, dict[str, Any]], None]) -> AsyncIterator[str]:

@@ -28,21 +28,18 @@ if TYPE_CHECKING:
 
 def build_spec(parts: Parts, task: Task) -> AttemptSpec:
     """What the executor of a task's current attempt is to be handed."""
+    with parts.store.read() as session:
+        return spec_of(parts, session, task, session.get_one(MachineGroup, task.group_id))
+
+
+def spec_of(parts: Parts, session: Session, task: Task, group: MachineGroup) -> AttemptSpec:
+    """The same for many tasks: what is not asked for is not looked up."""
     user, valid = task.user_id, limits.EXECUTOR_URL_S
     source = objects.input_path(task.storage_prefix, task.id)
     output = objects.output_path(task.storage_prefix, task.id, task.attempt)
     manifest = objects.manifest_path(task.storage_prefix, task.id, task.attempt)
     extra = task.extra_params
-    stored = False
-    if extra.get("checkpoint") and task.attempt > 1:
-        with parts.store.read() as session:
-            stored = bool(generations(session, task.id))
-    with parts.store.read() as session:
-        seconds = seconds_for_money(session, task)
-        ends_at = session.scalar(
-            select(MachineGroup.auto_terminate_at).where(MachineGroup.id == task.group_id)
-        )
-        observers = observers_of(session, task.id)
+    stored = bool(extra.get("checkpoint") and task.attempt > 1 and generations(session, task.id))
     return AttemptSpec(
         task_id=task.id,
         attempt=task.attempt,
@@ -52,15 +49,15 @@ def build_spec(parts: Parts, task: Task) -> AttemptSpec:
         run_dir=str(extra.get("run_subprocess_dir") or ""),
         time_to_live_s=task.time_to_live_s,
         deadline_at=task.deadline_at,
-        seconds_for_money=seconds,
-        group_ends_at=ends_at,
+        seconds_for_money=seconds_for_money(session, task),
+        group_ends_at=group.auto_terminate_at,
         warning=_read_warning(extra),
         stop_grace_s=_read_grace(extra),
         stall_after_s=_read_stall(extra),
         network=wants_network(extra),
         checkpoints=_read_checkpoints(extra, stored=stored),
         restore=tuple(_read_restore(extra)),
-        observers=observers,
+        observers=observers_of(session, task.id) if task.watched else (),
         resubmit=task.resubmit,
         input_url=parts.objects.sign(user, source, "download", valid) if task.has_input else None,
         output_put_url=parts.objects.sign(user, output, "upload", valid),

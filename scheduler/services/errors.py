@@ -31,5 +31,9 @@ class Unanswered(Refused):
     """Somebody who must answer does not, just now; the same may work in some seconds."""
 
 
+class Busy(Refused):
+    """As much of it goes on as may at one time; the message says what to do."""
+
+
 class Forbidden(Refused):
     """A credential is not good for this."""

@@ -57,7 +57,7 @@ def extend_task(parts: Parts, user_id: str, task_id: str, seconds: float) -> Non
 
 def _tell(parts: Parts, task: Task) -> None:
     if task.status == Status.SUBMITTED:
-        put_in_queue(parts, task)  # renews what the claim hands over
+        put_in_queue(parts, [task])  # renews what the claim hands over
     elif task.status in HELD and task.deadline_at is not None and task.machine_id:
         key = attempt_key(task.id, task.attempt)
         parts.queue.set_deadline(task.group_id, task.machine_id, key, task.deadline_at)

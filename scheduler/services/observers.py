@@ -47,7 +47,7 @@ def _tell(parts: Parts, task_id: str) -> None:
         observers = observers_of(session, task_id)
     key = attempt_key(task.id, task.attempt)
     if task.status == Status.SUBMITTED:
-        put_in_queue(parts, task)
+        put_in_queue(parts, [task])
         if parts.queue.holder(task.group_id, key) is not None:
             # Claimed just now, with another specification perhaps: when it starts, it is told.
             return

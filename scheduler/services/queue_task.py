@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import redis
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 
-from scheduler.services.attempt_spec import build_spec
+from scheduler.services.attempt_spec import spec_of
 from scheduler.services.errors import Conflict, NotFound, TooLarge
 from scheduler.store.models import MachineGroup, Task
 from scheduler.store.transitions import change_status
@@ -18,29 +19,67 @@ from simherd.contract.lifecycle import Status
 from simherd.contract.operations import Metric
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from scheduler.wiring import Parts
 
 log = logging.getLogger(__name__)
 
+#: Stored inputs that are looked at at one time.
+_STATS = 16
 
-def input_uploaded(parts: Parts, user_id: str, task_id: str) -> None:
-    """Queue a task whose input has arrived. Calling it again changes nothing.
+
+def inputs_uploaded(parts: Parts, user_id: str, task_ids: Sequence[str]) -> None:
+    """Queue tasks whose inputs have arrived. Calling it again changes nothing.
 
     Raises:
         NotFound: no such task of this user.
-        Conflict: the input is not there, or the task is past waiting for it.
-        TooLarge: the input is larger than allowed.
+        Conflict: an input is not there, or a task is past waiting for it.
+        TooLarge: an input is larger than allowed.
     """
     with parts.store.read() as session:
-        task = session.scalar(select(Task).where(Task.id == task_id, Task.user_id == user_id))
-    if task is None:
-        raise NotFound(f"task_id: there is no task {task_id!r}.")
-    if task.status != Status.PENDING_INPUT:
-        if task.attempt > 0:
-            return
-        raise Conflict(f"Task {task_id} is {task.status} and takes no input any more.")
-    path = objects.input_path(task.storage_prefix, task_id)
-    found = parts.objects.stat(user_id, path)
+        query = select(Task).where(Task.id.in_(task_ids), Task.user_id == user_id)
+        found = {task.id: task for task in session.scalars(query)}
+    for task_id in task_ids:
+        if task_id not in found:
+            raise NotFound(f"task_id: there is no task {task_id!r}.")
+    waiting = [found[i] for i in dict.fromkeys(task_ids) if _waits(found[i])]
+    with ThreadPoolExecutor(min(_STATS, max(1, len(waiting))), "inputs") as pool:
+        sizes = list(pool.map(lambda task: _input_size(parts, task), waiting))
+    now = time.time()
+    queued = []
+    with parts.store.write() as session:
+        for task, size in zip(waiting, sizes, strict=True):
+            metrics = {
+                Metric.INPUT_UPLOAD_SECONDS.value: round(now - task.create_time, 6),
+                Metric.INPUT_ZIPPED_SIZE_BYTES.value: size,
+            }
+            if change_status(
+                session,
+                task.id,
+                Status.SUBMITTED,
+                attempt=0,
+                at=now,
+                only_from=frozenset({Status.PENDING_INPUT}),
+                next_attempt=1,
+                input_submit_time=now,
+                metrics=metrics,
+            ):
+                queued.append(task.id)
+    enqueue_all(parts, queued)
+
+
+def _waits(task: Task) -> bool:
+    if task.status == Status.PENDING_INPUT:
+        return True
+    if task.attempt == 0:
+        raise Conflict(f"Task {task.id} is {task.status} and takes no input any more.")
+    return False
+
+
+def _input_size(parts: Parts, task: Task) -> int:
+    path = objects.input_path(task.storage_prefix, task.id)
+    found = parts.objects.stat(task.user_id, path)
     if found is None:
         raise Conflict(f"There is no input at {path!r} yet. Upload it, then call this again.")
     if found.size > limits.MAX_INPUT_BYTES:
@@ -48,61 +87,52 @@ def input_uploaded(parts: Parts, user_id: str, task_id: str) -> None:
             f"The input has {found.size} bytes; {limits.MAX_INPUT_BYTES} are allowed. "
             "Leave files out, or put them into storage and name them as remote assets."
         )
-    now = time.time()
-    metrics = {
-        Metric.INPUT_UPLOAD_SECONDS.value: round(now - task.create_time, 6),
-        Metric.INPUT_ZIPPED_SIZE_BYTES.value: found.size,
-    }
-    with parts.store.write() as session:
-        queued = change_status(
-            session,
-            task_id,
-            Status.SUBMITTED,
-            attempt=0,
-            at=now,
-            only_from=frozenset({Status.PENDING_INPUT}),
-            next_attempt=1,
-            input_submit_time=now,
-            metrics=metrics,
-        )
-    if queued:
-        enqueue(parts, task_id)
+    return found.size
 
 
 def enqueue(parts: Parts, task_id: str) -> None:
-    """Put the current attempt of a queued task into its group's queue.
+    """Put the current attempt of a queued task into its group's queue; see `enqueue_all`."""
+    enqueue_all(parts, [task_id])
 
-    When Redis is out of reach the reconciler does it later: SQL says that it is queued.
+
+def enqueue_all(parts: Parts, task_ids: Sequence[str]) -> None:
+    """Put the current attempts of queued tasks into their groups' queues.
+
+    When Redis is out of reach the reconciler does it later: SQL says that they are queued.
     """
     with parts.store.read() as session:
-        task = session.scalar(select(Task).where(Task.id == task_id))
-    if task is None or task.status != Status.SUBMITTED:
+        query = select(Task).where(Task.id.in_(task_ids), Task.status == Status.SUBMITTED.value)
+        tasks = session.scalars(query.order_by(Task.seq)).all()
+    if not tasks:
         return
     try:
-        put_in_queue(parts, task)
+        put_in_queue(parts, tasks)
     except redis.RedisError as error:
-        log.warning("event=enqueue_delayed task=%s error=%s", task_id, error)
+        log.warning("event=enqueue_delayed tasks=%s error=%s", len(tasks), error)
 
 
-def put_in_queue(parts: Parts, task: Task) -> None:
-    """Hand a queued attempt to Redis, with URLs that are good from now on."""
-    spec = build_spec(parts, task)
+def put_in_queue(parts: Parts, tasks: Sequence[Task]) -> None:
+    """Hand queued attempts to Redis, with URLs that are good from now on."""
     with parts.store.read() as session:
-        shared = session.get_one(MachineGroup, task.group_id).shared
-    # Submission order is kept by later attempts: a task whose machine was lost is ahead of
-    # everything that was submitted after it.
-    parts.queue.enqueue(
-        task.group_id,
-        spec.key,
-        task.seq,
-        spec.encode(),
-        priority=task.priority,
-        user=task.user_id if shared else "",
-        ahead=task.attempt > 1,
-    )
+        for task in tasks:
+            group = session.get_one(MachineGroup, task.group_id)
+            spec = spec_of(parts, session, task, group)
+            # Submission order is kept by later attempts: a task whose machine was lost is ahead of
+            # everything that was submitted after it.
+            parts.queue.enqueue(
+                task.group_id,
+                spec.key,
+                task.seq,
+                spec.encode(),
+                priority=task.priority,
+                user=task.user_id if group.shared else "",
+                ahead=task.attempt > 1,
+            )
+    now = time.time()
     with parts.store.write() as session:
-        session.execute(
+        session.connection().execute(
             update(Task)
-            .where(Task.id == task.id, Task.attempt == task.attempt)
-            .values(queued_at=time.time())
+            .where(Task.id == bindparam("task"), Task.attempt == bindparam("current"))
+            .values(queued_at=now),
+            [{"task": task.id, "current": task.attempt} for task in tasks],
         )

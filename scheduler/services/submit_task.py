@@ -16,10 +16,10 @@ from scheduler.services.group_states import ACCEPTING
 from scheduler.services.groups import usable_group
 from scheduler.services.ids import new_task_id
 from scheduler.services.projects import DEFAULT_PROJECT, ensure_project
-from scheduler.services.queue_task import enqueue
+from scheduler.services.queue_task import enqueue_all
 from scheduler.services.quotas import check_queue, check_storage, quotas_of
-from scheduler.store.models import MachineGroup, Task
-from scheduler.store.transitions import add_history, change_status
+from scheduler.store.models import MachineGroup, Project, Task
+from scheduler.store.transitions import add_history
 from simherd.contract import objects
 from simherd.contract.lifecycle import Status
 from simherd.contract.policy import Policy
@@ -98,9 +98,7 @@ def submit_tasks(parts: Parts, user_id: str, asked: Sequence[Submission]) -> lis
     except IntegrityError:
         # The same request came twice at once: the other one made them.
         done = _make(parts, user_id, asked)
-    for one in done:
-        if one.status is Status.SUBMITTED:
-            enqueue(parts, one.task_id)
+    enqueue_all(parts, [one.task_id for one in done if one.status is Status.SUBMITTED])
     return done
 
 
@@ -125,21 +123,22 @@ def _make(parts: Parts, user_id: str, asked: Sequence[Submission]) -> list[Submi
         fresh = sum(s.client_key is None or s.client_key.key not in known for s in asked)
         if fresh:
             check_queue(session, user_id, quotas_of(parts, user_id), fresh)
-        done = []
+        done: list[Task | Submitted] = []
+        context = _Context(session, user_id, now)
         for index, submission in enumerate(asked):
             key = submission.client_key
             try:
                 if key is not None and key.key in known:
                     done.append(_again(known[key.key], key))
                     continue
-                group = _group(session, user_id, submission)
+                task = context.task(submission)
             except Refused as error:
                 raise _at(index, len(asked), error) from error
-            task = _add(session, user_id, submission, group, now)
             if key is not None:
                 known[key.key] = task
-            done.append(Submitted(task.id, _begin(session, task, now)))
-    return done
+            done.append(task)
+        context.add([task for task in done if isinstance(task, Task)])
+    return [d if isinstance(d, Submitted) else Submitted(d.id, Status(d.status)) for d in done]
 
 
 def _known(session: Session, user_id: str, asked: Sequence[Submission]) -> dict[str, Task]:
@@ -160,71 +159,73 @@ def _again(task: Task, key: ClientKey) -> Submitted:
     return Submitted(task.id, Status(task.status))
 
 
-def _group(session: Session, user_id: str, submission: Submission) -> MachineGroup:
-    found = session.get(MachineGroup, submission.group_id)
-    group = usable_group(found, user_id, submission.group_id)
-    if group.status not in ACCEPTING:
-        raise Conflict(
-            f"resource_pool: machine group {group.name!r} is {group.status}. "
-            "Start another group and submit the task to it."
+class _Context:
+    """What the tasks of one request share, looked up once."""
+
+    def __init__(self, session: Session, user_id: str, now: float) -> None:
+        self._session, self._user, self._now = session, user_id, now
+        self._groups: dict[str, MachineGroup] = {}
+        self._projects: dict[str, Project] = {}
+
+    def _group(self, submission: Submission) -> MachineGroup:
+        name = submission.group_id
+        if name not in self._groups:
+            found = self._session.get(MachineGroup, name)
+            self._groups[name] = usable_group(found, self._user, name)
+        group = self._groups[name]
+        if group.status not in ACCEPTING:
+            raise Conflict(
+                f"resource_pool: machine group {group.name!r} is {group.status}. "
+                "Start another group and submit the task to it."
+            )
+        if wants_network(submission.extra_params) and not Policy.read(group.policy).network:
+            raise Invalid(
+                f"extra_params.network: machine group {group.name!r} allows no network. "
+                "Start a group whose policy does, or do without."
+            )
+        return group
+
+    def _project(self, name: str) -> Project:
+        if name not in self._projects:
+            self._projects[name] = ensure_project(self._session, self._user, name)
+        return self._projects[name]
+
+    def task(self, submission: Submission) -> Task:
+        """A task as it will be: one that waits for no input is queued at once. Raises Refused."""
+        group, key = self._group(submission), submission.client_key
+        waits = submission.has_input
+        return Task(
+            id=new_task_id(),
+            user_id=self._user,
+            project_id=self._project(submission.project or DEFAULT_PROJECT).id,
+            group_id=group.id,
+            status=(Status.PENDING_INPUT if waits else Status.SUBMITTED).value,
+            attempt=0 if waits else 1,
+            simulator=submission.simulator,
+            simulator_alias=submission.simulator_alias,
+            container_image=submission.container_image,
+            storage_prefix=submission.storage_prefix,
+            time_to_live_s=submission.time_to_live_s,
+            max_cost=submission.max_cost,
+            resubmit=submission.resubmit,
+            stream_zip=submission.stream_zip,
+            compress_with=submission.compress_with,
+            extra_params=submission.extra_params,
+            priority=submission.priority,
+            input_resources=submission.input_resources,
+            shared_inputs=submission.shared_inputs,
+            has_input=submission.has_input,
+            task_metadata=submission.metadata,
+            client_key=None if key is None else key.key,
+            client_digest=None if key is None else key.digest,
+            create_time=self._now,
+            input_submit_time=None if waits else self._now,
         )
-    if wants_network(submission.extra_params) and not Policy.read(group.policy).network:
-        raise Invalid(
-            f"extra_params.network: machine group {group.name!r} allows no network. "
-            "Start a group whose policy does, or do without."
-        )
-    return group
 
-
-def _add(
-    session: Session, user_id: str, submission: Submission, group: MachineGroup, now: float
-) -> Task:
-    project = ensure_project(session, user_id, submission.project or DEFAULT_PROJECT)
-    key = submission.client_key
-    task = Task(
-        id=new_task_id(),
-        user_id=user_id,
-        project_id=project.id,
-        group_id=group.id,
-        status=Status.PENDING_INPUT.value,
-        attempt=0,
-        simulator=submission.simulator,
-        simulator_alias=submission.simulator_alias,
-        container_image=submission.container_image,
-        storage_prefix=submission.storage_prefix,
-        time_to_live_s=submission.time_to_live_s,
-        max_cost=submission.max_cost,
-        resubmit=submission.resubmit,
-        stream_zip=submission.stream_zip,
-        compress_with=submission.compress_with,
-        extra_params=submission.extra_params,
-        priority=submission.priority,
-        input_resources=submission.input_resources,
-        shared_inputs=submission.shared_inputs,
-        has_input=submission.has_input,
-        task_metadata=submission.metadata,
-        client_key=None if key is None else key.key,
-        client_digest=None if key is None else key.digest,
-        create_time=now,
-    )
-    session.add(task)
-    session.flush()
-    add_history(session, task.id, Status.PENDING_INPUT, 0, now)
-    log.info("event=submitted task=%s group=%s", task.id, group.id)
-    return task
-
-
-def _begin(session: Session, task: Task, now: float) -> Status:
-    """Queue a task that waits for nothing."""
-    if task.has_input:
-        return Status.PENDING_INPUT
-    change_status(
-        session,
-        task.id,
-        Status.SUBMITTED,
-        attempt=0,
-        at=now,
-        next_attempt=1,
-        input_submit_time=now,
-    )
-    return Status.SUBMITTED
+    def add(self, tasks: Sequence[Task]) -> None:
+        """Make them, with their history."""
+        self._session.add_all(tasks)
+        self._session.flush()
+        for task in tasks:
+            add_history(self._session, task.id, Status(task.status), task.attempt, self._now)
+        log.info("event=submitted tasks=%s", ",".join(task.id for task in tasks[:10]))

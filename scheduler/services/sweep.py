@@ -134,7 +134,7 @@ def reconcile_queue(parts: Parts, group: MachineGroup) -> None:
             log.warning("event=requeued_missing task=%s attempt=%s", task.id, task.attempt)
             enqueue(parts, task.id)
         elif key in waiting and now - (task.queued_at or 0) > limits.SPEC_REFRESH_S:
-            put_in_queue(parts, task)
+            put_in_queue(parts, [task])
     for key in (waiting | held) - current:
         # SQL was read after Redis: what it does not know now is of the past.
         log.warning("event=attempt_revoked attempt=%s", key)

@@ -91,7 +91,7 @@ def last_modified_file(task_id: str, json_: bool) -> None:
 @click.argument("file")
 @click.argument("target", required=False, type=click.Path(dir_okay=False, path_type=Path))
 def fetch(task_id: str, file: str, target: Path | None) -> None:
-    """Fetch FILE of a task as it is now, also while it runs; to standard output where TARGET is -."""
+    """Fetch FILE of a task as it is now, also while it runs; to stdout where TARGET is -."""
     task = require(task_id)
     if target == Path("-"):
         task.copy_file(file, sys.stdout.buffer)

@@ -113,6 +113,10 @@ LIVE_SLICES = 2
 LIVE_ANSWER_S = 10.0
 #: Bytes of a stored, compressed file that are read to find its end.
 SAVED_TAIL_BYTES = 256 * 1024**2
+#: Connections over which one user follows or waits, to one API process.
+MAX_STREAMS = 256
+#: Threads of an API process for what an event loop must not wait for: SQL, storage.
+API_THREADS = 64
 #: Tasks that can be waited for over one connection.
 MAX_WAITED = 10_000
 #: Questions about live files that an executor works on at one time.
@@ -133,6 +137,29 @@ DELIVERY_FIRST_WAIT_S = 60.0
 DELIVERY_LONGEST_WAIT_S = 4 * 3600.0
 #: Tries of a delivery: with the waits above they take about a day.
 DELIVERY_TRIES = 14
+#: Seconds for which a mailbox of the WebRTC bridge is kept: a client takes some for its offer.
+MAILBOX_KEEP_S = 60.0
+#: Messages that wait in one: there is one answer to one offer.
+MAILBOX_MESSAGES = 4
+#: Seconds for which a client that asks for a message waits, unless it says otherwise, and the most.
+MESSAGE_WAIT_S = 10.0
+MAX_MESSAGE_WAIT_S = 60.0
+#: WebRTC connections of one API process, and of one user with it: each has sockets and keys of its
+#: own, and the published client makes one for each file that it follows.
+BRIDGE_MAX_CONNECTIONS = 128
+BRIDGE_MAX_PER_USER = 2 * LIVE_MAX_FILES
+#: Seconds in which a connection must have been made and the client must have asked something.
+BRIDGE_CONNECT_S = 30.0
+#: Seconds for which a client that has its answer may keep the connection.
+BRIDGE_LINGER_S = 10.0
+#: Bytes that may wait in a connection for a client that reads slowly, besides one message.
+BRIDGE_BUFFER_BYTES = 256 * 1024
+#: Bytes of a message: what every WebRTC client takes (RFC 8841), and the most that is sent to one
+#: that takes more.
+BRIDGE_LEAST_MESSAGE_BYTES = 64 * 1024
+BRIDGE_MESSAGE_BYTES = 256 * 1024
+#: The longest offer, characters: each address in it is one that the API process sends packets to.
+MAX_OFFER = 16 * 1024
 #: Events an event stream keeps at the most (approximately); executors send again what is lost.
 EVENTS_MAX = 100_000
 #: Processes a simulation may have at one time.

@@ -194,9 +194,9 @@ def test_a_waiting_task_takes_its_observers_along(site: Site, hook: Hook) -> Non
     event = site.register(of_file(task, "a//b.txt"), hook.url)
     spec: Any = site.parts.queue.client.hget(GroupKeys(site.group.id).specs, f"{task.id}:1")
     assert event["event_id"] in spec
-    assert [o.path for o in build_spec(site.parts, task).observers] == ["a/b.txt"]
+    assert [o.path for o in build_spec(site.parts, site.now(task)).observers] == ["a/b.txt"]
     site.api.delete(f"/events/{event['event_id']}")
-    assert build_spec(site.parts, task).observers == ()
+    assert build_spec(site.parts, site.now(task)).observers == ()
 
 
 def test_the_next_attempt_goes_on_looking(site: Site, hook: Hook) -> None:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import uvicorn
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from scheduler.api.app import make_app
 from scheduler.services.accounts import create_key, create_user
 from scheduler.services.deliver import deliver_due
 from scheduler.services.ids import new_uuid
-from scheduler.store.models import MachineGroup
+from scheduler.store.models import MachineGroup, Task
 from simherd.contract.events import Kind
 from simherd.contract.queue.keys import GroupKeys
 from tests.support.builders import make_group, make_task
@@ -25,7 +25,6 @@ from tests.support.waits import until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from scheduler.store.models import Task
     from scheduler.wiring import Parts
     from simherd.contract.outcome import Cause
 
@@ -70,6 +69,11 @@ class Site:
     def task(self, **fields: Any) -> Task:
         with self.parts.store.write() as session:
             return make_task(session, self.group, **fields)
+
+    def now(self, task: Task) -> Task:
+        """The task as it stands."""
+        with self.parts.store.read() as session:
+            return session.scalars(select(Task).where(Task.id == task.id)).one()
 
     def change_group(self, **values: Any) -> None:
         """Have the group be another way."""

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 README = (REPOSITORY / "README.md").read_text()
 
 
-def test_the_example_in_python_runs(env: Env, tmp_path: Path) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    out = env.python(example, tmp_path)
+def test_the_examples_in_python_run(env: Env, tmp_path: Path) -> None:
+    examples = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    out = env.python("\n".join(examples), tmp_path)
     assert "■ Success" in out
     assert "result.txt" in out
+    assert "3/3" in out
+    assert out.endswith("0\n42\n")
     assert (tmp_path / "simherd_output/results/result.txt").read_text() == "42\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from simherd.config import Connection
+from simherd.follow import Follow
+from simherd.http import Api
 from tests.support.docker import containers, label
 from tests.support.waits import until
 
@@ -73,6 +77,31 @@ def test_a_running_container_goes_on_and_its_log_has_no_gap(docker: Env) -> None
     count = int(outputs["n.txt"])
     lines = [x for x in outputs["stdout.txt"].decode().splitlines() if not x.startswith("#")]
     assert lines == [str(i + 1) for i in range(count)] + [str(count)]
+
+
+def test_who_follows_sees_every_line_once_whatever_breaks_down(docker: Env) -> None:
+    task_id = docker.submit(_COUNTING)
+    follow = Follow(Api(Connection(docker.url, docker.key)), task_id, ("stdout.txt",), 1000)
+    seen: list[str] = []
+
+    def read() -> None:
+        seen.extend(news.body["text"] for news in follow if news.kind == "text")
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    until(lambda: len(seen) > 3, what="some lines")
+    for part in ("agent", "api", "redis"):
+        process = docker.part(part)
+        docker.kill_part(part)
+        docker.wait_for_another(part, process)
+        before = len(seen)
+        until(lambda: len(seen) > before + 1, what=f"more lines after {part}")  # noqa: B023
+    (_work(docker, task_id) / "gate").touch()
+    _ended_well(docker, task_id)
+    reader.join(60)
+    lines = [x for x in "".join(seen).splitlines() if not x.startswith("#")]
+    assert lines == [str(i + 1) for i in range(len(lines))]
+    assert lines[-1] == docker.outputs(task_id)["n.txt"].decode().strip()
 
 
 def test_inputs_that_were_not_complete_are_fetched_again(docker: Env) -> None:

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: Statuses whose values are words of their own elsewhere: a machine's or group's state, a
-#: report's kind, an outcome for people.
+#: report's kind, a reply's status, an outcome for people.
 OTHER_WORDS = {
     ("scheduler/services/group_states.py", "started"),
     ("scheduler/services/machine_states.py", "started"),
+    ("simherd/contract/data_channel.py", "success"),
     ("simherd/contract/events.py", "started"),
     ("simherd/contract/transfers.py", "failed"),
     ("simherd/cli/up_view.py", "started"),

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.submissions import KeyedRequest
-from scheduler.services.queue_task import input_uploaded
+from scheduler.services.queue_task import inputs_uploaded
 from scheduler.services.submit_task import submit_tasks
 from simherd.contract import limits, objects
 from simherd.contract.lifecycle import Status
@@ -49,6 +49,5 @@ def submit(parts: PartsDep, user: UserDep, asked: Batch) -> list[dict[str, Any]]
 @router.post("/input_uploaded")
 def inputs_are_there(parts: PartsDep, user: UserDep, asked: Uploaded) -> dict[str, int]:
     """The inputs of these tasks have been uploaded: queue them."""
-    for task_id in asked.ids:
-        input_uploaded(parts, user.id, task_id)
+    inputs_uploaded(parts, user.id, asked.ids)
     return {"queued": len(asked.ids)}

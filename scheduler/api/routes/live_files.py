@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from scheduler.api import sse
 from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.routes.tasks import owned_task
+from scheduler.api.sse import Streams
 from scheduler.services import live_files
 from scheduler.services.errors import Invalid, NotFound
 from scheduler.services.follow_task import follow_task
@@ -34,8 +34,17 @@ class Waited(BaseModel):
     ids: list[str] = Field(min_length=1, max_length=limits.MAX_WAITED)
 
 
+def streams_of(request: Request) -> Streams:
+    """The answers that go on in this process."""
+    found = request.app.state.streams
+    assert isinstance(found, Streams)
+    return found
+
+
 @router.post("/changes")
-async def changes(parts: PartsDep, user: UserDep, asked: Waited) -> StreamingResponse:
+async def changes(
+    request: Request, parts: PartsDep, user: UserDep, asked: Waited
+) -> StreamingResponse:
     """Events `task`: each task's status, now and whenever it changes; `end` when all have ended."""
     wanted = frozenset(asked.ids)
     known = await run_in_threadpool(read_states, parts, user.id, wanted)
@@ -48,7 +57,7 @@ async def changes(parts: PartsDep, user: UserDep, asked: Waited) -> StreamingRes
                 yield "task", state.json()
         yield "end", {}
 
-    return sse.stream(news())
+    return streams_of(request).answer(user.id, news())
 
 
 @router.get("/{task_id}/files")
@@ -88,6 +97,7 @@ async def tail(
 
 @router.get("/{task_id}/follow")
 async def follow(
+    request: Request,
     parts: PartsDep,
     user: UserDep,
     task_id: str,
@@ -104,7 +114,8 @@ async def follow(
         raise Invalid("offset: one for each file, or none.")
     task = await run_in_threadpool(owned_task, parts, user, task_id)
     question = Question(Ask.TAIL, tuple(file), lines, True, wait, tuple(offset))
-    return sse.stream(follow_task(parts, task, question, attempt))
+    news = follow_task(parts, task, question, attempt)
+    return streams_of(request).answer(user.id, news)
 
 
 @router.get("/{task_id}/files/content", response_model=None)

@@ -17,7 +17,7 @@ from scheduler.api.wire import history_json, task_json
 from scheduler.services.costs import costs_of_tasks, spent
 from scheduler.services.errors import NotFound
 from scheduler.services.kill_task import kill_task
-from scheduler.services.queue_task import input_uploaded
+from scheduler.services.queue_task import inputs_uploaded
 from scheduler.services.submit_task import submit_tasks
 from scheduler.store.models import MachineGroup, Project, StatusChange, Task, TaskOperation, User
 from scheduler.wiring import Parts
@@ -107,7 +107,7 @@ def submit(
 @router.post("/{task_id}/input_uploaded")
 def input_is_there(parts: PartsDep, user: UserDep, task_id: str) -> dict[str, Any]:
     """The input has been uploaded: queue the task."""
-    input_uploaded(parts, user.id, task_id)
+    inputs_uploaded(parts, user.id, [task_id])
     return _status_json(parts, owned_task(parts, user, task_id))
 
 

@@ -130,3 +130,24 @@ class GroupKeys:
         prefixes = (self.lease_prefix, self.claim_prefix, self._key("live:"))
         own = (self.ready, self.gangs, self.inbox("*")) if gangs else (self.inbox(executor),)
         return (*shared, *more, *(f"{p}*" for p in prefixes), *own)
+
+
+@dataclass(frozen=True)
+class MailboxKeys:
+    """The keys of one client's mailbox for one task's data channels; see `scheduler/bridge`."""
+
+    task: str
+    client: str
+
+    def _key(self, name: str) -> str:
+        return f"{PREFIX}:bridge:{{{self.task}:{self.client}}}:{name}"
+
+    @property
+    def registered(self) -> str:
+        """String: the client has registered."""
+        return self._key("registered")
+
+    @property
+    def messages(self) -> str:
+        """List: what waits for the client, the oldest first (JSON)."""
+        return self._key("messages")

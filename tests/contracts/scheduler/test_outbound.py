@@ -36,7 +36,7 @@ class _Handler(BaseHTTPRequestHandler):
 def server() -> Iterator[HTTPServer]:
     _Handler.asked = []
     made = HTTPServer(("127.0.0.1", 0), _Handler)
-    thread = threading.Thread(target=made.serve_forever)
+    thread = threading.Thread(target=made.serve_forever, args=(0.01,))
     thread.start()
     yield made
     made.shutdown()

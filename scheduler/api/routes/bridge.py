@@ -1,0 +1,87 @@
+"""How the published client and the API's end of its data channel find each other."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field, StrictStr
+
+from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.routes.tasks import owned_task
+from scheduler.bridge.connections import Connections
+from scheduler.services.errors import Invalid
+from simherd.contract import limits
+
+router = APIRouter(prefix="/tasks", tags=["tasks"])
+
+#: What clients call themselves; a UUID.
+_ID = "^[A-Za-z0-9_.-]{1,64}$"
+
+
+def get_connections(request: Request) -> Connections:
+    """This process' WebRTC connections, where it can have some."""
+    found = request.app.state.connections
+    assert isinstance(found, Connections)
+    found.check_installed()
+    return found
+
+
+ConnectionsDep = Annotated[Connections, Depends(get_connections)]
+
+
+class TaskConnection(BaseModel):
+    """A message between a client and what answers for a task, in the contract's words."""
+
+    model_config = ConfigDict(extra="forbid")
+    sender_id: StrictStr = Field(pattern=_ID)
+    receiver_id: StrictStr | None = None
+    type: Literal["offer"] | None = None
+    sdp: StrictStr | None = Field(default=None, max_length=limits.MAX_OFFER)
+
+
+@router.post("/{task_id}/register")
+async def register(
+    parts: PartsDep, user: UserDep, _: ConnectionsDep, task_id: str, asked: TaskConnection
+) -> dict[str, str]:
+    """A client will send an offer, and ask for the answer."""
+    await run_in_threadpool(owned_task, parts, user, task_id)
+    await parts.mailboxes.open(task_id, asked.sender_id)
+    return {"sender_id": asked.sender_id}
+
+
+@router.post("/{task_id}/offer")
+async def offer(
+    parts: PartsDep, user: UserDep, connections: ConnectionsDep, task_id: str, asked: TaskConnection
+) -> dict[str, str]:
+    """A client's WebRTC offer to a task; the answer waits in the client's mailbox."""
+    task = await run_in_threadpool(owned_task, parts, user, task_id)
+    if asked.type is None or asked.sdp is None or asked.receiver_id != task_id:
+        raise Invalid(f"offer: needs type 'offer', an sdp, and receiver_id {task_id!r}.")
+    await parts.mailboxes.check(task_id, asked.sender_id)
+    answer: dict[str, Any] = {
+        "sender_id": task_id,
+        "receiver_id": asked.sender_id,
+        "type": "answer",
+        "sdp": await connections.answer(task, asked.sdp),
+    }
+    await parts.mailboxes.put(task_id, asked.sender_id, json.dumps(answer))
+    return {"sender_id": asked.sender_id}
+
+
+@router.get("/{task_id}/message", response_model=None)
+async def message(
+    parts: PartsDep,
+    user: UserDep,
+    _: ConnectionsDep,
+    task_id: str,
+    client: Annotated[str, Query(pattern=_ID)],
+    block_s: Annotated[float, Query(ge=0, le=limits.MAX_MESSAGE_WAIT_S)] = limits.MESSAGE_WAIT_S,
+) -> Response:
+    """The oldest message for a client, as soon as there is one; 204 when none has come."""
+    await run_in_threadpool(owned_task, parts, user, task_id)
+    found = await parts.mailboxes.take(task_id, client, block_s)
+    return Response(status_code=204) if found is None else JSONResponse(json.loads(found))

@@ -1,0 +1,125 @@
+"""What a client that asks over a data channel is told, from the same services as everybody else."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+import redis
+from sqlalchemy.exc import OperationalError
+
+from scheduler.bridge.shapes import Lines, cut, in_messages, last_message, tree
+from scheduler.services import live_files
+from scheduler.services.errors import Refused
+from scheduler.services.follow_task import follow_task
+from scheduler.services.live_files import Question
+from simherd.contract.data_channel import Reply, ReplyStatus, Wanted
+from simherd.contract.live import Ask, Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from typing import Any
+
+    from scheduler.store.models import Task
+    from scheduler.wiring import Parts
+    from simherd.contract.data_channel import ChannelRequest
+
+log = logging.getLogger(__name__)
+
+
+async def replies(
+    parts: Parts, task: Task, asked: ChannelRequest, most: int
+) -> AsyncGenerator[Reply, None]:
+    """The answer to a request, in messages of at most `most` bytes.
+
+    One for whoever does not follow; else until the task has ended, or something is wrong.
+    """
+    try:
+        if asked.wanted is Wanted.TAIL and asked.follow:
+            async with aclosing(_follow(parts, task, asked, most)) as found:
+                async for reply in found:
+                    yield reply
+        else:
+            yield await _once(parts, task, asked, most)
+    except Refused as error:
+        yield _error(str(error))
+    except (redis.RedisError, OperationalError) as error:
+        log.warning("event=bridge_reply_failed task=%s error=%s", task.id, error)
+        yield _error("A part that this needs is out of reach just now. Try again in some seconds.")
+
+
+def _success(message: Any) -> Reply:
+    return Reply(ReplyStatus.SUCCESS, message)
+
+
+def _error(sentence: str) -> Reply:
+    # The client prints it as it is.
+    return Reply(ReplyStatus.ERROR, f"{sentence}\n")
+
+
+async def _once(parts: Parts, task: Task, asked: ChannelRequest, most: int) -> Reply:
+    match asked.wanted:
+        case Wanted.LIST:
+            found = await live_files.list_files(parts, task)
+            return _success(tree(found["entries"], most, truncated=found["truncated"]))
+        case Wanted.TOP:
+            return _success(cut(await live_files.top(parts, task), most))
+        case Wanted.LAST_MODIFIED:
+            return _success(_last_modified(await live_files.last_modified(parts, task)))
+        case Wanted.TAIL:
+            return await _tail(parts, task, asked, most)
+
+
+def _last_modified(found: dict[str, Any]) -> dict[str, Any]:
+    entry, now = found["entry"], found["now"]
+    return {
+        "most_recent_file": entry["name"],
+        "most_recent_timestamp": entry["modified_at"],
+        "now_timestamp": now,
+        # The two are told by different clocks.
+        "time_since_last_mod": max(0.0, now - entry["modified_at"]),
+    }
+
+
+async def _tail(parts: Parts, task: Task, asked: ChannelRequest, most: int) -> Reply:
+    row = await _last_lines(parts, task, asked)
+    if asked.wait and row.get("code") == Trouble.NOT_FOUND.value:
+        await _something_written(parts, task, asked)
+        row = await _last_lines(parts, task, asked)
+    if "code" in row:
+        return _error(row["detail"])
+    lines = Lines()
+    return _success(last_message([*lines.add(row), *lines.rest()], most))
+
+
+async def _last_lines(parts: Parts, task: Task, asked: ChannelRequest) -> dict[str, Any]:
+    question = Question(Ask.TAIL, (asked.file,), asked.lines)
+    row: dict[str, Any] = (await live_files.tail_once(parts, task, question))["files"][0]
+    return row
+
+
+async def _something_written(parts: Parts, task: Task, asked: ChannelRequest) -> None:
+    """Wait until there is something in a file, or the task has ended."""
+    question = Question(Ask.TAIL, (asked.file,), asked.lines, follow=True, wait=True)
+    async with aclosing(follow_task(parts, task, question, 0)) as news:
+        async for name, _ in news:
+            if name in {"text", "error"}:
+                return
+
+
+async def _follow(
+    parts: Parts, task: Task, asked: ChannelRequest, most: int
+) -> AsyncGenerator[Reply, None]:
+    question = Question(Ask.TAIL, (asked.file,), asked.lines, follow=True, wait=asked.wait)
+    lines = Lines()
+    async with aclosing(follow_task(parts, task, question, 0)) as news:
+        async for name, body in news:
+            if name == "error":
+                yield _error(body["detail"])
+                return
+            if name == "text":
+                for some in in_messages(lines.add(body), most):
+                    yield _success(some)
+    if rest := lines.rest():
+        yield _success(rest)
