@@ -61,7 +61,10 @@ def open_file(root: Path, name: str) -> IO[bytes]:
 def _try_open(root: Path, parts: tuple[str, ...], name: str) -> IO[bytes] | tuple[str, ...]:
     """The file; or, where a link stood in the way, the parts that it leads to."""
     with contextlib.ExitStack() as stack:
-        here = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            here = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError as error:  # it is made once the inputs are there
+            raise CannotShow(Trouble.NOT_FOUND, f"There is no file {name!r}.") from error
         stack.callback(os.close, here)
         for index, part in enumerate(parts):
             last = index == len(parts) - 1
@@ -108,9 +111,12 @@ def _led_to(parts: tuple[str, ...], index: int, target: str, name: str) -> tuple
 def walk(root: Path) -> Iterator[FileEntry]:
     """Everything below `root`, a folder before what is in it; what vanishes meanwhile is left out.
 
-    Raises OSError when `root` cannot be read.
+    Raises OSError when `root` is there and cannot be read.
     """
-    top = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        top = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:  # it is made once the inputs are there
+        return
     try:
         yield from _walk(top, ())
     finally:

@@ -129,12 +129,13 @@ class _Following:
         return -1 if self.attempt <= self.task.attempt else 0
 
     async def _pass_on(self, kind: FrameKind, body: dict[str, Any]) -> None:
+        # Noted once it is told: who is stopped while the news are full has told nothing.
         if kind is FrameKind.ERROR:
-            self.failed.add(body["file"])
             await self.news.put(("error", body))
+            self.failed.add(body["file"])
         elif kind is FrameKind.TEXT and (fresh := self._unseen(body)):
-            self.offsets[body["file"]] = body["offset"]
             await self.news.put(("text", {**fresh, "attempt": self.attempt}))
+            self.offsets[body["file"]] = body["offset"]
 
     def _unseen(self, body: dict[str, Any]) -> dict[str, Any] | None:
         """A piece without what was sent before: an agent that was started anew begins again."""
