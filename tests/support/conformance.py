@@ -24,9 +24,9 @@ _PROPERTY = "conforms"
 
 HEAD = """# Conformance
 
-Every method, request, command and rule of the contract, as [our client or a plain HTTP
-request](../simherd) and as the published `inductiva` client 0.18.12, unmodified, have it: how many
-tests show that it passes, or why it cannot. Written by a test run; do not edit it:
+Every method, request, command and rule of the contract: how many tests show that it passes, or why
+it cannot. *Ours* is our client, our command line or a plain HTTP request; the published client is
+`inductiva` 0.18.12, unmodified. A test run writes this page:
 
 ```sh
 scripts/test --conformance docs/conformance.md

@@ -73,7 +73,7 @@ METHODS = Table(
         *_rows("estimate_machine_cost, get, get_available_machine_types", "resources."),
         Row("resources.get_by_name"),
         *_rows("can_start_resource, estimate_cloud_cost, start, terminate", "MachineGroup."),
-        Row("simulators.list_available_images"),
+        *_rows("simulators.list_available_images, Simulator.run, utils.download_from_url"),
         *_rows("copy, download, listdir, remove, upload, upload_from_url", "storage."),
         Row("storage.export", published=_BROKEN_EXPORT),
         Row("storage.get_space_used", ours="it is `storage.get_size` here"),
@@ -157,7 +157,7 @@ GOTCHAS = Table(
         Row("7.8", "task ids are 25 lower-case letters and digits; others are UUIDs"),
         Row("7.9", "an unknown task is a 404"),
         Row("7.10", "every 4xx is JSON with `detail`"),
-        Row("7.11", "404 and 406 where clients go by them"),
+        Row("7.11", "404, 406 and 204 where clients go by them"),
         Row("7.12", "a group has a zone, costs and quota names that exist; spot costs something"),
         Row("7.13", "uploads in chunks; slashes too many are no matter"),
         Row(

@@ -25,6 +25,8 @@ class Snippet:
     task: str
     text: str
     then: str
+    #: Rows of the conformance page that it shows besides its own.
+    also: tuple[str, ...] = ()
 
     def text_for(self, task_id: str, host: str) -> str:
         """The snippet about this task, with example inputs from this host."""
@@ -223,6 +225,7 @@ machine_group.terminate()
 assert task.id != task2.id
 assert task.get_simulator_name() == "splishsplash"
 """,
+        ("Simulator.run", "utils.download_from_url"),
     ),
     Snippet(
         "lifecycle: two handles",

@@ -44,6 +44,7 @@ def quick(*commands: str, **more: Any) -> tasks.Task:
     return simulators.CustomImage("any").run(commands=commands or ("true",), **more)
 
 
+@pytest.mark.conforms("Simulator.run")
 def test_a_folder_goes_in_and_its_outputs_come_back(
     case: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -284,6 +285,7 @@ def web(tmp_path: Path) -> Iterator[str]:
         thread.join()
 
 
+@pytest.mark.conforms("utils.download_from_url")
 def test_an_example_is_downloaded_and_unzipped(web: str) -> None:
     assert utils.download_from_url(f"{web}/case.zip", unzip=True) == "case"
     assert Path("case/a.txt").read_text() == "A"

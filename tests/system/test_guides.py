@@ -107,7 +107,7 @@ def make(guest: Env, kind: str, ended: str) -> str:
 def shown(face: str) -> list[Any]:
     """The snippets that `face` can run, each of which shows its row."""
     return [
-        pytest.param(s, id=s.name, marks=pytest.mark.conforms(s.name, face=face))
+        pytest.param(s, id=s.name, marks=pytest.mark.conforms(s.name, *s.also, face=face))
         for s in SNIPPETS
         if not ROWS[s.name].cannot(face)
     ]

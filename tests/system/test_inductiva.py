@@ -80,7 +80,7 @@ group.terminate()
     "Task.wait",
     face="inductiva",
 )
-@pytest.mark.conforms("7.1", "7.4", "7.5", "7.6", "7.13", "7.19", face="inductiva")
+@pytest.mark.conforms("7.1", "7.4", "7.5", "7.6", "7.19", face="inductiva")
 def test_a_run_ends_with_success_and_says_where_it_was(ended: dict[str, Any]) -> None:
     assert ended["status"] == "success"
     assert ended["terminal"] is True
@@ -146,7 +146,7 @@ seen.update(status=str(task.get_status().value))
     assert run(env, case, SLEEPER + script) == {"status": "killed"}
 
 
-@pytest.mark.conforms("Task.wait", "7.15", face="inductiva")
+@pytest.mark.conforms("Task.wait", "7.13", "7.15", face="inductiva")
 def test_a_failed_task_brings_its_output_home(env: Env, case: Path) -> None:
     script = """
 group = inductiva.resources.machine_groups.get_by_name("local")

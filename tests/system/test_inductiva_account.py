@@ -216,7 +216,7 @@ seen.update(
     *("projects list", "projects download", "quotas list", "user info", "simulators list"),
     *("resources available", "resources list", "resources info", "resources start"),
     *("resources terminate", "resources cost", "tasks list", "tasks info", "tasks download"),
-    *("tasks kill", "auth logout"),
+    "tasks kill",
     face="inductiva",
 )
 def test_the_command_line(env: Env, tmp_path: Path) -> None:

@@ -128,12 +128,16 @@ inductiva.storage.storage.multipart_upload(
     [{"part_number": n, "part_url": f"{given['web']}/their/{n}"} for n in (1, 2)],
     f"{given['web']}/their/whole")
 
-# Logging in, by its command.
+# Logging in and out, by its commands.
 sys.argv = ["inductiva", "auth", "login", "--no-examples"]
 sys.stdin = io.StringIO(given["key"] + "\\n")
 from inductiva._cli.main import main
 main()
-seen["key"] = pathlib.Path("~/.inductiva/api_key").expanduser().read_text()
+kept = pathlib.Path("~/.inductiva/api_key").expanduser()
+seen["key"] = kept.read_text()
+sys.argv = ["inductiva", "auth", "logout"]
+main()
+seen["left"] = kept.exists()
 print("SEEN " + json.dumps(seen, default=str))
 """
 
@@ -164,7 +168,8 @@ def given(env: Env) -> Iterator[dict[str, str]]:
             files=files,
             project="their reference",
         ),
-        **{n: env.submit("cp in.txt out.txt", files=files) for n in ("spare", "other")},
+        "spare": env.submit("cp in.txt out.txt", files=files),
+        "other": env.submit("true", storage_path_prefix="theirs/deep"),
         "waiting": env.submit("true", group="theirs"),
         "slow": env.submit("echo said"),
         "running": env.submit("sleep 600"),
@@ -323,6 +328,6 @@ def test_a_connection_that_breaks_off_does_no_harm(seen: dict[str, Any]) -> None
     assert seen["broken"] == 1
 
 
-@shows("auth login")
-def test_its_login_keeps_the_key(env: Env, seen: dict[str, Any]) -> None:
-    assert seen["key"] == env.key
+@shows("auth login", "auth logout")
+def test_its_login_keeps_the_key_until_it_logs_out(env: Env, seen: dict[str, Any]) -> None:
+    assert (seen["key"], seen["left"]) == (env.key, False)

@@ -167,7 +167,8 @@ def test_an_export_is_begun_by_its_command(env: Env, folder: str, s3: dict[str, 
         "s3",
         endpoint_url=s3["SIMHERD_S3_ENDPOINT_URL"],
         region_name="us-east-1",
-        **dict.fromkeys(("aws_access_key_id", "aws_secret_access_key"), "test"),
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
     )
     stored = far.get_object(Bucket=s3["SIMHERD_S3_BUCKET"], Key="out/a.txt")["Body"].read()
     assert stored == b"first"
