@@ -66,8 +66,8 @@ def _try_open(root: Path, parts: tuple[str, ...], name: str) -> IO[bytes] | tupl
     with contextlib.ExitStack() as stack:
         try:
             here = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError as error:
-            raise CannotShow(Trouble.NOT_FOUND, "There are no files yet.") from error
+        except FileNotFoundError as error:  # it is made once the inputs are there
+            raise CannotShow(Trouble.NOT_FOUND, f"There is no file {name!r}.") from error
         stack.callback(os.close, here)
         for index, part in enumerate(parts):
             last = index == len(parts) - 1
@@ -117,9 +117,12 @@ def walk(root: Path, most: int | None = None) -> Iterator[FileEntry]:
     `most`: in the order of names, of which no folder's more than so many are looked at. Without, in
     no order, since a folder may hold more names than there is memory for.
 
-    Raises OSError when `root` cannot be read.
+    Raises OSError when `root` is there and cannot be read.
     """
-    top = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        top = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:  # it is made once the inputs are there
+        return
     try:
         yield from _walk(top, (), most)
     finally:

@@ -55,8 +55,9 @@ class Follow:
     def close(self) -> None:
         """End it, also from another thread."""
         self._closed = True
-        if self._events is not None:
-            self._events.close()
+        events = self._events
+        if events is not None:
+            events.close()
 
     def __iter__(self) -> Iterator[News]:
         pause, give_up_at = _FIRST_PAUSE_S, time.monotonic() + PATIENCE_S
@@ -89,9 +90,12 @@ class Follow:
             wait=self._wait,
         ) as events:
             self._events = events
-            for kind, body in events:
-                if self._is_new(kind, body):
-                    yield News(kind, body)
+            try:
+                for kind, body in events:
+                    if self._is_new(kind, body):
+                        yield News(kind, body)
+            finally:
+                self._events = None  # its connection may serve another request from here on
 
     def _is_new(self, kind: str, body: dict[str, Any]) -> bool:
         if kind == "text":

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import json
 import random
+import socket
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -164,8 +165,10 @@ class EventStream:
                 yield event
 
     def close(self) -> None:
-        """End it, also while another thread reads."""
-        self._answer.close()
+        """End it, also while another thread reads: closing alone would not wake that one."""
+        connection = self._answer.extensions["network_stream"].get_extra_info("socket")
+        with suppress(OSError):  # it has ended by itself
+            connection.shutdown(socket.SHUT_RDWR)
 
 
 class EventParser:

@@ -99,6 +99,8 @@ class TaskLive(TaskFacts):
         except SimherdError as error:
             self._cannot(error)
             return 1
+        if any("code" in row for row in found["files"]) and self._too_early():
+            return 1
         code = 0
         for row in found["files"]:
             if "code" in row:

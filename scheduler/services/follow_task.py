@@ -129,11 +129,11 @@ class _Following:
         return -1 if self.attempt <= self.task.attempt else 0
 
     async def _pass_on(self, kind: FrameKind, body: dict[str, Any]) -> None:
+        # Noted once it is told: who is stopped while the news are full has told nothing.
         if kind is FrameKind.ERROR:
             await self.news.put(("error", body))
             self.failed.add(body["file"])
         elif kind is FrameKind.TEXT and (fresh := self._unseen(body)):
-            # Noted once it is on its way: who is stopped before asks for it again.
             await self.news.put(("text", {**fresh, "attempt": self.attempt}))
             self.offsets[body["file"]] = body["offset"]
 

@@ -175,6 +175,7 @@ def test_what_belongs_to_one_user_is_not_there_for_another(site: Site, hook: Hoo
     assert site.api.get(f"/v1/events/{event}").status_code == 404
 
 
+@pytest.mark.conforms("7.23", "GET /events/")
 def test_lists_have_exactly_the_contracts_keys(site: Site, hook: Hook) -> None:
     task = site.task()
     asked = [

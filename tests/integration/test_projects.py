@@ -89,7 +89,7 @@ def test_a_project_is_made_once(account: Account) -> None:
     assert made["created_at"].endswith("+00:00")
 
 
-@pytest.mark.conforms("GET /projects/{name}", "GET /projects/{name}/tasks_info")
+@pytest.mark.conforms("GET /projects/{name}", "GET /projects/{name}/tasks_info", "7.22")
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_any_name_is_found_again(account: Account, name: str) -> None:
     made = account.make(name)

@@ -106,16 +106,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self, what: str, name: str) -> None:
         data, version = self.web.files[name], f'"{self.web.versions.get(name, "1")}"'
-        start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        first, _, last = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
+        start, end = int(first), int(last) + 1 if last else len(data)
         if what == "plain" or self.headers.get("If-Range", version) != version:
-            start = 0
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+            start, end = 0, len(data)
+        part = (start, end) != (0, len(data))
+        self.send_response(206 if part else 200)
+        if part:
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")
         self.send_header("ETag", version)
-        self.send_header("Content-Length", str(len(data) - start))
+        self.send_header("Content-Length", str(end - start))
         self.end_headers()
-        end = len(data)
         if what == "cut" and name not in self.web.cuts:
             self.web.cuts.add(name)
             end = CUT_BYTES

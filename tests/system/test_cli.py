@@ -52,6 +52,7 @@ def test_json_is_data(env: Env) -> None:
     assert {"machine_type", "price"} <= set(types[0])
 
 
+@pytest.mark.conforms("tasks list", "tasks info", "resources available", "resources list")
 def test_tables_are_for_people(env: Env) -> None:
     task_id = run(env, "echo", "hello there", options=("--wait",)).stdout.split()[0]
     assert task_id in env.cli("tasks", "list").stdout
@@ -62,6 +63,7 @@ def test_tables_are_for_people(env: Env) -> None:
     assert "started" in env.cli("resources", "list").stdout
 
 
+@pytest.mark.conforms("logs")
 def test_logs_show_both_streams_until_the_end(env: Env) -> None:
     task_id = run(env, "sh", "-c", "echo out; echo err 1>&2").stdout.strip()
     done = env.cli("logs", task_id)
@@ -71,6 +73,7 @@ def test_logs_show_both_streams_until_the_end(env: Env) -> None:
     assert "\nerr\n" not in env.cli("logs", "--stdout", task_id).stdout
 
 
+@pytest.mark.conforms("tasks kill")
 def test_kill_asks_first(env: Env) -> None:
     task_id = run(env, "sleep", "600").stdout.strip()
     env.wait_for(task_id, "computation-started")
@@ -83,6 +86,7 @@ def test_kill_asks_first(env: Env) -> None:
     assert env.cli("tasks", "kill", "-y", task_id).returncode == 1
 
 
+@pytest.mark.conforms("tasks download")
 def test_download_puts_files_where_it_is_told(env: Env, tmp_path: Path) -> None:
     task_id = run(env, "sh", "-c", "echo 1 > a.txt", options=("--wait",)).stdout.split()[0]
     done = env.cli("tasks", "download", task_id, "--dir", "got", folder=tmp_path)
@@ -93,6 +97,7 @@ def test_download_puts_files_where_it_is_told(env: Env, tmp_path: Path) -> None:
     assert "filenames: 'b.txt'" in missing.stderr
 
 
+@pytest.mark.conforms("resources start", "resources terminate")
 def test_groups_start_and_terminate(env: Env) -> None:
     started = env.cli("resources", "start", "local", "--name", "cli-group", "--on-demand")
     assert started.returncode == 0, started.stderr
@@ -102,6 +107,7 @@ def test_groups_start_and_terminate(env: Env) -> None:
     assert env.cli("resources", "terminate", "-y", "none").returncode == 1
 
 
+@pytest.mark.conforms("auth login", "auth logout")
 def test_login_keeps_only_a_key_that_works(env: Env, tmp_path: Path) -> None:
     own = {"XDG_CONFIG_HOME": str(tmp_path)}
     kept = tmp_path / "simherd" / "connection.env"

@@ -44,6 +44,7 @@ def quick(*commands: str, **more: Any) -> tasks.Task:
     return simulators.CustomImage("any").run(commands=commands or ("true",), **more)
 
 
+@pytest.mark.conforms("Simulator.run")
 def test_a_folder_goes_in_and_its_outputs_come_back(
     case: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,6 +94,7 @@ def test_some_outputs_are_downloaded_or_a_name_is_refused(tmp_path: Path) -> Non
     assert (archive / "output.zip").stat().st_size == info.size
 
 
+@pytest.mark.conforms("get_output_dir", "set_output_dir")
 def test_the_output_folder_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("simherd.config._output_dir", "simherd_output")
     task = quick()
@@ -112,6 +114,7 @@ def test_waiting_brings_the_standard_files_home() -> None:
     assert (folder / "stderr.txt").exists()
 
 
+@pytest.mark.conforms("tasks.get", "tasks.get_all", "tasks.get_tasks", "tasks.to_dict")
 def test_tasks_of_earlier_sessions_are_found() -> None:
     made = [quick(project="found") for _ in range(3)]
     for task in made:
@@ -169,6 +172,7 @@ def test_position_in_queue_and_metadata() -> None:
     group.terminate()
 
 
+@pytest.mark.conforms("MachineGroup.start", "MachineGroup.terminate")
 def test_a_group_starts_runs_and_terminates() -> None:
     group = resources.MachineGroup("c2-standard-4", max_idle_time="10m", auto_terminate_minutes=60)
     group.start()
@@ -281,6 +285,7 @@ def web(tmp_path: Path) -> Iterator[str]:
         thread.join()
 
 
+@pytest.mark.conforms("utils.download_from_url")
 def test_an_example_is_downloaded_and_unzipped(web: str) -> None:
     assert utils.download_from_url(f"{web}/case.zip", unzip=True) == "case"
     assert Path("case/a.txt").read_text() == "A"

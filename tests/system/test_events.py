@@ -73,6 +73,7 @@ seen.update(secrets=[started.secret, regex.secret], ids=[started.id, regex.id],
     env.wait(task_id)
 
 
+@pytest.mark.conforms("7.8", "7.21", "7.23", "7.26", face="inductiva")
 @pytest.mark.conforms(
     *("events.register", "events.list_events", "events.get", "events.remove"), face="inductiva"
 )

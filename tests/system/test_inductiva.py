@@ -73,6 +73,14 @@ group.terminate()
     return {"folder": folder, **run(env, folder, script)}
 
 
+@pytest.mark.conforms(
+    "POST /tasks/submit",
+    "POST /tasks/{task_id}/input_uploaded",
+    "PUT a signed URL",
+    "Task.wait",
+    face="inductiva",
+)
+@pytest.mark.conforms("7.1", "7.4", "7.5", "7.6", "7.19", face="inductiva")
 def test_a_run_ends_with_success_and_says_where_it_was(ended: dict[str, Any]) -> None:
     assert ended["status"] == "success"
     assert ended["terminal"] is True
@@ -87,6 +95,7 @@ def test_a_run_ends_with_success_and_says_where_it_was(ended: dict[str, Any]) ->
     assert "Success" in ended["summary"]
 
 
+@pytest.mark.conforms("Task.download_outputs", "Task.download_inputs", face="inductiva")
 def test_outputs_are_downloaded_whole_and_in_part(ended: dict[str, Any]) -> None:
     whole, part = ended["folder"] / ended["whole"], ended["folder"] / ended["part"]
     assert (whole / "out.txt").read_text() == "data"
@@ -97,6 +106,7 @@ def test_outputs_are_downloaded_whole_and_in_part(ended: dict[str, Any]) -> None
     assert next(inputs.rglob("in.txt")).read_text() == "data"
 
 
+@pytest.mark.conforms("tasks.get", "tasks.get_all", "tasks.to_dict", "7.2", "7.3", face="inductiva")
 def test_tasks_of_earlier_sessions_are_found(
     env: Env, ended: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -111,6 +121,7 @@ seen.update(ids=[t.id for t in last], all=len(inductiva.tasks.get_all()) >= len(
     assert "ID" in seen["table"]
 
 
+@pytest.mark.conforms("Task.kill", "Task.wait_for_status", face="inductiva")
 def test_a_running_task_is_killed(env: Env, case: Path) -> None:
     script = """
 task.wait_for_status("computation-started")
@@ -121,6 +132,7 @@ seen.update(killed=task.kill(wait_timeout=30), status=str(task.get_status().valu
     assert seen == {"killed": True, "status": "killed", "failed": True}
 
 
+@pytest.mark.conforms("Task.sync_context", face="inductiva")
 def test_an_exception_in_a_sync_context_kills_the_task(env: Env, case: Path) -> None:
     script = """
 try:
@@ -134,6 +146,7 @@ seen.update(status=str(task.get_status().value))
     assert run(env, case, SLEEPER + script) == {"status": "killed"}
 
 
+@pytest.mark.conforms("Task.wait", "7.13", "7.15", face="inductiva")
 def test_a_failed_task_brings_its_output_home(env: Env, case: Path) -> None:
     script = """
 group = inductiva.resources.machine_groups.get_by_name("local")

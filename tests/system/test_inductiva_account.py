@@ -40,6 +40,7 @@ def run(env: Env, folder: Path, script: str, **more: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.conforms("7.11", "7.22", face="inductiva")
 @pytest.mark.conforms(
     *("GET /version-check", "GET /users/info", "GET /users/quotas"),
     *("GET /users/costs", "GET /users/fees", "GET /projects", "POST /projects"),
@@ -108,6 +109,7 @@ seen.update(
     assert list(tmp_path.rglob("two.txt")) or list(tmp_path.rglob("one.txt"))
 
 
+@pytest.mark.conforms("7.7", "7.12", face="inductiva")
 @pytest.mark.conforms(
     *("POST /compute/group", "POST /compute/group/start", "DELETE /compute/group"),
     *("GET /compute/groups", "GET /compute/group/{name}", "GET /compute/price"),
@@ -214,7 +216,7 @@ seen.update(
     *("projects list", "projects download", "quotas list", "user info", "simulators list"),
     *("resources available", "resources list", "resources info", "resources start"),
     *("resources terminate", "resources cost", "tasks list", "tasks info", "tasks download"),
-    *("tasks kill", "auth logout"),
+    "tasks kill",
     face="inductiva",
 )
 def test_the_command_line(env: Env, tmp_path: Path) -> None:

@@ -42,6 +42,14 @@ def place(tmp_path: Path) -> Path:
 
 
 @pytest.mark.conforms(
+    "GET /storage/contents",
+    "GET /storage/zip-contents",
+    "GET /storage/zip-file-range",
+    "POST /storage/copy",
+    "POST /storage/input_remote",
+    face="inductiva",
+)
+@pytest.mark.conforms(
     *("storage.upload", "storage.listdir", "storage.copy", "storage.download", "storage.remove"),
     *("storage.upload_from_url", "storage.get_space_used"),
     face="inductiva",
@@ -85,6 +93,14 @@ except client.exceptions.NotFoundException:
     assert [p.read_text() for p in (place / "whole").rglob("z.txt")] == ["z"]
 
 
+@pytest.mark.conforms(
+    "GET /storage/size",
+    "GET /storage/cost",
+    "GET /storage/list_buckets",
+    "GET /storage/default_bucket",
+    "7.11",
+    face="inductiva",
+)
 @pytest.mark.conforms(
     *("storage list", "storage upload", "storage download", "storage remove", "storage size"),
     *("storage bucket list", "containers list", "containers remove"),

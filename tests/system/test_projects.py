@@ -143,6 +143,7 @@ def test_a_benchmark_compares_runs(tmp_path: Path) -> None:
     assert group.refresh().info["status"] in ("shutting_down", "terminated")
 
 
+@pytest.mark.conforms("GET /users/info", "GET /users/costs", "GET /users/fees")
 @pytest.mark.conforms("users.get_info", "users.get_quotas", "users.get_costs", "users.get_fees")
 def test_the_account_is_told() -> None:
     assert users.get_info()["username"]

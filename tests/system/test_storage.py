@@ -65,7 +65,7 @@ def names(found: dict[str, Any]) -> list[str]:
     return [row["name"] for row in found["contents"]]
 
 
-@pytest.mark.conforms("GET /storage/signed-urls")
+@pytest.mark.conforms("GET /storage/signed-urls", "7.13", "7.14", "PUT a signed URL")
 def test_signed_urls_are_absolute_and_name_the_path(env: Env, folder: str) -> None:
     path = f"{folder}/sub dir/ü+%.txt"
     chunks = iter([b"01234", b"56789"])  # no Content-Length, as the published client sends
@@ -83,14 +83,14 @@ def test_signed_urls_are_absolute_and_name_the_path(env: Env, folder: str) -> No
         assert (part.status_code, part.content) == (206, b"234")
 
 
-@pytest.mark.conforms("GET /storage/signed-urls")
+@pytest.mark.conforms("GET /storage/signed-urls", "7.13")
 def test_slashes_too_many_make_no_difference(env: Env, folder: str) -> None:
     assert put(env, f"/{folder}//a.txt", b"a").status_code == 200
     (url,) = signed(env, "download", f"{folder}/a.txt", region="local")
     assert httpx.get(url, trust_env=False).content == b"a"
 
 
-@pytest.mark.conforms("GET /storage/signed-urls")
+@pytest.mark.conforms("GET /storage/signed-urls", "7.20")
 def test_very_many_paths_keep_their_order(env: Env, folder: str) -> None:
     paths = [f"{folder}/{'x' * 60}/{n}.txt" for n in range(1500)]
     query = urlencode({"operation": "upload", "paths": paths}, doseq=True)
@@ -158,6 +158,7 @@ def test_a_folder_is_listed_in_pages(env: Env, folder: str) -> None:
     assert names(listed(env, f"{folder}/a.txt")) == ["a.txt"]
 
 
+@pytest.mark.conforms("7.18")
 @pytest.mark.conforms("DELETE /storage/", "GET /storage/zip-contents", "GET /storage/contents")
 def test_a_task_is_found_by_its_id_wherever_it_lies(env: Env, folder: str) -> None:
     task = env.submit("sh -c 'mkdir sub; echo hi > sub/deep.txt'", storage_path_prefix=folder)
@@ -176,7 +177,7 @@ def test_a_task_is_found_by_its_id_wherever_it_lies(env: Env, folder: str) -> No
     assert env.api.get("/storage/contents", params={"path": folder}).status_code == 404
 
 
-@pytest.mark.conforms("GET /storage/zip-contents", "GET /storage/zip-file-range")
+@pytest.mark.conforms("GET /storage/zip-contents", "GET /storage/zip-file-range", "7.16")
 @pytest.mark.parametrize("root", ["artifacts/", "artifacts", "artifactssub", "artifacts/sub/"])
 def test_names_in_a_zip_are_relative_however_the_folder_is_spelt(
     env: Env, folder: str, root: str

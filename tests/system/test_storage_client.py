@@ -155,6 +155,25 @@ def test_a_file_is_exported_to_a_bucket(
     assert far.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
 
 
+@pytest.mark.slow
+@pytest.mark.conforms("storage export")
+def test_an_export_is_begun_by_its_command(env: Env, folder: str, s3: dict[str, str]) -> None:
+    keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    told = {"AWS_ENDPOINT_URL_S3": s3["SIMHERD_S3_ENDPOINT_URL"], **dict.fromkeys(keys, "test")}
+    words = ("storage", "export", f"{folder}/a.txt", "--file-name", "out/a.txt", "--wait")
+    done = env.cli(*words, "--bucket-name", s3["SIMHERD_S3_BUCKET"], more=told)
+    assert done.returncode == 0, done.stderr
+    far = boto3.client(
+        "s3",
+        endpoint_url=s3["SIMHERD_S3_ENDPOINT_URL"],
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+    stored = far.get_object(Bucket=s3["SIMHERD_S3_BUCKET"], Key="out/a.txt")["Body"].read()
+    assert stored == b"first"
+
+
 @pytest.mark.conforms("storage.get_size", "storage.get_cost", "storage.get_buckets")
 def test_how_much_is_stored(folder: str) -> None:
     assert storage.get_size() >= 11

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.support.waits import until
 
 if TYPE_CHECKING:
@@ -104,6 +106,7 @@ def test_an_empty_input_is_an_empty_folder(env: Env) -> None:
     assert env.wait(task_id)["status"] == "success"
 
 
+@pytest.mark.conforms("POST /tasks/{task_id}/kill")
 def test_a_running_task_is_killed_and_keeps_its_outputs(env: Env) -> None:
     task_id = env.submit("sh -c 'echo begun > begun.txt; exec sleep 600'")
     env.wait_for(task_id, "computation-started")
@@ -149,6 +152,7 @@ def test_a_task_that_outlives_its_time_is_stopped(env: Env) -> None:
     assert b"begun" in env.outputs(task_id)["stdout.txt"]
 
 
+@pytest.mark.conforms("POST /compute/group", "POST /compute/group/start", "DELETE /compute/group")
 def test_terminating_a_group_ends_its_running_tasks(env: Env) -> None:
     group = env.api.post("/compute/group", json={"machine_type": "local", "name": "short"}).json()
     env.api.post("/compute/group/start", params={"machine_group_id": group["id"]})
@@ -183,6 +187,7 @@ def test_a_group_ends_at_its_time_limit(env: Env) -> None:
     assert group["auto_terminate_ts"].startswith("2001")
 
 
+@pytest.mark.conforms("PUT /tasks/{task_id}/metadata", "GET /tasks/{task_id}/metadata")
 def test_metadata_is_replaced_as_a_whole(env: Env) -> None:
     task_id = env.submit("true")
     env.api.put(f"/tasks/{task_id}/metadata", json={"study": "one", "run": "1"})
@@ -191,6 +196,7 @@ def test_metadata_is_replaced_as_a_whole(env: Env) -> None:
     assert env.api.put(f"/tasks/{task_id}/metadata", json={"": "x"}).status_code == 422
 
 
+@pytest.mark.conforms("7.18", "DELETE /storage/")
 def test_a_tasks_files_can_be_removed_wherever_they_lie(env: Env) -> None:
     task_id = env.submit("true", storage_path_prefix="studies/one")
     env.wait(task_id)

@@ -78,18 +78,23 @@ def test_no_color_means_none(env: Env, task_id: str) -> None:
     assert "\x1b" not in shown
 
 
-@pytest.mark.conforms("quotas list", "user info", "simulators list", "resources list")
+#: Row of the conformance page → a command that shows it.
+SHOWN = {
+    "quotas list": ("quotas", "ls"),
+    "user info": ("user", "info"),
+    "simulators list": ("simulators", "ls", "--dev"),
+    "resources list": ("resources", "ls"),
+    "resources info": ("resources", "info", "local"),
+    "resources available": ("resources", "available", "--family", "c2", "n2", "-s"),
+    "resources cost": ("resources", "cost", "c2-standard-4", "-n", "2"),
+    "projects list": ("projects", "list"),
+}
+
+
 @pytest.mark.parametrize(
     "words",
     [
-        ("quotas", "ls"),
-        ("user", "info"),
-        ("simulators", "ls", "--dev"),
-        ("resources", "ls"),
-        ("resources", "info", "local"),
-        ("resources", "available", "--family", "c2", "n2", "-s"),
-        ("resources", "cost", "c2-standard-4", "-n", "2"),
-        ("projects", "list"),
+        *(pytest.param(w, marks=pytest.mark.conforms(row)) for row, w in SHOWN.items()),
         ("projects", "info", "default"),
         ("costs",),
     ],

@@ -212,6 +212,10 @@ def read_until(process: subprocess.Popen[str], line: str) -> None:
     raise AssertionError(f"{line!r} is not in what it printed:\n{seen}")
 
 
+@pytest.mark.conforms(
+    *("POST /tasks/{task_id}/register", "POST /tasks/{task_id}/offer"),
+    "GET /tasks/{task_id}/message",
+)
 def test_replies_have_the_shapes_of_the_contract(reached: Env, running: Running) -> None:
     listed = reply(reached, running.id, {"type": "ls", "follow": False, "args": {}})
     assert listed["status"] == "success"
@@ -319,6 +323,10 @@ def waiting_frames(env: Env) -> int:
         return sum(int(client.xlen(key)) for key in client.scan_iter("simherd:*:live:*"))
 
 
+@pytest.mark.conforms(
+    *("POST /tasks/{task_id}/register", "POST /tasks/{task_id}/offer"),
+    *("GET /tasks/{task_id}/message", "7.11"),
+)
 def test_who_may_connect(reached: Env, running: Running) -> None:
     nobodys = "z" * 25
     for method, verb in (("POST", "register"), ("POST", "offer"), ("GET", "message")):

@@ -1,0 +1,31 @@
+"""Following a task: nothing counts as told before it is."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+from scheduler.services.follow_task import _Following
+from scheduler.services.live_files import Question
+from simherd.contract.live import Ask, FrameKind
+
+
+def test_what_was_stopped_before_it_was_told_is_asked_for_again() -> None:
+    """Who reads slowly has full news when the task ends: what waited for room is read once more."""
+
+    async def offsets_after(already_waiting: bool) -> tuple[int, ...]:
+        nothing: Any = None
+        task: Any = SimpleNamespace(attempt=1)
+        question = Question(Ask.TAIL, ("stdout.txt",))
+        following = _Following(nothing, task, question, known=0, attempt=1)
+        while already_waiting and not following.news.full():
+            following.news.put_nowait(("status", {}))
+        body = {"file": "stdout.txt", "text": "said", "start": 0, "offset": 4, "anew": False}
+        following.reader = asyncio.create_task(following._pass_on(FrameKind.TEXT, body))
+        await asyncio.sleep(0)
+        await following._stop_reading()
+        return following._rest_of_question().offsets
+
+    assert asyncio.run(offsets_after(already_waiting=False)) == (4,)
+    assert asyncio.run(offsets_after(already_waiting=True)) == (-1,)
