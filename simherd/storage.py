@@ -29,6 +29,7 @@ __all__ = [
     "get_buckets",
     "get_cost",
     "get_size",
+    "get_space_used",
     "get_transfer",
     "get_transfers",
     "listdir",
@@ -258,6 +259,10 @@ def remove(remote_path: str, region: str | None = None) -> int:
 def get_size() -> int:
     """Bytes that are stored in all; with very many files, as of some minutes ago."""
     return int(api().get("/storage/size"))
+
+
+#: What the published client calls it.
+get_space_used = get_size
 
 
 def get_cost() -> float:

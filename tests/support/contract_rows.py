@@ -76,7 +76,7 @@ METHODS = Table(
         *_rows("simulators.list_available_images, Simulator.run, utils.download_from_url"),
         *_rows("copy, download, listdir, remove, upload, upload_from_url", "storage."),
         Row("storage.export", published=_BROKEN_EXPORT),
-        Row("storage.get_space_used", ours="it is `storage.get_size` here"),
+        Row("storage.get_space_used"),
         *_rows("get_buckets, get_cost, get_size", "storage.", published=_NOT_IN_IT),
         *_rows("get, list_events, register, remove", "events."),
         *_rows("get_costs, get_fees, get_info, get_quotas", "users."),

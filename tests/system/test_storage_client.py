@@ -174,9 +174,9 @@ def test_an_export_is_begun_by_its_command(env: Env, folder: str, s3: dict[str, 
     assert stored == b"first"
 
 
-@pytest.mark.conforms("storage.get_size", "storage.get_cost", "storage.get_buckets")
+@pytest.mark.conforms("storage.get_space_used", "storage.get_cost", "storage.get_buckets")
 def test_how_much_is_stored(folder: str) -> None:
-    assert storage.get_size() >= 11
+    assert storage.get_space_used() >= 11
     assert storage.get_cost() == 0
     assert [(b["name"], b["default"]) for b in storage.get_buckets()] == [("local", True)]
 
