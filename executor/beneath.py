@@ -13,6 +13,7 @@ import os
 import stat
 from typing import IO, TYPE_CHECKING
 
+from executor.archive import readable
 from simherd.contract.archive.paths import ArchiveRejected, checked_parts, link_stays_inside
 from simherd.contract.live import FileEntry, FileKind, Trouble
 
@@ -143,8 +144,8 @@ def _walk(folder: int, inside: tuple[str, ...], most: int | None) -> Iterator[Fi
             continue
         kind = _kind(info.st_mode)
         path = (*inside, name)
-        shown = os.fsencode("/".join(path)).decode(errors="replace")
-        yield FileEntry(shown, kind, info.st_size, info.st_mtime)
+        # As it will be among the outputs: nothing in it steers a terminal.
+        yield FileEntry(readable("/".join(path)), kind, info.st_size, info.st_mtime)
         if kind is FileKind.FOLDER and len(path) < MAX_DEPTH:
             with contextlib.suppress(OSError):
                 inner = os.open(name, _FOLDER, dir_fd=folder)

@@ -17,7 +17,7 @@ from simherd.task_facts import TaskFacts
 from simherd.utils import format_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 #: Statuses in which there are no files yet.
 _TOO_EARLY = frozenset({Status.PENDING_INPUT, Status.SUBMITTED})
@@ -223,10 +223,11 @@ def draw_tree(entries: list[FileEntry]) -> str:
         here = tree
         for part in entry.name.split("/"):
             here = here.setdefault(part, {})
-    lines = ["Directory contents:"]
-    stack = [(name, tree[name], 0) for name in reversed(sorted(tree))]
-    while stack:
-        name, inner, depth = stack.pop()
-        lines.append(f"{'    ' * depth}{'└── ' if depth == 0 else '├── '}{name}")
-        stack += [(n, inner[n], depth + 1) for n in reversed(sorted(inner))]
-    return "\n".join(lines)
+    return "\n".join(["Directory contents:", *_branches(tree)])
+
+
+def _branches(tree: dict[str, Any], indent: str = "") -> Iterator[str]:
+    for name, inner in sorted(tree.items()):
+        last = name == max(tree)
+        yield f"{indent}{'└── ' if last else '├── '}{name}"
+        yield from _branches(inner, indent + ("    " if last else "│   "))

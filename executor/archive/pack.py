@@ -162,14 +162,14 @@ class _Packer:
 
     def _note(self, path: tuple[str, ...], what: str) -> None:
         if len(self._notes) < MAX_NOTES:
-            self._notes.append(f"{_readable('/'.join(path))}: {what}")
+            self._notes.append(f"{readable('/'.join(path))}: {what}")
             self._list(path, note=what)
         else:
             self._unnoted += 1
 
     def _list(self, path: tuple[str, ...], **told: Any) -> None:
         if self._options.list_entry is not None:
-            self._options.list_entry({"path": _readable("/".join(path)), **told})
+            self._options.list_entry({"path": readable("/".join(path)), **told})
 
     def _extra(self, name: str, path: Path, prefix: str) -> None:
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -198,7 +198,7 @@ class _Packer:
 
     def _entry(self, fd: int, name: str, path: tuple[str, ...], prefix: str) -> None:
         info = os.stat(name, dir_fd=fd, follow_symlinks=False)
-        stored = self._unique(prefix + _readable("/".join(path)))
+        stored = self._unique(prefix + readable("/".join(path)))
         if len(stored.encode()) > _LONGEST_NAME:
             self._note(path[:3], "not packed: a name below is too long")
         elif stat.S_ISDIR(info.st_mode):
@@ -225,7 +225,7 @@ class _Packer:
 
     def _link(self, target: str, path: tuple[str, ...], stored: str, info: os.stat_result) -> None:
         if not link_stays_inside(path[:-1], target) or _ODD.search(target):
-            self._note(path, f"not packed: a link to {_readable(target)}, outside the outputs")
+            self._note(path, f"not packed: a link to {readable(target)}, outside the outputs")
             return
         self._write(_member(stored, info), target.encode())
         self._list(path, kind="link", target=target, **_status(info))
@@ -326,6 +326,6 @@ def _member(stored: str, info: os.stat_result, *, compress: bool = True) -> zipf
     return member
 
 
-def _readable(name: str) -> str:
+def readable(name: str) -> str:
     """The name in UTF-8; bytes that are none, control characters and backslashes as `%XX`."""
     return _ODD.sub(lambda odd: "".join(f"%{byte:02X}" for byte in os.fsencode(odd.group())), name)

@@ -29,7 +29,7 @@ def running(env: Env) -> Iterator[Running]:
 def test_files_are_listed(env: Env, running: Running) -> None:
     tree = env.cli("tasks", "list-files", running.id)
     assert tree.returncode == 0, tree.stderr
-    assert "└── deep\n    ├── er\n        ├── data.txt" in tree.stdout
+    assert "├── deep\n│   └── er\n│       └── data.txt\n" in tree.stdout
     rows = json.loads(env.cli("tasks", "list-files", running.id, "--json").stdout)
     assert {"deep", "deep/er", "deep/er/data.txt", "stdout.txt"} <= {r["name"] for r in rows}
 

@@ -322,7 +322,7 @@ def test_files_are_listed_as_a_tree(
     tree, code = Task(running.id).list_files()
     assert code == 0
     assert tree is not None
-    assert [line.strip("└├─ ") for line in tree.splitlines()[:4]] == [
+    assert [line.strip("└├│─ ") for line in tree.splitlines()[:4]] == [
         *("Directory contents:", "bin.dat", "deep", "er")
     ]
     assert capsys.readouterr().out == f"{tree}\n"

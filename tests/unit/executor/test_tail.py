@@ -158,6 +158,6 @@ def test_a_folder_deeper_than_descriptors_last_is_listed_to_a_depth(tmp_path: Pa
 
 
 def test_names_that_are_no_text_are_listed_all_the_same(tmp_path: Path) -> None:
-    (tmp_path / os.fsdecode(b"\xff\xfe")).touch()
-    (entry,) = walk(tmp_path)
-    entry.name.encode()
+    for name in (b"\xff\xfe", b"\x1b[31mred"):
+        (tmp_path / os.fsdecode(name)).touch()
+    assert {entry.name for entry in walk(tmp_path)} == {"%FF%FE", "%1B[31mred"}
