@@ -24,8 +24,9 @@ from simherd.contract.lifecycle import TERMINAL, Status
 from simherd.contract.objects import STDERR, STDOUT
 from simherd.contract.operations import Metric
 from simherd.errors import ApiError, Unreachable, WaitTimeout
-from simherd.http import PATIENCE_S, EventParser, check_answer, timeout_of
-from simherd.waiting import FIRST_PAUSE_S, LONGEST_PAUSE_S
+from simherd.http import EVENTS_TIMEOUT, EventParser, check_answer
+from simherd.patience import Patience
+from simherd.waiting import BROKEN_OFF, CHANGES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
@@ -148,57 +149,47 @@ async def wait(wanted: Iterable[Task], *, timeout: float | None = None) -> list[
     all_of_them = list(wanted)
     ids = list(dict.fromkeys(task.id for task in all_of_them))
     found: dict[str, Status] = {}
-    loop = asyncio.get_running_loop()
-    end = None if timeout is None else loop.time() + timeout
-    try:
-        async with asyncio.timeout(None) as limit:
-            for start in range(0, len(ids), limits.MAX_WAITED):
-                limit.reschedule(None)
-                async for state in _changes(ids[start : start + limits.MAX_WAITED]):
-                    if state is None:
-                        # How they stand now is told however little time there is.
-                        limit.reschedule(end)
-                    elif (status := Status(state["status"])) in TERMINAL:
-                        found[state["task_id"]] = status
-    except TimeoutError:
-        # Between the last end and the end of the answer, too.
-        missing = [task for task in ids if task not in found]
-        if missing:
-            raise WaitTimeout(
-                f"{len(missing)} of {len(ids)} tasks have not ended yet.", missing
-            ) from None
+    end = None if timeout is None else time.monotonic() + timeout
+    for start in range(0, len(ids), limits.MAX_WAITED):
+        async for state in _changes(ids[start : start + limits.MAX_WAITED], end):
+            if (status := Status(state["status"])) in TERMINAL:
+                found[state["task_id"]] = status
+    missing = [task for task in ids if task not in found]
+    if missing:
+        raise WaitTimeout(f"{len(missing)} of {len(ids)} tasks have not ended yet.", missing)
     return [found[task.id] for task in all_of_them]
 
 
-async def _changes(ids: list[str]) -> AsyncIterator[dict[str, Any] | None]:
-    """Each task's state now, None once all were told, and whenever it changes, until all have
-    ended."""
+async def _changes(ids: list[str], end: float | None) -> AsyncIterator[dict[str, Any]]:
+    """As `simherd.waiting.changes`; `end` as `time.monotonic()` has it."""
     connection = read_connection()
     headers = {"X-API-Key": connection.key}
-    pause, give_up_at = FIRST_PAUSE_S, time.monotonic() + PATIENCE_S
+    patience, told = Patience(), False
     async with httpx.AsyncClient(base_url=connection.url, headers=headers) as client:
         while True:
+            left = None if end is None else max(0.0, end - time.monotonic())
+            if told and left == 0.0:
+                return
             try:
-                async for kind, state in _events(client, ids):
-                    pause, give_up_at = FIRST_PAUSE_S, time.monotonic() + PATIENCE_S
+                async for kind, state in _events(client, {"ids": ids, "seconds": left}):
+                    patience.worked()
                     if kind == "end":
                         return
-                    yield None if kind == "now" else state
-            except (httpx.HTTPError, ApiError) as error:
-                final = isinstance(error, ApiError) and error.status < 500
-                if final:
-                    raise
-                if time.monotonic() > give_up_at:
-                    raise Unreachable(f"{connection.url} does not answer: {error}") from error
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE_S)
+                    told = True
+                    yield state
+                raise Unreachable(BROKEN_OFF)
+            except httpx.HTTPError as error:
+                broken = Unreachable(f"The connection to {connection.url} broke: {error}")
+                await asyncio.sleep(patience.broke(broken))
+            except (Unreachable, ApiError) as error:
+                await asyncio.sleep(patience.broke(error))
 
 
 async def _events(
-    client: httpx.AsyncClient, ids: list[str]
+    client: httpx.AsyncClient, body: dict[str, Any]
 ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
     parser = EventParser()
-    request = client.stream("POST", "/v1/tasks/changes", json={"ids": ids}, timeout=timeout_of())
+    request = client.stream("POST", CHANGES, json=body, timeout=EVENTS_TIMEOUT)
     async with request as answer:
         if not answer.is_success:
             await answer.aread()

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 from simherd.contract.lifecycle import TABLE, Status
 from simherd.contract.objects import COMMAND_MARK, STDERR, STDOUT
 from simherd.errors import ApiError, Unreachable
-from simherd.http import PATIENCE_S
+from simherd.patience import Patience
+from simherd.waiting import BROKEN_OFF
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from simherd.http import Api, EventStream
 
-#: Seconds between two tries to go on; doubles up to the second one.
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
 #: What stdout and stderr show besides each other: of the lines that say which command it is, one.
 STD_FILES = (STDOUT, STDERR)
 
@@ -60,23 +59,19 @@ class Follow:
             events.close()
 
     def __iter__(self) -> Iterator[News]:
-        pause, give_up_at = _FIRST_PAUSE_S, time.monotonic() + PATIENCE_S
+        patience = Patience()
         while not self._closed:
             try:
                 for news in self._once():
-                    pause, give_up_at = _FIRST_PAUSE_S, time.monotonic() + PATIENCE_S
+                    patience.worked()
                     yield news
                     if news.kind == "end":
                         return
+                raise Unreachable(BROKEN_OFF)
             except (Unreachable, ApiError) as error:
-                # A server that is just being started anew refuses as a whole, with 5xx.
-                final = isinstance(error, ApiError) and error.status < 500
                 if self._closed:
                     return
-                if final or time.monotonic() > give_up_at:
-                    raise
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_S)
+                time.sleep(patience.broke(error))
 
     def _once(self) -> Iterator[News]:
         offsets = [self._offsets.get(f, -1) for f in self._files] if self._offsets else []

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: Without a sign of life for so long (the server gives one every 15 seconds) a connection is dead.
-_SILENCE_S = 45.0
+EVENTS_TIMEOUT = httpx.Timeout(45, connect=10)
 #: Seconds for which a server that has answered before is asked again: it may be restarting.
 PATIENCE_S = 60.0
 #: The same for a server that never has: its address may be wrong.
@@ -68,11 +68,9 @@ class Api:
 
     @contextmanager
     def events(
-        self, method: str, path: str, body: Any = None, *, until: float | None = None, **params: Any
+        self, method: str, path: str, body: Any = None, **params: Any
     ) -> Iterator[EventStream]:
         """What the server says in an answer that goes on; it is not asked again by itself.
-
-        `until`: ends then, as `time.monotonic()` has it.
 
         Raises:
             Unreachable: it did not begin to answer, or the connection broke.
@@ -80,16 +78,13 @@ class Api:
         given = {k: v for k, v in params.items() if v is not None}
         try:
             with self._client.stream(
-                method, path, json=body, params=given, timeout=timeout_of(until)
+                method, path, json=body, params=given, timeout=EVENTS_TIMEOUT
             ) as answer:
                 self._has_answered = True
                 if not answer.is_success:
                     answer.read()
                     check_answer(answer)
                 yield EventStream(answer)
-        except httpx.ReadTimeout as error:
-            if until is None or time.monotonic() < until:
-                raise Unreachable(f"The server at {self.connection.url} went silent.") from error
         except httpx.HTTPError as error:
             raise Unreachable(f"The connection to {self.connection.url} broke: {error}") from error
 
@@ -143,12 +138,6 @@ class Api:
                     return check_answer(answer)
             time.sleep(pause * random.uniform(0.5, 1))  # so that many clients do not march in step
             pause = min(pause * 2, _MAX_PAUSE_S)
-
-
-def timeout_of(until: float | None = None) -> httpx.Timeout:
-    """How long an answer that goes on may be silent; `until`: it ends then anyway."""
-    left = _SILENCE_S if until is None else max(0.01, until - time.monotonic())
-    return httpx.Timeout(min(left, _SILENCE_S), connect=10)
 
 
 class EventStream:

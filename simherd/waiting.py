@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from simherd.contract import limits
 from simherd.contract.lifecycle import TABLE, TERMINAL, Status
 from simherd.errors import ApiError, InvalidInput, Unreachable, WaitTimeout
-from simherd.http import PATIENCE_S, api
+from simherd.http import api
+from simherd.patience import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -17,42 +18,31 @@ if TYPE_CHECKING:
     from simherd.http import Api
     from simherd.task import Task
 
-#: Seconds between two tries to go on; doubles up to the second one.
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
-#: Seconds in which the server must tell how tasks stand now.
-_FIRST_LOOK_S = 30.0
+#: Where changes are told.
+CHANGES = "/v1/tasks/changes"
+BROKEN_OFF = "The server's answer broke off."
 
 
 def changes(connected: Api, ids: list[str], timeout_s: float | None = None) -> Iterator[Any]:
     """Each task's state now, and whenever it changes, until all have ended or the time is over;
     the states now are told however little time there is."""
     end = None if timeout_s is None else time.monotonic() + timeout_s
-    pause, give_up_at = FIRST_PAUSE_S, time.monotonic() + PATIENCE_S
-    told = False
-    while not told or end is None or time.monotonic() < end:
+    patience, told = Patience(), False
+    while True:
+        left = None if end is None else max(0.0, end - time.monotonic())
+        if told and left == 0.0:
+            return
         try:
-            until = end if told or end is None else max(end, time.monotonic() + _FIRST_LOOK_S)
-            with connected.events("POST", "/v1/tasks/changes", {"ids": ids}, until=until) as events:
+            with connected.events("POST", CHANGES, {"ids": ids, "seconds": left}) as events:
                 for kind, state in events:
-                    pause, give_up_at = FIRST_PAUSE_S, time.monotonic() + PATIENCE_S
+                    patience.worked()
                     if kind == "end":
                         return
-                    if kind == "now":
-                        told = True
-                    else:
-                        yield state
-                    if told and end is not None:
-                        if time.monotonic() >= end:
-                            return
-                        if until != end:
-                            break  # and once more, with a limit for the silence
+                    told = True
+                    yield state
+            raise Unreachable(BROKEN_OFF)
         except (Unreachable, ApiError) as error:
-            final = isinstance(error, ApiError) and error.status < 500
-            if final or time.monotonic() > give_up_at:
-                raise
-            left = pause if end is None else min(pause, end - time.monotonic())
-            time.sleep(max(0.0, left))
-            pause = min(2 * pause, LONGEST_PAUSE_S)
+            time.sleep(patience.broke(error))
 
 
 def wait(

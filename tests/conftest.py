@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from tests.support.ec2 import Cloud
 
-pytest_plugins = ["tests.support.conformance"]
 
 REPOSITORY = Path(__file__).parents[1]
 #: The image that Docker tests run in; `scripts/test` makes it.

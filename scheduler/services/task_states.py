@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -82,12 +83,17 @@ def describe(parts: Parts, task_id: str) -> str:
 
 
 async def follow_states(
-    parts: Parts, user_id: str, tasks: frozenset[str], tick_s: float = _LOOK_S
+    parts: Parts,
+    user_id: str,
+    tasks: frozenset[str],
+    tick_s: float = _LOOK_S,
+    seconds: float | None = None,
 ) -> AsyncIterator[TaskState | None]:
-    """Each task's state now, and whenever it changes, until all have ended.
+    """Each task's state now, and whenever it changes, until all have ended or the time is over.
 
     None now and then while nothing changes, at the latest after `tick_s` seconds.
     """
+    until = float("inf") if seconds is None else time.monotonic() + seconds
     known: dict[str, TaskState] = {}
     async with parts.changes.listening(tasks) as listener:
         changed, quiet_s = set(tasks), 0.0
@@ -99,7 +105,10 @@ async def follow_states(
                 yield state
             if all(task in known and known[task].ended for task in tasks):
                 return
-            changed = (await listener.wait(tick_s)) & tasks
+            left = until - time.monotonic()
+            if left <= 0:
+                return
+            changed = (await listener.wait(min(tick_s, left))) & tasks
             quiet_s = 0.0 if changed else quiet_s + tick_s
             if not changed:
                 yield None

@@ -32,6 +32,8 @@ class Waited(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     ids: list[str] = Field(min_length=1, max_length=limits.MAX_WAITED)
+    #: For how long; without it, until all have ended.
+    seconds: float | None = Field(default=None, ge=0, allow_inf_nan=False)
 
 
 def streams_of(request: Request) -> Streams:
@@ -45,23 +47,17 @@ def streams_of(request: Request) -> Streams:
 async def changes(
     request: Request, parts: PartsDep, user: UserDep, asked: Waited
 ) -> StreamingResponse:
-    """Events `task`: each task's status, now and whenever it changes; `now` once all were told;
-    `end` when all have ended."""
+    """Events `task`: each task's status, now and whenever it changes; `end` when all have ended, or
+    the time is over."""
     wanted = frozenset(asked.ids)
     known = await run_in_threadpool(read_states, parts, user.id, wanted)
     if missing := sorted(wanted - known.keys()):
         raise NotFound(f"ids: there is no task {missing[0]!r}.")
 
     async def news() -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
-        untold = set(wanted)
-        async for state in follow_states(parts, user.id, wanted):
-            if state is None:
-                continue
-            yield "task", state.json()
-            if state.task_id in untold:
-                untold.remove(state.task_id)
-                if not untold:
-                    yield "now", {}
+        async for state in follow_states(parts, user.id, wanted, seconds=asked.seconds):
+            if state is not None:
+                yield "task", state.json()
         yield "end", {}
 
     return streams_of(request).answer(user.id, news())
