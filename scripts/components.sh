@@ -18,6 +18,12 @@ need_postgres() {
     missing "no PostgreSQL" "apt-get install postgresql"
 }
 
+need_ip() { # for the tests' own networks
+  command -v ip >/dev/null && return
+  { can_install && say "installing iproute2" && apt_install iproute2; } ||
+    missing "no ip command" "apt-get install iproute2"
+}
+
 need_engine() {
   has_engine && return
   if ! command -v dockerd >/dev/null; then
