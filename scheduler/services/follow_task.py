@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from scheduler.services.task_states import TaskState, describe, follow_states
 from simherd.contract.lifecycle import Status
 from simherd.contract.live import FrameKind
 from simherd.contract.spec import attempt_key
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -114,6 +117,9 @@ class _Following:
             except redis.RedisError:
                 # Redis is away: what comes meanwhile stays in the files.
                 pass
+            except Exception:
+                # Whoever follows must not be left with a silence that never ends.
+                log.exception("event=live_reading_broke task=%s", state.task_id)
             await asyncio.sleep(_AGAIN_S)
 
     def _rest_of_question(self) -> Question:

@@ -124,7 +124,7 @@ def test_users_of_a_shared_group_take_turns(own: Env, other: httpx.Client) -> No
     positions = [_position(own.api, task) for task in mine]
     assert _position(other, theirs) <= 2
     assert sorted([*positions, _position(other, theirs)]) == list(range(11))
-    assert _explain(own, mine[-1])["reason"] == "busy"
+    until(lambda: _explain(own, mine[-1])["reason"] == "busy", what="its machine to be known")
     # But it is not theirs to end, nor are its tasks.
     ended = other.delete("/compute/group", params={"machine_group_id": group["id"]})
     assert ended.status_code == 404

@@ -124,8 +124,8 @@ seen["many"] = all(path in url for path, url in zip(many, urls, strict=True))
 inductiva.storage.download("theirs/output.zip/sub/b.txt", "inner")
 seen["inner"] = [p.read_text() for p in pathlib.Path("inner").rglob("b.txt")]
 inductiva.storage.storage.multipart_upload(
-    "theirs/a.bin", 4,
-    [{"part_number": n, "part_url": f"{given['web']}/their/{n}"} for n in (1, 2)],
+    "theirs/a.bin", 8,
+    [{"part_number": 1, "part_url": f"{given['web']}/their/1"}],
     f"{given['web']}/their/whole")
 
 # Logging in and out, by its commands.
@@ -315,7 +315,7 @@ def test_its_own_bugs_do_no_harm(seen: dict[str, Any]) -> None:
     assert seen["limit"] == "None"  # auto_terminate_minutes is not sent
     assert seen["again"][0] == "ConflictException"
     assert seen["inner"] == ["second"]
-    assert [seen["stored"][f"/their/{n}"] for n in (1, 2)] == [b"0123", b"4567"]
+    assert seen["stored"]["/their/1"] == b"01234567"
 
 
 @shows("7.20", "GET /storage/signed-urls")

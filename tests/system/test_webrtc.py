@@ -304,6 +304,9 @@ with open('log.txt', 'w', buffering=1) as log:
             # Nothing is read meanwhile: this holds up the event loop.
             until(lambda: waiting_frames(reached) >= limits.LIVE_WINDOW - 1, what="full frames")
             (work,) = (reached.data / "machines").glob(f"*/attempts/*{task_id}*/work")
+            # More than all that lies on the way, and is still shown of what lies behind.
+            most = 16 * limits.LIVE_BACKLOG_BYTES
+            until(lambda: (work / "log.txt").stat().st_size > most, what="a long file")
             (work / "stop").touch()
             lines: list[str] = []
             while (found := await asyncio.wait_for(replies.get(), 60)) is not None:
