@@ -195,7 +195,10 @@ class Changes:
                     await self._listen(heard)
             except (redis.RedisError, OSError) as error:
                 log.warning("event=changes_not_heard error=%s", error)
-                await asyncio.sleep(_RETRY_S)
+            except Exception:
+                # Else everybody who waits would hear of nothing any more.
+                log.exception("event=hearing_broke")
+            await asyncio.sleep(_RETRY_S)
 
     async def _listen(self, heard: Any) -> None:
         quiet_since = time.monotonic()
