@@ -152,7 +152,9 @@ def test_a_file_is_exported_to_a_bucket(
         storage.export_to_s3(f"{folder}/big.bin", "no-such-bucket")
     with pytest.raises(errors.InvalidInput, match="is a folder"):
         storage.export_to_s3(folder, bucket)
-    assert far.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
+    # Other tests have uploads of their own there.
+    left = far.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+    assert not [upload for upload in left if upload["Key"].startswith("out/")]
 
 
 @pytest.mark.slow
@@ -174,8 +176,11 @@ def test_an_export_is_begun_by_its_command(env: Env, folder: str, s3: dict[str, 
     assert stored == b"first"
 
 
-@pytest.mark.conforms("storage.get_space_used", "storage.get_cost", "storage.get_buckets")
+@pytest.mark.conforms(
+    "storage.get_size", "storage.get_space_used", "storage.get_cost", "storage.get_buckets"
+)
 def test_how_much_is_stored(folder: str) -> None:
+    assert storage.get_size() >= 11
     assert storage.get_space_used() >= 11
     assert storage.get_cost() == 0
     assert [(b["name"], b["default"]) for b in storage.get_buckets()] == [("local", True)]

@@ -105,7 +105,11 @@ def test_a_part_that_breaks_off_goes_on_where_it_was(storage: str, tmp_path: Pat
     assert (tmp_path / "a").read_bytes() == DATA
 
 
-def test_another_call_fetches_only_what_is_missing(storage: str, tmp_path: Path) -> None:
+def test_another_call_fetches_only_what_is_missing(
+    storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One after the other: two are there when the third is refused.
+    monkeypatch.setattr(fetch, "WORKERS", 1)
     Storage.statuses = [0, 0, 0, 404]
     with pytest.raises(TransferError, match="404"):
         transfer.download(storage, tmp_path / "a")
@@ -113,7 +117,7 @@ def test_another_call_fetches_only_what_is_missing(storage: str, tmp_path: Path)
     Storage.asked.clear()
     transfer.download(storage, tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == DATA
-    assert len([r for r in Storage.asked if r != "bytes=0-0"]) < 6
+    assert len([r for r in Storage.asked if r != "bytes=0-0"]) == 4
 
 
 def test_a_file_that_was_replaced_meanwhile_is_fetched_anew(storage: str, tmp_path: Path) -> None:
