@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from scheduler.wiring import Parts
     from tests.support.hooks import Hook
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def hook() -> Iterator[Hook]:

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from scheduler.wiring import Parts
     from tests.support.web import Web
 
-pytestmark = pytest.mark.slow
-
 #: Two whole parts and some.
 BIG = os.urandom(64) * (2 * part_size(1) // 64) + b"the end"
 

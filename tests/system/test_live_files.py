@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from tests.support.env import Env
 
-pytestmark = pytest.mark.slow
-
 #: Writes some files, then a line whenever `go` appears, until `stop` does.
 SCRIPT = """
 import os, pathlib, time

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from tests.support.env import Env
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(autouse=True)
 def _connected(env: Env, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from tests.support.env import Env
     from tests.support.web import Web
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def web() -> Iterator[Web]:

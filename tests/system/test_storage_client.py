@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from tests.support.env import Done, Env
     from tests.support.web import Web
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(autouse=True)
 def _connected(env: Env, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

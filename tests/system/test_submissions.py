@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from tests.support.env import Env
 
-pytestmark = pytest.mark.slow
-
 
 def _body(env: Env, **more: Any) -> dict[str, Any]:
     return {

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from tests.support.env import Env
 
-pytestmark = pytest.mark.slow
-
 #: What the task of these tests is given, and what it makes of it.
 GIVEN = {"in.txt": "data", "sub/deep.txt": "deep"}
 COMMANDS = ("cp in.txt out.txt", "sh -c 'mkdir log; seq 20 > log/steps.txt; echo oops >&2'")

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from tests.support.env import Env
 
-pytestmark = pytest.mark.slow
-
 #: What strings that begin as a date does must look like.
 DATE = re.compile(r"\d{4}-\d\d-\d\dT")
 WIRE_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3}(\d{3})?)?\+00:00")
