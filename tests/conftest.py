@@ -37,6 +37,13 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The fast tests leave out whole systems, which take seconds to start."""
+    for item in items:
+        if item.path.is_relative_to(REPOSITORY / "tests" / "system"):
+            item.add_marker(pytest.mark.slow)
+
+
 def missing(what: str) -> None:
     """Skip, or fail where everything has to be there."""
     if os.environ.get("SIMHERD_REQUIRE_ALL") == "1":
