@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.support import servers
-from tests.support.env import Env
+from tests.support.env import Env, zipped
 from tests.system import test_client, test_inductiva_storage, test_storage_client, test_task
 
 if TYPE_CHECKING:
@@ -68,3 +68,19 @@ def test_it_is_postgres_and_s3_indeed(env: Env) -> None:
     urls = env.api.get("/storage/signed-urls", params={"operation": "download", "paths": path})
     answer = httpx.get(urls.json()[0], trust_env=False)
     assert "X-Amz-Signature" in answer.headers["location"]
+
+
+def test_inputs_of_a_batch_go_to_the_api(env: Env) -> None:
+    """S3 itself takes no upload without its length, which is how clients send what they pack."""
+    body = {
+        "simulator": "arbitrary_commands",
+        "resource_pool": env.api.get("/compute/group/local").json()["id"],
+        "container_image": "any",
+        "extra_params": {"commands": ["true"]},
+    }
+    (made,) = env.api.post("/v1/tasks/batch", json={"tasks": [body]}).json()
+    assert made["upload_url"].startswith(env.url)
+    sent = httpx.put(made["upload_url"], content=iter([zipped({})]), trust_env=False)
+    assert sent.status_code == 200
+    env.api.post("/v1/tasks/batch/input_uploaded", json={"ids": [made["id"]]})
+    assert env.wait(made["id"])["status"] == "success"
