@@ -111,7 +111,7 @@ def _recorder(parts: Parts) -> None:
 
     def on_signal(*_: object) -> None:
         stop.set()
-        recorder.interrupt()
+        recorder.wake()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)

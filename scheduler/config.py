@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from scheduler.mail import read_server
@@ -15,6 +15,8 @@ from simherd.contract import limits
 #: As RFC 7064 and RFC 7065 write them.
 _SERVER = r"[^?:/@\s]+(:[0-9]{1,5})?"
 _ICE_URL = re.compile(rf"stun:{_SERVER}|turns?:{_SERVER}(\?transport=(udp|tcp))?")
+
+_SERVER_NAME = re.compile(r"[A-Za-z0-9-]{1,32}")
 
 
 class Ec2Settings(BaseSettings):
@@ -58,6 +60,18 @@ class StoreSettings(BaseSettings):
     database_url: SecretStr
 
 
+class RedisServer(BaseModel):
+    """One more Redis server for machine groups."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: SecretStr
+    #: Where machines reach it, when it is elsewhere for them.
+    machines_url: SecretStr | None = None
+    #: Whether no new groups come to it: it is to be retired.
+    closed: bool = False
+
+
 class Settings(StoreSettings):
     """Every setting of the scheduler; the variable is `SIMHERD_` and the name in capitals."""
 
@@ -65,6 +79,8 @@ class Settings(StoreSettings):
     redis_url: SecretStr
     #: Where machines reach that Redis, when it is elsewhere for them.
     machines_redis_url: SecretStr | None = None
+    #: JSON of name → `RedisServer`: more servers, over which new groups are spread.
+    redis_servers: dict[str, RedisServer] = {}
     #: Where machines reach the API, when it is elsewhere for them than `public_url`.
     machines_api_url: str | None = None
     #: Seconds in which a machine must have joined after its launch; then it is replaced.
@@ -129,9 +145,38 @@ class Settings(StoreSettings):
     bootstrap_machines: int = Field(default=1, ge=1, le=1000)
 
     @property
+    def redis_urls(self) -> dict[str, str]:
+        """Every Redis server's name and URL, the main one first."""
+        more = {name: one.url.get_secret_value() for name, one in self.redis_servers.items()}
+        return {limits.MAIN_SERVER: self.redis_url.get_secret_value(), **more}
+
+    @property
+    def open_servers(self) -> tuple[str, ...]:
+        """The Redis servers that new groups come to."""
+        return (limits.MAIN_SERVER, *(n for n, one in self.redis_servers.items() if not one.closed))
+
+    def machines_redis(self, server: str) -> str:
+        """Where machines reach a Redis server. Raises KeyError."""
+        if server == limits.MAIN_SERVER:
+            return (self.machines_redis_url or self.redis_url).get_secret_value()
+        more = self.redis_servers[server]
+        return (more.machines_url or more.url).get_secret_value()
+
+    @property
     def ice_urls(self) -> list[str]:
         """The URLs of the STUN and TURN servers."""
         return [url.strip() for url in self.ice_servers.split(",") if url.strip()]
+
+    @field_validator("redis_servers")
+    @classmethod
+    def _server_names(cls, servers: dict[str, RedisServer]) -> dict[str, RedisServer]:
+        for name in servers:
+            if name == limits.MAIN_SERVER or not _SERVER_NAME.fullmatch(name):
+                raise ValueError(
+                    f"{name!r} cannot name a server: take letters, digits and -, "
+                    f"and not {limits.MAIN_SERVER!r}, which is the one of SIMHERD_REDIS_URL"
+                )
+        return servers
 
     @field_validator("ice_servers")
     @classmethod

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import logging
+import time
+from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
 import redis
 from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
-from scheduler.queue.group_queue import connect
+from scheduler.queue.group_queue import announce, connect
 from scheduler.queue.stream import EventStreams
+from scheduler.services.duties import attend, leave, new_holder
 from scheduler.services.group_states import ACTIVE
 from scheduler.services.queue_task import enqueue
 from scheduler.services.record_event import Recording, Verdict
@@ -22,44 +27,131 @@ from simherd.contract.spec import attempt_key
 if TYPE_CHECKING:
     from threading import Event as Flag
 
+    from sqlalchemy.orm import Session
+
+    from scheduler.store.engine import Store
     from scheduler.wiring import Parts
 
 log = logging.getLogger(__name__)
 
 #: Seconds a read waits for reports before the list of groups is read again.
 _WAIT_S = 5.0
+#: Seconds after which a recorder of which nothing was heard is none any more.
+_GONE_AFTER_S = 15.0
+_KIND = "recorder"
 #: Seconds between two tries while Redis or SQL is out of reach.
 _RETRY_S = 1.0
 
 
 class Recorder:
-    """Applies reports until told to stop. One at a time is enough; two do no harm."""
+    """Applies reports until told to stop.
+
+    Several processes share the groups. Each group is one's own as long as all of them see the same
+    processes; in between it may be nobody's for some seconds, or two's, which does no harm.
+    """
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._client = connect(parts.settings.redis_url.get_secret_value(), blocking_s=_WAIT_S)
-        self._streams = EventStreams(self._client)
+        self._share = Share(parts.store)
+        self._readers = [
+            _Reader(parts, self._share, name, client)
+            for name, client in parts.redis_servers(_connect).all()
+        ]
+
+    def run(self, stop: Flag) -> None:
+        """Read and apply until `stop` is set. What breaks one reader ends all, and is raised."""
+        broken: list[Exception] = []
+
+        def read(reader: _Reader) -> None:
+            try:
+                reader.run(stop)
+            except Exception as error:
+                broken.append(error)
+                stop.set()
+                self.wake()
+
+        threads = [Thread(target=read, args=(one,), name=one.server) for one in self._readers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self._share.leave()
+        if broken:
+            raise broken[0]
+
+    def wake(self) -> None:
+        """End the wait for reports, so that `stop` is seen; may come from a signal."""
+        for reader in self._readers:
+            reader.wake()
+
+
+def _connect(url: str) -> redis.Redis:
+    return connect(url, blocking_s=_WAIT_S)
+
+
+class Share:
+    """The part of all groups that this process records."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._holder = new_holder()
+        self._there: list[str] = []
+        self._looked_at = 0.0
+        self._lock = Lock()
+
+    def is_mine(self, group: str) -> bool:
+        """Whether this process records a group. The more there are, the fewer each."""
+        return bool(self._there) and max(self._there, key=lambda one: _rank(one, group)) == (
+            self._holder
+        )
+
+    def look(self) -> None:
+        """Say that this process is there, and see which others are; not more often than needed."""
+        with self._lock:
+            now = time.time()
+            if abs(now - self._looked_at) >= _WAIT_S / 2:
+                self._there = attend(self._store, _KIND, self._holder, now, _GONE_AFTER_S)
+                self._looked_at = now
+
+    def leave(self) -> None:
+        """Have the others take over."""
+        try:
+            leave(self._store, _KIND, self._holder, time.time())
+        except OperationalError as error:
+            log.warning("event=recorder_leaves_silently error=%s", error)
+
+
+def _rank(holder: str, group: str) -> bytes:
+    # Highest random weight (Thaler and Ravishankar 1998): who comes or goes moves few groups.
+    return hashlib.sha256(f"{holder} {group}".encode()).digest()
+
+
+class _Reader:
+    """Applies the reports of one Redis server's groups."""
+
+    def __init__(self, parts: Parts, share: Share, server: str, client: redis.Redis) -> None:
+        self.server = server
+        self._parts = parts
+        self._share = share
+        self._client = client
+        self._streams = EventStreams(client)
         self._cursors: dict[str, str] = {}
+        self._loaded_at = 0.0
 
     def run(self, stop: Flag) -> None:
         """Read and apply until `stop` is set."""
-        self._load_groups()
         while not stop.is_set():
             try:
                 self._turn()
             except (redis.RedisError, OperationalError) as error:
-                log.warning("event=recorder_waits error=%s", error)
+                log.warning("event=recorder_waits server=%s error=%s", self.server, error)
                 stop.wait(_RETRY_S)
                 self._cursors.clear()
-            except Exception:
-                # The interruption of `interrupt` may surface as anything, anywhere.
-                if not stop.is_set():
-                    raise
-                log.info("event=recorder_interrupted")
 
-    def interrupt(self) -> None:
-        """Cut the wait for reports short, so that `stop` is seen; may come from a signal."""
-        self._client.connection_pool.disconnect()
+    def wake(self) -> None:
+        """End the wait for reports."""
+        with contextlib.suppress(redis.RedisError):
+            announce(self._parts.queue.servers.named(self.server))
 
     def _turn(self) -> None:
         if not self._cursors:
@@ -67,17 +159,19 @@ class Recorder:
         reports, changed = self._streams.read(self._cursors, _WAIT_S)
         for group, entries in reports.items():
             self._apply(group, entries)
-        if changed or not reports:
+        if changed or not reports or time.monotonic() - self._loaded_at > _WAIT_S:
             self._load_groups()
 
     def _load_groups(self) -> None:
+        self._share.look()
         with self._parts.store.read() as session:
             rows = session.execute(
                 select(MachineGroup.id, MachineGroup.event_cursor).where(
-                    MachineGroup.status.in_(ACTIVE)
+                    MachineGroup.status.in_(ACTIVE), MachineGroup.redis_server == self.server
                 )
             ).all()
-        self._cursors = {group: cursor for group, cursor in rows}
+        self._cursors = {group: cursor for group, cursor in rows if self._share.is_mine(group)}
+        self._loaded_at = time.monotonic()
 
     def _apply(self, group: str, entries: list[tuple[str, str]]) -> None:
         """Apply one group's reports. One that cannot be applied holds up no other."""
@@ -91,6 +185,8 @@ class Recorder:
                     self._apply(group, [entry])
                 return
             log.exception("event=report_broken group=%s report=%s", group, entries[0])
+            with self._parts.store.write() as session:
+                _note_cursor(session, group, entries[0][0])
             self._cursors[group] = entries[0][0]
 
     def _apply_all(self, group: str, entries: list[tuple[str, str]]) -> None:
@@ -126,9 +222,7 @@ class Recorder:
                 elif result.verdict is Verdict.KILL:
                     kills[key] = (event.executor, result.discard)
             recording.finish()
-            session.execute(
-                update(MachineGroup).where(MachineGroup.id == group).values(event_cursor=last)
-            )
+            _note_cursor(session, group, last)
         self._cursors[group] = last
         self._streams.acknowledge(group, recorded, last)
         self._answer(group, fenced, kills)
@@ -149,3 +243,7 @@ class Recorder:
             queue.stop(group, executor, key, Cause.LEASE_LOST)
         for key, (executor, discard) in kills.items():
             queue.stop(group, executor, key, Cause.KILLED_BY_USER, discard=discard)
+
+
+def _note_cursor(session: Session, group: str, entry: str) -> None:
+    session.execute(update(MachineGroup).where(MachineGroup.id == group).values(event_cursor=entry))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+from sqlalchemy import select
 
 from scheduler.bridge.mailbox import Mailboxes
 from scheduler.catalogue.tables import Catalogue, load
@@ -16,8 +18,11 @@ from scheduler.providers.external import ExternalProvider
 from scheduler.providers.local import LocalProvider
 from scheduler.queue.group_queue import GroupQueue, connect
 from scheduler.queue.live import Changes, LiveAnswers, announce, connect_async
+from scheduler.queue.servers import Servers
 from scheduler.services.stored import StoredBytes
 from scheduler.store.engine import Store, open_engine
+from scheduler.store.models import MachineGroup
+from simherd.contract import limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +31,8 @@ if TYPE_CHECKING:
 
     from scheduler.objects.base import ObjectStore
     from scheduler.providers.base import MachineProvider
+
+_C = TypeVar("_C")
 
 
 class _Providers(Mapping[str, "MachineProvider"]):
@@ -65,7 +72,7 @@ class Parts:
     @cached_property
     def queue(self) -> GroupQueue:
         """Queues, leases and inboxes."""
-        return GroupQueue(connect(self.settings.redis_url.get_secret_value()))
+        return GroupQueue(self.redis_servers(connect))
 
     @cached_property
     def live(self) -> LiveAnswers:
@@ -75,16 +82,25 @@ class Parts:
     @cached_property
     def changes(self) -> Changes:
         """Changes of tasks as they happen; for the API's event loop."""
-        return Changes(self._async_redis)
+        return Changes(self._async_redis.main)
 
     @cached_property
     def mailboxes(self) -> Mailboxes:
         """What waits for clients of the WebRTC bridge; for the API's event loop."""
-        return Mailboxes(self._async_redis)
+        return Mailboxes(self._async_redis.main)
 
     @cached_property
-    def _async_redis(self) -> AsyncRedis:
-        return connect_async(self.settings.redis_url.get_secret_value())
+    def _async_redis(self) -> Servers[AsyncRedis]:
+        return self.redis_servers(connect_async)
+
+    def redis_servers(self, connect: Callable[[str], _C]) -> Servers[_C]:
+        """The Redis servers, with clients as `connect` makes them."""
+        return Servers(self.settings.redis_urls, connect, self._server_of)
+
+    def _server_of(self, group: str) -> str:
+        query = select(MachineGroup.redis_server).where(MachineGroup.id == group)
+        with self.store.read() as session:
+            return session.scalar(query) or limits.MAIN_SERVER
 
     @cached_property
     def objects(self) -> ObjectStore:

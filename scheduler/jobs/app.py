@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from celery import Celery, signals
 
 from scheduler.config import Settings
+from scheduler.services.sweep import SWEEP
 from scheduler.wiring import Parts, build
 
 if TYPE_CHECKING:
@@ -84,11 +85,15 @@ def make_app() -> Celery:
         worker_hijack_root_logger=False,
         worker_send_task_events=False,
         beat_schedule={
-            "sweep": {
-                "task": "sweep",
-                "schedule": settings.sweep_s,
-                # A sweep that waited longer than this has been overtaken by the next one.
-                "options": {"expires": max(settings.sweep_s, 5)},
+            **{
+                f"{SWEEP}:{server}": {
+                    "task": SWEEP,
+                    "args": (server,),
+                    "schedule": settings.sweep_s,
+                    # A sweep that waited longer than this has been overtaken by the next one.
+                    "options": {"expires": max(settings.sweep_s, 5)},
+                }
+                for server in settings.redis_urls
             },
             "end_again": {
                 "task": "end_again",

@@ -6,19 +6,19 @@ import logging
 import time
 
 from scheduler.jobs.app import app, parts, started_at
-from scheduler.services import doctor, groups, machines, transfers
+from scheduler.services import doctor, end_group, machines, transfers
 from scheduler.services.carry_on_transfers import carry_on
 from scheduler.services.deliver import deliver_due
 from scheduler.services.observers import tell_observers
-from scheduler.services.sweep import sweep as run_sweep
+from scheduler.services.sweep import SWEEP, sweep_in_turn
 
 log = logging.getLogger(__name__)
 
 
-@app.task(name="sweep")  # type: ignore[untyped-decorator]
-def sweep() -> None:
-    """Leases, lost tasks, machines and group limits."""
-    run_sweep(parts(), started_at())
+@app.task(name=SWEEP)  # type: ignore[untyped-decorator]
+def sweep(server: str) -> None:
+    """Leases, lost tasks, machines and limits of the groups on one Redis server."""
+    sweep_in_turn(parts(), server, started_at())
 
 
 @app.task(name="end_again")  # type: ignore[untyped-decorator]
@@ -49,7 +49,7 @@ def scale_group(group_id: str) -> None:
 @app.task(name="shut_down_group")  # type: ignore[untyped-decorator]
 def shut_down_group(group_id: str) -> None:
     """End a group's tasks and stop its machines."""
-    groups.shut_down_group(parts(), group_id)
+    end_group.shut_down_group(parts(), group_id)
 
 
 @app.task(name="deliver")  # type: ignore[untyped-decorator]

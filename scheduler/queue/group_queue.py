@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -17,8 +18,9 @@ from simherd.contract.queue import scripts
 from simherd.contract.queue.keys import GROUPS_CHANGED, PRIORITY_BAND, GroupKeys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    from scheduler.queue.servers import Servers
     from simherd.contract.live import LiveRequest
     from simherd.contract.triggers import Observer
 
@@ -48,53 +50,78 @@ def connect(url: str, *, blocking_s: float = 0) -> redis.Redis:
     )
 
 
+def announce(client: redis.Redis) -> None:
+    """Wake the recorders of a Redis server, and have them look which groups there are."""
+    client.xadd(GROUPS_CHANGED, {"c": "1"}, maxlen=10)
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """An attempt that is to be queued."""
+
+    attempt: str
+    #: Its place among those of its priority, in a group of one user.
+    order: int
+    #: What a claim hands over.
+    spec: str
+    #: Higher ones go first.
+    priority: int = 0
+    #: Whose it is, in a group that several users share: they take turns.
+    user: str = ""
+    #: There it goes before everything that waits with its priority.
+    ahead: bool = False
+
+    def arguments(self) -> list[Any]:
+        """What `enqueue.lua` is told."""
+        band = -self.priority * PRIORITY_BAND
+        return [
+            self.attempt,
+            band if self.user else band + self.order,
+            self.spec,
+            limits.BELL_MAX,
+            self.user,
+            "1" if self.ahead else "0",
+        ]
+
+
+@dataclass(frozen=True)
+class Place:
+    """How far a group's tasks were compared with its queue."""
+
+    #: Submission order of the last one in this pass.
+    after: int
+    #: Passes that were finished since Redis last knew nothing.
+    passes: int
+
+
 class GroupQueue:
     """What the scheduler does with the queues; every call is safe to repeat."""
 
-    def __init__(self, client: redis.Redis) -> None:
-        self.client = client
+    def __init__(self, servers: Servers[redis.Redis]) -> None:
+        self._servers = servers
         self._scripts = {
-            name: client.register_script(scripts.source(name))
+            name: servers.main.register_script(scripts.source(name))
             for name in ("enqueue", "withdraw", "expire", "revoke")
         }
 
-    def enqueue(
-        self,
-        group: str,
-        attempt: str,
-        order: int,
-        spec: str,
-        *,
-        priority: int = 0,
-        user: str = "",
-        ahead: bool = False,
-    ) -> str:
-        """Queue an attempt; answers `queued`, `present` or `held`.
+    @property
+    def servers(self) -> Servers[redis.Redis]:
+        """The Redis servers, each of which holds some of the groups."""
+        return self._servers
 
-        Args:
-            group: its machine group.
-            attempt: its name.
-            order: its place among those of its priority, in a group of one user.
-            spec: what a claim hands over.
-            priority: higher ones go first.
-            user: whose it is, in a group that several users share: they take turns.
-            ahead: there it goes before everything that waits with its priority.
-        """
+    @property
+    def client(self) -> redis.Redis:
+        """The main server's client: for what belongs to no group."""
+        return self._servers.main
+
+    def enqueue(self, group: str, arrivals: Iterable[Arrival]) -> list[str]:
+        """Queue attempts; answers for each `queued`, `present` or `held`."""
         keys = GroupKeys(group)
-        band = -priority * PRIORITY_BAND
-        reply = self._run(
-            "enqueue",
-            [keys.queue, keys.specs, keys.bell, keys.leases, keys.fair],
-            [
-                attempt,
-                band if user else band + order,
-                spec,
-                limits.BELL_MAX,
-                user,
-                "1" if ahead else "0",
-            ],
-        )
-        return scripts.text(reply[0])
+        places = [keys.queue, keys.specs, keys.bell, keys.leases, keys.fair]
+        pipe = self._servers.of(group).pipeline(transaction=False)
+        for arrival in arrivals:
+            self._scripts["enqueue"](keys=places, args=arrival.arguments(), client=pipe)
+        return [scripts.text(reply[0]) for reply in pipe.execute()]
 
     def withdraw(self, group: str, attempt: str) -> tuple[str, str | None]:
         """Take a waiting attempt out. An executor that fetches for it ahead is told to stop.
@@ -105,7 +132,7 @@ class GroupQueue:
         keys = GroupKeys(group)
         places = [keys.queue, keys.specs, keys.lease(attempt), keys.staged, keys.overtaken]
         places.append(keys.fair)
-        reply = [scripts.text(word) for word in self._run("withdraw", places, [attempt])]
+        reply = [scripts.text(word) for word in self._run(group, "withdraw", places, [attempt])]
         if reply[0] == "withdrawn":
             _, _, executor = reply[1].partition(":")
             if executor:
@@ -115,7 +142,7 @@ class GroupQueue:
 
     def stager(self, group: str, attempt: str) -> str | None:
         """The executor that fetches for a waiting attempt ahead."""
-        mark: Any = self.client.hget(GroupKeys(group).staged, attempt)
+        mark: Any = self._servers.of(group).hget(GroupKeys(group).staged, attempt)
         expiry_ms, _, executor = str(mark or "0:").partition(":")
         return executor if float(expiry_ms) > 1000 * time.time() else None
 
@@ -123,13 +150,14 @@ class GroupQueue:
         """The leases that have run out."""
         keys = GroupKeys(group)
         return scripts.expire_reply(
-            self._run("expire", [keys.leases, keys.machines], [keys.lease_prefix, most])
+            self._run(group, "expire", [keys.leases, keys.machines], [keys.lease_prefix, most])
         )
 
     def revoke(self, group: str, attempt: str) -> str:
         """Take a lease from its holder for good; answers the holder, '' if there was none."""
         keys = GroupKeys(group)
         reply = self._run(
+            group,
             "revoke",
             [keys.leases, keys.specs, keys.lease(attempt), keys.recorded],
             [attempt, limits.TOMBSTONE_S],
@@ -161,7 +189,7 @@ class GroupQueue:
 
     def gangs(self, group: str) -> dict[str, tuple[str, ...]]:
         """Attempt that is held by machines that work together → these, the leader first."""
-        found: Any = self.client.hgetall(GroupKeys(group).gangs)
+        found: Any = self._servers.of(group).hgetall(GroupKeys(group).gangs)
         held = set(self.held(group)) if found else set()
         return {str(a): tuple(str(m).split(",")) for a, m in found.items() if a in held}
 
@@ -186,14 +214,14 @@ class GroupQueue:
 
     def facts(self, group: str) -> dict[str, dict[str, Any]]:
         """Executor → what it last told of its machine."""
-        found: Any = self.client.hgetall(GroupKeys(group).facts)
+        found: Any = self._servers.of(group).hgetall(GroupKeys(group).facts)
         return {str(name): json.loads(text) for name, text in found.items()}
 
     def holdings(self, group: str) -> dict[str, str]:
         """Attempt that is held → the executor that holds it."""
         keys = GroupKeys(group)
         held = self.held(group)
-        pipe = self.client.pipeline(transaction=False)
+        pipe = self._servers.of(group).pipeline(transaction=False)
         for attempt in held:
             pipe.hget(keys.lease(attempt), "holder")
         found = zip(held, pipe.execute(), strict=True)
@@ -201,7 +229,7 @@ class GroupQueue:
 
     def holder(self, group: str, attempt: str) -> str | None:
         """The executor that holds an attempt."""
-        found: Any = self.client.hget(GroupKeys(group).lease(attempt), "holder")
+        found: Any = self._servers.of(group).hget(GroupKeys(group).lease(attempt), "holder")
         return str(found) if found else None
 
     def holders(self, group: str) -> set[str]:
@@ -221,60 +249,84 @@ class GroupQueue:
 
     def _send(self, group: str, executor: str, message: Message) -> None:
         key = GroupKeys(group).inbox(executor)
-        self.client.xadd(key, {"m": message.encode()}, maxlen=_INBOX_MAX)
-        self.client.expire(key, limits.TOMBSTONE_S)
+        self._servers.of(group).xadd(key, {"m": message.encode()}, maxlen=_INBOX_MAX)
+        self._servers.of(group).expire(key, limits.TOMBSTONE_S)
 
     def position(self, group: str, attempt: str) -> int | None:
         """How many attempts are ahead of a waiting one; None when it does not wait."""
-        rank: Any = self.client.zrank(GroupKeys(group).queue, attempt)
+        rank: Any = self._servers.of(group).zrank(GroupKeys(group).queue, attempt)
         return None if rank is None else int(rank)
 
-    def waiting(self, group: str) -> list[str]:
-        """Every waiting attempt, first one first."""
-        found: Any = self.client.zrange(GroupKeys(group).queue, 0, -1)
-        return [str(a) for a in found]
+    def known(self, group: str, attempts: Sequence[str]) -> list[tuple[bool, bool]]:
+        """For each of some attempts, whether it waits, and whether it is held."""
+        keys, pipe = GroupKeys(group), self._servers.of(group).pipeline(transaction=False)
+        for attempt in attempts:
+            pipe.zscore(keys.queue, attempt)
+            pipe.zscore(keys.leases, attempt)
+        found = [score is not None for score in pipe.execute()]
+        return list(zip(found[::2], found[1::2], strict=True))
+
+    def place(self, group: str) -> Place:
+        """How far the group was compared with SQL."""
+        found: Any = self._servers.of(group).hmget(GroupKeys(group).place, "after", "passes")
+        return Place(*(int(number or 0) for number in found))
+
+    def note_place(self, group: str, place: Place) -> None:
+        """Note it for whoever compares next."""
+        fields: dict[Any, Any] = {"after": place.after, "passes": place.passes}
+        self._servers.of(group).hset(GroupKeys(group).place, mapping=fields)
+
+    def scan_waiting(self, group: str, count: int) -> set[str]:
+        """About so many of the waiting attempts: others each time, until all had their turn."""
+        client, keys = self._servers.of(group), GroupKeys(group)
+        cursor: Any = client.hget(keys.place, "scan")
+        after, found = client.zscan(keys.queue, int(cursor or 0), count=count)
+        client.hset(keys.place, "scan", after)
+        return {str(attempt) for attempt, _ in found}
 
     def length(self, group: str) -> int:
         """How many attempts wait."""
-        found: Any = self.client.zcard(GroupKeys(group).queue)
+        found: Any = self._servers.of(group).zcard(GroupKeys(group).queue)
         return int(found)
 
     def first(self, group: str) -> str | None:
         """The attempt that is next in line."""
-        found: Any = self.client.zrange(GroupKeys(group).queue, 0, 0)
+        found: Any = self._servers.of(group).zrange(GroupKeys(group).queue, 0, 0)
         return str(found[0]) if found else None
 
     def held(self, group: str) -> list[str]:
         """Every attempt that somebody holds a lease on."""
-        found: Any = self.client.zrange(GroupKeys(group).leases, 0, -1)
+        found: Any = self._servers.of(group).zrange(GroupKeys(group).leases, 0, -1)
         return [str(a) for a in found]
 
     def answered(self, group: str) -> list[str]:
         """Every attempt for which an executor may still ask what was recorded."""
-        found: Any = self.client.hkeys(GroupKeys(group).recorded)
+        found: Any = self._servers.of(group).hkeys(GroupKeys(group).recorded)
         return [str(a) for a in found]
 
     def forget_answers(self, group: str, attempts: list[str]) -> None:
         """Drop the answers for attempts whose executors are gone."""
-        self.client.hdel(GroupKeys(group).recorded, *attempts)
+        self._servers.of(group).hdel(GroupKeys(group).recorded, *attempts)
 
     def heartbeats(self, group: str) -> dict[str, float]:
         """Executor → when it was last heard of, seconds since the epoch."""
-        found: Any = self.client.zrange(GroupKeys(group).machines, 0, -1, withscores=True)
+        found: Any = self._servers.of(group).zrange(
+            GroupKeys(group).machines, 0, -1, withscores=True
+        )
         return {str(name): float(ms) / 1000 for name, ms in found}
 
     def forget_machine(self, group: str, executor: str) -> None:
         """Drop a terminated machine's heartbeat and inbox."""
         keys = GroupKeys(group)
-        self.client.zrem(keys.machines, executor)
-        self.client.zrem(keys.ready, executor)
-        self.client.hdel(keys.facts, executor)
-        self.client.delete(keys.inbox(executor))
+        self._servers.of(group).zrem(keys.machines, executor)
+        self._servers.of(group).zrem(keys.ready, executor)
+        self._servers.of(group).hdel(keys.facts, executor)
+        self._servers.of(group).delete(keys.inbox(executor))
 
     def forget_group(self, group: str) -> None:
         """Drop what a terminated group leaves behind."""
         keys = GroupKeys(group)
-        self.client.delete(
+        self._servers.of(group).delete(
             keys.queue,
             keys.specs,
             keys.bell,
@@ -286,12 +338,13 @@ class GroupQueue:
             keys.ready,
             keys.gangs,
             keys.recorded,
+            keys.place,
             keys.events,
         )
 
-    def announce_group(self) -> None:
-        """Tell the recorder that there is a new event stream to read."""
-        self.client.xadd(GROUPS_CHANGED, {"c": "1"}, maxlen=10)
+    def announce_group(self, group: str) -> None:
+        """Tell the recorders that there is a new event stream to read."""
+        announce(self._servers.of(group))
 
-    def _run(self, name: str, keys: list[str], args: list[Any]) -> Any:
-        return self._scripts[name](keys=keys, args=args)
+    def _run(self, group: str, name: str, keys: list[str], args: list[Any]) -> Any:
+        return self._scripts[name](keys=keys, args=args, client=self._servers.of(group))

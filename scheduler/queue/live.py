@@ -20,6 +20,8 @@ from simherd.contract.queue.keys import CHANGES, GroupKeys
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
+    from scheduler.queue.servers import Servers
+
 log = logging.getLogger(__name__)
 
 #: Seconds one read for a frame waits.
@@ -49,14 +51,16 @@ class StreamGone(Exception):
 class LiveAnswers:
     """Streams for answers: each is there as long as somebody reads it."""
 
-    def __init__(self, client: redis.asyncio.Redis) -> None:
-        self._client = client
+    def __init__(self, servers: Servers[redis.asyncio.Redis]) -> None:
+        self._servers = servers
 
     @contextlib.asynccontextmanager
     async def opened(self, group: str) -> AsyncIterator[Reading]:
         """A stream for one answer from an executor of the group."""
         request = secrets.token_hex(16)
-        reading = Reading(self._client, GroupKeys(group).live(request), request)
+        # Aside: a group that is not known yet is looked up in SQL.
+        client = await asyncio.to_thread(self._servers.of, group)
+        reading = Reading(client, GroupKeys(group).live(request), request)
         await reading.begin()
         # Not by the reading itself: whoever reads slowly has not gone.
         keeping = asyncio.create_task(reading.keep())

@@ -6,6 +6,7 @@ cost money or space and that nobody asks for any more.
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from simherd.contract.spec import attempt_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    import redis
 
     from scheduler.wiring import Parts
 
@@ -88,11 +91,13 @@ def end_again(parts: Parts) -> list[str]:
 
 def shut_out_again(parts: Parts) -> list[str]:
     """Take away the Redis users of machines that are gone; answers their ids."""
-    there = access.admitted(parts.queue.client)
-    gone = sorted(machine for machine in there if not _is_wanted(parts, machine))
-    for machine_id in gone:
-        log.error("event=shut_out_again machine=%s", machine_id)
-        access.shut_out(parts.queue.client, machine_id)
+    gone = []
+    for _, client in parts.queue.servers.all():
+        for machine_id in sorted(access.admitted(client)):
+            if not _is_wanted(parts, machine_id):
+                log.error("event=shut_out_again machine=%s", machine_id)
+                access.shut_out(client, machine_id)
+                gone.append(machine_id)
     return gone
 
 
@@ -148,18 +153,20 @@ def _silent_machines(groups: list[MachineGroup], machines: dict[str, Machine]) -
 
 def _stray_users(parts: Parts, machines: dict[str, Machine]) -> Iterator[_Ill]:
     """Redis users of machines that are gone."""
-    for machine_id in sorted(access.admitted(parts.queue.client)):
-        machine = machines.get(machine_id)
-        if machine is None or machine.status == MACHINE_DOWN:
-            text = f"Machine {machine_id} is gone and may still use Redis."
+    for _, client in parts.queue.servers.all():
+        for machine_id in sorted(access.admitted(client)):
+            machine = machines.get(machine_id)
+            if machine is None or machine.status == MACHINE_DOWN:
+                text = f"Machine {machine_id} is gone and may still use Redis."
+                mend = functools.partial(_shut_out, parts, client, machine_id)
+                yield _Ill(Finding("stray_user", machine_id, text), mend)
 
-            def end(machine_id=machine_id) -> bool:  # type: ignore[no-untyped-def]
-                if _is_wanted(parts, machine_id):
-                    return False
-                access.shut_out(parts.queue.client, machine_id)
-                return True
 
-            yield _Ill(Finding("stray_user", machine_id, text), end)
+def _shut_out(parts: Parts, client: redis.Redis, machine_id: str) -> bool:
+    if _is_wanted(parts, machine_id):
+        return False
+    access.shut_out(client, machine_id)
+    return True
 
 
 def _leases(parts: Parts, group: MachineGroup, machines: dict[str, Machine]) -> Iterator[_Ill]:

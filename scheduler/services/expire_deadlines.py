@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from scheduler.services.costs import past_their_money
 from scheduler.services.end_attempt import end_attempt
-from scheduler.store.models import Task
+from scheduler.store.models import MachineGroup, Task
 from simherd.contract import limits
 from simherd.contract.lifecycle import Status
 from simherd.contract.outcome import Cause
@@ -25,21 +25,24 @@ _SPENDING = (Status.STARTED.value, Status.COMPUTATION_STARTED.value)
 log = logging.getLogger(__name__)
 
 
-def expire_deadlines(parts: Parts, now: float) -> None:
+def expire_deadlines(parts: Parts, server: str, now: float) -> None:
     """End the tasks that go on although their deadline, or the end of their money, is long past.
 
     Money, unlike time, is also spent while inputs and image are fetched. Their executors are
     frozen or cut off; their leases are revoked, so that whatever they still say is refused.
+
+    `server`: the Redis server of their groups.
     """
     long_past = now - limits.DEADLINE_BACKSTOP_S
+    there = select(Task).join(MachineGroup).where(MachineGroup.redis_server == server)
     with parts.store.read() as session:
         late = session.scalars(
-            select(Task).where(
+            there.where(
                 Task.status == Status.COMPUTATION_STARTED.value, Task.deadline_at < long_past
             )
         ).all()
         dear = session.scalars(
-            select(Task).where(Task.status.in_(_SPENDING), past_their_money(long_past))
+            there.where(Task.status.in_(_SPENDING), past_their_money(long_past))
         ).all()
     causes = {t.id: Cause.COST_LIMIT for t in dear} | {t.id: Cause.TASK_TIME_LIMIT for t in late}
     for task in {t.id: t for t in (*dear, *late)}.values():

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from scheduler.services import groups
+from scheduler.services import end_group, groups
 from scheduler.services.accounts import create_key, create_user
 from scheduler.services.group_states import ENDING, UP, GroupStatus
 from scheduler.store.models import MachineGroup, User
@@ -53,7 +53,7 @@ def _first_group(parts: Parts, user_id: str) -> MachineGroup:
             )
         )
     if group is not None and group.status in ENDING:
-        groups.shut_down_group(parts, group.id)
+        end_group.shut_down_group(parts, group.id)
         group = None
     if group is not None and group.status != GroupStatus.TERMINATED:
         return group

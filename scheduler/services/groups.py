@@ -5,39 +5,25 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select, update
 
-from scheduler.services.attempts import close_attempt
 from scheduler.services.errors import Conflict, Invalid, NotFound
 from scheduler.services.gangs import MPI
-from scheduler.services.group_states import ACCEPTING, ENDING, UP, GroupStatus
+from scheduler.services.group_states import UP, GroupStatus
 from scheduler.services.ids import new_group_name, new_uuid
-from scheduler.services.machine_access import revoke
-from scheduler.services.machine_states import MACHINE_DOWN, MACHINE_DRAINED, MACHINE_UP
+from scheduler.services.machine_states import MACHINE_DOWN, MACHINE_UP
 from scheduler.services.machines import machines_of
 from scheduler.services.quotas import check_alone, check_start
-from scheduler.store.models import Machine, MachineGroup, Task, User
-from scheduler.store.outbox import group_changed
-from scheduler.store.transitions import change_status
+from scheduler.store.models import MachineGroup, User
 from simherd.contract import limits
-from simherd.contract.lifecycle import HELD, TERMINAL, Status
-from simherd.contract.outcome import OUTCOMES, Cause
 from simherd.contract.policy import Policy
-from simherd.contract.spec import attempt_key
-from simherd.contract.triggers import Trigger
 
 if TYPE_CHECKING:
     from scheduler.wiring import Parts
 
 log = logging.getLogger(__name__)
-
-
-#: Seconds after which the machines of a group that is shut down are stopped by force.
-_FORCE_AFTER_S = limits.AGENT_STOP_S + 5
-#: Seconds after which a group whose machines still stand is said to have failed to shut down.
-_FAILED_AFTER_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -110,6 +96,7 @@ def register_group(parts: Parts, user_id: str, asked: GroupRequest) -> MachineGr
         policy=asdict(asked.policy),
         shared=asked.shared,
         on_demand_fallback=asked.on_demand_fallback,
+        redis_server=_emptiest_server(parts),
         created_at=now,
     )
     with parts.store.write() as session:
@@ -127,6 +114,21 @@ def register_group(parts: Parts, user_id: str, asked: GroupRequest) -> MachineGr
         check_alone(parts, session, group)
         session.add(group)
     return group
+
+
+def _emptiest_server(parts: Parts) -> str:
+    """Of the Redis servers that take new groups, the one that has the fewest."""
+    open_servers = parts.settings.open_servers
+    if len(open_servers) == 1:
+        return open_servers[0]
+    query = (
+        select(MachineGroup.redis_server, func.count())
+        .where(MachineGroup.status != GroupStatus.TERMINATED.value)
+        .group_by(MachineGroup.redis_server)
+    )
+    with parts.store.read() as session:
+        groups = {name: count for name, count in session.execute(query)}
+    return min(open_servers, key=lambda name: groups.get(name, 0))
 
 
 def _provider(parts: Parts, asked: GroupRequest) -> str:
@@ -220,7 +222,7 @@ def start_group(parts: Parts, group: MachineGroup) -> None:
         )
     if changed.rowcount == 0:  # type: ignore[attr-defined]
         raise Conflict(f"Machine group {group.name!r} is {group.status}. Make a new one.")
-    parts.queue.announce_group()
+    parts.queue.announce_group(group.id)
 
 
 def resize_group(parts: Parts, group_id: str, num_machines: int) -> None:
@@ -230,163 +232,3 @@ def resize_group(parts: Parts, group_id: str, num_machines: int) -> None:
         group.num_machines = group.min_machines = group.max_machines = num_machines
         for machine in machines_of(session, group_id, MACHINE_UP)[num_machines:]:
             machine.status, machine.terminated_at = MACHINE_DOWN, time.time()
-
-
-def request_termination(parts: Parts, group: MachineGroup, cause: Cause) -> None:
-    """Mark a group for shutting down; `shut_down_group` does the rest.
-
-    Raises:
-        Conflict: it is being shut down or is terminated already.
-    """
-    now = time.time()
-    with parts.store.write() as session:
-        changed: Any = session.execute(
-            update(MachineGroup)
-            .where(
-                MachineGroup.id == group.id,
-                MachineGroup.status.in_(ACCEPTING | {GroupStatus.START_FAILED}),
-            )
-            .values(
-                status=GroupStatus.SHUTTING_DOWN.value,
-                end_cause=cause.value,
-                shutting_down_at=now,
-            )
-        )
-        if changed.rowcount and cause is Cause.GROUP_TIME_LIMIT:
-            group_changed(session, group.id, Trigger.GROUP_TIME_LIMIT, now)
-    if changed.rowcount == 0:
-        raise Conflict(f"Machine group {group.name!r} is {group.status} already.")
-
-
-def shut_down_group(parts: Parts, group_id: str) -> bool:
-    """End a group's tasks and stop its machines; answers whether all of them are gone.
-
-    Machines are asked to stop; when it is called again later, those that have not are forced.
-    """
-    with parts.store.read() as session:
-        group = session.get(MachineGroup, group_id)
-        machines = machines_of(session, group_id, MACHINE_UP, MACHINE_DRAINED)
-    if group is None or group.status not in ENDING:
-        return True
-    end_tasks(parts, group, Cause(group.end_cause or Cause.GROUP_TERMINATED))
-    gone, trouble = _stop_machines(parts, group, machines)
-    _note_gone(parts, group, gone, all_of_them=len(gone) == len(machines), trouble=trouble)
-    if len(gone) < len(machines):
-        return False
-    for machine in machines:
-        parts.queue.forget_machine(group_id, machine.id)
-    parts.queue.forget_group(group_id)
-    log.info("event=group_terminated group=%s", group_id)
-    return True
-
-
-def _stop_machines(
-    parts: Parts, group: MachineGroup, machines: list[Machine]
-) -> tuple[list[Machine], str | None]:
-    """Ask them to stop; answers those that are gone, and what the provider had to say."""
-    provider, gone, trouble = parts.providers[group.provider], [], None
-    force = time.time() - (group.shutting_down_at or 0) > _FORCE_AFTER_S
-    for machine in machines:
-        try:
-            if provider.by_hand:
-                ended = force or _has_left(parts, group, machine)
-            else:
-                ended = machine.launched_at is None or provider.terminate(
-                    machine.id, machine.handle, force=force
-                )
-            if ended:
-                gone.append(machine)
-        except Exception as error:
-            # One machine that cannot be ended does not keep the others alive, and costing.
-            log.exception("event=terminate_failed group=%s machine=%s", group.id, machine.id)
-            trouble = f"Machine {machine.name} could not be terminated: {error}"
-    return gone, trouble
-
-
-def _has_left(parts: Parts, group: MachineGroup, machine: Machine) -> bool:
-    """Tell a machine that nobody else can end to leave; answers whether it has."""
-    parts.queue.leave(group.id, machine.id)
-    seen = parts.queue.heartbeats(group.id).get(machine.id, 0.0)
-    return time.time() - seen > 2 * limits.HEARTBEAT_S
-
-
-def _note_gone(
-    parts: Parts,
-    group: MachineGroup,
-    gone: list[Machine],
-    *,
-    all_of_them: bool,
-    trouble: str | None,
-) -> None:
-    now = time.time()
-    ids = [machine.id for machine in gone]
-    with parts.store.write() as session:
-        session.execute(
-            update(Machine)
-            .where(Machine.id.in_(ids))
-            .values(status=MACHINE_DOWN, terminated_at=now)
-        )
-        row = session.get_one(MachineGroup, group.id)
-        if all_of_them:
-            row.status, row.terminated_at = GroupStatus.TERMINATED.value, now
-            row.status_detail = None
-            group_changed(session, group.id, Trigger.GROUP_TERMINATED, now)
-        elif now - (group.shutting_down_at or now) > _FAILED_AFTER_S:
-            # It is tried again all the same: machines cost money as long as they are there.
-            row.status = GroupStatus.SHUTDOWN_FAILED.value
-            row.status_detail = trouble or "Machines still run after they were terminated."
-        else:
-            row.status_detail = trouble
-    revoke(parts, ids)
-
-
-def end_tasks(parts: Parts, group: MachineGroup, cause: Cause) -> None:
-    """Give every task of a group that is shut down its final status."""
-    now = time.time()
-    with parts.store.read() as session:
-        tasks = session.scalars(
-            select(Task).where(
-                Task.group_id == group.id, Task.status.not_in([s.value for s in TERMINAL])
-            )
-        ).all()
-    outcome = OUTCOMES[cause]
-    for task in tasks:
-        held = task.status in HELD
-        final = outcome.status if held else Status.ZOMBIE
-        if task.status == Status.PENDING_KILL:
-            final = Status.KILLED
-        with parts.store.write() as session:
-            changed = change_status(
-                session, task.id, final, attempt=task.attempt, at=now, cause=cause.value
-            )
-            if changed:
-                close_attempt(session, task.id, task.attempt, now, cause)
-        if changed and task.attempt:
-            key = attempt_key(task.id, task.attempt)
-            parts.queue.withdraw(group.id, key)
-            if held:
-                parts.queue.revoke(group.id, key)
-
-
-def overdue_groups(parts: Parts, now: float) -> list[tuple[MachineGroup, Cause]]:
-    """The groups whose time limit or idle limit has passed, each with the cause of its end."""
-    due: list[tuple[MachineGroup, Cause]] = []
-    with parts.store.read() as session:
-        groups = session.scalars(
-            select(MachineGroup).where(MachineGroup.status.in_(ACCEPTING))
-        ).all()
-        for group in groups:
-            if group.auto_terminate_at is not None and now >= group.auto_terminate_at:
-                due.append((group, Cause.GROUP_TIME_LIMIT))
-                continue
-            if group.max_idle_s is None or group.started_at is None:
-                continue
-            working = session.scalar(
-                select(func.count())
-                .select_from(Task)
-                .where(Task.group_id == group.id, Task.end_time.is_(None))
-            )
-            last = session.scalar(select(func.max(Task.end_time)).where(Task.group_id == group.id))
-            if not working and now - max(last or 0, group.started_at) >= group.max_idle_s:
-                due.append((group, Cause.GROUP_IDLE))
-    return due

@@ -108,7 +108,7 @@ def join(parts: Parts, token: str, secret_digest: str) -> Membership:
 
 def _membership(parts: Parts, group: MachineGroup, machine: Machine) -> Membership:
     settings = parts.settings
-    url = (settings.machines_redis_url or settings.redis_url).get_secret_value()
+    url = settings.machines_redis(group.redis_server)
     by_hand = parts.providers[group.provider].by_hand
     return Membership(
         machine_id=machine.id,
@@ -146,7 +146,7 @@ def change_secret(parts: Parts, machine_id: str, old: str, new_digest: str) -> N
 
 
 def _admit(parts: Parts, group_id: str, group_type: str, machine_id: str, secret: str) -> None:
-    client, together = parts.queue.client, group_type == MPI
+    client, together = parts.queue.servers.of(group_id), group_type == MPI
     access.admit(client, group_id, machine_id, [secret], gangs=together)
 
 
@@ -163,8 +163,8 @@ def known_machine(session: Session, machine_id: str, secret: str, also: str = ""
     return machine
 
 
-def revoke(parts: Parts, machine_ids: list[str]) -> None:
-    """End what machines were let in with."""
+def revoke(parts: Parts, group_id: str, machine_ids: list[str]) -> None:
+    """End what machines of a group were let in with."""
     with parts.store.write() as session:
         session.execute(
             update(Machine)
@@ -172,14 +172,14 @@ def revoke(parts: Parts, machine_ids: list[str]) -> None:
             .values(secret_digest=None, join_digest=None)
         )
     for machine_id in machine_ids:
-        access.shut_out(parts.queue.client, machine_id)
+        access.shut_out(parts.queue.servers.of(group_id), machine_id)
 
 
-def restore_access(parts: Parts) -> None:
-    """Tell Redis its machines' users again, where it has forgotten them."""
-    client = parts.queue.client
-    server: Any = client.info("server")
-    run_id = str(server["run_id"])
+def restore_access(parts: Parts, server: str) -> None:
+    """Tell a Redis server its machines' users again, where it has forgotten them."""
+    client = parts.queue.servers.named(server)
+    about: Any = client.info("server")
+    run_id = str(about["run_id"])
     if not access.forgotten(client, run_id):
         return
     access.load_scripts(client)
@@ -187,9 +187,13 @@ def restore_access(parts: Parts) -> None:
         rows = session.execute(
             select(MachineGroup.id, MachineGroup.group_type, Machine.id, Machine.secret_digest)
             .join(Machine, Machine.group_id == MachineGroup.id)
-            .where(Machine.status != MACHINE_DOWN, Machine.secret_digest.is_not(None))
+            .where(
+                Machine.status != MACHINE_DOWN,
+                Machine.secret_digest.is_not(None),
+                MachineGroup.redis_server == server,
+            )
         ).all()
     for group_id, group_type, machine_id, secret_digest in rows:
         _admit(parts, group_id, group_type, machine_id, str(secret_digest))
     access.remembered(client, run_id)
-    log.info("event=access_restored machines=%s", len(rows))
+    log.info("event=access_restored server=%s machines=%s", server, len(rows))

@@ -89,4 +89,4 @@ def retire_drained(parts: Parts, group: MachineGroup) -> None:
                     .where(Machine.id == machine.id)
                     .values(status=MACHINE_DOWN, terminated_at=time.time())
                 )
-            revoke(parts, [machine.id])
+            revoke(parts, group.id, [machine.id])

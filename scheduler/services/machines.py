@@ -162,7 +162,7 @@ def retire(
         )
         if taken and machine.spot:
             group_changed(session, group.id, Trigger.GROUP_PREEMPTION, now, machine.id)
-    revoke(parts, [machine.id])
+    revoke(parts, group.id, [machine.id])
     parts.providers[group.provider].terminate(machine.id, machine.handle, force=True)
 
 

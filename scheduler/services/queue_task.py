@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import redis
 from sqlalchemy import bindparam, select, update
 
+from scheduler.queue.group_queue import Arrival
 from scheduler.services.attempt_spec import spec_of
 from scheduler.services.errors import Conflict, NotFound, TooLarge
 from scheduler.store.models import MachineGroup, Task
@@ -113,14 +114,14 @@ def enqueue_all(parts: Parts, task_ids: Sequence[str]) -> None:
 
 def put_in_queue(parts: Parts, tasks: Sequence[Task]) -> None:
     """Hand queued attempts to Redis, with URLs that are good from now on."""
+    arrivals: dict[str, list[Arrival]] = {}
     with parts.store.read() as session:
         for task in tasks:
             group = session.get_one(MachineGroup, task.group_id)
             spec = spec_of(parts, session, task, group)
             # Submission order is kept by later attempts: a task whose machine was lost is ahead of
             # everything that was submitted after it.
-            parts.queue.enqueue(
-                task.group_id,
+            arrival = Arrival(
                 spec.key,
                 task.seq,
                 spec.encode(),
@@ -128,6 +129,9 @@ def put_in_queue(parts: Parts, tasks: Sequence[Task]) -> None:
                 user=task.user_id if group.shared else "",
                 ahead=task.attempt > 1,
             )
+            arrivals.setdefault(group.id, []).append(arrival)
+    for group_id, some in arrivals.items():
+        parts.queue.enqueue(group_id, some)
     now = time.time()
     with parts.store.write() as session:
         session.connection().execute(

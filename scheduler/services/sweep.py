@@ -12,23 +12,24 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import redis
-from sqlalchemy import or_, select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.exc import OperationalError
 
 from scheduler.providers.base import MachineState
 from scheduler.services.attempts import open_attempt
+from scheduler.services.duties import keep_until, new_holder, take
 from scheduler.services.elastic import note_size
 from scheduler.services.end_attempt import end_attempt
+from scheduler.services.end_group import overdue_groups, request_termination, shut_down_group
 from scheduler.services.expire_deadlines import expire_deadlines
 from scheduler.services.gangs import lose_gangs
 from scheduler.services.group_states import ACTIVE, ENDING, UP
-from scheduler.services.groups import overdue_groups, request_termination, shut_down_group
-from scheduler.services.kill_task import settle_kill
 from scheduler.services.machine_access import restore_access
 from scheduler.services.machine_health import retire_drained
 from scheduler.services.machine_states import MACHINE_DOWN
 from scheduler.services.machines import scale_group
-from scheduler.services.queue_task import enqueue, put_in_queue
+from scheduler.services.queue_task import enqueue
+from scheduler.services.reconcile import reconcile_queue
 from scheduler.store.models import Machine, MachineGroup, Task
 from scheduler.store.transitions import change_status
 from simherd.contract import limits
@@ -45,28 +46,51 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds for which an executor that lost contact can still ask what was recorded of an
-#: attempt that has ended; after that it is told that the attempt is not its own.
-_ANSWERS_KEPT_S = 3600
+#: The job that sweeps, and the duty of whoever does it for one Redis server.
+SWEEP = "sweep"
+#: Seconds after which somebody else sweeps, when whoever began has said nothing of its end.
+_LONGEST_S = 50.0
 
 
-def sweep(parts: Parts, started_at: float) -> None:
-    """Look at every active group once.
+def sweep_in_turn(parts: Parts, server: str, started_at: float) -> None:
+    """Look at a server's groups, unless some process has done so, or does so just now.
+
+    Args:
+        parts: the scheduler's parts.
+        server: the name of the Redis server.
+        started_at: when this scheduler process started, see `sweep`.
+    """
+    duty, holder, began = f"{SWEEP}:{server}", new_holder(), time.time()
+    if not take(parts.store, duty, holder, began, _LONGEST_S):
+        return
+    sweep(parts, started_at, server)
+    # A little less than the time between two: the next one must not find it still taken.
+    keep_until(parts.store, duty, holder, began + 0.8 * parts.settings.sweep_s)
+
+
+def sweep(parts: Parts, started_at: float, server: str = limits.MAIN_SERVER) -> None:
+    """Look at every active group of a Redis server once.
 
     Args:
         parts: the scheduler's parts.
         started_at: when this scheduler process started; for a while after that, nobody is
             declared lost for being silent.
+        server: the server's name.
     """
     now = time.time()
-    restore_access(parts)
-    for group, cause in overdue_groups(parts, now):
+    restore_access(parts, server)
+    for group, cause in overdue_groups(parts, server, now):
         log.warning("event=group_limit group=%s cause=%s", group.id, cause)
         request_termination(parts, group, cause)
-    expire_deadlines(parts, now)
+    expire_deadlines(parts, server, now)
     with parts.store.read() as session:
-        groups = session.scalars(select(MachineGroup).where(MachineGroup.status.in_(ACTIVE))).all()
-    patient = now < started_at + parts.settings.grace_s or _redis_is_new(parts, now)
+        groups = session.scalars(
+            select(MachineGroup).where(
+                MachineGroup.status.in_(ACTIVE), MachineGroup.redis_server == server
+            )
+        ).all()
+    new = _redis_is_new(parts, server, now)
+    patient = now < started_at + parts.settings.grace_s or new
     for group in groups:
         try:
             _sweep_group(parts, group, now, patient)
@@ -93,72 +117,14 @@ def _sweep_group(parts: Parts, group: MachineGroup, now: float, patient: bool) -
     reclaim(parts, group, now, patient)
 
 
-def _redis_is_new(parts: Parts, now: float) -> bool:
+def _redis_is_new(parts: Parts, server: str, now: float) -> bool:
     """Whether Redis lost its data, or restarted, less than the grace period ago."""
-    client = parts.queue.client
+    client = parts.queue.servers.named(server)
     client.set(EPOCH, now, nx=True)
     epoch: Any = client.get(EPOCH)
     info: Any = client.info("server")
     newest = max(float(epoch or now), now - float(info["uptime_in_seconds"]))
     return now < newest + parts.settings.grace_s
-
-
-def reconcile_queue(parts: Parts, group: MachineGroup) -> None:
-    """Make the group's queue and leases say what SQL says."""
-    queue, now = parts.queue, time.time()
-    waiting, held = set(queue.waiting(group.id)), set(queue.held(group.id))
-    with parts.store.read() as session:
-        tasks = session.scalars(
-            select(Task)
-            .where(
-                Task.group_id == group.id,
-                Task.status.in_([Status.SUBMITTED, Status.PENDING_KILL]),
-            )
-            .order_by(Task.seq)
-        ).all()
-        current = {
-            attempt_key(task_id, attempt)
-            for task_id, attempt in session.execute(
-                select(Task.id, Task.attempt).where(
-                    Task.group_id == group.id,
-                    # The holder of one that has just ended lets go with its next heartbeat.
-                    or_(Task.end_time.is_(None), Task.end_time > now - limits.LEASE_S),
-                )
-            )
-        }
-    for task in tasks:
-        key = attempt_key(task.id, task.attempt)
-        if task.status == Status.PENDING_KILL:
-            settle_kill(parts, group.id, task.id, task.attempt, discard=task.discard_outputs)
-        elif key not in waiting and key not in held:
-            log.warning("event=requeued_missing task=%s attempt=%s", task.id, task.attempt)
-            enqueue(parts, task.id)
-        elif key in waiting and now - (task.queued_at or 0) > limits.SPEC_REFRESH_S:
-            put_in_queue(parts, [task])
-    for key in (waiting | held) - current:
-        # SQL was read after Redis: what it does not know now is of the past.
-        log.warning("event=attempt_revoked attempt=%s", key)
-        queue.withdraw(group.id, key)
-        holder = queue.revoke(group.id, key)
-        if holder:
-            queue.stop(group.id, holder, key, Cause.LEASE_LOST)
-    _forget_answers(parts, group, current, now)
-
-
-def _forget_answers(parts: Parts, group: MachineGroup, current: set[str], now: float) -> None:
-    """Drop what nobody fetched: normally the executor does so with its next heartbeat."""
-    left = set(parts.queue.answered(group.id)) - current
-    if not left:
-        return
-    with parts.store.read() as session:
-        recent = session.execute(
-            select(Task.id, Task.attempt).where(
-                Task.group_id == group.id, Task.end_time > now - _ANSWERS_KEPT_S
-            )
-        )
-        left -= {attempt_key(task_id, attempt) for task_id, attempt in recent}
-    if left:
-        parts.queue.forget_answers(group.id, sorted(left))
 
 
 def reclaim(parts: Parts, group: MachineGroup, now: float, patient: bool) -> None:
@@ -300,9 +266,9 @@ def _note_heartbeats(parts: Parts, group: MachineGroup) -> None:
     if not beats:
         return
     with parts.store.write() as session:
-        for machine_id, seen in beats.items():
-            session.execute(
-                update(Machine)
-                .where(Machine.id == machine_id, Machine.group_id == group.id)
-                .values(last_seen_at=seen)
-            )
+        session.connection().execute(
+            update(Machine)
+            .where(Machine.id == bindparam("machine"), Machine.group_id == group.id)
+            .values(last_seen_at=bindparam("seen")),
+            [{"machine": machine_id, "seen": seen} for machine_id, seen in beats.items()],
+        )

@@ -116,6 +116,8 @@ class MachineGroup(Base):
     retry_at: Mapped[float | None]
     #: When an elastic group last changed its size.
     scaled_at: Mapped[float | None]
+    #: The name of the Redis server that holds its queue.
+    redis_server: Mapped[str] = mapped_column(default=limits.MAIN_SERVER)
     #: The last event-stream entry that the recorder has applied.
     event_cursor: Mapped[str] = mapped_column(default="0-0")
 
@@ -158,7 +160,8 @@ class Task(Base):
     __tablename__ = "tasks"
     __table_args__ = (
         Index("ix_tasks_user_seq", "user_id", "seq"),
-        Index("ix_tasks_group_status", "group_id", "status"),
+        Index("ix_tasks_group_status_seq", "group_id", "status", "seq"),
+        Index("ix_tasks_group_status_queued", "group_id", "status", "queued_at"),
         Index("ix_tasks_project_seq", "project_id", "seq"),
         Index("ix_tasks_user_client_key", "user_id", "client_key", unique=True),
     )
@@ -344,3 +347,12 @@ class RefusedChange(Base):
     attempt: Mapped[int]
     status: Mapped[str]
     at: Mapped[float]
+
+
+class Duty(Base):
+    """What one process of several does at a time, and who does it until when."""
+
+    __tablename__ = "duties"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    holder: Mapped[str]
+    until: Mapped[float]

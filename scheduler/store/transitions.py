@@ -54,7 +54,7 @@ def change_status(
     if to is Status.STARTED:
         values["machine_id"] = machine_id
     if next_attempt is not None:
-        values |= {"attempt": next_attempt, "last_event": 0}
+        values |= {"attempt": next_attempt, "last_event": 0, "queued_at": None}
     watched = session.scalar(
         update(Task)
         .where(Task.id == task_id, Task.attempt == attempt, Task.status.in_(sources))

@@ -184,3 +184,5 @@ DISK_RESERVE_BYTES = 5 * 1024**3
 SHM_BYTES = 1024**3
 #: The machine group that `simherd up` starts, and that tasks go to when none is named.
 DEFAULT_GROUP = "local"
+#: The name of the Redis server that a scheduler always has.
+MAIN_SERVER = "main"

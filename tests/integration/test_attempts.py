@@ -11,8 +11,8 @@ from sqlalchemy import select
 from scheduler.services.attempt_spec import build_spec
 from scheduler.services.attempts import close_attempt, open_attempt
 from scheduler.services.costs import costs_of_projects, costs_of_tasks
+from scheduler.services.end_group import end_tasks
 from scheduler.services.expire_deadlines import expire_deadlines
-from scheduler.services.groups import end_tasks
 from scheduler.services.kill_task import kill_task
 from scheduler.services.queue_task import enqueue
 from scheduler.store.models import AttemptRow, Machine, MachineGroup, Task
@@ -259,9 +259,9 @@ def test_money_that_is_long_spent_ends_a_task_without_its_executor(
     with bench.parts.store.write() as session:
         for row in session.scalars(select(Task).where(Task.id.in_([task.id, rich.id]))):
             row.status = status.value
-    expire_deadlines(bench.parts, now - 1)
+    expire_deadlines(bench.parts, limits.MAIN_SERVER, now - 1)
     assert bench.now(task).status == status
-    expire_deadlines(bench.parts, now + 1)
+    expire_deadlines(bench.parts, limits.MAIN_SERVER, now + 1)
     found = bench.now(task)
     assert (found.status, found.cause) == (Status.TTL_EXCEEDED, Cause.COST_LIMIT)
     assert bench.now(rich).status == status

@@ -13,9 +13,9 @@ from executor.link.connection import Address
 from executor.link.lease import Keeper, new_token
 from scheduler.providers.ec2 import Ec2Provider
 from scheduler.services import machine_access
+from scheduler.services.end_group import request_termination, shut_down_group
 from scheduler.services.explain_task import explain_task
 from scheduler.services.group_states import GroupStatus
-from scheduler.services.groups import request_termination, shut_down_group
 from scheduler.services.sweep import sweep
 from scheduler.store.models import Machine, MachineGroup
 from simherd.contract.joining import digest, redis_user

@@ -9,7 +9,7 @@ import pytest
 
 from scheduler.providers.base import NoCapacity
 from scheduler.services.attempt_spec import build_spec
-from scheduler.services.groups import overdue_groups, request_termination, shut_down_group
+from scheduler.services.end_group import overdue_groups, request_termination, shut_down_group
 from scheduler.services.machine_notices import note_reclaim
 from scheduler.services.machines import retire, scale_group
 from scheduler.services.observers import tell_observers
@@ -88,7 +88,7 @@ def test_a_group_that_ends_is_told_of(site: Site, hook: Hook) -> None:
         )
     }
     ((group, cause),) = [
-        row for row in overdue_groups(site.parts, time.time()) if row[0].id == site.group.id
+        row for row in overdue_groups(site.parts, "main", time.time()) if row[0].id == site.group.id
     ]
     request_termination(site.parts, group, cause)
     site.deliver()

@@ -17,6 +17,7 @@ from scheduler.services.errors import NotFound
 from scheduler.services.saved_files import SavedFiles
 from simherd.contract import limits
 from simherd.contract.queue.keys import GroupKeys
+from tests.support.queue import one_server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +30,7 @@ def test_a_stream_is_kept_while_somebody_reads_however_slowly(
 
     async def read() -> None:
         client = connect_async(redis_url)
-        async with LiveAnswers(client).opened("g") as reading:
+        async with LiveAnswers(one_server(client)).opened("g") as reading:
             key = GroupKeys("g").live(reading.request)
             # Nothing is read, and yet it is kept longer, again and again.
             left, renewals = await client.pttl(key), 0

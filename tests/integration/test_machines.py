@@ -13,22 +13,24 @@ from executor.link.connection import Address
 from executor.link.lease import Claimer, Keeper, new_token
 from scheduler.providers.base import Found, LaunchRefused, MachineState, NoCapacity, Uncertain
 from scheduler.queue.access import admitted
+from scheduler.queue.group_queue import Arrival
 from scheduler.services import machine_access
 from scheduler.services.doctor import end_again, examine, shut_out_again
 from scheduler.services.elastic import drain_surplus
+from scheduler.services.end_group import request_termination, shut_down_group
 from scheduler.services.errors import Forbidden
 from scheduler.services.group_states import GroupStatus
-from scheduler.services.groups import request_termination, shut_down_group
 from scheduler.services.machine_states import MACHINE_UP
 from scheduler.services.machines import machines_of, scale_group
 from scheduler.services.queue_task import enqueue
 from scheduler.services.sweep import reclaim, sweep
 from scheduler.store.models import Machine, MachineGroup
+from simherd.contract import limits
 from simherd.contract.joining import digest, redis_user
 from simherd.contract.outcome import Cause
 from simherd.contract.queue.keys import GroupKeys
 from tests.support.builders import make_group, make_task
-from tests.support.parts import Machines, make_parts
+from tests.support.parts import Machines, make_parts, waiting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -231,7 +233,7 @@ def test_of_too_many_machines_the_idle_ones_go(fleet: Fleet) -> None:
     machines = fleet.scale(group)
     secrets = {machine.id: fleet.join(machine) for machine in machines}
     works = machines[0]
-    fleet.parts.queue.enqueue(group.id, "t:1", 1, "{}")
+    fleet.parts.queue.enqueue(group.id, [Arrival("t:1", 1, "{}")])
     claimer = Claimer(fleet.address(works.id, secrets[works.id]), group.id, works.id)
     assert claimer.claim(new_token()) is not None
     claimer.close()
@@ -307,7 +309,7 @@ def test_what_a_machines_credentials_cannot_do(fleet: Fleet) -> None:
     with pytest.raises(redis.exceptions.NoPermissionError):
         _raw(me, "SELECT", 1)
     # And the scheduler's API knows them for what a machine says of itself alone.
-    machine_access.revoke(fleet.parts, [mine.id])
+    machine_access.revoke(fleet.parts, group.id, [mine.id])
     with pytest.raises(redis.RedisError):
         me.hset(keys.facts, mine.id, "{}")
     me.close()
@@ -317,7 +319,7 @@ def test_redis_that_forgot_its_users_is_told_them_again(fleet: Fleet) -> None:
     group = fleet.group(num_machines=1)
     (machine,) = fleet.scale(group)
     secret = fleet.join(machine)
-    machine_access.restore_access(fleet.parts)
+    machine_access.restore_access(fleet.parts, limits.MAIN_SERVER)
     _raw(fleet.parts.queue.client, "ACL", "DELUSER", redis_user(machine.id))
     fleet.parts.queue.client.script_flush()
     fleet.parts.queue.client.flushdb()
@@ -364,9 +366,9 @@ def test_what_its_holder_knows_nothing_of_goes_to_another(fleet: Fleet) -> None:
     keys = GroupKeys(group.id)
     fleet.parts.queue.client.zadd(keys.leases, {f"{task.id}:1": 1})
     reclaim(fleet.parts, fleet.now(group), time.time(), patient=True)
-    assert fleet.parts.queue.waiting(group.id) == []
+    assert waiting(fleet.parts, group.id) == []
     reclaim(fleet.parts, fleet.now(group), time.time(), patient=False)
-    assert fleet.parts.queue.waiting(group.id) == [f"{task.id}:2"]
+    assert waiting(fleet.parts, group.id) == [f"{task.id}:2"]
 
 
 def test_a_launch_whose_answer_was_lost_is_not_made_twice(fleet: Fleet) -> None:
@@ -400,7 +402,7 @@ def test_the_doctor_finds_what_nobody_wants_and_ends_it(fleet: Fleet) -> None:
     before = {(f.kind, f.what) for f in examine(fleet.parts, fix=False)}
     fleet.cloud.states["nobodys"] = MachineState.RUNNING
     _raw(queue.client, "ACL", "SETUSER", redis_user("ghost"), "on")
-    queue.enqueue(group.id, "lost:1", 1, "{}")
+    queue.enqueue(group.id, [Arrival("lost:1", 1, "{}")])
     claimer = Claimer(fleet.redis_url, group.id, "ghost")
     assert claimer.claim(new_token()) is not None
     claimer.close()

@@ -14,7 +14,7 @@ from simherd.contract.lifecycle import Status
 from simherd.contract.outcome import Cause
 from simherd.contract.queue.keys import GroupKeys
 from tests.support.builders import make_group, make_task
-from tests.support.parts import make_parts, recording, report
+from tests.support.parts import make_parts, recording, report, waiting
 from tests.support.waits import until
 
 if TYPE_CHECKING:
@@ -158,8 +158,8 @@ def test_an_agent_that_stops_hands_the_task_back(parts: Parts) -> None:
         tell(parts, task, 1, 2)
         body = {"cause": Cause.AGENT_STOPPED.value}
         report(parts, task.group_id, task.id, 1, 3, Kind.FINISHED, **body)
-        until(lambda: parts.queue.waiting(task.group_id))
-    assert parts.queue.waiting(task.group_id) == [f"{task.id}:2"]
+        until(lambda: waiting(parts, task.group_id))
+    assert waiting(parts, task.group_id) == [f"{task.id}:2"]
     found = now(parts, task)
     assert (found.status, found.attempt, found.start_time) == (Status.SUBMITTED, 2, None)
 

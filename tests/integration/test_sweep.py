@@ -10,16 +10,18 @@ from sqlalchemy import select
 
 from executor.link.lease import Claimer, new_token
 from scheduler.providers.base import MachineState
+from scheduler.queue.group_queue import Arrival
 from scheduler.services.expire_deadlines import expire_deadlines
 from scheduler.services.machine_states import MACHINE_UP
 from scheduler.services.queue_task import enqueue
-from scheduler.services.sweep import reclaim, reconcile_queue, sweep
+from scheduler.services.reconcile import reconcile_queue
+from scheduler.services.sweep import reclaim, sweep
 from scheduler.store.models import Machine, MachineGroup, Task
 from simherd.contract import limits
 from simherd.contract.lifecycle import Status
 from simherd.contract.queue.keys import GroupKeys
 from tests.support.builders import make_group, make_task
-from tests.support.parts import make_parts
+from tests.support.parts import make_parts, waiting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,7 +98,7 @@ def test_a_machine_that_is_gone_costs_the_attempt_at_once(fleet: Fleet) -> None:
     )
     fleet.reclaim(patient=True)
     assert fleet.status(kept) == (Status.SUBMITTED, 2)
-    assert fleet.parts.queue.waiting(fleet.group.id) == [f"{kept.id}:2"]
+    assert waiting(fleet.parts, fleet.group.id) == [f"{kept.id}:2"]
     assert fleet.status(lost) == (Status.EXECUTER_TERMINATED, 1)
     assert fleet.parts.queue.held(fleet.group.id) == []
 
@@ -115,7 +117,7 @@ def test_a_task_that_loses_machine_after_machine_is_held(fleet: Fleet) -> None:
     assert [x["attempt"] for x in found.losses] == [1, 2, 3]
     assert f"lost its machine {limits.MAX_LOSSES} times" in (found.error_detail or "")
     assert "attempt 3 on machine-3" in (found.error_detail or "")
-    assert fleet.parts.queue.waiting(fleet.group.id) == []
+    assert waiting(fleet.parts, fleet.group.id) == []
 
 
 def test_a_lost_task_waits_ahead_of_younger_ones(fleet: Fleet) -> None:
@@ -124,7 +126,7 @@ def test_a_lost_task_waits_ahead_of_younger_ones(fleet: Fleet) -> None:
         younger = make_task(session, fleet.group)
     enqueue(fleet.parts, younger.id)
     fleet.reclaim()
-    assert fleet.parts.queue.waiting(fleet.group.id) == [f"{lost.id}:2", f"{younger.id}:1"]
+    assert waiting(fleet.parts, fleet.group.id) == [f"{lost.id}:2", f"{younger.id}:1"]
 
 
 @pytest.mark.parametrize("state", [MachineState.UNKNOWN, MachineState.RUNNING])
@@ -156,7 +158,7 @@ def test_a_task_far_past_its_deadline_is_ended_without_its_executor(fleet: Fleet
         for task, at in ((late, now - 1), (later, now - limits.DEADLINE_BACKSTOP_S - 1)):
             found = session.scalars(select(Task).where(Task.id == task.id)).one()
             found.status, found.deadline_at = Status.COMPUTATION_STARTED.value, at
-    expire_deadlines(fleet.parts, now)
+    expire_deadlines(fleet.parts, limits.MAIN_SERVER, now)
     assert fleet.status(late)[0] == Status.COMPUTATION_STARTED
     assert fleet.status(later)[0] == Status.TTL_EXCEEDED
     assert fleet.status(open_ended)[0] == Status.SUBMITTED
@@ -169,18 +171,18 @@ def test_the_queue_is_filled_again_from_sql(fleet: Fleet) -> None:
         make_task(session, fleet.group, status=Status.SUCCESS.value, end_time=1.0)
     reconcile_queue(fleet.parts, fleet.group)
     reconcile_queue(fleet.parts, fleet.group)
-    assert fleet.parts.queue.waiting(fleet.group.id) == [f"{t.id}:1" for t in tasks]
+    assert waiting(fleet.parts, fleet.group.id) == [f"{t.id}:1" for t in tasks]
 
 
 def test_what_sql_does_not_know_is_taken_out(fleet: Fleet) -> None:
     queue = fleet.parts.queue
     (task,) = fleet.hold(1, MachineState.RUNNING)
-    queue.enqueue(fleet.group.id, "stranger:1", 1, "{}")
+    queue.enqueue(fleet.group.id, [Arrival("stranger:1", 1, "{}")])
     with fleet.parts.store.write() as session:
         found = session.scalars(select(Task).where(Task.id == task.id)).one()
         found.status, found.end_time = Status.SUCCESS.value, time.time() - 2 * limits.LEASE_S
     reconcile_queue(fleet.parts, fleet.group)
-    assert queue.waiting(fleet.group.id) == queue.held(fleet.group.id) == []
+    assert waiting(fleet.parts, fleet.group.id) == queue.held(fleet.group.id) == []
 
 
 def test_a_pending_kill_whose_holder_is_gone_is_settled(fleet: Fleet) -> None:

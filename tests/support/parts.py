@@ -12,6 +12,7 @@ from scheduler.recorder import Recorder
 from scheduler.wiring import Parts
 from simherd.contract.events import Event, Kind
 from simherd.contract.queue.keys import GroupKeys
+from tests.support.queue import waiting_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -71,15 +72,20 @@ def make_parts(
 @contextmanager
 def recording(parts: Parts) -> Iterator[None]:
     """A recorder at work."""
-    stop = threading.Event()
-    thread = threading.Thread(target=Recorder(parts).run, args=(stop,))
+    stop, recorder = threading.Event(), Recorder(parts)
+    thread = threading.Thread(target=recorder.run, args=(stop,))
     thread.start()
     try:
         yield
     finally:
         stop.set()
-        parts.queue.announce_group()  # ends its wait
+        recorder.wake()
         thread.join()
+
+
+def waiting(parts: Parts, group: str) -> list[str]:
+    """Every waiting attempt of a group, first one first."""
+    return waiting_in(parts.queue.servers.of(group), group)
 
 
 def report(
@@ -87,4 +93,4 @@ def report(
 ) -> None:
     """Append a report, as an executor `m1` does."""
     event = Event(kind, task, attempt, number, 1000.0 + number, "m1", body)
-    parts.queue.client.xadd(GroupKeys(group).events, {"e": event.encode()})
+    parts.queue.servers.of(group).xadd(GroupKeys(group).events, {"e": event.encode()})

@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from executor.link.lease import Claimer, Held, Keeper, new_token
+from scheduler.queue.group_queue import Arrival
+from scheduler.queue.servers import Servers
+from simherd.contract import limits
+from simherd.contract.queue.keys import GroupKeys
 
 if TYPE_CHECKING:
+    import redis
+
     from scheduler.queue.group_queue import GroupQueue
     from simherd.contract.queue.scripts import Claimed, Renewal
+
+_C = TypeVar("_C")
+
+
+def one_server(client: _C) -> Servers[_C]:
+    """A single Redis server, which holds all groups."""
+    return Servers({limits.MAIN_SERVER: ""}, lambda _: client, lambda _: limits.MAIN_SERVER)
+
+
+def waiting_in(client: redis.Redis, group: str) -> list[str]:
+    """Every waiting attempt of a group, first one first."""
+    found: Any = client.zrange(GroupKeys(group).queue, 0, -1)
+    return [str(attempt) for attempt in found]
 
 
 @dataclass
@@ -21,7 +40,7 @@ class Side:
     queue: GroupQueue
 
     def enqueue(self, attempt: str, order: int = 1) -> str:
-        return self.queue.enqueue(self.group, attempt, order, f"spec of {attempt}")
+        return self.queue.enqueue(self.group, [Arrival(attempt, order, f"spec of {attempt}")])[0]
 
     def claim(self, executor: str = "m1", token: str | None = None) -> Claimed | None:
         claimer = Claimer(self.url, self.group, executor)

@@ -14,7 +14,7 @@ from sqlalchemy import or_, select
 
 from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.wire import group_json, past_group_json
-from scheduler.services import groups, machine_access
+from scheduler.services import end_group, groups, machine_access
 from scheduler.services.errors import Invalid, NotFound
 from scheduler.services.group_history import (
     HistoryFilter,
@@ -113,7 +113,7 @@ def start(parts: PartsDep, user: UserDep, machine_group_id: str) -> dict[str, An
 def terminate(parts: PartsDep, user: UserDep, machine_group_id: str) -> dict[str, Any]:
     """Terminate a group: its tasks end, its machines stop."""
     group = groups.owned_group(parts, user.id, machine_group_id)
-    groups.request_termination(parts, group, Cause.GROUP_TERMINATED)
+    end_group.request_termination(parts, group, Cause.GROUP_TERMINATED)
     parts.send_job("shut_down_group", group.id)
     return group_json(groups.owned_group(parts, user.id, machine_group_id))
 

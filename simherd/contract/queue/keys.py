@@ -79,6 +79,11 @@ class GroupKeys:
         return self._key("gangs")
 
     @property
+    def place(self) -> str:
+        """Hash: how far the scheduler is with comparing queue and SQL."""
+        return self._key("place")
+
+    @property
     def recorded(self) -> str:
         """Hash: attempt → number of its last event that stands in SQL."""
         return self._key("recorded")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from scheduler.queue.group_queue import Arrival
+
 if TYPE_CHECKING:
     from tests.support.queue import Side
 
@@ -11,7 +13,8 @@ if TYPE_CHECKING:
 def _send(side: Side, user: str, *names: str, priority: int = 0, ahead: bool = False) -> None:
     for name in names:
         attempt = f"{name}:1"
-        side.queue.enqueue(side.group, attempt, 1, "{}", user=user, priority=priority, ahead=ahead)
+        arrival = Arrival(attempt, 1, "{}", user=user, priority=priority, ahead=ahead)
+        side.queue.enqueue(side.group, [arrival])
 
 
 def _claimed(side: Side, count: int) -> list[str]:

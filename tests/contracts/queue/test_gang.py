@@ -13,6 +13,7 @@ from scheduler.queue import access
 from simherd.contract import limits
 from simherd.contract.commands import Message, Order
 from simherd.contract.queue.keys import GroupKeys
+from tests.support.queue import waiting_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,7 +92,7 @@ def test_a_repeated_claim_gets_the_same_answer(three: Machines) -> None:
     three.claim("m3")
     token = new_token()
     assert three.claim("m1", token) == three.claim("m1", token)
-    assert three.side.queue.waiting(three.side.group) == ["b:1"]
+    assert waiting_in(three.side.queue.client, three.side.group) == ["b:1"]
 
 
 def test_one_that_was_silent_does_not_count(three: Machines, client: redis.Redis) -> None:

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from executor.link.lease import Claimer, Held, Keeper, new_token
-from scheduler.queue.group_queue import GroupQueue, connect
+from scheduler.queue.group_queue import Arrival, GroupQueue, connect
 from simherd.contract import limits
 from simherd.contract.queue.scripts import Claimed
+from tests.support.queue import one_server, waiting_in
 
 if TYPE_CHECKING:
     import redis
@@ -34,7 +35,7 @@ class QueueModel(RuleBasedStateMachine):
         super().__init__()
         self.group = uuid.uuid4().hex
         self.client = connect(self.url)
-        self.queue = GroupQueue(self.client)
+        self.queue = GroupQueue(one_server(self.client))
         self.claimers = {m: Claimer(self.url, self.group, m) for m in ("m1", "m2")}
         self.keepers = {m: Keeper(self.url, self.group, m) for m in ("m1", "m2")}
         self.waiting: dict[str, float] = {}
@@ -55,7 +56,7 @@ class QueueModel(RuleBasedStateMachine):
     def enqueue(self, attempt: str, order: int) -> None:
         expected = "held" if attempt in self.held else "queued"
         expected = "present" if attempt in self.waiting else expected
-        assert self.queue.enqueue(self.group, attempt, order, attempt) == expected
+        assert self.queue.enqueue(self.group, [Arrival(attempt, order, attempt)]) == [expected]
         if expected == "queued":
             self.waiting[attempt] = order
 
@@ -141,7 +142,7 @@ class QueueModel(RuleBasedStateMachine):
     @invariant()
     def same(self) -> None:
         ordered = sorted(self.waiting, key=lambda a: (self.waiting[a], a))
-        assert self.queue.waiting(self.group) == ordered
+        assert waiting_in(self.queue.client, self.group) == ordered
         assert sorted(self.queue.held(self.group)) == sorted(self.held)
 
 

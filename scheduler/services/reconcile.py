@@ -1,0 +1,150 @@
+"""Making a group's queue and leases say what SQL says.
+
+A queue may be long: it is gone through page by page, a little at each sweep, and from where the
+last sweep left off. Where Redis has lost what it knew, and with it how far that was, the first pass
+takes what time a sweep has. What was never handed to Redis is looked for each time: whoever breaks
+down between SQL and Redis costs seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from scheduler.queue.group_queue import Place
+from scheduler.services.kill_task import settle_kill
+from scheduler.services.queue_task import enqueue_all, put_in_queue
+from scheduler.store.models import Task
+from simherd.contract import limits
+from simherd.contract.lifecycle import Status
+from simherd.contract.outcome import Cause
+from simherd.contract.spec import attempt_key, parse_attempt
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+
+    from sqlalchemy import ColumnElement
+
+    from scheduler.store.models import MachineGroup
+    from scheduler.wiring import Parts
+
+log = logging.getLogger(__name__)
+
+#: Waiting attempts that are compared at a time; a queue that is no longer is compared whole.
+PAGE = 1000
+#: Seconds that one sweep gives to what is missing.
+_LONGEST_S = 20.0
+#: Seconds for which an executor that lost contact can still ask what was recorded of an
+#: attempt that has ended; after that it is told that the attempt is not its own.
+_ANSWERS_KEPT_S = 3600
+
+
+def reconcile_queue(parts: Parts, group: MachineGroup) -> None:
+    """Look at a page of the group's queue, at its leases, and at what was queued just now."""
+    _settle_kills(parts, group)
+    _queue_missing(parts, group)
+    _revoke_unknown(parts, group)
+    _forget_answers(parts, group)
+
+
+def _settle_kills(parts: Parts, group: MachineGroup) -> None:
+    with parts.store.read() as session:
+        killed = session.scalars(
+            select(Task).where(Task.group_id == group.id, Task.status == Status.PENDING_KILL.value)
+        ).all()
+    for task in killed:
+        settle_kill(parts, group.id, task.id, task.attempt, discard=task.discard_outputs)
+
+
+def _queue_missing(parts: Parts, group: MachineGroup) -> None:
+    """Queue what SQL says is queued and Redis does not know."""
+    until = time.monotonic() + _LONGEST_S
+    while tasks := _page(parts, group.id, Task.queued_at.is_(None)):
+        enqueue_all(parts, [task.id for task in tasks])
+        if len(tasks) < PAGE or time.monotonic() > until:
+            break
+    place = parts.queue.place(group.id)
+    while True:
+        tasks = _page(parts, group.id, Task.seq > place.after)
+        _compare(parts, group.id, tasks)
+        if len(tasks) < PAGE:
+            parts.queue.note_place(group.id, Place(0, place.passes + 1))
+            return
+        place = Place(tasks[-1].seq, place.passes)
+        parts.queue.note_place(group.id, place)
+        if place.passes or time.monotonic() > until:
+            return
+
+
+def _page(parts: Parts, group_id: str, which: ColumnElement[bool]) -> Sequence[Task]:
+    with parts.store.read() as session:
+        return session.scalars(
+            select(Task)
+            .where(Task.group_id == group_id, Task.status == Status.SUBMITTED.value, which)
+            .order_by(Task.seq)
+            .limit(PAGE)
+        ).all()
+
+
+def _compare(parts: Parts, group_id: str, tasks: Sequence[Task]) -> None:
+    now = time.time()
+    known = parts.queue.known(group_id, [attempt_key(t.id, t.attempt) for t in tasks])
+    missing = [t.id for t, (waits, held) in zip(tasks, known, strict=True) if not waits | held]
+    if missing:
+        log.warning("event=requeued_missing group=%s tasks=%s", group_id, len(missing))
+        enqueue_all(parts, missing)
+    stale = [
+        t
+        for t, (waits, _) in zip(tasks, known, strict=True)
+        if waits and now - (t.queued_at or 0) > limits.SPEC_REFRESH_S
+    ]
+    if stale:
+        put_in_queue(parts, stale)
+
+
+def _revoke_unknown(parts: Parts, group: MachineGroup) -> None:
+    """Take out of Redis what SQL does not know, or knows to be of the past."""
+    queue, now = parts.queue, time.time()
+    there = set(queue.held(group.id)) | queue.scan_waiting(group.id, PAGE)
+    # SQL is read after Redis. Who held one that has just ended lets go with the next heartbeat.
+    for key in there - _current(parts, there, now - limits.LEASE_S):
+        log.warning("event=attempt_revoked attempt=%s", key)
+        queue.withdraw(group.id, key)
+        holder = queue.revoke(group.id, key)
+        if holder:
+            queue.stop(group.id, holder, key, Cause.LEASE_LOST)
+
+
+def _forget_answers(parts: Parts, group: MachineGroup) -> None:
+    """Drop what nobody fetched: normally the executor does so with its next heartbeat."""
+    answered = set(parts.queue.answered(group.id))
+    left = answered - _current(parts, answered, time.time() - _ANSWERS_KEPT_S)
+    if left:
+        parts.queue.forget_answers(group.id, sorted(left))
+
+
+def _current(parts: Parts, keys: Collection[str], ended_after: float) -> set[str]:
+    """Those of some attempts that are their task's current one, unless it ended before a time."""
+    found: set[str] = set()
+    with parts.store.read() as session:
+        for some in _pages(keys):
+            rows = session.execute(
+                select(Task.id, Task.attempt, Task.end_time).where(
+                    Task.id.in_({parse_attempt(key)[0] for key in some})
+                )
+            )
+            found |= {
+                attempt_key(task_id, attempt)
+                for task_id, attempt, ended_at in rows
+                if ended_at is None or ended_at > ended_after
+            }
+    return found
+
+
+def _pages(keys: Iterable[str]) -> Iterator[list[str]]:
+    ordered = sorted(keys)
+    for start in range(0, len(ordered), PAGE):
+        yield ordered[start : start + PAGE]
