@@ -35,7 +35,6 @@ def admit(
 
     `gangs`: the machines of its group work together.
     """
-    load_scripts(client)
     rules = [
         *("reset", "on", "resetchannels"),
         *(f"#{digest}" for digest in digests),

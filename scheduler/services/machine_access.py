@@ -101,6 +101,8 @@ def join(parts: Parts, token: str, secret_digest: str) -> Membership:
             raise Forbidden("token: this join token was used by another. Have a new one made.")
         machine.secret_digest, machine.secret_at = secret_digest, time.time()
         group = session.get_one(MachineGroup, machine.group_id)
+    # Redis may have been started since it was last told the scripts.
+    access.load_scripts(parts.queue.servers.of(group.id))
     _admit(parts, group.id, group.group_type, machine.id, secret_digest)
     log.info("event=machine_joined group=%s machine=%s", group.id, machine.id)
     return _membership(parts, group, machine)

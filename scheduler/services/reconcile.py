@@ -35,17 +35,18 @@ log = logging.getLogger(__name__)
 
 #: Waiting attempts that are compared at a time; a queue that is no longer is compared whole.
 PAGE = 1000
-#: Seconds that one sweep gives to what is missing.
-_LONGEST_S = 20.0
 #: Seconds for which an executor that lost contact can still ask what was recorded of an
 #: attempt that has ended; after that it is told that the attempt is not its own.
 _ANSWERS_KEPT_S = 3600
 
 
-def reconcile_queue(parts: Parts, group: MachineGroup) -> None:
-    """Look at a page of the group's queue, at its leases, and at what was queued just now."""
+def reconcile_queue(parts: Parts, group: MachineGroup, filling_s: float = 0.0) -> None:
+    """Look at a page of the group's queue, at its leases, and at what was never handed over.
+
+    `filling_s`: seconds for more than a page, where Redis has lost what it knew.
+    """
     _settle_kills(parts, group)
-    _queue_missing(parts, group)
+    _queue_missing(parts, group, filling_s)
     _revoke_unknown(parts, group)
     _forget_answers(parts, group)
 
@@ -59,9 +60,9 @@ def _settle_kills(parts: Parts, group: MachineGroup) -> None:
         settle_kill(parts, group.id, task.id, task.attempt, discard=task.discard_outputs)
 
 
-def _queue_missing(parts: Parts, group: MachineGroup) -> None:
+def _queue_missing(parts: Parts, group: MachineGroup, filling_s: float) -> None:
     """Queue what SQL says is queued and Redis does not know."""
-    until = time.monotonic() + _LONGEST_S
+    until = time.monotonic() + filling_s
     while tasks := _page(parts, group.id, Task.queued_at.is_(None)):
         enqueue_all(parts, [task.id for task in tasks])
         if len(tasks) < PAGE or time.monotonic() > until:

@@ -50,6 +50,8 @@ log = logging.getLogger(__name__)
 SWEEP = "sweep"
 #: Seconds after which somebody else sweeps, when whoever began has said nothing of its end.
 _LONGEST_S = 50.0
+#: Seconds that one sweep gives to filling queues that Redis has lost.
+_FILLING_S = 30.0
 
 
 def sweep_in_turn(parts: Parts, server: str, started_at: float) -> None:
@@ -91,9 +93,11 @@ def sweep(parts: Parts, started_at: float, server: str = limits.MAIN_SERVER) -> 
         ).all()
     new = _redis_is_new(parts, server, now)
     patient = now < started_at + parts.settings.grace_s or new
-    for group in groups:
+    until = time.monotonic() + _FILLING_S
+    for number, group in enumerate(groups):
+        left = max(0.0, until - time.monotonic()) / (len(groups) - number)
         try:
-            _sweep_group(parts, group, now, patient)
+            _sweep_group(parts, group, now, patient, left)
         except (redis.RedisError, OperationalError):
             raise
         except Exception:
@@ -101,11 +105,13 @@ def sweep(parts: Parts, started_at: float, server: str = limits.MAIN_SERVER) -> 
             log.exception("event=sweep_broke group=%s", group.id)
 
 
-def _sweep_group(parts: Parts, group: MachineGroup, now: float, patient: bool) -> None:
+def _sweep_group(
+    parts: Parts, group: MachineGroup, now: float, patient: bool, filling_s: float
+) -> None:
     if group.status in ENDING:
         shut_down_group(parts, group.id)
         return
-    reconcile_queue(parts, group)
+    reconcile_queue(parts, group, filling_s)
     _note_heartbeats(parts, group)
     if group.status in UP:
         note_size(parts, group, patient=patient)

@@ -218,11 +218,11 @@ def test_a_long_queue_is_compared_page_by_page(
     group = _group(parts, "b")
     tasks = _tasks(parts, group, 10)
     client = parts.queue.servers.of(group.id)
-    reconcile.reconcile_queue(parts, group)
+    reconcile.reconcile_queue(parts, group, filling_s=60)
     assert waiting(parts, group.id) == _keys(tasks)
     # Redis has lost everything, and with it how far the comparing was: all of it at once.
     client.flushdb()
-    reconcile.reconcile_queue(parts, group)
+    reconcile.reconcile_queue(parts, group, filling_s=60)
     assert waiting(parts, group.id) == _keys(tasks)
     # It has lost some of it: found in a few turns.
     for task in (tasks[1], tasks[8]):

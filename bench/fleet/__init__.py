@@ -1,0 +1,1 @@
+"""A large fleet whose agents are simulated: everything else is real."""

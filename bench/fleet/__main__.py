@@ -1,0 +1,218 @@
+"""A large fleet on this machine: real Redis servers, Lua, PostgreSQL, recorders and workers; only
+the executors are simulated, all of them by this one process.
+
+python -m bench.fleet [--executors N] [--tasks N] [--groups N] [--redis N] [--recorders N]
+                      [--workers N] [--task-seconds S] [--seconds S]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import platform
+import resource
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from sqlalchemy import select
+
+from bench.fleet.agents import Agents
+from bench.fleet.rows import make_groups, make_tasks
+from bench.fleet.site import Site, wait_s
+from scheduler.services.accounts import create_key
+from scheduler.services.sweep import sweep
+from scheduler.store.models import MachineGroup
+from simherd.contract.queue.keys import GroupKeys
+
+if TYPE_CHECKING:
+    from bench.fleet.agents import Figures
+
+Row = tuple[str, str]
+#: Requests of each kind that are timed while the fleet is at work.
+_REQUESTS = 50
+_KEY = "bench"
+
+
+def main() -> None:
+    """Fill SQL, start everything, let the fleet work for a while, and print a table."""
+    asked = _arguments()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, asked.executors + 2000), hard))
+    cores = len(os.sched_getaffinity(0))
+    print(f"{cores} cores, Python {platform.python_version()}, {platform.platform()}", flush=True)
+    print(vars(asked), flush=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="simherd-fleet-") as folder,
+        Site(Path(folder), asked.redis, asked.workers, asked.recorders) as site,
+    ):
+        rows = _fill(site, asked)
+        _print(rows)
+        _print(asyncio.run(_work(site, asked)))
+        for line in site.errors()[:20]:
+            print(line)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.fleet", description=(__doc__ or "").split("\n\n")[0]
+    )
+    parser.add_argument("--executors", type=int, default=10_000)
+    parser.add_argument("--tasks", type=int, default=1_000_000)
+    parser.add_argument("--groups", type=int, default=20)
+    parser.add_argument("--redis", type=int, default=2, help="Redis servers")
+    parser.add_argument("--recorders", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--task-seconds", type=float, default=600, help="mean length of a task")
+    parser.add_argument("--seconds", type=float, default=120, help="how long the fleet is watched")
+    return parser.parse_args()
+
+
+def _fill(site: Site, asked: argparse.Namespace) -> list[Row]:
+    """SQL, then Redis from SQL, as after the loss of every Redis server."""
+    groups = site.groups = make_groups(site, asked.groups, asked.executors)
+    with site.parts.store.write() as session:
+        create_key(session, groups[0].user_id, "bench", _KEY)
+    began = time.monotonic()
+    make_tasks(site, groups, asked.tasks)
+    rows = [("Rows of the tasks and their history written", f"{time.monotonic() - began:.0f} s")]
+    site.start_scheduler()
+    queue = site.parts.queue
+    first = wait_s(lambda: all(queue.length(g.id) for g in groups), 600, "the first tasks")
+    rows.append(("From SQL to empty Redis: every group has tasks to claim", f"{first:.1f} s"))
+    rest = wait_s(lambda: sum(queue.length(g.id) for g in groups) >= asked.tasks, 3600, "tasks")
+    rate = asked.tasks / (first + rest)
+    rows.append((f"  all {asked.tasks} tasks are queued", f"{first + rest:.0f} s ({rate:.0f}/s)"))
+    for name, used in site.redis_memory().items():
+        rows.append((f"  memory of Redis {name}", f"{used / 1024**3:.2f} GiB"))
+    return rows
+
+
+async def _work(site: Site, asked: argparse.Namespace) -> list[Row]:
+    agents, stop = Agents(site.urls, site.groups, asked.task_seconds), asyncio.Event()
+    figures = agents.figures
+    running = asyncio.create_task(agents.run(stop))
+    began = time.monotonic()
+    while len(figures.attempts) < asked.executors and time.monotonic() - began < 600:
+        await asyncio.sleep(0.2)
+    rows = [(f"{asked.executors} executors have logged in and claimed", _since(began))]
+    rows += [("  a claim among them", _spread(figures.claims))]
+    while await asyncio.to_thread(_oldest_report, site) > 1 and time.monotonic() - began < 900:
+        await asyncio.sleep(0.5)
+    rows += [("  what they reported is recorded, but for the last second", _since(began))]
+    rows += await _steady(site, asked, figures)
+    stop.set()
+    await running
+    twice = sum(1 for count in figures.attempts.values() if count > 1)
+    rows.append(("Attempts that were claimed twice", str(twice)))
+    return rows
+
+
+async def _steady(site: Site, asked: argparse.Namespace, figures: Figures) -> list[Row]:
+    """What a fleet at work costs, and how it feels."""
+    figures.claims.clear()
+    figures.beats.clear()
+    before, used, began = figures.counts.copy(), site.cpu_seconds(), time.monotonic()
+    own = time.process_time()
+    watching = asyncio.create_task(_watch(site, asked.seconds))
+    requests = await asyncio.to_thread(_requests, site)
+    swept = await asyncio.to_thread(_sweeps, site)
+    lags = await watching
+    seconds, counts = time.monotonic() - began, figures.counts - before
+    rows = [
+        ("At work: heartbeats", f"{len(figures.beats) / seconds:.0f}/s, {_spread(figures.beats)}"),
+        ("  claims", f"{len(figures.claims) / seconds:.1f}/s, {_spread(figures.claims)}"),
+        ("  reports recorded", f"{counts['reports'] / seconds:.0f}/s"),
+        ("  age of the oldest report that is not recorded", _spread(lags)),
+        ("  leases lost", str(counts["lost"])),
+        *requests,
+        *swept,
+    ]
+    for name, after in site.cpu_seconds().items():
+        rows.append((f"  CPU of {name}", f"{100 * (after - used[name]) / seconds:.0f} % of a core"))
+    own_share = 100 * (time.process_time() - own) / seconds
+    rows.append(("  CPU of the simulated executors", f"{own_share:.0f} % of a core"))
+    broken = {k: v for k, v in counts.items() if ":" in k}
+    return [*rows, ("  calls that failed and were repeated", str(broken or "none"))]
+
+
+async def _watch(site: Site, seconds: float) -> list[float]:
+    """How old the oldest report is that waits for a recorder, again and again."""
+    lags, until = [], time.monotonic() + seconds
+    while time.monotonic() < until:
+        lags.append(await asyncio.to_thread(_oldest_report, site))
+        await asyncio.sleep(0.5)
+    return lags
+
+
+def _oldest_report(site: Site) -> float:
+    ages = [0.0]
+    for group in site.groups:
+        client: Any = site.parts.queue.servers.of(group.id)
+        cursor = _cursor(site, group.id)
+        entries = client.xrange(GroupKeys(group.id).events, min=f"({cursor}", count=1)
+        ages += [time.time() - int(entry.partition("-")[0]) / 1000 for entry, _ in entries]
+    return max(ages)
+
+
+def _cursor(site: Site, group: str) -> str:
+    with site.parts.store.read() as session:
+        return session.scalars(
+            select(MachineGroup.event_cursor).where(MachineGroup.id == group)
+        ).one()
+
+
+def _requests(site: Site) -> list[Row]:
+    """How long users wait for the API."""
+    rows = []
+    with httpx.Client(
+        base_url=f"http://127.0.0.1:{site.port}", headers={"X-API-Key": _KEY}, timeout=30
+    ) as api:
+        newest = api.get("/tasks", params={"per_page": 1}).raise_for_status().json()["tasks"][0]
+        for what, path in (
+            ("list of the newest tasks", "/tasks?per_page=20"),
+            ("a task's status and position in the queue", f"/tasks/{newest['task_id']}/status"),
+        ):
+            times = []
+            for _ in range(_REQUESTS):
+                began = time.monotonic()
+                api.get(path).raise_for_status()
+                times.append(time.monotonic() - began)
+            rows.append((f"  API: {what}", _spread(times)))
+    return rows
+
+
+def _sweeps(site: Site) -> list[Row]:
+    rows = []
+    for name in site.urls:
+        began = time.monotonic()
+        sweep(site.parts, time.time(), name)
+        rows.append((f"  a sweep of Redis {name}", f"{time.monotonic() - began:.2f} s"))
+    return rows
+
+
+def _since(began: float) -> str:
+    return f"{time.monotonic() - began:.1f} s"
+
+
+def _spread(seconds: list[float]) -> str:
+    if not seconds:
+        return "none"
+    ordered = sorted(seconds)
+    p95, p99 = (ordered[round(share * (len(ordered) - 1))] for share in (0.95, 0.99))
+    p50 = statistics.median(ordered)
+    return f"p50 {p50 * 1000:.1f}  p95 {p95 * 1000:.1f}  p99 {p99 * 1000:.1f} ms"
+
+
+def _print(rows: list[Row]) -> None:
+    width = max(len(label) for label, _ in rows)
+    for label, figure in rows:
+        print(f"{label:<{width}}  {figure}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""Executors in one process: each with its own user and a connection that listens to its inbox, its
+claims, heartbeats and reports. What they compute is waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import secrets
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import redis
+import redis.asyncio
+
+from bench.fleet.rows import SECRET
+from simherd.contract import limits
+from simherd.contract.events import Event, Kind
+from simherd.contract.joining import redis_user
+from simherd.contract.outcome import Cause
+from simherd.contract.queue import scripts
+from simherd.contract.queue.keys import PRIORITY_BAND, GroupKeys
+from simherd.contract.spec import parse_attempt
+
+if TYPE_CHECKING:
+    from bench.fleet.rows import Group
+
+#: Connections over which the executors of a server claim and report, instead of some each.
+_SHARED = 48
+#: Seconds that a read of an inbox waits.
+_INBOX_S = 25.0
+
+
+@dataclass
+class Figures:
+    """What the executors have seen; seconds."""
+
+    claims: list[float] = field(default_factory=list)
+    beats: list[float] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    #: Attempts that were claimed: none is to be there twice.
+    attempts: Counter[str] = field(default_factory=Counter)
+
+
+class Agents:
+    """All executors of all groups."""
+
+    def __init__(self, urls: dict[str, str], groups: list[Group], mean_task_s: float) -> None:
+        self.figures = Figures()
+        self._urls, self._groups, self._mean_task_s = urls, groups, mean_task_s
+        self._shared = {name: _client(url, _SHARED) for name, url in urls.items()}
+        self._scripts = {
+            name: {n: c.register_script(scripts.source(n)) for n in ("claim", "renew")}
+            for name, c in self._shared.items()
+        }
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until told to stop; what is held then stays held."""
+        agents = [
+            asyncio.create_task(self._agent(group, machine))
+            for group in self._groups
+            for machine in group.machines
+        ]
+        await stop.wait()
+        for agent in agents:
+            agent.cancel()
+        await asyncio.gather(*agents, return_exceptions=True)
+        for client in self._shared.values():
+            await client.aclose()
+
+    async def _agent(self, group: Group, machine: str) -> None:
+        one = _Agent(self, group, machine)
+        # Not all at the same moment: real ones have not been started together either.
+        await asyncio.sleep(random.uniform(0, limits.HEARTBEAT_S))
+        async with asyncio.TaskGroup() as parts:
+            parts.create_task(one.listen(self._urls[group.server]))
+            parts.create_task(one.beat())
+            parts.create_task(one.work())
+
+    async def call(self, group: Group, script: str, keys: list[str], args: list[Any]) -> Any:
+        """Run a script, again and again while Redis is away."""
+        while True:
+            try:
+                return await self._scripts[group.server][script](keys=keys, args=args)
+            except redis.RedisError as error:
+                self.figures.counts[f"{script}: {type(error).__name__}"] += 1
+                await asyncio.sleep(1)
+
+    async def report(self, group: Group, events: list[Event]) -> None:
+        """Append reports."""
+        pipe = self._shared[group.server].pipeline(transaction=False)
+        for event in events:
+            pipe.xadd(GroupKeys(group.id).events, {"e": event.encode()})
+        await pipe.execute()
+        self.figures.counts["reports"] += len(events)
+
+    def task_seconds(self) -> float:
+        """How long one task computes."""
+        return random.uniform(0.5, 1.5) * self._mean_task_s
+
+
+class _Agent:
+    """One executor with one slot."""
+
+    def __init__(self, agents: Agents, group: Group, machine: str) -> None:
+        self._agents, self._group, self._machine = agents, group, machine
+        self._keys = GroupKeys(group.id)
+        self._held: list[Any] = []
+        self._recorded = asyncio.Event()
+
+    async def listen(self, url: str) -> None:
+        """Hold the connection that every executor has: its own user, waiting for its inbox."""
+        user = redis_user(self._machine)
+        client = redis.asyncio.Redis.from_url(
+            url, username=user, password=SECRET, socket_timeout=_INBOX_S + 5
+        )
+        with contextlib.suppress(asyncio.CancelledError):
+            after: Any = "0-0"
+            while True:
+                try:
+                    found: Any = await client.xread(
+                        {self._keys.inbox(self._machine): after}, block=int(_INBOX_S * 1000)
+                    )
+                except redis.RedisError as error:
+                    self._agents.figures.counts[f"inbox: {type(error).__name__}"] += 1
+                    await asyncio.sleep(5)
+                    continue
+                for _, entries in found or []:
+                    after = entries[-1][0]
+                    self._agents.figures.counts["orders"] += len(entries)
+        await client.aclose()
+
+    async def beat(self) -> None:
+        """Renew the lease every few seconds, as a heartbeat does."""
+        figures = self._agents.figures
+        while True:
+            began = time.monotonic()
+            rows = await self._agents.call(
+                self._group,
+                "renew",
+                [self._keys.leases, self._keys.machines, self._keys.recorded, self._keys.specs],
+                [self._keys.lease_prefix, self._machine, int(limits.LEASE_S * 1000), *self._held],
+            )
+            figures.beats.append(time.monotonic() - began)
+            for renewal in scripts.renew_reply(rows):
+                figures.counts[renewal.state] += 1
+                if renewal.state != "held":
+                    self._held = []
+                    self._recorded.set()
+            await asyncio.sleep(max(0.1, limits.HEARTBEAT_S - (time.monotonic() - began)))
+
+    async def work(self) -> None:
+        """Claim, compute, report, again and again."""
+        figures = self._agents.figures
+        while True:
+            token, began = secrets.token_hex(16), time.monotonic()
+            claimed = scripts.claim_reply(
+                await self._agents.call(
+                    self._group,
+                    "claim",
+                    list(self._keys.of_claim()),
+                    [
+                        *(self._keys.lease_prefix, self._keys.claim_prefix, self._machine, token),
+                        *(int(limits.LEASE_S * 1000), limits.CLAIM_MEMORY_S, PRIORITY_BAND),
+                        *("", limits.MAX_OVERTAKEN),
+                    ],
+                )
+            )
+            if claimed is None:
+                await asyncio.sleep(limits.BELL_WAIT_S)
+                continue
+            figures.claims.append(time.monotonic() - began)
+            figures.attempts[claimed.attempt] += 1
+            await self._carry_out(claimed.attempt, token)
+
+    async def _carry_out(self, attempt: str, token: str) -> None:
+        self._recorded.clear()
+        self._held = [attempt, token, 0, "0"]
+        await self._agents.report(self._group, self._events(attempt, 0, _BEFORE))
+        await asyncio.sleep(self._agents.task_seconds())
+        await self._agents.report(self._group, self._events(attempt, _BEFORE, len(_RUN)))
+        self._held = [attempt, token, len(_RUN), "1"]
+        # The next one is claimed at once: the lease goes with the heartbeat that says it is
+        # recorded, as a real executor's does.
+        await self._recorded.wait()
+
+    def _events(self, attempt: str, first: int, last: int) -> list[Event]:
+        task_id, number = parse_attempt(attempt)
+        now = time.time()
+        return [
+            Event(kind, task_id, number, first + place, now, self._machine, body)
+            for place, (kind, body) in enumerate(_RUN[first:last], 1)
+        ]
+
+
+#: What an executor reports of a task with one command.
+_RUN: list[tuple[Kind, dict[str, Any]]] = [
+    (Kind.STARTED, {"executer": {"vm_type": "bench"}}),
+    (Kind.COMPUTATION_STARTED, {}),
+    (Kind.OPERATION_STARTED, {"id": 1, "name": "exec_command", "attributes": {"command": "x"}}),
+    (Kind.METRICS, {"metrics": {"download_input": 0.1}}),
+    (Kind.OPERATION_ENDED, {"id": 1, "status": "OK", "attributes": {"exit_code": 0}}),
+    (Kind.COMPUTATION_ENDED, {}),
+    (Kind.METRICS, {"metrics": {"output_size_bytes": 7}}),
+    (Kind.FINISHED, {"cause": Cause.COMPLETED.value, "exit_code": 0}),
+]
+#: How many of these it reports before it computes.
+_BEFORE = 4
+
+
+def _client(url: str, connections: int) -> redis.asyncio.Redis:
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        url, max_connections=connections, timeout=60, decode_responses=True
+    )
+    return redis.asyncio.Redis(connection_pool=pool)
