@@ -89,7 +89,7 @@ class Reading:
 
     async def begin(self) -> None:
         """Make the stream."""
-        opening = {FIELD: Frame(FrameKind.OPEN, {}).encode()}
+        opening: dict[Any, Any] = {FIELD: Frame(FrameKind.OPEN, {}).encode()}
         await _answered(self._client.xadd(self._key, opening))
         await self._keep()
 
