@@ -18,7 +18,7 @@ from simherd.contract.live import FIELD, Frame, FrameKind
 from simherd.contract.queue.keys import CHANGES, GroupKeys
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Iterable
 
     from scheduler.queue.servers import Servers
 
@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 _WAIT_S = 1.0
 #: Seconds between two tries to listen while Redis is out of reach.
 _RETRY_S = 1.0
+#: Seconds after which a call has been lost, whatever the client library still waits for: longer
+#: than its own timeouts and tries.
+_LOST_S = 45.0
 #: Seconds in which the first listener is heard.
 _LISTENING_S = 2.0
 
@@ -42,6 +45,15 @@ def connect_async(url: str) -> redis.asyncio.Redis:
         socket_keepalive=True,
         health_check_interval=25,
     )
+
+
+async def _answered(call: Awaitable[Any]) -> Any:
+    """What a call answers. Raises RedisError: also where it would wait for ever."""
+    try:
+        async with asyncio.timeout(_LOST_S):
+            return await call
+    except TimeoutError as error:
+        raise redis.TimeoutError(f"Redis has not answered for {_LOST_S:.0f} s.") from error
 
 
 class StreamGone(Exception):
@@ -81,13 +93,14 @@ class Reading:
 
     async def begin(self) -> None:
         """Make the stream."""
-        await self._client.xadd(self._key, {FIELD: Frame(FrameKind.OPEN, {}).encode()})
+        opening: dict[Any, Any] = {FIELD: Frame(FrameKind.OPEN, {}).encode()}
+        await _answered(self._client.xadd(self._key, opening))
         await self._keep()
 
     async def end(self) -> None:
         """Remove it: the executor stops."""
         with contextlib.suppress(redis.RedisError):
-            await self._client.delete(self._key)
+            await _answered(self._client.delete(self._key))
 
     async def keep(self) -> None:
         """Keep the stream while somebody reads."""
@@ -97,7 +110,7 @@ class Reading:
                 await self._keep()
 
     async def _keep(self) -> None:
-        await self._client.expire(self._key, int(limits.LIVE_KEEP_S))
+        await _answered(self._client.expire(self._key, int(limits.LIVE_KEEP_S)))
 
     async def frames(self) -> AsyncIterator[Frame | None]:
         """The frames as they come; None now and then while none does.
@@ -107,8 +120,10 @@ class Reading:
         """
         after = "0-0"
         while True:
-            found: Any = await self._client.xread(
-                {self._key: after}, count=limits.LIVE_WINDOW, block=int(_WAIT_S * 1000)
+            found: Any = await _answered(
+                self._client.xread(
+                    {self._key: after}, count=limits.LIVE_WINDOW, block=int(_WAIT_S * 1000)
+                )
             )
             if isinstance(found, dict):
                 found = [(k, v[0] if v and isinstance(v[0], list) else v) for k, v in found.items()]
@@ -119,9 +134,9 @@ class Reading:
                 if frame.kind is not FrameKind.OPEN:
                     yield frame
                 # Not before it was used: what waits here is what the executor waits for.
-                await self._client.xdel(self._key, entry)
+                await _answered(self._client.xdel(self._key, entry))
             if not entries:
-                if not await self._client.exists(self._key):
+                if not await _answered(self._client.exists(self._key)):
                     raise StreamGone
                 yield None
 

@@ -10,8 +10,10 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 
 from scheduler.objects.folder import FolderStore
+from scheduler.queue import live
 from scheduler.queue.live import LiveAnswers, StreamGone, connect_async
 from scheduler.services.errors import NotFound
 from scheduler.services.saved_files import SavedFiles
@@ -21,6 +23,23 @@ from tests.support.queue import one_server
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+def test_a_redis_that_never_answers_is_told(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "_LOST_S", 0.2)
+
+    async def read() -> None:
+        client = connect_async(redis_url)
+        async with LiveAnswers(client).opened("g") as reading:
+            await client.client_pause(1500)
+            with pytest.raises(redis.TimeoutError, match="has not answered for"):
+                async for _ in reading.frames():
+                    pass
+        await client.aclose()
+
+    asyncio.run(read())
 
 
 def test_a_stream_is_kept_while_somebody_reads_however_slowly(

@@ -90,7 +90,7 @@ def test_who_follows_sees_every_line_once_whatever_breaks_down(docker: Env) -> N
     reader = threading.Thread(target=read)
     reader.start()
     until(lambda: len(seen) > 3, what="some lines")
-    for part in ("agent", "api"):
+    for part in ("agent", "api", "redis"):
         process = docker.part(part)
         docker.kill_part(part)
         docker.wait_for_another(part, process)
