@@ -40,6 +40,11 @@ class Machine:
         self._facts = Facts(config, backend, self._disk)
         self._waits_for: str | None = None
 
+    @property
+    def lacks(self) -> str | None:
+        """What was found lacking for a further attempt when it was last looked for."""
+        return self._waits_for
+
     def waits_for(self, *, has_place: bool = False) -> str | None:
         """Why no further attempt may come here now; None when one may.
 

@@ -16,6 +16,7 @@ from scheduler.services.queue_task import enqueue
 from scheduler.services.record_event import Recording, Verdict
 from scheduler.store.models import MachineGroup
 from simherd.contract.events import Event
+from simherd.contract.health import Pulse
 from simherd.contract.outcome import Cause
 from simherd.contract.spec import attempt_key
 
@@ -40,11 +41,13 @@ class Recorder:
         self._client = connect(parts.settings.redis_url.get_secret_value(), blocking_s=_WAIT_S)
         self._streams = EventStreams(self._client)
         self._cursors: dict[str, str] = {}
+        self.pulse = Pulse("The recorder's loop")
 
     def run(self, stop: Flag) -> None:
         """Read and apply until `stop` is set."""
         self._load_groups()
         while not stop.is_set():
+            self.pulse.beat()
             try:
                 self._turn()
             except (redis.RedisError, OperationalError) as error:

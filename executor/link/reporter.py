@@ -58,6 +58,11 @@ class Reporter:
         """Begin to send."""
         self._thread.start()
 
+    @property
+    def has_died(self) -> bool:
+        """Whether its thread ended before it was to."""
+        return not self._thread.is_alive() and bool(self._thread.ident) and not self._stop.is_set()
+
     def close(self) -> None:
         """Send what is waiting if Redis answers, then stop and join."""
         self._stop.set()

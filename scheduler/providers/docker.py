@@ -65,8 +65,11 @@ class DockerProvider:
         network: str,
         deployment: str,
         command: Sequence[str] = ("simherd-executor",),
+        metrics: tuple[str, int] | None = None,
     ) -> None:
-        """`deployment`: what tells our machines from those of another scheduler on this engine."""
+        """`deployment`: what tells our machines from those of another scheduler on this engine.
+        `metrics`: host and port, in a network of their own, at which agents serve their metrics."""
+        self._metrics = metrics
         self._root = root.resolve()
         self._image = image
         self._network = network
@@ -89,7 +92,7 @@ class DockerProvider:
                 self._remove(name)
                 folder.mkdir(parents=True, exist_ok=True, mode=0o755)
                 _write_ticket(folder, plan.ticket)
-                labels, environment = self._labels(plan), _environment(folder)
+                labels, environment = self._labels(plan), self._environment(folder)
                 if not self._start(name, folder, self._command, environment, labels):
                     log.warning("event=machine_disk_watched folder=%s reason=not_shared", folder)
         except ImageNotFound as error:
@@ -173,6 +176,21 @@ class DockerProvider:
             "simherd.machine": plan.machine_id,
             "simherd.group": plan.group_id,
         }
+
+    def _environment(self, folder: Path) -> dict[str, str]:
+        """What the agent is told. No secret: it is there for everybody who may inspect it."""
+        told = {
+            "SIMHERD_TICKET_FILE": str(folder / "ticket.json"),
+            "SIMHERD_STATE_DIR": str(folder),
+            "SIMHERD_BACKEND": "docker",
+            "SIMHERD_SPOT_NOTICES": f"file://{folder / 'spot-notice'}",
+            # On the host's network each machine needs a port of its own.
+            "SIMHERD_METRICS_PORT": "0",
+        }
+        if self._network != "host" and self._metrics is not None:
+            host, port = self._metrics
+            told |= {"SIMHERD_METRICS_HOST": host, "SIMHERD_METRICS_PORT": str(port)}
+        return told
 
     def _is_alive(self, name: str) -> bool:
         try:
@@ -303,16 +321,6 @@ class DockerProvider:
 
 def _name(machine_id: str) -> str:
     return f"simherd-machine-{machine_id}"
-
-
-def _environment(folder: Path) -> dict[str, str]:
-    """What the agent is told. No secret: it is there for everybody who may inspect containers."""
-    return {
-        "SIMHERD_TICKET_FILE": str(folder / "ticket.json"),
-        "SIMHERD_STATE_DIR": str(folder),
-        "SIMHERD_BACKEND": "docker",
-        "SIMHERD_SPOT_NOTICES": f"file://{folder / 'spot-notice'}",
-    }
 
 
 def _write_ticket(folder: Path, ticket: Ticket) -> None:

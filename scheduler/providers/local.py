@@ -31,7 +31,9 @@ class LocalProvider:
     revives = True
     by_hand = False
 
-    def __init__(self, root: Path, backend: str, slots: int) -> None:
+    def __init__(self, root: Path, backend: str, slots: int, *, serves_metrics: bool) -> None:
+        """`serves_metrics`: whether agents tell Prometheus how they do, each at a free port."""
+        self._serves_metrics = serves_metrics
         self._root = root
         self._backend = backend
         self.one_engine = backend == "docker"
@@ -61,6 +63,8 @@ class LocalProvider:
             "SIMHERD_SLOTS": str(self._slots),
             "SIMHERD_SPOT_NOTICES": f"file://{folder / 'spot-notice'}",
         }
+        if self._serves_metrics:
+            environment["SIMHERD_METRICS_PORT"] = "0"
         with (folder / "agent.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "executor"],

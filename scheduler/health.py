@@ -1,0 +1,86 @@
+"""What the scheduler's processes depend on, and serving that beside their metrics."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from scheduler.metrics.exposition import DependenciesCollector, Exposition
+from scheduler.queue.group_queue import connect
+from simherd.contract.health import Dependencies, Dependency, Pages, Served, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from redis import Redis
+
+    from scheduler.wiring import Parts
+
+
+def dependencies(parts: Parts) -> Dependencies:
+    """What must be there for a process of the scheduler to do its work."""
+
+    @cache
+    def broker() -> Redis:
+        return connect(parts.settings.broker_url.get_secret_value())
+
+    def redis() -> None:
+        parts.queue.client.ping()
+
+    def database() -> None:
+        with parts.store.read() as session:
+            session.execute(text("SELECT 1"))
+
+    def storage() -> str | None:
+        return parts.objects.trouble()
+
+    def jobs() -> None:
+        broker().ping()
+
+    return Dependencies(
+        {
+            "redis": Dependency("Redis (SIMHERD_REDIS_URL) does not answer", redis),
+            "database": Dependency("The database (SIMHERD_DATABASE_URL) does not answer", database),
+            "storage": Dependency("The storage does not answer", storage),
+            "broker": Dependency("Celery's broker (SIMHERD_BROKER_URL) does not answer", jobs),
+        }
+    )
+
+
+@contextmanager
+def served(
+    parts: Parts, process: str, asked: Dependencies, trouble: Callable[[], str | None]
+) -> Iterator[Served | None]:
+    """Serve a process' health and metrics meanwhile, where the settings say; else nothing.
+
+    The process ends here when it cannot listen there: nobody would see it.
+
+    Args:
+        parts: the scheduler's parts.
+        process: its name.
+        asked: what it depends on.
+        trouble: why it is not live, as a sentence; None when it is.
+    """
+    address = parts.settings.metrics_address
+    if address is None:
+        yield None
+        return
+    pages = Pages(trouble, asked, Exposition(DependenciesCollector(asked)).text)
+    target = Target(Path(f"metrics-{process}.json"), process)
+    try:
+        made = Served(*address, pages, target)
+    except OSError as error:
+        host, port = address
+        sys.exit(
+            f"simherd-scheduler: SIMHERD_METRICS_PORT: cannot listen on {host} port {port}: "
+            f"{error.strerror}."
+        )
+    try:
+        yield made
+    finally:
+        made.close()
