@@ -99,7 +99,8 @@ def _api(parts: Parts) -> None:
 
 def _worker(parts: Parts) -> None:
     from scheduler.health import dependencies, served
-    from scheduler.jobs.app import CANARY, app
+    from scheduler.jobs.app import app
+    from scheduler.jobs.measured import CANARY
     from scheduler.metrics.exposition import shared_with_children
     from scheduler.services.carry_on_transfers import MOST_TURNS
 
@@ -128,6 +129,9 @@ def _worker(parts: Parts) -> None:
 
 def _recorder(parts: Parts) -> None:
     from scheduler.health import dependencies, served
+    from scheduler.metrics import table
+    from scheduler.metrics.snapshot import StateCollector
+    from scheduler.metrics.state import read_state
     from scheduler.recorder import Recorder
 
     stop, recorder = Event(), Recorder(parts)
@@ -138,7 +142,8 @@ def _recorder(parts: Parts) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
-    with served(parts, "recorder", dependencies(parts), recorder.pulse.trouble):
+    state = StateCollector(table.STATE, lambda: read_state(parts))
+    with served(parts, "recorder", dependencies(parts), recorder.pulse.trouble, state):
         recorder.run(stop)
 
 

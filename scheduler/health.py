@@ -17,6 +17,7 @@ from simherd.contract.health import Dependencies, Dependency, Pages, Served, Tar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from prometheus_client.registry import Collector
     from redis import Redis
 
     from scheduler.wiring import Parts
@@ -54,7 +55,11 @@ def dependencies(parts: Parts) -> Dependencies:
 
 @contextmanager
 def served(
-    parts: Parts, process: str, asked: Dependencies, trouble: Callable[[], str | None]
+    parts: Parts,
+    process: str,
+    asked: Dependencies,
+    trouble: Callable[[], str | None],
+    *collectors: Collector,
 ) -> Iterator[Served | None]:
     """Serve a process' health and metrics meanwhile, where the settings say; else nothing.
 
@@ -65,12 +70,14 @@ def served(
         process: its name.
         asked: what it depends on.
         trouble: why it is not live, as a sentence; None when it is.
+        collectors: numbers that it alone shows.
     """
     address = parts.settings.metrics_address
     if address is None:
         yield None
         return
-    pages = Pages(trouble, asked, Exposition(DependenciesCollector(asked)).text)
+    known = DependenciesCollector(asked, parts.objects.free_bytes)
+    pages = Pages(trouble, asked, Exposition(known, *collectors).text)
     target = Target(Path(f"metrics-{process}.json"), process)
     try:
         made = Served(*address, pages, target)

@@ -9,6 +9,8 @@ import redis
 from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
+from scheduler.metrics import table
+from scheduler.metrics.live import later
 from scheduler.queue.group_queue import connect
 from scheduler.queue.stream import EventStreams
 from scheduler.services.group_states import ACTIVE
@@ -114,6 +116,7 @@ class Recorder:
                     log.error("event=report_unreadable group=%s entry=%s %s", group, entry, error)
                     continue
                 result = recording.record(event)
+                later(session, table.REPORTS, result.verdict.value)
                 key = attempt_key(event.task_id, event.attempt)
                 recorded[key] = max(result.last, recorded.get(key, 0))
                 requeue += result.requeue

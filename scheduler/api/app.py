@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 
 from scheduler.api import problems
+from scheduler.api.measured import Measured
 from scheduler.api.names import EncodedNames
 from scheduler.api.routes import (
     admin,
@@ -75,6 +76,7 @@ def make_app(parts: Parts) -> FastAPI:
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestId)
     app.add_middleware(EncodedNames)
+    app.add_middleware(Measured)
     for module in (
         health,
         users,

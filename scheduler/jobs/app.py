@@ -9,12 +9,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from billiard.process import current_process
 from celery import Celery, signals
 
 from scheduler.config import Settings
-from scheduler.jobs.canary import Canary
-from scheduler.metrics.exposition import take_place
 from scheduler.wiring import Parts, build
 
 if TYPE_CHECKING:
@@ -50,19 +47,9 @@ def started_at() -> float:
     return _Process.started_at
 
 
-#: Sings whenever a job has ended, here or in a child.
-CANARY = Canary()
-
-
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
 def _after_fork(**_: Any) -> None:
     _Process.parts = None
-    take_place(current_process().index)
-
-
-@signals.task_postrun.connect  # type: ignore[untyped-decorator]
-def _after_job(**_: Any) -> None:
-    CANARY.sing()
 
 
 def make_app() -> Celery:

@@ -19,10 +19,10 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from scheduler.metrics import table
+from scheduler.metrics import live, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from prometheus_client import Metric
 
@@ -61,8 +61,11 @@ class Exposition:
     def __init__(self, *collectors: Collector) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
+        live.begin()
         if _FOLDER in os.environ:
             MultiProcessCollector(self._registry)  # type: ignore[no-untyped-call]
+        else:
+            self._registry.register(live.REGISTRY)
         for collector in collectors:
             self._registry.register(collector)
 
@@ -72,10 +75,11 @@ class Exposition:
 
 
 class DependenciesCollector(Collector):
-    """Whether what the process depends on answers."""
+    """Whether what the process depends on answers, and what room the storage has."""
 
-    def __init__(self, dependencies: Dependencies) -> None:
+    def __init__(self, dependencies: Dependencies, free_bytes: Callable[[], int | None]) -> None:
         self._dependencies = dependencies
+        self._free_bytes = free_bytes
 
     def collect(self) -> Iterable[Metric]:
         """Ask them."""
@@ -84,6 +88,9 @@ class DependenciesCollector(Collector):
         for name, trouble in self._dependencies.ask().items():
             family.add_metric([name], float(trouble is None))
         yield family
+        free = self._free_bytes()
+        if free is not None:
+            yield GaugeMetricFamily(table.STORAGE_FREE.name, table.STORAGE_FREE.help, free)
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: whoever registers it need not wait for answers."""

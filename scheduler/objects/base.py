@@ -137,6 +137,10 @@ class ObjectStore(Protocol):
         storage's library raises."""
         ...
 
+    def free_bytes(self) -> int | None:
+        """How much more can be stored; None when that is not limited."""
+        ...
+
     def delete(self, user: str, prefix: str) -> int:
         """Delete the object `prefix` and all below it; answers how many there were."""
         ...

@@ -59,9 +59,13 @@ class FolderStore:
         """See `ObjectStore`."""
         if not os.access(self._root, os.W_OK | os.X_OK):
             return "The storage's folder (SIMHERD_STORAGE_DIR) is gone, or cannot be written to."
-        if shutil.disk_usage(self._root).free < _LEAST_FREE_BYTES:
+        if self.free_bytes() < _LEAST_FREE_BYTES:
             return "The disk of the storage's folder (SIMHERD_STORAGE_DIR) is full."
         return None
+
+    def free_bytes(self) -> int:
+        """See `ObjectStore`."""
+        return shutil.disk_usage(self._root).free
 
     def stat(self, user: str, path: str) -> ObjectInfo | None:
         """See `ObjectStore`."""

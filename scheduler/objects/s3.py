@@ -71,6 +71,9 @@ class S3Store:
             return f"The bucket (SIMHERD_S3_BUCKET) refuses: {error.response['Error']['Code']}."
         return None
 
+    def free_bytes(self) -> None:
+        """See `ObjectStore`."""
+
     def stat(self, user: str, path: str) -> ObjectInfo | None:
         """See `ObjectStore`."""
         try:
