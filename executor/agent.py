@@ -21,6 +21,8 @@ from executor.link.lease import Keeper
 from executor.link.reporter import Reporter
 from executor.livefiles import LiveFiles
 from executor.machine import Machine
+from executor.metrics import table
+from executor.metrics.live import count
 from executor.presence import Presence
 from executor.progress import Progress, progress_of
 from executor.run import PULL_JOIN_S, run_attempt
@@ -96,7 +98,7 @@ class Agent:
         self._pulse = Pulse("The heartbeat")
         self.insight = Insight(
             *(config, backend, self._slots, self._reporter, self._inbox, self._machine),
-            *(self._contact, self._presence, self._pulse, self._all),
+            *(self._contact, self._presence, self._pulse, self._all, self._draining),
         )
         self._lock = threading.Lock()
         self._live: dict[str, Attempt] = {}
@@ -338,6 +340,7 @@ class Agent:
             try:
                 self._beat()
             except redis.RedisError as error:
+                count(table.BEATS_FAILED)
                 log.warning("event=heartbeat_failed error=%s", error)
             except Exception:
                 # Without a heartbeat all that runs here would be given away.

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 from executor.config import ConfigError, metrics_address
 from executor.metrics.exposition import Exposition
-from simherd.contract.health import TARGET, Dependencies, Dependency, Pages, Served, Target
+from simherd.contract.health import (
+    Dependencies,
+    Dependency,
+    Pages,
+    Served,
+    Target,
+    executor_file,
+)
 
 if TYPE_CHECKING:
     from executor.config import Place
@@ -63,7 +70,7 @@ def serve(place: Place) -> Health:
         host, port = address
         pages = Pages(health.trouble, health.dependencies, Exposition(health).text)
         try:
-            target = Target(place.state_dir / TARGET, "executor")
+            target = Target(executor_file(place.state_dir, os.environ), "executor")
             health.served = Served(host, port, pages, target)
         except OSError as error:
             raise ConfigError(

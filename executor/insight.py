@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from simherd.contract import limits
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
     from executor.attempt import Attempt
@@ -37,6 +38,8 @@ class Insight:
     #: Of the heartbeat.
     pulse: Pulse
     attempts: Callable[[], list[Attempt]]
+    #: Set when nothing more is claimed.
+    draining: threading.Event
 
     def trouble(self) -> str | None:
         """Why the agent is not live, as a sentence; None when it is."""

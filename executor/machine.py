@@ -53,6 +53,10 @@ class Machine:
         self._waits_for = self._room.reason_to_wait(self._booked(), has_place=has_place)
         return self._waits_for
 
+    def disk(self) -> tuple[int, int]:
+        """Bytes free on the disk for attempts, and those of it that they never get."""
+        return self._room.disk()
+
     def _booked(self) -> int:
         """Bytes of the work disk that the attempts here may still take."""
         areas = [attempt.area for attempt in self._here()]

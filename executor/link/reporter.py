@@ -118,6 +118,12 @@ class Reporter:
                 for t in self._tracked.values()
             ]
 
+    def unrecorded(self) -> tuple[int, int]:
+        """How many attempts are presented, and how many of their reports may not be recorded."""
+        with self._lock:
+            left = [t.entry.last - t.recorded for t in self._tracked.values()]
+        return len(left), sum(left)
+
     def recorded(self, attempt: str, number: int) -> None:
         """Note how far the scheduler got; send again what seems to have been lost."""
         with self._lock:

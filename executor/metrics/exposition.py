@@ -9,7 +9,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from executor.metrics import table
+from executor.metrics import live, table
+from executor.metrics.state import look
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,12 +21,13 @@ if TYPE_CHECKING:
 
 
 class Exposition(Collector):
-    """The text for Prometheus, of what was counted and of the agent as it is now."""
+    """The text for Prometheus: what was counted, and the agent as it is now."""
 
     def __init__(self, health: Health) -> None:
         self._health = health
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
+        self._registry.register(live.REGISTRY)
         self._registry.register(self)
 
     def text(self) -> bytes:
@@ -39,6 +41,9 @@ class Exposition(Collector):
         for name, trouble in self._health.dependencies.ask().items():
             family.add_metric([name], float(trouble is None))
         yield family
+        if self._health.insight is not None:
+            for found, value in look(self._health.insight):
+                yield GaugeMetricFamily(found.name, found.help, float(value))
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: whoever registers it need not wait for answers."""

@@ -34,6 +34,7 @@ _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 class _Place:
     name = "main"
+    shared = False
 
 
 def take_place(number: int) -> None:
@@ -46,6 +47,7 @@ def shared_with_children() -> Iterator[None]:
     """Keep the numbers where child processes add to them; before any of them is made."""
     owner, folder = os.getpid(), tempfile.mkdtemp(prefix="simherd-metrics-")
     os.environ[_FOLDER] = folder
+    _Place.shared = True
     values.ValueClass = values.MultiProcessValue(lambda: _Place.name)  # type: ignore[no-untyped-call]
     try:
         yield
@@ -62,7 +64,7 @@ class Exposition:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         live.begin()
-        if _FOLDER in os.environ:
+        if _Place.shared:
             MultiProcessCollector(self._registry)  # type: ignore[no-untyped-call]
         else:
             self._registry.register(live.REGISTRY)

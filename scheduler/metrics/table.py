@@ -95,15 +95,15 @@ UPLOADED = counter("simherd_outputs_uploaded_bytes_total", "Output archives that
 JOBS = counter(
     "simherd_jobs_total",
     "Background jobs that ended: done, failed, or killed for taking too long or with their child.",
-    *("job", "outcome"),
+    *("name", "outcome"),
 )
 JOB_SECONDS = histogram(
-    "simherd_job_seconds", "How long background jobs took.", CALL_BUCKETS, "job"
+    "simherd_job_seconds", "How long background jobs took.", CALL_BUCKETS, "name"
 )
 JOB_SUCCESS = gauge(
     "simherd_job_last_success_timestamp_seconds",
     "When a background job last ended well, seconds since the epoch.",
-    "job",
+    "name",
 )
 
 STATE_AGE = gauge(

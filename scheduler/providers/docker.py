@@ -38,6 +38,8 @@ _ENGINE_ERRORS = (DockerException, requests.RequestException)
 _GONE = frozenset({404, 409})
 #: Seconds for one call to the engine; starting a container on a busy disk takes many.
 _CALL_S = 60
+#: The name that all machines share in a network of their own.
+MACHINES = "simherd-machines"
 _SOCKET = "/var/run/docker.sock"
 #: States of a container whose agent runs, or is about to.
 _ALIVE = frozenset({"created", "restarting", "running", "paused"})
@@ -217,6 +219,7 @@ class DockerProvider:
                 environment=environment,
                 labels=labels,
                 host_config=self._host_config(folder, shared=shared),
+                networking_config=self._common_name(),
             )
             try:
                 self._api.start(made["Id"])
@@ -228,6 +231,15 @@ class DockerProvider:
             else:
                 return shared
         return False
+
+    def _common_name(self) -> dict[str, Any] | None:
+        """What has Prometheus find the machines: the addresses of a name that all of them share."""
+        if self._metrics is None or self._network in ("host", "bridge"):
+            # Only networks that somebody made know names.
+            return None
+        endpoint = self._api.create_endpoint_config(aliases=[MACHINES])
+        config: dict[str, Any] = self._api.create_networking_config({self._network: endpoint})
+        return config
 
     def _host_config(self, folder: Path, *, shared: bool) -> dict[str, Any]:
         capabilities, devices = [], []

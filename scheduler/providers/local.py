@@ -65,6 +65,8 @@ class LocalProvider:
         }
         if self._serves_metrics:
             environment["SIMHERD_METRICS_PORT"] = "0"
+            # All in one folder: Prometheus takes a pattern for names of files alone.
+            environment["SIMHERD_METRICS_FILE"] = str(self._root / f"metrics-{folder.name}.json")
         with (folder / "agent.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "executor"],
@@ -133,5 +135,5 @@ def _find(handle: dict[str, Any]) -> psutil.Process | None:
 
 def _inherited() -> dict[str, str]:
     """The environment without anything of the scheduler's own."""
-    own = ("SIMHERD_", "AWS_", "CELERY_")
+    own = ("SIMHERD_", "AWS_", "CELERY_", "PROMETHEUS_")
     return {k: v for k, v in os.environ.items() if not k.startswith(own)}

@@ -13,6 +13,7 @@ import threading
 import time
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from socket import AF_INET, AF_INET6
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +21,10 @@ from simherd.contract import limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
 log = logging.getLogger(__name__)
 
 LIVE, READY, METRICS = "/livez", "/readyz", "/metrics"
-#: The file of an executor with a free port, see `Target`.
-TARGET = "metrics.json"
 #: What Prometheus is told of the form of `/metrics`.
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 #: Where it is served, unless `SIMHERD_METRICS_HOST` says otherwise: it is for this machine alone.
@@ -180,6 +178,11 @@ class Target:
         ((target,),) = (entry["targets"] for entry in json.loads(self.file.read_text()))
         host, _, port = target.rpartition(":")
         return host.strip("[]"), int(port)
+
+
+def executor_file(state_dir: Path, env: Mapping[str, str]) -> Path:
+    """The file in which an executor with a free port tells it, see `Target`."""
+    return Path(env.get("SIMHERD_METRICS_FILE") or state_dir / "metrics.json")
 
 
 class Served:

@@ -9,7 +9,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from simherd.contract import limits
-from simherd.contract.health import HOST, LIVE, TARGET, Target
+from simherd.contract.health import HOST, LIVE, Target, executor_file
 
 #: Seconds that a process has for its answer.
 _ANSWER_S = 5.0
@@ -36,7 +36,7 @@ def of_executor() -> int:
         return _said("SIMHERD_METRICS_PORT is not set: nothing here tells whether the agent lives.")
     host = os.environ.get("SIMHERD_METRICS_HOST", HOST)
     if port == "0":
-        file = Path(os.environ.get("SIMHERD_STATE_DIR", ".")) / TARGET
+        file = executor_file(Path(os.environ.get("SIMHERD_STATE_DIR", ".")), os.environ)
         try:
             host, found = Target(file, "executor").read()
         except (OSError, ValueError):

@@ -23,7 +23,7 @@ class Process:
         self.pulse = Pulse("The loop")
         self.down = ""
         self.hangs = threading.Event()
-        self.target = Target(folder / health.TARGET, "executor")
+        self.target = Target(folder / "metrics.json", "executor")
         known = {
             "store": Dependency("The store does not answer", self._store),
             "disk": Dependency("The disk does not answer", self._disk),
