@@ -6,10 +6,12 @@ first ones, and counts of what machines have.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+import redis
 from sqlalchemy import func, select
 
 from scheduler.metrics import table
@@ -25,18 +27,22 @@ from simherd.contract.triggers import DeliveryState
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from redis import Redis
     from sqlalchemy.orm import Session
 
     from scheduler.wiring import Parts
     from simherd.contract.measures import Measure
+
+log = logging.getLogger(__name__)
 
 #: Row → label values and value, for each series.
 Reading = dict[str, list[tuple[tuple[str, ...], float]]]
 
 
 def read_state(parts: Parts) -> Reading:
-    """All of it. Raises what the libraries of SQL and Redis raise."""
+    """All of it, but for what is on a Redis server that does not answer.
+
+    Raises what the library of SQL raises.
+    """
     now, found = time.time(), _Found()
     with parts.store.read() as session:
         groups = list(session.scalars(select(MachineGroup).where(MachineGroup.status.in_(ACTIVE))))
@@ -45,22 +51,25 @@ def read_state(parts: Parts) -> Reading:
         _machines(found, session, now)
         _tasks(found, session, now)
         _deliveries(found, session, now)
-    for name, client in _servers(parts):
-        _server(found, name, client)
-    heads = {group.id: _queue(found, _client(parts, group.id), group, now) for group in groups}
+    heads: dict[str, list[str]] = {}
+    for name, client, its_groups in _servers(parts, groups):
+        try:
+            _server(found, name, client)
+            heads |= {group.id: _queue(found, client, group, now) for group in its_groups}
+            found.add(table.REDIS_UP, 1, name)
+        except redis.RedisError as error:
+            log.warning("event=redis_not_read server=%s error=%s", name, error)
+            found.add(table.REDIS_UP, 0, name)
     with parts.store.read() as session:
         _waits(found, session, heads, now)
     return found.reading
 
 
-def _servers(parts: Parts) -> Iterator[tuple[str, Redis]]:
-    """Every Redis server, by its name."""
-    yield "main", parts.queue.client
-
-
-def _client(parts: Parts, _group: str) -> Redis:
-    """The Redis server of a group."""
-    return parts.queue.client
+def _servers(
+    parts: Parts, groups: Sequence[MachineGroup]
+) -> Iterator[tuple[str, redis.Redis, Sequence[MachineGroup]]]:
+    """Every Redis server, by its name, with those of the groups that are on it."""
+    yield "main", parts.queue.client, groups
 
 
 class _Found:
@@ -127,7 +136,7 @@ def _deliveries(found: _Found, session: Session, now: float) -> None:
     found.add(table.DELIVERY_OVERDUE, now - max(first) if first is not None else 0)
 
 
-def _server(found: _Found, name: str, client: Redis) -> None:
+def _server(found: _Found, name: str, client: redis.Redis) -> None:
     before = time.time()
     pipe = client.pipeline(transaction=False)
     pipe.time()
@@ -147,7 +156,7 @@ def _server(found: _Found, name: str, client: Redis) -> None:
         found.add(table.REDIS_DATA_AGE, time.time() - float(epoch), name)
 
 
-def _queue(found: _Found, client: Redis, group: MachineGroup, now: float) -> list[str]:
+def _queue(found: _Found, client: redis.Redis, group: MachineGroup, now: float) -> list[str]:
     """What Redis says of a group; answers the attempts that may have waited for longest."""
     keys = GroupKeys(group.id)
     pipe = client.pipeline(transaction=False)
@@ -172,7 +181,7 @@ def _queue(found: _Found, client: Redis, group: MachineGroup, now: float) -> lis
     return [*first, *_lowest(client, keys, last)]
 
 
-def _lowest(client: Redis, keys: GroupKeys, last: list[tuple[str, float]]) -> list[str]:
+def _lowest(client: redis.Redis, keys: GroupKeys, last: list[tuple[str, float]]) -> list[str]:
     """The first one of the lowest priority that waits: it may starve."""
     if not last:
         return []

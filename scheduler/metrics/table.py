@@ -162,6 +162,9 @@ DELIVERY_OVERDUE = gauge(
     "simherd_delivery_overdue_seconds",
     "For how long the first of them has been due; 0 when none is.",
 )
+REDIS_UP = gauge(
+    "simherd_redis_up", "1 while the Redis server answers, else 0, without what it holds.", "server"
+)
 REDIS_MEMORY = gauge("simherd_redis_memory_bytes", "Memory that Redis uses.", "server")
 REDIS_MEMORY_LIMIT = gauge(
     "simherd_redis_memory_limit_bytes", "What it may use; 0 is all there is.", "server"
@@ -194,7 +197,7 @@ SECTIONS: dict[str, tuple[Measure, ...]] = {
     "The deployment, from SQL and Redis, by each recorder: take the largest": (
         *(STATE_AGE, QUEUE_LENGTH, OLDEST_WAIT, LEASES, LEASES_OVERDUE, TASKS, DEADLINE_LEFT),
         *(MACHINES, SILENT_MACHINE, COST, GROUP_LEFT, REFUSALS, REPORTS_WAITING, RECORDER_LAG),
-        *(DELIVERIES, DELIVERY_OVERDUE, REDIS_MEMORY, REDIS_MEMORY_LIMIT, REDIS_AOF),
+        *(DELIVERIES, DELIVERY_OVERDUE, REDIS_UP, REDIS_MEMORY, REDIS_MEMORY_LIMIT, REDIS_AOF),
         *(REDIS_DATA_AGE, REDIS_CLOCK),
     ),
 }

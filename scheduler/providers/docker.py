@@ -238,7 +238,9 @@ class DockerProvider:
             # Only networks that somebody made know names.
             return None
         endpoint = self._api.create_endpoint_config(aliases=[MACHINES])
-        config: dict[str, Any] = self._api.create_networking_config({self._network: endpoint})
+        # The library's types have one network for all of them.
+        networks: Any = {self._network: endpoint}
+        config: dict[str, Any] = self._api.create_networking_config(networks)
         return config
 
     def _host_config(self, folder: Path, *, shared: bool) -> dict[str, Any]:
