@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 
 from executor.agent import Agent
 from executor.config import Config, ConfigError, Place
+from executor.health import serve
 from executor.join import JoinRefused, join
+from simherd.contract import health_check
 
 if TYPE_CHECKING:
     from executor.containers.base import ContainerBackend
@@ -33,12 +35,14 @@ def main() -> None:
     try:
         place = _place()
         _write_pid(place)
+        health = serve(place)
         identity = join(place.ticket_file, place.state_dir, time.sleep)
         config = Config.of(place, identity)
     except (ConfigError, JoinRefused) as error:
         print(f"simherd-executor: {error}", file=sys.stderr)
         sys.exit(2)
     agent = Agent(config, _backend(config), identity)
+    health.insight = agent.insight
     asked = itertools.count(1)
 
     def drain_or_hand_over(*_: object) -> None:
@@ -55,6 +59,7 @@ def main() -> None:
         # Threads that were started would keep a process alive that does nothing.
         logging.exception("event=agent_broke")
         os._exit(1)
+    health.close()
 
 
 def _place() -> Place:
@@ -66,7 +71,10 @@ def _place() -> Place:
     joining.add_argument("--api", required=True, help="where the scheduler's API is")
     joining.add_argument("--state-dir", type=Path, default=Path("/var/lib/simherd"))
     joining.add_argument("--backend", choices=("docker", "process"), default="docker")
+    verbs.add_parser("health", help="exit with 0 when this machine's agent lives, else with 1")
     given = parser.parse_args()
+    if given.verb == "health":
+        sys.exit(health_check.of_executor())
     if given.verb is None:
         return Place.from_env()
     os.environ.setdefault("SIMHERD_BACKEND", given.backend)

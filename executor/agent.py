@@ -14,12 +14,15 @@ from executor.contact import Contact
 from executor.deadline import Deadline
 from executor.disk.areas import DiskError
 from executor.gang.duty import Duty
+from executor.insight import Insight
 from executor.link.inbox import Inbox
 from executor.link.journal import Journal, boot_id
 from executor.link.lease import Keeper
 from executor.link.reporter import Reporter
 from executor.livefiles import LiveFiles
 from executor.machine import Machine
+from executor.metrics import table
+from executor.metrics.live import count
 from executor.presence import Presence
 from executor.progress import Progress, progress_of
 from executor.run import PULL_JOIN_S, run_attempt
@@ -30,6 +33,7 @@ from executor.transfer import Transfer, open_client
 from simherd.contract import limits
 from simherd.contract.commands import Message, Order
 from simherd.contract.events import Kind
+from simherd.contract.health import Pulse
 from simherd.contract.outcome import OUTCOMES, Cause
 from simherd.contract.spec import AttemptSpec, attempt_key
 from simherd.contract.triggers import Observer
@@ -91,6 +95,11 @@ class Agent:
         self._over = threading.Event()
         self._beat_now = threading.Event()
         self._last_beat = threading.Event()
+        self._pulse = Pulse("The heartbeat")
+        self.insight = Insight(
+            *(config, backend, self._slots, self._reporter, self._inbox, self._machine),
+            *(self._contact, self._presence, self._pulse, self._all, self._draining),
+        )
         self._lock = threading.Lock()
         self._live: dict[str, Attempt] = {}
         self._workers: list[threading.Thread] = []
@@ -133,6 +142,7 @@ class Agent:
         self._inbox.start()
         heart = threading.Thread(target=self._heartbeat, name="heartbeat")
         heart.start()
+        self._pulse.kept_by(heart)
         claims = threading.Thread(target=self._claim, name="claims")
         claims.start()
         log.info("event=agent_ready executor=%s", self._config.executor_id)
@@ -326,9 +336,11 @@ class Agent:
 
     def _heartbeat(self) -> None:
         while True:
+            self._pulse.beat()
             try:
                 self._beat()
             except redis.RedisError as error:
+                count(table.BEATS_FAILED)
                 log.warning("event=heartbeat_failed error=%s", error)
             except Exception:
                 # Without a heartbeat all that runs here would be given away.

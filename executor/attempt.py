@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from executor.metrics import table
+from executor.metrics.live import observe
 from executor.observers import Observers
 from executor.peaks import Peaks
 from executor.reclaim import Timetable
@@ -230,5 +232,6 @@ class Attempt:
             length = round(time.monotonic() - begun, 6)
             learnt["execution_time_s"] = length
             self.end_operation(number, status, learnt)
+            observe(table.STAGE_SECONDS, length, name.value)
             if seconds is not None:
                 self.measured(**{seconds.value: length})

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 import redis
 
 from executor.link.lease import new_token
+from executor.metrics import table
+from executor.metrics.live import count, timed
 from simherd.contract import limits
 
 if TYPE_CHECKING:
@@ -75,6 +77,7 @@ class Claims:
             try:
                 claimed, ahead = self._claim(token)
                 if claimed is not None:
+                    count(table.CLAIMED)
                     taken = agent.begin(claimed, token, ahead)
                     token = new_token()
             except redis.RedisError as error:
@@ -97,7 +100,8 @@ class Claims:
             log.warning("event=no_room reason=%s", waits_for)
             self._draining.wait(_ROOM_S)
             return None, None
-        claimed, ahead = self._stager.claim(self._claimer, token)
+        with timed(table.CLAIM_SECONDS):
+            claimed, ahead = self._stager.claim(self._claimer, token)
         if claimed is None:
             self._claimer.wait_for_bell(limits.BELL_WAIT_S)
         return claimed, ahead

@@ -12,6 +12,7 @@ import psutil
 from executor.link.connection import Address
 from executor.spot.sources import open_source
 from simherd.contract import limits
+from simherd.contract.health import HOST
 from simherd.contract.joining import redis_user
 from simherd.contract.policy import Policy
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from executor.join import Identity
+
+
+_LAST_PORT = 65535
 
 
 class ConfigError(ValueError):
@@ -96,6 +100,19 @@ class Config:
             reconnect_s=member.reconnect_s,
             spot_notices=_source(env),
         )
+
+
+def metrics_address(env: Mapping[str, str]) -> tuple[str, int] | None:
+    """Host and port at which the agent serves its health and its metrics; None: it does not.
+
+    Port 0 is a free one. Raises ConfigError.
+    """
+    if not env.get("SIMHERD_METRICS_PORT"):
+        return None
+    port = _number(env, "METRICS_PORT", "0")
+    if port > _LAST_PORT:
+        raise ConfigError(f"SIMHERD_METRICS_PORT is {port}; it can be from 0 to {_LAST_PORT}.")
+    return env.get("SIMHERD_METRICS_HOST", HOST), port
 
 
 def _policy(given: object) -> Policy:

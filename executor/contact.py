@@ -49,6 +49,12 @@ class Contact:
             self._file.write_text(f"{self._last:.3f}\n")
 
     @property
+    def silent_s(self) -> float:
+        """Seconds since Redis last answered."""
+        with self._lock:
+            return _now() - self._last
+
+    @property
     def left_s(self) -> float:
         """Seconds until what runs here must stop: soon after it will be another machine's."""
         with self._lock:

@@ -40,6 +40,11 @@ class Machine:
         self._facts = Facts(config, backend, self._disk)
         self._waits_for: str | None = None
 
+    @property
+    def lacks(self) -> str | None:
+        """What was found lacking for a further attempt when it was last looked for."""
+        return self._waits_for
+
     def waits_for(self, *, has_place: bool = False) -> str | None:
         """Why no further attempt may come here now; None when one may.
 
@@ -47,6 +52,10 @@ class Machine:
         """
         self._waits_for = self._room.reason_to_wait(self._booked(), has_place=has_place)
         return self._waits_for
+
+    def disk(self) -> tuple[int, int]:
+        """Bytes free on the disk for attempts, and those of it that they never get."""
+        return self._room.disk()
 
     def _booked(self) -> int:
         """Bytes of the work disk that the attempts here may still take."""

@@ -71,6 +71,11 @@ class Presence:
         """Whether the machine stays, as far as is known."""
         return self.reclaim_at is None
 
+    @property
+    def silent_s(self) -> float | None:
+        """Seconds since the source of notices last answered; None where there is none."""
+        return None if self._watch is None else self._watch.silent_s
+
     def meet(self, attempt: Attempt) -> None:
         """An attempt that was begun: one that came too late is handed back at once."""
         reclaim_at = self.reclaim_at

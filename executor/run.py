@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from executor.archive import load_stamps
 from executor.attempt import StageFailed
+from executor.metrics import table
+from executor.metrics.live import count
 from executor.saver import make_folder
 from executor.stages.commands import run_commands
 from executor.stages.image import fetch_image
@@ -66,6 +68,7 @@ def run_attempt(attempt: Attempt) -> None:
         attempt.slot.give()
         attempt.area.close()
         attempt.series.unlink(missing_ok=True)
+    count(table.ENDED, cause.value)
     log.info("event=attempt_ended attempt=%s cause=%s", key, cause)
     if detail is None and attempt.told is not None and attempt.told[0] is cause:
         detail = attempt.told[1]

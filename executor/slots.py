@@ -46,6 +46,11 @@ class Slots:
             self._changed.notify_all()
 
     @property
+    def number(self) -> int:
+        """How many there are."""
+        return self._number
+
+    @property
     def all_taken(self) -> bool:
         """Whether nothing more can begin to compute."""
         with self._changed:
@@ -59,6 +64,11 @@ class Slot:
         self._slots = slots
         self._held = True
         self._lock = threading.Lock()
+
+    @property
+    def held(self) -> bool:
+        """Whether it was not given back."""
+        return self._held
 
     def give(self) -> None:
         """Let the next attempt compute."""

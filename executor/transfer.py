@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 
+from executor.metrics import table
+from executor.metrics.live import count
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -168,7 +171,9 @@ class Transfer:
         """A body in pieces: a large one is copied again after each send by the HTTP library."""
         for start in range(0, len(data), _PIECE):
             self._pause(0)
-            yield data[start : start + _PIECE]
+            piece = data[start : start + _PIECE]
+            count(table.UPLOADED, by=len(piece))
+            yield piece
 
     def _get(self, url: str, into: Path) -> int:
         with self._client.stream("GET", url) as answer:
@@ -180,6 +185,7 @@ class Transfer:
                 for chunk in answer.iter_bytes(_CHUNK):
                     file.write(chunk)
                     size += len(chunk)
+                    count(table.DOWNLOADED, by=len(chunk))
                     self._pause(0)
         expected = answer.headers.get("content-length")
         if expected is not None and int(expected) != size:
@@ -194,6 +200,7 @@ class Transfer:
             except (httpx.TransportError, _Passing) as error:
                 if left == 0:
                     raise TransferFailed(f"{what}: {error}") from error
+            count(table.RETRIES)
             self._pause(wait)
             wait = min(2 * wait, _LONGEST_WAIT_S)
         raise AssertionError("unreachable")

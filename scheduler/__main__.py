@@ -1,5 +1,7 @@
 """`simherd-scheduler api | worker | recorder | migrate`: build the parts, start one process.
 
+`simherd-scheduler health` says whether the process of this container lives.
+
 `simherd-scheduler quota USERNAME NAME VALUE` sets what a user may have; it needs no more than the
 database.
 """
@@ -7,8 +9,10 @@ database.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
+from contextlib import nullcontext
 from threading import Event
 from typing import TypeVar
 
@@ -17,6 +21,7 @@ from pydantic import ValidationError
 from scheduler import logs
 from scheduler.config import Settings, StoreSettings
 from scheduler.wiring import Parts
+from simherd.contract import health_check
 
 _S = TypeVar("_S", bound=StoreSettings)
 
@@ -27,11 +32,14 @@ def main() -> None:
     names = parser.add_subparsers(dest="process", required=True, metavar="COMMAND")
     for name in _PROCESSES:
         names.add_parser(name)
+    names.add_parser("health", help="exit with 0 when this container's process lives, else with 1")
     quota = names.add_parser("quota", help="set what a user may have at one time")
     quota.add_argument("username")
     quota.add_argument("name")
     quota.add_argument("value", help="a number, or none: unlimited")
     given = parser.parse_args()
+    if given.process == "health":
+        sys.exit(health_check.of_scheduler())
     if given.process == "quota":
         _quota(given.username, given.name, given.value)
         return
@@ -72,39 +80,58 @@ def _api(parts: Parts) -> None:
     import uvicorn
 
     from scheduler.api.app import make_app
+    from scheduler.health import served
 
-    uvicorn.run(
-        make_app(parts),
-        host=parts.settings.host,
-        port=parts.settings.port,
-        log_config=None,
-        access_log=False,
-        # Signed URLs for many files make long request lines.
-        h11_max_incomplete_event_size=1024 * 1024,
-        http="h11",
-        timeout_graceful_shutdown=5,
-    )
+    app = make_app(parts)
+    with served(parts, "api", app.state.dependencies, app.state.pulse.trouble):
+        uvicorn.run(
+            app,
+            host=parts.settings.host,
+            port=parts.settings.port,
+            log_config=None,
+            access_log=False,
+            # Signed URLs for many files make long request lines.
+            h11_max_incomplete_event_size=1024 * 1024,
+            http="h11",
+            timeout_graceful_shutdown=5,
+        )
 
 
-def _worker(_parts: Parts) -> None:
+def _worker(parts: Parts) -> None:
+    from scheduler.health import dependencies, served
     from scheduler.jobs.app import app
+    from scheduler.jobs.measured import CANARY
+    from scheduler.metrics.exposition import shared_with_children
     from scheduler.services.carry_on_transfers import MOST_TURNS
 
-    app.worker_main(
-        [
-            "worker",
-            "--beat",
-            # Fetches and exports, and one for the rest.
-            f"--concurrency={MOST_TURNS + 1}",
-            "--loglevel=WARNING",
-            "--without-mingle",
-            "--without-gossip",
-            "--schedule=celerybeat-schedule",
-        ]
-    )
+    asked = dependencies(parts)
+
+    def trouble() -> str | None:
+        return CANARY.trouble(lambda: asked.ask()["broker"] is None)
+
+    shared = nullcontext() if parts.settings.metrics_address is None else shared_with_children()
+    with shared, served(parts, "worker", asked, trouble) as pages:
+        if pages is not None:
+            os.register_at_fork(after_in_child=pages.leave_to_parent)
+        app.worker_main(
+            [
+                "worker",
+                "--beat",
+                # Fetches and exports, and one for the rest.
+                f"--concurrency={MOST_TURNS + 1}",
+                "--loglevel=WARNING",
+                "--without-mingle",
+                "--without-gossip",
+                "--schedule=celerybeat-schedule",
+            ]
+        )
 
 
 def _recorder(parts: Parts) -> None:
+    from scheduler.health import dependencies, served
+    from scheduler.metrics import table
+    from scheduler.metrics.snapshot import StateCollector
+    from scheduler.metrics.state import read_state
     from scheduler.recorder import Recorder
 
     stop, recorder = Event(), Recorder(parts)
@@ -115,7 +142,9 @@ def _recorder(parts: Parts) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
-    recorder.run(stop)
+    state = StateCollector(table.STATE, lambda: read_state(parts))
+    with served(parts, "recorder", dependencies(parts), recorder.trouble, state):
+        recorder.run(stop)
 
 
 def _migrate(parts: Parts) -> None:

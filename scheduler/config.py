@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from scheduler.mail import read_server
 from scheduler.outbound import networks
-from simherd.contract import limits
+from simherd.contract import health, limits
 
 #: As RFC 7064 and RFC 7065 write them.
 _SERVER = r"[^?:/@\s]+(:[0-9]{1,5})?"
@@ -118,7 +118,11 @@ class Settings(StoreSettings):
     slots: int = Field(default=1, ge=1, le=256)
     ec2: Ec2Settings = Field(default_factory=Ec2Settings)
     host: str = "127.0.0.1"
-    port: int = 8000
+    port: int = limits.API_PORT
+    #: Where each process serves `/livez`, `/readyz` and `/metrics`; without a port it does not.
+    #: Port 0 is a free one, told in the file `metrics-PROCESS.json` of the working folder.
+    metrics_host: str = health.HOST
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)
     #: Seconds between two sweeps (leases, lost tasks, group limits).
     sweep_s: float = Field(default=5.0, gt=0)
     #: Seconds after a start in which nobody is declared lost.
@@ -161,6 +165,11 @@ class Settings(StoreSettings):
             return (self.machines_redis_url or self.redis_url).get_secret_value()
         more = self.redis_servers[server]
         return (more.machines_url or more.url).get_secret_value()
+
+    @property
+    def metrics_address(self) -> tuple[str, int] | None:
+        """Host and port at which each process serves its health and metrics; None: it does not."""
+        return None if self.metrics_port is None else (self.metrics_host, self.metrics_port)
 
     @property
     def ice_urls(self) -> list[str]:

@@ -13,6 +13,8 @@ import redis
 from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
+from scheduler.metrics import table
+from scheduler.metrics.live import later
 from scheduler.queue.group_queue import announce, connect
 from scheduler.queue.stream import EventStreams
 from scheduler.services.duties import attend, leave, new_holder
@@ -21,6 +23,7 @@ from scheduler.services.queue_task import enqueue
 from scheduler.services.record_event import Recording, Verdict
 from scheduler.store.models import MachineGroup
 from simherd.contract.events import Event
+from simherd.contract.health import Pulse
 from simherd.contract.outcome import Cause
 from simherd.contract.spec import attempt_key
 
@@ -78,6 +81,10 @@ class Recorder:
         self._share.leave()
         if broken:
             raise broken[0]
+
+    def trouble(self) -> str | None:
+        """Why it is not live, as a sentence."""
+        return next(filter(None, (one.pulse.trouble() for one in self._readers)), None)
 
     def wake(self) -> None:
         """End the wait for reports, so that `stop` is seen; may come from a signal."""
@@ -137,10 +144,12 @@ class _Reader:
         self._streams = EventStreams(client)
         self._cursors: dict[str, str] = {}
         self._loaded_at = 0.0
+        self.pulse = Pulse(f"The recorder's loop for Redis {server}")
 
     def run(self, stop: Flag) -> None:
         """Read and apply until `stop` is set."""
         while not stop.is_set():
+            self.pulse.beat()
             try:
                 self._turn()
             except (redis.RedisError, OperationalError) as error:
@@ -207,6 +216,7 @@ class _Reader:
                     log.error("event=report_unreadable group=%s entry=%s %s", group, entry, error)
                     continue
                 result = recording.record(event)
+                later(session, table.REPORTS, result.verdict.value)
                 key = attempt_key(event.task_id, event.attempt)
                 recorded[key] = max(result.last, recorded.get(key, 0))
                 requeue += result.requeue

@@ -151,6 +151,7 @@ class Parts:
             settings.machines_dir,
             settings.backend,
             settings.slots,
+            serves_metrics=settings.metrics_port is not None,
         )
 
     def _docker(self) -> MachineProvider:
@@ -162,6 +163,7 @@ class Parts:
             settings.docker_image,
             settings.docker_network,
             settings.docker_deployment,
+            metrics=settings.metrics_address,
         )
 
     def _ec2(self) -> MachineProvider:

@@ -233,6 +233,9 @@ class ContainerBackend(Protocol):
     def gpus(self) -> int:
         """How many GPUs containers can be given."""
 
+    def check(self) -> None:
+        """Raise EngineUnavailable when the engine does not answer."""
+
     def close(self) -> None:
         """Close the connections to the engine; what runs goes on running, unobserved."""
 

@@ -231,6 +231,10 @@ class DockerBackend:
     def gpus(self) -> int:
         return self._gpus
 
+    def check(self) -> None:
+        with engine("ask the engine"):
+            self._api.ping()
+
     def close(self) -> None:
         self._api.close()
         self._pull_api.close()

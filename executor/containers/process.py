@@ -131,6 +131,9 @@ class ProcessBackend:
         # What the machine has, every process has.
         return 0
 
+    def check(self) -> None:
+        return None
+
     def close(self) -> None:
         return None
 

@@ -42,6 +42,11 @@ class Inbox:
         what concerns an attempt that goes on. Orders may be carried out twice."""
         self._thread.start()
 
+    @property
+    def has_died(self) -> bool:
+        """Whether its thread ended before it was to."""
+        return not self._thread.is_alive() and bool(self._thread.ident) and not self._stop.is_set()
+
     def close(self) -> None:
         """Stop reading, and join."""
         self._stop.set()

@@ -58,6 +58,11 @@ class Reporter:
         """Begin to send."""
         self._thread.start()
 
+    @property
+    def has_died(self) -> bool:
+        """Whether its thread ended before it was to."""
+        return not self._thread.is_alive() and bool(self._thread.ident) and not self._stop.is_set()
+
     def close(self) -> None:
         """Send what is waiting if Redis answers, then stop and join."""
         self._stop.set()
@@ -112,6 +117,12 @@ class Reporter:
                 Held(t.entry.attempt, t.entry.token, t.entry.last, t.entry.ended)
                 for t in self._tracked.values()
             ]
+
+    def unrecorded(self) -> tuple[int, int]:
+        """How many attempts are presented, and how many of their reports may not be recorded."""
+        with self._lock:
+            left = [t.entry.last - t.recorded for t in self._tracked.values()]
+        return len(left), sum(left)
 
     def recorded(self, attempt: str, number: int) -> None:
         """Note how far the scheduler got; send again what seems to have been lost."""

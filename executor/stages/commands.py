@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from executor.attempt import StageFailed
 from executor.containers.base import ContainerError, ContainerLost, ContainerSpec
 from executor.deadline import Due
+from executor.metrics import table
+from executor.metrics.live import timed
 from executor.monitor import Monitor
 from executor.progress import exit_attributes
 from executor.stop import Stopped
@@ -130,7 +132,8 @@ def _start(attempt: Attempt, spec: ContainerSpec, line: str, resumed: Begun | No
             return running
         attempt.switch.check()
     _separate(attempt, f"{COMMAND_MARK}{line}\n")
-    return attempt.backend.start(spec)
+    with timed(table.START_SECONDS):
+        return attempt.backend.start(spec)
 
 
 def _separate(attempt: Attempt, line: str, *, both: bool = True) -> None:

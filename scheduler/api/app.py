@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 
 from scheduler.api import problems
+from scheduler.api.measured import Measured
 from scheduler.api.names import EncodedNames
 from scheduler.api.routes import (
     admin,
@@ -38,8 +39,10 @@ from scheduler.api.routes.batches import BATCH
 from scheduler.api.routes.storage import EXPORT_VERB
 from scheduler.api.sse import Streams
 from scheduler.bridge.connections import Connections
+from scheduler.health import dependencies
 from scheduler.objects.file_urls import ROUTE as FILES_ROUTE
 from simherd.contract import limits
+from simherd.contract.health import Pulse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
@@ -50,6 +53,10 @@ if TYPE_CHECKING:
     Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
     Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
     Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+#: Seconds between two signs that the event loop goes on.
+_BEAT_S = 5.0
 
 
 def make_app(parts: Parts) -> FastAPI:
@@ -63,10 +70,13 @@ def make_app(parts: Parts) -> FastAPI:
     app.state.parts = parts
     app.state.connections = Connections(parts)
     app.state.streams = Streams()
+    app.state.dependencies = dependencies(parts)
+    app.state.pulse = Pulse("The API's event loop")
     problems.install(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(RequestId)
     app.add_middleware(EncodedNames)
+    app.add_middleware(Measured)
     for module in (
         health,
         users,
@@ -98,8 +108,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     # of those who look.
     threads = ThreadPoolExecutor(limits.API_THREADS, "aside")
     asyncio.get_running_loop().set_default_executor(threads)
+    beating = asyncio.create_task(_beat(app.state.pulse))
     yield
+    beating.cancel()
     await app.state.connections.close()
+
+
+async def _beat(pulse: Pulse) -> None:
+    while True:
+        pulse.beat()
+        await asyncio.sleep(_BEAT_S)
 
 
 class RequestId:

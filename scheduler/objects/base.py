@@ -132,6 +132,15 @@ class ObjectStore(Protocol):
         """
         ...
 
+    def trouble(self) -> str | None:
+        """Why objects cannot be stored now, as a sentence; None when they can. May raise what the
+        storage's library raises."""
+        ...
+
+    def free_bytes(self) -> int | None:
+        """How much more can be stored; None when that is not limited."""
+        ...
+
     def delete(self, user: str, prefix: str) -> int:
         """Delete the object `prefix` and all below it; answers how many there were."""
         ...

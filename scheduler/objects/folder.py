@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from scheduler.objects.base import Part, Verb
 
 _UPLOAD = re.compile("[0-9a-f]{32}")
+#: Bytes free below which the disk is taken to be full.
+_LEAST_FREE_BYTES = 64 * 1024**2
 #: Start of the names of uploads that have not ended; they are no objects yet.
 TEMPORARY = ".upload-"
 
@@ -52,6 +54,18 @@ class FolderStore:
         except OSError as error:
             raise PathTaken(path) from error
         return file
+
+    def trouble(self) -> str | None:
+        """See `ObjectStore`."""
+        if not os.access(self._root, os.W_OK | os.X_OK):
+            return "The storage's folder (SIMHERD_STORAGE_DIR) is gone, or cannot be written to."
+        if self.free_bytes() < _LEAST_FREE_BYTES:
+            return "The disk of the storage's folder (SIMHERD_STORAGE_DIR) is full."
+        return None
+
+    def free_bytes(self) -> int:
+        """See `ObjectStore`."""
+        return shutil.disk_usage(self._root).free
 
     def stat(self, user: str, path: str) -> ObjectInfo | None:
         """See `ObjectStore`."""

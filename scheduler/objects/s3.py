@@ -62,6 +62,18 @@ class S3Store:
         )
         return url
 
+    def trouble(self) -> str | None:
+        """See `ObjectStore`."""
+        try:
+            # One key of ours: a bucket's own head needs another permission than objects do.
+            self._client.list_objects_v2(Bucket=self._bucket, Prefix=_ROOT, MaxKeys=1)
+        except ClientError as error:
+            return f"The bucket (SIMHERD_S3_BUCKET) refuses: {error.response['Error']['Code']}."
+        return None
+
+    def free_bytes(self) -> None:
+        """See `ObjectStore`."""
+
     def stat(self, user: str, path: str) -> ObjectInfo | None:
         """See `ObjectStore`."""
         try:

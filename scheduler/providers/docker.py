@@ -38,6 +38,8 @@ _ENGINE_ERRORS = (DockerException, requests.RequestException)
 _GONE = frozenset({404, 409})
 #: Seconds for one call to the engine; starting a container on a busy disk takes many.
 _CALL_S = 60
+#: The name that all machines share in a network of their own.
+MACHINES = "simherd-machines"
 _SOCKET = "/var/run/docker.sock"
 #: States of a container whose agent runs, or is about to.
 _ALIVE = frozenset({"created", "restarting", "running", "paused"})
@@ -65,8 +67,11 @@ class DockerProvider:
         network: str,
         deployment: str,
         command: Sequence[str] = ("simherd-executor",),
+        metrics: tuple[str, int] | None = None,
     ) -> None:
-        """`deployment`: what tells our machines from those of another scheduler on this engine."""
+        """`deployment`: what tells our machines from those of another scheduler on this engine.
+        `metrics`: host and port, in a network of their own, at which agents serve their metrics."""
+        self._metrics = metrics
         self._root = root.resolve()
         self._image = image
         self._network = network
@@ -89,7 +94,7 @@ class DockerProvider:
                 self._remove(name)
                 folder.mkdir(parents=True, exist_ok=True, mode=0o755)
                 _write_ticket(folder, plan.ticket)
-                labels, environment = self._labels(plan), _environment(folder)
+                labels, environment = self._labels(plan), self._environment(folder)
                 if not self._start(name, folder, self._command, environment, labels):
                     log.warning("event=machine_disk_watched folder=%s reason=not_shared", folder)
         except ImageNotFound as error:
@@ -174,6 +179,21 @@ class DockerProvider:
             "simherd.group": plan.group_id,
         }
 
+    def _environment(self, folder: Path) -> dict[str, str]:
+        """What the agent is told. No secret: it is there for everybody who may inspect it."""
+        told = {
+            "SIMHERD_TICKET_FILE": str(folder / "ticket.json"),
+            "SIMHERD_STATE_DIR": str(folder),
+            "SIMHERD_BACKEND": "docker",
+            "SIMHERD_SPOT_NOTICES": f"file://{folder / 'spot-notice'}",
+            # On the host's network each machine needs a port of its own.
+            "SIMHERD_METRICS_PORT": "0",
+        }
+        if self._network != "host" and self._metrics is not None:
+            host, port = self._metrics
+            told |= {"SIMHERD_METRICS_HOST": host, "SIMHERD_METRICS_PORT": str(port)}
+        return told
+
     def _is_alive(self, name: str) -> bool:
         try:
             found = self._api.inspect_container(name)
@@ -199,6 +219,7 @@ class DockerProvider:
                 environment=environment,
                 labels=labels,
                 host_config=self._host_config(folder, shared=shared),
+                networking_config=self._common_name(),
             )
             try:
                 self._api.start(made["Id"])
@@ -210,6 +231,17 @@ class DockerProvider:
             else:
                 return shared
         return False
+
+    def _common_name(self) -> dict[str, Any] | None:
+        """What has Prometheus find the machines: the addresses of a name that all of them share."""
+        if self._metrics is None or self._network in ("host", "bridge"):
+            # Only networks that somebody made know names.
+            return None
+        endpoint = self._api.create_endpoint_config(aliases=[MACHINES])
+        # The library's types have one network for all of them.
+        networks: Any = {self._network: endpoint}
+        config: dict[str, Any] = self._api.create_networking_config(networks)
+        return config
 
     def _host_config(self, folder: Path, *, shared: bool) -> dict[str, Any]:
         capabilities, devices = [], []
@@ -303,16 +335,6 @@ class DockerProvider:
 
 def _name(machine_id: str) -> str:
     return f"simherd-machine-{machine_id}"
-
-
-def _environment(folder: Path) -> dict[str, str]:
-    """What the agent is told. No secret: it is there for everybody who may inspect containers."""
-    return {
-        "SIMHERD_TICKET_FILE": str(folder / "ticket.json"),
-        "SIMHERD_STATE_DIR": str(folder),
-        "SIMHERD_BACKEND": "docker",
-        "SIMHERD_SPOT_NOTICES": f"file://{folder / 'spot-notice'}",
-    }
 
 
 def _write_ticket(folder: Path, ticket: Ticket) -> None:

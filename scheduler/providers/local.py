@@ -31,7 +31,9 @@ class LocalProvider:
     revives = True
     by_hand = False
 
-    def __init__(self, root: Path, backend: str, slots: int) -> None:
+    def __init__(self, root: Path, backend: str, slots: int, *, serves_metrics: bool) -> None:
+        """`serves_metrics`: whether agents tell Prometheus how they do, each at a free port."""
+        self._serves_metrics = serves_metrics
         self._root = root
         self._backend = backend
         self.one_engine = backend == "docker"
@@ -61,6 +63,10 @@ class LocalProvider:
             "SIMHERD_SLOTS": str(self._slots),
             "SIMHERD_SPOT_NOTICES": f"file://{folder / 'spot-notice'}",
         }
+        if self._serves_metrics:
+            environment["SIMHERD_METRICS_PORT"] = "0"
+            # All in one folder: Prometheus takes a pattern for names of files alone.
+            environment["SIMHERD_METRICS_FILE"] = str(self._root / f"metrics-{folder.name}.json")
         with (folder / "agent.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "executor"],
@@ -129,5 +135,5 @@ def _find(handle: dict[str, Any]) -> psutil.Process | None:
 
 def _inherited() -> dict[str, str]:
     """The environment without anything of the scheduler's own."""
-    own = ("SIMHERD_", "AWS_", "CELERY_")
+    own = ("SIMHERD_", "AWS_", "CELERY_", "PROMETHEUS_")
     return {k: v for k, v in os.environ.items() if not k.startswith(own)}

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select, update
 
+from scheduler.metrics import table
+from scheduler.metrics.live import later
 from scheduler.services.attempts import close_attempt
 from scheduler.services.costs import limit_sentence, over_limit
 from scheduler.store.models import StatusChange, TaskOperation
@@ -112,6 +114,8 @@ def end_attempt(
         **values,
     )
     if applied:
+        if outcome.resubmit:
+            later(session, table.ATTEMPTS_LOST, cause.value)
         close_attempt(session, task_id, attempt, at, cause, of_attempt)
         session.execute(
             update(TaskOperation)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, update
 
+from scheduler.metrics.stages import note_stage, note_wait
 from scheduler.services.attempts import note_saved, open_attempt
 from scheduler.services.costs import money_until
 from scheduler.services.end_attempt import end_attempt
@@ -76,6 +77,7 @@ class _Row:
     deadline_at: float | None
     max_cost: float | None
     create_time: float
+    queued_at: float | None
     losses: list[dict[str, Any]]
     metrics: dict[str, float]
     columns: dict[str, Any] = field(default_factory=dict)
@@ -160,6 +162,7 @@ class Recording:
                 Task.deadline_at,
                 Task.max_cost,
                 Task.create_time,
+                Task.queued_at,
                 Task.losses,
                 Task.metrics,
             )
@@ -194,6 +197,7 @@ class Recording:
             )
         waited = event.at - (row.input_submit_time or row.create_time)
         row.measure({Metric.QUEUE_TIME_SECONDS.value: round(max(0.0, waited), 6)})
+        note_wait(self._session, event.at - (row.queued_at or row.create_time))
         executer = event.body.get("executer") or {}
         open_attempt(
             self._session, row.id, row.attempt, event.executor, event.at, executer.get("slots")
@@ -264,6 +268,7 @@ class Recording:
             operation.status = event.body["status"]
             operation.ended_at = event.at
             operation.attributes = {**operation.attributes, **event.body["attributes"]}
+            note_stage(self._session, operation, row.metrics)
             if (operation.name, operation.status) == (Operation.UPLOAD_OUTPUT.value, "OK"):
                 size = row.metrics.get(Metric.OUTPUT_ZIPPED_SIZE_BYTES.value)
                 note_saved(self._session, row.id, row.attempt, output_bytes=size)

@@ -15,6 +15,8 @@ import redis
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.exc import OperationalError
 
+from scheduler.metrics import table
+from scheduler.metrics.live import count
 from scheduler.providers.base import MachineState
 from scheduler.services.attempts import open_attempt
 from scheduler.services.duties import keep_until, new_holder, take
@@ -167,6 +169,7 @@ def reclaim(parts: Parts, group: MachineGroup, now: float, patient: bool) -> Non
     confirmed = gone.issuperset(lost.values())
     share = len(lost) / max(1, expiry.leases)
     if not confirmed and len(lost) >= limits.MASS_LOSS_MINIMUM and share > limits.MASS_LOSS_SHARE:
+        count(table.MASS_LOSSES_HELD)
         log.error("event=mass_loss_held group=%s attempts=%s", group.id, len(lost))
         return
     for key, holder in lost.items():
@@ -246,6 +249,7 @@ def lose_attempt(
                 losses=task.losses,
                 machine_id=holder or None,
             )
+    count(table.LEASES_EXPIRED)
     log.warning("event=attempt_lost attempt=%s machine=%s applied=%s", key, holder, ended)
     parts.queue.revoke(group.id, key)
     if ended == Status.SUBMITTED:

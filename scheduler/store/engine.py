@@ -11,6 +11,7 @@ from alembic.config import Config
 from sqlalchemy import create_engine, event
 from sqlalchemy.orm import Session, sessionmaker
 
+from scheduler.metrics.live import settle
 from scheduler.store.outbox import JOBS
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class Store:
         """A session in one transaction: committed at the end, rolled back on an error."""
         with self._write.begin() as session:
             yield session
+        settle(session)
         # What is told must be there first.
         changed = session.info.pop(CHANGED, None)
         if changed and self._announce is not None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import update
 
+from scheduler.metrics import table
+from scheduler.metrics.live import later
 from scheduler.store.engine import CHANGED
 from scheduler.store.models import RefusedChange, StatusChange, Task
 from scheduler.store.outbox import task_changed
@@ -64,6 +66,7 @@ def change_status(
     )
     if watched is None:
         session.add(RefusedChange(task_id=task_id, attempt=attempt, status=to.value, at=at))
+        later(session, table.REFUSED_CHANGES, to.value)
         log.info("event=change_refused task=%s attempt=%s status=%s", task_id, attempt, to)
         return False
     session.flush()  # the entry before may have been made in this very transaction
@@ -75,6 +78,8 @@ def change_status(
     )
     add_history(session, task_id, to, next_attempt or attempt, at, description, machine_id)
     session.info.setdefault(CHANGED, set()).add(task_id)
+    if to in TERMINAL:
+        later(session, table.TASKS_ENDED, to.value, values.get("cause") or "")
     if watched:
         task_changed(session, task_id, to, attempt, at)
     return True

@@ -186,3 +186,11 @@ SHM_BYTES = 1024**3
 DEFAULT_GROUP = "local"
 #: The name of the Redis server that a scheduler always has.
 MAIN_SERVER = "main"
+#: The port of the API, unless another is set.
+API_PORT = 8000
+#: Seconds without a sign of life after which a process is taken to hang: longer than any call that
+#: ends by itself takes, retries included.
+SILENT_PROCESS_S = 180.0
+#: Seconds that what a process depends on has for an answer, and for which the answer is kept.
+DEPENDENCY_S = 3.0
+DEPENDENCY_KEPT_S = 1.0

@@ -37,6 +37,7 @@ _PASSED_ON = frozenset(
         "SIMHERD_IMAGES_FILE",
         "SIMHERD_MACHINES_REDIS_URL",
         "SIMHERD_MACHINE_TYPES_FILE",
+        "SIMHERD_METRICS_PORT",
         "SIMHERD_OUTBOUND_ALLOW",
         "SIMHERD_S3_BUCKET",
         "SIMHERD_S3_ENDPOINT_URL",
@@ -89,6 +90,7 @@ class Stack:
             UpError: another one runs on the same folder, or something is missing.
         """
         _check_installed()
+        _check_metrics_port()
         for name in ("redis", "storage", "machines", "run", "logs"):
             (self.data_dir / name).mkdir(parents=True, exist_ok=True, mode=0o700)
         if "SIMHERD_DATABASE_URL" not in os.environ:
@@ -246,6 +248,15 @@ def _check_installed() -> None:
                 f"The server parts are not installed ({needed} is missing): "
                 "pip install 'simherd[all]'"
             )
+
+
+def _check_metrics_port() -> None:
+    port = os.environ.get("SIMHERD_METRICS_PORT", "0")
+    if port != "0":
+        raise UpError(
+            f"SIMHERD_METRICS_PORT is {port!r}: with `simherd up` it can only be 0, a free port "
+            "for each process, which run/metrics-*.json in the data folder tell."
+        )
 
 
 def _redis_server() -> str:

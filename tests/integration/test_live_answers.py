@@ -32,7 +32,7 @@ def test_a_redis_that_never_answers_is_told(
 
     async def read() -> None:
         client = connect_async(redis_url)
-        async with LiveAnswers(client).opened("g") as reading:
+        async with LiveAnswers(one_server(client)).opened("g") as reading:
             await client.client_pause(1500)
             with pytest.raises(redis.TimeoutError, match="has not answered for"):
                 async for _ in reading.frames():

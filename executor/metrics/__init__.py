@@ -1,0 +1,1 @@
+"""What the agent counts and measures for Prometheus: the table, and how it is kept."""

@@ -1,0 +1,104 @@
+"""What the scheduler's processes depend on, and serving that beside their metrics."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from scheduler.metrics.exposition import DependenciesCollector, Exposition
+from scheduler.queue.group_queue import connect
+from simherd.contract import limits
+from simherd.contract.health import Dependencies, Dependency, Pages, Served, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from prometheus_client.registry import Collector
+    from redis import Redis
+
+    from scheduler.wiring import Parts
+
+
+def dependencies(parts: Parts) -> Dependencies:
+    """What must be there for a process of the scheduler to do its work."""
+
+    @cache
+    def broker() -> Redis:
+        return connect(parts.settings.broker_url.get_secret_value())
+
+    def database() -> None:
+        with parts.store.read() as session:
+            session.execute(text("SELECT 1"))
+
+    def storage() -> str | None:
+        return parts.objects.trouble()
+
+    return Dependencies(
+        {
+            **dict(_redis(parts)),
+            "database": Dependency("The database (SIMHERD_DATABASE_URL) does not answer", database),
+            "storage": Dependency("The storage does not answer", storage),
+            "broker": Dependency(
+                "Celery's broker (SIMHERD_BROKER_URL) does not answer", lambda: _ping(broker())
+            ),
+        }
+    )
+
+
+def _redis(parts: Parts) -> Iterator[tuple[str, Dependency]]:
+    for name, client in parts.queue.servers.all():
+        if name == limits.MAIN_SERVER:
+            key, text = "redis", "Redis (SIMHERD_REDIS_URL) does not answer"
+        else:
+            key, text = f"redis_{name}", f"Redis {name} (SIMHERD_REDIS_SERVERS) does not answer"
+        yield key, Dependency(text, functools.partial(_ping, client))
+
+
+def _ping(client: Redis) -> None:
+    client.ping()
+
+
+@contextmanager
+def served(
+    parts: Parts,
+    process: str,
+    asked: Dependencies,
+    trouble: Callable[[], str | None],
+    *collectors: Collector,
+) -> Iterator[Served | None]:
+    """Serve a process' health and metrics meanwhile, where the settings say; else nothing.
+
+    The process ends here when it cannot listen there: nobody would see it.
+
+    Args:
+        parts: the scheduler's parts.
+        process: its name.
+        asked: what it depends on.
+        trouble: why it is not live, as a sentence; None when it is.
+        collectors: numbers that it alone shows.
+    """
+    address = parts.settings.metrics_address
+    if address is None:
+        yield None
+        return
+    known = DependenciesCollector(asked, parts.objects.free_bytes)
+    pages = Pages(trouble, asked, Exposition(known, *collectors).text)
+    target = Target(Path(f"metrics-{process}.json"), process)
+    try:
+        made = Served(*address, pages, target)
+    except OSError as error:
+        host, port = address
+        sys.exit(
+            f"simherd-scheduler: SIMHERD_METRICS_PORT: cannot listen on {host} port {port}: "
+            f"{error.strerror}."
+        )
+    try:
+        yield made
+    finally:
+        made.close()

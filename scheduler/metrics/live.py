@@ -1,0 +1,85 @@
+"""Counting where something happens: an addition in memory, never a query."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from scheduler.metrics import table
+from simherd.contract.measures import Kind
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from simherd.contract.measures import Measure
+
+#: Under this name a session notes what is to be counted when its transaction is through.
+COUNTED = "counted"
+#: What was counted in this process.
+REGISTRY = CollectorRegistry()
+
+# Each would double its series with the moment at which it was made.
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+
+_lock = threading.Lock()
+_made: dict[str, Any] = {}
+
+
+def count(row: Measure, *labels: str, by: float = 1) -> None:
+    """Add to a counter."""
+    _child(row, labels).inc(by)
+
+
+def observe(row: Measure, value: float, *labels: str) -> None:
+    """Put a value into its bucket."""
+    _child(row, labels).observe(value)
+
+
+def note(row: Measure, value: float, *labels: str) -> None:
+    """Set a gauge."""
+    _child(row, labels).set(value)
+
+
+def later(session: Session, row: Measure, *labels: str, by: float = 1) -> None:
+    """Add to a counter, or put the value `by` into its bucket, when the transaction is through.
+
+    One that is rolled back, and tried again, would else be counted twice.
+    """
+    session.info.setdefault(COUNTED, []).append((row, labels, by))
+
+
+def settle(session: Session) -> None:
+    """Count what a session has noted: its transaction is through."""
+    for row, labels, value in session.info.pop(COUNTED, ()):
+        if row.kind is Kind.HISTOGRAM:
+            observe(row, value, *labels)
+        else:
+            count(row, *labels, by=value)
+
+
+def begin() -> None:
+    """Have everything that can be counted there, with 0."""
+    for row in table.COUNTED:
+        for labels in row.begins or (() if row.labels else ((),)):
+            _child(row, labels)
+
+
+def _child(row: Measure, labels: tuple[str, ...]) -> Any:
+    # Made when it is first asked for: by then it is known where this process keeps its numbers.
+    with _lock:
+        if row.name not in _made:
+            _made[row.name] = _make(row)
+        made = _made[row.name]
+    return made.labels(*labels) if row.labels else made
+
+
+def _make(row: Measure) -> Counter | Gauge | Histogram:
+    if row.kind is Kind.COUNTER:
+        return Counter(row.name, row.help, row.labels, registry=REGISTRY)
+    if row.kind is Kind.HISTOGRAM:
+        return Histogram(row.name, row.help, row.labels, buckets=row.buckets, registry=REGISTRY)
+    # Of the numbers of a worker's processes the latest: they are points in time.
+    return Gauge(row.name, row.help, row.labels, registry=REGISTRY, multiprocess_mode="max")

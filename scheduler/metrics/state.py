@@ -1,0 +1,200 @@
+"""The deployment as it is now, from SQL and Redis, by a number of questions that is fixed.
+
+SQL is asked five times and each Redis server three times, however many tasks there are: lengths,
+first ones, and counts of what machines have.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import redis
+from sqlalchemy import func, select
+
+from scheduler.metrics import table
+from scheduler.services.group_states import ACTIVE
+from scheduler.services.machine_states import MACHINE_DOWN, SHOWN_STATES, shown_state_column
+from scheduler.store.event_models import Delivery
+from scheduler.store.models import Machine, MachineGroup, Task
+from simherd.contract.lifecycle import HELD
+from simherd.contract.queue.keys import EPOCH, PRIORITY_BAND, GroupKeys
+from simherd.contract.spec import parse_attempt
+from simherd.contract.triggers import DeliveryState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from sqlalchemy.orm import Session
+
+    from scheduler.wiring import Parts
+    from simherd.contract.measures import Measure
+
+log = logging.getLogger(__name__)
+
+#: Row → label values and value, for each series.
+Reading = dict[str, list[tuple[tuple[str, ...], float]]]
+
+
+def read_state(parts: Parts) -> Reading:
+    """All of it, but for what is on a Redis server that does not answer.
+
+    Raises what the library of SQL raises.
+    """
+    now, found = time.time(), _Found()
+    with parts.store.read() as session:
+        groups = list(session.scalars(select(MachineGroup).where(MachineGroup.status.in_(ACTIVE))))
+        found.labels = {group.id: (group.id, group.name) for group in groups}
+        _groups(found, groups, now)
+        _machines(found, session, now)
+        _tasks(found, session, now)
+        _deliveries(found, session, now)
+    heads: dict[str, list[str]] = {}
+    for name, client, its_groups in _servers(parts, groups):
+        try:
+            _server(found, name, client)
+            heads |= {group.id: _queue(found, client, group, now) for group in its_groups}
+            found.add(table.REDIS_UP, 1, name)
+        except redis.RedisError as error:
+            log.warning("event=redis_not_read server=%s error=%s", name, error)
+            found.add(table.REDIS_UP, 0, name)
+    with parts.store.read() as session:
+        _waits(found, session, heads, now)
+    return found.reading
+
+
+def _servers(
+    parts: Parts, groups: Sequence[MachineGroup]
+) -> Iterator[tuple[str, redis.Redis, Sequence[MachineGroup]]]:
+    """Every Redis server, by its name, with those of the groups that are on it."""
+    for name, client in parts.queue.servers.all():
+        yield name, client, [group for group in groups if group.redis_server == name]
+
+
+class _Found:
+    def __init__(self) -> None:
+        self.reading: Reading = defaultdict(list)
+        #: Group → the values of the labels `group` and `name`.
+        self.labels: dict[str, tuple[str, str]] = {}
+
+    def add(self, row: Measure, value: float, *labels: str) -> None:
+        self.reading[row.name].append((labels, float(value)))
+
+    def of_group(self, row: Measure, group: str, value: float | None, *labels: str) -> None:
+        """A group's value; None: it has none."""
+        if value is not None and group in self.labels:
+            self.add(row, value, *self.labels[group], *labels)
+
+
+def _groups(found: _Found, groups: Sequence[MachineGroup], now: float) -> None:
+    for group in groups:
+        found.of_group(table.REFUSALS, group.id, group.refusals)
+        if group.auto_terminate_at is not None:
+            found.of_group(table.GROUP_LEFT, group.id, group.auto_terminate_at - now)
+
+
+def _machines(found: _Found, session: Session, now: float) -> None:
+    state = shown_state_column(now)
+    rows = session.execute(
+        select(Machine.group_id, state, func.count(), func.sum(Machine.price_hour))
+        .where(Machine.group_id.in_(found.labels), Machine.status != MACHINE_DOWN)
+        .group_by(Machine.group_id, state)
+    ).all()
+    numbers = {(group, shown): number for group, shown, number, _ in rows}
+    for group in found.labels:
+        found.of_group(table.COST, group, sum(cost for g, _, _, cost in rows if g == group))
+        for shown in SHOWN_STATES:
+            found.of_group(table.MACHINES, group, numbers.get((group, shown), 0), shown)
+
+
+def _tasks(found: _Found, session: Session, now: float) -> None:
+    rows = session.execute(
+        select(Task.group_id, Task.status, func.count(), func.min(Task.deadline_at))
+        .where(Task.group_id.in_(found.labels), Task.status.in_([s.value for s in HELD]))
+        .group_by(Task.group_id, Task.status)
+    ).all()
+    numbers = {(group, status): number for group, status, number, _ in rows}
+    for group in found.labels:
+        for status in HELD:
+            value = status.value
+            found.of_group(table.TASKS, group, numbers.get((group, value), 0), value)
+        deadlines = [at for g, _, _, at in rows if g == group and at is not None]
+        if deadlines:
+            found.of_group(table.DEADLINE_LEFT, group, min(deadlines) - now)
+
+
+def _deliveries(found: _Found, session: Session, now: float) -> None:
+    waiting = Delivery.state == DeliveryState.WAITING.value
+    number = session.scalar(select(func.count()).select_from(Delivery).where(waiting))
+    # One that is due at once has 0 here: since when it waits is another column.
+    due, at = Delivery.next_at, Delivery.at
+    first = session.execute(
+        select(due, at).where(waiting, due <= now).order_by(due).limit(1)
+    ).one_or_none()
+    found.add(table.DELIVERIES, number or 0)
+    found.add(table.DELIVERY_OVERDUE, now - max(first) if first is not None else 0)
+
+
+def _server(found: _Found, name: str, client: redis.Redis) -> None:
+    before = time.time()
+    pipe = client.pipeline(transaction=False)
+    pipe.time()
+    pipe.get(EPOCH)
+    pipe.info("memory")
+    pipe.info("persistence")
+    answers: Any = pipe.execute()
+    (seconds, micros), epoch, memory, disk = answers
+    # Its clock was read about halfway between asking and being answered.
+    ahead = seconds + micros / 1e6 - (before + time.time()) / 2
+    kept = disk["aof_enabled"] and disk["aof_last_write_status"] == "ok"
+    found.add(table.REDIS_CLOCK, ahead, name)
+    found.add(table.REDIS_MEMORY, memory["used_memory"], name)
+    found.add(table.REDIS_MEMORY_LIMIT, memory.get("maxmemory", 0), name)
+    found.add(table.REDIS_AOF, bool(kept), name)
+    if epoch is not None:
+        found.add(table.REDIS_DATA_AGE, time.time() - float(epoch), name)
+
+
+def _queue(found: _Found, client: redis.Redis, group: MachineGroup, now: float) -> list[str]:
+    """What Redis says of a group; answers the attempts that may have waited for longest."""
+    keys = GroupKeys(group.id)
+    pipe = client.pipeline(transaction=False)
+    pipe.zcard(keys.queue)
+    pipe.zrange(keys.queue, 0, 0)
+    pipe.zrange(keys.queue, -1, -1, withscores=True)
+    pipe.zcard(keys.leases)
+    pipe.zcount(keys.leases, "-inf", 1000 * now)
+    pipe.zrange(keys.machines, 0, 0, withscores=True)
+    pipe.xlen(keys.events)
+    pipe.xrange(keys.events, f"({group.event_cursor}", "+", count=1)
+    length, first, last, leases, overdue, silent, reports, unread = pipe.execute()
+    found.of_group(table.QUEUE_LENGTH, group.id, length)
+    found.of_group(table.LEASES, group.id, leases)
+    found.of_group(table.LEASES_OVERDUE, group.id, overdue)
+    if silent:
+        found.of_group(table.SILENT_MACHINE, group.id, now - float(silent[0][1]) / 1000)
+    lag = now - float(unread[0][0].partition("-")[0]) / 1000 if unread else 0
+    found.of_group(table.RECORDER_LAG, group.id, max(0, lag))
+    # What is recorded is cut off a hundred at a time.
+    found.of_group(table.REPORTS_WAITING, group.id, reports if unread else 0)
+    return [*first, *_lowest(client, keys, last)]
+
+
+def _lowest(client: redis.Redis, keys: GroupKeys, last: list[tuple[str, float]]) -> list[str]:
+    """The first one of the lowest priority that waits: it may starve."""
+    if not last:
+        return []
+    band = last[0][1] // PRIORITY_BAND * PRIORITY_BAND
+    found: Any = client.zrange(keys.queue, band, "+inf", byscore=True, offset=0, num=1)
+    return list(found)
+
+
+def _waits(found: _Found, session: Session, heads: dict[str, list[str]], now: float) -> None:
+    wanted = {parse_attempt(key)[0] for keys in heads.values() for key in keys}
+    rows = session.execute(select(Task.id, Task.queued_at).where(Task.id.in_(wanted)))
+    queued_at = {task: at for task, at in rows if at is not None}
+    for group, keys in heads.items():
+        since = [queued_at.get(parse_attempt(key)[0], now) for key in keys]
+        found.of_group(table.OLDEST_WAIT, group, now - min(since, default=now))

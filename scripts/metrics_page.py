@@ -1,0 +1,62 @@
+"""The page of the metrics: `python scripts/metrics_page.py > docs/metrics.md`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+# As a script it finds both rooms, which do not know each other.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from executor.metrics import table as of_executor
+from scheduler.metrics import table as of_scheduler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from simherd.contract.measures import Measure
+
+_HEAD = """\
+# Metrics
+
+Written by `python scripts/metrics_page.py` from `scheduler/metrics/table.py` and
+`executor/metrics/table.py`; a test compares them. Change the tables, not this page.
+
+With `SIMHERD_METRICS_PORT` every process shows its numbers at `/metrics`
+([operating.md](operating.md#health)), beside those of the process itself (`process_…`). How to have
+them collected, the board and the alerts: [runbook.md](runbook.md).
+
+Units are seconds, bytes and US$. A histogram `NAME` has `NAME_bucket` (with the label `le`),
+`NAME_sum` and `NAME_count`. No label holds a task, a user or a machine. `group` and `name` are id
+and name of a machine group that has not ended; with jobs, `name` is the job's. Numbers that are
+counted begin at 0 with each start of their process: ask for `rate` or `increase`.
+"""
+_EXECUTOR = "Executor"
+
+
+def page() -> str:
+    """The whole page, as Markdown."""
+    sections = {**of_scheduler.SECTIONS, _EXECUTOR: (*of_executor.COUNTED, *of_executor.STATE)}
+    lines = [line for heading, rows in sections.items() for line in _section(heading, rows)]
+    return "\n".join([_HEAD, *lines])
+
+
+def rows() -> list[Measure]:
+    """Every row of both tables."""
+    found = [row for rows in of_scheduler.SECTIONS.values() for row in rows]
+    return [*found, *of_executor.COUNTED, *of_executor.STATE]
+
+
+def _section(heading: str, rows: Iterable[Measure]) -> Iterator[str]:
+    yield f"## {heading}\n"
+    yield "| Name | Kind | Labels | What it says |"
+    yield "|---|---|---|---|"
+    for row in rows:
+        labels = ", ".join(f"`{label}`" for label in row.labels)
+        yield f"| `{row.name}` | {row.kind.value} | {labels} | {row.help} |"
+    yield ""
+
+
+if __name__ == "__main__":
+    print(page(), end="")

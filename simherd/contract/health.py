@@ -1,0 +1,245 @@
+"""Whether a process lives and what it can reach: the same pages in every process.
+
+`/livez`, `/readyz` and `/metrics` are served from a thread of their own, so that they answer about
+the others also when those hang. The standard library alone: health checks import this again and
+again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from socket import AF_INET, AF_INET6
+from typing import TYPE_CHECKING, Any
+
+from simherd.contract import limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+log = logging.getLogger(__name__)
+
+LIVE, READY, METRICS = "/livez", "/readyz", "/metrics"
+#: What Prometheus is told of the form of `/metrics`.
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+#: Where it is served, unless `SIMHERD_METRICS_HOST` says otherwise: it is for this machine alone.
+HOST = "127.0.0.1"
+#: Seconds that a client has for its request.
+_REQUEST_S = 10.0
+
+
+class Pulse:
+    """Something that must go on: when it last did. For any thread."""
+
+    def __init__(self, what: str) -> None:
+        """`what`: a name for people, such as "The recorder's loop"."""
+        self._what = what
+        self._last = time.monotonic()
+        self._thread: threading.Thread | None = None
+
+    def kept_by(self, thread: threading.Thread) -> None:
+        """From now on it goes on as long as this thread lives, which was started."""
+        self._thread = thread
+
+    def beat(self) -> None:
+        """It has gone on."""
+        self._last = time.monotonic()
+
+    def trouble(self) -> str | None:
+        """That it has not gone on for long, as a sentence; None while all is well."""
+        if self._thread is not None and not self._thread.is_alive():
+            return f"{self._what} has ended: its thread died."
+        silent = time.monotonic() - self._last
+        if silent < limits.SILENT_PROCESS_S:
+            return None
+        return f"{self._what} has not gone on for {silent:.0f} s."
+
+
+@dataclass(frozen=True)
+class Dependency:
+    """What a process cannot work without. `check` answers a sentence when it is not well, or
+    raises; `what` is said of one that raises or does not answer in time."""
+
+    what: str
+    check: Callable[[], str | None]
+
+
+class Dependencies:
+    """Asks all of them side by side, for a bounded time. For any thread."""
+
+    def __init__(self, named: Mapping[str, Dependency]) -> None:
+        self._named = named
+        self._lock = threading.Lock()
+        self._asked: dict[str, _Question] = {}
+        self._answer: dict[str, str | None] = {}
+        self._answered_at = float("-inf")
+
+    def ask(self) -> dict[str, str | None]:
+        """Name → why it is down, as a sentence, or None when it is well."""
+        with self._lock:
+            # Who asks all the time must not make the dependencies busy.
+            if time.monotonic() - self._answered_at > limits.DEPENDENCY_KEPT_S:
+                self._answer = self._ask_now()
+                self._answered_at = time.monotonic()
+            return self._answer
+
+    def _ask_now(self) -> dict[str, str | None]:
+        for name, dependency in self._named.items():
+            before = self._asked.get(name)
+            # One that hangs keeps its thread: there is never more than one for each.
+            if before is None or not before.is_alive():
+                self._asked[name] = _Question(dependency)
+                self._asked[name].start()
+        end = time.monotonic() + limits.DEPENDENCY_S
+        for question in self._asked.values():
+            question.join(max(0.0, end - time.monotonic()))
+        return {name: self._asked[name].answer() for name in self._named}
+
+
+class _Question(threading.Thread):
+    def __init__(self, dependency: Dependency) -> None:
+        super().__init__(name="health", daemon=True)
+        self._dependency = dependency
+        self._answer: str | None = None
+
+    def run(self) -> None:
+        try:
+            self._answer = self._dependency.check()
+        except Exception as error:
+            # Its kind alone: the text may name addresses, and anybody may read the answer.
+            self._answer = f"{self._dependency.what}: {type(error).__name__}."
+            log.warning("event=dependency_down what=%r error=%s", self._dependency.what, error)
+
+    def answer(self) -> str | None:
+        """Why it is down; None when it is well."""
+        if self.is_alive():
+            return f"{self._dependency.what} within {limits.DEPENDENCY_S:.0f} s."
+        return self._answer
+
+
+def readiness(answers: Mapping[str, str | None]) -> tuple[int, dict[str, Any]]:
+    """The HTTP status and the body of `/readyz`."""
+    down = any(answers.values())
+    checks = {name: trouble or "ok" for name, trouble in answers.items()}
+    return 503 if down else 200, {"status": "down" if down else "ok", "checks": checks}
+
+
+@dataclass(frozen=True)
+class Pages:
+    """What is served."""
+
+    #: Why the process is not live, as a sentence; None when it is.
+    trouble: Callable[[], str | None]
+    dependencies: Dependencies
+    #: The text that Prometheus reads.
+    metrics: Callable[[], bytes]
+
+    def answer(self, path: str) -> tuple[int, str, bytes]:
+        """The HTTP status, content type and body for a path."""
+        if path == METRICS:
+            return 200, _METRICS_TYPE, self.metrics()
+        if path == LIVE:
+            trouble = self.trouble()
+            found = {"status": "ok"} if trouble is None else {"status": "down", "detail": trouble}
+            return _json(200 if trouble is None else 503, found)
+        if path == READY:
+            return _json(*readiness(self.dependencies.ask()))
+        detail = f"{path}: there are {LIVE}, {READY} and {METRICS}."
+        return _json(404, {"detail": detail})
+
+
+def _json(status: int, body: Mapping[str, Any]) -> tuple[int, str, bytes]:
+    return status, "application/json", json.dumps(body).encode() + b"\n"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A file in which a process with a free port says where its metrics are, in the form that
+    Prometheus reads (`file_sd_configs`). `process`: its label there."""
+
+    file: Path
+    process: str
+
+    def write(self, host: str, port: int) -> None:
+        """Say it; the file is there whole or not at all."""
+        shown = f"[{host}]" if ":" in host else host
+        text = [{"targets": [f"{shown}:{port}"], "labels": {"process": self.process}}]
+        new = self.file.with_suffix(".new")
+        new.write_text(json.dumps(text) + "\n")
+        new.replace(self.file)
+
+    def read(self) -> tuple[str, int]:
+        """Host and port. Raises OSError, ValueError: there are none."""
+        ((target,),) = (entry["targets"] for entry in json.loads(self.file.read_text()))
+        host, _, port = target.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+def executor_file(state_dir: Path, env: Mapping[str, str]) -> Path:
+    """The file in which an executor with a free port tells it, see `Target`."""
+    return Path(env.get("SIMHERD_METRICS_FILE") or state_dir / "metrics.json")
+
+
+class Served:
+    """The pages, answered from a thread until `close`."""
+
+    def __init__(self, host: str, port: int, pages: Pages, target: Target) -> None:
+        """Listen; port 0 is a free one, which `target` tells.
+
+        Raises OSError: the address cannot be listened on.
+        """
+        kind = _Server6 if ":" in host else _Server
+        self._server = kind((host, port), _handler(pages))
+        self._target = target if port == 0 else None
+        if self._target is not None:
+            self._target.write(host, int(self._server.server_address[1]))
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, name="health-pages", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop answering, and join."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+        if self._target is not None:
+            self._target.file.unlink(missing_ok=True)
+
+    def leave_to_parent(self) -> None:
+        """In a child made by a fork: let the address go, which this process does not answer at."""
+        self._server.socket.close()
+
+
+class _Server(ThreadingHTTPServer):
+    address_family = AF_INET
+    daemon_threads = True
+
+
+class _Server6(_Server):
+    address_family = AF_INET6
+
+
+def _handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        timeout = _REQUEST_S
+        server_version, sys_version = "Simherd", ""
+
+        def do_GET(self) -> None:
+            """Answer with a page."""
+            status, kind, body = pages.answer(self.path.partition("?")[0])
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing: somebody asks every few seconds."""
+
+    return Handler

@@ -1,0 +1,83 @@
+"""`health`: whether the process of this container lives, for its health check."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+from simherd.contract import limits
+from simherd.contract.health import HOST, LIVE, Target, executor_file
+
+#: Seconds that a process has for its answer.
+_ANSWER_S = 5.0
+#: Addresses that stand for all of a machine's, and by which it reaches itself.
+_ITSELF = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+
+
+def of_scheduler() -> int:
+    """Exit code of `simherd-scheduler health`: 0 when the process lives; 1, and a sentence, else.
+
+    Without a port for metrics it is the API's own that is asked.
+    """
+    port = os.environ.get("SIMHERD_METRICS_PORT", "")
+    if not port:
+        host = os.environ.get("SIMHERD_HOST", HOST)
+        return _said(_asked(host, os.environ.get("SIMHERD_PORT", str(limits.API_PORT))))
+    return _said(_asked(os.environ.get("SIMHERD_METRICS_HOST", HOST), port))
+
+
+def of_executor() -> int:
+    """Exit code of `simherd-executor health`: 0 when the agent lives; 1, and a sentence, else."""
+    port = os.environ.get("SIMHERD_METRICS_PORT", "")
+    if not port:
+        return _said("SIMHERD_METRICS_PORT is not set: nothing here tells whether the agent lives.")
+    host = os.environ.get("SIMHERD_METRICS_HOST", HOST)
+    if port == "0":
+        file = executor_file(Path(os.environ.get("SIMHERD_STATE_DIR", ".")), os.environ)
+        try:
+            host, found = Target(file, "executor").read()
+        except (OSError, ValueError):
+            return _said(f"No agent has told in {file} where it serves its health.")
+        port = str(found)
+    return _said(_asked(host, port))
+
+
+def _said(trouble: str | None) -> int:
+    if trouble is not None:
+        print(trouble, file=sys.stderr)
+    return 0 if trouble is None else 1
+
+
+def _asked(host: str, port: str) -> str | None:
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        return f"SIMHERD_METRICS_PORT is {port!r}: a health check needs a port from 1 to 65535."
+    return not_live(host, int(port))
+
+
+def not_live(host: str, port: int) -> str | None:
+    """Why the process that serves its health at this address is not live, as a sentence.
+
+    None: it is. An unhealthy process and one that is not there are told apart.
+    """
+    host = _ITSELF.get(host, host)
+    connection = HTTPConnection(host, port, timeout=_ANSWER_S)
+    try:
+        connection.request("GET", LIVE)
+        answer = connection.getresponse()
+        body = answer.read()
+    except (OSError, HTTPException) as error:
+        said = str(error) or type(error).__name__
+        return f"Nothing answers at {host} port {port}: {said}."
+    finally:
+        connection.close()
+    return None if answer.status == 200 else _detail(body, answer.status)
+
+
+def _detail(body: bytes, status: int) -> str:
+    try:
+        return str(json.loads(body)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"It answered {LIVE} with the status {status}."
