@@ -7,6 +7,7 @@ database.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from threading import Event
@@ -17,6 +18,7 @@ from pydantic import ValidationError
 from scheduler import logs
 from scheduler.config import Settings, StoreSettings
 from scheduler.wiring import Parts
+from simherd.contract.logs import LogFormat
 
 _S = TypeVar("_S", bound=StoreSettings)
 
@@ -36,7 +38,7 @@ def main() -> None:
         _quota(given.username, given.name, given.value)
         return
     settings = _read(Settings)
-    logs.set_up(settings.log_level)
+    logs.set_up(given.process, settings.log_level, settings.log_format)
     _PROCESSES[given.process](Parts(settings))
 
 
@@ -86,12 +88,16 @@ def _api(parts: Parts) -> None:
     )
 
 
-def _worker(_parts: Parts) -> None:
+def _worker(parts: Parts) -> None:
     from scheduler.jobs.app import app
     from scheduler.services.carry_on_transfers import MOST_TURNS
 
+    if parts.settings.log_format is LogFormat.JSON:
+        # Celery's words about its end, which are no lines of a log, go there: ours go to the other.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     app.worker_main(
         [
+            "--quiet",  # its banner is no line of a log
             "worker",
             "--beat",
             # Fetches and exports, and one for the rest.
@@ -116,6 +122,7 @@ def _recorder(parts: Parts) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
     recorder.run(stop)
+    parts.close()
 
 
 def _migrate(parts: Parts) -> None:

@@ -8,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from scheduler.api import problems
 from scheduler.api.names import EncodedNames
+from scheduler.api.request_log import Caller, RequestLog, note_task
 from scheduler.api.routes import (
     admin,
     attempts,
@@ -40,6 +41,7 @@ from scheduler.api.sse import Streams
 from scheduler.bridge.connections import Connections
 from scheduler.objects.file_urls import ROUTE as FILES_ROUTE
 from simherd.contract import limits
+from simherd.contract.logs import LogFormat, about
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
@@ -59,12 +61,18 @@ def make_app(parts: Parts) -> FastAPI:
         version=version.SERVER_VERSION,
         redirect_slashes=False,
         lifespan=_lifespan,
+        dependencies=[Depends(note_task)],
     )
     app.state.parts = parts
     app.state.connections = Connections(parts)
     app.state.streams = Streams()
     problems.install(app)
     app.add_middleware(BodyLimit)
+    if parts.settings.log_format is LogFormat.JSON:
+        # For people, a line for each request says nothing that our own lines do not.
+        app.add_middleware(RequestLog)
+    if parts.traces is not None:
+        app.add_middleware(Caller)
     app.add_middleware(RequestId)
     app.add_middleware(EncodedNames)
     for module in (
@@ -100,6 +108,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     asyncio.get_running_loop().set_default_executor(threads)
     yield
     await app.state.connections.close()
+    await asyncio.to_thread(app.state.parts.close)
 
 
 class RequestId:
@@ -119,7 +128,8 @@ class RequestId:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
-        await self._app(scope, receive, answer)
+        with about(request_id=request_id):
+            await self._app(scope, receive, answer)
 
 
 #: The largest bodies, by how their requests' paths end: lists that are as long as there are files
