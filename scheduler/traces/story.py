@@ -160,10 +160,9 @@ def _whole(task: Task, changes: Sequence[StatusChange], end: float) -> Span:
         )
         for change in changes
     )
-    good = status not in FAILED if status is Status.SUCCESS or status in FAILED else None
     return Span(
         *(task.id, "task", root(task.id), None, task.create_time, end, _known(told), moments),
-        good=good,
+        good=_went_well(status),
         said=redact(task.error_detail or ""),
     )
 
@@ -191,7 +190,7 @@ def _of_attempt(task: Task, attempt: _Attempt) -> list[Span]:
     whole = Span(
         *(task.id, "attempt", me, root(task.id)),
         *(attempt.queued_at, max(attempt.queued_at, attempt.ended_at), _known(told)),
-        good=_went_well(attempt.cause),
+        good=_went_well(OUTCOMES[attempt.cause].status) if attempt.cause else None,
         said=redact(attempt.detail),
     )
     claimed_at = attempt.started_at or attempt.ended_at
@@ -199,10 +198,11 @@ def _of_attempt(task: Task, attempt: _Attempt) -> list[Span]:
     return [whole, wait, *(_stage(task.id, me, stage, attempt) for stage in attempt.stages)]
 
 
-def _went_well(cause: Cause | None) -> bool | None:
-    if cause is Cause.COMPLETED:
-        return True
-    return False if cause is not None and OUTCOMES[cause].status in FAILED else None
+def _went_well(status: Status) -> bool | None:
+    # That somebody wants it no more is no error of anything.
+    if status is Status.KILLED:
+        return None
+    return status not in FAILED
 
 
 def _stage(task_id: str, parent: str, stage: TaskOperation, attempt: _Attempt) -> Span:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from scheduler.services.kill_task import kill_task
 from scheduler.services.submit_task import Submission, submit_tasks
 from simherd.contract.events import Kind
+from simherd.contract.lifecycle import Status
 from simherd.contract.outcome import Cause
 from simherd.contract.tracing import trace_id
 from tests.integration.test_recorder import RUN, recorded
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from scheduler.wiring import Parts
     from tests.support.collector import Received
 
-OK, ERROR = 1, 2
+UNSET, OK, ERROR = 0, 1, 2
 
 
 @pytest.fixture
@@ -104,6 +106,23 @@ def test_each_task_of_a_request_has_its_own(parts: Parts, collected: Received) -
         (span,) = until(lambda task=task: collected.of(trace_id(task.task_id)))  # type: ignore[misc]
         assert span.name == "submit"
     assert len(collected.spans) == 2
+
+
+@pytest.mark.parametrize("waits_for", [Status.PENDING_INPUT, Status.SUBMITTED])
+def test_one_that_no_machine_ever_had_is_told_by_who_ended_it(
+    parts: Parts, collected: Received, waits_for: Status
+) -> None:
+    with parts.store.write() as session:
+        group = make_group(session)
+        attempt = int(waits_for is Status.SUBMITTED)
+        task = make_task(session, group, status=waits_for.value, attempt=attempt)
+    kill_task(parts, group.user_id, task.id)
+    parts_of = {s.name: s for s in until(lambda: collected.of(trace_id(task.id)))}
+    told = {"attempt", "queue wait"} if attempt else {"upload input"}
+    assert parts_of.keys() == {"task", "record"} | told
+    root = parts_of["task"]
+    assert (root.status.code, attributes(root)["status"]) == (UNSET, Status.KILLED.value)
+    assert parts_of["record"].parent_span_id == parts_of.get("attempt", root).span_id
 
 
 def test_a_collector_that_takes_nothing_stops_nothing(
