@@ -17,7 +17,8 @@ from executor.agent import Agent
 from executor.config import Config, ConfigError, Place
 from executor.health import serve
 from executor.join import JoinRefused, join
-from simherd.contract import health_check
+from simherd.contract import health_check, logs
+from simherd.contract.logs import LogFormat
 
 if TYPE_CHECKING:
     from executor.containers.base import ContainerBackend
@@ -30,14 +31,14 @@ def main() -> None:
     it ends at once, and what runs goes on until the next agent on this machine takes it over.
     SIGINT stops what runs, and reports that.
     """
-    logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(threadName)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
+        _set_up_log()
         place = _place()
         _write_pid(place)
         health = serve(place)
         identity = join(place.ticket_file, place.state_dir, time.sleep)
         config = Config.of(place, identity)
+        logs.always(machine=config.executor_id, group=config.group_id)
     except (ConfigError, JoinRefused) as error:
         print(f"simherd-executor: {error}", file=sys.stderr)
         sys.exit(2)
@@ -60,6 +61,15 @@ def main() -> None:
         logging.exception("event=agent_broke")
         os._exit(1)
     health.close()
+
+
+def _set_up_log() -> None:
+    try:
+        style = LogFormat.of(os.environ)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    logs.set_up("executor", "INFO", style, "%(asctime)s %(levelname)s %(threadName)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 def _place() -> Place:

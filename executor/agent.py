@@ -34,6 +34,7 @@ from simherd.contract import limits
 from simherd.contract.commands import Message, Order
 from simherd.contract.events import Kind
 from simherd.contract.health import Pulse
+from simherd.contract.logs import about, in_context
 from simherd.contract.outcome import OUTCOMES, Cause
 from simherd.contract.spec import AttemptSpec, attempt_key
 from simherd.contract.triggers import Observer
@@ -276,7 +277,9 @@ class Agent:
                 key, Kind.FINISHED, cause=Cause.AGENT_ERROR.value, detail=str(error)
             )
             return False
-        worker = threading.Thread(target=self._work, args=(attempt,), name=f"attempt-{key}")
+        with about(attempt=key):
+            work = in_context(self._work)
+        worker = threading.Thread(target=work, args=(attempt,), name=f"attempt-{key}")
         with self._lock:
             self._live[key] = attempt
             self._workers = [w for w in self._workers if w.is_alive()]

@@ -16,6 +16,7 @@ import psutil
 
 from executor.run import PULL_JOIN_S, fetch, machine_of
 from simherd.contract.events import Kind
+from simherd.contract.logs import about, in_context
 from simherd.contract.outcome import Cause
 
 if TYPE_CHECKING:
@@ -61,7 +62,9 @@ class Ahead:
         self._lock = threading.Lock()
         self._over = self._dropped = False
         self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._run, name=f"ahead-{attempt.spec.key}")
+        with about(attempt=attempt.spec.key):
+            run = in_context(self._run)
+        self._thread = threading.Thread(target=run, name=f"ahead-{attempt.spec.key}")
         self._thread.start()
 
     @property

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from executor.stall import Stall
 from simherd.contract.events import USAGE_FIELDS, Kind
+from simherd.contract.logs import in_context
 from simherd.contract.outcome import Cause
 
 if TYPE_CHECKING:
@@ -51,7 +52,9 @@ class Monitor:
         self._began = time.monotonic()
         self._next_row = self._next_sample = self._next_disk = 0.0
         self._disk_bytes = 0
-        self._thread = threading.Thread(target=self._run, name=f"monitor-{attempt.spec.key}")
+        self._thread = threading.Thread(
+            target=in_context(self._run), name=f"monitor-{attempt.spec.key}"
+        )
 
     def __enter__(self) -> Monitor:
         self._thread.start()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from executor.beneath import CannotShow, open_file
 from executor.matching import Matcher, NoTime, TooHard, TookTooLong
 from simherd.contract.events import Kind
+from simherd.contract.logs import in_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -89,7 +90,7 @@ class Observers:
     def _start(self) -> None:
         if self._running and self._thread is None and any(self._looks.values()):
             name = f"observers-{self._attempt.spec.key}"
-            self._thread = threading.Thread(target=self._run, name=name)
+            self._thread = threading.Thread(target=in_context(self._run), name=name)
             self._thread.start()
 
     def _run(self) -> None:

@@ -23,6 +23,7 @@ from executor.stop import Stopped
 from executor.transfer import TransferFailed
 from executor.verdict import disk_detail, judge
 from simherd.contract.events import Kind
+from simherd.contract.logs import in_context
 from simherd.contract.outcome import OUTCOMES, Cause
 
 if TYPE_CHECKING:
@@ -176,7 +177,8 @@ def fetch(attempt: Attempt) -> None:
 
     # A registry that is silent holds its thread for minutes, and nobody can call it back. An
     # attempt that is stopped leaves it behind; whatever it still fetches is there for the next.
-    thread = threading.Thread(target=image, name=f"image-{attempt.spec.key}", daemon=True)
+    name = f"image-{attempt.spec.key}"
+    thread = threading.Thread(target=in_context(image), name=name, daemon=True)
     attempt.left_behind.append(thread)
     thread.start()
     fetch_inputs(attempt)

@@ -21,6 +21,7 @@ from executor.stop import Stopped
 from executor.transfer import TransferFailed
 from executor.upload import Upload
 from simherd.contract.checkpoints import FOLDER, KEPT, MOST_FILES, SavedFile, total_bytes
+from simherd.contract.logs import in_context
 from simherd.contract.objects import CHECKPOINT_FILE, normalise
 from simherd.contract.operations import Operation
 
@@ -54,7 +55,8 @@ class Saver:
 
     def __enter__(self) -> Saver:
         self._over.clear()
-        self._thread = threading.Thread(target=self._run, name=f"saver-{self._attempt.spec.key}")
+        name = f"saver-{self._attempt.spec.key}"
+        self._thread = threading.Thread(target=in_context(self._run), name=name)
         self._thread.start()
         return self
 

@@ -7,6 +7,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 from executor.transfer import TransferFailed
+from simherd.contract.logs import in_context
 from simherd.contract.uploads import MOST_PARTS, part_size
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Upload:
         while not self._room.acquire(timeout=1):
             self._transfer.check()
         data, self._held = bytes(self._held), bytearray()
-        self._parts[number] = self._pool.submit(self._store, self._id, number, data)
+        self._parts[number] = self._pool.submit(in_context(self._store), self._id, number, data)
 
     def _store(self, upload: str, number: int, data: bytes) -> str:
         try:

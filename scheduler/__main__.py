@@ -22,6 +22,7 @@ from scheduler import logs
 from scheduler.config import Settings, StoreSettings
 from scheduler.wiring import Parts
 from simherd.contract import health_check
+from simherd.contract.logs import LogFormat
 
 _S = TypeVar("_S", bound=StoreSettings)
 
@@ -44,7 +45,7 @@ def main() -> None:
         _quota(given.username, given.name, given.value)
         return
     settings = _read(Settings)
-    logs.set_up(settings.log_level)
+    logs.set_up(given.process, settings.log_level, settings.log_format)
     _PROCESSES[given.process](Parts(settings))
 
 
@@ -105,6 +106,9 @@ def _worker(parts: Parts) -> None:
     from scheduler.services.carry_on_transfers import MOST_TURNS
 
     asked = dependencies(parts)
+    if parts.settings.log_format is LogFormat.JSON:
+        # Celery's words about its end, which are no lines of a log, go there: ours go to the other.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
     def trouble() -> str | None:
         return CANARY.trouble(lambda: asked.ask()["broker"] is None)
@@ -115,6 +119,7 @@ def _worker(parts: Parts) -> None:
             os.register_at_fork(after_in_child=pages.leave_to_parent)
         app.worker_main(
             [
+                "--quiet",  # its banner is no line of a log
                 "worker",
                 "--beat",
                 # Fetches and exports, and one for the rest.
@@ -145,6 +150,7 @@ def _recorder(parts: Parts) -> None:
     state = StateCollector(table.STATE, lambda: read_state(parts))
     with served(parts, "recorder", dependencies(parts), recorder.trouble, state):
         recorder.run(stop)
+    parts.close()
 
 
 def _migrate(parts: Parts) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
@@ -11,12 +12,20 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from scheduler.mail import read_server
 from scheduler.outbound import networks
 from simherd.contract import health, limits
+from simherd.contract.logs import LogFormat
 
 #: As RFC 7064 and RFC 7065 write them.
 _SERVER = r"[^?:/@\s]+(:[0-9]{1,5})?"
 _ICE_URL = re.compile(rf"stun:{_SERVER}|turns?:{_SERVER}(\?transport=(udp|tcp))?")
 
 _SERVER_NAME = re.compile(r"[A-Za-z0-9-]{1,32}")
+
+
+def _has(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # what it is a part of is not there either
+        return False
 
 
 class Ec2Settings(BaseSettings):
@@ -134,6 +143,10 @@ class Settings(StoreSettings):
     ice_username: str | None = None
     ice_credential: SecretStr | None = None
     log_level: str = "INFO"
+    #: How log lines are written: text or json.
+    log_format: LogFormat = LogFormat.TEXT
+    #: Base URL of an OpenTelemetry collector that takes OTLP over HTTP; without it, no traces.
+    otlp_endpoint: str | None = Field(default=None, pattern="^https?://")
     #: Networks of this site (CIDR, commas between) that webhooks and fetches from URLs may reach
     #: besides the public internet.
     outbound_allow: str = ""
@@ -194,6 +207,13 @@ class Settings(StoreSettings):
             if not _ICE_URL.fullmatch(url):
                 raise ValueError(f"{url!r} is not stun:HOST[:PORT] or turn:HOST[:PORT]")
         return text
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _otel_installed(cls, url: str | None) -> str | None:
+        if url is not None and not _has("opentelemetry.exporter.otlp.proto.http"):
+            raise ValueError("traces need the extra `otel`: pip install 'simherd[scheduler,otel]'")
+        return url
 
     @field_validator("outbound_allow")
     @classmethod

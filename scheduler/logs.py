@@ -1,28 +1,26 @@
-"""Log lines of every scheduler process: one line each, with a stable `event=` word."""
+"""The log of a scheduler process, see `simherd.contract.logs`."""
 
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
+
+from simherd.contract import logs
+
+if TYPE_CHECKING:
+    from simherd.contract.logs import LogFormat
 
 
-class _OneLine(logging.Formatter):
-    """Keeps text from outside on its line: control characters are escaped."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
-        head, newline, trace = text.partition("\nTraceback")
-        clean = "".join(c if c.isprintable() else repr(c)[1:-1] for c in head)
-        return clean + newline + trace
-
-
-def set_up(level: str) -> None:
+def set_up(process: str, level: str, style: LogFormat) -> None:
     """Log to standard error at `level`."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level)
+    logs.set_up(process, level, style, "%(asctime)s %(levelname)s %(name)s %(message)s")
     # One line a request and job says nothing that our own lines do not.
-    celery = ("kombu", "celery.worker.strategy", "celery.app.trace", "celery.beat")
+    celery = (
+        "kombu",
+        "celery.worker.strategy",
+        "celery.app.trace",
+        "celery.beat",
+        "multiprocessing",
+    )
     for noisy in ("httpx", "aioice", *celery):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -24,6 +24,7 @@ from scheduler.services.record_event import Recording, Verdict
 from scheduler.store.models import MachineGroup
 from simherd.contract.events import Event
 from simherd.contract.health import Pulse
+from simherd.contract.logs import about
 from simherd.contract.outcome import Cause
 from simherd.contract.spec import attempt_key
 
@@ -215,7 +216,8 @@ class _Reader:
                 except ValueError as error:
                     log.error("event=report_unreadable group=%s entry=%s %s", group, entry, error)
                     continue
-                result = recording.record(event)
+                with about(task=event.task_id, attempt=event.attempt):
+                    result = recording.record(event)
                 later(session, table.REPORTS, result.verdict.value)
                 key = attempt_key(event.task_id, event.attempt)
                 recorded[key] = max(result.last, recorded.get(key, 0))

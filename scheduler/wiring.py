@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +23,9 @@ from scheduler.queue.servers import Servers
 from scheduler.services.stored import StoredBytes
 from scheduler.store.engine import Store, open_engine
 from scheduler.store.models import MachineGroup
+from scheduler.traces.sender import Traces
 from simherd.contract import limits
+from simherd.contract.lifecycle import TERMINAL, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
     from scheduler.providers.base import MachineProvider
 
 _C = TypeVar("_C")
+
+
+log = logging.getLogger(__name__)
 
 
 class _Providers(Mapping[str, "MachineProvider"]):
@@ -66,8 +72,29 @@ class Parts:
         engine = open_engine(self.settings.database_url.get_secret_value())
         return Store(engine, lambda name: self.send_job(name), self._announce)
 
-    def _announce(self, tasks: set[str]) -> None:
-        announce(self.queue.client, tasks)
+    def _announce(self, changed: dict[str, Status]) -> None:
+        announce(self.queue.client, changed)
+        ended = [task for task, status in changed.items() if status in TERMINAL]
+        for task in ended:
+            log.info("event=task_ended task=%s status=%s", task, changed[task])
+        if self.traces is not None:
+            self.traces.ended(ended)
+
+    @cached_property
+    def traces(self) -> Traces | None:
+        """Where the traces of tasks go; None: nowhere."""
+        if self.settings.otlp_endpoint is None:
+            return None
+        # OpenTelemetry is an extra.
+        from scheduler.traces.collector import Collector
+
+        return Traces(self.store, Collector(self.settings.otlp_endpoint))
+
+    def close(self) -> None:
+        """Send what is still to be sent, at the end of a process."""
+        traces = self.__dict__.get("traces")
+        if traces is not None:
+            traces.close()
 
     @cached_property
     def queue(self) -> GroupQueue:

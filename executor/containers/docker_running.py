@@ -25,6 +25,7 @@ from executor.containers.engine import ENGINE_ERRORS, GONE, engine, remove
 from executor.containers.handlers import warn
 from executor.containers.memfile import memory_file
 from executor.containers.usage import Cgroup
+from simherd.contract.logs import in_context
 
 if TYPE_CHECKING:
     import socket
@@ -61,7 +62,7 @@ class DockerRunning:
         self._lost = False
         self._exit = Exit(NOT_EXECUTABLE, message="The container's end was not seen.")
         self._thread = threading.Thread(
-            target=self._follow, name=f"container-{spec.name}", daemon=True
+            target=in_context(self._follow), name=f"container-{spec.name}", daemon=True
         )
 
     def attach(self, stdin: bytes) -> None:

@@ -19,6 +19,7 @@ from executor.gang.notes import Notes
 from simherd.contract import limits
 from simherd.contract.commands import Message, Order
 from simherd.contract.joining import network_name
+from simherd.contract.logs import about, in_context
 from simherd.contract.outcome import Cause
 
 if TYPE_CHECKING:
@@ -82,7 +83,9 @@ class Gang:
         self._notes: list[tuple[int, Notes, dict[str, str]]] = []
         self._trouble: tuple[Cause, str] | None = None
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name=f"gang-{attempt.spec.key}")
+        with about(attempt=attempt.spec.key):
+            watch = in_context(self._watch)
+        self._thread = threading.Thread(target=watch, name=f"gang-{attempt.spec.key}")
 
     def gather(self) -> None:
         """Have the others prepare, and begin to watch them.

@@ -18,6 +18,7 @@ from executor.stages.commands import container_spec
 from executor.stop import Stopped
 from simherd.contract.commands import Message, Order
 from simherd.contract.joining import network_name
+from simherd.contract.logs import about, in_context
 from simherd.contract.outcome import Cause
 
 if TYPE_CHECKING:
@@ -75,7 +76,9 @@ class Member:
         self._seen: set[str] = set()
         self._running: list[Running] = []
         self._runs: list[threading.Thread] = []
-        self._thread = threading.Thread(target=self._run, name=f"member-{attempt.spec.key}")
+        with about(attempt=attempt.spec.key):
+            run = in_context(self._run)
+        self._thread = threading.Thread(target=run, name=f"member-{attempt.spec.key}")
 
     def start(self) -> None:
         """Begin to prepare."""
@@ -173,7 +176,9 @@ class Member:
                 self._send(Order.GANG_RAN, {"request": request, "code": _NOT_RUN})
                 return
             name = f"line-{request}"
-            thread = threading.Thread(target=self._run_line, args=(request, body), name=name)
+            with about(attempt=self.attempt.spec.key):
+                run = in_context(self._run_line)
+            thread = threading.Thread(target=run, args=(request, body), name=name)
             self._runs.append(thread)
             thread.start()
 

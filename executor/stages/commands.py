@@ -23,6 +23,7 @@ from executor.stop import Stopped
 from simherd.contract import limits
 from simherd.contract.checkpoints import FOLDER
 from simherd.contract.events import Kind
+from simherd.contract.logs import in_context
 from simherd.contract.objects import COMMAND_MARK
 from simherd.contract.operations import Operation
 from simherd.contract.outcome import Cause
@@ -204,7 +205,7 @@ def _guarded(attempt: Attempt, running: Running) -> Exit:
                 running.stop(_grace(attempt))
                 return
 
-    thread = threading.Thread(target=guard, name=f"guard-{attempt.spec.key}")
+    thread = threading.Thread(target=in_context(guard), name=f"guard-{attempt.spec.key}")
     thread.start()
     try:
         with Monitor(attempt, running), attempt.saver or contextlib.nullcontext():

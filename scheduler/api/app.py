@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from scheduler.api import problems
 from scheduler.api.measured import Measured
 from scheduler.api.names import EncodedNames
+from scheduler.api.request_log import Caller, RequestLog, note_task
 from scheduler.api.routes import (
     admin,
     attempts,
@@ -43,6 +44,7 @@ from scheduler.health import dependencies
 from scheduler.objects.file_urls import ROUTE as FILES_ROUTE
 from simherd.contract import limits
 from simherd.contract.health import Pulse
+from simherd.contract.logs import LogFormat, about
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
@@ -66,6 +68,7 @@ def make_app(parts: Parts) -> FastAPI:
         version=version.SERVER_VERSION,
         redirect_slashes=False,
         lifespan=_lifespan,
+        dependencies=[Depends(note_task)],
     )
     app.state.parts = parts
     app.state.connections = Connections(parts)
@@ -74,6 +77,11 @@ def make_app(parts: Parts) -> FastAPI:
     app.state.pulse = Pulse("The API's event loop")
     problems.install(app)
     app.add_middleware(BodyLimit)
+    if parts.settings.log_format is LogFormat.JSON:
+        # For people, a line for each request says nothing that our own lines do not.
+        app.add_middleware(RequestLog)
+    if parts.traces is not None:
+        app.add_middleware(Caller)
     app.add_middleware(RequestId)
     app.add_middleware(EncodedNames)
     app.add_middleware(Measured)
@@ -112,6 +120,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     beating.cancel()
     await app.state.connections.close()
+    await asyncio.to_thread(app.state.parts.close)
 
 
 async def _beat(pulse: Pulse) -> None:
@@ -128,16 +137,19 @@ class RequestId:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
         request_id = secrets.token_hex(8)
-        if scope["type"] == "http":
-            scope.setdefault("state", {})["request_id"] = request_id
+        scope.setdefault("state", {})["request_id"] = request_id
 
         async def answer(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
-        await self._app(scope, receive, answer)
+        with about(request_id=request_id):
+            await self._app(scope, receive, answer)
 
 
 #: The largest bodies, by how their requests' paths end: lists that are as long as there are files

@@ -9,6 +9,7 @@ from fastapi import Depends, Header, HTTPException, Request
 from scheduler.services.accounts import user_of_key
 from scheduler.store.models import User
 from scheduler.wiring import Parts
+from simherd.contract import logs
 
 
 def get_parts(request: Request) -> Parts:
@@ -29,6 +30,7 @@ def get_user(parts: PartsDep, x_api_key: Annotated[str | None, Header()] = None)
         user = user_of_key(session, x_api_key)
     if user is None:
         raise HTTPException(401, "X-API-Key: the key is not known or was revoked.")
+    logs.note(user=user.id)
     return user
 
 

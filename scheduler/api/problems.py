@@ -107,6 +107,8 @@ def _unavailable(request: Request, error: Exception) -> JSONResponse:
 
 
 def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    log.exception("event=unexpected path=%s", request.url.path, exc_info=error)
+    request_id = getattr(request.state, "request_id", None)
+    text = "event=unexpected path=%s request_id=%s"
+    log.exception(text, request.url.path, request_id, exc_info=error)
     detail = "The server failed. The log has the cause under this request id."
     return problem(request, 500, detail)

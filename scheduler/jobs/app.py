@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from celery import Celery, signals
+from celery.utils.log import get_multiprocessing_logger
 
 from scheduler.config import Settings
 from scheduler.services.sweep import SWEEP
@@ -51,6 +52,18 @@ def started_at() -> float:
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
 def _after_fork(**_: Any) -> None:
     _Process.parts = None
+
+
+@signals.worker_process_shutdown.connect  # type: ignore[untyped-decorator]
+def _before_exit(**_: Any) -> None:
+    if _Process.parts is not None:
+        _Process.parts.close()
+
+
+@signals.setup_logging.connect  # type: ignore[untyped-decorator]
+def _leave_the_log_alone(**_: Any) -> None:
+    """Being here keeps Celery from setting up a log of its own: ours takes its lines as well."""
+    get_multiprocessing_logger().propagate = True
 
 
 def make_app() -> Celery:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from scheduler.providers.base import Found, MachineState
+from simherd.contract.logs import FORMAT_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -57,6 +58,7 @@ class LocalProvider:
             json.dump(asdict(plan.ticket), file)
         environment = {
             **_inherited(),
+            **_log_format(),
             "SIMHERD_TICKET_FILE": str(ticket),
             "SIMHERD_STATE_DIR": str(folder),
             "SIMHERD_BACKEND": self._backend,
@@ -131,6 +133,11 @@ def _find(handle: dict[str, Any]) -> psutil.Process | None:
         return process if abs(process.create_time() - handle["born"]) < 1 else None
     except (psutil.NoSuchProcess, psutil.TimeoutExpired, KeyError):
         return None
+
+
+def _log_format() -> dict[str, str]:
+    """Agents on this host write their lines as this process does."""
+    return {k: v for k, v in os.environ.items() if k == FORMAT_VARIABLE}
 
 
 def _inherited() -> dict[str, str]:

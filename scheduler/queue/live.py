@@ -8,6 +8,7 @@ import json
 import logging
 import secrets
 import time
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -189,7 +190,8 @@ class Changes:
         try:
             if self._hearing is None:
                 self._subscribed.clear()
-                self._hearing = asyncio.create_task(self._hear())
+                # It serves others as well: the log of this request is not its own.
+                self._hearing = asyncio.create_task(self._hear(), context=Context())
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._subscribed.wait(), _LISTENING_S)
             yield listener

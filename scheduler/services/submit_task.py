@@ -20,7 +20,7 @@ from scheduler.services.queue_task import enqueue_all
 from scheduler.services.quotas import check_queue, check_storage, quotas_of
 from scheduler.store.models import MachineGroup, Project, Task
 from scheduler.store.transitions import add_history
-from simherd.contract import objects
+from simherd.contract import logs, objects
 from simherd.contract.lifecycle import Status
 from simherd.contract.policy import Policy
 
@@ -92,12 +92,13 @@ def submit_tasks(parts: Parts, user_id: str, asked: Sequence[Submission]) -> lis
             _check(submission)
         except Refused as error:
             raise _at(index, len(asked), error) from error
+    now = time.time()
     check_storage(parts, user_id, quotas_of(parts, user_id))
     try:
-        done = _make(parts, user_id, asked)
+        done = _make(parts, user_id, asked, now)
     except IntegrityError:
         # The same request came twice at once: the other one made them.
-        done = _make(parts, user_id, asked)
+        done = _make(parts, user_id, asked, now)
     enqueue_all(parts, [one.task_id for one in done if one.status is Status.SUBMITTED])
     return done
 
@@ -116,8 +117,7 @@ def _check(submission: Submission) -> None:
         raise Invalid(f"storage_path_prefix, input_resources or shared_inputs: {error}.") from error
 
 
-def _make(parts: Parts, user_id: str, asked: Sequence[Submission]) -> list[Submitted]:
-    now = time.time()
+def _make(parts: Parts, user_id: str, asked: Sequence[Submission], now: float) -> list[Submitted]:
     with parts.store.write() as session:
         known = _known(session, user_id, asked)
         fresh = sum(s.client_key is None or s.client_key.key not in known for s in asked)
@@ -137,7 +137,10 @@ def _make(parts: Parts, user_id: str, asked: Sequence[Submission]) -> list[Submi
             if key is not None:
                 known[key.key] = task
             done.append(task)
-        context.add([task for task in done if isinstance(task, Task)])
+        made = [task for task in done if isinstance(task, Task)]
+        context.add(made)
+    if parts.traces is not None:
+        parts.traces.submitted([task.id for task in made], now)
     return [d if isinstance(d, Submitted) else Submitted(d.id, Status(d.status)) for d in done]
 
 
@@ -228,4 +231,6 @@ class _Context:
         self._session.flush()
         for task in tasks:
             add_history(self._session, task.id, Status(task.status), task.attempt, self._now)
+        if len(tasks) == 1:
+            logs.note(task=tasks[0].id)
         log.info("event=submitted tasks=%s", ",".join(task.id for task in tasks[:10]))

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from simherd.contract.lifecycle import Status
+
 #: Seconds a SQLite writer waits for another process' transaction.
 _SQLITE_BUSY_S = 30
 
@@ -51,7 +53,7 @@ def _begin_sqlite(connection: Any) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-#: Under this name a session notes the tasks whose status it changes.
+#: Under this name a session notes the tasks whose status it changes, and what it is then.
 CHANGED = "changed"
 
 
@@ -62,7 +64,7 @@ class Store:
         self,
         engine: Engine,
         send_job: Callable[[str], None] | None = None,
-        announce: Callable[[set[str]], None] | None = None,
+        announce: Callable[[dict[str, Status]], None] | None = None,
     ) -> None:
         """What is done after a commit: `send_job` sends a background job that the transaction has
         noted in its `JOBS`, `announce` is told of the tasks in its `CHANGED`."""

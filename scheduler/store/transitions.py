@@ -77,9 +77,9 @@ def change_status(
         .execution_options(synchronize_session=False)
     )
     add_history(session, task_id, to, next_attempt or attempt, at, description, machine_id)
-    session.info.setdefault(CHANGED, set()).add(task_id)
     if to in TERMINAL:
         later(session, table.TASKS_ENDED, to.value, values.get("cause") or "")
+    session.info.setdefault(CHANGED, {})[task_id] = to
     if watched:
         task_changed(session, task_id, to, attempt, at)
     return True

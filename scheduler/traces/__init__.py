@@ -1,0 +1,1 @@
+"""Traces: one for each task, told from SQL. Only `collector` sees OpenTelemetry."""
