@@ -14,6 +14,8 @@ from scheduler.api import problems
 from scheduler.api.names import EncodedNames
 from scheduler.api.routes import (
     admin,
+    admin_groups,
+    admin_users,
     attempts,
     batches,
     bridge,
@@ -80,6 +82,8 @@ def make_app(parts: Parts) -> FastAPI:
         attempts,
         machines,
         admin,
+        admin_users,
+        admin_groups,
         compute,
         events,
         catalogue,

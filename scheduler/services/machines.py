@@ -19,6 +19,7 @@ from scheduler.services.group_states import UP, GroupStatus
 from scheduler.services.ids import new_uuid
 from scheduler.services.machine_access import new_ticket, revoke
 from scheduler.services.machine_states import MACHINE_DOWN, MACHINE_UP
+from scheduler.services.prices import machine_types
 from scheduler.store.models import Machine, MachineGroup
 from scheduler.store.outbox import group_changed
 from simherd.contract import limits
@@ -272,7 +273,8 @@ def _ask_for(
 
 
 def _on_demand_price(parts: Parts, group: MachineGroup) -> float:
-    kind = parts.catalogue.machine_types.get(group.machine_type)
+    with parts.store.read() as session:
+        kind = machine_types(session, parts.catalogue).get(group.machine_type)
     return kind.on_demand if kind is not None else group.price_hour
 
 

@@ -2,17 +2,54 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from typing import Any
 
 import click
 
-from simherd.cli.render import as_json, json_option, table
+from simherd.cli import admin_groups, admin_keys, admin_prices, admin_quotas, admin_users
+from simherd.cli.render import as_json, json_option, moment, table
+from simherd.cli.watch import shows
 from simherd.http import api
 
 
 @click.group()
 def command() -> None:
     """For operators: look after a server."""
+
+
+command.add_command(admin_users.command, "users")
+command.add_command(admin_keys.command, "keys")
+command.add_command(admin_quotas.command, "quotas")
+command.add_command(admin_prices.command, "prices")
+command.add_command(admin_groups.command, "groups")
+
+
+@command.command()
+@click.option("-n", "--last", default=100, show_default=True, type=click.IntRange(1, 1000))
+@click.option("--by", "actor", help="Only what this operator did.")
+@click.option("--to", "subject", help="Only what was done to this user, group or machine type.")
+@click.option("--before", type=int, help="Only entries older than the one with this number.")
+@shows
+def audit(
+    last: int, actor: str | None, subject: str | None, before: int | None, json_: bool
+) -> None:
+    """Show what operators have done, the newest first."""
+    found = api().get("/v1/admin/audit", limit=last, actor=actor, subject=subject, before=before)
+    if json_:
+        as_json(found)
+        return
+    rows = [
+        [e["id"], moment(e["at"]), e["actor"], e["action"], e["subject"], _facts(e["facts"])]
+        for e in found
+    ]
+    table(["NUMBER", "WHEN", "WHO", "WHAT", "TO", "FACTS"], rows, "Nothing was done yet.")
+
+
+def _facts(facts: dict[str, Any]) -> str:
+    said = {name: value for name, value in facts.items() if value is not None}
+    return " ".join(f"{name}={json.dumps(value)}" for name, value in said.items())
 
 
 @command.command()

@@ -1,27 +1,19 @@
-"""What only operators may do."""
+"""What only operators may do: the server as a whole."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 
-from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.deps import OperatorDep, PartsDep
+from scheduler.api.wire import when
+from scheduler.services.audit import MOST_ENTRIES, entries
 from scheduler.services.doctor import examine
-from scheduler.services.errors import Forbidden
-from scheduler.store.models import User
-
-
-def _operator(user: UserDep) -> User:
-    if not user.is_operator:
-        raise Forbidden("Only operators may do this; your key is not one of theirs.")
-    return user
-
 
 router = APIRouter(prefix="/v1/admin", tags=["admin"])
-Operator = Annotated[User, Depends(_operator)]
 
 
 class Examination(BaseModel):
@@ -32,6 +24,31 @@ class Examination(BaseModel):
 
 
 @router.post("/doctor")
-def doctor(parts: PartsDep, _user: Operator, asked: Examination) -> list[dict[str, Any]]:
+def doctor(parts: PartsDep, _user: OperatorDep, asked: Examination) -> list[dict[str, Any]]:
     """Look for machines, leases, users and uploads that nobody wants any more."""
     return [asdict(finding) for finding in examine(parts, fix=asked.fix)]
+
+
+@router.get("/audit")
+def audit(
+    parts: PartsDep,
+    _user: OperatorDep,
+    limit: Annotated[int, Query(ge=1, le=MOST_ENTRIES)] = 100,
+    before: int | None = None,
+    actor: str | None = None,
+    subject: str | None = None,
+) -> list[dict[str, Any]]:
+    """What operators have done, the newest first; `before`: older than the entry of this id."""
+    with parts.store.read() as session:
+        found = entries(session, limit=limit, before=before, actor=actor, subject=subject)
+    return [
+        {
+            "id": entry.id,
+            "at": when(entry.at),
+            "actor": entry.actor,
+            "action": entry.action,
+            "subject": entry.subject,
+            "facts": entry.facts,
+        }
+        for entry in found
+    ]

@@ -2,8 +2,8 @@
 
 Going back loses the audit, the prices that operators have set, and when keys were to expire: they
 are good for ever again. Tasks that were queued anew by a restore get no further attempt. It is
-refused while users are disabled, whom the release before would let in, and while the next attempt of
-a task could get a number that was used before a restore.
+refused while users are disabled, whom the release before would let in, and while the next attempt
+of a task could get a number that was used before a restore.
 """
 
 from __future__ import annotations
