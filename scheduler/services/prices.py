@@ -1,7 +1,7 @@
 """What machine types cost: the operator's table, and what was set over it since.
 
 A group takes the price on when it is registered and keeps it; so do its machines and their
-attempts. A price that is set holds for groups that are registered from then on, and no cost that was
+attempts. A price that is set holds for groups that are registered from then on: no cost that was
 counted changes.
 """
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,6 +13,8 @@ import click
 from simherd.cli import admin_groups, admin_keys, admin_prices, admin_quotas, admin_users
 from simherd.cli.render import as_json, json_option, moment, table
 from simherd.cli.watch import shows
+from simherd.contract.backups import BadBackup, check
+from simherd.errors import SimherdError
 from simherd.http import api
 
 
@@ -53,14 +57,41 @@ def _facts(facts: dict[str, Any]) -> str:
 
 
 @command.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def backup(file: Path) -> None:
+    """Write all of the server's database to FILE; `simherd-scheduler restore` puts it back.
+
+    Outputs are not in it, but in the storage. It holds webhook secrets, and hashes of keys.
+    """
+    if file.exists():
+        raise click.UsageError(f"{file} is there already. Choose another name, or remove it.")
+    part = file.with_name(f"{file.name}.part")
+    part.unlink(missing_ok=True)
+    try:
+        with (
+            os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as writer,
+            api().download("/v1/admin/backup") as pieces,
+        ):
+            writer.writelines(pieces)
+        manifest = check(part)
+        part.rename(file)
+    except BadBackup as error:
+        raise SimherdError(str(error)) from error
+    finally:
+        part.unlink(missing_ok=True)
+    click.echo(f"{file}: {manifest.rows} rows, schema {manifest.revision}. Only you can read it.")
+
+
+@command.command()
 @click.option("--fix", is_flag=True, help="Put right what can be.")
+@click.option("--storage", is_flag=True, help="Look for the outputs of every task, too.")
 @json_option
-def doctor(fix: bool, json_: bool) -> None:
+def doctor(fix: bool, storage: bool, json_: bool) -> None:
     """Find machines, leases, Redis users and uploads that nobody wants any more.
 
     The exit code is 1 while something is left to be put right.
     """
-    found = api().post("/v1/admin/doctor", {"fix": fix})
+    found = api().post("/v1/admin/doctor", {"fix": fix, "storage": storage})
     if json_:
         as_json(found)
     else:

@@ -6,27 +6,40 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict
 
 from scheduler.api.deps import OperatorDep, PartsDep
 from scheduler.api.wire import when
 from scheduler.services.audit import MOST_ENTRIES, entries
+from scheduler.services.backups import stream_backup
 from scheduler.services.doctor import examine
 
 router = APIRouter(prefix="/v1/admin", tags=["admin"])
 
 
 class Examination(BaseModel):
-    """Whether what is found is to be put right."""
+    """Whether what is found is to be put right, and whether all outputs are to be looked for."""
 
     model_config = ConfigDict(extra="forbid")
     fix: bool = False
+    storage: bool = False
 
 
 @router.post("/doctor")
 def doctor(parts: PartsDep, _user: OperatorDep, asked: Examination) -> list[dict[str, Any]]:
-    """Look for machines, leases, users and uploads that nobody wants any more."""
-    return [asdict(finding) for finding in examine(parts, fix=asked.fix)]
+    """Look for machines, leases, users and uploads that nobody wants any more, and for outputs."""
+    return [asdict(finding) for finding in examine(parts, fix=asked.fix, storage=asked.storage)]
+
+
+@router.get("/backup")
+def backup(parts: PartsDep, operator: OperatorDep) -> StreamingResponse:
+    """All of the database as it is now, as a zip: what `simherd-scheduler restore` takes.
+
+    It holds webhook secrets, and hashes of keys.
+    """
+    pieces = stream_backup(parts.store, operator.username)
+    return StreamingResponse(pieces, media_type="application/zip")
 
 
 @router.get("/audit")
