@@ -105,7 +105,7 @@ def _replace(
             continue
         if states[machine.id] is MachineState.GONE:
             if provider.revives:
-                _set_machine(parts, machine, launched_at=None, reclaim_at=None)
+                _bring_back(parts, machine)
             else:
                 retire(parts, group, machine, "It is gone.", taken=True)
         elif patient:
@@ -118,6 +118,16 @@ def _replace(
             log.error("event=machine_never_joined group=%s machine=%s", group.id, machine.id)
             retire(parts, group, machine, reason)
             _note_refusal(parts, group, f"{reason} It is replaced.")
+
+
+def _bring_back(parts: Parts, machine: Machine) -> None:
+    """Have a machine launched again, unless another has done so since it was looked at."""
+    with parts.store.write() as session:
+        session.execute(
+            update(Machine)
+            .where(Machine.id == machine.id, Machine.launched_at == machine.launched_at)
+            .values(launched_at=None, reclaim_at=None)
+        )
 
 
 def _never_came(machine: Machine) -> bool:

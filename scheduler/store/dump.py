@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 #: Rows that are read or written at a time.
 _ROWS = 1000
-#: Alembic's own table: its one value is in the manifest.
-_VERSION = "alembic_version"
 
 
 class _Sink:
@@ -76,7 +74,7 @@ def dump(engine: Engine, release: str, now: float) -> Iterator[bytes]:
 def _tables(connection: Connection) -> list[Table]:
     """The tables that the database itself says that it has; those that others refer to first."""
     found = MetaData()
-    found.reflect(connection, only=lambda name, _: name != _VERSION)
+    found.reflect(connection, only=lambda name, _: name != schema.VERSION_TABLE)
     for table in found.sorted_tables:
         for column in table.columns:
             if isinstance(column.type, JSON):
@@ -137,7 +135,7 @@ def load(connection: Connection, archive: zipfile.ZipFile, manifest: Manifest) -
 
 def _drop(connection: Connection) -> None:
     found = MetaData()
-    names = {*Base.metadata.tables, _VERSION}
+    names = {*Base.metadata.tables, schema.VERSION_TABLE}
     found.reflect(connection, only=[n for n in inspect(connection).get_table_names() if n in names])
     found.drop_all(connection)
 

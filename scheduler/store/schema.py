@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from alembic import command
 from alembic.config import Config
-from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, select, text
 
@@ -20,6 +19,8 @@ from scheduler.store.admin_models import SchemaRule
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+#: Alembic's own table, with the revision that a database has.
+VERSION_TABLE = "alembic_version"
 #: Words for the newest revision, and for none.
 HEAD, BASE = "head", "base"
 #: Any number: migrations of one PostgreSQL database take turns under it.
@@ -38,7 +39,10 @@ def known() -> list[str]:
 
 def revision_of(connection: Connection) -> str | None:
     """The revision that a database has; None: it has no tables yet."""
-    return MigrationContext.configure(connection).get_current_revision()
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    found: str | None = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))
+    return found
 
 
 def change(connection: Connection, to: str = HEAD) -> None:

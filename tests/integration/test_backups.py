@@ -103,9 +103,9 @@ def test_all_that_was_there_is_there_again_in_a_database_of_the_other_kind(
         assert user is not None
         assert user.id == before.user
     for task_id in (before.ended, before.runs):
-        one, other = task(store, task_id), task(target, task_id)
+        row, again = task(store, task_id), task(target, task_id)
         columns = {c.key for c in Task.__table__.columns} - {"attempt_floor", "attempts_before"}
-        assert {c: getattr(one, c) for c in columns} == {c: getattr(other, c) for c in columns}
+        assert {c: getattr(row, c) for c in columns} == {c: getattr(again, c) for c in columns}
     waits = task(target, before.waits)
     assert waits.task_metadata == {"a": "ü\n"}
     # What is made from then on is numbered on.
