@@ -1,0 +1,173 @@
+"""docs/upgrading.md: from the previous release to this one while tasks run, the agent last."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import httpx
+import psutil
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.support.docker import containers
+from tests.support.env import Env
+from tests.support.waits import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+_WAIT = "sh -c 'while [ ! -e gate ]; do sleep 0.05; done; echo done >> out.txt'"
+_OPEN = {"gate": ""}
+
+
+class Upgrade:
+    """A Simherd of the previous release, whose parts are replaced one after another."""
+
+    def __init__(self, folder: Path) -> None:
+        (wheel,) = (REPOSITORY / "tests" / "releases").glob("simherd-*.whl")
+        self.release = wheel.name.split("-")[1]
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(folder / "release")
+        # What comes with PYTHONPATH is found before what is installed.
+        self.env = Env(
+            folder,
+            *("--backend", "docker", "--slots", "2"),
+            PYTHONPATH=str(folder / "release"),
+            SIMHERD_SWEEP_S="1",
+            SIMHERD_GRACE_S="5",
+        )
+        self._settings: dict[str, str] = {}
+        self._started: list[subprocess.Popen[bytes]] = []
+
+    def stop_scheduler(self) -> None:
+        """Stop the old release's processes; Redis and the agent stay."""
+        up = self.env.process
+        assert up is not None
+        # It would start them again.
+        up.kill()
+        up.wait()
+        self._settings = {
+            name: value
+            for name, value in self.env.part("api").environ().items()
+            if name != "PYTHONPATH"
+        }
+        for name in ("worker", "recorder", "api"):
+            process = self.env.part(name)
+            process.terminate()
+            until(lambda p=process: not p.is_running(), what=f"the end of {name}")  # type: ignore[misc]
+
+    def scheduler(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run this release's `simherd-scheduler`."""
+        return subprocess.run(
+            [sys.executable, "-m", "scheduler", *words],
+            env=self._settings,
+            cwd=self.env.data / "run",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def start_scheduler(self) -> None:
+        """Start this release's processes."""
+        for name in ("api", "recorder", "worker"):
+            with (self.env.data / "logs" / f"{name}.log").open("ab") as log:
+                self._started.append(
+                    subprocess.Popen(
+                        [sys.executable, "-m", "scheduler", name],
+                        env=self._settings,
+                        cwd=self.env.data / "run",
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                        start_new_session=True,
+                    )
+                )
+
+    def server_version(self) -> str:
+        """What the API says that it is; empty while it does not answer."""
+        try:
+            told = self.env.api.get("/version-check", params={"client_version": "0.18.12"})
+        except httpx.TransportError:
+            return ""
+        return str(told.json()["server_version"])
+
+    def stop(self) -> None:
+        """Stop everything, whoever started it."""
+        if self.env.process is not None and self.env.process.poll() is None:
+            self.env.stop()
+            return
+        for process in reversed(self._started):
+            process.terminate()
+            process.wait(30)
+        for left in self.env.processes():
+            left.send_signal(signal.SIGINT)
+        psutil.wait_procs(self.env.processes(), 30)
+        assert self.env.processes() == []
+
+
+@pytest.fixture
+def upgrade(docker_engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upgrade]:
+    made = Upgrade(tmp_path_factory.mktemp("upgrade"))
+    made.env.start()
+    yield made
+    made.stop()
+
+
+def _open_gate(env: Env, task_id: str) -> None:
+    (next((env.data / "machines").glob(f"*/attempts/{task_id}-1/work")) / "gate").touch()
+
+
+def _ended_well(env: Env, task_id: str) -> None:
+    task = env.wait(task_id)
+    assert task["status"] == "success", task["error_detail"]
+    assert task["num_retries"] == 0
+    history = [entry["status"] for entry in task["status_history"]]
+    assert len(history) == len(set(history)), f"something was reported twice: {history}"
+    assert env.outputs(task_id)["out.txt"] == b"done\n"
+
+
+def test_tasks_outlive_an_upgrade(upgrade: Upgrade) -> None:
+    env = upgrade.env
+    assert upgrade.server_version() == upgrade.release != version("simherd")
+    long, short = env.submit(_WAIT), env.submit(_WAIT)
+    for task_id in (long, short):
+        env.wait_for(task_id, "computation-started")
+    queued = env.submit(_WAIT, files=_OPEN)
+    agent = env.part("agent")
+    assert str(env.folder / "release") in agent.environ()["PYTHONPATH"]
+    (container,) = containers(long)
+
+    upgrade.stop_scheduler()
+    refused = upgrade.scheduler("api")
+    assert "Run `simherd-scheduler migrate`" in refused.stderr
+    assert upgrade.scheduler("migrate").returncode == 0
+    upgrade.start_scheduler()
+    until(lambda: upgrade.server_version() == version("simherd"), what="the new API")
+
+    # The old agent still works: it reports, stores, and takes what is new.
+    _open_gate(env, short)
+    new = env.submit(_WAIT, files=_OPEN)
+    for task_id in (short, queued, new):
+        _ended_well(env, task_id)
+    assert agent.is_running()
+
+    # Hand-over: what runs is not touched.
+    for _ in range(2):
+        os.kill(agent.pid, signal.SIGTERM)
+    env.wait_for_another("agent", agent)
+    assert "PYTHONPATH" not in env.part("agent").environ()
+    after = env.submit(_WAIT, files=_OPEN)
+    _ended_well(env, after)
+    assert containers(long) == [container]
+    _open_gate(env, long)
+    _ended_well(env, long)
+    env.nothing_is_left()
