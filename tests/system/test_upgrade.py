@@ -1,4 +1,4 @@
-"""docs/upgrading.md: from the previous release to this one while tasks run, the agent last."""
+"""docs/upgrading.md: from the previous release to this one and back, while tasks run."""
 
 from __future__ import annotations
 
@@ -76,14 +76,27 @@ class Upgrade:
             check=False,
         )
 
-    def start_scheduler(self) -> None:
-        """Start this release's processes."""
+    @property
+    def old_revision(self) -> str:
+        """The newest schema that the previous release knows."""
+        versions = self.env.folder / "release" / "scheduler/store/migrations/versions"
+        return max(file.name for file in versions.glob("*.py"))[:4]
+
+    def stop_new_scheduler(self) -> None:
+        """Stop what `start_scheduler` has started."""
+        for process in reversed(self._started):
+            process.terminate()
+            process.wait(30)
+        self._started = []
+
+    def start_scheduler(self, **more: str) -> None:
+        """Start this release's processes; with a PYTHONPATH, those of another."""
         for name in ("api", "recorder", "worker"):
             with (self.env.data / "logs" / f"{name}.log").open("ab") as log:
                 self._started.append(
                     subprocess.Popen(
                         [sys.executable, "-m", "scheduler", name],
-                        env=self._settings,
+                        env={**self._settings, **more},
                         cwd=self.env.data / "run",
                         stdin=subprocess.DEVNULL,
                         stdout=log,
@@ -105,9 +118,7 @@ class Upgrade:
         if self.env.process is not None and self.env.process.poll() is None:
             self.env.stop()
             return
-        for process in reversed(self._started):
-            process.terminate()
-            process.wait(30)
+        self.stop_new_scheduler()
         for left in self.env.processes():
             left.send_signal(signal.SIGINT)
         psutil.wait_procs(self.env.processes(), 30)
@@ -168,6 +179,14 @@ def test_tasks_outlive_an_upgrade(upgrade: Upgrade) -> None:
     after = env.submit(_WAIT, files=_OPEN)
     _ended_well(env, after)
     assert containers(long) == [container]
+
+    # And back, with the new agent: schema first, then the programs.
+    upgrade.stop_new_scheduler()
+    back = upgrade.scheduler("migrate", "--to", upgrade.old_revision)
+    assert back.returncode == 0, back.stderr
+    upgrade.start_scheduler(PYTHONPATH=str(env.folder / "release"))
+    until(lambda: upgrade.server_version() == upgrade.release, what="the old API")
     _open_gate(env, long)
     _ended_well(env, long)
+    _ended_well(env, env.submit(_WAIT, files=_OPEN))
     env.nothing_is_left()
