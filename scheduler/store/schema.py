@@ -58,6 +58,10 @@ def change(connection: Connection, to: str = HEAD) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
     revisions, current = known(), revision_of(connection)
+    if to == HEAD and current is not None and current not in revisions:
+        # A newer release has been here; there is nothing to do where this one can work with it.
+        check(connection)
+        return
     target = _target(revisions, current, to)
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from scheduler.api.deps import OperatorDep, PartsDep
 from scheduler.api.wire import when
-from scheduler.services.audit import MOST_ENTRIES, entries
+from scheduler.services.audit import MOST_ENTRIES, entries, note
 from scheduler.services.backups import stream_backup
 from scheduler.services.doctor import examine
 
@@ -27,9 +27,14 @@ class Examination(BaseModel):
 
 
 @router.post("/doctor")
-def doctor(parts: PartsDep, _user: OperatorDep, asked: Examination) -> list[dict[str, Any]]:
+def doctor(parts: PartsDep, operator: OperatorDep, asked: Examination) -> list[dict[str, Any]]:
     """Look for machines, leases, users and uploads that nobody wants any more, and for outputs."""
-    return [asdict(finding) for finding in examine(parts, fix=asked.fix, storage=asked.storage)]
+    found = examine(parts, fix=asked.fix, storage=asked.storage)
+    mended = [f"{finding.kind} {finding.what}" for finding in found if finding.mended]
+    if mended:
+        with parts.store.write() as session:
+            note(session, operator.username, "doctor_fix", "server", mended=mended)
+    return [asdict(finding) for finding in found]
 
 
 @router.get("/backup")
