@@ -1,30 +1,35 @@
-"""`simherd-scheduler api | worker | recorder | migrate`: build the parts, start one process.
+"""`simherd-scheduler api | worker | recorder | bootstrap`: build the parts, start one process.
 
 `simherd-scheduler health` says whether the process of this container lives.
 
-`simherd-scheduler quota USERNAME NAME VALUE` sets what a user may have; it needs no more than the
-database.
+What else it does for operators is in `commands.py`.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import sys
+import time
 from contextlib import nullcontext
 from threading import Event
 from typing import TypeVar
 
 from pydantic import ValidationError
 
-from scheduler import logs
+from scheduler import commands, logs
 from scheduler.config import Settings, StoreSettings
 from scheduler.wiring import Parts
 from simherd.contract import health_check
 from simherd.contract.logs import LogFormat
 
+log = logging.getLogger(__name__)
+
 _S = TypeVar("_S", bound=StoreSettings)
+#: Seconds between two tries while the database does not answer.
+_DATABASE_RETRY_S = 1.0
 
 
 def main() -> None:
@@ -34,18 +39,17 @@ def main() -> None:
     for name in _PROCESSES:
         names.add_parser(name)
     names.add_parser("health", help="exit with 0 when this container's process lives, else with 1")
-    quota = names.add_parser("quota", help="set what a user may have at one time")
-    quota.add_argument("username")
-    quota.add_argument("name")
-    quota.add_argument("value", help="a number, or none: unlimited")
+    commands.add_to(names)
     given = parser.parse_args()
     if given.process == "health":
         sys.exit(health_check.of_scheduler())
-    if given.process == "quota":
-        _quota(given.username, given.name, given.value)
+    if given.process not in _PROCESSES:
+        commands.run(given, _read(StoreSettings))
         return
     settings = _read(Settings)
     logs.set_up(given.process, settings.log_level, settings.log_format)
+    if given.process in _LASTING:
+        _wait_for_schema(settings)
     _PROCESSES[given.process](Parts(settings))
 
 
@@ -60,21 +64,26 @@ def _read(kind: type[_S]) -> _S:
         sys.exit(2)
 
 
-def _quota(username: str, name: str, value: str) -> None:
-    from scheduler.services.errors import Refused
-    from scheduler.services.quotas import set_quota
-    from scheduler.store.engine import Store, open_engine
+def _wait_for_schema(settings: Settings) -> None:
+    """Return once the database answers and has a schema that this program can work with."""
+    from sqlalchemy.exc import OperationalError
 
-    store = Store(open_engine(_read(StoreSettings).database_url.get_secret_value()))
-    try:
-        number = None if value == "none" else float(value)
-    except ValueError:
-        sys.exit(f"simherd-scheduler: value: {value!r} is neither a number nor none.")
-    try:
-        with store.write() as session:
-            set_quota(session, username, name, number)
-    except Refused as error:
-        sys.exit(f"simherd-scheduler: {error}")
+    from scheduler.store import schema
+    from scheduler.store.engine import open_engine
+
+    engine = open_engine(settings.database_url.get_secret_value())
+    while True:
+        try:
+            with engine.connect() as connection:
+                schema.check(connection)
+        except schema.SchemaError as error:
+            sys.exit(f"simherd-scheduler: {error}")
+        except OperationalError as error:
+            log.warning("event=database_waits error=%s", error)
+            time.sleep(_DATABASE_RETRY_S)
+        else:
+            engine.dispose()
+            return
 
 
 def _api(parts: Parts) -> None:
@@ -153,12 +162,6 @@ def _recorder(parts: Parts) -> None:
     parts.close()
 
 
-def _migrate(parts: Parts) -> None:
-    from scheduler.store.engine import migrate
-
-    migrate(parts.settings.database_url.get_secret_value())
-
-
 def _bootstrap(parts: Parts) -> None:
     from scheduler.services.first_start import first_start
 
@@ -170,8 +173,9 @@ _PROCESSES = {
     "api": _api,
     "worker": _worker,
     "recorder": _recorder,
-    "migrate": _migrate,
 }
+#: These work with the database all the time, and so only with a schema that they can work with.
+_LASTING = frozenset({"api", "worker", "recorder"})
 
 if __name__ == "__main__":
     main()

@@ -16,6 +16,8 @@ from scheduler.api.names import EncodedNames
 from scheduler.api.request_log import Caller, RequestLog, note_task
 from scheduler.api.routes import (
     admin,
+    admin_groups,
+    admin_users,
     attempts,
     batches,
     bridge,
@@ -98,6 +100,8 @@ def make_app(parts: Parts) -> FastAPI:
         attempts,
         machines,
         admin,
+        admin_users,
+        admin_groups,
         compute,
         events,
         catalogue,

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from scheduler.services.attempt_numbers import retries
 from scheduler.services.costs import machine_cost
 from scheduler.services.machine_states import shown_state
 from simherd.contract import objects
@@ -53,7 +54,7 @@ def task_json(task: Task, project: str, group_name: str, cost: float) -> dict[st
         "is_terminated": status in TERMINAL,
         "simulator": task.simulator_alias or task.simulator,
         "project": project,
-        "num_retries": attempt - 1,
+        "num_retries": retries(task.attempt, task.attempt_floor, task.attempts_before),
         "storage_path": objects.task_dir(task.storage_prefix, task.id),
         "storage_input_path": objects.input_path(task.storage_prefix, task.id),
         "storage_output_path": objects.output_path(task.storage_prefix, task.id, attempt),

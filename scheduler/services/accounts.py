@@ -7,7 +7,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
 from scheduler.services.ids import new_uuid
 from scheduler.services.projects import DEFAULT_PROJECT, ensure_project
@@ -47,9 +47,16 @@ def create_key(session: Session, user_id: str, label: str, key: str | None = Non
 
 
 def user_of_key(session: Session, key: str) -> User | None:
-    """Whose key it is; None for an unknown or revoked one."""
+    """Whose key it is; None for one that is unknown, revoked or has expired.
+
+    The user may be disabled, and be let in no more.
+    """
     return session.scalar(
         select(User)
         .join(ApiKey, ApiKey.user_id == User.id)
-        .where(ApiKey.digest == digest(key), ApiKey.revoked_at.is_(None))
+        .where(
+            ApiKey.digest == digest(key),
+            ApiKey.revoked_at.is_(None),
+            or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > time.time()),
+        )
     )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from scheduler.queue import access
+from scheduler.services.doctor_storage import missing_outputs
 from scheduler.services.group_states import ACTIVE
 from scheduler.services.machine_states import MACHINE_DOWN
 from scheduler.store.models import Machine, MachineGroup, Task
@@ -52,12 +53,13 @@ class _Ill:
     mend: Callable[[], object] | None = None
 
 
-def examine(parts: Parts, *, fix: bool) -> list[Finding]:
+def examine(parts: Parts, *, fix: bool, storage: bool = False) -> list[Finding]:
     """Look for what does not belong together.
 
     Args:
         parts: the scheduler's parts.
         fix: put right what can be; what cannot is reported all the same.
+        storage: ask the storage for the outputs of every task, too.
     """
     found = []
     for ill in _ills(parts):
@@ -66,6 +68,10 @@ def examine(parts: Parts, *, fix: bool) -> list[Finding]:
             log.warning("event=doctor_mends kind=%s what=%s", finding.kind, finding.what)
             mended = ill.mend() is not False
         found.append(Finding(finding.kind, finding.what, finding.sentence, mended))
+    if storage:
+        for task_id, path in missing_outputs(parts):
+            text = f"The outputs of task {task_id} are not in the storage any more: {path}."
+            found.append(Finding("outputs_missing", task_id, text))
     return found
 
 

@@ -9,9 +9,10 @@ from sqlalchemy import func, select, update
 
 from scheduler.metrics import table
 from scheduler.metrics.live import later
+from scheduler.services.attempt_numbers import next_number, ordinal
 from scheduler.services.attempts import close_attempt
 from scheduler.services.costs import limit_sentence, over_limit
-from scheduler.store.models import StatusChange, TaskOperation
+from scheduler.store.models import StatusChange, Task, TaskOperation
 from scheduler.store.transitions import change_status
 from simherd.contract import limits
 from simherd.contract.lifecycle import Status
@@ -65,6 +66,7 @@ def end_attempt(
         The task's new status, or None when the change was refused.
     """
     outcome = OUTCOMES[cause]
+    floor, before = _numbers(session, task_id)
     if cause is Cause.COST_LIMIT and detail is None:
         detail = limit_sentence(session, task_id, at)
     sentence = of_attempt = detail or outcome.sentence
@@ -72,6 +74,7 @@ def end_attempt(
     if cause is Cause.MACHINE_LOST:
         losses = [*losses, _loss(attempt, machine_id, at, sentence)]
         values["losses"] = losses
+    made, following = ordinal(attempt, floor, before), next_number(attempt, floor)
     poison = len(losses) >= limits.MAX_LOSSES
     if status == Status.PENDING_KILL:
         to = Status.KILLED
@@ -84,11 +87,11 @@ def end_attempt(
             "exit_code": exit_code,
             "error_detail": over,
         }
-    elif outcome.resubmit and resubmit and not poison and attempt < limits.MAX_ATTEMPTS:
+    elif outcome.resubmit and resubmit and not poison and made < limits.MAX_ATTEMPTS:
         to = Status.SUBMITTED
-        described = f"{sentence} Queued again as attempt {attempt + 1}."
+        described = f"{sentence} Queued again as attempt {following}."
         values |= {
-            "next_attempt": attempt + 1,
+            "next_attempt": following,
             "executer": None,
             "start_time": None,
             "computation_start_time": None,
@@ -128,6 +131,13 @@ def end_attempt(
             .execution_options(synchronize_session=False)
         )
     return to if applied else None
+
+
+def _numbers(session: Session, task_id: str) -> tuple[int, int]:
+    """A task's `attempt_floor` and `attempts_before`."""
+    wanted = select(Task.attempt_floor, Task.attempts_before).where(Task.id == task_id)
+    floor, before = session.execute(wanted).one()
+    return floor, before
 
 
 def _killed(session: Session, task_id: str, at: float) -> str:

@@ -15,6 +15,7 @@ from scheduler.services.group_states import UP, GroupStatus
 from scheduler.services.ids import new_group_name, new_uuid
 from scheduler.services.machine_states import MACHINE_DOWN, MACHINE_UP
 from scheduler.services.machines import machines_of
+from scheduler.services.prices import machine_types
 from scheduler.services.quotas import check_alone, check_start
 from scheduler.store.models import MachineGroup, User
 from simherd.contract import limits
@@ -61,7 +62,8 @@ def register_group(parts: Parts, user_id: str, asked: GroupRequest) -> MachineGr
         Conflict: the name is taken by a group that still exists.
         QuotaExceeded: it alone is more than the user may have.
     """
-    kind = parts.catalogue.machine_types.get(asked.machine_type)
+    with parts.store.read() as session:
+        kind = machine_types(session, parts.catalogue).get(asked.machine_type)
     if kind is None:
         known = ", ".join(sorted(parts.catalogue.machine_types))
         raise Invalid(f"machine_type: {asked.machine_type!r} is not known. There are: {known}.")

@@ -19,6 +19,7 @@ from scheduler.services.group_states import UP, GroupStatus
 from scheduler.services.ids import new_uuid
 from scheduler.services.machine_access import new_ticket, revoke
 from scheduler.services.machine_states import MACHINE_DOWN, MACHINE_UP
+from scheduler.services.prices import machine_types
 from scheduler.store.models import Machine, MachineGroup
 from scheduler.store.outbox import group_changed
 from simherd.contract import limits
@@ -104,7 +105,7 @@ def _replace(
             continue
         if states[machine.id] is MachineState.GONE:
             if provider.revives:
-                _set_machine(parts, machine, launched_at=None, reclaim_at=None)
+                _bring_back(parts, machine)
             else:
                 retire(parts, group, machine, "It is gone.", taken=True)
         elif patient:
@@ -117,6 +118,16 @@ def _replace(
             log.error("event=machine_never_joined group=%s machine=%s", group.id, machine.id)
             retire(parts, group, machine, reason)
             _note_refusal(parts, group, f"{reason} It is replaced.")
+
+
+def _bring_back(parts: Parts, machine: Machine) -> None:
+    """Have a machine launched again, unless another has done so since it was looked at."""
+    with parts.store.write() as session:
+        session.execute(
+            update(Machine)
+            .where(Machine.id == machine.id, Machine.launched_at == machine.launched_at)
+            .values(launched_at=None, reclaim_at=None)
+        )
 
 
 def _never_came(machine: Machine) -> bool:
@@ -272,7 +283,8 @@ def _ask_for(
 
 
 def _on_demand_price(parts: Parts, group: MachineGroup) -> float:
-    kind = parts.catalogue.machine_types.get(group.machine_type)
+    with parts.store.read() as session:
+        kind = machine_types(session, parts.catalogue).get(group.machine_type)
     return kind.on_demand if kind is not None else group.price_hour
 
 

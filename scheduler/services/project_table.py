@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
+from scheduler.services.attempt_numbers import retries
 from scheduler.services.costs import costs_of_tasks
 from scheduler.store.models import Task
 from simherd.contract.operations import Metric
@@ -69,7 +70,7 @@ def _parameters(task: Task) -> dict[str, str | float | None]:
         "status": task.status,
         "container_image": task.container_image,
         "time_to_live_seconds": task.time_to_live_s,
-        "num_retries": max(task.attempt, 1) - 1,
+        "num_retries": retries(task.attempt, task.attempt_floor, task.attempts_before),
     }
     for name, value in task.extra_params.items():
         if name == "commands":

@@ -11,6 +11,7 @@ import redis
 from sqlalchemy import bindparam, select, update
 
 from scheduler.queue.group_queue import Arrival
+from scheduler.services.attempt_numbers import next_number
 from scheduler.services.attempt_spec import spec_of
 from scheduler.services.errors import Conflict, NotFound, TooLarge
 from scheduler.store.models import MachineGroup, Task
@@ -62,7 +63,7 @@ def inputs_uploaded(parts: Parts, user_id: str, task_ids: Sequence[str]) -> None
                 attempt=0,
                 at=now,
                 only_from=frozenset({Status.PENDING_INPUT}),
-                next_attempt=1,
+                next_attempt=next_number(0, task.attempt_floor),
                 input_submit_time=now,
                 metrics=metrics,
             ):

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
+from scheduler.services.audit import note
 from scheduler.services.errors import Invalid, NotFound, QuotaExceeded
 from scheduler.services.group_states import UP
+from scheduler.services.prices import machine_types
 from scheduler.store.models import MachineGroup, Task, User
 from simherd.contract.lifecycle import Status
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from scheduler.catalogue.tables import Catalogue
+    from scheduler.catalogue.tables import Catalogue, MachineType
     from scheduler.wiring import Parts
 
 _GIB = 1024**3
@@ -78,6 +80,14 @@ def quotas_of(parts: Parts, user_id: str) -> Mapping[str, float]:
         return dict(session.scalars(select(User.quotas).where(User.id == user_id)).one())
 
 
+def change_quota(
+    session: Session, actor: str, username: str, name: str, value: float | None
+) -> None:
+    """Set a user's quota, as `set_quota`, and note who did."""
+    set_quota(session, username, name, value)
+    note(session, actor, "quota_set", username, quota=name, value=value)
+
+
 def set_quota(session: Session, username: str, name: str, value: float | None) -> None:
     """Set a user's quota; None: unlimited. What is in use stays, even if it is more.
 
@@ -120,7 +130,7 @@ def check_alone(parts: Parts, session: Session, group: MachineGroup) -> None:
     """
     allowed = _limits(session, group.user_id)
     if allowed:
-        _check(allowed, {}, _needs(parts.catalogue, group))
+        _check(allowed, {}, _needs(machine_types(session, parts.catalogue), group))
 
 
 def check_start(parts: Parts, session: Session, group: MachineGroup) -> None:
@@ -134,7 +144,7 @@ def check_start(parts: Parts, session: Session, group: MachineGroup) -> None:
     allowed = _limits(session, group.user_id)
     if allowed:
         used = _machines_in_use(session, parts.catalogue, group.user_id)
-        _check(allowed, used, _needs(parts.catalogue, group))
+        _check(allowed, used, _needs(machine_types(session, parts.catalogue), group))
 
 
 def check_storage(parts: Parts, user_id: str, allowed: Mapping[str, float]) -> None:
@@ -187,10 +197,10 @@ def _sentence(quota: Quota, allowed: float, in_use: float, more: float | None = 
     return f"{quota}: {allowed:g} allowed, {in_use:g} in use{asked}."
 
 
-def _needs(catalogue: Catalogue, group: MachineGroup) -> dict[Quota, float]:
+def _needs(kinds: Mapping[str, MachineType], group: MachineGroup) -> dict[Quota, float]:
     """What a group takes at its largest, and at its dearest."""
     machines = group.max_machines if group.is_elastic else group.num_machines
-    price, kind = group.price_hour, catalogue.machine_types.get(group.machine_type)
+    price, kind = group.price_hour, kinds.get(group.machine_type)
     if group.spot and group.on_demand_fallback and kind is not None:
         price = max(price, kind.on_demand)
     return {
@@ -203,10 +213,11 @@ def _needs(catalogue: Catalogue, group: MachineGroup) -> dict[Quota, float]:
 def _machines_in_use(session: Session, catalogue: Catalogue, user_id: str) -> dict[Quota, float]:
     names = (Quota.MAX_INSTANCES, Quota.MAX_VCPUS, Quota.MAX_PRICE_HOUR)
     used: dict[Quota, float] = dict.fromkeys(names, 0)
+    kinds = machine_types(session, catalogue)
     for group in session.scalars(
         select(MachineGroup).where(MachineGroup.user_id == user_id, MachineGroup.status.in_(UP))
     ):
-        for quota, amount in _needs(catalogue, group).items():
+        for quota, amount in _needs(kinds, group).items():
             used[quota] += amount
     return used
 

@@ -311,7 +311,8 @@ class Recording:
                 result.drain = event.executor
         if ended == Status.SUBMITTED:
             result.requeue.append(row.id)
-            row.attempt, row.last_event = row.attempt + 1, 0
+            # It has another attempt now, which is read when something is said of it.
+            del self._rows[row.id]
 
 
 _APPLY = {

@@ -243,7 +243,8 @@ def lose_attempt(
                 attempt,
                 # A claim whose first report never came: the task was taken all the same.
                 _taken(session, task, holder),
-                task.resubmit,
+                # Of an attempt that a restored backup knew of, what became of it is forgotten.
+                task.resubmit or attempt < task.attempt_floor,
                 cause,
                 time.time(),
                 losses=task.losses,

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import create_engine, event
 from sqlalchemy.orm import Session, sessionmaker
 
 from scheduler.metrics.live import settle
 from scheduler.store.outbox import JOBS
+from scheduler.store.schema import HEAD, change
 
 if TYPE_CHECKING:
     import sqlite3
@@ -95,10 +93,15 @@ class Store:
             yield session
 
 
-def migrate(url: str) -> None:
-    """Bring the database at `url` to the newest schema."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    # Alembic's configuration treats % as interpolation.
-    config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
-    command.upgrade(config, "head")
+def migrate(url: str, to: str = HEAD) -> None:
+    """Bring the database at `url` to a revision: the newest, or see `schema.change`.
+
+    Raises:
+        SchemaError: there is no such revision, or the database's own is not known.
+    """
+    engine = open_engine(url)
+    try:
+        with engine.begin() as connection:
+            change(connection, to)
+    finally:
+        engine.dispose()

@@ -10,7 +10,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from simherd.contract import limits
 
 #: SQLite gives rising numbers to INTEGER primary keys only; PostgreSQL has room for more.
-_SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
+SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
 
 
 class Base(DeclarativeBase):
@@ -40,6 +40,8 @@ class User(Base):
     quotas: Mapped[dict[str, float]] = mapped_column(JSON, default=dict)
     #: When one of their fetches or exports was last given a turn; 0 is never.
     transfer_turn_at: Mapped[float] = mapped_column(default=0.0)
+    #: Since when none of their keys is good.
+    disabled_at: Mapped[float | None]
 
 
 class ApiKey(Base):
@@ -51,6 +53,8 @@ class ApiKey(Base):
     label: Mapped[str]
     created_at: Mapped[float]
     revoked_at: Mapped[float | None]
+    #: When it stops being good by itself.
+    expires_at: Mapped[float | None]
 
 
 class Project(Base):
@@ -166,7 +170,7 @@ class Task(Base):
         Index("ix_tasks_user_client_key", "user_id", "client_key", unique=True),
     )
     #: Submission order, which is also the order in the queue.
-    seq: Mapped[int] = mapped_column(_SEQUENCE, primary_key=True, autoincrement=True)
+    seq: Mapped[int] = mapped_column(SEQUENCE, primary_key=True, autoincrement=True)
     id: Mapped[str] = mapped_column(unique=True)
     user_id: Mapped[str] = mapped_column(ForeignKey("users.id"))
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
@@ -174,6 +178,10 @@ class Task(Base):
     status: Mapped[str] = mapped_column(index=True)
     #: The fence: 0 before the first queueing, raised whenever an attempt is queued.
     attempt: Mapped[int] = mapped_column(default=0)
+    #: Of a task that was restored from a backup: the first number that no attempt can have had
+    #: before, and how many attempts it had had; see `services/attempt_numbers.py`.
+    attempt_floor: Mapped[int] = mapped_column(default=0)
+    attempts_before: Mapped[int] = mapped_column(default=0)
     #: Number of the current attempt's last recorded event.
     last_event: Mapped[int] = mapped_column(default=0)
     machine_id: Mapped[str | None]
@@ -226,7 +234,7 @@ class StatusChange(Base):
     """One row of a task's history. Rows are added, never changed but for `ended_at`."""
 
     __tablename__ = "status_changes"
-    id: Mapped[int] = mapped_column(_SEQUENCE, primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(SEQUENCE, primary_key=True, autoincrement=True)
     task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id"), index=True)
     attempt: Mapped[int]
     status: Mapped[str]
@@ -271,7 +279,7 @@ class TaskOperation(Base):
 
     __tablename__ = "task_operations"
     __table_args__ = (UniqueConstraint("task_id", "attempt", "number"),)
-    id: Mapped[int] = mapped_column(_SEQUENCE, primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(SEQUENCE, primary_key=True, autoincrement=True)
     task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id"))
     attempt: Mapped[int]
     #: The executor's own number for it within the attempt.
@@ -289,7 +297,7 @@ class UsageSample(Base):
 
     __tablename__ = "usage_samples"
     __table_args__ = (Index("ix_usage_samples_task_at", "task_id", "at"),)
-    id: Mapped[int] = mapped_column(_SEQUENCE, primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(SEQUENCE, primary_key=True, autoincrement=True)
     task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id"))
     attempt: Mapped[int]
     at: Mapped[float]
@@ -342,7 +350,7 @@ class RefusedChange(Base):
     """A status change that was illegal or stale: counted, never applied."""
 
     __tablename__ = "refused_changes"
-    id: Mapped[int] = mapped_column(_SEQUENCE, primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(SEQUENCE, primary_key=True, autoincrement=True)
     task_id: Mapped[str] = mapped_column(index=True)
     attempt: Mapped[int]
     status: Mapped[str]

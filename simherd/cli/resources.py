@@ -174,9 +174,14 @@ def info(name: str, json_: bool) -> None:
         click.echo(group["status_detail"])
     if group["costs"]:
         click.echo(f"Cost so far: {format_money(group['costs']['cost'])}")
+    print_machines(group["machines"])
+
+
+def print_machines(machines: list[dict[str, Any]]) -> None:
+    """Print a group's machines as a table."""
     headers = ["MACHINE", "STATUS", "TASK", "LAST SEEN", "MEMORY USED", "DISK FREE", "DISK LIMIT"]
     headers += ["COST", "NOTE"]
-    table(headers, [_machine(m) for m in group["machines"]], "It has no machines yet.")
+    table(headers, [_machine(m) for m in machines], "It has no machines yet.")
 
 
 def _machine(machine: dict[str, Any]) -> list[Any]:

@@ -18,7 +18,7 @@ from simherd.contract.tracing import trace_id
 from tests.integration.test_recorder import RUN, recorded
 from tests.support.builders import make_group, make_task
 from tests.support.collector import attributes, collector
-from tests.support.parts import make_parts, recording, report
+from tests.support.parts import make_parts, recording, report, waiting
 from tests.support.waits import until
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def run_twice(parts: Parts) -> tuple[str, str]:
             report(parts, task.group_id, task.id, 1, number, kind, **body)
         stopped = {"cause": Cause.AGENT_STOPPED.value}
         report(parts, task.group_id, task.id, 1, 4, Kind.FINISHED, **stopped)
-        until(lambda: parts.queue.waiting(task.group_id))
+        until(lambda: waiting(parts, task.group_id))
         for number, (kind, body) in enumerate(RUN, 11):
             report(parts, task.group_id, task.id, 2, number - 10, kind, **body)
         until(lambda: recorded(parts, task, 2) == len(RUN))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -64,13 +62,9 @@ def paid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Env]:
 
 def quota(env: Env, name: str, value: str) -> None:
     """Set a quota as the operator does."""
-    database = f"sqlite:///{env.data / 'simherd.db'}"
-    subprocess.run(
-        [sys.executable, "-m", "scheduler", "quota", "local", name, value],
-        env={**env.environment, "SIMHERD_DATABASE_URL": database},
-        cwd=env.folder,
-        check=True,
-    )
+    change = ("unset", "local", name) if value == "none" else ("set", "local", name, value)
+    done = env.cli("admin", "quotas", *change)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture

@@ -1,37 +1,72 @@
-"""What only operators may do."""
+"""What only operators may do: the server as a whole."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict
 
-from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.deps import OperatorDep, PartsDep
+from scheduler.api.wire import when
+from scheduler.services.audit import MOST_ENTRIES, entries, note
+from scheduler.services.backups import stream_backup
 from scheduler.services.doctor import examine
-from scheduler.services.errors import Forbidden
-from scheduler.store.models import User
-
-
-def _operator(user: UserDep) -> User:
-    if not user.is_operator:
-        raise Forbidden("Only operators may do this; your key is not one of theirs.")
-    return user
-
 
 router = APIRouter(prefix="/v1/admin", tags=["admin"])
-Operator = Annotated[User, Depends(_operator)]
 
 
 class Examination(BaseModel):
-    """Whether what is found is to be put right."""
+    """Whether what is found is to be put right, and whether all outputs are to be looked for."""
 
     model_config = ConfigDict(extra="forbid")
     fix: bool = False
+    storage: bool = False
 
 
 @router.post("/doctor")
-def doctor(parts: PartsDep, _user: Operator, asked: Examination) -> list[dict[str, Any]]:
-    """Look for machines, leases, users and uploads that nobody wants any more."""
-    return [asdict(finding) for finding in examine(parts, fix=asked.fix)]
+def doctor(parts: PartsDep, operator: OperatorDep, asked: Examination) -> list[dict[str, Any]]:
+    """Look for machines, leases, users and uploads that nobody wants any more, and for outputs."""
+    found = examine(parts, fix=asked.fix, storage=asked.storage)
+    mended = [f"{finding.kind} {finding.what}" for finding in found if finding.mended]
+    if mended:
+        with parts.store.write() as session:
+            note(session, operator.username, "doctor_fix", "server", mended=mended)
+    return [asdict(finding) for finding in found]
+
+
+@router.get("/backup")
+def backup(parts: PartsDep, operator: OperatorDep) -> StreamingResponse:
+    """All of the database as it is now, as a zip: what `simherd-scheduler restore` takes.
+
+    It holds webhook secrets, and hashes of keys.
+    """
+    pieces = stream_backup(parts.store, operator.username)
+    return StreamingResponse(pieces, media_type="application/zip")
+
+
+@router.get("/audit")
+def audit(
+    parts: PartsDep,
+    _user: OperatorDep,
+    limit: Annotated[int, Query(ge=1, le=MOST_ENTRIES)] = 100,
+    before: int | None = None,
+    actor: str | None = None,
+    subject: str | None = None,
+) -> list[dict[str, Any]]:
+    """What operators have done, the newest first; `before`: older than the entry of this id."""
+    with parts.store.read() as session:
+        found = entries(session, limit=limit, before=before, actor=actor, subject=subject)
+    return [
+        {
+            "id": entry.id,
+            "at": when(entry.at),
+            "actor": entry.actor,
+            "action": entry.action,
+            "subject": entry.subject,
+            "facts": entry.facts,
+        }
+        for entry in found
+    ]

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query
 from scheduler.api.deps import PartsDep, UserDep
 from scheduler.catalogue.search import Offer, Range, Wanted, offers
 from scheduler.services.errors import Invalid, NotFound
+from scheduler.services.prices import machine_types as machine_types_now
 
 router = APIRouter(tags=["catalogue"])
 
@@ -37,9 +38,11 @@ def available_images(parts: PartsDep) -> dict[str, dict[str, list[str]]]:
 @router.get("/compute/price")
 def price(parts: PartsDep, user: UserDep, machine_type: str) -> dict[str, float]:
     """What a machine costs, US$ per hour; the same in all zones."""
-    kind = parts.catalogue.machine_types.get(machine_type)
+    with parts.store.read() as session:
+        kinds = machine_types_now(session, parts.catalogue)
+    kind = kinds.get(machine_type)
     if kind is None:
-        known = ", ".join(sorted(parts.catalogue.machine_types))
+        known = ", ".join(sorted(kinds))
         raise NotFound(f"machine_type: {machine_type!r} is not known. There are: {known}.")
     spot = kind.spot or _ALMOST_NOTHING
     return {"preemptible_price": spot, "on_demand_price": kind.on_demand}
@@ -96,7 +99,9 @@ def machine_types(
     provider = provider_id or _PROVIDER
     if provider not in parts.catalogue.providers:
         return []
-    return [_json(o, provider) for o in offers(parts.catalogue.machine_types.values(), wanted)]
+    with parts.store.read() as session:
+        kinds = machine_types_now(session, parts.catalogue)
+    return [_json(o, provider) for o in offers(kinds.values(), wanted)]
 
 
 @router.get("/compute/machine_types")

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query
 from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.wire import dollars, when
 from scheduler.services.errors import Invalid
-from scheduler.services.quotas import states
+from scheduler.services.quotas import QuotaState, states
 from scheduler.services.user_costs import Month, costs_by_month, months_between
 
 router = APIRouter(prefix="/users", tags=["users"])
@@ -40,6 +40,11 @@ def info(user: UserDep) -> dict[str, Any]:
 @router.get("/quotas")
 def quotas(parts: PartsDep, user: UserDep) -> dict[str, Any]:
     """What the user may have at one time (null: unlimited), and has now."""
+    return quotas_json(states(parts, user))
+
+
+def quotas_json(quotas: list[QuotaState]) -> dict[str, Any]:
+    """Quotas by name."""
     return {
         state.quota.value: {
             "id": state.quota.value,
@@ -49,7 +54,7 @@ def quotas(parts: PartsDep, user: UserDep) -> dict[str, Any]:
             "unit": state.quota.unit,
             "scope": "global",
         }
-        for state in states(parts, user)
+        for state in quotas
     }
 
 

@@ -5,22 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from sqlalchemy import func, inspect, select
+from sqlalchemy import func, select
 
-from scheduler.store import engine as store_engine
-from scheduler.store.engine import Store, migrate, open_engine
-from scheduler.store.models import Base, MachineGroup, RefusedChange, StatusChange, Task
+from scheduler.store.models import RefusedChange, StatusChange
 from scheduler.store.transitions import change_status
 from simherd.contract.lifecycle import TABLE, TERMINAL, Status
-from tests.conftest import REPOSITORY
 from tests.support.builders import make_group, make_task
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from scheduler.store.engine import Store
 
 PAIRS = [(before, to) for before in Status for to in Status]
 
@@ -103,41 +96,3 @@ def test_a_terminal_status_has_an_end(store: Store) -> None:
         session.refresh(task)
     assert task.status in TERMINAL
     assert task.end_time == 9.0
-
-
-def test_migrations_make_the_models_and_go_back(database_url: str, store: Store) -> None:
-    with store.engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
-    config = Config()
-    folder = REPOSITORY / "scheduler" / "store" / "migrations"
-    config.set_main_option("script_location", str(folder))
-    config.set_main_option("sqlalchemy.url", database_url.replace("%", "%%"))
-    command.downgrade(config, "base")
-    assert set(inspect(open_engine(database_url)).get_table_names()) <= {"alembic_version"}
-    migrate(database_url)
-    with store.read() as session:
-        assert session.scalar(select(func.count()).select_from(Task)) == 0
-
-
-def test_rows_of_the_first_release_are_kept(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'old.db'}"
-    config = Config()
-    folder = REPOSITORY / "scheduler" / "store" / "migrations"
-    config.set_main_option("script_location", str(folder))
-    config.set_main_option("sqlalchemy.url", url)
-    migrate(url)
-    store = Store(open_engine(url))
-    with store.write() as session:
-        task = make_task(session, make_group(session))
-    for there_and_back in (command.downgrade, command.upgrade):
-        there_and_back(config, "0001" if there_and_back is command.downgrade else "head")
-    with store.read() as session:
-        assert session.scalar(select(Task.id)) == task.id
-        assert session.scalar(select(MachineGroup.reconnect_s)) == 600
-
-
-def test_migrating_twice_changes_nothing(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'twice.db'}"
-    store_engine.migrate(url)
-    store_engine.migrate(url)
-    assert "tasks" in inspect(open_engine(url)).get_table_names()

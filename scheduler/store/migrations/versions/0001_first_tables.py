@@ -1,4 +1,7 @@
-"""first tables"""
+"""first tables
+
+Going back loses everything.
+"""
 
 from __future__ import annotations
 

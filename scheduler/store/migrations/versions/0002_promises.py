@@ -1,4 +1,8 @@
-"""policy and reconnect window of groups, health of machines, usage of tasks"""
+"""policy and reconnect window of groups, health of machines, usage of tasks
+
+Going back loses the policies and reconnect windows of groups, what was noted of bad machines, and
+the series of what tasks used.
+"""
 
 from __future__ import annotations
 

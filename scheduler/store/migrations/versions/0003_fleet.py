@@ -1,4 +1,9 @@
-"""machines that join, money, checkpoints, attempts with a history of their own"""
+"""machines that join, money, checkpoints, attempts with a history of their own
+
+Going back loses who is an operator, quotas, prices of single machines, the history of attempts,
+checkpoints (their files stay in the storage), priorities and cost limits. Machines that have joined
+must join anew.
+"""
 
 from __future__ import annotations
 

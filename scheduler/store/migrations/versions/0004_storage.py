@@ -1,4 +1,7 @@
-"""fetches into the storage, and exports from it"""
+"""fetches into the storage, and exports from it
+
+Going back loses the fetches and exports, also those that have not ended.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""events and their deliveries"""
+"""events and their deliveries
+
+Going back loses the registered events and what is still to be delivered.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""submissions that can be repeated, inputs that tasks share"""
+"""submissions that can be repeated, inputs that tasks share
+
+Going back loses which inputs tasks share: tasks that wait with such inputs will find none. Repeated
+submissions are no longer known again.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""metadata of projects"""
+"""metadata of projects
+
+Going back loses the metadata of projects.
+"""
 
 from __future__ import annotations
 

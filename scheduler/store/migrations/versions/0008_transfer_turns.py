@@ -1,4 +1,7 @@
-"""when a user's transfers last had a turn"""
+"""when a user's transfers last had a turn
+
+Going back loses whose turn it is, and nothing else.
+"""
 
 from __future__ import annotations
 

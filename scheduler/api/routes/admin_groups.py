@@ -1,0 +1,118 @@
+"""What only operators may do: machine groups of all users, and what machines cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import select
+
+from scheduler.api.deps import OperatorDep, PartsDep
+from scheduler.api.wire import dollars, group_json, when
+from scheduler.services import admin_groups, prices
+from scheduler.services.admin_groups import GroupState
+from scheduler.services.prices import PriceState
+from scheduler.store.models import Machine
+
+router = APIRouter(prefix="/v1/admin", tags=["admin"])
+
+
+class NewPrice(BaseModel):
+    """US$ per machine and hour; what is left out stays as it is."""
+
+    model_config = ConfigDict(extra="forbid")
+    on_demand: float | None = None
+    spot: float | None = None
+
+
+def _group(state: GroupState) -> dict[str, Any]:
+    group = state.group
+    return {
+        "id": group.id,
+        "name": group.name,
+        "username": state.username,
+        "status": group.status,
+        "status_detail": group.status_detail,
+        "machine_type": group.machine_type,
+        "provider": group.provider,
+        "machines": state.machines,
+        "tasks": state.tasks,
+        "cost": dollars(state.cost),
+        "creation_timestamp": when(group.created_at),
+    }
+
+
+def _price(state: PriceState) -> dict[str, Any]:
+    return {
+        "machine_type": state.kind.name,
+        "vcpus": state.kind.vcpus,
+        "memory_gb": state.kind.memory_gb,
+        "on_demand": state.kind.on_demand,
+        "spot": state.kind.spot,
+        "table_on_demand": state.table.on_demand,
+        "table_spot": state.table.spot,
+        "set_at": when(state.set_at),
+    }
+
+
+@router.get("/groups")
+def list_groups(parts: PartsDep, _user: OperatorDep, ended: bool = False) -> list[dict[str, Any]]:
+    """Every user's machine groups with what they have cost; `ended`: the terminated ones too."""
+    with parts.store.read() as session:
+        return [_group(state) for state in admin_groups.group_states(session, ended=ended)]
+
+
+@router.get("/groups/{group}")
+def show_group(parts: PartsDep, _user: OperatorDep, group: str) -> dict[str, Any]:
+    """One machine group, by id or name, with its machines under `group`."""
+    with parts.store.read() as session:
+        state = admin_groups.group_state(session, group)
+        machines = session.scalars(
+            select(Machine).where(Machine.group_id == state.group.id).order_by(Machine.created_at)
+        ).all()
+    return {**_group(state), "group": group_json(state.group, machines)}
+
+
+@router.post("/groups/{group}/terminate", status_code=202)
+def terminate_group(parts: PartsDep, operator: OperatorDep, group: str) -> dict[str, Any]:
+    """Terminate a user's machine group: its tasks end, its machines stop."""
+    return _group(admin_groups.terminate_group(parts, operator.username, group))
+
+
+@router.post("/groups/{group}/drain", status_code=202)
+def drain_group(parts: PartsDep, operator: OperatorDep, group: str) -> dict[str, int]:
+    """Have a group's machines end what they have and be replaced by others."""
+    return {"drained": admin_groups.drain_group(parts, operator.username, group)}
+
+
+@router.get("/prices")
+def list_prices(parts: PartsDep, _user: OperatorDep) -> list[dict[str, Any]]:
+    """What machine types cost, US$ per hour, and what the operator's table says."""
+    with parts.store.read() as session:
+        return [_price(s) for s in prices.price_states(session, parts.catalogue).values()]
+
+
+@router.put("/prices/{machine_type}")
+def set_price(
+    parts: PartsDep, operator: OperatorDep, machine_type: str, asked: NewPrice
+) -> dict[str, Any]:
+    """Set what machines of a type cost in groups that are registered from now on."""
+    with parts.store.write() as session:
+        state = prices.set_price(
+            session,
+            parts.catalogue,
+            operator.username,
+            machine_type,
+            on_demand=asked.on_demand,
+            spot=asked.spot,
+        )
+    return _price(state)
+
+
+@router.delete("/prices/{machine_type}")
+def unset_price(parts: PartsDep, operator: OperatorDep, machine_type: str) -> dict[str, Any]:
+    """Have the operator's table say again what machines of a type cost."""
+    with parts.store.write() as session:
+        state = prices.unset_price(session, parts.catalogue, operator.username, machine_type)
+    return _price(state)

@@ -1,0 +1,200 @@
+"""What only operators may do: users, their keys and their quotas."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from scheduler.api.deps import OperatorDep, PartsDep
+from scheduler.api.routes.users import quotas_json
+from scheduler.api.wire import when
+from scheduler.services import admin_keys, admin_users
+from scheduler.services.admin_keys import KeyState
+from scheduler.services.admin_users import UserState
+from scheduler.services.quotas import change_quota, states
+
+router = APIRouter(prefix="/v1/admin", tags=["admin"])
+
+
+class NewUser(BaseModel):
+    """A user that is to be made."""
+
+    model_config = ConfigDict(extra="forbid")
+    username: str
+    email: str
+    operator: bool = False
+
+
+class Disabling(BaseModel):
+    """What becomes of a disabled user's tasks: they go on, or are killed."""
+
+    model_config = ConfigDict(extra="forbid")
+    kill: bool = False
+
+
+class Standing(BaseModel):
+    """Whether a user is an operator."""
+
+    model_config = ConfigDict(extra="forbid")
+    operator: bool
+
+
+class NewKey(BaseModel):
+    """A key that is to be made; `valid_s`: seconds, without it until it is revoked."""
+
+    model_config = ConfigDict(extra="forbid")
+    username: str
+    label: str
+    valid_s: float | None = None
+
+
+class Rotation(BaseModel):
+    """For how long the old key stays good, seconds."""
+
+    model_config = ConfigDict(extra="forbid")
+    keep_s: float = 0.0
+
+
+class NewQuota(BaseModel):
+    """What a user may have; null: unlimited."""
+
+    model_config = ConfigDict(extra="forbid")
+    value: float | None = Field(allow_inf_nan=False)
+
+
+def _user(state: UserState) -> dict[str, Any]:
+    user = state.user
+    return {
+        "username": user.username,
+        "email": user.email,
+        "created_at": when(user.created_at),
+        "operator": user.is_operator,
+        "disabled_at": when(user.disabled_at),
+        "quotas": user.quotas,
+        "tasks": state.tasks,
+        "groups": state.groups,
+    }
+
+
+def _key(state: KeyState) -> dict[str, Any]:
+    return {
+        "id": state.id,
+        "username": state.username,
+        "label": state.label,
+        "created_at": when(state.created_at),
+        "expires_at": when(state.expires_at),
+        "revoked_at": when(state.revoked_at),
+        "good": state.good(time.time()),
+    }
+
+
+def _one(parts: PartsDep, username: str) -> dict[str, Any]:
+    with parts.store.read() as session:
+        return _user(admin_users.user_states(session, username)[0])
+
+
+@router.get("/users")
+def list_users(parts: PartsDep, _user_: OperatorDep) -> list[dict[str, Any]]:
+    """Every user, with how many tasks they have going on and how many groups are up."""
+    with parts.store.read() as session:
+        return [_user(state) for state in admin_users.user_states(session)]
+
+
+@router.post("/users", status_code=201)
+def create_user(parts: PartsDep, operator: OperatorDep, asked: NewUser) -> dict[str, Any]:
+    """Make a user, who has no key yet."""
+    with parts.store.write() as session:
+        admin_users.create_user(
+            session, operator.username, asked.username, asked.email, operator=asked.operator
+        )
+    return _one(parts, asked.username)
+
+
+@router.get("/users/{username}")
+def show_user(parts: PartsDep, _user_: OperatorDep, username: str) -> dict[str, Any]:
+    """One user."""
+    return _one(parts, username)
+
+
+@router.post("/users/{username}/disable")
+def disable_user(
+    parts: PartsDep, operator: OperatorDep, username: str, asked: Disabling
+) -> dict[str, Any]:
+    """Refuse a user's keys; what they have running goes on, unless `kill` ends their tasks."""
+    killed = admin_users.disable_user(parts, operator.username, username, kill=asked.kill)
+    return {**_one(parts, username), "killed": killed}
+
+
+@router.post("/users/{username}/enable")
+def enable_user(parts: PartsDep, operator: OperatorDep, username: str) -> dict[str, Any]:
+    """Let a user's keys be good again."""
+    with parts.store.write() as session:
+        admin_users.enable_user(session, operator.username, username)
+    return _one(parts, username)
+
+
+@router.put("/users/{username}/operator")
+def set_operator(
+    parts: PartsDep, operator: OperatorDep, username: str, asked: Standing
+) -> dict[str, Any]:
+    """Make a user an operator, or no longer one."""
+    with parts.store.write() as session:
+        admin_users.set_operator(session, operator.username, username, asked.operator)
+    return _one(parts, username)
+
+
+@router.get("/users/{username}/quotas")
+def show_quotas(parts: PartsDep, _user_: OperatorDep, username: str) -> dict[str, Any]:
+    """What a user may have at one time (null: unlimited), and has now."""
+    with parts.store.read() as session:
+        user = admin_users.named_user(session, username)
+    return quotas_json(states(parts, user))
+
+
+@router.put("/users/{username}/quotas/{name}")
+def set_quota(
+    parts: PartsDep, operator: OperatorDep, username: str, name: str, asked: NewQuota
+) -> dict[str, Any]:
+    """Set what a user may have; null: unlimited. What is in use stays, even if it is more."""
+    with parts.store.write() as session:
+        change_quota(session, operator.username, username, name, asked.value)
+    return show_quotas(parts, operator, username)
+
+
+@router.get("/keys")
+def list_keys(
+    parts: PartsDep, _user_: OperatorDep, username: Annotated[str | None, Query()] = None
+) -> list[dict[str, Any]]:
+    """Every key, or one user's, by its id; what it is was told when it was made."""
+    with parts.store.read() as session:
+        return [_key(state) for state in admin_keys.key_states(session, username)]
+
+
+@router.post("/keys", status_code=201)
+def create_key(parts: PartsDep, operator: OperatorDep, asked: NewKey) -> dict[str, Any]:
+    """Make a key. `key` in the answer is the key itself, for the only time."""
+    with parts.store.write() as session:
+        secret, state = admin_keys.make_key(
+            session, operator.username, asked.username, asked.label, asked.valid_s
+        )
+    return {**_key(state), "key": secret}
+
+
+@router.post("/keys/{key_id}/revoke", status_code=204)
+def revoke_key(parts: PartsDep, operator: OperatorDep, key_id: str) -> None:
+    """End a key now."""
+    with parts.store.write() as session:
+        admin_keys.revoke_key(session, operator.username, key_id)
+
+
+@router.post("/keys/{key_id}/rotate", status_code=201)
+def rotate_key(
+    parts: PartsDep, operator: OperatorDep, key_id: str, asked: Rotation
+) -> dict[str, Any]:
+    """Make a key in place of another, which ends now or after `keep_s` seconds."""
+    with parts.store.write() as session:
+        secret, state = admin_keys.rotate_key(session, operator.username, key_id, asked.keep_s)
+    return {**_key(state), "key": secret}

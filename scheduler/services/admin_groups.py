@@ -1,0 +1,143 @@
+"""Machine groups of all users, as operators look after them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, or_, select, update
+
+from scheduler.services.audit import note
+from scheduler.services.costs import cost_of_machines
+from scheduler.services.end_group import request_termination
+from scheduler.services.errors import Conflict, NotFound
+from scheduler.services.group_states import ACTIVE, UP
+from scheduler.services.machine_states import MACHINE_DRAINED, MACHINE_UP
+from scheduler.services.machines import machines_of
+from scheduler.store.models import Machine, MachineGroup, Task, User
+from simherd.contract.lifecycle import TERMINAL
+from simherd.contract.outcome import Cause
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.orm import Session
+
+    from scheduler.wiring import Parts
+
+_DRAINED = "An operator has drained it."
+
+
+@dataclass(frozen=True)
+class GroupState:
+    """A group, its user, its machines that are there, its tasks that have not ended, and what its
+    machines have cost so far, US$."""
+
+    group: MachineGroup
+    username: str
+    machines: int
+    tasks: int
+    cost: float
+
+
+def group_states(session: Session, *, ended: bool = False) -> list[GroupState]:
+    """Every user's groups, the oldest first; `ended`: those that are terminated too."""
+    wanted = select(MachineGroup, User.username).join(User, User.id == MachineGroup.user_id)
+    if not ended:
+        wanted = wanted.where(MachineGroup.status.in_(ACTIVE))
+    found = session.execute(wanted.order_by(MachineGroup.created_at))
+    return _states(session, [(group, username) for group, username in found])
+
+
+def group_state(session: Session, named: str) -> GroupState:
+    """One group, by its id or, as far as it is clear, by name. Raises NotFound, Conflict."""
+    rows = session.execute(
+        select(MachineGroup, User.username)
+        .join(User, User.id == MachineGroup.user_id)
+        .where(or_(MachineGroup.id == named, MachineGroup.name == named))
+    ).all()
+    if not rows:
+        raise NotFound(f"group: there is no machine group {named!r}. `simherd admin groups list`.")
+    if len(rows) > 1:
+        owners = ", ".join(f"{group.id} of {username}" for group, username in rows)
+        raise Conflict(f"group: {named!r} is the name of several: {owners}. Give the id.")
+    return _states(session, [(rows[0][0], rows[0][1])])[0]
+
+
+def _states(session: Session, found: Sequence[tuple[MachineGroup, str]]) -> list[GroupState]:
+    now, ids = time.time(), [group.id for group, _ in found]
+    cost = (
+        select(Machine.group_id, cost_of_machines(now, (0.0, now)))
+        .join(MachineGroup, MachineGroup.id == Machine.group_id)
+        .where(Machine.group_id.in_(ids))
+        .group_by(Machine.group_id)
+    )
+    there = (
+        select(Machine.group_id, func.count())
+        .where(
+            Machine.group_id.in_(ids),
+            Machine.status.in_([MACHINE_UP, MACHINE_DRAINED]),
+            Machine.terminated_at.is_(None),
+        )
+        .group_by(Machine.group_id)
+    )
+    going_on = (
+        select(Task.group_id, func.count())
+        .where(Task.group_id.in_(ids), Task.status.not_in([s.value for s in TERMINAL]))
+        .group_by(Task.group_id)
+    )
+    costs, machines, tasks = (
+        {group_id: value for group_id, value in session.execute(query)}
+        for query in (cost, there, going_on)
+    )
+    return [
+        GroupState(g, n, machines.get(g.id, 0), tasks.get(g.id, 0), float(costs.get(g.id, 0.0)))
+        for g, n in found
+    ]
+
+
+def terminate_group(parts: Parts, actor: str, named: str) -> GroupState:
+    """Terminate a user's group: its tasks end, its machines stop.
+
+    Raises:
+        NotFound, Conflict: it is not there, not clear, or on its way out already.
+    """
+    with parts.store.read() as session:
+        state = group_state(session, named)
+    request_termination(parts, state.group, Cause.GROUP_TERMINATED)
+    with parts.store.write() as session:
+        note(session, actor, "group_terminate", state.group.name, group=state.group.id)
+    parts.send_job("shut_down_group", state.group.id)
+    with parts.store.read() as session:
+        return group_state(session, state.group.id)
+
+
+def drain_group(parts: Parts, actor: str, named: str) -> int:
+    """Have a group's machines take nothing more; those end what they have, and others replace
+    them. Answers how many there are.
+
+    Raises:
+        NotFound, Conflict: it is not there, not clear, not up, or its machines are started by hand,
+            so that none would replace them.
+    """
+    with parts.store.write() as session:
+        group = group_state(session, named).group
+        if group.status not in UP:
+            raise Conflict(f"group: {group.name!r} is {group.status}: there is nothing to drain.")
+        if parts.providers[group.provider].by_hand:
+            raise Conflict(
+                f"group: the machines of {group.name!r} are started by hand. Stop their agents "
+                "with SIGTERM: they end what they have, and take nothing more."
+            )
+        machines = machines_of(session, group.id, MACHINE_UP)
+        session.execute(
+            update(Machine)
+            .where(Machine.id.in_([m.id for m in machines]), Machine.status == MACHINE_UP)
+            .values(status=MACHINE_DRAINED, drain_reason=_DRAINED)
+        )
+        note(session, actor, "group_drain", group.name, group=group.id, machines=len(machines))
+    # The order may be lost with Redis: the sweep gives it again.
+    for machine in machines:
+        parts.queue.drain(group.id, machine.id)
+    return len(machines)

@@ -1,0 +1,81 @@
+"""What is done to rows that come from a backup: SQL has gone back in time, and all else has not.
+
+Since the backup, machines may have run attempts that it does not know of, or knows as waiting, and
+stored their outputs. No number of theirs is used again; see `attempt_numbers`.
+
+A task that waited waits on, under a new number. One that ran keeps the attempt it had: an executor
+that still runs it presents it and carries on, sending again what SQL has forgotten. If none does,
+the sweep queues the task again. Whatever else machines still run is no task's current attempt, and
+is stopped.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import case, func, insert, literal, select, update
+
+from scheduler.services.attempt_numbers import floor_at
+from scheduler.store.models import MachineGroup, StatusChange, Task
+from simherd.contract.lifecycle import TERMINAL, Status
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+_QUEUED_AGAIN = "The server was restored from a backup. The task waits as attempt {}."
+
+
+def fence_off(session: Session, now: float) -> int:
+    """Keep all that is still said of the time after the backup from being taken for current.
+
+    Args:
+        session: the transaction that restores.
+        now: seconds since the epoch.
+
+    Returns:
+        How many tasks go on.
+    """
+    highest = session.execute(select(func.max(Task.attempt), func.max(Task.attempt_floor))).one()
+    floor = floor_at(now, max(number or 0 for number in highest))
+    going_on = Task.status.not_in([status.value for status in TERMINAL])
+    ordinal = case(
+        (
+            (Task.attempt_floor > 0) & (Task.attempt >= Task.attempt_floor),
+            Task.attempts_before + 1 + Task.attempt - Task.attempt_floor,
+        ),
+        else_=Task.attempt,
+    )
+    changed: Any = session.execute(
+        update(Task)
+        .where(going_on)
+        .values(attempts_before=ordinal, attempt_floor=floor)
+        .execution_options(synchronize_session=False)
+    )
+    _number_anew(session, floor, now)
+    # The streams may be those of another Redis by now. What is read twice is recorded once.
+    session.execute(update(MachineGroup).values(event_cursor="0-0"))
+    return int(changed.rowcount)
+
+
+def _number_anew(session: Session, floor: int, now: float) -> None:
+    """Give the tasks that wait in a queue a new attempt number, and say so in their history."""
+    waits = Task.status == Status.SUBMITTED.value
+    waiting = select(Task.id).where(waits)
+    session.execute(
+        update(StatusChange)
+        .where(StatusChange.task_id.in_(waiting), StatusChange.ended_at.is_(None))
+        .values(ended_at=now)
+        .execution_options(synchronize_session=False)
+    )
+    session.execute(
+        update(Task)
+        .where(waits)
+        .values(
+            attempt=floor, attempts_before=Task.attempts_before - 1, last_event=0, queued_at=None
+        )
+        .execution_options(synchronize_session=False)
+    )
+    columns = ["task_id", "attempt", "status", "at", "description"]
+    said = _QUEUED_AGAIN.format(floor)
+    rows = select(Task.id, Task.attempt, Task.status, literal(now), literal(said)).where(waits)
+    session.execute(insert(StatusChange).from_select(columns, rows, include_defaults=False))

@@ -1,0 +1,91 @@
+"""`simherd admin groups`."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from simherd.cli.parts import Verbs, confirm, yes_option
+from simherd.cli.render import as_json, moment, table
+from simherd.cli.resources import print_machines
+from simherd.cli.watch import shows
+from simherd.http import api
+from simherd.utils import format_money
+
+_GROUPS = "/v1/admin/groups"
+_group = click.argument("group", metavar="GROUP")
+
+
+@click.group(cls=Verbs)
+def command() -> None:
+    """List, show, terminate and drain the machine groups of all users."""
+
+
+@command.command("list")
+@click.option("--ended", is_flag=True, help="The terminated ones, too.")
+@shows
+def list_(ended: bool, json_: bool) -> None:
+    """List the machine groups of all users with what they have cost."""
+    found = api().get(_GROUPS, ended=ended)
+    if json_:
+        as_json(found)
+        return
+    headers = ["NAME", "USER", "STATUS", "MACHINE TYPE", "FROM", "MACHINES", "TASKS", "COST", "ID"]
+    table(headers, [_row(g) for g in found], "There are no machine groups.")
+
+
+def _row(group: dict[str, Any]) -> list[Any]:
+    return [
+        group["name"],
+        group["username"],
+        group["status"],
+        group["machine_type"],
+        group["provider"],
+        group["machines"],
+        group["tasks"],
+        format_money(group["cost"]),
+        group["id"],
+    ]
+
+
+@command.command()
+@_group
+@shows
+def show(group: str, json_: bool) -> None:
+    """Show GROUP (its id, or its name where only one has it) and its machines."""
+    found = api().get(_path(group))
+    if json_:
+        as_json(found)
+        return
+    click.echo(f"{found['name']} of {found['username']}: {found['status']} ({found['id']})")
+    if found["status_detail"]:
+        click.echo(found["status_detail"])
+    click.echo(f"Since {moment(found['creation_timestamp'])}, {found['tasks']} task(s) going on.")
+    click.echo(f"Cost so far: {format_money(found['cost'])}")
+    print_machines(found["group"]["machines"])
+
+
+@command.command()
+@_group
+@yes_option
+def terminate(group: str, yes: bool) -> None:
+    """Terminate GROUP; its tasks that have not ended do so too."""
+    found = api().get(_path(group))
+    what = f"{found['name']} of {found['username']}"
+    confirm(f"Terminate {what} and end its {found['tasks']} task(s)?", yes)
+    done = api().post(f"{_path(found['id'])}/terminate")
+    click.echo(f"Machine group {what}: {done['status']}.")
+
+
+@command.command()
+@_group
+def drain(group: str) -> None:
+    """Have the machines of GROUP end what they have, and be replaced by new ones."""
+    done = api().post(f"{_path(group)}/drain")
+    click.echo(f"Machines that take nothing more, and are replaced: {done['drained']}.")
+
+
+def _path(group: str) -> str:
+    return f"{_GROUPS}/{quote(group, safe='')}"

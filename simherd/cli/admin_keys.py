@@ -1,0 +1,80 @@
+"""`simherd admin keys`."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from simherd.cli.admin_users import print_keys
+from simherd.cli.parts import Verbs, confirm, yes_option
+from simherd.cli.render import as_json, json_option, moment
+from simherd.cli.watch import shows
+from simherd.http import api
+from simherd.utils import parse_duration
+
+_KEYS = "/v1/admin/keys"
+_key = click.argument("key", metavar="KEY")
+
+
+@click.group(cls=Verbs)
+def command() -> None:
+    """List, create, revoke and rotate API keys."""
+
+
+@command.command("list")
+@click.argument("username", required=False)
+@shows
+def list_(username: str | None, json_: bool) -> None:
+    """List all keys, or those of USERNAME, by their ids."""
+    found = api().get(_KEYS, username=username)
+    if json_:
+        as_json(found)
+    else:
+        print_keys(found)
+
+
+@command.command()
+@click.argument("username")
+@click.option("--label", default="key", show_default=True, help="What it is for.")
+@click.option("--for", "valid", help="For how long it is good, such as 90d; default: for ever.")
+@json_option
+def create(username: str, label: str, valid: str | None, json_: bool) -> None:
+    """Make a key for USERNAME, and show it: this once."""
+    valid_s = None if valid is None else parse_duration(valid, "for")
+    body = {"username": username, "label": label, "valid_s": valid_s}
+    _show(api().post(_KEYS, body), json_)
+
+
+@command.command()
+@_key
+@yes_option
+def revoke(key: str, yes: bool) -> None:
+    """End KEY, an id of `list`, now and for ever."""
+    confirm(f"Revoke {key}? Who uses it is refused from now on.", yes)
+    api().post(f"{_KEYS}/{quote(key, safe='')}/revoke", repeatable=True)
+    click.echo(f"Key {key} is revoked.")
+
+
+@command.command()
+@_key
+@click.option("--keep", help="How long the old one stays good, such as 1d; default: not at all.")
+@yes_option
+@json_option
+def rotate(key: str, keep: str | None, yes: bool, json_: bool) -> None:
+    """Make a key in place of KEY, an id of `list`, and show it: this once."""
+    if keep is None:
+        confirm(f"Replace {key} at once? Who uses it is refused from now on.", yes)
+    keep_s = 0.0 if keep is None else parse_duration(keep, "keep")
+    _show(api().post(f"{_KEYS}/{quote(key, safe='')}/rotate", {"keep_s": keep_s}), json_)
+
+
+def _show(made: dict[str, Any], json_: bool) -> None:
+    if json_:
+        as_json(made)
+        return
+    until = f", good until {moment(made['expires_at'])}" if made["expires_at"] else ""
+    click.echo(f"Key {made['id']} of {made['username']} ({made['label']}){until}:", err=True)
+    # Alone on standard output, so that it can be piped to where it belongs.
+    click.echo(made["key"])

@@ -1,0 +1,56 @@
+"""`simherd admin quotas`."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import click
+
+from simherd.cli.admin_users import user_path
+from simherd.cli.parts import Verbs
+from simherd.cli.quotas import print_quotas
+from simherd.cli.render import as_json
+from simherd.cli.watch import shows
+from simherd.http import api
+
+_username = click.argument("username")
+
+
+@click.group(cls=Verbs)
+def command() -> None:
+    """Show and set what users may have at one time."""
+
+
+@command.command()
+@_username
+@shows
+def show(username: str, json_: bool) -> None:
+    """Show the quotas of USERNAME with what is in use."""
+    found = api().get(f"{user_path(username)}/quotas")
+    if json_:
+        as_json(found)
+    else:
+        print_quotas(found)
+
+
+@command.command("set")
+@_username
+@click.argument("name")
+@click.argument("value", type=float)
+def set_(username: str, name: str, value: float) -> None:
+    """Set the quota NAME of USERNAME to VALUE. What is in use stays, even if it is more."""
+    api().put(_path(username, name), {"value": value})
+    click.echo(f"{username} may have {value:g} of {name}.")
+
+
+@command.command()
+@_username
+@click.argument("name")
+def unset(username: str, name: str) -> None:
+    """Let USERNAME have as much of NAME as there is."""
+    api().put(_path(username, name), {"value": None})
+    click.echo(f"{username} has no limit of {name}.")
+
+
+def _path(username: str, name: str) -> str:
+    return f"{user_path(username)}/quotas/{quote(name, safe='')}"

@@ -1,0 +1,134 @@
+"""`simherd admin users`."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from simherd.cli.parts import Verbs, confirm, yes_option
+from simherd.cli.render import as_json, json_option, moment, table
+from simherd.cli.watch import shows
+from simherd.http import api
+
+_USERS = "/v1/admin/users"
+_username = click.argument("username")
+
+
+def user_path(username: str) -> str:
+    """Where a user is on the server."""
+    return f"{_USERS}/{quote(username, safe='')}"
+
+
+@click.group(cls=Verbs)
+def command() -> None:
+    """List, create, disable and enable users."""
+
+
+@command.command("list")
+@shows
+def list_(json_: bool) -> None:
+    """List all users."""
+    found = api().get(_USERS)
+    if json_:
+        as_json(found)
+        return
+    headers = ["USER", "E-MAIL", "SINCE", "OPERATOR", "DISABLED", "TASKS", "GROUPS UP"]
+    table(headers, [_row(u) for u in found], "There are no users.")
+
+
+def _row(user: dict[str, Any]) -> list[Any]:
+    return [
+        user["username"],
+        user["email"],
+        moment(user["created_at"]),
+        "yes" if user["operator"] else "",
+        moment(user["disabled_at"]) or "",
+        user["tasks"],
+        user["groups"],
+    ]
+
+
+@command.command()
+@_username
+@click.option("--email", required=True, help="Where they can be reached.")
+@click.option("--operator", is_flag=True, help="They may look after the server.")
+@json_option
+def create(username: str, email: str, operator: bool, json_: bool) -> None:
+    """Create the user USERNAME; `simherd admin keys create` makes their key."""
+    made = api().post(_USERS, {"username": username, "email": email, "operator": operator})
+    if json_:
+        as_json(made)
+    else:
+        click.echo(f"User {username} was created. A key: `simherd admin keys create {username}`.")
+
+
+@command.command()
+@_username
+@shows
+def show(username: str, json_: bool) -> None:
+    """Show a user with their keys."""
+    user = api().get(user_path(username))
+    keys = api().get("/v1/admin/keys", username=username)
+    if json_:
+        as_json({**user, "keys": keys})
+        return
+    click.echo(f"{user['username']} ({user['email']}), since {moment(user['created_at'])}")
+    if user["operator"]:
+        click.echo("An operator.")
+    if user["disabled_at"]:
+        click.echo(f"Disabled since {moment(user['disabled_at'])}.")
+    click.echo(f"Tasks that have not ended: {user['tasks']}; groups that are up: {user['groups']}.")
+    print_keys(keys)
+
+
+def print_keys(keys: list[dict[str, Any]]) -> None:
+    """Print keys as a table."""
+    rows = [
+        [
+            key["id"],
+            key["username"],
+            key["label"],
+            moment(key["created_at"]),
+            moment(key["expires_at"]) or "never",
+            "yes" if key["good"] else "revoked" if key["revoked_at"] else "expired",
+        ]
+        for key in keys
+    ]
+    table(["KEY", "USER", "LABEL", "CREATED", "EXPIRES", "GOOD"], rows, "There are no keys.")
+
+
+@command.command()
+@_username
+@click.option("--kill", is_flag=True, help="Kill their tasks that have not ended.")
+@yes_option
+def disable(username: str, kill: bool, yes: bool) -> None:
+    """Refuse the keys of USERNAME from now on. What they have running goes on."""
+    if kill:
+        confirm(f"Disable {username} and kill their tasks?", yes)
+    done = api().post(f"{user_path(username)}/disable", {"kill": kill})
+    click.echo(f"User {username} is disabled.")
+    if kill:
+        click.echo(f"Tasks that are being killed: {done['killed']}.")
+    elif done["tasks"]:
+        click.echo(f"Tasks that go on: {done['tasks']}. `--kill` ends them.")
+    if done["groups"]:
+        click.echo(f"Groups that are up: {done['groups']}. `simherd admin groups terminate NAME`.")
+
+
+@command.command()
+@_username
+def enable(username: str) -> None:
+    """Let the keys of USERNAME be good again."""
+    api().post(f"{user_path(username)}/enable", repeatable=True)
+    click.echo(f"User {username} is enabled.")
+
+
+@command.command()
+@_username
+@click.argument("standing", type=click.Choice(["on", "off"]), metavar="on|off")
+def operator(username: str, standing: str) -> None:
+    """Make USERNAME an operator, or no longer one."""
+    api().put(f"{user_path(username)}/operator", {"operator": standing == "on"})
+    click.echo(f"User {username} is {'an' if standing == 'on' else 'no'} operator now.")
