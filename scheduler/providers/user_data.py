@@ -15,6 +15,7 @@ TICKET_FILE = "/etc/simherd/ticket.json"
 UNIT = "simherd-executor.service"
 UNIT_FILE = f"/etc/systemd/system/{UNIT}"
 
+
 def cloud_config(ticket: Ticket, machine_id: str) -> str:
     """The cloud-init text that makes a fresh machine join. It holds the ticket: a secret.
 

@@ -1,7 +1,7 @@
 """The stack of `deploy/cloudformation`: as it is written, and made in an AWS of the tests' own.
 
-moto makes what it can of a template. What it cannot is left out here, by name, and the tests look at
-the text of it instead.
+moto makes what it can of a template. What it cannot is left out here, by name, and the tests look
+at the text of it instead.
 """
 
 from __future__ import annotations
@@ -9,17 +9,18 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
 import yaml
 from moto.server import ThreadedMotoServer
 
+from tests.conftest import REPOSITORY
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
+DEPLOY = REPOSITORY / "deploy"
 TEMPLATE = DEPLOY / "cloudformation" / "simherd.yaml"
 REGION = "us-east-1"
 NAME = "herd"
@@ -33,11 +34,7 @@ _BEYOND_MOTO = {
 _SECRET = "AWS::SecretsManager::Secret"
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML with CloudFormation's short forms."""
-
-
-def _long_form(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+def _long_form(loader: Any, suffix: str, node: yaml.Node) -> dict[str, Any]:
     if isinstance(node, yaml.SequenceNode):
         value: Any = loader.construct_sequence(node, deep=True)
     else:
@@ -47,13 +44,15 @@ def _long_form(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
     return {suffix if suffix == "Ref" else f"Fn::{suffix}": value}
 
 
+#: YAML with CloudFormation's short forms. A class of its own: what is added to one is its alone.
+_Loader: Any = type("_Loader", (yaml.SafeLoader,), {})
 _Loader.add_multi_constructor("!", _long_form)
 
 
 def template() -> dict[str, Any]:
     """The template, short forms written out."""
     text = TEMPLATE.read_text(encoding="utf-8")
-    loaded: dict[str, Any] = yaml.load(text, _Loader)  # noqa: S506: it is a SafeLoader
+    loaded: dict[str, Any] = yaml.load(text, _Loader)
     return loaded
 
 
