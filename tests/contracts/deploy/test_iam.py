@@ -41,6 +41,8 @@ _WANTS = {
     # With tags, and with a profile where the operator sets one.
     "ec2:RunInstances": {"ec2:RunInstances", "ec2:CreateTags", "iam:PassRole"},
 }
+#: For storages of an operator's own. On AWS the stack makes the bucket.
+_NOT_ON_AWS = {"s3:CreateBucket"}
 
 
 def words(path: Path) -> Iterator[str]:
@@ -100,7 +102,7 @@ def imported(path: Path) -> Iterator[str | None]:
 @pytest.mark.parametrize("file", _SPEAKS)
 def test_who_speaks_with_aws_may_do_that_and_no_more(file: str) -> None:
     service, policies = _SPEAKS[file]
-    asked = calls(ROOT / file, service)
+    asked = calls(ROOT / file, service) - _NOT_ON_AWS
     assert asked
     wanted: set[str] = set().union(*(_WANTS.get(call, {call}) for call in asked))
 

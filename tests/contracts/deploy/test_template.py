@@ -107,8 +107,6 @@ def test_what_must_not_be_lost_is_kept(resources: dict[str, Any]) -> None:
     } == {
         "Bucket": "Retain",
         "Database": "Snapshot",
-        # The password of the snapshot.
-        "DatabaseSecret": "Retain",
     }
     database = resources["Database"]["Properties"]
     assert database["DeletionProtection"] is True
