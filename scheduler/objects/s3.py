@@ -45,7 +45,9 @@ class S3Store:
                 # S3-compatible servers stumble over the newer default checksums.
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
-                s3={"addressing_style": "path"} if endpoint_url else {},
+                # "virtual" names the region in the URL. The name without it leads elsewhere while a
+                # bucket is new, and a signature is good for one host.
+                s3={"addressing_style": "path" if endpoint_url else "virtual"},
             ),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.resources import files
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,34 +12,8 @@ if TYPE_CHECKING:
 #: What EC2 takes of user data, bytes, before base64.
 MAX_BYTES = 16 * 1024
 TICKET_FILE = "/etc/simherd/ticket.json"
-UNIT_FILE = "/etc/systemd/system/simherd-executor.service"
-
-# Containers must not reach the machine's credentials. Docker makes the chain, so the rule is put
-# there after each start of the engine; where it cannot be, nothing runs.
-_RULE = "DOCKER-USER -d 169.254.169.254 -j DROP"
-_UNIT = f"""\
-[Unit]
-Description=Simherd executor
-Wants=network-online.target docker.service
-After=network-online.target docker.service
-StartLimitIntervalSec=0
-
-[Service]
-Environment=SIMHERD_TICKET_FILE={TICKET_FILE}
-Environment=SIMHERD_STATE_DIR=/var/lib/simherd
-Environment=SIMHERD_BACKEND=docker
-Environment=SIMHERD_SPOT_NOTICES=aws
-ExecStartPre=/bin/sh -c 'iptables -w 5 -C {_RULE} 2>/dev/null || iptables -w 5 -I {_RULE}'
-ExecStartPre=/bin/mkdir -p /var/lib/simherd
-ExecStart=/opt/simherd/bin/simherd-executor
-Restart=always
-RestartSec=5
-KillMode=process
-OOMScoreAdjust=-500
-
-[Install]
-WantedBy=multi-user.target
-"""
+UNIT = "simherd-executor.service"
+UNIT_FILE = f"/etc/systemd/system/{UNIT}"
 
 
 def cloud_config(ticket: Ticket, machine_id: str) -> str:
@@ -49,15 +24,16 @@ def cloud_config(ticket: Ticket, machine_id: str) -> str:
     """
     # Both are ASCII without control characters, whatever the values: JSON like that is YAML.
     secret = json.dumps({"api_url": ticket.api_url, "token": ticket.token})
+    unit = files(__package__).joinpath(UNIT).read_text(encoding="utf-8")
     config = {
         "write_files": [
             _file(TICKET_FILE, secret + "\n", "0600"),
-            _file(UNIT_FILE, _UNIT, "0644"),
+            _file(UNIT_FILE, unit, "0644"),
         ],
         "runcmd": [
             ["systemctl", "daemon-reload"],
             # cloud-init does not wait for it: the unit itself waits for Docker.
-            ["systemctl", "enable", "--now", "--no-block", "simherd-executor.service"],
+            ["systemctl", "enable", "--now", "--no-block", UNIT],
         ],
         # The last line on the machine's console, which EC2 shows.
         "final_message": f"simherd: machine {machine_id} is set up",

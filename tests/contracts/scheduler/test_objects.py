@@ -316,3 +316,13 @@ def test_a_signature_runs_out(tmp_path: Path) -> None:
     assert store.urls.verified(
         USER, "a.bin", "download", good.params["expires"], good.params["signature"]
     )
+
+
+def test_urls_lead_to_the_buckets_own_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+
+    url = S3Store("outputs", "eu-central-1").sign("ada", "a.zip", "download", 60)
+
+    # Elsewhere a new bucket is answered with a redirection, for which the signature is not good.
+    assert url.startswith("https://outputs.s3.eu-central-1.amazonaws.com/t/ada/a.zip?")

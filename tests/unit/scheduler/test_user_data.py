@@ -11,7 +11,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from scheduler.providers.base import Ticket
-from scheduler.providers.user_data import MAX_BYTES, TICKET_FILE, UNIT_FILE, cloud_config
+from scheduler.providers.user_data import MAX_BYTES, TICKET_FILE, UNIT, UNIT_FILE, cloud_config
+from tests.conftest import REPOSITORY
+
+DEPLOY = REPOSITORY / "deploy"
 
 
 def files(text: str) -> dict[str, dict[str, Any]]:
@@ -53,6 +56,21 @@ def test_the_executor_is_a_service_that_outlives_its_crashes() -> None:
     start = yaml.safe_load(text)["runcmd"][-1]
     assert start[:3] == ["systemctl", "enable", "--now"]
     assert start[-1] == "simherd-executor.service"
+
+
+def test_the_unit_is_the_one_that_images_have() -> None:
+    unit = files(cloud_config(Ticket("https://api", "t"), "m-1"))[UNIT_FILE]["content"]
+
+    assert unit == (DEPLOY / "systemd" / UNIT).read_text(encoding="utf-8")
+    assert f"Environment=SIMHERD_TICKET_FILE={TICKET_FILE}\n" in unit
+
+
+def test_a_machine_by_hand_is_told_the_same_but_for_the_unit() -> None:
+    sent = yaml.safe_load(cloud_config(Ticket("API_URL", "TOKEN"), "m-1"))
+    by_hand = yaml.safe_load((DEPLOY / "cloud-init" / "machine.yaml").read_text(encoding="utf-8"))
+
+    assert by_hand["write_files"] == [f for f in sent["write_files"] if f["path"] == TICKET_FILE]
+    assert by_hand["runcmd"] == sent["runcmd"]
 
 
 def test_it_fits_or_is_refused() -> None:
