@@ -42,12 +42,6 @@ def page() -> str:
     return "\n".join([_HEAD, *lines])
 
 
-def rows() -> list[Measure]:
-    """Every row of both tables."""
-    found = [row for rows in of_scheduler.SECTIONS.values() for row in rows]
-    return [*found, *of_executor.COUNTED, *of_executor.STATE]
-
-
 def _section(heading: str, rows: Iterable[Measure]) -> Iterator[str]:
     yield f"## {heading}\n"
     yield "| Name | Kind | Labels | What it says |"

@@ -130,6 +130,7 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Env]:
         SIMHERD_SWEEP_S="1",
         # The tests' own servers stand for the public internet.
         SIMHERD_OUTBOUND_ALLOW="127.0.0.1/32",
+        SIMHERD_METRICS_PORT="0",
     )
     made.start()
     yield made

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 CANARY = Canary()
 
 
-_OUTCOMES = (_DONE, _FAILED, _KILLED) = ("done", "failed", "killed")
+_OUTCOMES = (_DONE, _ERROR, _ABORTED) = ("done", "error", "aborted")
 
 
 class _Job:
@@ -54,13 +54,13 @@ def _after_job(task: Any, state: str | None = None, **_: Any) -> None:
     CANARY.sing()
     done = state == states.SUCCESS
     observe(table.JOB_SECONDS, time.monotonic() - _Job.began, task.name)
-    count(table.JOBS, task.name, _DONE if done else _FAILED)
+    count(table.JOBS, task.name, _DONE if done else _ERROR)
     if done:
         note(table.JOB_SUCCESS, time.time(), task.name)
 
 
 @signals.task_failure.connect  # type: ignore[untyped-decorator]
-def _killed(sender: Any, exception: BaseException, **_: Any) -> None:
+def _aborted(sender: Any, exception: BaseException, **_: Any) -> None:
     # Only a parent says so: the child is no more.
     if isinstance(exception, Terminated | TimeLimitExceeded | WorkerLostError):
-        count(table.JOBS, sender.name, _KILLED)
+        count(table.JOBS, sender.name, _ABORTED)

@@ -94,7 +94,7 @@ UPLOADED = counter("simherd_outputs_uploaded_bytes_total", "Output archives that
 
 JOBS = counter(
     "simherd_jobs_total",
-    "Background jobs that ended: done, failed, or killed for taking too long or with their child.",
+    "Background jobs that ended: done, with an error, or aborted (too long, or their child died).",
     *("name", "outcome"),
 )
 JOB_SECONDS = histogram(

@@ -68,7 +68,7 @@ class LocalProvider:
         if self._serves_metrics:
             environment["SIMHERD_METRICS_PORT"] = "0"
             # All in one folder: Prometheus takes a pattern for names of files alone.
-            environment["SIMHERD_METRICS_FILE"] = str(self._root / f"metrics-{folder.name}.json")
+            environment["SIMHERD_METRICS_FILE"] = str(self._metrics_file(plan.machine_id))
         with (folder / "agent.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "executor"],
@@ -91,7 +91,12 @@ class LocalProvider:
                 process.wait(timeout=0.2)
             except psutil.TimeoutExpired:
                 return False
+        # One that was killed has left it.
+        self._metrics_file(machine_id).unlink(missing_ok=True)
         return True
+
+    def _metrics_file(self, machine_id: str) -> Path:
+        return self._root / f"metrics-{machine_id}.json"
 
     def observe(self, machines: Mapping[str, dict[str, Any]]) -> dict[str, MachineState]:
         """See `MachineProvider`."""
