@@ -13,7 +13,7 @@ from simherd import resources
 from simherd.contract import labels
 from simherd.contract.lifecycle import TERMINAL, Status
 from simherd.errors import SimherdError
-from simherd.sim.drills import heal, held, reclaimed
+from simherd.sim.drills import held, reclaimed
 from simherd.sim.machines import NotPossible
 from simherd.sim.services import BREAKS
 from simherd.simulators import CustomImage
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 #: Seconds of one step of the task, and seconds that it works for beyond a drill's time.
-_STEP_S, _BEYOND_S = 0.25, 3.0
+_STEP_S, _BEYOND_S = 0.25, 2.0
 #: What it writes besides, bytes: enough for a slow storage to be felt.
 _RESULT_BYTES = 256 * 1024
 #: Seconds in which something that is promised must be seen: more than a storage that was broken is
@@ -146,7 +146,7 @@ class Course:
             return False, f"broken: {error}"
         finally:
             if not task.get_info().is_terminal:
-                task.kill()
+                task.kill(verbosity_level=0)
         causes = ", ".join(str(a["cause"]) for a in task.get_attempts())
         seen = "; ".join([*wrong, f"attempts: {causes}", *([said] if said else [])])
         return not wrong, seen
@@ -202,7 +202,6 @@ class Course:
             yield f"{had} attempts, not {attempts}"
         yield from _wrong_files(task, steps)
         _until(lambda: not self._containers(task), f"no container of task {task.id} to be left")
-        yield from heal(self._ground)
 
     def _containers(self, task: Task) -> list[Any]:
         return self._ground.engine.containers(f"{labels.TASK}={task.id}")

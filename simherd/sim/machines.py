@@ -178,7 +178,7 @@ class DockerMachine:
         """See `Machine`."""
         if not even_shared and self._inside(_SHARED, self._engine.folder):
             raise NotPossible(
-                f"{self.name} works on the disk that has the engine's images and volumes: a full one "
+                f"{self.name} works on the disk of the engine's images and volumes: a full one "
                 "harms everything on this host. Say --even-shared if that is what you want."
             )
         return int(self._inside(_FILL, str(leave), BALLAST))

@@ -55,10 +55,14 @@ _SLOW = f"""{_INTERFACES}
   tc qdisc replace dev "$name" root handle {_HANDLE} tbf rate "$rate" burst 16kb latency 1s
 done
 """
+_IS_SLOW = f"""
+for at in /sys/class/net/*; do
+  case $(tc qdisc show dev "${{at##*/}}" root) in *" {_HANDLE} "*) echo slow ;; esac
+done
+"""
 _HURRY = f"""{_INTERFACES}
   case $(tc qdisc show dev "$name" root) in *" {_HANDLE} "*) ;; *) continue ;; esac
   tc qdisc del dev "$name" root
-  echo mended
 done
 """
 
@@ -87,8 +91,12 @@ class Network:
 
     def mend(self) -> bool:
         """Undo all of it; answers whether there was something to undo."""
-        found = [self._run(_MEND), self._run(_HURRY, "-"), self._at_host(_HURRY, "-")]
-        return any(found)
+        found = self._run(f"{_MEND}{_IS_SLOW}").split()
+        if "slow" in found:
+            # Its own end last, as it came first: so that what is begun is found again.
+            self._at_host(_HURRY, "-")
+            self._run(_HURRY, "-")
+        return bool(found)
 
     def _run(self, script: str, *arguments: str) -> str:
         return self._engine.beside(self._container, self._image, script, *arguments)

@@ -211,7 +211,7 @@ def test_an_agent_that_is_killed_comes_back_and_one_that_is_told_to_stop_does_no
     machine_image: str, root: Path, deployment: str
 ) -> None:
     # In place of the agent: a process that says when it starts, and what it was started beside.
-    script = 'echo started $$; [ -e beside ] || { touch beside; sleep infinity & }; exec sleep 60'
+    script = "echo started $$; [ -e beside ] || { touch beside; sleep infinity & }; exec sleep 60"
     provider = make(machine_image, root, deployment, "sh", "-c", script)
     wanted = plan()
     provider.launch(wanted)
