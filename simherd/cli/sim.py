@@ -21,8 +21,9 @@ from simherd.cli.parts import Verbs, confirm, yes_option
 from simherd.cli.render import as_json, json_option, table
 from simherd.errors import InvalidInput
 from simherd.local.stack import default_data_dir
-from simherd.sim.course import Course
-from simherd.sim.drills import DRILLS, heal, held, reclaimed
+from simherd.sim.course import run
+from simherd.sim.drills import DRILLS, heal, held, nothing, reclaimed
+from simherd.sim.fleet import Fleet
 from simherd.sim.ground import Ground
 from simherd.sim.services import BREAKS
 from simherd.utils import format_bytes, parse_duration, parse_size
@@ -207,7 +208,7 @@ def kill_agent(
     """SIGKILL the agents of machines, and nothing else."""
     victims = _victims(ground, targets, group, count, seed)
     _ask("kill-agent", victims, yes)
-    _hold("kill-agent", victims, lambda m: held(m.kill_agent, _nothing), 0)
+    _hold("kill-agent", victims, lambda m: held(m.kill_agent, nothing), 0)
 
 
 @command.command("fill-disk")
@@ -252,7 +253,7 @@ def restart_redis(ground: Ground, targets: tuple[str, ...], kill: bool, yes: boo
     victims = ground.redis(targets)
     _ask("restart-redis", victims, yes)
     how = " by SIGKILL" if kill else ""
-    _hold("restart-redis", victims, lambda r: held(partial(r.restart, kill=kill), _nothing), 0, how)
+    _hold("restart-redis", victims, lambda r: held(partial(r.restart, kill=kill), nothing), 0, how)
 
 
 @command.command("slow-storage")
@@ -295,10 +296,6 @@ def break_storage(ground: Ground, targets: tuple[str, ...], for_: str, how: str,
     _healed(victims)
 
 
-def _nothing() -> None:
-    """What heals by itself."""
-
-
 def _healed(victims: Sequence[Target]) -> None:
     click.echo(f"Healed: {', '.join(v.name for v in victims)}.")
 
@@ -338,7 +335,7 @@ def drill(
     seconds = parse_duration(for_, "for")
     confirm(f"Break machines of {group}, Redis and the storage, one after another?", yes)
     rows = []
-    for row in Course(ground, group, seconds, image).run(only or tuple(DRILLS)):
+    for row in run(Fleet(ground, group, image), only or DRILLS.keys(), seconds):
         rows.append(row)
         if not json_:
             click.echo(f"{row.drill}: {row.seen} ({row.seconds:.0f} s)", err=True)

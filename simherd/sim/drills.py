@@ -29,8 +29,8 @@ class Drill:
 
 
 #: Seconds after which a machine is shown as suspect.
-_SUSPECT_S = limits.LEASE_S + limits.HEARTBEAT_S
-_SILENT = f"suspect after {_SUSPECT_S:.0f} s; it keeps its task and goes on"
+SUSPECT_S = limits.LEASE_S + limits.HEARTBEAT_S
+_SILENT = f"suspect after {SUSPECT_S:.0f} s; it keeps its task and goes on"
 
 DRILLS = {
     "reclaim": Drill(
@@ -81,6 +81,10 @@ def held(begin: Callable[[], object], heal: Callable[[], object]) -> Iterator[No
         yield
     finally:
         heal()
+
+
+def nothing() -> None:
+    """What heals by itself."""
 
 
 @contextmanager

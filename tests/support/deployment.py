@@ -1,4 +1,4 @@
-"""A deployment on this host's engine, for drills: a network, an S3 store, machines that reach both."""
+"""A deployment on this host's engine, for drills: an S3 store, a network, a Simherd."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ def deployment(folder: Path, image: str, base: str) -> Iterator[Deployment]:
         redis = Proxy(lambda: ("127.0.0.1", port()), gateway)
         stack.callback(redis.close)
         env = Env(
-            *(folder, "--backend", "process", "--host", gateway),
+            folder,
+            *("--backend", "process", "--host", gateway),
             **where,
             SIMHERD_DOCKER_IMAGE=image,
             SIMHERD_DOCKER_NETWORK=project,
