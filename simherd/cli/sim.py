@@ -44,7 +44,7 @@ _RATE = re.compile(r"\d+(\.\d+)?[kmg]?bit")
     type=click.Path(file_okay=False, path_type=Path),
     help="The folder of a `simherd up` [default: ~/.local/share/simherd].",
 )
-@click.option("--project", help="The Docker Compose project, where several run Simherd.")
+@click.option("--project", help="The deployment by Docker Compose, where there are several.")
 @click.pass_context
 def command(ctx: click.Context, data_dir: Path | None, project: str | None) -> None:
     """For operators: break machines, Redis or the storage on purpose, to see that all holds.
@@ -55,7 +55,9 @@ def command(ctx: click.Context, data_dir: Path | None, project: str | None) -> N
     """
     # Heal before leaving, as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    ctx.obj = Ground((data_dir or default_data_dir()).resolve(), project)
+    # Who names a project alone means that, and no `simherd up`.
+    data = data_dir or (default_data_dir() if project is None else None)
+    ctx.obj = Ground(data.resolve() if data is not None else None, project)
 
 
 def _machines(callback: Callable[..., None]) -> Callable[..., None]:

@@ -117,10 +117,10 @@ class Engine:
         with _asked(f"start {container.name}"):
             self._api.start(container.id)
 
-    def stop(self, container: Container) -> None:
-        """SIGTERM, and SIGKILL where that is not enough."""
-        with _asked(f"stop {container.name}"):
-            self._api.stop(container.id, timeout=_STOP_S)
+    def restart(self, container: Container) -> None:
+        """SIGTERM, SIGKILL where that is not enough, and start it again."""
+        with _asked(f"restart {container.name}"):
+            self._api.restart(container.id, timeout=_STOP_S)
 
     def inside(self, container: Container, script: str, *arguments: str) -> str:
         """Run a shell script in a container that runs, as root there; answers what it printed."""

@@ -128,7 +128,7 @@ def _without_redis(
     ground: Ground, _machine: Machine, *, kill: bool
 ) -> AbstractContextManager[None]:
     def restart() -> None:
-        for redis in ground.every_redis():
+        for redis in ground.redis((), several=True):
             redis.restart(kill=kill)
 
     return held(restart, nothing)

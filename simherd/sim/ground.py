@@ -29,8 +29,9 @@ T = TypeVar("T", bound="Redis | Service")
 class Ground:
     """This host's machines and services."""
 
-    def __init__(self, data: Path, project: str | None) -> None:
-        """`data`: the folder of a `simherd up`; `project`: a Docker Compose project's name."""
+    def __init__(self, data: Path | None, project: str | None) -> None:
+        """`data`: the folder of a `simherd up`, if one is meant; `project`: of Docker Compose, if
+        not every one is meant."""
         self._data = data
         self._project = project
         self.engine = Engine()
@@ -42,7 +43,9 @@ class Ground:
             for container in self.engine.containers(labels.MACHINE)
             if container.is_up
         ]
-        return sorted([*here, *local_machines(self.engine, self._data)], key=lambda m: m.name)
+        if self._data is not None:
+            here += local_machines(self.engine, self._data)
+        return sorted(here, key=lambda machine: machine.name)
 
     def named(self, names: Sequence[str]) -> list[Machine]:
         """The machines of these names or ids.
@@ -66,17 +69,19 @@ class Ground:
             )
         return random.Random(seed).sample(here, count)
 
-    def redis(self, names: Sequence[str]) -> list[Redis]:
-        """The Redis of these names; without a name, the one there is.
+    def redis(self, names: Sequence[str], *, several: bool = False) -> list[Redis]:
+        """The Redis of these names; without a name, the one of the one deployment there is.
+
+        `several`: or all of that deployment's.
 
         Raises:
             InvalidInput: there is none, or it is not clear which.
         """
-        return _chosen(self.every_redis(), names, "Redis")
+        return _chosen(self.every_redis(), names, "Redis", several=several)
 
     def every_redis(self) -> list[Redis]:
         """All of Redis that is here. Raises InvalidInput, see `services`."""
-        own = local_redis(self._data)
+        own = self._own_redis()
         found: list[Redis] = [s for s in self.services() if is_redis(s.name)]
         return [*found, own] if own is not None else found
 
@@ -88,7 +93,7 @@ class Ground:
             NotPossible: the storage is a folder.
         """
         found = self.every_storage()
-        if not found and local_redis(self._data) is not None:
+        if not found and self._own_redis() is not None:
             raise NotPossible(
                 "The storage of `simherd up` is a folder that its API serves: it cannot be slowed "
                 f"or broken apart from that. This needs a service {STORAGE!r} of Docker Compose."
@@ -100,8 +105,15 @@ class Ground:
         return [s for s in self.services() if s.name == STORAGE]
 
     def services(self) -> list[Service]:
-        """What a deployment by Docker Compose has for drills. Raises InvalidInput."""
+        """What deployments by Docker Compose have for drills.
+
+        Raises:
+            InvalidInput: the project that was named is none of ours.
+        """
         return services(self.engine, self._project)
+
+    def _own_redis(self) -> Redis | None:
+        return local_redis(self._data) if self._data is not None else None
 
     def helpers(self) -> list[Container]:
         """What drills that were killed have left beside their victims."""
@@ -121,14 +133,19 @@ def _one(machines: list[Machine], name: str) -> Machine:
     return found[0]
 
 
-def _chosen(found: list[T], names: Sequence[str], what: str) -> list[T]:
-    """Those of these names, or the only one."""
-    known = ", ".join(f"{one.name} ({one.kind})" for one in found) or "none"
-    if not names:
-        if len(found) != 1:
-            raise InvalidInput(f"target: say which {what}; there is: {known}.")
-        return found
-    unknown = [name for name in names if name not in [one.name for one in found]]
+def _chosen(found: list[T], names: Sequence[str], what: str, *, several: bool = False) -> list[T]:
+    """Those of these names, or the only one, or the `several` of the only deployment."""
+    there = ", ".join(f"{one.name} ({one.kind})" for one in found) or "none"
+    unknown = set(names) - {one.name for one in found}
     if unknown:
-        raise InvalidInput(f"target: {unknown[0]!r} is no {what} of Simherd's; there is: {known}.")
-    return [one for one in found if one.name in names]
+        raise InvalidInput(
+            f"target: {min(unknown)!r} is no {what} of Simherd's; there is: {there}."
+        )
+    chosen = [one for one in found if one.name in names] if names else found
+    places = {one.kind for one in chosen}
+    if len(places) != 1 or (len(chosen) > 1 and not names and not several):
+        raise InvalidInput(
+            f"target: it is not clear which {what}; there is: {there}. Name it, and where there "
+            "are several deployments, say which: --project, or --data-dir."
+        )
+    return chosen

@@ -28,7 +28,7 @@ _STOP_S = 10.0
 class LocalMachine:
     """An agent that is a process of this host, with its folder."""
 
-    kind = "local"
+    kind = "simherd up"
 
     def __init__(self, engine: Engine, folder: Path, agent: psutil.Process) -> None:
         membership = json.loads((folder / "identity.json").read_text())["membership"]

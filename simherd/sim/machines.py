@@ -40,7 +40,7 @@ class Target(Protocol):
     """Something on this host that a drill may break."""
 
     name: str
-    #: What it belongs to, for people: a machine's provider, a project, `simherd up`.
+    #: What it belongs to, for people: a deployment, or `simherd up`.
     kind: str
 
     @property
@@ -109,11 +109,10 @@ class Machine(Target, Protocol):
 class DockerMachine:
     """A container that the provider `docker` has launched."""
 
-    kind = "docker"
-
     def __init__(self, engine: Engine, container: Container) -> None:
         self._engine = engine
         self._container = container
+        self.kind = container.labels.get(labels.DEPLOYMENT, "docker")
         self.id = container.labels[labels.MACHINE]
         self.name = container.labels.get(labels.MACHINE_NAME, self.id)
 

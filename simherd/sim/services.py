@@ -44,13 +44,13 @@ class Service:
 
     def restart(self, *, kill: bool) -> None:
         """See `Redis`."""
+        if not kill:
+            self._engine.restart(self._container)
+            return
         try:
-            if kill:
-                self._engine.kill(self._container)
-            else:
-                self._engine.stop(self._container)
+            self._engine.kill(self._container)
         finally:
-            # The engine leaves alone what somebody has stopped, whatever its restart policy.
+            # The engine leaves alone what somebody has killed, whatever its restart policy.
             self._engine.start(self._container)
 
     def break_(self, how: str) -> None:
@@ -68,15 +68,14 @@ class Service:
 
     def mend(self) -> bool:
         """Undo whatever a drill has done to it; answers whether there was something."""
-        (now,) = self._engine.containers(
+        found = self._engine.containers(
             f"{labels.COMPOSE_PROJECT}={self.kind}", f"{labels.COMPOSE_SERVICE}={self.name}"
         )
-        if now.state == "paused":
-            self._engine.unpause(now)
-        elif now.state == "exited":
-            self._engine.start(now)
-        mended = self._network.mend() if not now.shares_host_network else False
-        return mended or now.state != "running"
+        paused = [container for container in found if container.state == "paused"]
+        for container in paused:
+            self._engine.unpause(container)
+        is_up = any(container.is_up and not container.shares_host_network for container in found)
+        return bool(is_up and self._network.mend()) or bool(paused)
 
 
 #: How the storage can be broken.
@@ -84,10 +83,10 @@ BREAKS = ("refuse", "drop", "pause")
 
 
 def services(engine: Engine, project: str | None) -> list[Service]:
-    """Redis and storage of the one project that runs our image, or of the `project` named.
+    """Redis and storage of each project that runs our image, or of the `project` named.
 
     Raises:
-        InvalidInput: there are several such projects, or the one named is not.
+        InvalidInput: the one named is not.
     """
     ours = dict(_projects(engine))
     if project is not None and project not in ours:
@@ -96,11 +95,9 @@ def services(engine: Engine, project: str | None) -> list[Service]:
             f"project: {project!r} is no Docker Compose project that runs Simherd's image; "
             f"there is: {known}."
         )
-    if project is None and len(ours) > 1:
-        raise InvalidInput(f"project: there are {', '.join(sorted(ours))}; say which: --project.")
     return [
         Service(engine, container, tools)
-        for name, tools in ours.items()
+        for name, tools in sorted(ours.items())
         if project in (None, name)
         for container in engine.containers(f"{labels.COMPOSE_PROJECT}={name}")
         if _is_target(container.labels.get(labels.COMPOSE_SERVICE, ""))

@@ -7,13 +7,13 @@ import subprocess
 import sys
 import uuid
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from simherd.contract import labels
-from tests.support.env import Env, redis_port
+from tests.support.env import Done, Env, redis_port
 from tests.support.proxy import Proxy
 from tests.support.waits import until
 
@@ -24,12 +24,56 @@ if TYPE_CHECKING:
 _S3_PORT = 5000
 
 
+#: The group of machines that are containers.
+GROUP = "fleet"
+
+
 class Deployment:
-    """The names of what was started, and the Simherd."""
+    """What was started, as its operator has it."""
 
     def __init__(self, project: str, env: Env) -> None:
         self.project = project
         self.env = env
+        self._begun: list[subprocess.Popen[bytes]] = []
+        self._sim = ("sim", "--data-dir", str(env.data), "--project", project)
+
+    def sim(self, *arguments: str) -> Done:
+        """Run `simherd sim`."""
+        return self.env.cli(*self._sim, *arguments)
+
+    def begin(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """The same in the background."""
+        argv = [sys.executable, "-m", "simherd.cli.main", *self._sim, *arguments]
+        environment = {**self.env.environment, **self.env.connection}
+        begun = subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL)
+        self._begun.append(begun)
+        return begun
+
+    def heal(self) -> None:
+        """Whatever a test that failed has left broken."""
+        for begun in self._begun:
+            begun.kill()
+            begun.wait()
+        self.sim("heal")
+
+    def machines(self) -> list[dict[str, Any]]:
+        """The machines of the group that have joined and were heard of last, by name."""
+        found = self.env.api.get(f"/compute/group/{GROUP}").json()["machines"]
+        return sorted((m for m in found if m["status"] == "started"), key=lambda m: m["host_name"])
+
+    def start_group(self) -> None:
+        """Start the group, and wait for its machines."""
+        more = {"provider": "docker", "num_vms": 3, "spot": True, "max_idle_time": None}
+        self.env.start_group(GROUP, **more)
+
+    def end_group(self) -> None:
+        """End the group, and wait until nothing of it is left."""
+        group = self.env.api.get(f"/compute/group/{GROUP}").json()
+        self.env.api.delete("/compute/group", params={"machine_group_id": group["id"]})
+        until(
+            lambda: self.env.api.get(f"/compute/group/{GROUP}").json()["status"] == "terminated",
+            what="the end of the group",
+        )
 
 
 def docker(*argv: str) -> str:
@@ -68,7 +112,11 @@ def deployment(folder: Path, image: str, base: str) -> Iterator[Deployment]:
             SIMHERD_SWEEP_S="1",
         )
         stack.callback(env.stop)
-        yield Deployment(project, env.start())
+        made = Deployment(project, env.start())
+        stack.callback(made.end_group)
+        stack.callback(made.heal)
+        made.start_group()
+        yield made
 
 
 @contextmanager
