@@ -13,10 +13,10 @@ RUN python3 -m venv /opt/simherd \
 
 FROM ${BASE_IMAGE}
 # For the hard disk limit, a file system in a file: e2fsprogs makes it, mount mounts it.
-# For keeping simulations from the cloud's metadata address: iptables.
+# For keeping simulations from the cloud's metadata address: iptables. For `simherd sim`: iproute2.
 RUN apt-get update -qq \
     && apt-get install -y -qq --no-install-recommends \
-        ca-certificates e2fsprogs iptables mount python3 util-linux \
+        ca-certificates e2fsprogs iproute2 iptables mount python3 util-linux \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 COPY --from=dependencies /opt/simherd /opt/simherd
 # Apart from the dependencies, so that a change of Simherd makes but a small new layer.

@@ -34,6 +34,7 @@ from simherd.contract import limits
 from simherd.contract.commands import Message, Order
 from simherd.contract.events import Kind
 from simherd.contract.health import Pulse
+from simherd.contract.labels import ATTEMPT, HOLDER, TASK
 from simherd.contract.logs import about, in_context
 from simherd.contract.outcome import OUTCOMES, Cause
 from simherd.contract.spec import AttemptSpec, attempt_key
@@ -204,11 +205,11 @@ class Agent:
         going_on = {entry.attempt for entry in left if self._goes_on(entry)}
 
         def keep(labels: Mapping[str, str]) -> bool:
-            number = labels.get("simherd.attempt", "")
-            key = attempt_key(labels.get("simherd.task", ""), int(number or 0))
+            number = labels.get(ATTEMPT, "")
+            key = attempt_key(labels.get(TASK, ""), int(number or 0))
             return key in going_on
 
-        self._backend.cleanup({"simherd.executor": self._config.executor_id}, keep)
+        self._backend.cleanup({HOLDER: self._config.executor_id}, keep)
         self._machine.clean_up(going_on)
 
     def _goes_on(self, entry: Entry) -> bool:

@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 from simherd.errors import InvalidInput
 
 _UNITS_S = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(i)?)?b?")
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[dhms])+|\d+(?:\.\d+)?")
 
 
@@ -29,6 +30,19 @@ def parse_duration(text: str | float, name: str = "duration") -> float:
     if seconds <= 0:
         raise InvalidInput(f"{name}: {text!r} must be more than zero.")
     return seconds
+
+
+def parse_size(text: str, name: str = "size") -> int:
+    """Bytes of a size such as `100MB`, `1.5GiB` or a bare number of bytes.
+
+    Raises:
+        InvalidInput: it cannot be read; the message starts with `name`.
+    """
+    found = _SIZE.fullmatch(text.strip().lower())
+    if not found:
+        raise InvalidInput(f"{name}: {text!r} is no size. Write it like 100MB or 2GiB.")
+    number, prefix, binary = found.groups()
+    return int(float(number) * (1024 if binary else 1000) ** " kmgt".index(prefix or " "))
 
 
 def format_bytes(size: float | None) -> str:

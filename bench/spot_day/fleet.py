@@ -15,6 +15,7 @@ import docker
 from docker.errors import APIError
 
 from simherd import archive
+from simherd.contract.labels import HOLDER, MACHINE
 from simherd.contract.lifecycle import TERMINAL, Status
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class Fleet:
 
     def _containers(self, machine: str) -> Iterable[Any]:
         # The agent first: it must not learn what becomes of the others.
-        for label in ("simherd.machine", "simherd.executor"):
+        for label in (MACHINE, HOLDER):
             yield from self._engine.containers.list(filters={"label": f"{label}={machine}"})
 
     def computed(self, machine: str) -> dict[tuple[str, int], int]:

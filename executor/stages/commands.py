@@ -23,6 +23,7 @@ from executor.stop import Stopped
 from simherd.contract import limits
 from simherd.contract.checkpoints import FOLDER
 from simherd.contract.events import Kind
+from simherd.contract.labels import ATTEMPT, HOLDER, TASK
 from simherd.contract.logs import in_context
 from simherd.contract.objects import COMMAND_MARK
 from simherd.contract.operations import Operation
@@ -264,9 +265,9 @@ def container_spec(attempt: Attempt, index: int, command: Command) -> ContainerS
         paths={} if spec.checkpoints is None else {"SIMHERD_CHECKPOINT_DIR": FOLDER},
         stdin="".join(f"{p}\n" for p in command.prompts).encode(),
         labels={
-            "simherd.executor": config.executor_id,
-            "simherd.task": spec.task_id,
-            "simherd.attempt": str(spec.attempt),
+            HOLDER: config.executor_id,
+            TASK: spec.task_id,
+            ATTEMPT: str(spec.attempt),
             "simherd.deadline": "" if deadline is None else f"{deadline:.0f}",
         },
         memory_bytes=attempt.memory_limit or None,

@@ -20,6 +20,7 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import LogConfig, Mount
 
 from scheduler.providers.base import Found, LaunchRefused, MachineState, NoCapacity
+from simherd.contract import labels
 from simherd.contract.joining import network_name
 
 if TYPE_CHECKING:
@@ -45,6 +46,21 @@ _SOCKET = "/var/run/docker.sock"
 _ALIVE = frozenset({"created", "restarting", "running", "paused"})
 #: What the engine says where the folder's file system keeps its mounts to itself.
 _NOT_SHARED = "not a shared"
+#: Runs the agent, and another one where it was killed or broke down, as a host's init system would:
+#: what it has started goes on meanwhile. Not where it ended by itself (0) or was refused (2). What
+#: a shell starts in the background ignores SIGINT unless `env` lets it listen.
+_KEEP = """
+stop() { over=1; kill "-$1" "$agent"; }
+trap 'stop INT' INT
+trap 'stop TERM' TERM
+until [ "$over" ]; do
+  env --default-signal=INT "$@" & agent=$!
+  while wait "$agent"; code=$?; kill -0 "$agent" 2>/dev/null; do :; done
+  case $code in 0 | 2) break ;; esac
+  sleep 1
+done
+exit "$code"
+"""
 #: Unmounts what an agent that was killed has left, and empties its folder. Never goes into what
 #: is still mounted.
 _WIPE = (
@@ -94,8 +110,9 @@ class DockerProvider:
                 self._remove(name)
                 folder.mkdir(parents=True, exist_ok=True, mode=0o755)
                 _write_ticket(folder, plan.ticket)
-                labels, environment = self._labels(plan), self._environment(folder)
-                if not self._start(name, folder, self._command, environment, labels):
+                marks, environment = self._labels(plan), self._environment(folder)
+                command = ["sh", "-c", _KEEP, "sh", *self._command]
+                if not self._start(name, folder, command, environment, marks):
                     log.warning("event=machine_disk_watched folder=%s reason=not_shared", folder)
         except ImageNotFound as error:
             raise LaunchRefused(
@@ -122,7 +139,7 @@ class DockerProvider:
                 self._signal(name, "SIGKILL" if force else "SIGINT")
                 if self._is_alive(name):
                     return False
-            for sibling in self._list(f"simherd.executor={machine_id}"):
+            for sibling in self._list(f"{labels.HOLDER}={machine_id}"):
                 self._remove(sibling["Id"])
             self._wipe(machine_id)
             self._remove_network(name)
@@ -137,7 +154,7 @@ class DockerProvider:
         """See `MachineProvider`."""
         try:
             alive = {
-                container["Labels"]["simherd.machine"]
+                container["Labels"][labels.MACHINE]
                 for container in self._machines()
                 if container["State"] in _ALIVE
             }
@@ -159,24 +176,23 @@ class DockerProvider:
             log.debug("event=engine_away error=%s", error)
             return
         for container in machines:
-            machine_id = container["Labels"]["simherd.machine"]
-            group_id = container["Labels"].get("simherd.group", "")
+            machine_id = container["Labels"][labels.MACHINE]
+            group_id = container["Labels"].get(labels.GROUP, "")
             yield Found(machine_id, group_id, {"container": _name(machine_id)})
 
     def _machines(self) -> list[dict[str, Any]]:
-        return self._list(f"simherd.deployment={self._deployment}", "simherd.machine")
+        return self._list(f"{labels.DEPLOYMENT}={self._deployment}", labels.MACHINE)
 
-    def _list(self, *labels: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._api.containers(
-            all=True, filters={"label": list(labels)}
-        )
+    def _list(self, *marks: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._api.containers(all=True, filters={"label": list(marks)})
         return found
 
     def _labels(self, plan: MachinePlan) -> dict[str, str]:
         return {
-            "simherd.deployment": self._deployment,
-            "simherd.machine": plan.machine_id,
-            "simherd.group": plan.group_id,
+            labels.DEPLOYMENT: self._deployment,
+            labels.MACHINE: plan.machine_id,
+            labels.MACHINE_NAME: plan.name,
+            labels.GROUP: plan.group_id,
         }
 
     def _environment(self, folder: Path) -> dict[str, str]:
@@ -208,7 +224,7 @@ class DockerProvider:
         folder: Path,
         command: list[str],
         environment: dict[str, str],
-        labels: dict[str, str],
+        marks: dict[str, str],
     ) -> bool:
         """Start a container that sees the folder; answers whether it can mount in there, too."""
         for shared in (True, False):
@@ -217,7 +233,7 @@ class DockerProvider:
                 name=name,
                 command=command,
                 environment=environment,
-                labels=labels,
+                labels=marks,
                 host_config=self._host_config(folder, shared=shared),
                 networking_config=self._common_name(),
             )
@@ -307,7 +323,7 @@ class DockerProvider:
     def _remove_network(self, machine: str) -> None:
         """Remove the network of its group, once nothing is on it any more."""
         try:
-            group_id = self._api.inspect_container(machine)["Config"]["Labels"]["simherd.group"]
+            group_id = self._api.inspect_container(machine)["Config"]["Labels"][labels.GROUP]
             self._api.remove_network(network_name(group_id))
         except (APIError, KeyError) as error:
             log.debug("event=network_stays machine=%s error=%s", machine, error)
@@ -319,9 +335,9 @@ class DockerProvider:
             return
         name = f"simherd-wipe-{machine_id}"
         # With the siblings' label: one that is left over is removed with them.
-        labels = {"simherd.executor": machine_id}
+        marks = {labels.HOLDER: machine_id}
         try:
-            self._start(name, folder, ["sh", "-c", _WIPE, "sh", str(folder)], {}, labels)
+            self._start(name, folder, ["sh", "-c", _WIPE, "sh", str(folder)], {}, marks)
             code = self._api.wait(name)["StatusCode"]
         except ImageNotFound:
             code = -1

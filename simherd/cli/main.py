@@ -28,6 +28,7 @@ _COMMANDS = {
     "costs": ("simherd.cli.costs", "Show what a month cost."),
     "user": ("simherd.cli.user", "Show your account."),
     "admin": ("simherd.cli.admin", "For operators: look after a server."),
+    "sim": ("simherd.cli.sim", "For operators: break a fleet on purpose, to see that it holds."),
     "auth": ("simherd.cli.auth", "Log in to a server, and out."),
     "completion": ("simherd.cli.completion", "Print the script that completes for a shell."),
 }

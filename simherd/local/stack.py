@@ -29,6 +29,7 @@ _PASSED_ON = frozenset(
     {
         "SIMHERD_DATABASE_URL",
         "SIMHERD_DOCKER_IMAGE",
+        "SIMHERD_DOCKER_NETWORK",
         "SIMHERD_ELASTIC_IDLE_S",
         "SIMHERD_GRACE_S",
         "SIMHERD_ICE_CREDENTIAL",

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 class Proxy:
     """Carries TCP connections from a port of its own to where `upstream` says."""
 
-    def __init__(self, upstream: Callable[[], tuple[str, int]]) -> None:
+    def __init__(self, upstream: Callable[[], tuple[str, int]], address: str = "127.0.0.1") -> None:
+        """`address`: where it listens."""
         self._upstream = upstream
         self._flows = threading.Event()
         self._flows.set()
         self._closed = False
-        self._server = socket.create_server(("127.0.0.1", 0))
+        self._server = socket.create_server((address, 0))
         self.port = int(self._server.getsockname()[1])
         self._sockets: list[socket.socket] = [self._server]
         self._threads = [threading.Thread(target=self._accept)]

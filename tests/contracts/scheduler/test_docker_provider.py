@@ -207,6 +207,28 @@ def test_the_image_starts_the_agent(machine_image: str, root: Path, deployment: 
     end(provider, wanted.machine_id)
 
 
+def test_an_agent_that_is_killed_comes_back_and_one_that_is_told_to_stop_does_not(
+    machine_image: str, root: Path, deployment: str
+) -> None:
+    # In place of the agent: a process that says when it starts, and what it was started beside.
+    script = "echo started $$; [ -e beside ] || { touch beside; sleep infinity & }; exec sleep 60"
+    provider = make(machine_image, root, deployment, "sh", "-c", script)
+    wanted = plan()
+    provider.launch(wanted)
+
+    def pids() -> list[str]:
+        return [line.split()[1] for line in docker_logs(wanted).splitlines() if "started" in line]
+
+    (first,) = until(lambda: pids(), what="the first one")
+    docker("exec", container(wanted), "sh", "-c", f"kill -KILL {first}")
+
+    until(lambda: len(pids()) == 2, what="the second one")
+    assert seen(provider, wanted) is MachineState.RUNNING
+    assert "sleep infinity" in docker("top", container(wanted), "-o", "pid,args")
+    end(provider, wanted.machine_id, force=False)
+    assert seen(provider, wanted) is MachineState.GONE
+
+
 def docker_logs(wanted: MachinePlan) -> str:
     argv = ["docker", "logs", container(wanted)]
     done = subprocess.run(argv, capture_output=True, text=True, check=True)

@@ -1,0 +1,349 @@
+"""`simherd sim`: break a fleet on purpose, on the host of its Docker engine."""
+
+from __future__ import annotations
+
+import random
+import re
+import signal
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from simherd import resources
+from simherd.cli import complete
+from simherd.cli.parts import Verbs, confirm, yes_option
+from simherd.cli.render import as_json, json_option, table
+from simherd.errors import InvalidInput
+from simherd.local.stack import default_data_dir
+from simherd.sim.course import run
+from simherd.sim.drills import DRILLS, heal, held, nothing, reclaimed
+from simherd.sim.fleet import Fleet
+from simherd.sim.ground import Ground
+from simherd.sim.services import BREAKS
+from simherd.utils import format_bytes, parse_duration, parse_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+
+    from simherd.sim.machines import Machine, Target
+
+#: What `tc` takes as a rate.
+_RATE = re.compile(r"\d+(\.\d+)?[kmg]?bit")
+
+
+@click.group(cls=Verbs)
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The folder of a `simherd up` [default: ~/.local/share/simherd].",
+)
+@click.option("--project", help="The deployment by Docker Compose, where there are several.")
+@click.pass_context
+def command(ctx: click.Context, data_dir: Path | None, project: str | None) -> None:
+    """For operators: break machines, Redis or the storage on purpose, to see that all holds.
+
+    Works on the host of the machines' Docker engine, and touches nothing but Simherd's own. What
+    lasts is healed at its end, at Ctrl-C, and by `simherd sim heal`. docs/drills.md says what must
+    be seen of each drill.
+    """
+    # Heal before leaving, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Who names a project alone means that, and no `simherd up`.
+    data = data_dir or (default_data_dir() if project is None else None)
+    ctx.obj = Ground(data.resolve() if data is not None else None, project)
+
+
+def _machines(callback: Callable[..., None]) -> Callable[..., None]:
+    """Machines as targets."""
+    for part in (
+        click.option("--seed", type=int, help="Decides which ones; by default it is made up."),
+        click.option("--count", type=click.IntRange(1), default=1, help="With --group: so many."),
+        click.option(
+            "--group", shell_complete=complete.groups, help="Machines of this group, by chance."
+        ),
+        click.argument("targets", nargs=-1, metavar="[TARGET...]"),
+    ):
+        callback = part(callback)
+    return callback
+
+
+_for = click.option("--for", "for_", default="40s", show_default=True, help="How long.")
+_targets = click.argument("targets", nargs=-1, metavar="[TARGET...]")
+
+
+def _victims(
+    ground: Ground, targets: Sequence[str], group: str | None, count: int, seed: int | None
+) -> list[Machine]:
+    if bool(targets) == bool(group):
+        raise click.UsageError("Name the machines, or use --group.")
+    if group is None:
+        return ground.named(targets)
+    ids = {str(m["uuid"]) for m in resources.get_by_name(group).info["machines"]}
+    chance = random.randrange(10**6) if seed is None else seed
+    found = ground.some(ids, count, chance)
+    click.echo(f"Chosen: {', '.join(m.name for m in found)} (--seed {chance} chooses them again).")
+    return found
+
+
+def _hold(
+    name: str,
+    victims: Sequence[Target],
+    broken: Callable[[Any], AbstractContextManager[None]],
+    seconds: float,
+    how: str = "",
+) -> None:
+    """Have the victims broken for so long, and say what is to be seen."""
+    drill = DRILLS[name]
+    with ExitStack() as stack:
+        for victim in victims:
+            click.echo(f"{victim.name} {drill.does}{how}.")
+            stack.enter_context(broken(victim))
+        click.echo(f"Now see: {drill.see}.")
+        time.sleep(seconds)
+
+
+def _ask(name: str, victims: Sequence[Target], yes: bool) -> None:
+    confirm(f"{', '.join(v.name for v in victims)} {DRILLS[name].does}?", yes)
+
+
+@command.command("list")
+@json_option
+@click.pass_obj
+def list_(ground: Ground, json_: bool) -> None:
+    """List what can be a target on this host."""
+    found: list[Target] = [*ground.machines(), *ground.every_redis(), *ground.every_storage()]
+    rows = [(one.name, one.kind, one.state, getattr(one, "id", one.name)) for one in found]
+    if json_:
+        as_json([dict(zip(("name", "of", "state", "id"), row, strict=True)) for row in rows])
+    else:
+        table(["NAME", "OF", "STATE", "ID"], [list(r) for r in rows], "There is nothing of ours.")
+
+
+@command.command()
+@_machines
+@click.option("--notice", default="120s", show_default=True, help="How long before; 0 for none.")
+@yes_option
+@click.pass_obj
+def reclaim(
+    ground: Ground,
+    targets: tuple[str, ...],
+    group: str | None,
+    count: int,
+    seed: int | None,
+    notice: str,
+    yes: bool,
+) -> None:
+    """Take machines away, as a cloud reclaims spot instances."""
+    notice_s = parse_duration(notice, "notice") if notice.rstrip("s") != "0" else 0.0
+    victims = _victims(ground, targets, group, count, seed)
+    _ask("reclaim", victims, yes)
+    how = f" (in {notice_s:.0f} s)" if notice_s else " (at once, without a notice)"
+    _hold("reclaim", victims, partial(reclaimed, notice_s=notice_s), notice_s, how)
+    click.echo(f"Taken away: {', '.join(v.name for v in victims)}.")
+
+
+@command.command()
+@_machines
+@_for
+@click.option("--one-way", is_flag=True, help="What they send arrives; no answer does.")
+@yes_option
+@click.pass_obj
+def partition(
+    ground: Ground,
+    targets: tuple[str, ...],
+    group: str | None,
+    count: int,
+    seed: int | None,
+    for_: str,
+    one_way: bool,
+    yes: bool,
+) -> None:
+    """Cut machines off from the network."""
+    seconds = parse_duration(for_, "for")
+    victims = _victims(ground, targets, group, count, seed)
+    _ask("partition", victims, yes)
+    _hold("partition", victims, lambda m: held(partial(m.cut, one_way=one_way), m.join), seconds)
+    _healed(victims)
+
+
+@command.command()
+@_machines
+@_for
+@yes_option
+@click.pass_obj
+def freeze(
+    ground: Ground,
+    targets: tuple[str, ...],
+    group: str | None,
+    count: int,
+    seed: int | None,
+    for_: str,
+    yes: bool,
+) -> None:
+    """Let machines stand still, with all that they run."""
+    seconds = parse_duration(for_, "for")
+    victims = _victims(ground, targets, group, count, seed)
+    _ask("freeze", victims, yes)
+    _hold("freeze", victims, lambda m: held(m.freeze, m.thaw), seconds)
+    _healed(victims)
+
+
+@command.command("kill-agent")
+@_machines
+@yes_option
+@click.pass_obj
+def kill_agent(
+    ground: Ground,
+    targets: tuple[str, ...],
+    group: str | None,
+    count: int,
+    seed: int | None,
+    yes: bool,
+) -> None:
+    """SIGKILL the agents of machines, and nothing else."""
+    victims = _victims(ground, targets, group, count, seed)
+    _ask("kill-agent", victims, yes)
+    _hold("kill-agent", victims, lambda m: held(m.kill_agent, nothing), 0)
+
+
+@command.command("fill-disk")
+@_machines
+@_for
+@click.option("--leave", default="100MB", show_default=True, help="What is left free.")
+@click.option("--even-shared", is_flag=True, help="Also a disk that others on this host use.")
+@yes_option
+@click.pass_obj
+def fill_disk(
+    ground: Ground,
+    targets: tuple[str, ...],
+    group: str | None,
+    count: int,
+    seed: int | None,
+    for_: str,
+    leave: str,
+    even_shared: bool,
+    yes: bool,
+) -> None:
+    """Fill the disks that machines work on."""
+    seconds, left = parse_duration(for_, "for"), parse_size(leave, "leave")
+    victims = _victims(ground, targets, group, count, seed)
+    _ask("fill-disk", victims, yes)
+    fill = partial(_fill, leave=left, even_shared=even_shared)
+    how = f", but for {format_bytes(left)}"
+    _hold("fill-disk", victims, lambda m: held(partial(fill, m), m.empty), seconds, how)
+    _healed(victims)
+
+
+def _fill(machine: Machine, leave: int, even_shared: bool) -> None:
+    machine.fill(leave, even_shared=even_shared)
+
+
+@command.command("restart-redis")
+@_targets
+@click.option("--kill", is_flag=True, help="By SIGKILL, without a chance to write anything.")
+@yes_option
+@click.pass_obj
+def restart_redis(ground: Ground, targets: tuple[str, ...], kill: bool, yes: bool) -> None:
+    """Restart Redis."""
+    victims = ground.redis(targets)
+    _ask("restart-redis", victims, yes)
+    how = " by SIGKILL" if kill else ""
+    _hold("restart-redis", victims, lambda r: held(partial(r.restart, kill=kill), nothing), 0, how)
+
+
+@command.command("slow-storage")
+@_targets
+@_for
+@click.option("--rate", default="1mbit", show_default=True, help="All that goes through, each way.")
+@yes_option
+@click.pass_obj
+def slow_storage(ground: Ground, targets: tuple[str, ...], for_: str, rate: str, yes: bool) -> None:
+    """Slow the storage down."""
+    seconds = parse_duration(for_, "for")
+    if not _RATE.fullmatch(rate):
+        raise InvalidInput(f"rate: {rate!r} is no rate. Write it like 1mbit or 500kbit.")
+    victims = ground.storage(targets)
+    _ask("slow-storage", victims, yes)
+    how = f" to {rate}"
+    _hold("slow-storage", victims, lambda s: held(partial(s.slow, rate), s.mend), seconds, how)
+    _healed(victims)
+
+
+@command.command("break-storage")
+@_targets
+@_for
+@click.option(
+    "--how",
+    type=click.Choice(BREAKS),
+    default=BREAKS[0],
+    show_default=True,
+    help="It refuses connections, drops what it is sent, or stands still.",
+)
+@yes_option
+@click.pass_obj
+def break_storage(ground: Ground, targets: tuple[str, ...], for_: str, how: str, yes: bool) -> None:
+    """Let nobody reach the storage."""
+    seconds = parse_duration(for_, "for")
+    victims = ground.storage(targets)
+    _ask("break-storage", victims, yes)
+    broken = f" ({how})"
+    _hold("break-storage", victims, lambda s: held(partial(s.break_, how), s.mend), seconds, broken)
+    _healed(victims)
+
+
+def _healed(victims: Sequence[Target]) -> None:
+    click.echo(f"Healed: {', '.join(v.name for v in victims)}.")
+
+
+@command.command("heal")
+@click.pass_obj
+def heal_(ground: Ground) -> None:
+    """Put right whatever a drill has left, such as one that was killed."""
+    for sentence in heal(ground) or ["There is nothing to be healed."]:
+        click.echo(sentence)
+
+
+@command.command()
+@click.option(
+    "--group", required=True, shell_complete=complete.groups, help="The machine group to drill."
+)
+@click.option("--for", "for_", default="30s", show_default=True, help="How long each one lasts.")
+@click.option("--image", help="What the tasks run in [default: the machines' own image].")
+@click.option("--only", multiple=True, type=click.Choice(sorted(DRILLS)), help="May be repeated.")
+@yes_option
+@json_option
+@click.pass_obj
+def drill(
+    ground: Ground,
+    group: str,
+    for_: str,
+    image: str | None,
+    only: tuple[str, ...],
+    yes: bool,
+    json_: bool,
+) -> None:
+    """Run every drill against a machine group while tasks run there, and check what was promised.
+
+    Prints what was done, what was promised, and what was seen. The exit code is 1 where a promise
+    did not hold.
+    """
+    seconds = parse_duration(for_, "for")
+    confirm(f"Break machines of {group}, Redis and the storage, one after another?", yes)
+    rows = []
+    for row in run(Fleet(ground, group, image), only or DRILLS.keys(), seconds):
+        rows.append(row)
+        if not json_:
+            click.echo(f"{row.drill}: {row.seen} ({row.seconds:.0f} s)", err=True)
+    if json_:
+        as_json([asdict(row) for row in rows])
+    else:
+        shown = [[r.drill, r.done, r.promised, r.seen, f"{r.seconds:.0f}"] for r in rows]
+        table(["DRILL", "WHAT WAS DONE", "PROMISED", "SEEN", "SECONDS"], shown, "Nothing was done.")
+    sys.exit(any(row.held is False for row in rows))

@@ -1,0 +1,86 @@
+"""The whole course: every drill against a group that works, and whether what is promised holds."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simherd.contract.lifecycle import TERMINAL, Status
+from simherd.errors import SimherdError
+from simherd.sim.exercises import exercises
+from simherd.sim.fleet import until, wrong_files
+from simherd.sim.machines import NotPossible
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from simherd.info import TaskInfo
+    from simherd.sim.exercises import Exercise
+    from simherd.sim.fleet import Fleet
+    from simherd.task import Task
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came of one exercise."""
+
+    drill: str
+    done: str
+    promised: str
+    seen: str
+    #: None where it was not done, because it is not possible there.
+    held: bool | None
+    seconds: float
+
+
+def run(fleet: Fleet, drills: Collection[str], seconds: float) -> Iterator[Row]:
+    """Do the exercises of these drills one after another, each with a task of its own.
+
+    `seconds`: how long each lasts. A row comes as soon as an exercise is over.
+    """
+    for exercise in exercises(seconds):
+        if exercise.drill.split()[0] not in drills:
+            continue
+        began = time.monotonic()
+        good, seen = _see(fleet, exercise, seconds)
+        took = time.monotonic() - began
+        yield Row(exercise.drill, exercise.done, exercise.promised, seen, good, took)
+
+
+def _see(fleet: Fleet, exercise: Exercise, seconds: float) -> tuple[bool | None, str]:
+    """Break something while a task runs; answers whether all held, and what was seen."""
+    task = fleet.submit(exercise.work_s)
+    try:
+        machine = fleet.holder(task)
+        with exercise.broken(fleet.ground, machine):
+            time.sleep(seconds)
+            said = exercise.look(fleet, task, machine)
+        wrong = list(_wrong(fleet, task, exercise))
+    except NotPossible as error:
+        return None, f"not done: {error}"
+    except SimherdError as error:
+        return False, f"broken: {error}"
+    finally:
+        if not task.get_info().is_terminal:
+            task.kill(verbosity_level=0)
+    causes = ", ".join(str(a["cause"]) for a in task.get_attempts())
+    return not wrong, "; ".join([*([said] if said else []), *wrong, f"attempts: {causes}"])
+
+
+def _wrong(fleet: Fleet, task: Task, exercise: Exercise) -> Iterator[str]:
+    """Wait for the task's end; a sentence for each thing that is not as it was promised."""
+    info = until(lambda: _ended(task), f"the end of task {task.id}")
+    ends = [h for h in info["status_history"] if Status(h["status"]) in TERMINAL]
+    if info.status != Status.SUCCESS or len(ends) != 1:
+        yield f"ended {len(ends)} times, {info.status}: {info['error_detail']}"
+        return
+    if (had := len(task.get_attempts())) != exercise.attempts:
+        yield f"{had} attempts, not {exercise.attempts}"
+    yield from wrong_files(task, exercise.work_s)
+    until(lambda: not fleet.containers(task), f"no container of task {task.id} to be left")
+
+
+def _ended(task: Task) -> TaskInfo | None:
+    info = task.get_info()
+    return info if info.is_terminal else None

@@ -1,0 +1,125 @@
+"""The drills: what each does, what is to be seen of it, and how it is begun and ended.
+
+One that lasts is a context: whatever ends it, also Ctrl-C or an error, what was done is undone.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simherd.contract import limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from simherd.sim.ground import Ground
+    from simherd.sim.machines import Machine
+
+
+@dataclass(frozen=True)
+class Drill:
+    """What an operator is told."""
+
+    #: What becomes of the target; the sentence's beginning is its name.
+    does: str
+    #: What is to be seen, in one sentence.
+    see: str
+
+
+#: Seconds after which a machine is shown as suspect.
+SUSPECT_S = limits.LEASE_S + limits.HEARTBEAT_S
+_SILENT = f"suspect after {SUSPECT_S:.0f} s; it keeps its task and goes on"
+
+DRILLS = {
+    "reclaim": Drill(
+        "is told that it goes, and is taken away when the time is over",
+        "it takes nothing more and hands its task back; a task that wants resubmission is queued "
+        "again at once, another machine takes its place",
+    ),
+    "partition": Drill(
+        "is cut off from the network",
+        f"{_SILENT} when it is back within the group's reconnect window; later it runs elsewhere",
+    ),
+    "freeze": Drill(
+        "stands still with all that it runs",
+        f"{_SILENT} when it moves within the group's reconnect window; later it runs elsewhere",
+    ),
+    "kill-agent": Drill(
+        "loses its agent, and nothing else",
+        "its simulation goes on, another agent takes it over within seconds: one attempt, "
+        "no gap in its log",
+    ),
+    "fill-disk": Drill(
+        "has its work disk filled",
+        "it takes nothing more and says why (NOTE in `simherd resources info`); what runs goes on "
+        "within what is left",
+    ),
+    "restart-redis": Drill(
+        "is restarted",
+        "tasks that run go on; for a moment nothing is queued; leases are presented again and the "
+        "queue is filled from SQL, with no attempt lost",
+    ),
+    "slow-storage": Drill(
+        "is slowed down",
+        "downloads and uploads take longer; heartbeats, claims and statuses do not",
+    ),
+    "break-storage": Drill(
+        "can be reached no more",
+        "tasks that compute go on; what is to be uploaded is kept and sent again until it is "
+        "stored, for about two minutes",
+    ),
+}
+
+
+@contextmanager
+def held(begin: Callable[[], object], heal: Callable[[], object]) -> Iterator[None]:
+    """Something is broken meanwhile. Healed also where only a part of `begin` was done."""
+    try:
+        begin()
+        yield
+    finally:
+        heal()
+
+
+def nothing() -> None:
+    """What heals by itself."""
+
+
+@contextmanager
+def reclaimed(machine: Machine, notice_s: float) -> Iterator[None]:
+    """A notice is given, and the machine goes at the end; it stays where that comes too early.
+
+    Without a notice it goes at once.
+    """
+    if notice_s:
+        try:
+            machine.give_notice(notice_s)
+            yield
+        except BaseException:
+            machine.withdraw_notice()
+            raise
+        machine.take_away()
+    else:
+        machine.take_away()
+        yield
+
+
+def heal(ground: Ground) -> list[str]:
+    """Put right whatever drills have left on this host, and answer a sentence for each."""
+    done = []
+    for helper in ground.helpers():
+        ground.engine.remove(helper)
+        done.append(f"{helper.name}: a container that a drill has left was removed.")
+    for machine in ground.machines():
+        # It must move before anything can be done inside it.
+        for mend, what in (
+            (machine.thaw, "moves again"),
+            (machine.join, "has its network back"),
+            (machine.empty, "has its work disk back"),
+        ):
+            if mend():
+                done.append(f"{machine.name} {what}.")
+    done += [f"{service.name} was mended." for service in ground.services() if service.mend()]
+    return done

@@ -1,0 +1,166 @@
+"""The exercises of the course: what is broken, and what must be seen of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from simherd.errors import SimherdError
+from simherd.sim.drills import SUSPECT_S, held, nothing, reclaimed
+from simherd.sim.fleet import until
+from simherd.sim.services import BREAKS
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from simherd.sim.fleet import Fleet
+    from simherd.sim.ground import Ground
+    from simherd.sim.machines import Machine
+    from simherd.task import Task
+
+#: Bytes left by `fill-disk`, and the rate of `slow-storage`.
+_LEAVE, _RATE = 100 * 1000**2, "1mbit"
+#: Seconds that a task works for beyond a drill's time; or the share of that after which it has
+#: outputs to be stored.
+_BEYOND_S, _SHARE = 2.0, 0.5
+#: Seconds after which who is silent must be seen to be, beyond the time that it takes.
+_SEEN_S = 2.0
+
+#: Looks for what must be seen while something is broken; answers a sentence, raises SimherdError.
+Look = Callable[["Fleet", "Task", "Machine"], str]
+
+
+def _looks_away(_fleet: Fleet, _task: Task, _machine: Machine) -> str:
+    return ""
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One drill of the course."""
+
+    #: The drill's command, with its options.
+    drill: str
+    #: What is done to the machine that holds the task, or to a service.
+    done: str
+    broken: Callable[[Ground, Machine], AbstractContextManager[None]]
+    #: Seconds that the task works for, and how many attempts it takes.
+    work_s: float
+    attempts: int = 1
+    #: What must be seen meanwhile, and who looks for it.
+    meanwhile: str = ""
+    look: Look = _looks_away
+
+    @property
+    def promised(self) -> str:
+        """What must be seen."""
+        attempts = "one attempt" if self.attempts == 1 else f"{self.attempts} attempts"
+        said = f"success once, {attempts}, all files, nothing left"
+        return f"{self.meanwhile}; {said}" if self.meanwhile else said
+
+
+def exercises(seconds: float) -> list[Exercise]:
+    """All of them, each of which breaks something for so long."""
+    return [*_on_machines(seconds), *_on_redis(seconds), *_on_storage(seconds)]
+
+
+def _on_machines(seconds: float) -> list[Exercise]:
+    for_, work_s = f"for {seconds:.0f} s", seconds + _BEYOND_S
+    silent = partial(Exercise, done=for_, work_s=work_s)
+    if seconds > SUSPECT_S + _SEEN_S:
+        silent = partial(silent, meanwhile="suspect", look=_is_suspect)
+    return [
+        Exercise(
+            "reclaim",
+            f"notice of {seconds:.0f} s",
+            lambda _, m: reclaimed(m, seconds),
+            work_s,
+            attempts=2,
+        ),
+        Exercise("reclaim --notice 0", "at once", lambda _, m: reclaimed(m, 0), work_s, attempts=2),
+        silent("partition", broken=partial(_cut, one_way=False)),
+        silent("partition --one-way", broken=partial(_cut, one_way=True)),
+        silent("freeze", broken=lambda _, m: held(m.freeze, m.thaw)),
+        Exercise("kill-agent", "SIGKILL", lambda _, m: held(m.kill_agent, nothing), work_s),
+        Exercise(
+            "fill-disk",
+            f"{for_}, 100 MB left",
+            lambda _, m: held(partial(m.fill, _LEAVE, even_shared=False), m.empty),
+            work_s,
+            meanwhile="the machine says that it has no room",
+            look=_has_no_room,
+        ),
+    ]
+
+
+def _on_redis(seconds: float) -> list[Exercise]:
+    work_s = seconds + _BEYOND_S
+    return [
+        Exercise("restart-redis", "SIGTERM", partial(_without_redis, kill=False), work_s),
+        Exercise("restart-redis --kill", "SIGKILL", partial(_without_redis, kill=True), work_s),
+    ]
+
+
+def _on_storage(seconds: float) -> list[Exercise]:
+    for_, work_s = f"for {seconds:.0f} s", seconds * _SHARE
+    return [
+        Exercise("slow-storage", f"{for_}, {_RATE}", _slow_storage, work_s),
+        *(
+            Exercise(
+                f"break-storage --how {how}",
+                for_,
+                partial(_broken_storage, how=how),
+                work_s,
+                meanwhile="no end before the outputs are stored",
+                look=_is_held_up,
+            )
+            for how in BREAKS
+        ),
+    ]
+
+
+def _cut(_ground: Ground, machine: Machine, *, one_way: bool) -> AbstractContextManager[None]:
+    return held(partial(machine.cut, one_way=one_way), machine.join)
+
+
+def _without_redis(
+    ground: Ground, _machine: Machine, *, kill: bool
+) -> AbstractContextManager[None]:
+    def restart() -> None:
+        for redis in ground.redis((), several=True):
+            redis.restart(kill=kill)
+
+    return held(restart, nothing)
+
+
+def _slow_storage(ground: Ground, _machine: Machine) -> AbstractContextManager[None]:
+    (storage,) = ground.storage(())
+    return held(partial(storage.slow, _RATE), storage.mend)
+
+
+def _broken_storage(ground: Ground, _machine: Machine, *, how: str) -> AbstractContextManager[None]:
+    (storage,) = ground.storage(())
+    return held(partial(storage.break_, how), storage.mend)
+
+
+def _is_suspect(fleet: Fleet, _task: Task, machine: Machine) -> str:
+    def word() -> str | None:
+        status = str(fleet.told_of(machine)["status"])
+        return status if status == "suspect" else None
+
+    return until(word, f"{machine.name} to be suspect")
+
+
+def _has_no_room(fleet: Fleet, _task: Task, machine: Machine) -> str:
+    def word() -> str | None:
+        return (fleet.told_of(machine)["facts"] or {}).get("waits_for")
+
+    return until(word, f"{machine.name} to say that it has no room")
+
+
+def _is_held_up(_fleet: Fleet, task: Task, _machine: Machine) -> str:
+    info = task.get_info()
+    if info.is_terminal:
+        raise SimherdError(f"task {task.id} was {info.status} while the storage was broken.")
+    return f"{info['status_alias']} meanwhile"

@@ -1,0 +1,151 @@
+"""What on this host drills may touch: machines of ours, the services of a deployment of ours.
+
+Everything is found by our own labels and files, and nothing else is ever handed to a drill.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, TypeVar
+
+from simherd.contract import labels
+from simherd.errors import InvalidInput
+from simherd.sim.engine import Engine
+from simherd.sim.local import local_machines, local_redis
+from simherd.sim.machines import DockerMachine, NotPossible
+from simherd.sim.services import STORAGE, Service, is_redis, services
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
+
+    from simherd.sim.engine import Container
+    from simherd.sim.machines import Machine
+    from simherd.sim.services import Redis
+
+T = TypeVar("T", bound="Redis | Service")
+
+
+class Ground:
+    """This host's machines and services."""
+
+    def __init__(self, data: Path | None, project: str | None) -> None:
+        """`data`: the folder of a `simherd up`, if one is meant; `project`: of Docker Compose, if
+        not every one is meant."""
+        self._data = data
+        self._project = project
+        self.engine = Engine()
+
+    def machines(self) -> list[Machine]:
+        """Every machine that is up, whichever scheduler on this host launched it."""
+        here: list[Machine] = [
+            DockerMachine(self.engine, container)
+            for container in self.engine.containers(labels.MACHINE)
+            if container.is_up
+        ]
+        if self._data is not None:
+            here += local_machines(self.engine, self._data)
+        return sorted(here, key=lambda machine: machine.name)
+
+    def named(self, names: Sequence[str]) -> list[Machine]:
+        """The machines of these names or ids.
+
+        Raises:
+            InvalidInput: there is none, or more than one.
+        """
+        machines = self.machines()
+        return [_one(machines, name) for name in names]
+
+    def some(self, ids: Collection[str], count: int, seed: int) -> list[Machine]:
+        """So many of the machines with these ids, by a chance that the seed decides.
+
+        Raises:
+            InvalidInput: there are not so many here.
+        """
+        here = [m for m in self.machines() if m.id in ids]
+        if len(here) < count:
+            raise InvalidInput(
+                f"count: {count} is more than the {len(here)} machines on this host."
+            )
+        return random.Random(seed).sample(here, count)
+
+    def redis(self, names: Sequence[str], *, several: bool = False) -> list[Redis]:
+        """The Redis of these names; without a name, the one of the one deployment there is.
+
+        `several`: or all of that deployment's.
+
+        Raises:
+            InvalidInput: there is none, or it is not clear which.
+        """
+        return _chosen(self.every_redis(), names, "Redis", several=several)
+
+    def every_redis(self) -> list[Redis]:
+        """All of Redis that is here. Raises InvalidInput, see `services`."""
+        own = self._own_redis()
+        found: list[Redis] = [s for s in self.services() if is_redis(s.name)]
+        return [*found, own] if own is not None else found
+
+    def storage(self, names: Sequence[str]) -> list[Service]:
+        """The S3 store of these names; without a name, the one there is.
+
+        Raises:
+            InvalidInput: there is none, or it is not clear which.
+            NotPossible: the storage is a folder.
+        """
+        found = self.every_storage()
+        if not found and self._own_redis() is not None:
+            raise NotPossible(
+                "The storage of `simherd up` is a folder that its API serves: it cannot be slowed "
+                f"or broken apart from that. This needs a service {STORAGE!r} of Docker Compose."
+            )
+        return _chosen(found, names, "S3 store")
+
+    def every_storage(self) -> list[Service]:
+        """All S3 stores that are here. Raises InvalidInput, see `services`."""
+        return [s for s in self.services() if s.name == STORAGE]
+
+    def services(self) -> list[Service]:
+        """What deployments by Docker Compose have for drills.
+
+        Raises:
+            InvalidInput: the project that was named is none of ours.
+        """
+        return services(self.engine, self._project)
+
+    def _own_redis(self) -> Redis | None:
+        return local_redis(self._data) if self._data is not None else None
+
+    def helpers(self) -> list[Container]:
+        """What drills that were killed have left beside their victims."""
+        return self.engine.containers(labels.DRILL)
+
+
+def _one(machines: list[Machine], name: str) -> Machine:
+    found = [m for m in machines if name in (m.id, m.name)]
+    if not found:
+        raise InvalidInput(
+            f"target: {name!r} is no machine of Simherd's that is up on this host; "
+            "`simherd sim list` shows what there is."
+        )
+    if len(found) > 1:
+        ids = ", ".join(m.id for m in found)
+        raise InvalidInput(f"target: {len(found)} machines are called {name!r}; say its id: {ids}.")
+    return found[0]
+
+
+def _chosen(found: list[T], names: Sequence[str], what: str, *, several: bool = False) -> list[T]:
+    """Those of these names, or the only one, or the `several` of the only deployment."""
+    there = ", ".join(f"{one.name} ({one.kind})" for one in found) or "none"
+    unknown = set(names) - {one.name for one in found}
+    if unknown:
+        raise InvalidInput(
+            f"target: {min(unknown)!r} is no {what} of Simherd's; there is: {there}."
+        )
+    chosen = [one for one in found if one.name in names] if names else found
+    places = {one.kind for one in chosen}
+    if len(places) != 1 or (len(chosen) > 1 and not names and not several):
+        raise InvalidInput(
+            f"target: it is not clear which {what}; there is: {there}. Name it, and where there "
+            "are several deployments, say which: --project, or --data-dir."
+        )
+    return chosen

@@ -1,0 +1,186 @@
+"""What drills do to the machines and the Redis that `simherd up` runs as processes of this host."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+import psutil
+
+from simherd.contract import labels
+from simherd.errors import SimherdError
+from simherd.sim.machines import BALLAST, NotPossible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from simherd.sim.engine import Container, Engine
+
+#: Seconds that Redis has for stopping by itself.
+_STOP_S = 10.0
+
+
+class LocalMachine:
+    """An agent that is a process of this host, with its folder."""
+
+    kind = "simherd up"
+
+    def __init__(self, engine: Engine, folder: Path, agent: psutil.Process) -> None:
+        membership = json.loads((folder / "identity.json").read_text())["membership"]
+        told = agent.environ()
+        self._engine = engine
+        self._folder = folder
+        self._agent = agent
+        self._notice = Path(unquote(urlsplit(told["SIMHERD_SPOT_NOTICES"]).path))
+        self._has_containers = told["SIMHERD_BACKEND"] == "docker"
+        self.id = str(membership["machine_id"])
+        self.name = str(membership["machine_name"])
+
+    @property
+    def state(self) -> str:
+        """See `Target`."""
+        return str(self._agent.status())
+
+    @property
+    def is_up(self) -> bool:
+        """See `Machine`."""
+        return self._agent.is_running()
+
+    def give_notice(self, in_s: float) -> None:
+        """See `Machine`."""
+        new = self._notice.with_suffix(".new")
+        new.write_text(json.dumps({"in_s": in_s}))
+        new.replace(self._notice)
+
+    def withdraw_notice(self) -> None:
+        """See `Machine`."""
+        self._notice.unlink(missing_ok=True)
+
+    def take_away(self) -> None:
+        """See `Machine`. The same one is started again by its provider, in the same folder."""
+        self.withdraw_notice()
+        for process in self._processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        for container in self._containers():
+            self._engine.kill(container)
+
+    def kill_agent(self) -> None:
+        """See `Machine`."""
+        self._agent.kill()
+
+    def freeze(self) -> None:
+        """See `Machine`."""
+        for process in self._processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
+        for container in self._containers():
+            self._engine.pause(container)
+
+    def thaw(self) -> bool:
+        """See `Machine`."""
+        stopped = [p for p in self._processes() if p.status() == psutil.STATUS_STOPPED]
+        for process in stopped:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
+        for container in self._containers() if stopped else ():
+            self._engine.unpause(container)
+        return bool(stopped)
+
+    def cut(self, *, one_way: bool) -> None:
+        """See `Machine`."""
+        raise NotPossible(
+            f"{self.name} is a process of this host and cannot be cut off alone. Use machines of "
+            "the provider docker, with a network of their own (docs/operating.md)."
+        )
+
+    def join(self) -> bool:
+        """See `Machine`."""
+        return False
+
+    def fill(self, leave: int, *, even_shared: bool) -> int:
+        """See `Machine`."""
+        if not even_shared and self._folder.stat().st_dev == Path("/").stat().st_dev:
+            raise NotPossible(
+                f"{self.name} works on this host's own disk, so a full one harms everything here. "
+                "Say --even-shared if that is what you want."
+            )
+        taken = shutil.disk_usage(self._folder).free - leave
+        if taken <= 0:
+            raise SimherdError(f"{self.name}: there are only {taken + leave} bytes free already.")
+        with (self._folder / BALLAST).open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, taken)
+        return taken
+
+    def empty(self) -> bool:
+        """See `Machine`."""
+        ballast = self._folder / BALLAST
+        there = ballast.exists()
+        ballast.unlink(missing_ok=True)
+        return there
+
+    def _containers(self) -> list[Container]:
+        """Those of its simulations, where it runs them in containers."""
+        if not self._has_containers:
+            return []
+        return self._engine.containers(f"{labels.HOLDER}={self.id}")
+
+    def _processes(self) -> list[psutil.Process]:
+        """Its agent, and all that this has started; first the agent, see `DockerMachine`."""
+        try:
+            return [self._agent, *self._agent.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+
+def local_machines(engine: Engine, data: Path) -> Iterator[LocalMachine]:
+    """The machines of a `simherd up` on this folder whose agents are processes and have joined."""
+    for file in sorted((data / "machines").glob("*/agent.pid")):
+        # One that is just coming or going is none.
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError, psutil.Error):
+            agent = psutil.Process(int(file.read_text()))
+            # The number may have become another's; and one in a container has another folder.
+            if agent.cwd() == str(file.parent.resolve()):
+                yield LocalMachine(engine, file.parent, agent)
+
+
+class LocalRedis:
+    """The Redis of a `simherd up`, which starts it again when it has ended."""
+
+    name = "redis"
+    kind = "simherd up"
+
+    def __init__(self, process: psutil.Process) -> None:
+        self._process = process
+
+    @property
+    def state(self) -> str:
+        """See `Target`."""
+        return str(self._process.status())
+
+    def restart(self, *, kill: bool) -> None:
+        """SIGTERM, or SIGKILL; answers when it has ended."""
+        if kill:
+            self._process.kill()
+        else:
+            self._process.terminate()
+        try:
+            self._process.wait(_STOP_S)
+        except psutil.TimeoutExpired as error:
+            raise SimherdError(
+                f"{self.name} did not end within {_STOP_S:.0f} s of SIGTERM; --kill forces it."
+            ) from error
+
+
+def local_redis(data: Path) -> LocalRedis | None:
+    """The Redis of a `simherd up` that runs on this folder."""
+    with contextlib.suppress(OSError, ValueError, psutil.Error):
+        process = psutil.Process(int((data / "run" / "redis.pid").read_text()))
+        if "redis-server" in " ".join(process.cmdline()):
+            return LocalRedis(process)
+    return None

@@ -1,0 +1,205 @@
+"""What drills do to machines that are containers of this host's engine."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Protocol
+
+from simherd.contract import labels
+from simherd.errors import SimherdError
+from simherd.sim.network import Network
+
+if TYPE_CHECKING:
+    from simherd.sim.engine import Container, Engine
+
+#: The file that fills a machine's work disk.
+BALLAST = "drill-ballast"
+#: Whole or not at all: who reads the notice acts on it. $1: the notice.
+_GIVE_NOTICE = (
+    'file=${SIMHERD_SPOT_NOTICES#file://}; echo "$1" >"$file.new"; mv "$file.new" "$file"'
+)
+_WITHDRAW = 'rm -f "${SIMHERD_SPOT_NOTICES#file://}"'
+_KILL_AGENT = 'kill -KILL "$(cat "$SIMHERD_STATE_DIR/agent.pid")"'
+#: $1: a folder of the engine's own disk.
+_SHARED = '[ "$(stat -c %d "$SIMHERD_STATE_DIR")" != "$(stat -c %d "$1")" ] || echo shared'
+#: $1: the bytes to leave, $2: the file. Says how many it has taken.
+_FILL = """
+free=$(df --output=avail -B1 "$SIMHERD_STATE_DIR" | tail -n 1)
+[ "$free" -gt "$1" ] || { echo "there are only $free bytes free already."; exit 1; }
+fallocate -l $((free - $1)) "$SIMHERD_STATE_DIR/$2"
+echo $((free - $1))
+"""
+_EMPTY = '[ ! -e "$SIMHERD_STATE_DIR/$1" ] || { rm "$SIMHERD_STATE_DIR/$1"; echo mended; }'
+
+
+class NotPossible(SimherdError):
+    """This drill cannot be done here, or only with harm to others; the message says why."""
+
+
+class Target(Protocol):
+    """Something on this host that a drill may break."""
+
+    name: str
+    #: What it belongs to, for people: a deployment, or `simherd up`.
+    kind: str
+
+    @property
+    def state(self) -> str:
+        """What it does now, for people."""
+        ...
+
+
+class Machine(Target, Protocol):
+    """A machine of a group.
+
+    Everything raises SimherdError where it does not work, and NotPossible where it cannot.
+    """
+
+    id: str
+
+    @property
+    def is_up(self) -> bool:
+        """Whether there is anything to be broken."""
+        ...
+
+    def give_notice(self, in_s: float) -> None:
+        """Have it told that it goes in so many seconds, as a cloud tells its own."""
+        ...
+
+    def withdraw_notice(self) -> None:
+        """Take the notice back."""
+        ...
+
+    def take_away(self) -> None:
+        """Let it be gone at once, with all that it runs."""
+        ...
+
+    def kill_agent(self) -> None:
+        """SIGKILL its agent, and nothing else."""
+        ...
+
+    def freeze(self) -> None:
+        """Let it stand still, with all that it runs."""
+        ...
+
+    def thaw(self) -> bool:
+        """Let it go on; answers whether it stood still."""
+        ...
+
+    def cut(self, *, one_way: bool) -> None:
+        """Cut it off from the network; `one_way`: what it sends still arrives."""
+        ...
+
+    def join(self) -> bool:
+        """Give it its network back; answers whether it had none."""
+        ...
+
+    def fill(self, leave: int, *, even_shared: bool) -> int:
+        """Fill its work disk until so many bytes are left; answers how many that took.
+
+        `even_shared`: also where the disk is that of others.
+        """
+        ...
+
+    def empty(self) -> bool:
+        """Undo that; answers whether there was something to undo."""
+        ...
+
+
+class DockerMachine:
+    """A container that the provider `docker` has launched."""
+
+    def __init__(self, engine: Engine, container: Container) -> None:
+        self._engine = engine
+        self._container = container
+        self.kind = container.labels.get(labels.DEPLOYMENT, "docker")
+        self.id = container.labels[labels.MACHINE]
+        self.name = container.labels.get(labels.MACHINE_NAME, self.id)
+
+    @property
+    def state(self) -> str:
+        """See `Target`."""
+        return self._container.state
+
+    @property
+    def is_up(self) -> bool:
+        """See `Machine`."""
+        return self._container.is_up
+
+    def give_notice(self, in_s: float) -> None:
+        """See `Machine`."""
+        self._inside(_GIVE_NOTICE, json.dumps({"in_s": in_s}))
+
+    def withdraw_notice(self) -> None:
+        """See `Machine`."""
+        self._inside(_WITHDRAW)
+
+    def take_away(self) -> None:
+        """See `Machine`. The scheduler removes what is left, as it does after any reclaim."""
+        for container in self._everything():
+            self._engine.kill(container)
+
+    def kill_agent(self) -> None:
+        """See `Machine`."""
+        self._inside(_KILL_AGENT)
+
+    def freeze(self) -> None:
+        """See `Machine`."""
+        for container in self._everything():
+            if container.state == "running":
+                self._engine.pause(container)
+
+    def thaw(self) -> bool:
+        """See `Machine`."""
+        paused = [c for c in self._everything() if c.state == "paused"]
+        for container in paused:
+            self._engine.unpause(container)
+        return bool(paused)
+
+    def cut(self, *, one_way: bool) -> None:
+        """See `Machine`."""
+        if self._container.shares_host_network:
+            raise NotPossible(
+                f"{self.name} shares this host's network and cannot be cut off alone. Give "
+                "machines a network of their own: SIMHERD_DOCKER_NETWORK (docs/operating.md)."
+            )
+        self._network().drop(one_way=one_way)
+
+    def join(self) -> bool:
+        """See `Machine`."""
+        now = self._now()
+        if now is None or now.state != "running" or now.shares_host_network:
+            # What it had has gone with it.
+            return False
+        return self._network().mend()
+
+    def fill(self, leave: int, *, even_shared: bool) -> int:
+        """See `Machine`."""
+        if not even_shared and self._inside(_SHARED, self._engine.folder):
+            raise NotPossible(
+                f"{self.name} works on the disk of the engine's images and volumes: a full one "
+                "harms everything on this host. Say --even-shared if that is what you want."
+            )
+        return int(self._inside(_FILL, str(leave), BALLAST))
+
+    def empty(self) -> bool:
+        """See `Machine`."""
+        now = self._now()
+        return now is not None and now.state == "running" and bool(self._inside(_EMPTY, BALLAST))
+
+    def _inside(self, script: str, *arguments: str) -> str:
+        return self._engine.inside(self._container, script, *arguments)
+
+    def _network(self) -> Network:
+        return Network(self._engine, self._container, self._container.image)
+
+    def _now(self) -> Container | None:
+        """Its container as it is now, if it is still there."""
+        found = self._engine.containers(f"{labels.MACHINE}={self.id}")
+        return found[0] if found else None
+
+    def _everything(self) -> list[Container]:
+        """Its container, and those of its simulations; first the agent's, which must not learn
+        what becomes of the others."""
+        marks = (labels.MACHINE, labels.HOLDER)
+        return [c for mark in marks for c in self._engine.containers(f"{mark}={self.id}")]

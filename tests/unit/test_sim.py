@@ -1,0 +1,59 @@
+"""`simherd sim` where nothing can be broken, and what is written about it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from simherd.cli.sim import command
+from simherd.errors import InvalidInput
+from simherd.sim.drills import DRILLS
+from simherd.utils import parse_size
+
+_PAGE = (Path(__file__).parents[2] / "docs" / "drills.md").read_text()
+
+
+def test_without_the_docker_sdk_it_says_what_installs_it() -> None:
+    script = "import sys; sys.modules['docker'] = None; sys.argv = ['simherd', 'sim', 'list']; "
+    script += "from simherd.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "Error: `simherd sim` needs the Docker SDK: pip install 'simherd[sim]'\n"
+    )
+
+
+@pytest.mark.parametrize("name", sorted(DRILLS))
+def test_each_drill_is_a_command_and_is_written_about(name: str) -> None:
+    assert name in command.commands
+    assert f"simherd sim {name}" in _PAGE
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("freeze", "Name the machines, or use --group."),
+        ("freeze m-1 --group fleet", "Name the machines, or use --group."),
+        ("freeze m-1 --for soon", "for: 'soon' is no duration"),
+        ("reclaim m-1 --notice never", "notice: 'never' is no duration"),
+        ("fill-disk m-1 --leave much", "leave: 'much' is no size"),
+        ("slow-storage --rate slow", "rate: 'slow' is no rate"),
+        ("break-storage --how gently", "'gently' is not one of"),
+    ],
+)
+def test_what_makes_no_sense_is_said_before_anything_is_done(typed: str, said: str) -> None:
+    done = CliRunner().invoke(command, typed.split(), standalone_mode=False)
+    assert said in str(getattr(done.exception, "message", done.exception))
+
+
+def test_sizes_are_read() -> None:
+    sizes = {"100MB": 100 * 10**6, "1.5GiB": 3 * 2**29, "7": 7, "2 kb": 2000, "1KiB": 1024}
+    assert {text: parse_size(text) for text in sizes} == sizes
+    with pytest.raises(InvalidInput, match="leave: '5 apples' is no size"):
+        parse_size("5 apples", "leave")
