@@ -2,6 +2,9 @@
 
 `simherd-scheduler health` says whether the process of this container lives.
 
+`simherd-scheduler bucket` makes the storage's bucket where there is none; `end-machines` ends every
+machine that the providers have, for taking a deployment down.
+
 `simherd-scheduler quota USERNAME NAME VALUE` sets what a user may have; it needs no more than the
 database.
 """
@@ -148,6 +151,21 @@ def _migrate(parts: Parts) -> None:
     migrate(parts.settings.database_url.get_secret_value())
 
 
+def _bucket(parts: Parts) -> None:
+    from scheduler.objects.s3 import S3Store
+
+    if isinstance(parts.objects, S3Store):
+        parts.objects.make_bucket()
+
+
+def _end_machines(parts: Parts) -> None:
+    from scheduler.services.end_machines import end_machines
+
+    left = end_machines(parts.providers.values())
+    if left:
+        sys.exit(f"simherd-scheduler: these machines did not end: {', '.join(left)}.")
+
+
 def _bootstrap(parts: Parts) -> None:
     from scheduler.services.first_start import first_start
 
@@ -160,6 +178,8 @@ _PROCESSES = {
     "worker": _worker,
     "recorder": _recorder,
     "migrate": _migrate,
+    "bucket": _bucket,
+    "end-machines": _end_machines,
 }
 
 if __name__ == "__main__":

@@ -184,6 +184,8 @@ DISK_RESERVE_BYTES = 5 * 1024**3
 SHM_BYTES = 1024**3
 #: The machine group that `simherd up` starts, and that tasks go to when none is named.
 DEFAULT_GROUP = "local"
+#: Characters of a deployment's signing key: as many as `openssl rand -hex 16` makes.
+LEAST_SIGNING_KEY = 32
 #: The port of the API, unless another is set.
 API_PORT = 8000
 #: Seconds without a sign of life after which a process is taken to hang: longer than any call that
