@@ -44,17 +44,19 @@ def main() -> None:
 def environment(folder: Path) -> str:
     """The text of a new .env."""
     text = EXAMPLE.read_text()
-    values = {
-        n: os.environ[n] for n in re.findall(r"^(\w+)=", text, re.MULTILINE) if n in os.environ
-    }
+    names = re.findall(r"^(\w+)=", text, re.MULTILINE)
+    values = {name: os.environ[name] for name in names if name in os.environ}
     values.setdefault("DOCKER_GID", str(SOCKET.stat().st_gid))
     values.setdefault("SECRETS_DIR", str(folder / "secrets"))
     for name, port in (("PUBLIC_URL", "API_PORT"), ("S3_PUBLIC_URL", "S3_PORT")):
         if port in values:
             values.setdefault(name, f"http://127.0.0.1:{values[port]}")
-    for name, value in values.items():
-        text = re.sub(rf"^{name}=.*$", lambda _, line=f"{name}={value}": line, text, flags=re.M)
-    return text
+    return "\n".join(_line(line, values) for line in text.splitlines()) + "\n"
+
+
+def _line(line: str, values: dict[str, str]) -> str:
+    name, equals, _ = line.partition("=")
+    return f"{name}={values[name]}" if equals and name in values else line
 
 
 def make_secrets(place: Path) -> None:
