@@ -15,6 +15,7 @@ import argparse
 import os
 import signal
 import sys
+import time
 from contextlib import nullcontext
 from threading import Event
 from typing import TypeVar
@@ -27,6 +28,8 @@ from scheduler.wiring import Parts
 from simherd.contract import health_check
 
 _S = TypeVar("_S", bound=StoreSettings)
+#: Seconds that a storage has for its start, where its bucket is to be made.
+_STORAGE_S = 120.0
 
 
 def main() -> None:
@@ -154,8 +157,13 @@ def _migrate(parts: Parts) -> None:
 def _bucket(parts: Parts) -> None:
     from scheduler.objects.s3 import S3Store
 
-    if isinstance(parts.objects, S3Store):
-        parts.objects.make_bucket()
+    if not isinstance(parts.objects, S3Store):
+        sys.exit("simherd-scheduler: SIMHERD_S3_BUCKET is not set: there is no bucket to make.")
+    end = time.monotonic() + _STORAGE_S
+    while trouble := parts.objects.make_bucket():
+        if time.monotonic() > end:
+            sys.exit(f"simherd-scheduler: SIMHERD_S3_BUCKET: {trouble}")
+        time.sleep(1)
 
 
 def _end_machines(parts: Parts) -> None:

@@ -143,6 +143,11 @@ class Settings(StoreSettings):
     bootstrap_machines: int = Field(default=1, ge=0, le=1000)
 
     @property
+    def api_url_of_machines(self) -> str:
+        """Where machines reach the API."""
+        return (self.machines_api_url or self.public_url).rstrip("/")
+
+    @property
     def metrics_address(self) -> tuple[str, int] | None:
         """Host and port at which each process serves its health and metrics; None: it does not."""
         return None if self.metrics_port is None else (self.metrics_host, self.metrics_port)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from scheduler.objects.base import Entry, NoSuchObject, ObjectInfo, Unfinished
 
@@ -52,13 +52,16 @@ class S3Store:
     def _object_key(user: str, path: str) -> str:
         return f"{_ROOT}{user}/{path}"
 
-    def make_bucket(self) -> None:
-        """Make the bucket, unless it is there. Waits a minute for a storage that just starts."""
+    def make_bucket(self) -> str | None:
+        """Make the bucket, unless it is there; answers why it cannot be, as a sentence."""
         try:
             self._client.create_bucket(Bucket=self._bucket)
         except ClientError as error:
-            if error.response["Error"]["Code"] not in _OURS:
-                raise
+            code = error.response["Error"]["Code"]
+            return None if code in _OURS else f"{self._bucket!r} is refused: {code}."
+        except BotoCoreError as error:
+            return f"The storage does not answer: {error}."
+        return None
 
     def sign(
         self, user: str, path: str, verb: Verb, valid_s: float, *, public: bool = False

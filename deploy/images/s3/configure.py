@@ -24,7 +24,7 @@ bind_ip = 127.0.0.1
 bind_port = {port}
 devices = /data
 mount_check = false
-swift_dir = /tmp/swift
+swift_dir = /opt/s3
 user = swift
 workers = 0
 log_address = /dev/null
@@ -38,7 +38,7 @@ use = egg:swift#{name}
 PROXY = """[DEFAULT]
 bind_ip = 0.0.0.0
 bind_port = 8333
-swift_dir = /tmp/swift
+swift_dir = /opt/s3
 user = swift
 workers = 1
 log_address = /dev/null
@@ -81,6 +81,7 @@ def main() -> None:
     """Write every file."""
     prefix = Path("/data/hash_prefix").read_text().strip()
     write("swift.conf", SWIFT.format(prefix=prefix))
+    # The ports are those in the rings, which the Dockerfile makes.
     for name, port in (("account", 6202), ("container", 6201), ("object", 6200)):
         write(f"{name}.conf", SERVER.format(name=name, port=port))
     given = json.loads(Path(sys.argv[1]).read_text())

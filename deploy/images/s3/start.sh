@@ -12,12 +12,6 @@ cd /tmp/swift
 [ -s /data/hash_prefix ] || python3 -c 'import secrets; print(secrets.token_hex(16))' >/data/hash_prefix
 
 python3 /opt/s3/configure.py "${keys:?-s3.config=FILE is missing}"
-for ring in account container object; do
-  swift-ring-builder "$ring.builder" create 4 1 0 >/dev/null
-  swift-ring-builder "$ring.builder" add --region 1 --zone 1 --ip 127.0.0.1 --device node --weight 1 \
-    --port "$(sed -n 's/^bind_port *= *//p' "$ring.conf")" >/dev/null
-  swift-ring-builder "$ring.builder" rebalance >/dev/null
-done
 
 pids=
 stop() {
