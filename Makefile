@@ -1,5 +1,5 @@
 # Aliases of the scripts, for fingers that know make. Everything works without it.
-.PHONY: help setup demo up test test-fast lint bench docs spot-day clean
+.PHONY: help setup demo up test test-fast lint bench docs spot-day fleet fleet-down clean
 help: ; @sed -n 's/^# help: //p' Makefile
 # help: make demo       a real simulation through the whole system
 # help: make up         everything on this machine, until Ctrl-C
@@ -9,6 +9,7 @@ help: ; @sed -n 's/^# help: //p' Makefile
 # help: make bench      latency, throughput (beside Celery), kills, idle cost
 # help: make docs       the documentation site, into site/
 # help: make spot-day   a day of a spot fleet in containers
+# help: make fleet      a fleet on docker compose, with a simulation; make fleet-down
 # help: make setup      the virtual environment .venv
 # help: make clean      remove what the others made
 setup: ; @scripts/setup
@@ -20,4 +21,6 @@ lint: ; @scripts/lint
 bench: ; @scripts/bench
 docs: ; @scripts/docs
 spot-day: ; @scripts/spot-day
+fleet: ; @scripts/fleet
+fleet-down: ; @scripts/fleet-down
 clean: ; @scripts/clean

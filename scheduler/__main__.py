@@ -2,6 +2,9 @@
 
 `simherd-scheduler health` says whether the process of this container lives.
 
+`simherd-scheduler bucket` makes the storage's bucket where there is none; `end-machines` ends every
+machine that the providers have, for taking a deployment down.
+
 What else it does for operators is in `commands.py`.
 """
 
@@ -30,6 +33,8 @@ log = logging.getLogger(__name__)
 _S = TypeVar("_S", bound=StoreSettings)
 #: Seconds between two tries while the database does not answer.
 _DATABASE_RETRY_S = 1.0
+#: Seconds that a storage has for its start, where its bucket is to be made.
+_STORAGE_S = 120.0
 
 
 def main() -> None:
@@ -162,6 +167,26 @@ def _recorder(parts: Parts) -> None:
     parts.close()
 
 
+def _bucket(parts: Parts) -> None:
+    from scheduler.objects.s3 import S3Store
+
+    if not isinstance(parts.objects, S3Store):
+        sys.exit("simherd-scheduler: SIMHERD_S3_BUCKET is not set: there is no bucket to make.")
+    end = time.monotonic() + _STORAGE_S
+    while trouble := parts.objects.make_bucket():
+        if time.monotonic() > end:
+            sys.exit(f"simherd-scheduler: SIMHERD_S3_BUCKET: {trouble}")
+        time.sleep(1)
+
+
+def _end_machines(parts: Parts) -> None:
+    from scheduler.services.end_machines import end_machines
+
+    left = end_machines(parts.providers.values())
+    if left:
+        sys.exit(f"simherd-scheduler: these machines did not end: {', '.join(left)}.")
+
+
 def _bootstrap(parts: Parts) -> None:
     from scheduler.services.first_start import first_start
 
@@ -173,6 +198,8 @@ _PROCESSES = {
     "api": _api,
     "worker": _worker,
     "recorder": _recorder,
+    "bucket": _bucket,
+    "end-machines": _end_machines,
 }
 #: These work with the database all the time, and so only with a schema that they can work with.
 _LASTING = frozenset({"api", "worker", "recorder"})

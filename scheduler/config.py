@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 from importlib.util import find_spec
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from scheduler.mail import read_server
@@ -63,7 +72,13 @@ class Ec2Settings(BaseSettings):
 class StoreSettings(BaseSettings):
     """What an operator's command needs that speaks to the task store alone."""
 
-    model_config = SettingsConfigDict(env_prefix="SIMHERD_", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="SIMHERD_",
+        extra="ignore",
+        # A folder of files named like the variables, for what must not stand in an environment,
+        # where everybody reads it who may inspect a container or a process.
+        secrets_dir=os.environ.get("SIMHERD_SECRETS_DIR"),
+    )
 
     #: SQLAlchemy URL of the task store.
     database_url: SecretStr
@@ -101,12 +116,14 @@ class Settings(StoreSettings):
     broker_url: SecretStr
     #: Where the API can be reached: the start of every URL that it signs.
     public_url: str = "http://127.0.0.1:8000"
-    #: Key that signs URLs of the folder storage.
+    #: Key that signs the URLs that lead to the API's files.
     signing_key: SecretStr
     #: Folder of the built-in storage; unused when `s3_bucket` is set.
     storage_dir: Path | None = None
     s3_bucket: str | None = None
     s3_endpoint_url: str | None = None
+    #: Where users reach the storage, when it is elsewhere for them than `s3_endpoint_url`.
+    s3_public_url: str | None = Field(default=None, pattern="^https?://")
     s3_region: str = "us-east-1"
     #: What users are told that their storage costs, US$ for a GB (10^9 bytes) and month.
     storage_price_gb_month: float = Field(default=0.0, ge=0, allow_inf_nan=False)
@@ -157,9 +174,15 @@ class Settings(StoreSettings):
     smtp_from: str | None = None
     #: Whether a connection of `smtp://` must be encrypted before anything is said.
     smtp_starttls: bool = True
-    #: For `bootstrap` alone: the first user's key, and the machines of the first group.
+    #: For `bootstrap` alone: the first user's key, and the machines of the first group; 0: there is
+    #: no such group.
     bootstrap_key: SecretStr | None = None
-    bootstrap_machines: int = Field(default=1, ge=1, le=1000)
+    bootstrap_machines: int = Field(default=1, ge=0, le=1000)
+
+    @property
+    def api_url_of_machines(self) -> str:
+        """Where machines reach the API."""
+        return (self.machines_api_url or self.public_url).rstrip("/")
 
     @property
     def redis_urls(self) -> dict[str, str]:
@@ -199,6 +222,20 @@ class Settings(StoreSettings):
                     f"and not {limits.MAIN_SERVER!r}, which is the one of SIMHERD_REDIS_URL"
                 )
         return servers
+
+    @field_validator("signing_key")
+    @classmethod
+    def _no_weak_key(cls, key: SecretStr, info: ValidationInfo) -> SecretStr:
+        # With SQLite it is one machine's, and made by `simherd up`.
+        url = info.data.get("database_url")
+        deployed = url is not None and not url.get_secret_value().startswith("sqlite")
+        least = limits.LEAST_SIGNING_KEY if deployed else 1
+        if len(key.get_secret_value()) < least:
+            raise ValueError(
+                f"it has {len(key.get_secret_value())} characters, and must have {least} or more. "
+                "Make one with: openssl rand -hex 32"
+            )
+        return key
 
     @field_validator("ice_servers")
     @classmethod

@@ -137,7 +137,12 @@ class Parts:
             # boto3 takes most of a second to import: only who uses it pays.
             from scheduler.objects.s3 import S3Store
 
-            return S3Store(settings.s3_bucket, settings.s3_region, settings.s3_endpoint_url)
+            return S3Store(
+                settings.s3_bucket,
+                settings.s3_region,
+                settings.s3_endpoint_url,
+                settings.s3_public_url,
+            )
         if settings.storage_dir is None:
             raise ValueError("set SIMHERD_STORAGE_DIR (a folder) or SIMHERD_S3_BUCKET")
         return FolderStore(

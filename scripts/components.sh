@@ -24,7 +24,7 @@ need_ip() { # for the tests' own networks
     missing "no ip command" "apt-get install iproute2"
 }
 
-need_engine() {
+need_engine() { # [lasting]: it is not stopped at the end
   has_engine && return
   if ! command -v dockerd >/dev/null; then
     { can_install && say "installing Docker" && apt_install docker.io iptables; } ||
@@ -34,12 +34,12 @@ need_engine() {
     { can_install && apt_install docker-cli; } ||
       missing "no docker command" "apt-get install docker-cli" || return
   fi
-  has_engine || start_engine
+  has_engine || start_engine "${1:-}"
 }
 
-start_engine() {
+start_engine() { # [lasting]
   is_root || missing "the Docker engine does not answer" "sudo systemctl start docker" || return
-  say "starting dockerd; it is stopped at the end"
+  if [ -n "$1" ]; then say "starting dockerd"; else say "starting dockerd; it is stopped at the end"; fi
   mkdir -p "$(cache_dir)"
   engine_log=$(cache_dir)/dockerd.log
   setsid dockerd >"$engine_log" 2>&1 </dev/null &

@@ -81,7 +81,8 @@ class Room:
             return f"{place} has {found.f_favail} of {found.f_files} inodes free"
         free = self._free(place)
         if free < promised:
-            return f"{place} has {format_bytes(max(0, free))} free, {format_bytes(promised)} are needed"
+            there, needed = format_bytes(max(0, free)), format_bytes(promised)
+            return f"{place} has {there} free, {needed} are needed"
         return None
 
     def _free(self, place: Path) -> int:

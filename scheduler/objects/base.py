@@ -66,8 +66,13 @@ class ObjectStore(Protocol):
     key, and is never taken from a request.
     """
 
-    def sign(self, user: str, path: str, verb: Verb, valid_s: float) -> str:
-        """An absolute URL that allows `verb` on this one object for a while."""
+    def sign(
+        self, user: str, path: str, verb: Verb, valid_s: float, *, public: bool = False
+    ) -> str:
+        """An absolute URL that allows `verb` on this one object for a while.
+
+        `public`: for users, who may reach the storage elsewhere than machines do.
+        """
         ...
 
     def stat(self, user: str, path: str) -> ObjectInfo | None:

@@ -36,7 +36,9 @@ class FolderStore:
         self.urls = FileUrls(public_url, signing_key)
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def sign(self, user: str, path: str, verb: Verb, valid_s: float) -> str:
+    def sign(
+        self, user: str, path: str, verb: Verb, valid_s: float, *, public: bool = False
+    ) -> str:
         """See `ObjectStore`."""
         return self.urls.sign(user, path, verb, valid_s)
 

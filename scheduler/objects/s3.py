@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import base64
+import hashlib
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from scheduler.objects.base import Entry, NoSuchObject, ObjectInfo, Unfinished
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 _METHODS = {"upload": "put_object", "download": "get_object"}
 _MISSING = {"404", "NoSuchKey", "NotFound"}
+#: Answers to the making of a bucket that is there already.
+_OURS = {"BucketAlreadyExists", "BucketAlreadyOwnedByYou"}
 
 #: Size from which an object is copied in parts of this size, several at a time, bytes: in one
 #: request S3 copies 5 GiB at the most (Amazon S3 API reference, CopyObject), and not quickly.
@@ -30,34 +34,41 @@ _ROOT = "t/"
 class S3Store:
     """Objects as `t/USER/PATH` in one bucket. Credentials come from boto3's usual places."""
 
-    def __init__(self, bucket: str, region: str, endpoint_url: str | None = None) -> None:
+    def __init__(
+        self,
+        bucket: str,
+        region: str,
+        endpoint_url: str | None = None,
+        public_url: str | None = None,
+    ) -> None:
+        """`public_url`: where users reach it, when it is elsewhere for them. The name of the host
+        is part of what is signed."""
         self._bucket = bucket
-        self._client = boto3.client(
-            "s3",
-            region_name=region,
-            endpoint_url=endpoint_url,
-            config=Config(
-                signature_version="s3v4",
-                connect_timeout=5,
-                read_timeout=60,
-                tcp_keepalive=True,
-                retries={"mode": "standard", "total_max_attempts": 8},
-                # S3-compatible servers stumble over the newer default checksums.
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-                # "virtual" names the region in the URL. The name without it leads elsewhere while a
-                # bucket is new, and a signature is good for one host.
-                s3={"addressing_style": "path" if endpoint_url else "virtual"},
-            ),
-        )
+        self._client = _connect(region, endpoint_url)
+        self._client.meta.events.register("before-call.s3.DeleteObjects", _add_md5)
+        self._public = _connect(region, public_url) if public_url else self._client
 
     @staticmethod
     def _object_key(user: str, path: str) -> str:
         return f"{_ROOT}{user}/{path}"
 
-    def sign(self, user: str, path: str, verb: Verb, valid_s: float) -> str:
+    def make_bucket(self) -> str | None:
+        """Make the bucket, unless it is there; answers why it cannot be, as a sentence."""
+        try:
+            self._client.create_bucket(Bucket=self._bucket)
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            return None if code in _OURS else f"{self._bucket!r} is refused: {code}."
+        except BotoCoreError as error:
+            return f"The storage does not answer: {error}."
+        return None
+
+    def sign(
+        self, user: str, path: str, verb: Verb, valid_s: float, *, public: bool = False
+    ) -> str:
         """See `ObjectStore`."""
-        url: str = self._client.generate_presigned_url(
+        client = self._public if public else self._client
+        url: str = client.generate_presigned_url(
             _METHODS[verb],
             Params={"Bucket": self._bucket, "Key": self._object_key(user, path)},
             ExpiresIn=int(valid_s),
@@ -233,3 +244,33 @@ class S3Store:
                 Bucket=self._bucket, Delete={"Objects": keys, "Quiet": True}
             )
         return len(paths)
+
+
+def _connect(region: str, endpoint_url: str | None) -> Any:
+    return boto3.client(
+        "s3",
+        region_name=region,
+        endpoint_url=endpoint_url,
+        config=Config(
+            signature_version="s3v4",
+            connect_timeout=5,
+            read_timeout=60,
+            tcp_keepalive=True,
+            retries={"mode": "standard", "total_max_attempts": 8},
+            # S3-compatible servers stumble over the newer default checksums.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            # "virtual" names the region in the URL. The name without it leads elsewhere while a
+            # bucket is new, and a signature is good for one host.
+            s3={"addressing_style": "path" if endpoint_url else "virtual"},
+        ),
+    )
+
+
+def _add_md5(params: dict[str, Any], **_: Any) -> None:
+    """Say what a request's body has to be in the way that every S3 server knows.
+
+    Servers demand it of this request, and older ones do not take the newer checksums for it.
+    """
+    digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
+    params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()

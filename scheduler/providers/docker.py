@@ -231,6 +231,8 @@ class DockerProvider:
             made = self._api.create_container(
                 self._image,
                 name=name,
+                # Mounting and the engine's socket are root's; the image's own user is another.
+                user="root",
                 command=command,
                 environment=environment,
                 labels=marks,

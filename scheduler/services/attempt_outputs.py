@@ -30,7 +30,7 @@ ROUTE = "/v1/attempts"
 
 def grant_of(parts: Parts, task_id: str, attempt: int) -> Grant:
     """What lets an executor store the outputs of this attempt, for as long as it is current."""
-    base = parts.settings.public_url.rstrip("/")
+    base = parts.settings.api_url_of_machines
     return Grant(f"{base}{ROUTE}/{task_id}/{attempt}", _token(parts, task_id, attempt))
 
 

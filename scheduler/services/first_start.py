@@ -23,7 +23,7 @@ _DISK_GB = 100
 
 
 def first_start(parts: Parts) -> None:
-    """Have the user, the key, and the group with as many machines as the settings say.
+    """Have the user, the key, and the group with as many machines as the settings say, if any.
 
     Run before the API is up and while no machine runs. The group keeps its tasks.
 
@@ -39,6 +39,8 @@ def first_start(parts: Parts) -> None:
         user.is_operator = True
         create_key(session, user.id, "simherd up", settings.bootstrap_key.get_secret_value())
         user_id = user.id
+    if settings.bootstrap_machines == 0:
+        return
     group = _first_group(parts, user_id)
     groups.resize_group(parts, group.id, settings.bootstrap_machines)
     if group.status not in UP:

@@ -42,8 +42,7 @@ def new_ticket(parts: Parts, machine_id: str) -> Ticket:
                 secret_digest=None,
             )
         )
-    settings = parts.settings
-    return Ticket(settings.machines_api_url or settings.public_url, token)
+    return Ticket(parts.settings.api_url_of_machines, token)
 
 
 def invite(parts: Parts, group: MachineGroup) -> Ticket:

@@ -186,6 +186,8 @@ SHM_BYTES = 1024**3
 DEFAULT_GROUP = "local"
 #: The name of the Redis server that a scheduler always has.
 MAIN_SERVER = "main"
+#: Characters of a deployment's signing key: as many as `openssl rand -hex 16` makes.
+LEAST_SIGNING_KEY = 32
 #: The port of the API, unless another is set.
 API_PORT = 8000
 #: Seconds without a sign of life after which a process is taken to hang: longer than any call that

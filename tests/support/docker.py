@@ -26,3 +26,10 @@ def label(container: str, name: str) -> str:
     """The value of a container's label."""
     argv = ["docker", "inspect", "-f", f'{{{{index .Config.Labels "{name}"}}}}', container]
     return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def docker(*argv: str) -> str:
+    """What a docker command prints."""
+    done = subprocess.run(["docker", *argv], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()

@@ -11,6 +11,7 @@ from scheduler.providers.base import Found, MachineState
 from scheduler.recorder import Recorder
 from scheduler.wiring import Parts
 from simherd.contract.events import Event, Kind
+from simherd.contract.limits import LEAST_SIGNING_KEY
 from simherd.contract.queue.keys import GroupKeys
 from tests.support.queue import waiting_in
 
@@ -59,7 +60,7 @@ def make_parts(
         database_url=database_url,
         redis_url=redis_url,
         broker_url=redis_url,
-        signing_key="key",
+        signing_key="k" * LEAST_SIGNING_KEY,
         storage_dir=folder,
         grace_s=0,
         **more,

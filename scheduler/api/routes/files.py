@@ -63,7 +63,7 @@ def download(
         return FileResponse(file, media_type="application/octet-stream")
     if request.method == "HEAD":
         return Response(headers={"Content-Length": str(found.size), "Accept-Ranges": "bytes"})
-    there = parts.objects.sign(user, found.path, "download", limits.USER_URL_S)
+    there = parts.objects.sign(user, found.path, "download", limits.USER_URL_S, public=True)
     return RedirectResponse(there, 307)
 
 

@@ -27,7 +27,9 @@ def list_files(
         {
             "path": info.path,
             "size_bytes": info.size,
-            "url": parts.objects.sign(user.id, info.path, "download", limits.USER_URL_S),
+            "url": parts.objects.sign(
+                user.id, info.path, "download", limits.USER_URL_S, public=True
+            ),
         }
         for info in storage.files_at(parts, user.id, clean)
     ]

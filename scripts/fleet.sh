@@ -1,0 +1,38 @@
+# shellcheck shell=sh
+# Sourced after lib.sh: the fleet of deploy/docker-compose.yml.
+
+# Where its .env is: another folder is another fleet.
+fleet_dir=${FLEET_DIR:-deploy}
+
+need_compose() {
+  docker compose version >/dev/null 2>&1 && return
+  command -v docker-compose >/dev/null && return
+  { can_install && say "installing docker-compose" && apt_install docker-compose; } ||
+    fail "there is no docker compose." "apt-get install docker-compose"
+}
+
+compose() { # ARGUMENTS
+  set -- -f deploy/docker-compose.yml --env-file "$fleet_dir/.env" \
+    -p "$(setting COMPOSE_PROJECT_NAME)" "$@"
+  if docker compose version >/dev/null 2>&1; then docker compose "$@"; else docker-compose "$@"; fi
+}
+
+setting() { # NAME: what .env says
+  sed -n "s/^$1=//p" "$fleet_dir/.env"
+}
+
+secrets_dir() { # as the compose file takes it: from its own folder
+  (cd deploy && cd "$(setting SECRETS_DIR)" && pwd)
+}
+
+wait_until_well() { # NAME CONTAINER
+  for _ in $(seq 180); do
+    case $(docker inspect -f '{{.State.Health.Status}}' "$2") in
+      healthy) return ;;
+      unhealthy) break ;;
+    esac
+    sleep 1
+  done
+  docker logs --tail 20 "$2" >&2
+  fail "$1 is not well; above is what it said last."
+}

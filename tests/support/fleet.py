@@ -1,0 +1,116 @@
+"""A fleet as `make fleet` brings it up, in a folder and under a name of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+from simherd.local.stack import free_port
+from tests.support.docker import docker
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Done = subprocess.CompletedProcess[str]
+
+
+class Fleet:
+    """Its scripts, and what they have made."""
+
+    def __init__(self, repository: Path, folder: Path, image: str) -> None:
+        self.folder = folder
+        self.project = f"test-fleet-{secrets.token_hex(3)}"
+        self.s3_url = f"http://127.0.0.1:{free_port()}"
+        self._repository = repository
+        self._environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("SIMHERD_")},
+            "HOME": str(folder / "home"),
+            # What was made once is not made again.
+            "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")),
+            "NO_COLOR": "1",
+            "FLEET_DIR": str(folder),
+            "OUTPUT_DIR": str(folder / "output"),
+            "COMPOSE_PROJECT_NAME": self.project,
+            "SIMHERD_IMAGE": image,
+            "REDIS_IMAGE": "simherd/redis:local",
+            "POSTGRES_IMAGE": "simherd/postgres:local",
+            "S3_IMAGE": "simherd/s3:local",
+            "API_PORT": str(free_port()),
+            "S3_PORT": self.s3_url.rpartition(":")[2],
+            "FLEET_MACHINES": "1",
+            "MACHINES_DIR": str(folder / "machines"),
+        }
+
+    def script(self, name: str, *options: str) -> Done:
+        """Run one of the repository's scripts as its user would."""
+        return self._run([str(self._repository / "scripts" / name), *options], self._environment)
+
+    def cli(self, *arguments: str) -> Done:
+        """Run `simherd` as the fleet's first user."""
+        lines = (self.folder / "secrets" / "connection.env").read_text().splitlines()
+        connection = dict(line.split("=", 1) for line in lines)
+        program = str(self._repository / ".venv" / "bin" / "simherd")
+        return self._run([program, *arguments], {**self._environment, **connection})
+
+    def _run(self, argv: list[str], environment: dict[str, str]) -> Done:
+        return subprocess.run(
+            argv,
+            cwd=self.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=500,
+            check=False,
+        )
+
+    def container(self, part: str) -> str:
+        """The name of a part's container."""
+        wanted = f"label=com.docker.compose.service={part}"
+        return docker(
+            "ps", "-a", "--filter", self._label, "--filter", wanted, "--format", "{{.Names}}"
+        )
+
+    def machine(self) -> str:
+        """The name of its only machine's container."""
+        return docker("ps", "--filter", self._machines, "--format", "{{.Names}}")
+
+    def seen(self, container: str) -> dict[str, Any]:
+        """All that the engine tells of a container."""
+        found: dict[str, Any] = json.loads(docker("inspect", container))[0]
+        return found
+
+    def names(self) -> list[str]:
+        """The names of all of its containers."""
+        labels = (self._label, self._machines)
+        return [
+            n
+            for f in labels
+            for n in docker("ps", "-a", "--filter", f, "--format", "{{.Names}}").split()
+        ]
+
+    def left(self) -> list[str]:
+        """Everything of it that the engine still has."""
+        networks = docker("network", "ls", "--filter", f"name={self.project}", "-q").split()
+        volumes = docker("volume", "ls", "--filter", f"name={self.project}", "-q").split()
+        return [*self.names(), *networks, *volumes]
+
+    def secrets(self) -> list[str]:
+        """The texts that nobody must see who may look at containers and processes."""
+        place = self.folder / "secrets"
+        whole = ("postgres_password", "simherd_signing_key", "simherd_bootstrap_key")
+        s3 = json.loads((place / "s3_keys").read_text())["identities"][0]["credentials"][0]
+        urls = [(place / f"simherd_{n}_url").read_text() for n in ("redis", "broker", "database")]
+        passwords = [url.partition("@")[0].rpartition(":")[2] for url in urls]
+        return [*((place / n).read_text() for n in whole), s3["secretKey"], *passwords]
+
+    @property
+    def _label(self) -> str:
+        return f"label=com.docker.compose.project={self.project}"
+
+    @property
+    def _machines(self) -> str:
+        return f"label=simherd.deployment={self.project}"

@@ -1,0 +1,128 @@
+"""`make fleet` and `make fleet-down`: the compose file, as an operator sees it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.support.docker import docker
+from tests.support.fleet import Fleet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(600)]
+
+PARTS = ("api", "worker", "recorder")
+PYTHON = "/opt/simherd/bin/python"
+#: Says of each `host:port` whether a connection can be opened.
+REACH = """
+import socket, sys
+for place in sys.argv[1:]:
+    host, port = place.split(":")
+    try:
+        socket.create_connection((host, int(port)), 3).close()
+        print(place, "open")
+    except OSError:
+        print(place, "closed")
+"""
+#: Says how Redis answers somebody without a name.
+NAMELESS = """
+import redis
+try:
+    print(redis.Redis("redis").ping())
+except redis.RedisError as error:
+    print(error)
+"""
+
+
+@pytest.fixture(scope="module")
+def fleet(
+    machine_image: str, splishsplash_image: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Fleet]:
+    made = Fleet(REPOSITORY, tmp_path_factory.mktemp("fleet"), machine_image)
+    try:
+        done = made.script("fleet")
+        assert done.returncode == 0, done.stderr
+        assert "Success. The outputs are in" in done.stderr
+        yield made
+    finally:
+        if (made.folder / ".env").exists():
+            made.script("fleet-down", "--volumes")
+
+
+def test_a_simulation_ran_and_its_outputs_came_through_s3(fleet: Fleet) -> None:
+    assert len(list((fleet.folder / "output").glob("*/vtk/*.vtk"))) == 11
+    (task,) = json.loads(fleet.cli("tasks", "list", "--json").stdout)
+    query = f"SELECT status FROM tasks WHERE id = '{task['id']}'"
+    psql = ["psql", "-h", "127.0.0.1", "-U", "simherd", "-tAc", query]
+    password = f"PGPASSWORD={(fleet.folder / 'secrets/postgres_password').read_text()}"
+    assert docker("exec", "-e", password, fleet.container("postgres"), *psql) == "success"
+    listed = json.loads(fleet.cli("storage", "list", task["id"], "--json").stdout)
+    assert listed
+
+
+def test_a_machine_reaches_what_it_must_and_not_the_database(fleet: Fleet) -> None:
+    networks = fleet.seen(fleet.container("postgres"))["NetworkSettings"]["Networks"]
+    (address,) = (network["IPAddress"] for network in networks.values())
+    database = ("postgres:5432", f"{address}:5432")
+    wanted = ("redis:6379", "api:8000", "s3:8333")
+    machine = fleet.machine()
+    said = docker("exec", machine, PYTHON, "-c", REACH, *wanted, *database).splitlines()
+    assert said == [*(f"{w} open" for w in wanted), *(f"{d} closed" for d in database)]
+    assert "Authentication required" in docker("exec", machine, PYTHON, "-c", NAMELESS)
+    # The same question from where it is to be answered otherwise.
+    from_worker = docker("exec", fleet.container("worker"), PYTHON, "-c", REACH, *database)
+    assert from_worker.splitlines() == [f"{d} open" for d in database]
+
+
+def test_nobody_is_root_and_no_secret_is_to_be_seen(fleet: Fleet) -> None:
+    for part, user in (("redis", "999"), ("postgres", "999"), *((p, "10000") for p in PARTS)):
+        container = fleet.container(part)
+        assert docker("exec", container, "id", "-u") == user
+        host = fleet.seen(container)["HostConfig"]
+        assert host["ReadonlyRootfs"]
+        assert host["CapDrop"] == ["ALL"]
+        assert "no-new-privileges:true" in host["SecurityOpt"]
+    for container in fleet.names():
+        seen = json.dumps(fleet.seen(container))
+        seen += docker("logs", container)
+        assert not [s for s in fleet.secrets() if s in seen], container
+    assert (fleet.folder / "secrets").stat().st_mode & 0o777 == 0o700
+    assert (fleet.folder / "secrets" / "connection.env").stat().st_mode & 0o777 == 0o600
+    published = docker("port", fleet.container("api")) + docker("port", fleet.container("s3"))
+    assert published.count("127.0.0.1:") == 2
+
+
+def test_parts_end_when_they_are_told_and_know_everything_afterwards(fleet: Fleet) -> None:
+    containers = [fleet.container(part) for part in PARTS]
+    docker("stop", "--time", "50", *containers)
+    for container in containers:
+        state = fleet.seen(container)["State"]
+        assert (state["Status"], state["ExitCode"]) == ("exited", 0), container
+    keys = (fleet.folder / "secrets/simherd_bootstrap_key").read_text()
+
+    done = fleet.script("fleet")
+
+    assert done.returncode == 0, done.stderr
+    assert (fleet.folder / "secrets/simherd_bootstrap_key").read_text() == keys
+    tasks = json.loads(fleet.cli("tasks", "list", "--json").stdout)
+    assert [task["status"] for task in tasks] == ["success", "success"]
+    assert len(docker("ps", "--filter", f"name={fleet.machine()}", "-q").split()) == 1
+
+
+def test_nothing_is_left_when_it_is_down(fleet: Fleet) -> None:
+    assert fleet.left()
+    long = fleet.cli("run", "-I", "simherd/debian:bookworm", "--on", "fleet", "--", "sleep", "600")
+    assert long.returncode == 0, long.stderr
+    done = fleet.script("fleet-down", "--volumes")
+    assert done.returncode == 0, done.stderr
+    assert fleet.left() == []
+    assert docker("ps", "-a", "--filter", f"label=simherd.task={long.stdout.strip()}", "-q") == ""
+    assert list((fleet.folder / "machines").iterdir()) == []
+    assert not (fleet.folder / "secrets").exists()
+    with open("/proc/mounts") as mounts:
+        assert str(fleet.folder) not in mounts.read()
