@@ -6,6 +6,8 @@ import warnings
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
+from pydantic import SecretStr
+
 from scheduler.api.app import make_app
 from scheduler.config import Settings
 from scheduler.wiring import Parts
@@ -67,7 +69,7 @@ def page() -> str:
 
 def _openapi() -> dict[str, Any]:
     # Routes are described without what they work on.
-    app = make_app(Parts(Settings.model_construct()))
+    app = make_app(Parts(Settings.model_construct(redis_url=SecretStr("redis://localhost"))))
     with warnings.catch_warnings():
         # A route for two methods has one name for both; no program is generated from this.
         warnings.filterwarnings("ignore", "Duplicate Operation ID")
