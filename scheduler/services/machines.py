@@ -126,7 +126,8 @@ def _bring_back(parts: Parts, machine: Machine) -> None:
         session.execute(
             update(Machine)
             .where(Machine.id == machine.id, Machine.launched_at == machine.launched_at)
-            .values(launched_at=None, reclaim_at=None)
+            # Without the old handle, by which it would seem to be gone while it is being launched.
+            .values(launched_at=None, reclaim_at=None, handle={})
         )
 
 

@@ -110,7 +110,7 @@ def disable(username: str, kill: bool, yes: bool) -> None:
     done = api().post(f"{user_path(username)}/disable", {"kill": kill})
     click.echo(f"User {username} is disabled.")
     if kill:
-        click.echo(f"Tasks that are being killed: {done['killed']}.")
+        click.echo(f"Tasks that are being killed: {done['tasks_killed']}.")
     elif done["tasks"]:
         click.echo(f"Tasks that go on: {done['tasks']}. `--kill` ends them.")
     if done["groups"]:

@@ -33,6 +33,7 @@ from tests.support.builders import make_group, make_task
 from tests.support.parts import Machines, make_parts, waiting
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from scheduler.store.engine import Store
@@ -123,6 +124,34 @@ def fleet(store: Store, database_url: str, redis_url: str, tmp_path: Path) -> Fl
     cloud = Cloud()
     parts.__dict__["providers"] = {"local": cloud}
     return Fleet(parts, cloud, redis_url)
+
+
+class Returning(Cloud):
+    """Machines that come back, and something that goes on while one is launched."""
+
+    revives = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meanwhile: list[Callable[[], object]] = []
+
+    def launch(self, plan: Any) -> dict[str, Any]:
+        """See `MachineProvider`."""
+        if self.meanwhile:
+            self.meanwhile.pop()()
+        return super().launch(plan)
+
+
+def test_a_machine_is_brought_back_once_though_two_sweeps_look(fleet: Fleet) -> None:
+    cloud = fleet.cloud = Returning()
+    fleet.parts.__dict__["providers"] = {"local": cloud}
+    group = fleet.group(num_machines=1)
+    (machine,) = fleet.scale(group)
+    cloud.states[machine.id] = MachineState.GONE
+    cloud.meanwhile.append(lambda: fleet.scale(group))
+    fleet.scale(group)
+    assert cloud.launched == [machine.id, machine.id]
+    assert [m.handle for m in fleet.up(group)] == [machine.handle]
 
 
 def test_a_group_has_started_when_a_machine_has_joined(fleet: Fleet) -> None:

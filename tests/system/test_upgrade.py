@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -174,8 +173,10 @@ def test_tasks_outlive_an_upgrade(upgrade: Upgrade) -> None:
     assert agent.is_running()
 
     # Hand-over: what runs is not touched.
-    for _ in range(2):
-        os.kill(agent.pid, signal.SIGTERM)
+    agent.terminate()
+    (log,) = (env.data / "machines").glob("*/agent.log")
+    until(lambda: "event=agent_draining" in log.read_text(), what="the agent to drain")
+    agent.terminate()
     env.wait_for_another("agent", agent)
     assert "PYTHONPATH" not in env.part("agent").environ()
     _ended_well(env, env.submit(_WAIT, files=_OPEN))

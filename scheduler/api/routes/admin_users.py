@@ -125,7 +125,7 @@ def disable_user(
 ) -> dict[str, Any]:
     """Refuse a user's keys; what they have running goes on, unless `kill` ends their tasks."""
     killed = admin_users.disable_user(parts, operator.username, username, kill=asked.kill)
-    return {**_one(parts, username), "killed": killed}
+    return {**_one(parts, username), "tasks_killed": killed}
 
 
 @router.post("/users/{username}/enable")
