@@ -24,8 +24,8 @@ Written by `python scripts/metrics_page.py` from `scheduler/metrics/table.py` an
 `executor/metrics/table.py`; a test compares them. Change the tables, not this page.
 
 With `SIMHERD_METRICS_PORT` every process shows its numbers at `/metrics`
-([operating.md](operating.md#health)), beside those of the process itself (`process_…`). How to have
-them collected, the board and the alerts: [runbook.md](runbook.md).
+([operating.md](operating.md#health)), beside those of the process itself (`process_…`; of the
+worker, its parent). How to have them collected, the board and the alerts: [runbook.md](runbook.md).
 
 Units are seconds, bytes and US$. A histogram `NAME` has `NAME_bucket` (with the label `le`),
 `NAME_sum` and `NAME_count`. No label holds a task, a user or a machine. `group` and `name` are id

@@ -22,6 +22,8 @@ from tests.support.waits import until
 from tests.unit.test_metrics import names_in_use
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from prometheus_client import Metric
 
     from tests.support.env import Env
@@ -138,6 +140,25 @@ def test_every_process_says_that_it_is_well(env: Env) -> None:
     assert set(env.api.get(READY).json()["checks"]) == {"redis", "database", "storage", "broker"}
     # Numbers are for the operator.
     assert env.api.get(METRICS).status_code == 404
+
+
+def test_processes_of_one_machine_cannot_share_a_port(env: Env, tmp_path: Path) -> None:
+    data = ("--data-dir", str(tmp_path / "data"))
+    done = env.cli("up", "--port", "0", *data, more={"SIMHERD_METRICS_PORT": "9100"})
+    assert done.returncode == 1
+    assert "SIMHERD_METRICS_PORT is '9100'" in done.stderr
+    port = addresses(env)["api"].rpartition(":")[2]
+    settings = {"SIMHERD_STATE_DIR": str(tmp_path), "SIMHERD_TICKET_FILE": "none"}
+    done = subprocess.run(
+        [sys.executable, "-m", "executor"],
+        env={**env.environment, **settings, "SIMHERD_METRICS_PORT": port},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    said = f"SIMHERD_METRICS_PORT: cannot listen on 127.0.0.1 port {port}: Address already in use."
+    assert done.stderr.strip() == f"simherd-executor: {said}"
 
 
 @pytest.mark.parametrize("process", ["api", "worker", "executor", None])
