@@ -74,9 +74,9 @@ class Room:
         found = os.statvfs(place)
         if found.f_files and found.f_favail < _INODES_SHARE * found.f_files:
             return f"{place} has {found.f_favail} of {found.f_files} inodes free"
-        free = self._free(place)
+        free = max(0, self._free(place))
         if free < promised:
-            return f"{place} has {format_bytes(max(0, free))} free, {format_bytes(promised)} are needed"
+            return f"{place} has {format_bytes(free)} free, {format_bytes(promised)} are needed"
         return None
 
     def _free(self, place: Path) -> int:
