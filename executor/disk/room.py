@@ -61,11 +61,6 @@ class Room:
                 return lacking
         return None
 
-    def disk(self) -> tuple[int, int]:
-        """Bytes free on the work disk, and the bytes of it that no attempt is given."""
-        found = os.statvfs(self._work)
-        return found.f_bavail * found.f_frsize, self._reserve_of(found)
-
     def limit(self, wanted: int, booked: int) -> int:
         """The bytes that an attempt is given: as many as are wanted, or half of what is left.
 
@@ -79,16 +74,14 @@ class Room:
         found = os.statvfs(place)
         if found.f_files and found.f_favail < _INODES_SHARE * found.f_files:
             return f"{place} has {found.f_favail} of {found.f_files} inodes free"
-        free = self._free(place)
+        free = max(0, self._free(place))
         if free < promised:
-            there, needed = format_bytes(max(0, free)), format_bytes(promised)
-            return f"{place} has {there} free, {needed} are needed"
+            return f"{place} has {format_bytes(free)} free, {format_bytes(promised)} are needed"
         return None
 
     def _free(self, place: Path) -> int:
         """Bytes free, less the reserve; negative when it is touched."""
         found = os.statvfs(place)
-        return found.f_bavail * found.f_frsize - self._reserve_of(found)
-
-    def _reserve_of(self, found: os.statvfs_result) -> int:
-        return min(self._reserve, int(_RESERVE_SHARE * found.f_blocks * found.f_frsize))
+        size = found.f_blocks * found.f_frsize
+        reserve = min(self._reserve, int(_RESERVE_SHARE * size))
+        return found.f_bavail * found.f_frsize - reserve
