@@ -22,6 +22,8 @@ SOCKET = Path("/var/run/docker.sock")
 S3_KEY_ID = "simherd:fleet"
 #: What a user of Redis may do besides reading and writing its keys. The scheduler makes users.
 REDIS_ADMIN = "+info +acl|setuser +acl|deluser +acl|users"
+#: Celery subscribes to a pattern, which Redis allows where it stands here as it is.
+BROKER_CHANNELS = "&cel:* &cel:/1.celery.pidbox"
 
 
 def main() -> None:
@@ -93,7 +95,7 @@ def redis_users(scheduler: str, broker: str) -> str:
         "user default off\n"
         "user health on nopass -@all +ping\n"
         f"user scheduler on #{digest(scheduler)} ~simherd:* &simherd:* {data} {REDIS_ADMIN}\n"
-        f"user broker on #{digest(broker)} ~cel:* &* {data}\n"
+        f"user broker on #{digest(broker)} ~cel:* {BROKER_CHANNELS} {data}\n"
     )
 
 

@@ -43,6 +43,23 @@ need_simulator() { # from the repository's folder, after scripts/setup
 
 has_engine() { command -v docker >/dev/null && docker info >/dev/null 2>&1; }
 
+has_image() { docker image inspect "$1" >/dev/null 2>&1; }
+
+# The base of images: BASE_IMAGE, or one that is here, can be pulled, or can be made: in the order of
+# what it costs. From the repository's folder.
+choose_base() {
+  if [ -n "${BASE_IMAGE:-}" ]; then
+    echo "$BASE_IMAGE"
+  elif has_image simherd/debian:bookworm; then
+    echo simherd/debian:bookworm
+  elif has_image debian:bookworm-slim ||
+    timeout 120 docker pull -q debian:bookworm-slim >/dev/null 2>&1; then
+    echo debian:bookworm-slim
+  else
+    scripts/base-image >&2 && echo simherd/debian:bookworm
+  fi
+}
+
 cache_dir() {
   printf '%s/simherd' "${XDG_CACHE_HOME:-${HOME:-/var/tmp}/.cache}"
 }

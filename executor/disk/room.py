@@ -61,6 +61,11 @@ class Room:
                 return lacking
         return None
 
+    def disk(self) -> tuple[int, int]:
+        """Bytes free on the work disk, and the bytes of it that no attempt is given."""
+        found = os.statvfs(self._work)
+        return found.f_bavail * found.f_frsize, self._reserve_of(found)
+
     def limit(self, wanted: int, booked: int) -> int:
         """The bytes that an attempt is given: as many as are wanted, or half of what is left.
 
@@ -82,6 +87,7 @@ class Room:
     def _free(self, place: Path) -> int:
         """Bytes free, less the reserve; negative when it is touched."""
         found = os.statvfs(place)
-        size = found.f_blocks * found.f_frsize
-        reserve = min(self._reserve, int(_RESERVE_SHARE * size))
-        return found.f_bavail * found.f_frsize - reserve
+        return found.f_bavail * found.f_frsize - self._reserve_of(found)
+
+    def _reserve_of(self, found: os.statvfs_result) -> int:
+        return min(self._reserve, int(_RESERVE_SHARE * found.f_blocks * found.f_frsize))

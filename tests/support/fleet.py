@@ -8,6 +8,8 @@ import secrets
 import subprocess
 from typing import TYPE_CHECKING, Any
 
+import httpx
+
 from simherd.local.stack import free_port
 from tests.support.docker import docker
 
@@ -50,10 +52,20 @@ class Fleet:
 
     def cli(self, *arguments: str) -> Done:
         """Run `simherd` as the fleet's first user."""
-        lines = (self.folder / "secrets" / "connection.env").read_text().splitlines()
-        connection = dict(line.split("=", 1) for line in lines)
         program = str(self._repository / ".venv" / "bin" / "simherd")
-        return self._run([program, *arguments], {**self._environment, **connection})
+        return self._run([program, *arguments], {**self._environment, **self._connection()})
+
+    def get(self, path: str, /, **query: str) -> Any:
+        """What the API answers the fleet's first user."""
+        connection = self._connection()
+        url, headers = connection["SIMHERD_API_URL"], {"X-API-Key": connection["SIMHERD_API_KEY"]}
+        answer = httpx.get(url + path, params=query, headers=headers, trust_env=False)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def _connection(self) -> dict[str, str]:
+        lines = (self.folder / "secrets" / "connection.env").read_text().splitlines()
+        return dict(line.split("=", 1) for line in lines)
 
     def _run(self, argv: list[str], environment: dict[str, str]) -> Done:
         return subprocess.run(
@@ -82,6 +94,14 @@ class Fleet:
         """All that the engine tells of a container."""
         found: dict[str, Any] = json.loads(docker("inspect", container))[0]
         return found
+
+    def shown(self, container: str) -> str:
+        """All that is to be seen of a container from outside: settings, log, command lines."""
+        argv = ["docker", "logs", container]
+        log = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True)
+        running = docker("ps", "-q", "--filter", f"name=^{container}$")
+        lines = docker("top", container) if running else ""
+        return f"{json.dumps(self.seen(container))}\n{log.stdout.decode()}\n{lines}"
 
     def names(self) -> list[str]:
         """The names of all of its containers."""

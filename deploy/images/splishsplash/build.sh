@@ -7,7 +7,6 @@ cd "$(dirname "$0")/../../.."
 . scripts/lib.sh
 image=simherd/splishsplash:local
 folder=deploy/images/splishsplash
-local_base=simherd/debian:bookworm
 
 version=$(sed -n 's/^pysplishsplash==//Ip' constraints.txt)
 sources=$({ cat "$folder"/* simherd/demo_data/splash.py; echo "$version ${BASE_IMAGE:-}"; } | cksum | tr -d ' ')
@@ -15,17 +14,7 @@ label=$(docker image inspect -f '{{index .Config.Labels "simherd.sources"}}' "$i
 [ "$label" = "$sources" ] && exit 0
 say "building the image $image (once)"
 
-has_image() { docker image inspect "$1" >/dev/null 2>&1; }
-
-base=${BASE_IMAGE:-debian:bookworm-slim}
-if [ -z "${BASE_IMAGE:-}" ] && ! has_image "$base"; then
-  # A local base is at hand, can be pulled, or can be made: in the order of what it costs.
-  if has_image "$local_base" || ! timeout 120 docker pull -q "$base" >/dev/null 2>&1; then
-    scripts/base-image
-    base=$local_base
-  fi
-fi
-
+base=$(choose_base)
 context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT
 cp "$folder/Dockerfile" "$folder/splash" simherd/demo_data/splash.py "$context"

@@ -1,0 +1,74 @@
+"""What a deployment's settings are read from, and what is refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pydantic import ValidationError
+
+from scheduler.config import Settings
+from scheduler.objects.s3 import S3Store
+from simherd.contract.limits import LEAST_SIGNING_KEY
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+POSTGRES = "postgresql+psycopg://simherd@db/simherd"
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "fine"),
+    [
+        (POSTGRES, "k" * LEAST_SIGNING_KEY, True),
+        (POSTGRES, "k" * (LEAST_SIGNING_KEY - 1), False),
+        (POSTGRES, "", False),
+        ("sqlite://", "k", True),
+        ("sqlite://", "", False),
+    ],
+)
+def test_a_deployment_needs_a_long_signing_key(url: str, key: str, fine: bool) -> None:
+    given: dict[str, Any] = {
+        "database_url": url,
+        "redis_url": "",
+        "broker_url": "",
+        "signing_key": key,
+    }
+    if fine:
+        Settings(**given)
+        return
+    with pytest.raises(ValidationError, match=f"{len(key)} characters.*openssl rand"):
+        Settings(**given)
+
+
+def test_settings_come_from_files_unless_they_are_in_the_environment(tmp_path: Path) -> None:
+    for name, text in (
+        ("simherd_database_url", POSTGRES),
+        ("simherd_redis_url", "redis://from-file"),
+        ("simherd_broker_url", "redis://from-file"),
+        ("simherd_signing_key", "short"),
+    ):
+        (tmp_path / name).write_text(f"{text}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "scheduler", "migrate"],
+        env={"SIMHERD_SECRETS_DIR": str(tmp_path), "SIMHERD_REDIS_URL": "redis://elsewhere"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "SIMHERD_SIGNING_KEY" in done.stderr
+    assert "it has 5 characters" in done.stderr
+    # Nothing but what is wrong: the files were found.
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_users_are_led_to_the_storage_where_they_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    store = S3Store("bucket", "us-east-1", "http://s3:8333", "https://storage.example.org")
+    assert store.sign("u", "f", "download", 60).startswith("http://s3:8333/bucket/")
+    public = store.sign("u", "f", "download", 60, public=True)
+    assert public.startswith("https://storage.example.org/bucket/")
