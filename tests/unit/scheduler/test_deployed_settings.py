@@ -30,7 +30,12 @@ POSTGRES = "postgresql+psycopg://simherd@db/simherd"
     ],
 )
 def test_a_deployment_needs_a_long_signing_key(url: str, key: str, fine: bool) -> None:
-    given: dict[str, Any] = {"database_url": url, "redis_url": "", "broker_url": "", "signing_key": key}
+    given: dict[str, Any] = {
+        "database_url": url,
+        "redis_url": "",
+        "broker_url": "",
+        "signing_key": key,
+    }
     if fine:
         Settings(**given)
         return
