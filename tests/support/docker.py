@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 
 
@@ -20,6 +21,12 @@ def has_image(image: str) -> bool:
     """Whether the engine has an image."""
     argv = ["docker", "image", "inspect", image]
     return subprocess.run(argv, capture_output=True, check=False).returncode == 0
+
+
+def has_compose() -> bool:
+    """Whether there is a docker compose, the newer or the older one."""
+    plugin = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
+    return plugin.returncode == 0 or shutil.which("docker-compose") is not None
 
 
 def label(container: str, name: str) -> str:

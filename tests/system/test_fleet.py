@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from tests.conftest import REPOSITORY
-from tests.support.docker import docker
+from tests.conftest import REPOSITORY, missing
+from tests.support.docker import docker, has_compose
 from tests.support.fleet import Fleet
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ except redis.RedisError as error:
 def fleet(
     machine_image: str, splishsplash_image: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Fleet]:
+    if not has_compose():
+        missing("there is no docker compose (apt-get install docker-compose)")
     made = Fleet(REPOSITORY, tmp_path_factory.mktemp("fleet"), machine_image)
     try:
         done = made.script("fleet")
