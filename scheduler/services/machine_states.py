@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simherd.contract import limits
+from simherd.contract.machines import SUSPECT, SUSPECT_S
 
 if TYPE_CHECKING:
     from scheduler.store.models import Machine
@@ -24,5 +24,4 @@ def shown_state(machine: Machine, now: float) -> str:
         return "reclaiming"
     if machine.last_seen_at is None or machine.last_seen_at < (machine.launched_at or 0):
         return "starting"
-    silent = now - machine.last_seen_at > limits.LEASE_S + limits.HEARTBEAT_S
-    return "suspect" if silent else MACHINE_UP
+    return SUSPECT if now - machine.last_seen_at > SUSPECT_S else MACHINE_UP
