@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import case, func, literal, or_
 
 from scheduler.store.models import Machine
-from simherd.contract import limits
+from simherd.contract.machines import SUSPECT, SUSPECT_S
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
@@ -17,11 +17,9 @@ MACHINE_UP = "started"
 #: It ends what it has and takes nothing more.
 MACHINE_DRAINED = "drained"
 MACHINE_DOWN = "terminated"
-_RECLAIMING, _STARTING, _SUSPECT = "reclaiming", "starting", "suspect"
+_RECLAIMING, _STARTING = "reclaiming", "starting"
 #: What `shown_state` says of machines that are not terminated.
-SHOWN_STATES = (_STARTING, MACHINE_UP, _SUSPECT, _RECLAIMING, MACHINE_DRAINED)
-#: Seconds without a heartbeat after which a machine is suspect.
-_SILENT_S = limits.LEASE_S + limits.HEARTBEAT_S
+SHOWN_STATES = (_STARTING, MACHINE_UP, SUSPECT, _RECLAIMING, MACHINE_DRAINED)
 
 
 def shown_state(machine: Machine, now: float) -> str:
@@ -32,7 +30,7 @@ def shown_state(machine: Machine, now: float) -> str:
         return _RECLAIMING
     if machine.last_seen_at is None or machine.last_seen_at < (machine.launched_at or 0):
         return _STARTING
-    return _SUSPECT if now - machine.last_seen_at > _SILENT_S else MACHINE_UP
+    return SUSPECT if now - machine.last_seen_at > SUSPECT_S else MACHINE_UP
 
 
 def shown_state_column(now: float) -> ColumnElement[str]:
@@ -46,6 +44,6 @@ def shown_state_column(now: float) -> ColumnElement[str]:
             or_(Machine.last_seen_at.is_(None), Machine.last_seen_at < launched),
             literal(_STARTING),
         ),
-        (Machine.last_seen_at < now - _SILENT_S, literal(_SUSPECT)),
+        (Machine.last_seen_at < now - SUSPECT_S, literal(SUSPECT)),
         else_=literal(MACHINE_UP),
     )

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from simherd.contract import limits
+from simherd.contract.machines import SUSPECT, SUSPECT_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,9 +28,7 @@ class Drill:
     see: str
 
 
-#: Seconds after which a machine is shown as suspect.
-SUSPECT_S = limits.LEASE_S + limits.HEARTBEAT_S
-_SILENT = f"suspect after {SUSPECT_S:.0f} s; it keeps its task and goes on"
+_SILENT = f"{SUSPECT} after {SUSPECT_S:.0f} s; it keeps its task and goes on"
 
 DRILLS = {
     "reclaim": Drill(

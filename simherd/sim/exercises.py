@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from simherd.contract.machines import SUSPECT, SUSPECT_S
 from simherd.errors import SimherdError
-from simherd.sim.drills import SUSPECT_S, held, nothing, reclaimed
+from simherd.sim.drills import held, nothing, reclaimed
 from simherd.sim.fleet import until
 from simherd.sim.services import BREAKS
 
@@ -69,7 +70,7 @@ def _on_machines(seconds: float) -> list[Exercise]:
     for_, work_s = f"for {seconds:.0f} s", seconds + _BEYOND_S
     silent = partial(Exercise, done=for_, work_s=work_s)
     if seconds > SUSPECT_S + _SEEN_S:
-        silent = partial(silent, meanwhile="suspect", look=_is_suspect)
+        silent = partial(silent, meanwhile=SUSPECT, look=_is_suspect)
     return [
         Exercise(
             "reclaim",
@@ -146,8 +147,7 @@ def _broken_storage(ground: Ground, _machine: Machine, *, how: str) -> AbstractC
 
 def _is_suspect(fleet: Fleet, _task: Task, machine: Machine) -> str:
     def word() -> str | None:
-        status = str(fleet.told_of(machine)["status"])
-        return status if status == "suspect" else None
+        return SUSPECT if fleet.told_of(machine)["status"] == SUSPECT else None
 
     return until(word, f"{machine.name} to be suspect")
 

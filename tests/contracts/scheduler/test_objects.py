@@ -63,7 +63,12 @@ def served(store: ObjectStore) -> Iterator[Served]:
         yield lambda url: url
         return
     parts = Parts(
-        Settings(database_url="sqlite://", redis_url="redis://unused", broker_url="", signing_key="key")
+        Settings(
+            database_url="sqlite://",
+            redis_url="redis://unused",
+            broker_url="",
+            signing_key="key",
+        )
     )
     parts.__dict__["objects"] = store
     server = uvicorn.Server(uvicorn.Config(make_app(parts), port=0, log_level="error"))
