@@ -60,7 +60,7 @@ RUN apt-get update -qq \
 COPY --from=trimmed /opt/simherd /opt/simherd
 COPY --from=own /opt/own /opt/own
 # What a process says is to be seen at once, not when a buffer is full.
-ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 SIMHERD_LOG_FORMAT=json
 WORKDIR /var/lib/simherd
 USER simherd
 ARG VERSION=unknown

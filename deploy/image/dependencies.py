@@ -8,4 +8,7 @@ from pathlib import Path
 
 project = tomllib.loads(Path(sys.argv[1]).read_text())["project"]
 extras = project["optional-dependencies"]
-print("\n".join([*project["dependencies"], *extras["scheduler"], *extras["executor"]]))
+wanted = [*project["dependencies"]]
+for extra in ("scheduler", "executor", "otel"):
+    wanted += extras[extra]
+print("\n".join(wanted))
