@@ -53,9 +53,11 @@ def main() -> None:
         return
     settings = _read(Settings)
     logs.set_up(given.process, settings.log_level, settings.log_format)
+    parts = Parts(settings)
     if given.process in _LASTING:
         _wait_for_schema(settings)
-    _PROCESSES[given.process](Parts(settings))
+        _check_servers(parts)
+    _PROCESSES[given.process](parts)
 
 
 def _read(kind: type[_S]) -> _S:
@@ -89,6 +91,17 @@ def _wait_for_schema(settings: Settings) -> None:
         else:
             engine.dispose()
             return
+
+
+def _check_servers(parts: Parts) -> None:
+    from scheduler.services.groups import unnamed_servers
+
+    unnamed = unnamed_servers(parts)
+    if unnamed:
+        sys.exit(
+            f"simherd-scheduler: SIMHERD_REDIS_SERVERS: machine groups that are not terminated are on "
+            f"{', '.join(unnamed)}, which it does not name. Name it until they are."
+        )
 
 
 def _api(parts: Parts) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import func, select, update
 
 from scheduler.services.errors import Conflict, Invalid, NotFound
 from scheduler.services.gangs import MPI
-from scheduler.services.group_states import UP, GroupStatus
+from scheduler.services.group_states import ACTIVE, UP, GroupStatus
 from scheduler.services.ids import new_group_name, new_uuid
 from scheduler.services.machine_states import MACHINE_DOWN, MACHINE_UP
 from scheduler.services.machines import machines_of
@@ -131,6 +131,13 @@ def _emptiest_server(parts: Parts) -> str:
     with parts.store.read() as session:
         groups = {name: count for name, count in session.execute(query)}
     return min(open_servers, key=lambda name: groups.get(name, 0))
+
+
+def unnamed_servers(parts: Parts) -> list[str]:
+    """Redis servers that active groups are on, and that the settings do not name."""
+    query = select(MachineGroup.redis_server).where(MachineGroup.status.in_(ACTIVE)).distinct()
+    with parts.store.read() as session:
+        return sorted(set(session.scalars(query)) - set(parts.settings.redis_urls))
 
 
 def _provider(parts: Parts, asked: GroupRequest) -> str:

@@ -18,7 +18,7 @@ from scheduler.queue.group_queue import Arrival
 from scheduler.queue.servers import UnknownServer
 from scheduler.recorder import Recorder
 from scheduler.services import duties, reconcile
-from scheduler.services.groups import GroupRequest, register_group
+from scheduler.services.groups import GroupRequest, register_group, unnamed_servers
 from scheduler.services.queue_task import enqueue
 from scheduler.services.sweep import SWEEP, sweep, sweep_in_turn
 from scheduler.store.models import Duty, StatusChange, Task
@@ -149,6 +149,7 @@ def test_a_server_that_is_not_named_any_more_is_told(
     group = _group(parts, "other")
     with pytest.raises(UnknownServer, match="'other' in SIMHERD_REDIS_SERVERS"):
         parts.queue.length(group.id)
+    assert "other" in unnamed_servers(parts)
 
 
 def test_a_server_cannot_be_called_main() -> None:
