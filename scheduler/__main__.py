@@ -99,8 +99,8 @@ def _check_servers(parts: Parts) -> None:
     unnamed = unnamed_servers(parts)
     if unnamed:
         sys.exit(
-            f"simherd-scheduler: SIMHERD_REDIS_SERVERS: machine groups that are not terminated are on "
-            f"{', '.join(unnamed)}, which it does not name. Name it until they are."
+            f"simherd-scheduler: SIMHERD_REDIS_SERVERS: it does not name {', '.join(unnamed)}, and "
+            "machine groups are there. Name it until they are terminated."
         )
 
 
