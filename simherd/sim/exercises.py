@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from simherd.contract.lifecycle import Status
 from simherd.contract.machines import SUSPECT, SUSPECT_S
 from simherd.errors import SimherdError
 from simherd.sim.drills import held, nothing, reclaimed
@@ -26,8 +28,8 @@ _LEAVE, _RATE = 100 * 1000**2, "1mbit"
 #: Seconds that a task works for beyond a drill's time; or the share of that after which it has
 #: outputs to be stored.
 _BEYOND_S, _SHARE = 2.0, 0.5
-#: Seconds after which who is silent must be seen to be, beyond the time that it takes.
-_SEEN_S = 2.0
+#: Seconds by which something must be seen, beyond the time that it takes.
+_SEEN_S = 1.5
 
 #: Looks for what must be seen while something is broken; answers a sentence, raises SimherdError.
 Look = Callable[["Fleet", "Task", "Machine"], str]
@@ -104,9 +106,10 @@ def _on_redis(seconds: float) -> list[Exercise]:
 
 
 def _on_storage(seconds: float) -> list[Exercise]:
-    for_, work_s = f"for {seconds:.0f} s", seconds * _SHARE
+    # Not shorter: the storage must be broken before there is anything to be stored.
+    for_, work_s = f"for {seconds:.0f} s", max(seconds * _SHARE, 2 * _BEYOND_S)
     return [
-        Exercise("slow-storage", f"{for_}, {_RATE}", _slow_storage, work_s),
+        Exercise("slow-storage", f"{for_}, {_RATE}", _slow_storage, work_s, look=_stores),
         *(
             Exercise(
                 f"break-storage --how {how}",
@@ -159,8 +162,16 @@ def _has_no_room(fleet: Fleet, _task: Task, machine: Machine) -> str:
     return until(word, f"{machine.name} to say that it has no room")
 
 
-def _is_held_up(_fleet: Fleet, task: Task, _machine: Machine) -> str:
-    info = task.get_info()
-    if info.is_terminal:
-        raise SimherdError(f"task {task.id} was {info.status} while the storage was broken.")
-    return f"{info['status_alias']} meanwhile"
+def _stores(_fleet: Fleet, task: Task, _machine: Machine) -> str:
+    """Wait until the commands have ended, and some more."""
+    computing = Status.COMPUTATION_STARTED
+    until(lambda: task.get_info().status != computing, f"the commands of task {task.id} to end")
+    time.sleep(_SEEN_S)
+    return f"{task.get_info()['status_alias']} meanwhile"
+
+
+def _is_held_up(fleet: Fleet, task: Task, machine: Machine) -> str:
+    said = _stores(fleet, task, machine)
+    if task.get_info().is_terminal:
+        raise SimherdError(f"task {task.id} was {said}, while the storage was broken.")
+    return said

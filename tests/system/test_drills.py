@@ -39,7 +39,7 @@ def own(machine_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 def _course(own: Deployment, drills: tuple[str, ...]) -> list[dict[str, Any]]:
     only = [word for drill in drills for word in ("--only", drill)]
-    done = own.sim("drill", "--group", GROUP, "--for", "3s", "--yes", "--json", *only)
+    done = own.sim("drill", "--group", GROUP, "--for", "2s", "--yes", "--json", *only)
     print(done.stdout, done.stderr)
     rows: list[dict[str, Any]] = json.loads(done.stdout)
     assert done.returncode == 0
