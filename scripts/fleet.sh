@@ -11,18 +11,22 @@ need_compose() {
     fail "there is no docker compose." "apt-get install docker-compose"
 }
 
-compose() { # ARGUMENTS
+compose() ( # ARGUMENTS
+  # What .env says holds: compose would prefer what happens to be in the environment.
+  # shellcheck disable=SC2046 # names
+  unset $(sed -n 's/^\([A-Z0-9_]*\)=.*/\1/p' "$fleet_dir/.env")
   set -- -f deploy/docker-compose.yml --env-file "$fleet_dir/.env" \
     -p "$(setting COMPOSE_PROJECT_NAME)" "$@"
   if docker compose version >/dev/null 2>&1; then docker compose "$@"; else docker-compose "$@"; fi
-}
+)
 
 setting() { # NAME: what .env says
   sed -n "s/^$1=//p" "$fleet_dir/.env"
 }
 
 secrets_dir() { # as the compose file takes it: from its own folder
-  (cd deploy && cd "$(setting SECRETS_DIR)" && pwd)
+  place=$(setting SECRETS_DIR)
+  (cd deploy && cd "${place:-./secrets}" && pwd)
 }
 
 wait_until_well() { # NAME CONTAINER

@@ -50,9 +50,18 @@ def environment(folder: Path) -> str:
     values = {name: os.environ[name] for name in names if name in os.environ}
     values.setdefault("DOCKER_GID", str(SOCKET.stat().st_gid))
     values.setdefault("SECRETS_DIR", str(folder / "secrets"))
+    if folder != EXAMPLE.parent and "COMPOSE_PROJECT_NAME" not in values:
+        sys.exit(
+            f"fleet_files.py: COMPOSE_PROJECT_NAME: a fleet in {folder} is another than the one in "
+            f"{EXAMPLE.parent}. Set a name of its own, and ports (API_PORT, S3_PORT)."
+        )
+    project = values.get("COMPOSE_PROJECT_NAME")
+    if project is not None:
+        values.setdefault("MACHINES_DIR", f"/var/lib/simherd/{project}/machines")
     for name, port in (("PUBLIC_URL", "API_PORT"), ("S3_PUBLIC_URL", "S3_PORT")):
         if port in values:
-            values.setdefault(name, f"http://127.0.0.1:{values[port]}")
+            first = values[port].partition("-")[0]
+            values.setdefault(name, f"http://127.0.0.1:{first}")
     return "\n".join(_line(line, values) for line in text.splitlines()) + "\n"
 
 

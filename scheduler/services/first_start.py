@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from scheduler.services import end_group, groups
-from scheduler.services.accounts import create_key, create_user
+from scheduler.services.accounts import create_key, create_user, digest
 from scheduler.services.group_states import ENDING, UP, GroupStatus
-from scheduler.store.models import MachineGroup, User
+from scheduler.store.models import ApiKey, MachineGroup, User
 from simherd.contract.limits import DEFAULT_GROUP
 
 if TYPE_CHECKING:
@@ -35,9 +35,13 @@ def first_start(parts: Parts) -> None:
         raise ValueError("set SIMHERD_BOOTSTRAP_KEY")
     with parts.store.write() as session:
         user = session.scalar(select(User).where(User.username == _USERNAME))
-        user = user or create_user(session, _USERNAME, "local@localhost")
-        user.is_operator = True
-        create_key(session, user.id, "simherd up", settings.bootstrap_key.get_secret_value())
+        if user is None:
+            user = create_user(session, _USERNAME, "local@localhost")
+            user.is_operator = True
+        key = settings.bootstrap_key.get_secret_value()
+        # One that was revoked stays so, whoever starts what again.
+        if session.get(ApiKey, digest(key)) is None:
+            create_key(session, user.id, "simherd up", key)
         user_id = user.id
     if settings.bootstrap_machines == 0:
         return
