@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import logging
 import time
-from threading import Lock, Thread
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import redis
@@ -56,10 +56,8 @@ class Recorder:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._share = Share(parts.store)
         self._readers = [
-            _Reader(parts, self._share, name, client)
-            for name, client in parts.redis_servers(_connect).all()
+            _Reader(parts, name, client) for name, client in parts.redis_servers(_connect).all()
         ]
 
     def run(self, stop: Flag) -> None:
@@ -79,7 +77,8 @@ class Recorder:
             thread.start()
         for thread in threads:
             thread.join()
-        self._share.leave()
+        for reader in self._readers:
+            reader.share.leave()
         if broken:
             raise broken[0]
 
@@ -98,14 +97,13 @@ def _connect(url: str) -> redis.Redis:
 
 
 class Share:
-    """The part of all groups that this process records."""
+    """The part of a Redis server's groups that this process records."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, server: str) -> None:
         self._store = store
+        self._kind = f"{_KIND}:{server}"
         self._holder = new_holder()
         self._there: list[str] = []
-        self._looked_at = 0.0
-        self._lock = Lock()
 
     def is_mine(self, group: str) -> bool:
         """Whether this process records a group. The more there are, the fewer each."""
@@ -114,17 +112,13 @@ class Share:
         )
 
     def look(self) -> None:
-        """Say that this process is there, and see which others are; not more often than needed."""
-        with self._lock:
-            now = time.time()
-            if abs(now - self._looked_at) >= _WAIT_S / 2:
-                self._there = attend(self._store, _KIND, self._holder, now, _GONE_AFTER_S)
-                self._looked_at = now
+        """Say that this process is there, and see which others are."""
+        self._there = attend(self._store, self._kind, self._holder, time.time(), _GONE_AFTER_S)
 
     def leave(self) -> None:
         """Have the others take over."""
         try:
-            leave(self._store, _KIND, self._holder, time.time())
+            leave(self._store, self._kind, self._holder, time.time())
         except OperationalError as error:
             log.warning("event=recorder_leaves_silently error=%s", error)
 
@@ -137,10 +131,10 @@ def _rank(holder: str, group: str) -> bytes:
 class _Reader:
     """Applies the reports of one Redis server's groups."""
 
-    def __init__(self, parts: Parts, share: Share, server: str, client: redis.Redis) -> None:
+    def __init__(self, parts: Parts, server: str, client: redis.Redis) -> None:
         self.server = server
+        self.share = Share(parts.store, server)
         self._parts = parts
-        self._share = share
         self._client = client
         self._streams = EventStreams(client)
         self._cursors: dict[str, str] = {}
@@ -173,14 +167,16 @@ class _Reader:
             self._load_groups()
 
     def _load_groups(self) -> None:
-        self._share.look()
+        # Who does not reach the server leaves its groups to those who do.
+        self._client.ping()
+        self.share.look()
         with self._parts.store.read() as session:
             rows = session.execute(
                 select(MachineGroup.id, MachineGroup.event_cursor).where(
                     MachineGroup.status.in_(ACTIVE), MachineGroup.redis_server == self.server
                 )
             ).all()
-        self._cursors = {group: cursor for group, cursor in rows if self._share.is_mine(group)}
+        self._cursors = {group: cursor for group, cursor in rows if self.share.is_mine(group)}
         self._loaded_at = time.monotonic()
 
     def _apply(self, group: str, entries: list[tuple[str, str]]) -> None:

@@ -18,7 +18,7 @@ from scheduler.objects.folder import FolderStore
 from scheduler.providers.external import ExternalProvider
 from scheduler.providers.local import LocalProvider
 from scheduler.queue.group_queue import GroupQueue, connect
-from scheduler.queue.live import Changes, LiveAnswers, announce, connect_async
+from scheduler.queue.live import Announcer, Changes, LiveAnswers, connect_async
 from scheduler.queue.servers import Servers
 from scheduler.services.stored import StoredBytes
 from scheduler.store.engine import Store, open_engine
@@ -72,8 +72,12 @@ class Parts:
         engine = open_engine(self.settings.database_url.get_secret_value())
         return Store(engine, lambda name: self.send_job(name), self._announce)
 
+    @cached_property
+    def _announcer(self) -> Announcer:
+        return Announcer(self.settings.redis_url.get_secret_value())
+
     def _announce(self, changed: dict[str, Status]) -> None:
-        announce(self.queue.client, changed)
+        self._announcer.tell(changed)
         ended = [task for task, status in changed.items() if status in TERMINAL]
         for task in ended:
             log.info("event=task_ended task=%s status=%s", task, changed[task])

@@ -15,6 +15,7 @@ from celery.utils.log import get_multiprocessing_logger
 from scheduler.config import Settings
 from scheduler.services.sweep import SWEEP
 from scheduler.wiring import Parts, build
+from simherd.contract import limits
 
 if TYPE_CHECKING:
     from typing import Any
@@ -101,7 +102,8 @@ def make_app() -> Celery:
             **{
                 f"{SWEEP}:{server}": {
                     "task": SWEEP,
-                    "args": (server,),
+                    # The release before knew no other server.
+                    "args": () if server == limits.MAIN_SERVER else (server,),
                     "schedule": settings.sweep_s,
                     # A sweep that waited longer than this has been overtaken by the next one.
                     "options": {"expires": max(settings.sweep_s, 5)},

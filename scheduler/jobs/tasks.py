@@ -11,12 +11,13 @@ from scheduler.services.carry_on_transfers import carry_on
 from scheduler.services.deliver import deliver_due
 from scheduler.services.observers import tell_observers
 from scheduler.services.sweep import SWEEP, sweep_in_turn
+from simherd.contract import limits
 
 log = logging.getLogger(__name__)
 
 
 @app.task(name=SWEEP)  # type: ignore[untyped-decorator]
-def sweep(server: str) -> None:
+def sweep(server: str = limits.MAIN_SERVER) -> None:
     """Leases, lost tasks, machines and limits of the groups on one Redis server."""
     sweep_in_turn(parts(), server, started_at())
 

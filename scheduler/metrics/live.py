@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from simherd.contract.measures import Measure
+
+log = logging.getLogger(__name__)
 
 #: Under this name a session notes what is to be counted when its transaction is through.
 COUNTED = "counted"
@@ -54,10 +57,14 @@ def later(session: Session, row: Measure, *labels: str, by: float = 1) -> None:
 def settle(session: Session) -> None:
     """Count what a session has noted: its transaction is through."""
     for row, labels, value in session.info.pop(COUNTED, ()):
-        if row.kind is Kind.HISTOGRAM:
-            observe(row, value, *labels)
-        else:
-            count(row, *labels, by=value)
+        try:
+            if row.kind is Kind.HISTOGRAM:
+                observe(row, value, *labels)
+            else:
+                count(row, *labels, by=value)
+        except (TypeError, ValueError):
+            # Executors say numbers, too. What is done after a commit must not depend on them.
+            log.warning("event=not_counted metric=%s value=%r", row.name, value)
 
 
 def begin() -> None:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 import redis.asyncio
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from simherd.contract import limits
 from simherd.contract.live import FIELD, Frame, FrameKind
@@ -32,6 +34,8 @@ _RETRY_S = 1.0
 #: Seconds after which a call has been lost, whatever the client library still waits for: longer
 #: than its own timeouts and tries.
 _LOST_S = 45.0
+#: Seconds for which a Redis that did not answer is told of no changes.
+_QUIET_S = 5.0
 #: Seconds in which the first listener is heard.
 _LISTENING_S = 2.0
 
@@ -142,12 +146,25 @@ class Reading:
                 yield None
 
 
-def announce(client: redis.Redis, tasks: Iterable[str]) -> None:
-    """Say that these tasks have changed. What gets lost costs those who wait some seconds."""
-    try:
-        client.publish(CHANGES, json.dumps(sorted(tasks)))
-    except redis.RedisError as error:
-        log.warning("event=change_not_announced error=%s", error)
+class Announcer:
+    """Says which tasks have changed. What gets lost costs those who wait some seconds, so a Redis
+    that does not answer is soon left alone: every commit comes by here."""
+
+    def __init__(self, url: str) -> None:
+        self._client = redis.Redis.from_url(
+            url, socket_connect_timeout=1, socket_timeout=1, retry=Retry(NoBackoff(), 0)
+        )
+        self._quiet_until = 0.0
+
+    def tell(self, tasks: Iterable[str]) -> None:
+        """These have changed."""
+        if time.monotonic() < self._quiet_until:
+            return
+        try:
+            self._client.publish(CHANGES, json.dumps(sorted(tasks)))
+        except redis.RedisError as error:
+            self._quiet_until = time.monotonic() + _QUIET_S
+            log.warning("event=change_not_announced error=%s", error)
 
 
 class Listener:

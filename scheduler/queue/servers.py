@@ -61,8 +61,6 @@ class Servers(Generic[_C]):
 
     def of(self, group: str) -> _C:
         """The client of a group's server. Raises UnknownServer."""
-        if len(self._urls) == 1:
-            return self.main
         if group not in self._places:
             self._places[group] = self._server_of(group)
         return self.named(self._places[group])

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import redis
 from sqlalchemy import select
 
 from scheduler.queue import access
@@ -24,8 +25,6 @@ from simherd.contract.spec import attempt_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    import redis
 
     from scheduler.wiring import Parts
 
@@ -98,12 +97,15 @@ def end_again(parts: Parts) -> list[str]:
 def shut_out_again(parts: Parts) -> list[str]:
     """Take away the Redis users of machines that are gone; answers their ids."""
     gone = []
-    for _, client in parts.queue.servers.all():
-        for machine_id in sorted(access.admitted(client)):
-            if not _is_wanted(parts, machine_id):
-                log.error("event=shut_out_again machine=%s", machine_id)
-                access.shut_out(client, machine_id)
-                gone.append(machine_id)
+    for name, client in parts.queue.servers.all():
+        try:
+            for machine_id in sorted(access.admitted(client)):
+                if not _is_wanted(parts, machine_id):
+                    log.error("event=shut_out_again machine=%s", machine_id)
+                    access.shut_out(client, machine_id)
+                    gone.append(machine_id)
+        except redis.RedisError as error:
+            log.warning("event=server_left_out server=%s error=%s", name, error)
     return gone
 
 

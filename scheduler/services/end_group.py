@@ -26,6 +26,7 @@ from simherd.contract.triggers import Trigger
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sqlalchemy import Select
     from sqlalchemy.orm import Session
 
     from scheduler.wiring import Parts
@@ -66,25 +67,32 @@ def request_termination(parts: Parts, group: MachineGroup, cause: Cause) -> None
         raise Conflict(f"Machine group {group.name!r} is {group.status} already.")
 
 
-def shut_down_group(parts: Parts, group_id: str) -> bool:
+def shut_down_group(parts: Parts, group_id: str, seconds: float = _END_TASKS_S) -> bool:
     """End a group's tasks and stop its machines; answers whether all of them are gone.
 
     Machines are asked to stop; when it is called again later, those that have not are forced.
+
+    Args:
+        parts: the scheduler's parts.
+        group_id: the group.
+        seconds: how long tasks are ended; the rest of very many has its turn the next time.
     """
     with parts.store.read() as session:
         group = session.get(MachineGroup, group_id)
         machines = machines_of(session, group_id, MACHINE_UP, MACHINE_DRAINED)
     if group is None or group.status not in ENDING:
         return True
-    ended = end_tasks(parts, group, Cause(group.end_cause or Cause.GROUP_TERMINATED))
+    ended = end_tasks(parts, group, Cause(group.end_cause or Cause.GROUP_TERMINATED), seconds)
     gone, trouble = _stop_machines(parts, group, machines)
+    revoke(parts, group.id, [machine.id for machine in gone])
     over = ended and len(gone) == len(machines)
-    _note_gone(parts, group, gone, all_of_them=over, trouble=trouble)
-    if not over:
+    if over:
+        # First: nobody looks at a terminated group again.
+        for machine in machines:
+            parts.queue.forget_machine(group_id, machine.id)
+        parts.queue.forget_group(group_id)
+    if not _note_gone(parts, group, gone, all_of_them=over, trouble=trouble):
         return False
-    for machine in machines:
-        parts.queue.forget_machine(group_id, machine.id)
-    parts.queue.forget_group(group_id)
     log.info("event=group_terminated group=%s", group_id)
     return True
 
@@ -126,7 +134,8 @@ def _note_gone(
     *,
     all_of_them: bool,
     trouble: str | None,
-) -> None:
+) -> bool:
+    """Answers whether the group is terminated: no task may have come to it meanwhile."""
     now = time.time()
     ids = [machine.id for machine in gone]
     with parts.store.write() as session:
@@ -135,8 +144,9 @@ def _note_gone(
             .where(Machine.id.in_(ids))
             .values(status=MACHINE_DOWN, terminated_at=now)
         )
-        row = session.get_one(MachineGroup, group.id)
-        if all_of_them:
+        row = session.get_one(MachineGroup, group.id, with_for_update=True)
+        over = all_of_them and session.scalar(_open_tasks(group.id).limit(1)) is None
+        if over:
             row.status, row.terminated_at = GroupStatus.TERMINATED.value, now
             row.status_detail = None
             group_changed(session, group.id, Trigger.GROUP_TERMINATED, now)
@@ -146,19 +156,26 @@ def _note_gone(
             row.status_detail = trouble or "Machines still run after they were terminated."
         else:
             row.status_detail = trouble
-    revoke(parts, group.id, ids)
+    return over
 
 
-def end_tasks(parts: Parts, group: MachineGroup, cause: Cause) -> bool:
+def _open_tasks(group_id: str) -> Select[int]:
+    return select(Task.seq).where(Task.group_id == group_id, Task.end_time.is_(None))
+
+
+def end_tasks(
+    parts: Parts, group: MachineGroup, cause: Cause, seconds: float = _END_TASKS_S
+) -> bool:
     """Give the tasks of a group that is shut down their final status; answers whether all have it.
 
-    Where very many wait, the rest has its turn when it is called again.
+    `seconds`: how long this takes at the most; the rest has its turn when it is called again.
     """
-    until = time.monotonic() + _END_TASKS_S
+    until = time.monotonic() + seconds
     while tasks := _unended(parts, group.id):
         if not _end_some(parts, group, tasks, cause):
-            log.error("event=tasks_not_ended group=%s tasks=%s", group.id, len(tasks))
-            return True
+            # They have changed meanwhile: looked at again the next time.
+            log.warning("event=tasks_not_ended group=%s tasks=%s", group.id, len(tasks))
+            return False
         if time.monotonic() > until:
             return False
     return True
@@ -216,8 +233,7 @@ def overdue_groups(parts: Parts, server: str, now: float) -> list[tuple[MachineG
 def _is_idle(session: Session, group: MachineGroup, now: float) -> bool:
     if group.max_idle_s is None or group.started_at is None:
         return False
-    working = select(Task.seq).where(Task.group_id == group.id, Task.end_time.is_(None)).limit(1)
-    if session.scalar(working) is not None:
+    if session.scalar(_open_tasks(group.id).limit(1)) is not None:
         return False
     last = session.scalar(select(func.max(Task.end_time)).where(Task.group_id == group.id))
     return now - max(last or 0, group.started_at) >= group.max_idle_s

@@ -113,6 +113,11 @@ def register_group(parts: Parts, user_id: str, asked: GroupRequest) -> MachineGr
             # Names are for people; the old group keeps its id and gives its name away.
             taken.name = f"{taken.name}~{taken.id[:8]}"
             session.flush()
+        there = select(func.count()).where(
+            MachineGroup.user_id == user_id, MachineGroup.status.in_(ACTIVE)
+        )
+        if (session.scalar(there) or 0) >= limits.MAX_GROUPS:
+            raise Conflict(f"You have {limits.MAX_GROUPS} machine groups. Terminate some first.")
         check_alone(parts, session, group)
         session.add(group)
     return group

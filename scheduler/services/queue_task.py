@@ -11,7 +11,8 @@ import redis
 from sqlalchemy import bindparam, select, update
 
 from scheduler.queue.group_queue import Arrival
-from scheduler.services.attempt_numbers import next_number
+from scheduler.queue.servers import UnknownServer
+from scheduler.services.attempt_numbers import next_number, retries
 from scheduler.services.attempt_spec import spec_of
 from scheduler.services.errors import Conflict, NotFound, TooLarge
 from scheduler.store.models import MachineGroup, Task
@@ -19,6 +20,7 @@ from scheduler.store.transitions import change_status
 from simherd.contract import limits, objects
 from simherd.contract.lifecycle import Status
 from simherd.contract.operations import Metric
+from simherd.contract.spec import attempt_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,24 +99,19 @@ def enqueue(parts: Parts, task_id: str) -> None:
     enqueue_all(parts, [task_id])
 
 
-def enqueue_all(parts: Parts, task_ids: Sequence[str]) -> None:
-    """Put the current attempts of queued tasks into their groups' queues.
-
-    When Redis is out of reach the reconciler does it later: SQL says that they are queued.
-    """
+def enqueue_all(parts: Parts, task_ids: Sequence[str]) -> int:
+    """Put the current attempts of queued tasks into their groups' queues; see `put_in_queue`."""
     with parts.store.read() as session:
         query = select(Task).where(Task.id.in_(task_ids), Task.status == Status.SUBMITTED.value)
         tasks = session.scalars(query.order_by(Task.seq)).all()
-    if not tasks:
-        return
-    try:
-        put_in_queue(parts, tasks)
-    except redis.RedisError as error:
-        log.warning("event=enqueue_delayed tasks=%s error=%s", len(tasks), error)
+    return put_in_queue(parts, tasks) if tasks else 0
 
 
-def put_in_queue(parts: Parts, tasks: Sequence[Task]) -> None:
-    """Hand queued attempts to Redis, with URLs that are good from now on."""
+def put_in_queue(parts: Parts, tasks: Sequence[Task]) -> int:
+    """Hand queued attempts to Redis, with URLs that are good from now on; answers how many.
+
+    Where their Redis is out of reach the reconciler does it later: SQL says that they are queued.
+    """
     arrivals: dict[str, list[Arrival]] = {}
     with parts.store.read() as session:
         for task in tasks:
@@ -128,16 +125,34 @@ def put_in_queue(parts: Parts, tasks: Sequence[Task]) -> None:
                 spec.encode(),
                 priority=task.priority,
                 user=task.user_id if group.shared else "",
-                ahead=task.attempt > 1,
+                ahead=retries(task.attempt, task.attempt_floor, task.attempts_before) > 0,
             )
             arrivals.setdefault(group.id, []).append(arrival)
+    queued: set[str] = set()
     for group_id, some in arrivals.items():
-        parts.queue.enqueue(group_id, some)
+        queued.update(_hand_over(parts, group_id, some))
+    if not queued:
+        return 0
     now = time.time()
     with parts.store.write() as session:
         session.connection().execute(
             update(Task)
             .where(Task.id == bindparam("task"), Task.attempt == bindparam("current"))
             .values(queued_at=now),
-            [{"task": task.id, "current": task.attempt} for task in tasks],
+            [
+                {"task": task.id, "current": task.attempt}
+                for task in tasks
+                if attempt_key(task.id, task.attempt) in queued
+            ],
         )
+    return len(queued)
+
+
+def _hand_over(parts: Parts, group_id: str, arrivals: Sequence[Arrival]) -> list[str]:
+    """Queue attempts of one group; answers those that Redis knows now."""
+    try:
+        parts.queue.enqueue(group_id, arrivals)
+    except (redis.RedisError, UnknownServer) as error:
+        log.warning("event=enqueue_delayed tasks=%s error=%s", len(arrivals), error)
+        return []
+    return [arrival.attempt for arrival in arrivals]

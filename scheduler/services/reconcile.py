@@ -64,8 +64,8 @@ def _queue_missing(parts: Parts, group: MachineGroup, filling_s: float) -> None:
     """Queue what SQL says is queued and Redis does not know."""
     until = time.monotonic() + filling_s
     while tasks := _page(parts, group.id, Task.queued_at.is_(None)):
-        enqueue_all(parts, [task.id for task in tasks])
-        if len(tasks) < PAGE or time.monotonic() > until:
+        done = enqueue_all(parts, [task.id for task in tasks])
+        if not done or len(tasks) < PAGE or time.monotonic() > until:
             break
     place = parts.queue.place(group.id)
     while True:

@@ -173,7 +173,8 @@ class _Context:
     def _group(self, submission: Submission) -> MachineGroup:
         name = submission.group_id
         if name not in self._groups:
-            found = self._session.get(MachineGroup, name)
+            # Until the tasks are there, it is not terminated.
+            found = self._session.get(MachineGroup, name, with_for_update={"read": True})
             self._groups[name] = usable_group(found, self._user, name)
         group = self._groups[name]
         if group.status not in ACCEPTING:

@@ -6,13 +6,14 @@ to run at any time, twice at once, or not at all for a while.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import time
 from typing import TYPE_CHECKING, Any
 
 import redis
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, or_, select, update
 from sqlalchemy.exc import OperationalError
 
 from scheduler.metrics import table
@@ -23,6 +24,7 @@ from scheduler.services.duties import keep_until, new_holder, take
 from scheduler.services.elastic import note_size
 from scheduler.services.end_attempt import end_attempt
 from scheduler.services.end_group import overdue_groups, request_termination, shut_down_group
+from scheduler.services.errors import Conflict
 from scheduler.services.expire_deadlines import expire_deadlines
 from scheduler.services.gangs import lose_gangs
 from scheduler.services.group_states import ACTIVE, ENDING, UP
@@ -52,8 +54,10 @@ log = logging.getLogger(__name__)
 SWEEP = "sweep"
 #: Seconds after which somebody else sweeps, when whoever began has said nothing of its end.
 _LONGEST_S = 50.0
-#: Seconds that one sweep gives to filling queues that Redis has lost.
+#: Seconds that one sweep gives to filling queues that Redis has lost, and to ending tasks.
 _FILLING_S = 30.0
+#: Seconds after which a terminated machine need not be known any more.
+_LONG_AGO_S = 86400.0
 
 
 def sweep_in_turn(parts: Parts, server: str, started_at: float) -> None:
@@ -67,9 +71,11 @@ def sweep_in_turn(parts: Parts, server: str, started_at: float) -> None:
     duty, holder, began = f"{SWEEP}:{server}", new_holder(), time.time()
     if not take(parts.store, duty, holder, began, _LONGEST_S):
         return
-    sweep(parts, started_at, server)
-    # A little less than the time between two: the next one must not find it still taken.
-    keep_until(parts.store, duty, holder, began + 0.8 * parts.settings.sweep_s)
+    try:
+        sweep(parts, started_at, server)
+    finally:
+        # A little less than the time between two: the next one must not find it still taken.
+        keep_until(parts.store, duty, holder, began + 0.8 * parts.settings.sweep_s)
 
 
 def sweep(parts: Parts, started_at: float, server: str = limits.MAIN_SERVER) -> None:
@@ -85,7 +91,9 @@ def sweep(parts: Parts, started_at: float, server: str = limits.MAIN_SERVER) -> 
     restore_access(parts, server)
     for group, cause in overdue_groups(parts, server, now):
         log.warning("event=group_limit group=%s cause=%s", group.id, cause)
-        request_termination(parts, group, cause)
+        # Its user may terminate it just now, too.
+        with contextlib.suppress(Conflict):
+            request_termination(parts, group, cause)
     expire_deadlines(parts, server, now)
     with parts.store.read() as session:
         groups = session.scalars(
@@ -111,7 +119,7 @@ def _sweep_group(
     parts: Parts, group: MachineGroup, now: float, patient: bool, filling_s: float
 ) -> None:
     if group.status in ENDING:
-        shut_down_group(parts, group.id)
+        shut_down_group(parts, group.id, filling_s)
         return
     reconcile_queue(parts, group, filling_s)
     _note_heartbeats(parts, group)
@@ -147,7 +155,14 @@ def reclaim(parts: Parts, group: MachineGroup, now: float, patient: bool) -> Non
             )
         ).all()
         machines = {
-            m.id: m for m in session.scalars(select(Machine).where(Machine.group_id == group.id))
+            m.id: m
+            for m in session.scalars(
+                select(Machine).where(
+                    Machine.group_id == group.id,
+                    # Of one that went long ago nothing is known: it is gone all the same.
+                    or_(Machine.terminated_at.is_(None), Machine.terminated_at > now - _LONG_AGO_S),
+                )
+            )
         }
     held = parts.queue.holdings(group.id)
     for task_id, attempt, machine_id in running:

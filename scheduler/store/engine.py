@@ -27,8 +27,11 @@ _SQLITE_BUSY_S = 30
 def open_engine(url: str) -> Engine:
     """An engine for `url`; SQLite gets WAL, foreign keys and immediate transactions."""
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20)
-    engine = create_engine(url, connect_args={"timeout": _SQLITE_BUSY_S})
+        return create_engine(
+            url, pool_pre_ping=True, pool_size=10, max_overflow=20, hide_parameters=True
+        )
+    # What users have sent is in the parameters: errors, and so logs, leave them out.
+    engine = create_engine(url, connect_args={"timeout": _SQLITE_BUSY_S}, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

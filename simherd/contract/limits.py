@@ -184,6 +184,8 @@ DISK_RESERVE_BYTES = 5 * 1024**3
 SHM_BYTES = 1024**3
 #: The machine group that `simherd up` starts, and that tasks go to when none is named.
 DEFAULT_GROUP = "local"
+#: Machine groups that a user may have registered, started or not.
+MAX_GROUPS = 500
 #: The name of the Redis server that a scheduler always has.
 MAIN_SERVER = "main"
 #: Characters of a deployment's signing key: as many as `openssl rand -hex 16` makes.

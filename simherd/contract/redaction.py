@@ -29,7 +29,7 @@ _SECRET = re.compile(
 #: One of these is in every secret's place; looking for them costs a twentieth of the search.
 _SIGNS = (
     *("signature", "password", "secret", "token", "credential", "authorization", "key", "bearer"),
-    *("://", "sh_", "join_"),
+    *("://", "sh_", "join_", "whsec_"),
 )
 
 

@@ -16,6 +16,12 @@ _MAIN = "main"
 
 def upgrade() -> None:
     """Apply it."""
+    # Tasks before groups, as whoever writes to both has it.
+    # The queue is compared with SQL page by page, in this order, and by what was queued last.
+    op.create_index("ix_tasks_group_status_seq", "tasks", ["group_id", "status", "seq"])
+    op.create_index("ix_tasks_group_status_queued", "tasks", ["group_id", "status", "queued_at"])
+    op.create_index("ix_tasks_group_end", "tasks", ["group_id", "end_time"])
+    op.drop_index("ix_tasks_group_status", "tasks")
     op.add_column(
         "machine_groups",
         sa.Column("redis_server", sa.String(), nullable=False, server_default=_MAIN),
@@ -26,15 +32,24 @@ def upgrade() -> None:
         sa.Column("holder", sa.String(), nullable=False),
         sa.Column("until", sa.Double(), nullable=False),
     )
-    # The queue is compared with SQL page by page, in this order, and by what was queued last.
-    op.create_index("ix_tasks_group_status_seq", "tasks", ["group_id", "status", "seq"])
-    op.create_index("ix_tasks_group_status_queued", "tasks", ["group_id", "status", "queued_at"])
-    op.drop_index("ix_tasks_group_status", "tasks")
 
 
 def downgrade() -> None:
-    """Take it back. Groups on other servers than the first are then looked for on that one."""
+    """Take it back. Refused while groups that are not terminated are on other servers."""
+    elsewhere = op.get_bind().execute(
+        sa.text(
+            "SELECT count(*) FROM machine_groups WHERE redis_server <> :main "
+            "AND status <> 'terminated'"
+        ),
+        {"main": _MAIN},
+    )
+    if elsewhere.scalar():
+        raise ValueError(
+            "migrate: machine groups are on Redis servers that the release before does not know: "
+            "terminate them first."
+        )
     op.create_index("ix_tasks_group_status", "tasks", ["group_id", "status"])
+    op.drop_index("ix_tasks_group_end", "tasks")
     op.drop_index("ix_tasks_group_status_queued", "tasks")
     op.drop_index("ix_tasks_group_status_seq", "tasks")
     op.drop_table("duties")
