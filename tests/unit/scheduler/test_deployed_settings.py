@@ -52,7 +52,7 @@ def test_settings_come_from_files_unless_they_are_in_the_environment(tmp_path: P
     ):
         (tmp_path / name).write_text(f"{text}\n")
     done = subprocess.run(
-        [sys.executable, "-m", "scheduler", "migrate"],
+        [sys.executable, "-m", "scheduler", "recorder"],
         env={"SIMHERD_SECRETS_DIR": str(tmp_path), "SIMHERD_REDIS_URL": "redis://elsewhere"},
         capture_output=True,
         text=True,
