@@ -54,7 +54,7 @@ def _see(fleet: Fleet, exercise: Exercise, seconds: float) -> tuple[bool | None,
     try:
         machine = fleet.holder(task)
         with exercise.broken(fleet.ground, machine):
-            time.sleep(seconds)
+            time.sleep(max(seconds, exercise.hold_s))
             said = exercise.look(fleet, task, machine)
         wrong = list(_wrong(fleet, task, exercise))
     except NotPossible as error:

@@ -28,6 +28,8 @@ _LEAVE, _RATE = 100 * 1000**2, "1mbit"
 #: Seconds that a task works for beyond a drill's time; or the share of that after which it has
 #: outputs to be stored.
 _BEYOND_S, _SHARE = 2.0, 0.5
+#: Seconds of notice with less than which a machine has no time to hand its task back.
+_LEAST_NOTICE_S = 5.0
 #: Seconds by which something must be seen, beyond the time that it takes.
 _SEEN_S = 1.5
 
@@ -51,6 +53,8 @@ class Exercise:
     #: Seconds that the task works for, and how many attempts it takes.
     work_s: float
     attempts: int = 1
+    #: Seconds that it lasts, where it cannot be as short as the others.
+    hold_s: float = 0.0
     #: What must be seen meanwhile, and who looks for it.
     meanwhile: str = ""
     look: Look = _looks_away
@@ -73,13 +77,15 @@ def _on_machines(seconds: float) -> list[Exercise]:
     silent = partial(Exercise, done=for_, work_s=work_s)
     if seconds > SUSPECT_S + _SEEN_S:
         silent = partial(silent, meanwhile=SUSPECT, look=_is_suspect)
+    notice_s = max(seconds, _LEAST_NOTICE_S)
     return [
         Exercise(
             "reclaim",
-            f"notice of {seconds:.0f} s",
-            lambda _, m: reclaimed(m, seconds),
-            work_s,
+            f"notice of {notice_s:.0f} s",
+            lambda _, m: reclaimed(m, notice_s),
+            notice_s + _BEYOND_S,
             attempts=2,
+            hold_s=notice_s,
         ),
         Exercise("reclaim --notice 0", "at once", lambda _, m: reclaimed(m, 0), work_s, attempts=2),
         silent("partition", broken=partial(_cut, one_way=False)),
