@@ -141,7 +141,8 @@ class DockerProvider:
                     return False
             for sibling in self._list(f"{labels.HOLDER}={machine_id}"):
                 self._remove(sibling["Id"])
-            self._wipe(machine_id)
+            if not self._wipe(machine_id):
+                return False
             self._remove_network(name)
             # Last: whoever is called again after a failure finds that there is something to do.
             self._remove(name)
@@ -330,11 +331,15 @@ class DockerProvider:
         except (APIError, KeyError) as error:
             log.debug("event=network_stays machine=%s error=%s", machine, error)
 
-    def _wipe(self, machine_id: str) -> None:
-        """Remove the folder: by a container, for what is in it is root's, and mounted."""
+    def _wipe(self, machine_id: str) -> bool:
+        """Remove the folder: by a container, for what is in it is root's, and mounted.
+
+        Answers whether that is done: a process of the agent's that was killed while it mounted
+        something may be about to. Without the image nothing more can be done.
+        """
         folder = self._root / machine_id
         if not folder.is_dir():
-            return
+            return True
         name = f"simherd-wipe-{machine_id}"
         # With the siblings' label: one that is left over is removed with them.
         marks = {labels.HOLDER: machine_id}
@@ -349,6 +354,7 @@ class DockerProvider:
             folder.rmdir()
         if folder.exists():
             log.error("event=machine_folder_left folder=%s exit_code=%s", folder, code)
+        return code < 0 or not folder.exists()
 
 
 def _name(machine_id: str) -> str:

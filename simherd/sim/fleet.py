@@ -94,7 +94,7 @@ class Fleet:
 def wrong_files(task: Task, seconds: float) -> Iterator[str]:
     """What is missing of the outputs of a task that counted for so long, or there twice."""
     with tempfile.TemporaryDirectory(prefix="simherd-drill-") as folder:
-        until(lambda: _downloaded(task, folder), f"the outputs of task {task.id}")
+        task.download_outputs(output_dir=folder)
         text = (Path(folder) / "stdout.txt").read_text()
         lines = [line for line in text.splitlines() if line.startswith("step")]
         if lines != [f"step {n + 1}" for n in range(_steps(seconds))]:
@@ -102,14 +102,6 @@ def wrong_files(task: Task, seconds: float) -> Iterator[str]:
         size = (Path(folder) / "result.bin").stat().st_size
         if size != _RESULT_BYTES:
             yield f"result.bin has {size} bytes, not {_RESULT_BYTES}"
-
-
-def _downloaded(task: Task, folder: str) -> bool:
-    """Whether the outputs could be had; a storage that was broken just now may need a moment."""
-    try:
-        return task.download_outputs(output_dir=folder) is not None
-    except SimherdError:
-        return False
 
 
 def _steps(seconds: float) -> int:
