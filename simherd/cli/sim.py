@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-import signal
 import sys
 import time
 from contextlib import ExitStack
@@ -22,9 +21,12 @@ from simherd.cli.render import as_json, json_option, table
 from simherd.errors import InvalidInput
 from simherd.local.stack import default_data_dir
 from simherd.sim.course import run
-from simherd.sim.drills import DRILLS, heal, held, nothing, reclaimed
+from simherd.sim.disks import fill
+from simherd.sim.drills import DRILLS, held, nothing, reclaimed
 from simherd.sim.fleet import Fleet
 from simherd.sim.ground import Ground
+from simherd.sim.healing import heal
+from simherd.sim.interrupts import ignore, listen
 from simherd.sim.services import BREAKS
 from simherd.utils import format_bytes, parse_duration, parse_size
 
@@ -53,8 +55,7 @@ def command(ctx: click.Context, data_dir: Path | None, project: str | None) -> N
     lasts is healed at its end, at Ctrl-C, and by `simherd sim heal`. docs/drills.md says what must
     be seen of each drill.
     """
-    # Heal before leaving, as after Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    listen()
     # Who names a project alone means that, and no `simherd up`.
     data = data_dir or (default_data_dir() if project is None else None)
     ctx.obj = Ground(data.resolve() if data is not None else None, project)
@@ -107,6 +108,8 @@ def _hold(
             stack.enter_context(broken(victim))
         click.echo(f"Now see: {drill.see}.")
         time.sleep(seconds)
+        # Several victims are healed one after another: a signal must not come between them.
+        ignore()
 
 
 def _ask(name: str, victims: Sequence[Target], yes: bool) -> None:
@@ -235,14 +238,10 @@ def fill_disk(
     seconds, left = parse_duration(for_, "for"), parse_size(leave, "leave")
     victims = _victims(ground, targets, group, count, seed)
     _ask("fill-disk", victims, yes)
-    fill = partial(_fill, leave=left, even_shared=even_shared)
+    filled = partial(fill, ground, leave=left, even_shared=even_shared)
     how = f", but for {format_bytes(left)}"
-    _hold("fill-disk", victims, lambda m: held(partial(fill, m), m.empty), seconds, how)
+    _hold("fill-disk", victims, lambda m: held(partial(filled, m), m.empty), seconds, how)
     _healed(victims)
-
-
-def _fill(machine: Machine, leave: int, even_shared: bool) -> None:
-    machine.fill(leave, even_shared=even_shared)
 
 
 @command.command("restart-redis")
@@ -305,9 +304,18 @@ def _healed(victims: Sequence[Target]) -> None:
 @command.command("heal")
 @click.pass_obj
 def heal_(ground: Ground) -> None:
-    """Put right whatever a drill has left, such as one that was killed."""
-    for sentence in heal(ground) or ["There is nothing to be healed."]:
+    """Put right whatever a drill has left, such as one that was killed.
+
+    What cannot be put right is said, and the exit code is 1.
+    """
+    healed = heal(ground)
+    for sentence in healed.done:
         click.echo(sentence)
+    for sentence in healed.failed:
+        click.echo(f"Error: {sentence}", err=True)
+    if not healed.done and not healed.failed:
+        click.echo("There is nothing to be healed.")
+    sys.exit(bool(healed.failed))
 
 
 @command.command()
@@ -317,6 +325,7 @@ def heal_(ground: Ground) -> None:
 @click.option("--for", "for_", default="30s", show_default=True, help="How long each one lasts.")
 @click.option("--image", help="What the tasks run in [default: the machines' own image].")
 @click.option("--only", multiple=True, type=click.Choice(sorted(DRILLS)), help="May be repeated.")
+@click.option("--even-shared", is_flag=True, help="fill-disk also where others use the disk.")
 @yes_option
 @json_option
 @click.pass_obj
@@ -326,6 +335,7 @@ def drill(
     for_: str,
     image: str | None,
     only: tuple[str, ...],
+    even_shared: bool,
     yes: bool,
     json_: bool,
 ) -> None:
@@ -337,7 +347,8 @@ def drill(
     seconds = parse_duration(for_, "for")
     confirm(f"Break machines of {group}, Redis and the storage, one after another?", yes)
     rows = []
-    for row in run(Fleet(ground, group, image), only or DRILLS.keys(), seconds):
+    fleet = Fleet(ground, group, image)
+    for row in run(fleet, only or DRILLS.keys(), seconds, even_shared=even_shared):
         rows.append(row)
         if not json_:
             click.echo(f"{row.drill}: {row.seen} ({row.seconds:.0f} s)", err=True)

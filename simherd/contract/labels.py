@@ -15,6 +15,9 @@ GROUP = "simherd.group"
 HOLDER = "simherd.executor"
 TASK = "simherd.task"
 ATTEMPT = "simherd.attempt"
+#: On a service of deploy/docker-compose.yml that drills may break: what it is, and of which kinds.
+SERVICE = "simherd.service"
+REDIS, STORAGE = "redis", "s3"
 #: On a container that a drill put beside another one for a moment.
 DRILL = "simherd.drill"
 #: On everything that is made of our image: its title, and what that begins with.

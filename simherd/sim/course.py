@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from simherd.contract.lifecycle import TERMINAL, Status
 from simherd.errors import SimherdError
+from simherd.sim.errors import NotPossible
 from simherd.sim.exercises import exercises
 from simherd.sim.fleet import until, wrong_files
-from simherd.sim.machines import NotPossible
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -34,12 +34,15 @@ class Row:
     seconds: float
 
 
-def run(fleet: Fleet, drills: Collection[str], seconds: float) -> Iterator[Row]:
+def run(
+    fleet: Fleet, drills: Collection[str], seconds: float, *, even_shared: bool
+) -> Iterator[Row]:
     """Do the exercises of these drills one after another, each with a task of its own.
 
-    `seconds`: how long each lasts. A row comes as soon as an exercise is over.
+    `seconds`: how long each lasts; `even_shared`: also on a disk that others use. A row comes as
+    soon as an exercise is over.
     """
-    for exercise in exercises(seconds):
+    for exercise in exercises(seconds, even_shared=even_shared):
         if exercise.drill.split()[0] not in drills:
             continue
         began = time.monotonic()

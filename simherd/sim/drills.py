@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simherd.contract.machines import SUSPECT, SUSPECT_S
+from simherd.sim.errors import NotPossible
+from simherd.sim.interrupts import undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from simherd.sim.ground import Ground
     from simherd.sim.machines import Machine
 
 
@@ -73,12 +74,22 @@ DRILLS = {
 
 @contextmanager
 def held(begin: Callable[[], object], heal: Callable[[], object]) -> Iterator[None]:
-    """Something is broken meanwhile. Healed also where only a part of `begin` was done."""
+    """Something is broken meanwhile. Healed also where only a part of `begin` was done.
+
+    Not where it was refused: what is broken there is another drill's.
+    """
+    refused = False
     try:
-        begin()
+        try:
+            begin()
+        except NotPossible:
+            refused = True
+            raise
         yield
     finally:
-        heal()
+        if not refused:
+            with undisturbed():
+                heal()
 
 
 def nothing() -> None:
@@ -96,28 +107,10 @@ def reclaimed(machine: Machine, notice_s: float) -> Iterator[None]:
             machine.give_notice(notice_s)
             yield
         except BaseException:
-            machine.withdraw_notice()
+            with undisturbed():
+                machine.withdraw_notice()
             raise
         machine.take_away()
     else:
         machine.take_away()
         yield
-
-
-def heal(ground: Ground) -> list[str]:
-    """Put right whatever drills have left on this host, and answer a sentence for each."""
-    done = []
-    for helper in ground.helpers():
-        ground.engine.remove(helper)
-        done.append(f"{helper.name}: a container that a drill has left was removed.")
-    for machine in ground.machines():
-        # It must move before anything can be done inside it.
-        for mend, what in (
-            (machine.thaw, "moves again"),
-            (machine.join, "has its network back"),
-            (machine.empty, "has its work disk back"),
-        ):
-            if mend():
-                done.append(f"{machine.name} {what}.")
-    done += [f"{service.name} was mended." for service in ground.services() if service.mend()]
-    return done

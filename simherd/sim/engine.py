@@ -6,10 +6,12 @@ import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simherd.contract.labels import DRILL
 from simherd.errors import SimherdError
+from simherd.sim.errors import REFUSED, EngineAway, NotPossible
 
 try:
     import docker
@@ -31,8 +33,10 @@ _CALL_S = 60
 _STOP_S = 10
 #: The engine's answer where something is so already, or is not running.
 _CONFLICT = 409
-#: The network mode of what has the host's own network.
-_HOST = "host"
+#: The network mode of what has the host's own network, and of what has another container's.
+_HOST, _ANOTHERS = "host", "container:"
+#: Where the engine listens unless DOCKER_HOST says otherwise.
+_SOCKET = Path("/var/run/docker.sock")
 
 
 @dataclass(frozen=True)
@@ -56,15 +60,16 @@ class Container:
         return self.state in {"running", "paused"}
 
     @property
-    def shares_host_network(self) -> bool:
-        """Whether it has no network of its own."""
-        return self.network == _HOST
+    def shares_network(self) -> bool:
+        """Whether its network is the host's, or another container's."""
+        return self.network == _HOST or self.network.startswith(_ANOTHERS)
 
 
 class Engine:
     """Finds containers by their labels, and does things to them.
 
-    Everything raises SimherdError with a sentence where the engine is away or refuses.
+    Everything raises SimherdError with a sentence where the engine refuses, EngineAway where it
+    does not answer.
     """
 
     @cached_property
@@ -75,7 +80,12 @@ class Engine:
         )
 
     def containers(self, *labels: str) -> list[Container]:
-        """Those that have all of these labels, `NAME` or `NAME=VALUE`, running or not."""
+        """Those that have all of these labels, `NAME` or `NAME=VALUE`, running or not.
+
+        None on a host that has no engine.
+        """
+        if "DOCKER_HOST" not in os.environ and not _SOCKET.exists():
+            return []
         with _asked("look for containers"):
             found = self._api.containers(all=True, filters={"label": list(labels)})
         return [
@@ -144,7 +154,8 @@ class Engine:
             host: see `container`.
 
         Raises:
-            SimherdError: the script fails.
+            NotPossible: the script exits with REFUSED.
+            SimherdError: it fails.
         """
         network = _HOST if host else f"container:{container.id}"
         with _asked(f"run a container beside {container.name}"):
@@ -186,7 +197,7 @@ def _asked(what: str, but: int | None = None) -> Iterator[None]:
                 f"The Docker engine does not {what}: {error.explanation or error}"
             ) from error
     except (DockerException, requests.RequestException) as error:
-        raise SimherdError(
+        raise EngineAway(
             f"The Docker engine does not answer ({error}). Run this on its host, as somebody who "
             "may use it, or set DOCKER_HOST."
         ) from error
@@ -195,5 +206,7 @@ def _asked(what: str, but: int | None = None) -> Iterator[None]:
 def _result(container: Container, code: Any, said: str) -> str:
     if code != 0:
         lines = said.strip().splitlines() or ["it said nothing"]
+        if code == REFUSED:
+            raise NotPossible(f"{container.name}: {lines[-1]}")
         raise SimherdError(f"{container.name}: that did not work (exit code {code}): {lines[-1]}")
     return said.strip()

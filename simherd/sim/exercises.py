@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from simherd.contract.lifecycle import Status
 from simherd.contract.machines import SUSPECT, SUSPECT_S
 from simherd.errors import SimherdError
+from simherd.sim.disks import fill
 from simherd.sim.drills import held, nothing, reclaimed
 from simherd.sim.fleet import until
 from simherd.sim.services import BREAKS
@@ -67,12 +68,12 @@ class Exercise:
         return f"{self.meanwhile}; {said}" if self.meanwhile else said
 
 
-def exercises(seconds: float) -> list[Exercise]:
-    """All of them, each of which breaks something for so long."""
-    return [*_on_machines(seconds), *_on_redis(seconds), *_on_storage(seconds)]
+def exercises(seconds: float, *, even_shared: bool) -> list[Exercise]:
+    """All of them, each of which breaks something for so long; `even_shared`: see `fill`."""
+    return [*_on_machines(seconds, even_shared), *_on_redis(seconds), *_on_storage(seconds)]
 
 
-def _on_machines(seconds: float) -> list[Exercise]:
+def _on_machines(seconds: float, even_shared: bool) -> list[Exercise]:
     for_, work_s = f"for {seconds:.0f} s", seconds + _BEYOND_S
     silent = partial(Exercise, done=for_, work_s=work_s)
     if seconds > SUSPECT_S + _SEEN_S:
@@ -95,7 +96,7 @@ def _on_machines(seconds: float) -> list[Exercise]:
         Exercise(
             "fill-disk",
             f"{for_}, 100 MB left",
-            lambda _, m: held(partial(m.fill, _LEAVE, even_shared=False), m.empty),
+            partial(_filled, even_shared=even_shared),
             work_s,
             meanwhile="the machine says that it has no room",
             look=_has_no_room,
@@ -132,6 +133,10 @@ def _on_storage(seconds: float) -> list[Exercise]:
 
 def _cut(_ground: Ground, machine: Machine, *, one_way: bool) -> AbstractContextManager[None]:
     return held(partial(machine.cut, one_way=one_way), machine.join)
+
+
+def _filled(ground: Ground, machine: Machine, *, even_shared: bool) -> AbstractContextManager[None]:
+    return held(partial(fill, ground, machine, _LEAVE, even_shared=even_shared), machine.empty)
 
 
 def _without_redis(

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, TypeVar
 from simherd.contract import labels
 from simherd.errors import InvalidInput
 from simherd.sim.engine import Engine
-from simherd.sim.local import local_machines, local_redis
-from simherd.sim.machines import DockerMachine, NotPossible
-from simherd.sim.services import STORAGE, Service, is_redis, services
+from simherd.sim.errors import EngineAway, NotPossible
+from simherd.sim.local import left_frozen, local_machines, local_redis
+from simherd.sim.machines import DockerMachine
+from simherd.sim.services import Service, services
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from simherd.sim.engine import Container
+    from simherd.sim.local import LeftFrozen
     from simherd.sim.machines import Machine
     from simherd.sim.services import Redis
 
@@ -37,33 +39,54 @@ class Ground:
         self.engine = Engine()
 
     def machines(self) -> list[Machine]:
-        """Every machine that is up, whichever scheduler on this host launched it."""
-        here: list[Machine] = [
-            DockerMachine(self.engine, container)
-            for container in self.engine.containers(labels.MACHINE)
-            if container.is_up
-        ]
+        """Every machine that is up, whichever scheduler on this host launched it.
+
+        Raises:
+            EngineAway: and none of them is a process.
+        """
+        here, away = self._look()
+        if away and not here:
+            raise away
+        return here
+
+    def _look(self) -> tuple[list[Machine], EngineAway | None]:
+        """The machines, and why those that are containers are not among them."""
+        here: list[Machine] = []
+        away = None
         if self._data is not None:
             here += local_machines(self.engine, self._data)
-        return sorted(here, key=lambda machine: machine.name)
+        try:
+            found = self.engine.containers(labels.MACHINE)
+        except EngineAway as error:
+            away = error
+        else:
+            here += [DockerMachine(self.engine, one) for one in found if one.is_up]
+        return sorted(here, key=lambda machine: machine.name), away
 
     def named(self, names: Sequence[str]) -> list[Machine]:
         """The machines of these names or ids.
 
         Raises:
             InvalidInput: there is none, or more than one.
+            EngineAway: there is none among those that are processes.
         """
-        machines = self.machines()
-        return [_one(machines, name) for name in names]
+        here, away = self._look()
+        if away and set(names) - {word for m in here for word in (m.id, m.name)}:
+            raise away
+        return [_one(here, name) for name in names]
 
     def some(self, ids: Collection[str], count: int, seed: int) -> list[Machine]:
         """So many of the machines with these ids, by a chance that the seed decides.
 
         Raises:
             InvalidInput: there are not so many here.
+            EngineAway: there are not so many that are processes.
         """
-        here = [m for m in self.machines() if m.id in ids]
+        everything, away = self._look()
+        here = [m for m in everything if m.id in ids]
         if len(here) < count:
+            if away:
+                raise away
             raise InvalidInput(
                 f"count: {count} is more than the {len(here)} machines on this host."
             )
@@ -80,9 +103,9 @@ class Ground:
         return _chosen(self.every_redis(), names, "Redis", several=several)
 
     def every_redis(self) -> list[Redis]:
-        """All of Redis that is here. Raises InvalidInput, see `services`."""
+        """All of Redis that is here. Raises InvalidInput, EngineAway: see `storage`."""
         own = self._own_redis()
-        found: list[Redis] = [s for s in self.services() if is_redis(s.name)]
+        found: list[Redis] = [*self._services(labels.REDIS)]
         return [*found, own] if own is not None else found
 
     def storage(self, names: Sequence[str]) -> list[Service]:
@@ -91,18 +114,28 @@ class Ground:
         Raises:
             InvalidInput: there is none, or it is not clear which.
             NotPossible: the storage is a folder.
+            EngineAway: and there is no `simherd up` here, which needs no engine.
         """
         found = self.every_storage()
         if not found and self._own_redis() is not None:
             raise NotPossible(
                 "The storage of `simherd up` is a folder that its API serves: it cannot be slowed "
-                f"or broken apart from that. This needs a service {STORAGE!r} of Docker Compose."
+                f"or broken apart from that. This needs a service {labels.STORAGE!r} of Docker "
+                "Compose."
             )
         return _chosen(found, names, "S3 store")
 
     def every_storage(self) -> list[Service]:
-        """All S3 stores that are here. Raises InvalidInput, see `services`."""
-        return [s for s in self.services() if s.name == STORAGE]
+        """All S3 stores that are here. Raises InvalidInput, EngineAway: see `storage`."""
+        return self._services(labels.STORAGE)
+
+    def _services(self, role: str) -> list[Service]:
+        try:
+            return [service for service in self.services() if service.role == role]
+        except EngineAway:
+            if self._own_redis() is None:
+                raise
+            return []
 
     def services(self) -> list[Service]:
         """What deployments by Docker Compose have for drills.
@@ -118,6 +151,10 @@ class Ground:
     def helpers(self) -> list[Container]:
         """What drills that were killed have left beside their victims."""
         return self.engine.containers(labels.DRILL)
+
+    def left_frozen(self) -> list[LeftFrozen]:
+        """What drills that were killed have let stand still, see `LeftFrozen`."""
+        return left_frozen(self.engine, self._data) if self._data is not None else []
 
 
 def _one(machines: list[Machine], name: str) -> Machine:

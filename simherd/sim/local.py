@@ -14,7 +14,9 @@ import psutil
 
 from simherd.contract import labels
 from simherd.errors import SimherdError
-from simherd.sim.machines import BALLAST, NotPossible
+from simherd.sim.errors import GOES_ON, NotPossible
+from simherd.sim.frozen import FROZEN, gone_or_said, resume, suspend
+from simherd.sim.machines import BALLAST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +46,7 @@ class LocalMachine:
     @property
     def state(self) -> str:
         """See `Target`."""
-        return str(self._agent.status())
+        return _state(self._agent)
 
     @property
     def is_up(self) -> bool:
@@ -65,32 +67,32 @@ class LocalMachine:
         """See `Machine`. The same one is started again by its provider, in the same folder."""
         self.withdraw_notice()
         for process in self._processes():
-            with contextlib.suppress(psutil.NoSuchProcess):
+            with gone_or_said(process):
                 process.kill()
         for container in self._containers():
             self._engine.kill(container)
 
     def kill_agent(self) -> None:
         """See `Machine`."""
-        self._agent.kill()
+        with gone_or_said(self._agent):
+            self._agent.kill()
 
     def freeze(self) -> None:
         """See `Machine`."""
-        for process in self._processes():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.suspend()
+        if self.state == psutil.STATUS_STOPPED:
+            raise NotPossible(f"{self.name}: {GOES_ON}")
+        suspend(self._folder, self._processes())
         for container in self._containers():
-            self._engine.pause(container)
+            if container.state == "running":
+                self._engine.pause(container)
 
     def thaw(self) -> bool:
         """See `Machine`."""
-        stopped = [p for p in self._processes() if p.status() == psutil.STATUS_STOPPED]
-        for process in stopped:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.resume()
-        for container in self._containers() if stopped else ():
-            self._engine.unpause(container)
-        return bool(stopped)
+        try:
+            stood = resume(self._folder, self._processes())
+        finally:
+            unpaused = _unpause(self._engine, self._containers())
+        return stood or unpaused
 
     def cut(self, *, one_way: bool) -> None:
         """See `Machine`."""
@@ -103,17 +105,23 @@ class LocalMachine:
         """See `Machine`."""
         return False
 
-    def fill(self, leave: int, *, even_shared: bool) -> int:
+    def disk(self) -> int:
         """See `Machine`."""
-        if not even_shared and self._folder.stat().st_dev == Path("/").stat().st_dev:
-            raise NotPossible(
-                f"{self.name} works on this host's own disk, so a full one harms everything here. "
-                "Say --even-shared if that is what you want."
-            )
+        return self._folder.stat().st_dev
+
+    def engine_disk(self) -> int | None:
+        """See `Machine`."""
+        return os.stat(self._engine.folder).st_dev if self._has_containers else None
+
+    def fill(self, leave: int) -> int:
+        """See `Machine`."""
+        ballast = self._folder / BALLAST
+        if ballast.exists():
+            raise NotPossible(f"{self.name}: {GOES_ON}")
         taken = shutil.disk_usage(self._folder).free - leave
         if taken <= 0:
             raise SimherdError(f"{self.name}: there are only {taken + leave} bytes free already.")
-        with (self._folder / BALLAST).open("wb") as file:
+        with ballast.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, taken)
         return taken
 
@@ -134,7 +142,7 @@ class LocalMachine:
         """Its agent, and all that this has started; first the agent, see `DockerMachine`."""
         try:
             return [self._agent, *self._agent.children(recursive=True)]
-        except psutil.NoSuchProcess:
+        except psutil.Error:
             return []
 
 
@@ -149,6 +157,36 @@ def local_machines(engine: Engine, data: Path) -> Iterator[LocalMachine]:
                 yield LocalMachine(engine, file.parent, agent)
 
 
+class LeftFrozen:
+    """What drills have let stand still on a machine whose agent may be gone."""
+
+    def __init__(self, engine: Engine, folder: Path) -> None:
+        self._engine = engine
+        self._folder = folder
+        #: The machine's id.
+        self.name = folder.name
+
+    def thaw(self) -> bool:
+        """Let it go on; answers whether something stood still."""
+        stood = resume(self._folder, [])
+        found = self._engine.containers(f"{labels.HOLDER}={self.name}")
+        return _unpause(self._engine, found) or stood
+
+
+def left_frozen(engine: Engine, data: Path) -> list[LeftFrozen]:
+    """The machines of a `simherd up` on this folder that drills have not let go on."""
+    files = sorted((data / "machines").glob(f"*/{FROZEN}"))
+    return [LeftFrozen(engine, file.parent) for file in files]
+
+
+def _unpause(engine: Engine, containers: list[Container]) -> bool:
+    """Let those go on that stand still; answers whether one did."""
+    paused = [container for container in containers if container.state == "paused"]
+    for container in paused:
+        engine.unpause(container)
+    return bool(paused)
+
+
 class LocalRedis:
     """The Redis of a `simherd up`, which starts it again when it has ended."""
 
@@ -161,14 +199,15 @@ class LocalRedis:
     @property
     def state(self) -> str:
         """See `Target`."""
-        return str(self._process.status())
+        return _state(self._process)
 
     def restart(self, *, kill: bool) -> None:
         """SIGTERM, or SIGKILL; answers when it has ended."""
-        if kill:
-            self._process.kill()
-        else:
-            self._process.terminate()
+        with gone_or_said(self._process):
+            if kill:
+                self._process.kill()
+            else:
+                self._process.terminate()
         try:
             self._process.wait(_STOP_S)
         except psutil.TimeoutExpired as error:
@@ -181,6 +220,15 @@ def local_redis(data: Path) -> LocalRedis | None:
     """The Redis of a `simherd up` that runs on this folder."""
     with contextlib.suppress(OSError, ValueError, psutil.Error):
         process = psutil.Process(int((data / "run" / "redis.pid").read_text()))
-        if "redis-server" in " ".join(process.cmdline()):
+        # The number may have become that of another Redis; ours works in its own folder.
+        is_ours = process.cwd() == str((data / "redis").resolve())
+        if is_ours and "redis-server" in " ".join(process.cmdline()):
             return LocalRedis(process)
     return None
+
+
+def _state(process: psutil.Process) -> str:
+    try:
+        return str(process.status())
+    except psutil.Error:
+        return "gone"

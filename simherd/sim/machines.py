@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Protocol
 
 from simherd.contract import labels
-from simherd.errors import SimherdError
+from simherd.sim.errors import GOES_ON, REFUSED, NotPossible
 from simherd.sim.network import Network
 
 if TYPE_CHECKING:
@@ -20,20 +20,18 @@ _GIVE_NOTICE = (
 )
 _WITHDRAW = 'rm -f "${SIMHERD_SPOT_NOTICES#file://}"'
 _KILL_AGENT = 'kill -KILL "$(cat "$SIMHERD_STATE_DIR/agent.pid")"'
+_DISK = 'stat -c %d "$SIMHERD_STATE_DIR"'
 #: $1: a folder of the engine's own disk.
-_SHARED = '[ "$(stat -c %d "$SIMHERD_STATE_DIR")" != "$(stat -c %d "$1")" ] || echo shared'
+_ENGINE_DISK = 'stat -c %d "$1"'
 #: $1: the bytes to leave, $2: the file. Says how many it has taken.
-_FILL = """
+_FILL = f"""
+[ ! -e "$SIMHERD_STATE_DIR/$2" ] || {{ echo "{GOES_ON}"; exit {REFUSED}; }}
 free=$(df --output=avail -B1 "$SIMHERD_STATE_DIR" | tail -n 1)
-[ "$free" -gt "$1" ] || { echo "there are only $free bytes free already."; exit 1; }
+[ "$free" -gt "$1" ] || {{ echo "there are only $free bytes free already."; exit 1; }}
 fallocate -l $((free - $1)) "$SIMHERD_STATE_DIR/$2"
 echo $((free - $1))
 """
 _EMPTY = '[ ! -e "$SIMHERD_STATE_DIR/$1" ] || { rm "$SIMHERD_STATE_DIR/$1"; echo mended; }'
-
-
-class NotPossible(SimherdError):
-    """This drill cannot be done here, or only with harm to others; the message says why."""
 
 
 class Target(Protocol):
@@ -94,11 +92,16 @@ class Machine(Target, Protocol):
         """Give it its network back; answers whether it had none."""
         ...
 
-    def fill(self, leave: int, *, even_shared: bool) -> int:
-        """Fill its work disk until so many bytes are left; answers how many that took.
+    def disk(self) -> int:
+        """The number of the device that it works on."""
+        ...
 
-        `even_shared`: also where the disk is that of others.
-        """
+    def engine_disk(self) -> int | None:
+        """The number of the one that has its engine's images and volumes, if it has an engine."""
+        ...
+
+    def fill(self, leave: int) -> int:
+        """Fill its work disk until so many bytes are left; answers how many that took."""
         ...
 
     def empty(self) -> bool:
@@ -145,7 +148,10 @@ class DockerMachine:
 
     def freeze(self) -> None:
         """See `Machine`."""
-        for container in self._everything():
+        found = self._everything()
+        if any(container.state == "paused" for container in found):
+            raise NotPossible(f"{self.name}: {GOES_ON}")
+        for container in found:
             if container.state == "running":
                 self._engine.pause(container)
 
@@ -158,9 +164,9 @@ class DockerMachine:
 
     def cut(self, *, one_way: bool) -> None:
         """See `Machine`."""
-        if self._container.shares_host_network:
+        if self._container.shares_network:
             raise NotPossible(
-                f"{self.name} shares this host's network and cannot be cut off alone. Give "
+                f"{self.name} shares another's network and cannot be cut off alone. Give "
                 "machines a network of their own: SIMHERD_DOCKER_NETWORK (docs/operating.md)."
             )
         self._network().drop(one_way=one_way)
@@ -168,18 +174,21 @@ class DockerMachine:
     def join(self) -> bool:
         """See `Machine`."""
         now = self._now()
-        if now is None or now.state != "running" or now.shares_host_network:
+        if now is None or now.state != "running" or now.shares_network:
             # What it had has gone with it.
             return False
         return self._network().mend()
 
-    def fill(self, leave: int, *, even_shared: bool) -> int:
+    def disk(self) -> int:
         """See `Machine`."""
-        if not even_shared and self._inside(_SHARED, self._engine.folder):
-            raise NotPossible(
-                f"{self.name} works on the disk of the engine's images and volumes: a full one "
-                "harms everything on this host. Say --even-shared if that is what you want."
-            )
+        return int(self._inside(_DISK))
+
+    def engine_disk(self) -> int | None:
+        """See `Machine`."""
+        return int(self._inside(_ENGINE_DISK, self._engine.folder))
+
+    def fill(self, leave: int) -> int:
+        """See `Machine`."""
         return int(self._inside(_FILL, str(leave), BALLAST))
 
     def empty(self) -> bool:

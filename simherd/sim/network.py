@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from simherd.sim.errors import GOES_ON, REFUSED, NotPossible
+
 if TYPE_CHECKING:
     from simherd.sim.engine import Container, Engine
 
@@ -18,11 +20,14 @@ _HANDLE = "5d11:"
 #: Programs for each kind of address that the network has.
 _EACH = "for ip in iptables $([ ! -s /proc/net/if_inet6 ] || echo ip6tables); do"
 #: $1: what becomes of a packet; the chains that it is for follow. The machine itself can still
-#: reach itself: else its own health checks would fail, too.
+#: reach itself: else its own health checks would fail, too. Refuses before anything is done.
 _BREAK = f"""
 verdict=$1; shift
 {_EACH}
-  ! $ip -n -L {_CHAIN} >/dev/null 2>&1 || {{ echo "a drill goes on there already."; exit 1; }}
+  ! $ip -n -L {_CHAIN} >/dev/null 2>&1 ||
+    {{ echo "{GOES_ON}"; exit {REFUSED}; }}
+done
+{_EACH}
   $ip -N {_CHAIN}
   $ip -A {_CHAIN} $verdict
   for way in "$@"; do
@@ -77,15 +82,23 @@ class Network:
         self._image = image
 
     def drop(self, *, one_way: bool = False) -> None:
-        """Let nothing in or out; `one_way`: nothing in, what it sends arrives."""
+        """Let nothing in or out; `one_way`: nothing in, what it sends arrives.
+
+        Raises NotPossible where a drill has broken it already.
+        """
         self._run(_BREAK, "-j DROP", "INPUT", *([] if one_way else ["OUTPUT"]))
 
     def refuse(self) -> None:
-        """Refuse every connection, also those there are."""
+        """Refuse every connection, also those there are. Raises NotPossible, see `drop`."""
         self._run(_BREAK, "-p tcp -j REJECT --reject-with tcp-reset", "INPUT")
 
     def slow(self, rate: str) -> None:
-        """Let no more through than `rate`, such as `1mbit`, each way."""
+        """Let no more through than `rate`, such as `1mbit`, each way.
+
+        Raises NotPossible, see `drop`.
+        """
+        if self._run(_IS_SLOW):
+            raise NotPossible(f"{self._container.name}: {GOES_ON}")
         self._run(_SLOW, rate)
         self._at_host(_SLOW, rate)
 

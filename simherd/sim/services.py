@@ -5,17 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from simherd.contract import labels
-from simherd.errors import InvalidInput
+from simherd.errors import InvalidInput, SimherdError
+from simherd.sim.errors import GOES_ON, NotPossible
 from simherd.sim.machines import Target
 from simherd.sim.network import Network
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from simherd.sim.engine import Container, Engine
-
-#: The services' names in deploy/docker-compose.yml; Redis may have numbers after it.
-REDIS, STORAGE = "redis", "s3"
 
 
 class Redis(Target, Protocol):
@@ -29,11 +25,10 @@ class Redis(Target, Protocol):
 class Service:
     """A service of a project: one container."""
 
-    def __init__(self, engine: Engine, container: Container, tools: str) -> None:
-        """`tools`: the id of our image, for what is done to its network."""
+    def __init__(self, engine: Engine, container: Container) -> None:
         self._engine = engine
         self._container = container
-        self._network = Network(engine, container, tools)
+        self.role = container.labels[labels.SERVICE]
         self.name = container.labels[labels.COMPOSE_SERVICE]
         self.kind = container.labels[labels.COMPOSE_PROJECT]
 
@@ -54,17 +49,27 @@ class Service:
             self._engine.start(self._container)
 
     def break_(self, how: str) -> None:
-        """Let it `refuse` connections, `drop` what it is sent, or `pause`."""
+        """Let it `refuse` connections, `drop` what it is sent, or `pause`.
+
+        Raises:
+            NotPossible: it has no network of its own, or a drill goes on there already.
+        """
+        if self._container.state == "paused":
+            raise NotPossible(f"{self.name} of {self.kind}: {GOES_ON}")
         if how == "pause":
             self._engine.pause(self._container)
         elif how == "drop":
-            self._network.drop()
+            self._own_network().drop()
         else:
-            self._network.refuse()
+            self._own_network().refuse()
 
     def slow(self, rate: str) -> None:
-        """Let no more through than `rate`, such as `1mbit`, each way."""
-        self._network.slow(rate)
+        """Let no more through than `rate`, such as `1mbit`, each way.
+
+        Raises:
+            NotPossible: see `break_`.
+        """
+        self._own_network().slow(rate)
 
     def mend(self) -> bool:
         """Undo whatever a drill has done to it; answers whether there was something."""
@@ -74,8 +79,20 @@ class Service:
         paused = [container for container in found if container.state == "paused"]
         for container in paused:
             self._engine.unpause(container)
-        is_up = any(container.is_up and not container.shares_host_network for container in found)
-        return bool(is_up and self._network.mend()) or bool(paused)
+        # In a network that is not its own nothing was ever done.
+        mended = [self._network(c).mend() for c in found if c.is_up and not c.shares_network]
+        return any(mended) or bool(paused)
+
+    def _own_network(self) -> Network:
+        if self._container.shares_network:
+            raise NotPossible(
+                f"{self.name} of {self.kind} shares another's network ({self._container.network}) "
+                "and cannot be broken alone. Give it a network of its own, or say --how pause."
+            )
+        return self._network(self._container)
+
+    def _network(self, container: Container) -> Network:
+        return Network(self._engine, container, _tools(self._engine, self.kind))
 
 
 #: How the storage can be broken.
@@ -83,38 +100,37 @@ BREAKS = ("refuse", "drop", "pause")
 
 
 def services(engine: Engine, project: str | None) -> list[Service]:
-    """Redis and storage of each project that runs our image, or of the `project` named.
+    """Redis and storage of each project by Docker Compose, or of the `project` named.
 
     Raises:
-        InvalidInput: the one named is not.
+        InvalidInput: the one named is not ours.
     """
-    ours = dict(_projects(engine))
-    if project is not None and project not in ours:
-        known = ", ".join(sorted(ours)) or "none"
-        raise InvalidInput(
-            f"project: {project!r} is no Docker Compose project that runs Simherd's image; "
-            f"there is: {known}."
+    found = [
+        Service(engine, container)
+        for container in engine.containers(
+            labels.SERVICE, labels.COMPOSE_PROJECT, labels.COMPOSE_SERVICE
         )
-    return [
-        Service(engine, container, tools)
-        for name, tools in sorted(ours.items())
-        if project in (None, name)
-        for container in engine.containers(f"{labels.COMPOSE_PROJECT}={name}")
-        if _is_target(container.labels.get(labels.COMPOSE_SERVICE, ""))
     ]
+    ours = sorted({service.kind for service in found})
+    if project is not None and project not in ours:
+        raise InvalidInput(
+            f"project: {project!r} is no Docker Compose project with services of Simherd's; "
+            f"there is: {', '.join(ours) or 'none'}."
+        )
+    chosen = [service for service in found if project in (None, service.kind)]
+    return sorted(chosen, key=lambda service: (service.kind, service.name))
 
 
-def _projects(engine: Engine) -> Iterator[tuple[str, str]]:
-    """Each project with a container of our image: its name, the image's id."""
-    for container in engine.containers(labels.COMPOSE_PROJECT, labels.IMAGE_TITLE):
+def _tools(engine: Engine, project: str) -> str:
+    """The id of our image, which has what changes a network.
+
+    Raises:
+        SimherdError: nothing of the project is made of it.
+    """
+    for container in engine.containers(f"{labels.COMPOSE_PROJECT}={project}", labels.IMAGE_TITLE):
         if container.labels[labels.IMAGE_TITLE].startswith(labels.OUR_TITLE):
-            yield container.labels[labels.COMPOSE_PROJECT], container.image
-
-
-def _is_target(service: str) -> bool:
-    return service == STORAGE or is_redis(service)
-
-
-def is_redis(service: str) -> bool:
-    """Whether a service of this name is a Redis."""
-    return service.rstrip("-0123456789") == REDIS
+            return container.image
+    raise SimherdError(
+        f"project: {project!r} has no container of Simherd's image, which changes networks for "
+        "drills. Bring the project up."
+    )

@@ -18,7 +18,7 @@ from tests.support.proxy import Proxy
 from tests.support.waits import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 _S3_PORT = 5000
@@ -93,7 +93,7 @@ def deployment(folder: Path, image: str, base: str) -> Iterator[Deployment]:
         stack.enter_context(_disk(folder))
         gateway = stack.enter_context(_network(project))
         where = stack.enter_context(_s3(project, base))
-        stack.enter_context(_service(project, "worker", image, "sleep", "infinity"))
+        stack.enter_context(_service(project, "worker", (), image, "sleep", "infinity"))
         password = folder / "data" / "run" / "redis_password"
         password.parent.mkdir(parents=True, mode=0o700)
         password.write_text("known")
@@ -146,9 +146,9 @@ def _network(name: str) -> Iterator[str]:
 
 
 @contextmanager
-def _service(project: str, name: str, image: str, *argv: str) -> Iterator[str]:
-    """A container with the labels of a project's service; its id."""
-    marks = (f"{labels.COMPOSE_PROJECT}={project}", f"{labels.COMPOSE_SERVICE}={name}")
+def _service(project: str, name: str, more: Sequence[str], image: str, *argv: str) -> Iterator[str]:
+    """A container with the labels of a project's service, and some `more`; its id."""
+    marks = (f"{labels.COMPOSE_PROJECT}={project}", f"{labels.COMPOSE_SERVICE}={name}", *more)
     options = [word for mark in marks for word in ("--label", mark)]
     # With this host's files: so it has the Python that runs the tests, and its packages.
     options += ["-v", "/:/host:ro", "--network", project]
@@ -162,8 +162,10 @@ def _service(project: str, name: str, image: str, *argv: str) -> Iterator[str]:
 @contextmanager
 def _s3(project: str, base: str) -> Iterator[dict[str, str]]:
     """An S3 store with a bucket; the environment that leads to it."""
-    argv = ("-m", "moto.server", "-H", "0.0.0.0", "-p", str(_S3_PORT))
-    with _service(project, "s3", base, "chroot", "/host", sys.executable, *argv) as container:
+    moto = ("-m", "moto.server", "-H", "0.0.0.0", "-p", str(_S3_PORT))
+    argv = ("chroot", "/host", sys.executable, *moto)
+    marks = (f"{labels.SERVICE}={labels.STORAGE}",)
+    with _service(project, "s3", marks, base, *argv) as container:
         form = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
         address = docker("inspect", "-f", form, container)
         where = {

@@ -35,9 +35,9 @@ def own(machine_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield made
 
 
-def _course(own: Deployment, drills: tuple[str, ...]) -> list[dict[str, Any]]:
+def _course(own: Deployment, drills: tuple[str, ...], *more: str) -> list[dict[str, Any]]:
     only = [word for drill in drills for word in ("--only", drill)]
-    done = own.sim("drill", "--group", GROUP, "--for", "2s", "--yes", "--json", *only)
+    done = own.sim("drill", "--group", GROUP, "--for", "2s", "--yes", "--json", *only, *more)
     print(done.stdout, done.stderr)
     rows: list[dict[str, Any]] = json.loads(done.stdout)
     assert done.returncode == 0
@@ -48,7 +48,7 @@ def _course(own: Deployment, drills: tuple[str, ...]) -> list[dict[str, Any]]:
 def test_every_drill_keeps_its_promise(own: Deployment) -> None:
     with ThreadPoolExecutor() as pool:
         courses = list(pool.map(lambda drills: _course(own, drills), _AT_ONCE))
-    rows = {r["drill"]: r for r in chain(*courses, _course(own, _ALONE))}
+    rows = {r["drill"]: r for r in chain(*courses, _course(own, _ALONE, "--even-shared"))}
     assert len(rows) == 13
     assert [r["drill"] for r in rows.values() if r["held"] is not True] == []
     assert "attempts: spot_reclaimed, completed" in rows["reclaim --notice 0"]["seen"]
@@ -76,10 +76,17 @@ def test_what_is_broken_is_healed_whatever_ends_the_command(own: Deployment) -> 
     first, second, third = own.machines()
     frozen = own.begin("freeze", first["host_name"], "--for", "600s", "--yes")
     cut = own.begin("partition", second["uuid"], "--for", "600s", "--yes")
-    filled = own.begin("fill-disk", third["host_name"], "--for", "600s", "--yes")
+    others = own.sim("fill-disk", third["host_name"], "--yes").stderr
+    assert f"{third['host_name']} works on the disk of " in others
+    assert ", too: a full one harms more than this machine" in others
+    filled = own.begin("fill-disk", third["host_name"], "--even-shared", "--for", "600s", "--yes")
     ballast = own.env.data / "machines" / third["uuid"] / "drill-ballast"
     until(lambda: _state(first) == "paused", what="a machine that stands still")
     until(lambda: _chain(second), what="a machine that is cut off")
+    # Whoever is refused leaves alone what another drill has done.
+    again = own.sim("partition", second["uuid"], "--yes")
+    assert "a drill goes on there already" in again.stderr
+    assert _chain(second)
     until(ballast.exists, what="a disk that is full")
     frozen.send_signal(signal.SIGINT)
     filled.send_signal(signal.SIGTERM)
@@ -122,7 +129,7 @@ def test_nothing_but_simherds_own_is_a_target(own: Deployment) -> None:
     assert "'postgres' is no Redis" in own.sim("restart-redis", "postgres", "--yes").stderr
     # Another project's services are not touched either.
     wrong = own.env.cli("sim", "--project", "another", "break-storage", "--yes")
-    assert "'another' is no Docker Compose project that runs Simherd's image" in wrong.stderr
+    assert "'another' is no Docker Compose project with services of Simherd's" in wrong.stderr
 
 
 def test_what_is_harmful_is_asked_and_chance_can_be_repeated(own: Deployment) -> None:

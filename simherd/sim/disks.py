@@ -1,0 +1,39 @@
+"""Filling the disk that a machine works on, and who else would be harmed by that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from simherd.sim.errors import NotPossible
+
+if TYPE_CHECKING:
+    from simherd.sim.ground import Ground
+    from simherd.sim.machines import Machine
+
+
+def fill(ground: Ground, machine: Machine, leave: int, *, even_shared: bool) -> int:
+    """Fill it until so many bytes are left; answers how many that took.
+
+    Raises:
+        NotPossible: others use it, and it is not to be done `even_shared`; or another drill has
+            filled it.
+    """
+    if not even_shared and (whose := _shared_with(ground, machine)):
+        raise NotPossible(
+            f"{machine.name} works on the disk of {whose}: a full one harms more than this "
+            "machine. Say --even-shared if that is what you want."
+        )
+    return machine.fill(leave)
+
+
+def _shared_with(ground: Ground, machine: Machine) -> str:
+    """Who else uses its disk; empty where nobody does."""
+    disk = machine.disk()
+    # A folder that is mounted in a container has the number there that it has on the host.
+    if disk == Path("/").stat().st_dev:
+        return "this host's own system"
+    if disk == machine.engine_disk():
+        return "the engine's images and volumes"
+    others = (other for other in ground.machines() if other.id != machine.id)
+    return next((f"{other.name}, too" for other in others if other.disk() == disk), "")

@@ -1,0 +1,77 @@
+"""Putting right what drills have left, such as those that were killed."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from simherd.errors import SimherdError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from simherd.sim.engine import Container
+    from simherd.sim.ground import Ground
+
+    #: Answers whether there was something to be put right; and the sentence for that.
+    Mend = tuple[Callable[[], bool], str]
+
+
+@dataclass
+class Healed:
+    """What came of it: a sentence for each thing."""
+
+    done: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def going_on(self) -> Iterator[None]:
+        """What does not work is written down, once, and the rest is done all the same."""
+        try:
+            yield
+        except (SimherdError, OSError) as error:
+            if str(error) not in self.failed:
+                self.failed.append(str(error))
+
+
+def heal(ground: Ground) -> Healed:
+    """Put right whatever drills have left on this host."""
+    healed = Healed()
+    for look in (_helpers, _machines, _left_frozen, _services):
+        with healed.going_on():
+            for mend, sentence in look(ground):
+                with healed.going_on():
+                    if mend():
+                        healed.done.append(sentence)
+    return healed
+
+
+def _helpers(ground: Ground) -> Iterator[Mend]:
+    for helper in ground.helpers():
+        sentence = f"{helper.name}: a container that a drill has left was removed."
+        yield partial(_removed, ground, helper), sentence
+
+
+def _left_frozen(ground: Ground) -> Iterator[Mend]:
+    for frozen in ground.left_frozen():
+        yield frozen.thaw, f"{frozen.name}: what its agent has left moves again."
+
+
+def _removed(ground: Ground, helper: Container) -> bool:
+    ground.engine.remove(helper)
+    return True
+
+
+def _machines(ground: Ground) -> Iterator[Mend]:
+    for machine in ground.machines():
+        # It must move before anything can be done inside it.
+        yield machine.thaw, f"{machine.name} moves again."
+        yield machine.join, f"{machine.name} has its network back."
+        yield machine.empty, f"{machine.name} has its work disk back."
+
+
+def _services(ground: Ground) -> Iterator[Mend]:
+    for service in ground.services():
+        yield service.mend, f"{service.name} was mended."
