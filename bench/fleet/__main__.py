@@ -25,14 +25,12 @@ from bench.fleet.agents import Agents
 from bench.fleet.rows import make_groups, make_tasks
 from bench.fleet.site import Site, wait_s
 from scheduler.services.accounts import create_key
-from scheduler.services.sweep import sweep
 from scheduler.store.models import MachineGroup
 from simherd.contract.queue.keys import GroupKeys
 
 if TYPE_CHECKING:
     from bench.fleet.agents import Figures
 
-Row = tuple[str, str]
 #: Requests of each kind that are timed while the fleet is at work.
 _REQUESTS = 50
 _KEY = "bench"
@@ -50,9 +48,8 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="simherd-fleet-") as folder,
         Site(Path(folder), asked.redis, asked.workers, asked.recorders) as site,
     ):
-        rows = _fill(site, asked)
-        _print(rows)
-        _print(asyncio.run(_work(site, asked)))
+        _fill(site, asked)
+        asyncio.run(_work(site, asked))
         for line in site.errors()[:20]:
             print(line)
 
@@ -72,72 +69,64 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _fill(site: Site, asked: argparse.Namespace) -> list[Row]:
+def _fill(site: Site, asked: argparse.Namespace) -> None:
     """SQL, then Redis from SQL, as after the loss of every Redis server."""
     groups = site.groups = make_groups(site, asked.groups, asked.executors)
     with site.parts.store.write() as session:
         create_key(session, groups[0].user_id, "bench", _KEY)
     began = time.monotonic()
     make_tasks(site, groups, asked.tasks)
-    rows = [("Rows of the tasks and their history written", f"{time.monotonic() - began:.0f} s")]
+    _row("Rows of the tasks and their history written", _since(began))
     site.start_scheduler()
     queue = site.parts.queue
     first = wait_s(lambda: all(queue.length(g.id) for g in groups), 600, "the first tasks")
-    rows.append(("From SQL to empty Redis: every group has tasks to claim", f"{first:.1f} s"))
+    _row("From SQL to empty Redis: every group has tasks to claim", f"{first:.1f} s")
     rest = wait_s(lambda: sum(queue.length(g.id) for g in groups) >= asked.tasks, 3600, "tasks")
     rate = asked.tasks / (first + rest)
-    rows.append((f"  all {asked.tasks} tasks are queued", f"{first + rest:.0f} s ({rate:.0f}/s)"))
+    _row(f"  all {asked.tasks} tasks are queued", f"{first + rest:.0f} s ({rate:.0f}/s)")
     for name, used in site.redis_memory().items():
-        rows.append((f"  memory of Redis {name}", f"{used / 1024**3:.2f} GiB"))
-    return rows
+        _row(f"  memory of Redis {name}", f"{used / 1024**3:.2f} GiB")
 
 
-async def _work(site: Site, asked: argparse.Namespace) -> list[Row]:
+async def _work(site: Site, asked: argparse.Namespace) -> None:
     agents, stop = Agents(site.urls, site.groups, asked.task_seconds), asyncio.Event()
     figures = agents.figures
     running = asyncio.create_task(agents.run(stop))
     began = time.monotonic()
-    while len(figures.attempts) < asked.executors and time.monotonic() - began < 600:
+    while len(figures.attempts) < asked.executors and time.monotonic() - began < 900:
         await asyncio.sleep(0.2)
-    rows = [(f"{asked.executors} executors have logged in and claimed", _since(began))]
-    rows += [("  a claim among them", _spread(figures.claims))]
+    _row(f"{len(figures.attempts)} executors have logged in and claimed", _since(began))
+    _row("  a claim among them", _spread(figures.claims))
     while await asyncio.to_thread(_oldest_report, site) > 1 and time.monotonic() - began < 900:
         await asyncio.sleep(0.5)
-    rows += [("  what they reported is recorded, but for the last second", _since(began))]
-    rows += await _steady(site, asked, figures)
+    _row("  what they reported is recorded, but for the last second", _since(began))
+    await _steady(site, asked, figures)
+    twice = sum(1 for count in figures.attempts.values() if count > 1)
+    _row("Attempts that were claimed twice", str(twice))
     stop.set()
     await running
-    twice = sum(1 for count in figures.attempts.values() if count > 1)
-    rows.append(("Attempts that were claimed twice", str(twice)))
-    return rows
 
 
-async def _steady(site: Site, asked: argparse.Namespace, figures: Figures) -> list[Row]:
+async def _steady(site: Site, asked: argparse.Namespace, figures: Figures) -> None:
     """What a fleet at work costs, and how it feels."""
     figures.claims.clear()
     figures.beats.clear()
     before, used, began = figures.counts.copy(), site.cpu_seconds(), time.monotonic()
     own = time.process_time()
-    watching = asyncio.create_task(_watch(site, asked.seconds))
-    requests = await asyncio.to_thread(_requests, site)
-    swept = await asyncio.to_thread(_sweeps, site)
-    lags = await watching
+    lags = await _watch(site, asked.seconds)
     seconds, counts = time.monotonic() - began, figures.counts - before
-    rows = [
-        ("At work: heartbeats", f"{len(figures.beats) / seconds:.0f}/s, {_spread(figures.beats)}"),
-        ("  claims", f"{len(figures.claims) / seconds:.1f}/s, {_spread(figures.claims)}"),
-        ("  reports recorded", f"{counts['reports'] / seconds:.0f}/s"),
-        ("  age of the oldest report that is not recorded", _spread(lags)),
-        ("  leases lost", str(counts["lost"])),
-        *requests,
-        *swept,
-    ]
-    for name, after in site.cpu_seconds().items():
-        rows.append((f"  CPU of {name}", f"{100 * (after - used[name]) / seconds:.0f} % of a core"))
     own_share = 100 * (time.process_time() - own) / seconds
-    rows.append(("  CPU of the simulated executors", f"{own_share:.0f} % of a core"))
+    _row("At work: heartbeats", f"{len(figures.beats) / seconds:.0f}/s, {_spread(figures.beats)}")
+    _row("  claims", f"{len(figures.claims) / seconds:.1f}/s, {_spread(figures.claims)}")
+    _row("  reports recorded", f"{counts['reports'] / seconds:.0f}/s")
+    _row("  age of the oldest report that is not recorded", _spread(lags))
+    _row("  leases lost", str(counts["lost"]))
+    for name, after in site.cpu_seconds().items():
+        _row(f"  CPU of {name}", f"{100 * (after - used[name]) / seconds:.0f} % of a core")
+    _row("  CPU of the simulated executors", f"{own_share:.0f} % of a core")
     broken = {k: v for k, v in counts.items() if ":" in k}
-    return [*rows, ("  calls that failed and were repeated", str(broken or "none"))]
+    _row("  calls that failed and were repeated", str(broken or "none"))
+    await asyncio.to_thread(_requests, site)
 
 
 async def _watch(site: Site, seconds: float) -> list[float]:
@@ -166,9 +155,8 @@ def _cursor(site: Site, group: str) -> str:
         ).one()
 
 
-def _requests(site: Site) -> list[Row]:
+def _requests(site: Site) -> None:
     """How long users wait for the API."""
-    rows = []
     with httpx.Client(
         base_url=f"http://127.0.0.1:{site.port}", headers={"X-API-Key": _KEY}, timeout=30
     ) as api:
@@ -182,17 +170,7 @@ def _requests(site: Site) -> list[Row]:
                 began = time.monotonic()
                 api.get(path).raise_for_status()
                 times.append(time.monotonic() - began)
-            rows.append((f"  API: {what}", _spread(times)))
-    return rows
-
-
-def _sweeps(site: Site) -> list[Row]:
-    rows = []
-    for name in site.urls:
-        began = time.monotonic()
-        sweep(site.parts, time.time(), name)
-        rows.append((f"  a sweep of Redis {name}", f"{time.monotonic() - began:.2f} s"))
-    return rows
+            _row(f"  API: {what}", _spread(times))
 
 
 def _since(began: float) -> str:
@@ -208,10 +186,9 @@ def _spread(seconds: list[float]) -> str:
     return f"p50 {p50 * 1000:.1f}  p95 {p95 * 1000:.1f}  p99 {p99 * 1000:.1f} ms"
 
 
-def _print(rows: list[Row]) -> None:
-    width = max(len(label) for label, _ in rows)
-    for label, figure in rows:
-        print(f"{label:<{width}}  {figure}", flush=True)
+def _row(label: str, figure: str) -> None:
+    # As soon as it is known: a run is long.
+    print(f"{label:<60}  {figure}", flush=True)
 
 
 if __name__ == "__main__":

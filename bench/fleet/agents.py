@@ -4,7 +4,6 @@ claims, heartbeats and reports. What they compute is waiting."""
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import secrets
 import time
@@ -64,9 +63,12 @@ class Agents:
             for machine in group.machines
         ]
         await stop.wait()
-        for agent in agents:
-            agent.cancel()
-        await asyncio.gather(*agents, return_exceptions=True)
+        while agents:
+            # Again: the client library takes one for the end of a connection now and then.
+            for agent in agents:
+                agent.cancel()
+            _, left = await asyncio.wait(agents, timeout=5)
+            agents = list(left)
         for client in self._shared.values():
             await client.aclose()
 
@@ -116,21 +118,19 @@ class _Agent:
         client = redis.asyncio.Redis.from_url(
             url, username=user, password=SECRET, socket_timeout=_INBOX_S + 5
         )
-        with contextlib.suppress(asyncio.CancelledError):
-            after: Any = "0-0"
-            while True:
-                try:
-                    found: Any = await client.xread(
-                        {self._keys.inbox(self._machine): after}, block=int(_INBOX_S * 1000)
-                    )
-                except redis.RedisError as error:
-                    self._agents.figures.counts[f"inbox: {type(error).__name__}"] += 1
-                    await asyncio.sleep(5)
-                    continue
-                for _, entries in found or []:
-                    after = entries[-1][0]
-                    self._agents.figures.counts["orders"] += len(entries)
-        await client.aclose()
+        after: Any = "0-0"
+        while True:
+            try:
+                found: Any = await client.xread(
+                    {self._keys.inbox(self._machine): after}, block=int(_INBOX_S * 1000)
+                )
+            except redis.RedisError as error:
+                self._agents.figures.counts[f"inbox: {type(error).__name__}"] += 1
+                await asyncio.sleep(5)
+                continue
+            for _, entries in found or []:
+                after = entries[-1][0]
+                self._agents.figures.counts["orders"] += len(entries)
 
     async def beat(self) -> None:
         """Renew the lease every few seconds, as a heartbeat does."""
