@@ -36,4 +36,11 @@ def _shared_with(ground: Ground, machine: Machine) -> str:
     if disk == machine.engine_disk():
         return "the engine's images and volumes"
     others = (other for other in ground.machines() if other.id != machine.id)
-    return next((f"{other.name}, too" for other in others if other.disk() == disk), "")
+    return next((whose for other in others if (whose := _works_there(other, disk))), "")
+
+
+def _works_there(other: Machine, disk: int | None) -> str:
+    theirs = other.disk()
+    if theirs is None:
+        return f"{other.name}, perhaps, which stands still and cannot be asked"
+    return f"{other.name}, too" if theirs == disk else ""

@@ -92,8 +92,8 @@ class Machine(Target, Protocol):
         """Give it its network back; answers whether it had none."""
         ...
 
-    def disk(self) -> int:
-        """The number of the device that it works on."""
+    def disk(self) -> int | None:
+        """The number of the device that it works on; None where it stands still, and cannot say."""
         ...
 
     def engine_disk(self) -> int | None:
@@ -179,9 +179,9 @@ class DockerMachine:
             return False
         return self._network().mend()
 
-    def disk(self) -> int:
+    def disk(self) -> int | None:
         """See `Machine`."""
-        return int(self._inside(_DISK))
+        return None if self.state == "paused" else int(self._inside(_DISK))
 
     def engine_disk(self) -> int | None:
         """See `Machine`."""

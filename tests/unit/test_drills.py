@@ -54,7 +54,7 @@ class _Engine(Engine):
         self, container: Container, image: str, script: str, *arguments: str, host: bool = False
     ) -> str:
         self.done.append(f"{container.id} network")
-        return ""
+        return "sh: a warning that is no answer"
 
     def pause(self, container: Container) -> None:
         self.done.append(f"{container.id} pause")
@@ -92,7 +92,7 @@ def test_what_has_its_own_network_is_broken_and_mended() -> None:
     engine = _Engine(_WORKER, _container("s3", SERVICE="s3"))
     (store,) = services(engine, None)
     store.break_("drop")
-    store.mend()
+    assert not store.mend()
     assert engine.done == ["s3-id network"] * 2
 
 
@@ -160,12 +160,12 @@ def test_whatever_ends_a_drill_nothing_ends_its_healing(number: signal.Signals) 
 class _Machine:
     """A machine that works on this disk, and can be thawed or not."""
 
-    def __init__(self, name: str, disk: int = 0, error: str = "") -> None:
+    def __init__(self, name: str, disk: int | None = 0, error: str = "") -> None:
         self.id = self.name = name
         self._disk = disk
         self._error = error
 
-    def disk(self) -> int:
+    def disk(self) -> int | None:
         return self._disk
 
     def engine_disk(self) -> int:
@@ -221,6 +221,9 @@ def test_a_disk_that_others_use_is_not_filled(disk: int, whose: str) -> None:
     with pytest.raises(NotPossible, match=f"m-1 works on the disk of {whose}"):
         fill(ground, machine, 1, even_shared=False)  # type: ignore[arg-type]
     assert fill(ground, machine, 1, even_shared=True) == 1  # type: ignore[arg-type]
+    still = _Ground(machine, _Machine("m-2", None))
+    with pytest.raises(NotPossible, match="works on the disk of"):
+        fill(still, machine, 1, even_shared=False)  # type: ignore[arg-type]
     alone = _Machine("m-3", -3)
     assert fill(ground, alone, 1, even_shared=False) == 1  # type: ignore[arg-type]
 
