@@ -110,6 +110,8 @@ def _api(parts: Parts) -> None:
     from scheduler.api.app import make_app
     from scheduler.health import served
 
+    # uvicorn ends in good order, and then sends itself the signal again: that is to be no death.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     app = make_app(parts)
     with served(parts, "api", app.state.dependencies, app.state.pulse.trouble):
         uvicorn.run(

@@ -90,7 +90,7 @@ def _make(url: str) -> Stack:
         if resource["Type"] == _SECRET:
             # It is made here, and is a parameter of the same name for who refers to it.
             made = _client(url, "secretsmanager").create_secret(
-                Name=name, SecretString=f"text-of-{name}"
+                Name=name, SecretString=f"text-of-{name}-that-is-long-enough"
             )
             reduced["Parameters"][name] = {"Type": "String"}
             given[name] = made["ARN"]

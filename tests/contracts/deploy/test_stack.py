@@ -84,13 +84,13 @@ def test_the_scheduler_s_settings_are_the_stack_s(
     [database] = stack.client("rds").describe_db_instances()["DBInstances"]
     address = database["Endpoint"]["Address"]
     assert scheduler.database_url.get_secret_value() == (
-        f"postgresql+psycopg://simherd:text-of-DatabaseSecret@{address}:5432/simherd"
+        f"postgresql+psycopg://simherd:text-of-DatabaseSecret-that-is-long-enough@{address}:5432/simherd"
         "?sslmode=require"
     )
-    redis = f"redis://:text-of-RedisSecret@redis.{NAME}.internal:6379"
+    redis = f"redis://:text-of-RedisSecret-that-is-long-enough@redis.{NAME}.internal:6379"
     assert scheduler.redis_url.get_secret_value() == f"{redis}/0"
     assert scheduler.broker_url.get_secret_value() == f"{redis}/1"
-    assert scheduler.signing_key.get_secret_value() == "text-of-SigningSecret"
+    assert scheduler.signing_key.get_secret_value() == "text-of-SigningSecret-that-is-long-enough"
     assert scheduler.s3_bucket == stack.ids["Bucket"] == stack.outputs["BucketName"]
     assert scheduler.s3_region == REGION
     assert (scheduler.host, scheduler.port) == ("0.0.0.0", 8000)
@@ -148,7 +148,7 @@ def test_redis_is_told_its_password_by_a_file_for_root_alone(stack: Stack, tmp_p
     )
     lines = completed(stack, tmp_path, files(asked["UserData"]["Value"]))["redis.conf"].splitlines()
 
-    assert "requirepass text-of-RedisSecret" in lines
+    assert "requirepass text-of-RedisSecret-that-is-long-enough" in lines
     assert {"port 6379", "appendonly yes", "maxmemory-policy noeviction"} <= set(lines)
 
 
