@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 _CALL_S = 60
 #: Seconds that a service has for stopping by itself before it is killed.
 _STOP_S = 10
+#: How often a container that could not be frozen is tried again, and seconds between two tries.
+_FREEZES, _FREEZE_AGAIN_S = 5, 0.5
 #: The engine's answer where something is so already, or is not running.
 _CONFLICT = 409
 #: The network mode of what has the host's own network, and of what has another container's.
@@ -114,8 +117,18 @@ class Engine:
 
     def pause(self, container: Container) -> None:
         """Let it stand still."""
-        with _asked(f"pause {container.name}", but=_CONFLICT):
-            self._api.pause(container.id)
+        # The kernel freezes no group in which processes come faster than it stops them.
+        for left in reversed(range(_FREEZES)):
+            try:
+                with _asked(f"pause {container.name}", but=_CONFLICT):
+                    self._api.pause(container.id)
+                return
+            except EngineAway:
+                raise
+            except SimherdError:
+                if not left:
+                    raise
+                time.sleep(_FREEZE_AGAIN_S)
 
     def unpause(self, container: Container) -> None:
         """Let it go on. One that does not stand still stays as it is."""
