@@ -24,6 +24,15 @@ need_ip() { # for the tests' own networks
     missing "no ip command" "apt-get install iproute2"
 }
 
+need_checkers() { # of units and of alert rules
+  command -v systemd-analyze >/dev/null ||
+    { can_install && say "installing systemd" && apt_install systemd; } ||
+    missing "no systemd-analyze" "apt-get install systemd" || return
+  command -v promtool >/dev/null && return
+  { can_install && say "installing prometheus" && apt_install prometheus; } ||
+    missing "no promtool" "apt-get install prometheus"
+}
+
 need_engine() { # [lasting]: it is not stopped at the end
   has_engine && return
   if ! command -v dockerd >/dev/null; then

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import threading
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +14,6 @@ from executor.link.lease import Claimer, new_token
 from scheduler.config import Settings
 from scheduler.queue.group_queue import Arrival
 from scheduler.queue.servers import UnknownServer
-from scheduler.recorder import Recorder
 from scheduler.services import duties, reconcile
 from scheduler.services.groups import GroupRequest, register_group, unnamed_servers
 from scheduler.services.queue_task import enqueue
@@ -27,7 +24,7 @@ from simherd.contract.events import Kind
 from simherd.contract.lifecycle import Status
 from tests.support import servers
 from tests.support.builders import make_group, make_task
-from tests.support.parts import make_parts, report, waiting
+from tests.support.parts import make_parts, recording, report, waiting
 from tests.support.waits import until
 
 if TYPE_CHECKING:
@@ -67,19 +64,6 @@ def _keys(tasks: list[Task]) -> list[str]:
     return [f"{task.id}:{task.attempt}" for task in tasks]
 
 
-@contextmanager
-def _recorder(parts: Parts) -> Iterator[None]:
-    stop, recorder = threading.Event(), Recorder(parts)
-    thread = threading.Thread(target=recorder.run, args=(stop,))
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        recorder.wake()
-        thread.join()
-
-
 def _started(parts: Parts, task: Task) -> int:
     """How often the task's history says that it was started."""
     with parts.store.read() as session:
@@ -117,7 +101,7 @@ def test_each_group_lives_on_its_own_server(parts: Parts, redis_url: str, second
         claimer.close()
         assert claimed is not None
         assert claimed.attempt == f"{task.id}:1"
-        with _recorder(parts):
+        with recording(parts):
             report(parts, group.id, task.id, 1, 1, Kind.STARTED, executer={})
             until(functools.partial(_started, parts, task), what="the report to be recorded")
 
@@ -135,7 +119,7 @@ def test_a_server_that_is_away_holds_up_its_own_groups_alone(
     sweep(parts, time.time())
     assert waiting(parts, here.id) == _keys(mine)
     enqueue(parts, lost[0].id)  # is told to nobody: SQL knows
-    with _recorder(parts):
+    with recording(parts):
         report(parts, here.id, mine[0].id, 1, 1, Kind.STARTED, executer={})
         until(lambda: _started(parts, mine[0]), what="the report to be recorded")
 
@@ -166,8 +150,8 @@ def test_a_server_cannot_be_called_main() -> None:
 def test_recorders_share_the_groups_and_take_over(parts: Parts) -> None:
     groups = [_group(parts, server) for server in (limits.MAIN_SERVER, "b") for _ in range(4)]
     tasks = [_tasks(parts, group)[0] for group in groups]
-    with _recorder(parts):
-        with _recorder(parts):
+    with recording(parts):
+        with recording(parts):
             for group, task in zip(groups, tasks, strict=True):
                 report(parts, group.id, task.id, 1, 1, Kind.STARTED, executer={})
             until(lambda: all(_started(parts, t) for t in tasks), what="all to be recorded")
