@@ -10,7 +10,6 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-import pytest
 import yaml
 
 from scheduler.jobs.canary import Canary
@@ -21,6 +20,8 @@ from tests.support.measures import measures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import pytest
 
 _RULES = REPOSITORY / "deploy/prometheus/alerts.yml"
 _BOARD = REPOSITORY / "deploy/grafana/simherd.json"
