@@ -1,5 +1,7 @@
 """`simherd-scheduler api | worker | recorder | bootstrap`: build the parts, start one process.
 
+`bootstrap` brings the database to this program's schema and makes the first user and group.
+
 `simherd-scheduler health` says whether the process of this container lives.
 
 `simherd-scheduler bucket` makes the storage's bucket where there is none; `end-machines` ends every
@@ -204,7 +206,13 @@ def _end_machines(parts: Parts) -> None:
 
 def _bootstrap(parts: Parts) -> None:
     from scheduler.services.first_start import first_start
+    from scheduler.store.engine import migrate
+    from scheduler.store.schema import SchemaError
 
+    try:
+        migrate(parts.settings.database_url.get_secret_value())
+    except SchemaError as error:
+        sys.exit(f"simherd-scheduler: {error}")
     first_start(parts)
 
 

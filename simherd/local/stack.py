@@ -115,8 +115,7 @@ class Stack:
             self._redis_conf(redis_port, password),
         )
         self._children["redis"].start()
-        for step in ("migrate", "bootstrap"):
-            self._once(step, env)
+        self._bootstrap(env)
         for name in _ORDER[1:]:
             self._children[name] = self._child(name, [sys.executable, "-m", "scheduler", name], env)
             self._children[name].start()
@@ -148,9 +147,9 @@ class Stack:
         pid_file = self.data_dir / "run" / f"{name}.pid"
         return Child(name, argv, env, self.log_of(name), pid_file, self.data_dir / "run", stdin)
 
-    def _once(self, step: str, env: dict[str, str]) -> None:
+    def _bootstrap(self, env: dict[str, str]) -> None:
         done = subprocess.run(
-            [sys.executable, "-m", "scheduler", step],
+            [sys.executable, "-m", "scheduler", "bootstrap"],
             env=env,
             cwd=self.data_dir / "run",
             stdin=subprocess.DEVNULL,
@@ -159,7 +158,7 @@ class Stack:
             check=False,
         )
         if done.returncode != 0:
-            raise UpError(f"`scheduler {step}` failed:\n{done.stderr.strip()}")
+            raise UpError(f"`simherd-scheduler bootstrap` failed:\n{done.stderr.strip()}")
 
     def _environment(self, redis_url: str) -> dict[str, str]:
         data = self.data_dir
