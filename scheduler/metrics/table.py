@@ -105,6 +105,11 @@ JOB_SUCCESS = gauge(
     "When a background job last ended well, seconds since the epoch.",
     "name",
 )
+SWEPT = gauge(
+    "simherd_sweep_last_success_timestamp_seconds",
+    "When the groups on a Redis server were last looked at, seconds since the epoch.",
+    "server",
+)
 
 STATE_AGE = gauge(
     "simherd_state_age_seconds",
@@ -193,7 +198,7 @@ SECTIONS: dict[str, tuple[Measure, ...]] = {
         *(TASKS_ENDED, ATTEMPTS_LOST, LEASES_EXPIRED, MASS_LOSSES_HELD, REFUSED_CHANGES),
     ),
     "Recorder": (REPORTS, QUEUE_SECONDS, STAGE_SECONDS, STAGES_FAILED, DOWNLOADED, UPLOADED),
-    "Worker": (JOBS, JOB_SECONDS, JOB_SUCCESS),
+    "Worker": (JOBS, JOB_SECONDS, JOB_SUCCESS, SWEPT),
     "The deployment, from SQL and Redis, by each recorder: take the largest": (
         *(STATE_AGE, QUEUE_LENGTH, OLDEST_WAIT, LEASES, LEASES_OVERDUE, TASKS, DEADLINE_LEFT),
         *(MACHINES, SILENT_MACHINE, COST, GROUP_LEFT, REFUSALS, REPORTS_WAITING, RECORDER_LAG),

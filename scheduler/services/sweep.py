@@ -17,7 +17,7 @@ from sqlalchemy import bindparam, or_, select, update
 from sqlalchemy.exc import OperationalError
 
 from scheduler.metrics import table
-from scheduler.metrics.live import count
+from scheduler.metrics.live import count, note
 from scheduler.providers.base import MachineState
 from scheduler.services.attempts import open_attempt
 from scheduler.services.duties import keep_until, new_holder, take
@@ -73,6 +73,7 @@ def sweep_in_turn(parts: Parts, server: str, started_at: float) -> None:
         return
     try:
         sweep(parts, started_at, server)
+        note(table.SWEPT, time.time(), server)
     finally:
         # A little less than the time between two: the next one must not find it still taken.
         keep_until(parts.store, duty, holder, began + 0.8 * parts.settings.sweep_s)

@@ -104,6 +104,7 @@ def test_all_that_is_spoken_of_is_there_after_a_task(env: Env) -> None:
     assert 0 < _value(recorder[table.DEADLINE_LEFT.name], name="measured") <= 3600
     # The jobs ran in children, and are seen in their parent.
     assert _value(worker[table.JOBS.name], "_total", name="sweep", outcome="done") >= 1
+    assert _value(worker[table.SWEPT.name], server="main") > 0
     assert not [name for name in worker if name.startswith("simherd_executor_")]
     requests = by_process["api"][table.HTTP_REQUESTS.name]
     assert _value(requests, "_total", route="/tasks/{task_id}", status="200") >= 1
