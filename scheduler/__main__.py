@@ -148,19 +148,19 @@ def _worker(parts: Parts) -> None:
     with shared, served(parts, "worker", asked, trouble) as pages:
         if pages is not None:
             os.register_at_fork(after_in_child=pages.leave_to_parent)
-        app.worker_main(
-            [
-                "--quiet",  # its banner is no line of a log
-                "worker",
-                "--beat",
-                # Fetches and exports, and one for the rest.
-                f"--concurrency={MOST_TURNS + 1}",
-                "--loglevel=WARNING",
-                "--without-mingle",
-                "--without-gossip",
-                "--schedule=celerybeat-schedule",
-            ]
+        # Not by its command line, which costs a third of a second more to start.
+        worker = app.Worker(
+            quiet=True,  # its banner is no line of a log
+            beat=True,
+            # Fetches and exports, and one for the rest.
+            concurrency=MOST_TURNS + 1,
+            loglevel="WARNING",
+            without_mingle=True,
+            without_gossip=True,
+            schedule_filename="celerybeat-schedule",
         )
+        worker.start()
+    sys.exit(worker.exitcode)
 
 
 def _recorder(parts: Parts) -> None:

@@ -8,9 +8,9 @@ import sys
 import time
 from contextlib import ExitStack
 from dataclasses import asdict
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from simherd.sim.machines import Machine, Target
 
+_F = TypeVar("_F", bound="Callable[..., Any]")
 #: What `tc` takes as a rate.
 _RATE = re.compile(r"\d+(\.\d+)?[kmg]?bit")
 
@@ -62,7 +63,16 @@ def command(ctx: click.Context, data_dir: Path | None, project: str | None) -> N
 
 
 def _machines(callback: Callable[..., None]) -> Callable[..., None]:
-    """Machines as targets."""
+    """Machines as targets: the command is given them as `victims`."""
+
+    @wraps(callback)
+    def command(
+        *, targets: tuple[str, ...], group: str | None, count: int, seed: int | None, **others: Any
+    ) -> None:
+        ground = click.get_current_context().find_object(Ground)
+        assert ground is not None
+        callback(victims=_victims(ground, targets, group, count, seed), **others)
+
     for part in (
         click.option("--seed", type=int, help="Decides which ones; by default it is made up."),
         click.option("--count", type=click.IntRange(1), default=1, help="With --group: so many."),
@@ -71,11 +81,26 @@ def _machines(callback: Callable[..., None]) -> Callable[..., None]:
         ),
         click.argument("targets", nargs=-1, metavar="[TARGET...]"),
     ):
-        callback = part(callback)
-    return callback
+        command = part(command)
+    return command
 
 
-_for = click.option("--for", "for_", default="40s", show_default=True, help="How long.")
+def _parsed(
+    flag: str, name: str, parse: Callable[[str, str], Any], default: str, text: str
+) -> Callable[[_F], _F]:
+    """An option whose value is read before anything else is done; the command has it as `name`."""
+
+    def read(_ctx: click.Context, _option: click.Parameter, given: str) -> Any:
+        return parse(given, flag.lstrip("-"))
+
+    return click.option(flag, name, default=default, show_default=True, callback=read, help=text)
+
+
+def _notice(text: str, name: str) -> float:
+    return parse_duration(text, name) if text.rstrip("s") != "0" else 0.0
+
+
+_for = _parsed("--for", "seconds", parse_duration, "40s", "How long.")
 _targets = click.argument("targets", nargs=-1, metavar="[TARGET...]")
 
 
@@ -131,21 +156,10 @@ def list_(ground: Ground, json_: bool) -> None:
 
 @command.command()
 @_machines
-@click.option("--notice", default="120s", show_default=True, help="How long before; 0 for none.")
+@_parsed("--notice", "notice_s", _notice, "120s", "How long before; 0 for none.")
 @yes_option
-@click.pass_obj
-def reclaim(
-    ground: Ground,
-    targets: tuple[str, ...],
-    group: str | None,
-    count: int,
-    seed: int | None,
-    notice: str,
-    yes: bool,
-) -> None:
+def reclaim(victims: list[Machine], notice_s: float, yes: bool) -> None:
     """Take machines away, as a cloud reclaims spot instances."""
-    notice_s = parse_duration(notice, "notice") if notice.rstrip("s") != "0" else 0.0
-    victims = _victims(ground, targets, group, count, seed)
     _ask("reclaim", victims, yes)
     how = f" (in {notice_s:.0f} s)" if notice_s else " (at once, without a notice)"
     _hold("reclaim", victims, partial(reclaimed, notice_s=notice_s), notice_s, how)
@@ -157,20 +171,8 @@ def reclaim(
 @_for
 @click.option("--one-way", is_flag=True, help="What they send arrives; no answer does.")
 @yes_option
-@click.pass_obj
-def partition(
-    ground: Ground,
-    targets: tuple[str, ...],
-    group: str | None,
-    count: int,
-    seed: int | None,
-    for_: str,
-    one_way: bool,
-    yes: bool,
-) -> None:
+def partition(victims: list[Machine], seconds: float, one_way: bool, yes: bool) -> None:
     """Cut machines off from the network."""
-    seconds = parse_duration(for_, "for")
-    victims = _victims(ground, targets, group, count, seed)
     _ask("partition", victims, yes)
     _hold("partition", victims, lambda m: held(partial(m.cut, one_way=one_way), m.join), seconds)
     _healed(victims)
@@ -180,19 +182,8 @@ def partition(
 @_machines
 @_for
 @yes_option
-@click.pass_obj
-def freeze(
-    ground: Ground,
-    targets: tuple[str, ...],
-    group: str | None,
-    count: int,
-    seed: int | None,
-    for_: str,
-    yes: bool,
-) -> None:
+def freeze(victims: list[Machine], seconds: float, yes: bool) -> None:
     """Let machines stand still, with all that they run."""
-    seconds = parse_duration(for_, "for")
-    victims = _victims(ground, targets, group, count, seed)
     _ask("freeze", victims, yes)
     _hold("freeze", victims, lambda m: held(m.freeze, m.thaw), seconds)
     _healed(victims)
@@ -201,17 +192,8 @@ def freeze(
 @command.command("kill-agent")
 @_machines
 @yes_option
-@click.pass_obj
-def kill_agent(
-    ground: Ground,
-    targets: tuple[str, ...],
-    group: str | None,
-    count: int,
-    seed: int | None,
-    yes: bool,
-) -> None:
+def kill_agent(victims: list[Machine], yes: bool) -> None:
     """SIGKILL the agents of machines, and nothing else."""
-    victims = _victims(ground, targets, group, count, seed)
     _ask("kill-agent", victims, yes)
     _hold("kill-agent", victims, lambda m: held(m.kill_agent, nothing), 0)
 
@@ -219,24 +201,19 @@ def kill_agent(
 @command.command("fill-disk")
 @_machines
 @_for
-@click.option("--leave", default="100MB", show_default=True, help="What is left free.")
+@_parsed("--leave", "left", parse_size, "100MB", "What is left free.")
 @click.option("--even-shared", is_flag=True, help="Also a disk that others on this host use.")
 @yes_option
 @click.pass_obj
 def fill_disk(
     ground: Ground,
-    targets: tuple[str, ...],
-    group: str | None,
-    count: int,
-    seed: int | None,
-    for_: str,
-    leave: str,
+    victims: list[Machine],
+    seconds: float,
+    left: int,
     even_shared: bool,
     yes: bool,
 ) -> None:
     """Fill the disks that machines work on."""
-    seconds, left = parse_duration(for_, "for"), parse_size(leave, "leave")
-    victims = _victims(ground, targets, group, count, seed)
     _ask("fill-disk", victims, yes)
     filled = partial(fill, ground, leave=left, even_shared=even_shared)
     how = f", but for {format_bytes(left)}"
@@ -263,9 +240,10 @@ def restart_redis(ground: Ground, targets: tuple[str, ...], kill: bool, yes: boo
 @click.option("--rate", default="1mbit", show_default=True, help="All that goes through, each way.")
 @yes_option
 @click.pass_obj
-def slow_storage(ground: Ground, targets: tuple[str, ...], for_: str, rate: str, yes: bool) -> None:
+def slow_storage(
+    ground: Ground, targets: tuple[str, ...], seconds: float, rate: str, yes: bool
+) -> None:
     """Slow the storage down."""
-    seconds = parse_duration(for_, "for")
     if not _RATE.fullmatch(rate):
         raise InvalidInput(f"rate: {rate!r} is no rate. Write it like 1mbit or 500kbit.")
     victims = ground.storage(targets)
@@ -287,9 +265,10 @@ def slow_storage(ground: Ground, targets: tuple[str, ...], for_: str, rate: str,
 )
 @yes_option
 @click.pass_obj
-def break_storage(ground: Ground, targets: tuple[str, ...], for_: str, how: str, yes: bool) -> None:
+def break_storage(
+    ground: Ground, targets: tuple[str, ...], seconds: float, how: str, yes: bool
+) -> None:
     """Let nobody reach the storage."""
-    seconds = parse_duration(for_, "for")
     victims = ground.storage(targets)
     _ask("break-storage", victims, yes)
     broken = f" ({how})"
@@ -322,7 +301,7 @@ def heal_(ground: Ground) -> None:
 @click.option(
     "--group", required=True, shell_complete=complete.groups, help="The machine group to drill."
 )
-@click.option("--for", "for_", default="30s", show_default=True, help="How long each one lasts.")
+@_parsed("--for", "seconds", parse_duration, "30s", "How long each one lasts.")
 @click.option("--image", help="What the tasks run in [default: the machines' own image].")
 @click.option("--only", multiple=True, type=click.Choice(sorted(DRILLS)), help="May be repeated.")
 @click.option("--even-shared", is_flag=True, help="fill-disk also where others use the disk.")
@@ -332,7 +311,7 @@ def heal_(ground: Ground) -> None:
 def drill(
     ground: Ground,
     group: str,
-    for_: str,
+    seconds: float,
     image: str | None,
     only: tuple[str, ...],
     even_shared: bool,
@@ -344,7 +323,6 @@ def drill(
     Prints what was done, what was promised, and what was seen. The exit code is 1 where a promise
     did not hold.
     """
-    seconds = parse_duration(for_, "for")
     confirm(f"Break machines of {group}, Redis and the storage, one after another?", yes)
     rows = []
     fleet = Fleet(ground, group, image)

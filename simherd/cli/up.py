@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,17 +117,18 @@ def running(options: Options, stop: threading.Event) -> Iterator[Stack]:
 def _wait_ready(stack: Stack, stop: threading.Event) -> None:
     import httpx
 
-    waited = 0.0
-    while True:
-        try:
-            if httpx.get(f"{stack.url}/readyz", timeout=5, trust_env=False).status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        if stop.wait(0.05):
-            sys.exit(130)
-        if (waited := waited + 0.05) > _READY_S:
-            raise UpError(f"The API did not become ready. Its log: {stack.log_of('api')}")
+    end = time.monotonic() + _READY_S
+    with httpx.Client(timeout=5, trust_env=False) as client:
+        while True:
+            try:
+                if client.get(f"{stack.url}/readyz").status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            if stop.wait(0.05):
+                sys.exit(130)
+            if time.monotonic() > end:
+                raise UpError(f"The API did not become ready. Its log: {stack.log_of('api')}")
 
 
 def _launch_machines(stack: Stack) -> None:

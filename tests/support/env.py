@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import os
@@ -35,6 +36,13 @@ class Env:
         self._options = options
         self._settings = settings
         self.process: subprocess.Popen[bytes] | None = None
+        self._api: httpx.Client | None = None
+
+    @property
+    def api(self) -> httpx.Client:
+        """The API, as this Simherd's first user sees it."""
+        assert self._api is not None
+        return self._api
 
     @property
     def environment(self) -> dict[str, str]:
@@ -52,6 +60,7 @@ class Env:
         """Start it, and wait until it is ready with its machines."""
         log = (self.folder / "up.log").open("ab")
         (self.data / "connection.env").unlink(missing_ok=True)
+        self._api = None
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "simherd.cli.main", "up"),
@@ -75,16 +84,26 @@ class Env:
         file = self.data / "connection.env"
         if not file.exists():
             return False
-        lines = dict(line.split("=", 1) for line in file.read_text().splitlines())
-        self.url, self.key = lines["SIMHERD_API_URL"], lines["SIMHERD_API_KEY"]
-        self.api = httpx.Client(
-            base_url=self.url, headers={"X-API-Key": self.key}, timeout=30, trust_env=False
-        )
+        if self._api is None:
+            lines = dict(line.split("=", 1) for line in file.read_text().splitlines())
+            self.url, self.key = lines["SIMHERD_API_URL"], lines["SIMHERD_API_KEY"]
+            self._api = self._client()
         found = self.api.get("/compute/group/local")
         if found.status_code != 200:
             return False
         machines = found.json()["machines"]
         return bool(machines) and all(m["last_seen_at"] for m in machines)
+
+    def _client(self) -> httpx.Client:
+        headers = {"X-API-Key": self.key}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
+
+    def as_user(self, key: str) -> Env:
+        """The same Simherd, for the user whose key this is."""
+        theirs = copy.copy(self)
+        theirs.key = key
+        theirs._api = theirs._client()
+        return theirs
 
     def stop(self) -> None:
         """Stop it as Ctrl-C does, and check that nothing of it is left running."""

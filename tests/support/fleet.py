@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
+import socket
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +42,10 @@ class Fleet:
             "REDIS_IMAGE": "simherd/redis:local",
             "POSTGRES_IMAGE": "simherd/postgres:local",
             "S3_IMAGE": "simherd/s3:local",
-            "API_PORT": str(free_port()),
+            "API_PORT": _two_ports(),
+            "API_PROCESSES": "2",
+            "RECORDERS": "2",
+            "WORKERS": "2",
             "S3_PORT": self.s3_url.rpartition(":")[2],
             "FLEET_MACHINES": "1",
             "MACHINES_DIR": str(folder / "machines"),
@@ -55,10 +60,12 @@ class Fleet:
         program = str(self._repository / ".venv" / "bin" / "simherd")
         return self._run([program, *arguments], {**self._environment, **self._connection()})
 
-    def get(self, path: str, /, **query: str) -> Any:
-        """What the API answers the fleet's first user."""
+    def get(self, path: str, /, port: str | None = None, **query: str) -> Any:
+        """What the API answers the first user; `port`: of another process than its first."""
         connection = self._connection()
         url, headers = connection["SIMHERD_API_URL"], {"X-API-Key": connection["SIMHERD_API_KEY"]}
+        if port is not None:
+            url = f"http://127.0.0.1:{port}"
         answer = httpx.get(url + path, params=query, headers=headers, trust_env=False)
         assert answer.status_code == 200, answer.text
         return answer.json()
@@ -79,12 +86,17 @@ class Fleet:
             check=False,
         )
 
-    def container(self, part: str) -> str:
-        """The name of a part's container."""
+    def containers(self, part: str) -> list[str]:
+        """The names of a part's containers."""
         wanted = f"label=com.docker.compose.service={part}"
-        return docker(
+        shown = docker(
             "ps", "-a", "--filter", self._label, "--filter", wanted, "--format", "{{.Names}}"
         )
+        return sorted(shown.split())
+
+    def container(self, part: str) -> str:
+        """The name of a part's container, the first one where there are several."""
+        return self.containers(part)[0]
 
     def machine(self) -> str:
         """The name of its only machine's container."""
@@ -134,3 +146,12 @@ class Fleet:
     @property
     def _machines(self) -> str:
         return f"label=simherd.deployment={self.project}"
+
+
+def _two_ports() -> str:
+    """Two free ports that follow each other, as a range."""
+    while True:
+        first = free_port()
+        with socket.socket() as probe, contextlib.suppress(OSError, OverflowError):
+            probe.bind(("127.0.0.1", first + 1))
+            return f"{first}-{first + 1}"

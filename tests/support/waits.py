@@ -17,9 +17,12 @@ def until(look: Callable[[], T | None], *, timeout_s: float = 60, what: str = "t
     end = time.monotonic() + timeout_s
     pause = threading.Event()
     while True:
+        began = time.monotonic()
         seen = look()
         if seen:
             return seen
-        if time.monotonic() > end:
+        now = time.monotonic()
+        if now > end:
             raise AssertionError(f"waited {timeout_s} s for {what}; last seen: {seen!r}")
-        pause.wait(0.02)
+        # A look that costs much, such as a command, leaves time for what it waits for.
+        pause.wait(max(0.02, 2 * (now - began)))

@@ -99,12 +99,22 @@ def test_nobody_is_root_and_no_secret_is_to_be_seen(fleet: Fleet) -> None:
         assert not [s for s in fleet.secrets() if s in shown], container
     assert (fleet.folder / "secrets").stat().st_mode & 0o777 == 0o700
     assert (fleet.folder / "secrets" / "connection.env").stat().st_mode & 0o777 == 0o600
-    published = docker("port", fleet.container("api")) + docker("port", fleet.container("s3"))
-    assert published.count("127.0.0.1:") == 2
+    published = [docker("port", c) for part in ("api", "s3") for c in fleet.containers(part)]
+    assert all(line.count("127.0.0.1:") == 1 for line in published), published
+
+
+def test_there_are_as_many_processes_as_its_settings_say(fleet: Fleet) -> None:
+    assert [len(fleet.containers(part)) for part in PARTS] == [2, 2, 2]
+    # Each of them answers, and says the same.
+    (known,) = json.loads(fleet.cli("tasks", "list", "--json").stdout)
+    for container in fleet.containers("api"):
+        port = docker("port", container, "8000").rpartition(":")[2]
+        (task,) = fleet.get("/tasks", port=port)["tasks"]
+        assert task["task_id"] == known["task_id"]
 
 
 def test_parts_end_when_they_are_told_and_know_everything_afterwards(fleet: Fleet) -> None:
-    containers = [fleet.container(part) for part in PARTS]
+    containers = [container for part in PARTS for container in fleet.containers(part)]
     docker("stop", "--time", "50", *containers)
     for container in containers:
         state = fleet.seen(container)["State"]
@@ -115,6 +125,7 @@ def test_parts_end_when_they_are_told_and_know_everything_afterwards(fleet: Flee
 
     assert done.returncode == 0, done.stderr
     assert (fleet.folder / "secrets/simherd_bootstrap_key").read_text() == keys
+    assert [len(fleet.containers(part)) for part in PARTS] == [2, 2, 2]
     tasks = json.loads(fleet.cli("tasks", "list", "--json").stdout)
     assert [task["status"] for task in tasks] == ["success", "success"]
     assert len(docker("ps", "--filter", f"name={fleet.machine()}", "-q").split()) == 1

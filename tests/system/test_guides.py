@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 
 import simherd
@@ -61,11 +59,7 @@ def guest(env: Env) -> Iterator[Env]:
     store = Store(open_engine(f"sqlite:///{env.data / 'simherd.db'}"))
     with store.write() as session:
         key = create_key(session, create_user(session, "guest", "guest@localhost").id, "test")
-    own = copy.copy(env)
-    own.key = key
-    own.api = httpx.Client(
-        base_url=env.url, headers={"X-API-Key": key}, timeout=30, trust_env=False
-    )
+    own = env.as_user(key)
     own.start_group("local", max_idle_time=None)
     empty = {"machine_type": "local", "name": "none", "provider": "external", "is_elastic": True}
     made = own.api.post("/compute/group", json={**empty, "min_vms": 0, "max_vms": 1}).json()

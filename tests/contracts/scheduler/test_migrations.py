@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData, func, insert, select, text
 from sqlalchemy.exc import DBAPIError
 
@@ -54,6 +56,12 @@ def _counts(connection: Connection) -> dict[str, int]:
 @pytest.fixture
 def engine(database_url: str) -> Engine:
     return open_engine(database_url)
+
+
+def test_migrations_are_named_after_their_revisions() -> None:
+    folder = Path(schema.__file__).parent / "migrations"
+    walked = [script.revision for script in ScriptDirectory(str(folder)).walk_revisions()]
+    assert schema.known() == walked[::-1]
 
 
 def test_every_step_forward_and_back_keeps_the_rows_of_the_oldest_version(engine: Engine) -> None:
