@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, quote_plus
 
 #: Route under which the API serves files: one segment before the object's own path.
 ROUTE = "/files"
@@ -26,14 +26,9 @@ class FileUrls:
     def sign(self, user: str, path: str, verb: str, valid_s: float) -> str:
         """An absolute URL that allows `verb` on this one path for a while."""
         expires = str(int(time.time() + valid_s))
-        query = urlencode(
-            {
-                "user": user,
-                "verb": verb,
-                "expires": expires,
-                "signature": self._signature(user, path, verb, expires),
-            }
-        )
+        signature = self._signature(user, path, verb, expires)
+        query = f"user={quote_plus(user)}&verb={quote_plus(verb)}"
+        query += f"&expires={expires}&signature={signature}"
         return f"{self._public_url}{ROUTE}/{quote(path)}?{query}"
 
     def verified(self, user: str, path: str, verb: str, expires: str, signature: str) -> bool:

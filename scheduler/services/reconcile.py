@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import select
 
 from scheduler.queue.group_queue import Place
 from scheduler.services.kill_task import settle_kill
-from scheduler.services.queue_task import enqueue_all, put_in_queue
+from scheduler.services.queue_task import enqueue_all
 from scheduler.store.models import Task
 from simherd.contract import limits
 from simherd.contract.lifecycle import Status
@@ -24,7 +24,7 @@ from simherd.contract.outcome import Cause
 from simherd.contract.spec import attempt_key, parse_attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator
 
     from sqlalchemy import ColumnElement
 
@@ -63,47 +63,58 @@ def _settle_kills(parts: Parts, group: MachineGroup) -> None:
 def _queue_missing(parts: Parts, group: MachineGroup, filling_s: float) -> None:
     """Queue what SQL says is queued and Redis does not know."""
     until = time.monotonic() + filling_s
-    while tasks := _page(parts, group.id, Task.queued_at.is_(None)):
-        done = enqueue_all(parts, [task.id for task in tasks])
-        if not done or len(tasks) < PAGE or time.monotonic() > until:
+    while waiting := _page(parts, group.id, Task.queued_at.is_(None)):
+        done = enqueue_all(parts, [one.task_id for one in waiting])
+        if not done or len(waiting) < PAGE or time.monotonic() > until:
             break
     place = parts.queue.place(group.id)
     while True:
-        tasks = _page(parts, group.id, Task.seq > place.after)
-        _compare(parts, group.id, tasks)
-        if len(tasks) < PAGE:
+        waiting = _page(parts, group.id, Task.seq > place.after)
+        _compare(parts, group.id, waiting)
+        if len(waiting) < PAGE:
             parts.queue.note_place(group.id, Place(0, place.passes + 1))
             return
-        place = Place(tasks[-1].seq, place.passes)
+        place = Place(waiting[-1].seq, place.passes)
         parts.queue.note_place(group.id, place)
         if place.passes or time.monotonic() > until:
             return
 
 
-def _page(parts: Parts, group_id: str, which: ColumnElement[bool]) -> Sequence[Task]:
+class _Waiting(NamedTuple):
+    """A queued task, no more of it than is compared: pages are gone through all the time."""
+
+    seq: int
+    task_id: str
+    attempt: int
+    queued_at: float | None
+
+
+def _page(parts: Parts, group_id: str, which: ColumnElement[bool]) -> list[_Waiting]:
     with parts.store.read() as session:
-        return session.scalars(
-            select(Task)
+        rows = session.execute(
+            select(Task.seq, Task.id, Task.attempt, Task.queued_at)
             .where(Task.group_id == group_id, Task.status == Status.SUBMITTED.value, which)
             .order_by(Task.seq)
             .limit(PAGE)
-        ).all()
+        )
+        return [_Waiting(*row) for row in rows]
 
 
-def _compare(parts: Parts, group_id: str, tasks: Sequence[Task]) -> None:
+def _compare(parts: Parts, group_id: str, waiting: list[_Waiting]) -> None:
     now = time.time()
-    known = parts.queue.known(group_id, [attempt_key(t.id, t.attempt) for t in tasks])
-    missing = [t.id for t, (waits, held) in zip(tasks, known, strict=True) if not waits | held]
+    known = parts.queue.known(group_id, [attempt_key(w.task_id, w.attempt) for w in waiting])
+    both = list(zip(waiting, known, strict=True))
+    missing = [w.task_id for w, (waits, held) in both if not waits | held]
     if missing:
         log.warning("event=requeued_missing group=%s tasks=%s", group_id, len(missing))
         enqueue_all(parts, missing)
     stale = [
-        t
-        for t, (waits, _) in zip(tasks, known, strict=True)
-        if waits and now - (t.queued_at or 0) > limits.SPEC_REFRESH_S
+        w.task_id
+        for w, (waits, _) in both
+        if waits and now - (w.queued_at or 0) > limits.SPEC_REFRESH_S
     ]
     if stale:
-        put_in_queue(parts, stale)
+        enqueue_all(parts, stale)
 
 
 def _revoke_unknown(parts: Parts, group: MachineGroup) -> None:

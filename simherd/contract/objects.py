@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 #: Folder inside input.zip that holds the simulation's inputs.
 INPUT_ROOT = "sim_dir"
 #: Folder inside output.zip that holds the outputs.
@@ -14,6 +16,8 @@ SYSTEM_METRICS = "system_metrics.csv"
 UNCOMPRESSED = "NONE"
 #: How the line that separates one command's output from the next one's begins.
 COMMAND_MARK = "# COMMAND: "
+#: What no path may have: control characters, backslashes, halves of characters.
+_REFUSED = re.compile("[\x00-\x1f\x7f\\\\\ud800-\udfff]")
 
 
 def normalise(path: str) -> str:
@@ -27,7 +31,7 @@ def normalise(path: str) -> str:
         raise ValueError("the path is empty")
     if any(p in {".", ".."} for p in parts):
         raise ValueError(f"the path {path!r} has a '.' or '..' segment")
-    if any(ord(c) < 32 or ord(c) == 127 or c == "\\" or "\ud800" <= c <= "\udfff" for c in path):
+    if _REFUSED.search(path):
         raise ValueError(f"the path {path!r} has a control character or a backslash")
     clean = "/".join(parts)
     if len(clean.encode(errors="surrogateescape")) > 900:

@@ -68,6 +68,8 @@ class Env:
                 *self._options,
             ],
             env=self.environment,
+            # Not where this repository's own packages would be found before a release's.
+            cwd=self.folder,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -119,7 +119,8 @@ def _ended(env: Env, task_id: str) -> dict[str, Any] | None:
 
 @pytest.mark.slow
 def test_a_kill_that_discards_ends_an_upload(own: Env) -> None:
-    task_id = own.submit(_write(20 * _LARGE))
+    writing = f"sh -c 'head -c {10 * _LARGE} /dev/zero > large.bin'"
+    task_id = own.submit(writing, compress_with="NONE")
     until(lambda: _uploading(own, task_id), what="the upload")
     assert own.cli("tasks", "kill", "-y", task_id).returncode == 0
     # What is kept is still being uploaded; thinking better of it ends that.

@@ -258,7 +258,8 @@ def test_what_an_agent_has_left_standing_still_is_healed(
     child = psutil.Process(int((folder / "child").read_text()))
     (machine,) = ground.machines()
     machine.freeze()
-    until(lambda: child.status() == psutil.STATUS_STOPPED)
+    both = (child, psutil.Process(agent.pid))
+    until(lambda: {one.status() for one in both} == {psutil.STATUS_STOPPED})
     with pytest.raises(NotPossible, match="a drill goes on there already"):
         machine.freeze()
     agent.kill()
