@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import itertools
 import json
 import logging
@@ -86,16 +87,38 @@ def _place() -> Place:
     if given.verb == "health":
         sys.exit(health_check.of_executor())
     if given.verb is None:
-        return Place.from_env()
+        place = Place.from_env()
+        _take(place.state_dir)
+        return place
     os.environ.setdefault("SIMHERD_BACKEND", given.backend)
     try:
         given.state_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
     except OSError as error:
         raise ConfigError(f"--state-dir: {given.state_dir}: {error.strerror}.") from error
+    _take(given.state_dir)
     ticket = given.state_dir / "ticket.json"
     with open(os.open(ticket, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         json.dump({"api_url": given.api, "token": given.token}, file)
     return Place(given.state_dir, ticket)
+
+
+def _take(state_dir: Path) -> None:
+    """Have the folder for this agent alone, as long as it lives: two would both run what is there.
+
+    Raises:
+        ConfigError: another agent has it, or it cannot be written to.
+    """
+    try:
+        # Never closed: the kernel lets go of it when this process ends, however that happens.
+        lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ConfigError(
+            f"{state_dir}: another agent works in this folder; agent.pid has its number. Stop it "
+            "first, or give this one a folder of its own (--state-dir, SIMHERD_STATE_DIR)."
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"SIMHERD_STATE_DIR: {state_dir}: {error.strerror}.") from error
 
 
 def _write_pid(place: Place) -> None:

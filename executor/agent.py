@@ -1,4 +1,4 @@
-"""The agent: its slots, its heartbeat, its inbox. It owns and joins every thread."""
+"""The agent: its slots, its attempts, its heartbeat. It owns and joins every thread."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from executor.livefiles import LiveFiles
 from executor.machine import Machine
 from executor.metrics import table
 from executor.metrics.live import count
+from executor.orders import Orders
 from executor.presence import Presence
 from executor.progress import Progress, progress_of
 from executor.run import PULL_JOIN_S, run_attempt
@@ -31,14 +32,12 @@ from executor.stager import Stager
 from executor.stop import StopSwitch
 from executor.transfer import Transfer, open_client
 from simherd.contract import limits
-from simherd.contract.commands import Message, Order
 from simherd.contract.events import Kind
 from simherd.contract.health import Pulse
 from simherd.contract.labels import ATTEMPT, HOLDER, TASK
 from simherd.contract.logs import about, in_context
 from simherd.contract.outcome import OUTCOMES, Cause
 from simherd.contract.spec import AttemptSpec, attempt_key
-from simherd.contract.triggers import Observer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,7 +67,6 @@ class Agent:
         (config.state_dir / "series").mkdir(exist_ok=True)
         self._journal = Journal(config.state_dir / "journal")
         self._reporter = Reporter(*where, me, self._journal)
-        self._inbox = Inbox(*where, me, self._handle)
         self._live_files = LiveFiles(*where)
         self._keeper = Keeper(*where, me)
         self._stager = Stager(Keeper(*where, me), self._attempt)
@@ -83,6 +81,8 @@ class Agent:
             config, self._slots, self._attempt, self._may_join, self._look_whether_over
         )
         self._claimer = self._duty.claimer
+        orders = Orders(self, me, self._duty, self._live_files, self._stager)
+        self._inbox = Inbox(*where, me, orders.handle)
         #: Set when nothing can be claimed any more.
         self._claimed_last = threading.Event()
         #: No new work; and then end; and end now.
@@ -112,10 +112,11 @@ class Agent:
         """Claim nothing more; `run` returns when what runs has ended."""
         log.info("event=agent_draining executor=%s", self._config.executor_id)
         self._leaving.set()
-        self._stop_claiming()
+        self.stop_claiming()
         self._look_whether_over()
 
-    def _stop_claiming(self) -> None:
+    def stop_claiming(self) -> None:
+        """Claim nothing more; what runs goes on."""
         self._draining.set()
         self._claimer.interrupt()
         self._slots.wake()
@@ -187,6 +188,11 @@ class Agent:
         self._http.close()
         for thread in self._pulls:
             thread.join(PULL_JOIN_S)
+
+    def live(self, key: str) -> Attempt | None:
+        """The attempt of this name, if it is there."""
+        with self._lock:
+            return self._live.get(key)
 
     def _attempts(self) -> list[Attempt]:
         with self._lock:
@@ -367,7 +373,7 @@ class Agent:
                 self._reporter.forget(renewal.attempt)
             elif renewal.state == "lost":
                 log.warning("event=lease_lost attempt=%s", renewal.attempt)
-                self._stop_attempt(renewal.attempt, Cause.LEASE_LOST)
+                self.stop_attempt(renewal.attempt, Cause.LEASE_LOST)
             else:
                 self._reporter.recorded(renewal.attempt, renewal.recorded)
 
@@ -381,45 +387,11 @@ class Agent:
             and self._machine.waits_for() is None
         )
 
-    def _handle(self, message: Message) -> None:
-        if self._duty.handle(message):
-            return
-        if message.order is Order.LIVE_FILES:
-            self._live_files.ask(message.attempt, message.body)
-        elif message.order is Order.OBSERVE:
-            self._observe(message)
-        elif message.order is Order.UNSTAGE:
-            self._stager.drop(message.attempt)
-        elif message.order is Order.DRAIN:
-            log.warning("event=drained_by_scheduler executor=%s", self._config.executor_id)
-            self._stop_claiming()
-        elif message.order is Order.LEAVE:
-            log.warning("event=told_to_leave executor=%s", self._config.executor_id)
-            self.stop()
-        elif message.order is Order.DEADLINE and message.deadline_at is not None:
-            self._move_deadline(message, message.deadline_at)
-        elif message.cause is not None:
-            detail = message.detail
-            self._stop_attempt(message.attempt, message.cause, detail, discard=message.discard)
-
-    def _move_deadline(self, message: Message, at: float) -> None:
-        with self._lock:
-            attempt = self._live.get(message.attempt)
-        if attempt is not None:
-            log.info("event=deadline_moved attempt=%s at=%s", message.attempt, at)
-            attempt.move_deadline(at, message.cause or Cause.TASK_TIME_LIMIT)
-
-    def _observe(self, message: Message) -> None:
-        with self._lock:
-            attempt = self._live.get(message.attempt)
-        if attempt is not None:
-            attempt.observers.add(Observer.decode(o) for o in message.body["observers"])
-
-    def _stop_attempt(
+    def stop_attempt(
         self, key: str, cause: Cause, detail: str | None = None, *, discard: bool = False
     ) -> None:
-        with self._lock:
-            attempt = self._live.get(key)
+        """Stop an attempt, if it is there."""
+        attempt = self.live(key)
         if attempt is not None:
             log.info("event=stop attempt=%s cause=%s", key, cause)
             attempt.stop(cause, detail, discard=discard)

@@ -15,6 +15,8 @@ import resource
 import statistics
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ import httpx
 from sqlalchemy import select
 
 from bench.fleet.agents import Agents
+from bench.fleet.probe import probe
 from bench.fleet.rows import make_groups, make_tasks
 from bench.fleet.site import Site, wait_s
 from scheduler.services.accounts import create_key
@@ -31,8 +34,8 @@ from simherd.contract.queue.keys import GroupKeys
 if TYPE_CHECKING:
     from bench.fleet.agents import Figures
 
-#: Requests of each kind that are timed while the fleet is at work.
-_REQUESTS = 50
+#: Requests of each kind that are timed while the fleet is at work, and tasks of a probe.
+_REQUESTS, _ROUNDS = 50, 100
 _KEY = "bench"
 
 
@@ -127,6 +130,7 @@ async def _steady(site: Site, asked: argparse.Namespace, figures: Figures) -> No
     broken = {k: v for k, v in counts.items() if ":" in k}
     _row("  calls that failed and were repeated", str(broken or "none"))
     await asyncio.to_thread(_requests, site)
+    await asyncio.to_thread(_probes, site)
 
 
 async def _watch(site: Site, seconds: float) -> list[float]:
@@ -171,6 +175,17 @@ def _requests(site: Site) -> None:
                 api.get(path).raise_for_status()
                 times.append(time.monotonic() - began)
             _row(f"  API: {what}", _spread(times))
+
+
+def _probes(site: Site) -> None:
+    """What one executor more sees, which has a process to itself; one on each Redis server."""
+    groups = {group.server: group for group in site.groups}
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        for server, group in groups.items():
+            seen = pool.submit(probe, site.urls[server], group, _ROUNDS).result()
+            _row(f"One executor more, Redis {server}: a claim", _spread(seen.claims))
+            _row("  a heartbeat", _spread(seen.beats))
+            _row("  from its reports to their record in SQL", _spread(seen.records))
 
 
 def _since(began: float) -> str:

@@ -138,15 +138,12 @@ class _Agent:
         while True:
             began = time.monotonic()
             rows = await self._agents.call(
-                self._group,
-                "renew",
-                [self._keys.leases, self._keys.machines, self._keys.recorded, self._keys.specs],
-                [self._keys.lease_prefix, self._machine, int(limits.LEASE_S * 1000), *self._held],
+                self._group, "renew", *renewal(self._keys, self._machine, self._held)
             )
             figures.beats.append(time.monotonic() - began)
-            for renewal in scripts.renew_reply(rows):
-                figures.counts[renewal.state] += 1
-                if renewal.state != "held":
+            for renewed in scripts.renew_reply(rows):
+                figures.counts[renewed.state] += 1
+                if renewed.state != "held":
                     self._held = []
                     self._recorded.set()
             await asyncio.sleep(max(0.1, limits.HEARTBEAT_S - (time.monotonic() - began)))
@@ -158,14 +155,7 @@ class _Agent:
             token, began = secrets.token_hex(16), time.monotonic()
             claimed = scripts.claim_reply(
                 await self._agents.call(
-                    self._group,
-                    "claim",
-                    list(self._keys.of_claim()),
-                    [
-                        *(self._keys.lease_prefix, self._keys.claim_prefix, self._machine, token),
-                        *(int(limits.LEASE_S * 1000), limits.CLAIM_MEMORY_S, PRIORITY_BAND),
-                        *("", limits.MAX_OVERTAKEN),
-                    ],
+                    self._group, "claim", *claim(self._keys, self._machine, token)
                 )
             )
             if claimed is None:
@@ -178,21 +168,40 @@ class _Agent:
     async def _carry_out(self, attempt: str, token: str) -> None:
         self._recorded.clear()
         self._held = [attempt, token, 0, "0"]
-        await self._agents.report(self._group, self._events(attempt, 0, _BEFORE))
+        reports = events(attempt, self._machine)
+        await self._agents.report(self._group, reports[:_BEFORE])
         await asyncio.sleep(self._agents.task_seconds())
-        await self._agents.report(self._group, self._events(attempt, _BEFORE, len(_RUN)))
-        self._held = [attempt, token, len(_RUN), "1"]
+        reports = events(attempt, self._machine)
+        await self._agents.report(self._group, reports[_BEFORE:])
+        self._held = [attempt, token, len(reports), "1"]
         # The next one is claimed at once: the lease goes with the heartbeat that says it is
         # recorded, as a real executor's does.
         await self._recorded.wait()
 
-    def _events(self, attempt: str, first: int, last: int) -> list[Event]:
-        task_id, number = parse_attempt(attempt)
-        now = time.time()
-        return [
-            Event(kind, task_id, number, first + place, now, self._machine, body)
-            for place, (kind, body) in enumerate(_RUN[first:last], 1)
-        ]
+
+def claim(keys: GroupKeys, machine: str, token: str) -> tuple[list[str], list[Any]]:
+    """Keys and arguments with which a machine claims."""
+    return list(keys.of_claim()), [
+        *(keys.lease_prefix, keys.claim_prefix, machine, token),
+        *(int(limits.LEASE_S * 1000), limits.CLAIM_MEMORY_S, PRIORITY_BAND),
+        *("", limits.MAX_OVERTAKEN),
+    ]
+
+
+def renewal(keys: GroupKeys, machine: str, held: list[Any]) -> tuple[list[str], list[Any]]:
+    """Keys and arguments of a heartbeat; `held`: attempt, token, last report, whether over."""
+    places = [keys.leases, keys.machines, keys.recorded, keys.specs]
+    return places, [keys.lease_prefix, machine, int(limits.LEASE_S * 1000), *held]
+
+
+def events(attempt: str, machine: str) -> list[Event]:
+    """All that an executor reports of an attempt."""
+    task_id, number = parse_attempt(attempt)
+    now = time.time()
+    return [
+        Event(kind, task_id, number, place, now, machine, body)
+        for place, (kind, body) in enumerate(_RUN, 1)
+    ]
 
 
 #: What an executor reports of a task with one command.

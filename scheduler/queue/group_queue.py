@@ -259,12 +259,13 @@ class GroupQueue:
 
     def known(self, group: str, attempts: Sequence[str]) -> list[tuple[bool, bool]]:
         """For each of some attempts, whether it waits, and whether it is held."""
+        if not attempts:
+            return []
         keys, pipe = GroupKeys(group), self._servers.of(group).pipeline(transaction=False)
-        for attempt in attempts:
-            pipe.zscore(keys.queue, attempt)
-            pipe.zscore(keys.leases, attempt)
-        found = [score is not None for score in pipe.execute()]
-        return list(zip(found[::2], found[1::2], strict=True))
+        pipe.zmscore(keys.queue, list(attempts))
+        pipe.zmscore(keys.leases, list(attempts))
+        queued, leased = pipe.execute()
+        return [(q is not None, h is not None) for q, h in zip(queued, leased, strict=True)]
 
     def place(self, group: str) -> Place:
         """How far the group was compared with SQL."""

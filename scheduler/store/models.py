@@ -165,7 +165,7 @@ class Task(Base):
     __table_args__ = (
         Index("ix_tasks_user_seq", "user_id", "seq"),
         Index("ix_tasks_group_status_seq", "group_id", "status", "seq"),
-        Index("ix_tasks_group_status_queued", "group_id", "status", "queued_at"),
+        Index("ix_tasks_group_status_queued", "group_id", "status", "queued_at", "seq"),
         Index("ix_tasks_group_end", "group_id", "end_time"),
         Index("ix_tasks_project_seq", "project_id", "seq"),
         Index("ix_tasks_user_client_key", "user_id", "client_key", unique=True),

@@ -198,6 +198,16 @@ def test_a_machine_of_ones_own_joins_works_and_leaves(own: Env, tmp_path: Path) 
         assert own.wait(own.submit("true", group="mine"))["status"] == "success"
         (machine,) = until(lambda: _machines(own, "mine"), what="the machine to be listed")
         assert machine["facts"]["backend"] == "process"
+        # The folder is one agent's.
+        twice = subprocess.run(
+            [*argv, "--state-dir", str(tmp_path / "machine")],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert twice.returncode == 2
+        assert "another agent works in this folder" in twice.stderr
         # The same token lets nobody else in.
         second = subprocess.run(
             [*argv, "--state-dir", str(tmp_path / "second")],

@@ -19,7 +19,9 @@ def upgrade() -> None:
     # Tasks before groups, as whoever writes to both has it.
     # The queue is compared with SQL page by page, in this order, and by what was queued last.
     op.create_index("ix_tasks_group_status_seq", "tasks", ["group_id", "status", "seq"])
-    op.create_index("ix_tasks_group_status_queued", "tasks", ["group_id", "status", "queued_at"])
+    op.create_index(
+        "ix_tasks_group_status_queued", "tasks", ["group_id", "status", "queued_at", "seq"]
+    )
     op.create_index("ix_tasks_group_end", "tasks", ["group_id", "end_time"])
     op.drop_index("ix_tasks_group_status", "tasks")
     op.add_column(
