@@ -52,9 +52,11 @@ def main() -> None:
         Site(Path(folder), asked.redis, asked.workers, asked.recorders) as site,
     ):
         _fill(site, asked)
-        asyncio.run(_work(site, asked))
+        asyncio.new_event_loop().run_until_complete(_work(site, asked))
         for line in site.errors()[:20]:
-            print(line)
+            print(line, flush=True)
+    # Not by the end of `asyncio.run`: ten thousand executors take minutes to be cancelled.
+    os._exit(0)
 
 
 def _arguments() -> argparse.Namespace:
@@ -92,9 +94,9 @@ def _fill(site: Site, asked: argparse.Namespace) -> None:
 
 
 async def _work(site: Site, asked: argparse.Namespace) -> None:
-    agents, stop = Agents(site.urls, site.groups, asked.task_seconds), asyncio.Event()
+    agents = Agents(site.urls, site.groups, asked.task_seconds)
     figures = agents.figures
-    running = asyncio.create_task(agents.run(stop))
+    agents.start()
     began = time.monotonic()
     while len(figures.attempts) < asked.executors and time.monotonic() - began < 900:
         await asyncio.sleep(0.2)
@@ -106,8 +108,6 @@ async def _work(site: Site, asked: argparse.Namespace) -> None:
     await _steady(site, asked, figures)
     twice = sum(1 for count in figures.attempts.values() if count > 1)
     _row("Attempts that were claimed twice", str(twice))
-    stop.set()
-    await running
 
 
 async def _steady(site: Site, asked: argparse.Namespace, figures: Figures) -> None:

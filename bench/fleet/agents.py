@@ -55,22 +55,13 @@ class Agents:
             for name, c in self._shared.items()
         }
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Work until told to stop; what is held then stays held."""
-        agents = [
+    def start(self) -> None:
+        """Work from now on, as long as this process lives."""
+        self._running = [
             asyncio.create_task(self._agent(group, machine))
             for group in self._groups
             for machine in group.machines
         ]
-        await stop.wait()
-        while agents:
-            # Again: the client library takes one for the end of a connection now and then.
-            for agent in agents:
-                agent.cancel()
-            _, left = await asyncio.wait(agents, timeout=5)
-            agents = list(left)
-        for client in self._shared.values():
-            await client.aclose()
 
     async def _agent(self, group: Group, machine: str) -> None:
         one = _Agent(self, group, machine)
