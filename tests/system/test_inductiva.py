@@ -54,7 +54,7 @@ group = inductiva.resources.MachineGroup("c2-standard-4", num_machines=1)
 group.start()
 image = inductiva.simulators.CustomImage("docker://debian:bookworm")
 task = image.run("case", commands=["cp in.txt out.txt", "mkdir sub", "cp in.txt sub/deep.txt"],
-                 on=group, project="study", time_to_live="10m", storage_dir="mine")
+                 on=group, project="one-run", time_to_live="10m", storage_dir="mine")
 status = task.wait()
 task.set_metadata({"study": "one"})
 seen.update(
@@ -66,7 +66,7 @@ seen.update(
     part=str(task.download_outputs(filenames=["sub/deep.txt", "stdout.txt"], output_dir="part")),
     inputs=str(task.download_inputs()), summary=task.summary,
     url=task.get_output_url(), path=task.get_storage_path(),
-    project=[t.id for t in inductiva.projects.Project("study").get_tasks()],
+    project=[t.id for t in inductiva.projects.Project("one-run").get_tasks()],
 )
 group.terminate()
 """
