@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
-from scheduler.objects.base import NoSuchObject, PathTaken
+from scheduler.objects.base import NoSuchObject, PathTaken, StorageAway
 from scheduler.services import errors
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(redis.RedisError, _unavailable)
     app.add_exception_handler(OperationalError, _unavailable)
+    app.add_exception_handler(StorageAway, _unavailable)
     app.add_exception_handler(Exception, _unexpected)
 
 

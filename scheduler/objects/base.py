@@ -17,6 +17,10 @@ class NoSuchObject(LookupError):
     """There is no object at that path."""
 
 
+class StorageAway(Exception):
+    """The storage does not answer, or says that it cannot do anything just now."""
+
+
 class PathTaken(ValueError):
     """An object lies where a folder would have to be, or the other way round."""
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 
-from scheduler.objects.base import Entry, NoSuchObject, ObjectInfo, Unfinished
+from scheduler.objects.base import Entry, NoSuchObject, ObjectInfo, StorageAway, Unfinished
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from scheduler.objects.base import Part, Verb
 
@@ -29,6 +30,19 @@ COPY_PART_BYTES = 256 * 1024**2
 
 #: All keys of ours begin so.
 _ROOT = "t/"
+
+
+@contextlib.contextmanager
+def _answered() -> Iterator[None]:
+    """What is done within needs the storage. Raises StorageAway: it is out of reach."""
+    try:
+        yield
+    except (ConnectionError, HTTPClientError) as error:
+        raise StorageAway(f"The storage does not answer: {error}") from error
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] < 500:
+            raise
+        raise StorageAway(f"The storage cannot answer: {error}") from error
 
 
 class S3Store:
@@ -87,6 +101,7 @@ class S3Store:
     def free_bytes(self) -> None:
         """See `ObjectStore`."""
 
+    @_answered()
     def stat(self, user: str, path: str) -> ObjectInfo | None:
         """See `ObjectStore`."""
         try:
@@ -97,6 +112,7 @@ class S3Store:
             raise
         return ObjectInfo(path, found["ContentLength"], found["LastModified"].timestamp())
 
+    @_answered()
     def read(self, user: str, path: str, start: int, length: int) -> bytes:
         """See `ObjectStore`."""
         try:
@@ -112,6 +128,7 @@ class S3Store:
         data: bytes = found["Body"].read()
         return data
 
+    @_answered()
     def begin_upload(self, user: str, path: str) -> str:
         """See `ObjectStore`."""
         made = self._client.create_multipart_upload(
@@ -133,6 +150,7 @@ class S3Store:
         )
         return url
 
+    @_answered()
     def store_part(self, user: str, path: str, upload: str, number: int, data: bytes) -> str:
         """See `ObjectStore`."""
         try:
@@ -149,6 +167,7 @@ class S3Store:
             raise
         return str(stored["ETag"])
 
+    @_answered()
     def complete_upload(self, user: str, path: str, upload: str, parts: Sequence[Part]) -> int:
         """See `ObjectStore`."""
         try:
@@ -167,6 +186,7 @@ class S3Store:
             raise NoSuchObject(path)
         return found.size
 
+    @_answered()
     def abort_upload(self, user: str, path: str, upload: str) -> None:
         """See `ObjectStore`."""
         try:
@@ -180,7 +200,7 @@ class S3Store:
     def unfinished(self, before: float) -> Iterator[Unfinished]:
         """See `ObjectStore`."""
         pages = self._client.get_paginator("list_multipart_uploads")
-        for page in pages.paginate(Bucket=self._bucket):
+        for page in _pages(pages.paginate(Bucket=self._bucket)):
             for found in page.get("Uploads", []):
                 if found["Initiated"].timestamp() < before:
                     user, _, path = found["Key"].removeprefix(_ROOT).partition("/")
@@ -195,7 +215,7 @@ class S3Store:
         """See `ObjectStore`."""
         base, start = self._object_key(user, ""), self._folder_key(user, prefix)
         pages = self._client.get_paginator("list_objects_v2")
-        for page in pages.paginate(Bucket=self._bucket, Prefix=start):
+        for page in _pages(pages.paginate(Bucket=self._bucket, Prefix=start)):
             for found in page.get("Contents", []):
                 yield ObjectInfo(
                     found["Key"].removeprefix(base),
@@ -207,7 +227,7 @@ class S3Store:
         """See `ObjectStore`."""
         start = self._folder_key(user, folder)
         pages = self._client.get_paginator("list_objects_v2")
-        for page in pages.paginate(Bucket=self._bucket, Prefix=start, Delimiter="/"):
+        for page in _pages(pages.paginate(Bucket=self._bucket, Prefix=start, Delimiter="/")):
             for below in page.get("CommonPrefixes", []):
                 yield Entry(below["Prefix"].removeprefix(start).rstrip("/"), None, None)
             for found in page.get("Contents", []):
@@ -217,6 +237,7 @@ class S3Store:
                     found["LastModified"].timestamp(),
                 )
 
+    @_answered()
     def copy(self, user: str, source: str, target: str) -> None:
         """See `ObjectStore`."""
         try:
@@ -233,6 +254,7 @@ class S3Store:
                 raise NoSuchObject(source) from error
             raise
 
+    @_answered()
     def delete(self, user: str, prefix: str) -> int:
         """See `ObjectStore`."""
         paths = [o.path for o in self.list(user, prefix)]
@@ -244,6 +266,11 @@ class S3Store:
                 Bucket=self._bucket, Delete={"Objects": keys, "Quiet": True}
             )
         return len(paths)
+
+
+def _pages(asked: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    with _answered():
+        yield from asked
 
 
 def _connect(region: str, endpoint_url: str | None) -> Any:
