@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import redis
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, func, select, update
 
 from scheduler.queue.group_queue import Arrival
 from scheduler.queue.servers import UnknownServer
@@ -138,7 +138,8 @@ def put_in_queue(parts: Parts, tasks: Sequence[Task]) -> int:
         session.connection().execute(
             update(Task)
             .where(Task.id == bindparam("task"), Task.attempt == bindparam("current"))
-            .values(queued_at=now),
+            # It waits from the first time on, however often what is handed over is renewed.
+            .values(queued_at=func.coalesce(Task.queued_at, now), handed_over_at=now),
             [
                 {"task": task.id, "current": task.attempt}
                 for task in tasks

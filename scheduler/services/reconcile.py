@@ -86,13 +86,13 @@ class _Waiting(NamedTuple):
     seq: int
     task_id: str
     attempt: int
-    queued_at: float | None
+    handed_over_at: float | None
 
 
 def _page(parts: Parts, group_id: str, which: ColumnElement[bool]) -> list[_Waiting]:
     with parts.store.read() as session:
         rows = session.execute(
-            select(Task.seq, Task.id, Task.attempt, Task.queued_at)
+            select(Task.seq, Task.id, Task.attempt, Task.handed_over_at)
             .where(Task.group_id == group_id, Task.status == Status.SUBMITTED.value, which)
             .order_by(Task.seq)
             .limit(PAGE)
@@ -111,7 +111,7 @@ def _compare(parts: Parts, group_id: str, waiting: list[_Waiting]) -> None:
     stale = [
         w.task_id
         for w, (waits, _) in both
-        if waits and now - (w.queued_at or 0) > limits.SPEC_REFRESH_S
+        if waits and now - (w.handed_over_at or 0) > limits.SPEC_REFRESH_S
     ]
     if stale:
         enqueue_all(parts, stale)

@@ -225,8 +225,9 @@ class Task(Base):
     computation_start_time: Mapped[float | None]
     computation_end_time: Mapped[float | None]
     end_time: Mapped[float | None]
-    #: When Redis was last handed this attempt; its signed URLs age from here.
+    #: When Redis was first handed this attempt, and when last: its signed URLs age from there.
     queued_at: Mapped[float | None]
+    handed_over_at: Mapped[float | None]
     #: Whether events were ever registered for it: who changes it need not look for any else.
     watched: Mapped[bool] = mapped_column(default=False)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import select
@@ -20,6 +20,7 @@ from scheduler.store.models import Machine, MachineGroup, Task
 from simherd.contract import limits
 from simherd.contract.lifecycle import Status
 from simherd.contract.queue.keys import GroupKeys
+from simherd.contract.spec import AttemptSpec, attempt_key
 from tests.support.builders import make_group, make_task
 from tests.support.parts import make_parts, waiting
 
@@ -172,6 +173,25 @@ def test_the_queue_is_filled_again_from_sql(fleet: Fleet) -> None:
     reconcile_queue(fleet.parts, fleet.group)
     reconcile_queue(fleet.parts, fleet.group)
     assert waiting(fleet.parts, fleet.group.id) == [f"{t.id}:1" for t in tasks]
+
+
+def test_what_waits_for_long_gets_new_urls_and_goes_on_waiting(fleet: Fleet) -> None:
+    with fleet.parts.store.write() as session:
+        task = make_task(session, fleet.group)
+    enqueue(fleet.parts, task.id)
+    specs, key = GroupKeys(fleet.group.id).specs, attempt_key(task.id, 1)
+    fleet.parts.queue.client.hset(specs, key, "with URLs that have expired")
+    long_ago = time.time() - limits.SPEC_REFRESH_S - 60
+    with fleet.parts.store.write() as session:
+        row = session.get_one(Task, task.seq)
+        row.queued_at = row.handed_over_at = long_ago
+    reconcile_queue(fleet.parts, fleet.group)
+    renewed: Any = fleet.parts.queue.client.hget(specs, key)
+    assert AttemptSpec.decode(renewed).task_id == task.id
+    with fleet.parts.store.read() as session:
+        row = session.get_one(Task, task.seq)
+    assert row.queued_at == long_ago
+    assert (row.handed_over_at or 0) > long_ago
 
 
 def test_what_sql_does_not_know_is_taken_out(fleet: Fleet) -> None:

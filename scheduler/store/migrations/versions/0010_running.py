@@ -1,4 +1,4 @@
-"""audit, prices, disabled users, keys that expire, attempts after a restore
+"""audit, prices, disabled users, keys that expire, attempts after a restore, waits
 
 Going back loses the audit, the prices that operators have set, and when keys were to expire: they
 are good for ever again. Tasks that were queued anew by a restore get no further attempt. It is
@@ -23,6 +23,7 @@ _COLUMNS: tuple[tuple[str, sa.Column[Any]], ...] = (
     ("api_keys", sa.Column("expires_at", sa.Double(), nullable=True)),
     ("tasks", sa.Column("attempt_floor", sa.Integer(), nullable=False, server_default="0")),
     ("tasks", sa.Column("attempts_before", sa.Integer(), nullable=False, server_default="0")),
+    ("tasks", sa.Column("handed_over_at", sa.Double(), nullable=True)),
 )
 _REFUSED = "audit_entries: entries are added, never changed"
 
