@@ -38,10 +38,13 @@ class Day:
     notices: tuple[float, ...]
     #: Seconds between two mishaps, from and to.
     pause_s: tuple[float, float]
+    #: See `Report`.
+    most_repeated: float
 
 
-FULL = Day(20, 4, Work(48, 0.25, 8), 3, (0.0, 5.0, 30.0), (6.0, 12.0))
-SHORT = Day(6, 3, Work(32, 0.25, 8), 1, (0.0, 5.0, 15.0), (3.0, 5.0))
+FULL = Day(20, 4, Work(48, 0.25, 8), 3, (0.0, 5.0, 30.0), (6.0, 12.0), 0.2)
+# On a short one each mishap weighs more: two of them are half a task.
+SHORT = Day(6, 3, Work(32, 0.25, 8), 1, (0.0, 5.0, 15.0), (3.0, 5.0), 0.3)
 
 
 @dataclass
@@ -122,7 +125,7 @@ def _run(day: Day, seed: int, folder: Path) -> Report:
 
 
 def _work(day: Day, seed: int, fleet: Fleet) -> Report:
-    report = Report(day.work, day.tasks)
+    report = Report(day.work, day.tasks, day.most_repeated)
     mishaps = Mishaps(random.Random(seed), day)
     tasks = [fleet.submit(day.work) for _ in range(day.tasks)]
     waiting: set[str] = set(tasks)

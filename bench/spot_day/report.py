@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from bench.spot_day.fleet import Work
 
-#: Steps that may be computed more than once, as a share of what must be computed.
-_REPEATED_SHARE = 0.2
 _UP = frozenset({"started", "suspect", "reclaiming", "drained", "starting"})
 
 
@@ -25,6 +23,8 @@ class Report:
 
     work: Work
     count: int
+    #: Steps that may be computed more than once, as a share of what must be computed.
+    most_repeated: float
     tasks: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.time)
     #: When, what, to which machine.
@@ -94,7 +94,7 @@ def _broken(report: Report) -> Iterator[str]:
             yield f"{task} has a wrong result"
         if [step for _, step in report.kept(task)] != list(range(1, last + 1)):
             yield f"{task} has steps that are missing or there twice"
-    if report.repeated() > _REPEATED_SHARE * last * report.count:
+    if report.repeated() > report.most_repeated * last * report.count:
         yield f"{report.repeated()} steps were computed more than once"
 
 
