@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from executor.containers.base import ContainerBackend
 
 
+#: Seconds that an agent which was killed has for being gone.
+_TAKE_S = 2.0
+
+
 def main() -> None:
     """Run the agent.
 
@@ -111,14 +115,21 @@ def _take(state_dir: Path) -> None:
     try:
         # Never closed: the kernel lets go of it when this process ends, however that happens.
         lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise ConfigError(
-            f"{state_dir}: another agent works in this folder; agent.pid has its number. Stop it "
-            "first, or give this one a folder of its own (--state-dir, SIMHERD_STATE_DIR)."
-        ) from error
     except OSError as error:
-        raise ConfigError(f"SIMHERD_STATE_DIR: {state_dir}: {error.strerror}.") from error
+        raise ConfigError(f"state folder: {state_dir}: {error.strerror}.") from error
+    end = time.monotonic() + _TAKE_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            if time.monotonic() > end:
+                raise ConfigError(
+                    f"{state_dir}: another agent works in this folder; agent.pid has its number. "
+                    "Stop it first, or give this one a folder of its own (--state-dir, "
+                    "SIMHERD_STATE_DIR)."
+                ) from error
+        time.sleep(0.05)
 
 
 def _write_pid(place: Place) -> None:

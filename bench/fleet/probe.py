@@ -57,7 +57,7 @@ def probe(url: str, group: Group, rounds: int) -> Probed:
             places, arguments = renewal(keys, machine, held)
             (renewed,) = scripts.renew_reply(run["renew"](keys=places, args=arguments))
             seen.beats.append(time.monotonic() - looked)
-            if renewed.state == "recorded":
+            if renewed.state != "held":
                 break
             time.sleep(_LOOK_S)
         seen.records.append(time.monotonic() - began)

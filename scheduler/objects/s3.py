@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,
+    HTTPClientError,
+    IncompleteReadError,
+)
 
 from scheduler.objects.base import Entry, NoSuchObject, ObjectInfo, StorageAway, Unfinished
 
@@ -23,6 +29,9 @@ _METHODS = {"upload": "put_object", "download": "get_object"}
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 #: Answers to the making of a bucket that is there already.
 _OURS = {"BucketAlreadyExists", "BucketAlreadyOwnedByYou"}
+
+#: HTTP statuses of a server that may do later what it cannot do now.
+_TROUBLED = {500, 502, 503, 504}
 
 #: Size from which an object is copied in parts of this size, several at a time, bytes: in one
 #: request S3 copies 5 GiB at the most (Amazon S3 API reference, CopyObject), and not quickly.
@@ -37,10 +46,10 @@ def _answered() -> Iterator[None]:
     """What is done within needs the storage. Raises StorageAway: it is out of reach."""
     try:
         yield
-    except (ConnectionError, HTTPClientError) as error:
+    except (ConnectionError, HTTPClientError, IncompleteReadError) as error:
         raise StorageAway(f"The storage does not answer: {error}") from error
     except ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] < 500:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] not in _TROUBLED:
             raise
         raise StorageAway(f"The storage cannot answer: {error}") from error
 

@@ -3,6 +3,7 @@ and to one user after the other, so that nobody's slow servers hold up everybody
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import httpx
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import InterfaceError, OperationalError
 
-from scheduler.objects.base import NoSuchObject, PathTaken
+from scheduler.objects.base import NoSuchObject, PathTaken, StorageAway
 from scheduler.outbound import NotAllowed
 from scheduler.services.errors import Conflict, Refused
 from scheduler.services.export_transfer import export_some
@@ -101,7 +102,9 @@ def _fail(parts: Parts, row: Transfer, error: Exception) -> None:
     row.state = State.FAILED
     row.error = f"path: {error}." if isinstance(error, PathTaken) else _sentence(error)
     if row.upload is not None:
-        parts.objects.abort_upload(row.user_id, row.path, row.upload)
+        # What stays of it is found by the doctor.
+        with contextlib.suppress(StorageAway):
+            parts.objects.abort_upload(row.user_id, row.path, row.upload)
 
 
 def _try_again(parts: Parts, row: Transfer, error: Exception, *, brought_something: bool) -> None:
@@ -115,6 +118,8 @@ def _try_again(parts: Parts, row: Transfer, error: Exception, *, brought_somethi
 def _sentence(error: Exception) -> str:
     if isinstance(error, httpx.TimeoutException):
         return "The other server does not answer."
+    if isinstance(error, StorageAway):
+        return "The storage does not answer."
     if isinstance(error, NoSuchObject):
         return f"path: {error} was removed meanwhile."
     known = isinstance(error, (Again, httpx.HTTPError, *_FINAL))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import redis
 from sqlalchemy import bindparam, func, select, update
 
+from scheduler.objects.base import StorageAway
 from scheduler.queue.group_queue import Arrival
 from scheduler.queue.servers import UnknownServer
 from scheduler.services.attempt_numbers import next_number, retries
@@ -110,26 +111,11 @@ def enqueue_all(parts: Parts, task_ids: Sequence[str]) -> int:
 def put_in_queue(parts: Parts, tasks: Sequence[Task]) -> int:
     """Hand queued attempts to Redis, with URLs that are good from now on; answers how many.
 
-    Where their Redis is out of reach the reconciler does it later: SQL says that they are queued.
+    Where their Redis or the storage is out of reach the reconciler does it later: SQL says that
+    they are queued.
     """
-    arrivals: dict[str, list[Arrival]] = {}
-    with parts.store.read() as session:
-        for task in tasks:
-            group = session.get_one(MachineGroup, task.group_id)
-            spec = spec_of(parts, session, task, group)
-            # Submission order is kept by later attempts: a task whose machine was lost is ahead of
-            # everything that was submitted after it.
-            arrival = Arrival(
-                spec.key,
-                task.seq,
-                spec.encode(),
-                priority=task.priority,
-                user=task.user_id if group.shared else "",
-                ahead=retries(task.attempt, task.attempt_floor, task.attempts_before) > 0,
-            )
-            arrivals.setdefault(group.id, []).append(arrival)
     queued: set[str] = set()
-    for group_id, some in arrivals.items():
+    for group_id, some in _arrivals(parts, tasks).items():
         queued.update(_hand_over(parts, group_id, some))
     if not queued:
         return 0
@@ -147,6 +133,36 @@ def put_in_queue(parts: Parts, tasks: Sequence[Task]) -> int:
             ],
         )
     return len(queued)
+
+
+def _arrivals(parts: Parts, tasks: Sequence[Task]) -> dict[str, list[Arrival]]:
+    """Group → what its queue is handed, but for tasks that the storage has to be asked about while
+    it does not answer."""
+    arrivals: dict[str, list[Arrival]] = {}
+    away = False
+    with parts.store.read() as session:
+        for task in tasks:
+            if away and task.input_resources:
+                continue  # one long wait is enough
+            group = session.get_one(MachineGroup, task.group_id)
+            try:
+                spec = spec_of(parts, session, task, group)
+            except StorageAway as error:
+                log.warning("event=enqueue_delayed task=%s error=%s", task.id, error)
+                away = True
+                continue
+            # Submission order is kept by later attempts: a task whose machine was lost is ahead of
+            # everything that was submitted after it.
+            arrival = Arrival(
+                spec.key,
+                task.seq,
+                spec.encode(),
+                priority=task.priority,
+                user=task.user_id if group.shared else "",
+                ahead=retries(task.attempt, task.attempt_floor, task.attempts_before) > 0,
+            )
+            arrivals.setdefault(group.id, []).append(arrival)
+    return arrivals
 
 
 def _hand_over(parts: Parts, group_id: str, arrivals: Sequence[Arrival]) -> list[str]:

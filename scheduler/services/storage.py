@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
+from scheduler.objects.base import StorageAway
 from scheduler.services.errors import Conflict, Invalid, NotFound
 from scheduler.services.quotas import check_storage, quotas_of
 from scheduler.store.models import Task
@@ -144,7 +145,8 @@ def copy(parts: Parts, user_id: str, source: str, target: str) -> int:
     Raises:
         NotFound: nothing lies at `source`.
         Invalid: it would be copied onto or into itself.
-        Conflict: something lies at the target already. Nothing was copied then.
+        Conflict: something lies at the target already, and nothing was copied; or the storage broke
+            off, and something was.
         QuotaExceeded: the user's storage is full.
     """
     if target.endswith("/"):
@@ -159,7 +161,14 @@ def copy(parts: Parts, user_id: str, source: str, target: str) -> int:
     _refuse_existing(parts, user_id, target, {new for _, new in pairs})
     check_storage(parts, user_id, quotas_of(parts, user_id))
     with ThreadPoolExecutor(_COPIES) as pool:
-        list(pool.map(lambda pair: parts.objects.copy(user_id, *pair), pairs))
+        try:
+            list(pool.map(lambda pair: parts.objects.copy(user_id, *pair), pairs))
+        except StorageAway as error:
+            # Not what clients take for "nothing was done", and repeat.
+            raise Conflict(
+                f"target: the storage broke off while {source!r} was copied. Remove what is at "
+                f"{target!r}, and copy it again."
+            ) from error
     return len(pairs)
 
 

@@ -1,30 +1,52 @@
-"""What users are told while the S3 store does not answer."""
+"""What becomes of tasks, and what users are told, while the S3 store does not answer."""
 
 from __future__ import annotations
 
+import socket
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from scheduler.objects.base import StorageAway
+from scheduler.objects.folder import FolderStore
 from scheduler.objects.s3 import S3Store
-from scheduler.services.accounts import create_key, create_user
+from scheduler.services.accounts import create_key
+from scheduler.services.errors import Conflict
+from scheduler.services.queue_task import enqueue_all
+from scheduler.services.reconcile import reconcile_queue
+from scheduler.services.storage import copy
 from scheduler.store.engine import migrate
-from simherd.local.stack import free_port
+from simherd.contract.spec import attempt_key
 from tests.support.api import serving, user_of
-from tests.support.parts import make_parts
+from tests.support.builders import make_group, make_task
+from tests.support.parts import make_parts, waiting
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from scheduler.wiring import Parts
 
 
 @pytest.fixture
-def away(monkeypatch: pytest.MonkeyPatch) -> S3Store:
+def away(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Store]:
     """A store at an address where nobody listens; it is tried again without a pause."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)
-    return S3Store("outputs", "us-east-1", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda _: None))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield S3Store("outputs", "us-east-1", f"http://127.0.0.1:{taken.getsockname()[1]}")
+
+
+@pytest.fixture
+def parts(away: S3Store, redis_url: str, tmp_path: Path) -> Parts:
+    url = f"sqlite:///{tmp_path / 'test.db'}"
+    migrate(url)
+    made, _ = make_parts(url, redis_url, tmp_path)
+    made.__dict__["objects"] = away
+    return made
 
 
 def test_every_question_says_that_it_is_away(away: S3Store) -> None:
@@ -42,15 +64,42 @@ def test_every_question_says_that_it_is_away(away: S3Store) -> None:
             ask()
 
 
-def test_the_api_asks_to_try_again(away: S3Store, tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'test.db'}"
-    migrate(url)
-    parts, _ = make_parts(url, "redis://unused", tmp_path)
-    parts.__dict__["objects"] = away
+def test_the_api_asks_to_try_again(parts: Parts) -> None:
     with parts.store.write() as session:
-        key = create_key(session, create_user(session, "ada", "ada@localhost").id, "test")
+        key = create_key(session, make_group(session).user_id, "test")
     with serving(parts) as address, user_of(address, key) as user:
         answer = user.get("/storage/contents", params={"path": "study"})
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "5"
     assert "out of reach" in answer.json()["detail"]
+
+
+def test_a_task_whose_files_are_there_waits_and_holds_up_no_other(
+    parts: Parts, tmp_path: Path
+) -> None:
+    with parts.store.write() as session:
+        group = make_group(session)
+        held_up = [make_task(session, group, input_resources=["mesh.stl"]) for _ in range(2)]
+        other = make_task(session, group)
+    assert enqueue_all(parts, [*(task.id for task in held_up), other.id]) == 1
+    assert waiting(parts, group.id) == [attempt_key(other.id, 1)]
+    back = FolderStore(tmp_path, "http://unused", "key")
+    parts.__dict__["objects"] = back
+    reconcile_queue(parts, group)
+    assert waiting(parts, group.id) == [attempt_key(t.id, 1) for t in (*held_up, other)]
+
+
+def test_a_copy_that_breaks_off_is_not_repeated_by_clients(parts: Parts, tmp_path: Path) -> None:
+    class BreaksOff(FolderStore):
+        def copy(self, user: str, source: str, target: str) -> None:
+            raise StorageAway("The storage does not answer.")
+
+    with parts.store.write() as session:
+        user = make_group(session).user_id
+    there = BreaksOff(tmp_path / "storage", "http://unused", "key")
+    upload = there.begin_upload(user, "study/a.txt")
+    part = there.store_part(user, "study/a.txt", upload, 1, b"a")
+    there.complete_upload(user, "study/a.txt", upload, [(1, part)])
+    parts.__dict__["objects"] = there
+    with pytest.raises(Conflict, match=r"broke off .* Remove what is at 'copied'"):
+        copy(parts, user, "study", "copied")

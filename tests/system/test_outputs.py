@@ -119,7 +119,7 @@ def _ended(env: Env, task_id: str) -> dict[str, Any] | None:
 
 @pytest.mark.slow
 def test_a_kill_that_discards_ends_an_upload(own: Env) -> None:
-    writing = f"sh -c 'head -c {10 * _LARGE} /dev/zero > large.bin'"
+    writing = f"sh -c 'head -c {20 * _LARGE} /dev/zero > large.bin'"
     task_id = own.submit(writing, compress_with="NONE")
     until(lambda: _uploading(own, task_id), what="the upload")
     assert own.cli("tasks", "kill", "-y", task_id).returncode == 0
