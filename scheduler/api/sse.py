@@ -1,4 +1,8 @@
-"""Server-sent events: an answer that goes on (WHATWG HTML, section 9.2)."""
+"""Server-sent events: an answer that goes on (WHATWG HTML, section 9.2).
+
+Whoever reads may go at any moment. What an answer holds is let go of then, not when the garbage
+collector comes by: it keeps machines busy.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import asyncio
 import json
 import logging
 from collections import Counter
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -16,13 +21,42 @@ from scheduler.services.errors import Busy, Refused
 from simherd.contract import limits
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, Coroutine
+
+    from starlette.types import Receive, Scope, Send
 
 log = logging.getLogger(__name__)
 
 #: Seconds after which a comment is sent where there is no news: proxies cut silent connections.
 _KEEP_ALIVE_S = 15.0
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+#: Ends that are under way: a task that nobody refers to may be forgotten.
+_ending: set[asyncio.Task[None]] = set()
+
+
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await something that goes on even if whoever awaits it is cancelled."""
+    task = asyncio.create_task(work)
+    _ending.add(task)
+    task.add_done_callback(_ending.discard)
+    await asyncio.shield(task)
+
+
+class ClosedStream(StreamingResponse):
+    """An answer whose pieces come from a generator that is closed when it is over."""
+
+    def __init__(self, pieces: AsyncGenerator[Any, None], **more: Any) -> None:
+        super().__init__(pieces, **more)
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await _to_the_end(self._pieces.aclose())
 
 
 class Streams:
@@ -46,22 +80,25 @@ class Streams:
                 "One connection waits for many tasks: POST /v1/tasks/changes."
             )
         lines = self._counted(user_id, news)
-        return StreamingResponse(lines, media_type="text/event-stream", headers=_HEADERS)
+        return ClosedStream(lines, media_type="text/event-stream", headers=_HEADERS)
 
     async def _counted(
         self, user_id: str, news: AsyncGenerator[tuple[str, dict[str, Any]], None]
-    ) -> AsyncIterator[str]:
+    ) -> AsyncGenerator[str, None]:
         self._open[user_id] += 1
         try:
-            async for line in _lines(news):
-                yield line
+            async with aclosing(_lines(news)) as lines:
+                async for line in lines:
+                    yield line
         finally:
             self._open[user_id] -= 1
             if not self._open[user_id]:
                 del self._open[user_id]
 
 
-async def _lines(news: AsyncGenerator[tuple[str, dict[str, Any]], None]) -> AsyncIterator[str]:
+async def _lines(
+    news: AsyncGenerator[tuple[str, dict[str, Any]], None],
+) -> AsyncGenerator[str, None]:
     following = asyncio.ensure_future(anext(news, None))
     try:
         # So that whoever asked knows at once that it is being answered.
@@ -81,6 +118,10 @@ async def _lines(news: AsyncGenerator[tuple[str, dict[str, Any]], None]) -> Asyn
         # The status code is long gone. Whoever reads asks again, and is told then.
         log.warning("event=stream_broke error=%s", error)
     finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
-        await news.aclose()
+        await _to_the_end(_close(following, news))
+
+
+async def _close(following: asyncio.Future[Any], news: AsyncGenerator[Any, None]) -> None:
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    await news.aclose()

@@ -57,12 +57,13 @@ class _Following:
         user, tasks = self.task.user_id, frozenset({self.task.id})
         ahead: int | None = None
         state: TaskState | None = None
-        async for found in follow_states(self.parts, user, tasks, _LOOK_S):
-            state = found or state
-            if found is not None:
-                await self._turn(found)
-            if state is not None and state.status is Status.SUBMITTED:
-                ahead = await self._tell_position(state, ahead)
+        async with contextlib.aclosing(follow_states(self.parts, user, tasks, _LOOK_S)) as states:
+            async for found in states:
+                state = found or state
+                if found is not None:
+                    await self._turn(found)
+                if state is not None and state.status is Status.SUBMITTED:
+                    ahead = await self._tell_position(state, ahead)
         await self._stop_reading()
         if state is not None:
             await self._rest(state)
@@ -99,7 +100,9 @@ class _Following:
 
     async def _read(self, state: TaskState) -> None:
         """Pass on what the machine sends; ask again where it did not answer."""
-        while True:
+        # The client library takes a cancellation for the end of a connection now and then: who is
+        # not the reader any more has been cancelled.
+        while self.reader is asyncio.current_task():
             question = self._rest_of_question()
             try:
                 async with self.parts.live.opened(state.group_id) as reading:
@@ -198,6 +201,7 @@ async def follow_task(
         if taker is not None:
             taker.cancel()
         watcher.cancel()
-        if following.reader is not None:
-            following.reader.cancel()
+        reader, following.reader = following.reader, None
+        if reader is not None:
+            reader.cancel()
         await asyncio.gather(watcher, return_exceptions=True)

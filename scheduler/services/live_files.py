@@ -17,7 +17,7 @@ from simherd.contract.live import Ask, FrameKind, LiveRequest, Trouble
 from simherd.contract.spec import attempt_key
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
     from scheduler.queue.live import Reading
     from scheduler.store.models import Task
@@ -201,7 +201,7 @@ def _saved_tails(parts: Parts, task: Task, question: Question) -> list[dict[str,
     return rows
 
 
-async def content(parts: Parts, task: Task, name: str) -> AsyncIterator[bytes]:
+async def content(parts: Parts, task: Task, name: str) -> AsyncGenerator[bytes, None]:
     """A file as it is now, piece by piece, or as it was saved.
 
     Raises, before the first piece:

@@ -13,7 +13,7 @@ from scheduler.store.models import StatusChange, Task
 from simherd.contract.lifecycle import RUNNING, TABLE, TERMINAL, Status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncGenerator, Iterable
 
     from scheduler.wiring import Parts
 
@@ -88,7 +88,7 @@ async def follow_states(
     tasks: frozenset[str],
     tick_s: float = _LOOK_S,
     seconds: float | None = None,
-) -> AsyncIterator[TaskState | None]:
+) -> AsyncGenerator[TaskState | None, None]:
     """Each task's state now, and whenever it changes, until all have ended or the time is over.
 
     None now and then while nothing changes, at the latest after `tick_s` seconds.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.routes.tasks import owned_task
-from scheduler.api.sse import Streams
+from scheduler.api.sse import ClosedStream, Streams
 from scheduler.services import live_files
 from scheduler.services.errors import Invalid, NotFound
 from scheduler.services.follow_task import follow_task
@@ -55,9 +56,11 @@ async def changes(
         raise NotFound(f"ids: there is no task {missing[0]!r}.")
 
     async def news() -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
-        async for state in follow_states(parts, user.id, wanted, seconds=asked.seconds):
-            if state is not None:
-                yield "task", state.json()
+        states = follow_states(parts, user.id, wanted, seconds=asked.seconds)
+        async with aclosing(states):
+            async for state in states:
+                if state is not None:
+                    yield "task", state.json()
         yield "end", {}
 
     return streams_of(request).answer(user.id, news())
@@ -131,9 +134,10 @@ async def content(
     # What cannot be had is told by the status code, which goes out before the first byte.
     first = await anext(pieces, b"")
 
-    async def whole() -> AsyncIterator[bytes]:
-        yield first
-        async for piece in pieces:
-            yield piece
+    async def whole() -> AsyncGenerator[bytes, None]:
+        async with aclosing(pieces):
+            yield first
+            async for piece in pieces:
+                yield piece
 
-    return StreamingResponse(whole(), media_type="application/octet-stream")
+    return ClosedStream(whole(), media_type="application/octet-stream")
