@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ from simherd.contract.logs import LogFormat
 
 if TYPE_CHECKING:
     from executor.containers.base import ContainerBackend
+    from executor.health import Health
+    from executor.join import Identity
 
 
 #: Seconds that an agent which was killed has for being gone.
@@ -40,13 +43,18 @@ def main() -> None:
         _set_up_log()
         place = _place()
         _write_pid(place)
-        health = serve(place)
-        identity = join(place.ticket_file, place.state_dir, time.sleep)
-        config = Config.of(place, identity)
-        logs.always(machine=config.executor_id, group=config.group_id)
+        # Closed also where it is refused: nobody is to look for what is not there.
+        with closing(serve(place)) as health:
+            identity = join(place.ticket_file, place.state_dir, time.sleep)
+            config = Config.of(place, identity)
+            logs.always(machine=config.executor_id, group=config.group_id)
+            _work(config, identity, health)
     except (ConfigError, JoinRefused) as error:
         print(f"simherd-executor: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _work(config: Config, identity: Identity, health: Health) -> None:
     agent = Agent(config, _backend(config), identity)
     health.insight = agent.insight
     asked = itertools.count(1)
@@ -65,7 +73,6 @@ def main() -> None:
         # Threads that were started would keep a process alive that does nothing.
         logging.exception("event=agent_broke")
         os._exit(1)
-    health.close()
 
 
 def _set_up_log() -> None:

@@ -87,12 +87,14 @@ class LocalProvider:
         process = _find(handle)
         if process is not None:
             process.send_signal(signal.SIGKILL if force else signal.SIGINT)
+        if process is None or force:
+            # One that was killed has left it.
+            self._metrics_file(machine_id).unlink(missing_ok=True)
+        if process is not None:
             try:
                 process.wait(timeout=0.2)
             except psutil.TimeoutExpired:
                 return False
-        # One that was killed has left it.
-        self._metrics_file(machine_id).unlink(missing_ok=True)
         return True
 
     def _metrics_file(self, machine_id: str) -> Path:

@@ -211,6 +211,7 @@ def test_a_machine_of_ones_own_joins_works_and_leaves(own: Env, tmp_path: Path) 
         # The same token lets nobody else in.
         second = subprocess.run(
             [*argv, "--state-dir", str(tmp_path / "second")],
+            env={**os.environ, "SIMHERD_METRICS_PORT": "0"},
             capture_output=True,
             text=True,
             timeout=60,
@@ -218,6 +219,8 @@ def test_a_machine_of_ones_own_joins_works_and_leaves(own: Env, tmp_path: Path) 
         )
         assert second.returncode == 2
         assert "used by another" in second.stderr
+        # Nobody looks for the health of what has never been.
+        assert not (tmp_path / "second" / "metrics.json").exists()
         own.cli("resources", "terminate", "mine", "-y")
         assert agent.wait(60) == 0
         until(lambda: _group(own, "mine")["status"] == "terminated")
