@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Protocol
 
 from simherd.contract import labels
+from simherd.errors import SimherdError
 from simherd.sim.errors import GOES_ON, REFUSED, NotPossible
 from simherd.sim.network import Network
 
@@ -181,7 +182,16 @@ class DockerMachine:
 
     def disk(self) -> int | None:
         """See `Machine`."""
-        return None if self.state == "paused" else int(self._inside(_DISK))
+        if self.state == "paused":
+            return None
+        try:
+            return int(self._inside(_DISK))
+        except SimherdError:
+            now = self._now()
+            if now is None or now.state != "running":
+                # Another drill has come to it since it was looked for.
+                return None
+            raise
 
     def engine_disk(self) -> int | None:
         """See `Machine`."""
