@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from simherd.sim.frozen import FROZEN
 from simherd.sim.ground import Ground
 from simherd.sim.healing import heal
 from simherd.sim.local import local_redis
+from simherd.sim.machines import DockerMachine
 from simherd.sim.services import services
 from tests.support.waits import until
 
@@ -94,6 +96,18 @@ def test_what_has_its_own_network_is_broken_and_mended() -> None:
     store.break_("drop")
     assert not store.mend()
     assert engine.done == ["s3-id network"] * 2
+
+
+def test_a_machine_that_is_frozen_meanwhile_cannot_say_its_disk() -> None:
+    class Refuses(_Engine):
+        def inside(self, container: Container, script: str, *arguments: str) -> str:
+            raise SimherdError(f"{container.name} is paused, unpause the container before exec")
+
+    seen = _container("m-1", MACHINE=_ID)
+    assert DockerMachine(Refuses(replace(seen, state="paused")), seen).disk() is None
+    # What is wrong with one that runs is said.
+    with pytest.raises(SimherdError, match="is paused"):
+        DockerMachine(Refuses(seen), seen).disk()
 
 
 def test_only_services_with_our_label_are_targets() -> None:
