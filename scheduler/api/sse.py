@@ -47,16 +47,22 @@ async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
 class ClosedStream(StreamingResponse):
     """An answer whose pieces come from a generator that is closed when it is over."""
 
-    def __init__(self, pieces: AsyncGenerator[Any, None], **more: Any) -> None:
+    def __init__(self, pieces: AsyncGenerator[Any, None], *sources: Any, **more: Any) -> None:
+        """`sources`: generators that it takes from, closed with it: one that nobody has begun to
+        read could not do so itself."""
         super().__init__(pieces, **more)
-        self._pieces = pieces
+        self._generators = (pieces, *sources)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer."""
         try:
             await super().__call__(scope, receive, send)
         finally:
-            await _to_the_end(self._pieces.aclose())
+            await _to_the_end(self._close())
+
+    async def _close(self) -> None:
+        for generator in self._generators:
+            await generator.aclose()
 
 
 class Streams:

@@ -30,6 +30,10 @@ _MISSING = {"404", "NoSuchKey", "NotFound"}
 #: Answers to the making of a bucket that is there already.
 _OURS = {"BucketAlreadyExists", "BucketAlreadyOwnedByYou"}
 
+#: Seconds for a connection and between two pieces of an answer, and how often something is tried.
+#: A server that takes connections and never answers costs who asks half a minute.
+QUICK: dict[str, Any] = {"connect_s": 3, "read_s": 10, "attempts": 3}
+PATIENT: dict[str, Any] = {"connect_s": 5, "read_s": 60, "attempts": 8}
 #: HTTP statuses of a server that may do later what it cannot do now.
 _TROUBLED = {500, 502, 503, 504}
 
@@ -67,9 +71,12 @@ class S3Store:
         """`public_url`: where users reach it, when it is elsewhere for them. The name of the host
         is part of what is signed."""
         self._bucket = bucket
-        self._client = _connect(region, endpoint_url)
-        self._client.meta.events.register("before-call.s3.DeleteObjects", _add_md5)
-        self._public = _connect(region, public_url) if public_url else self._client
+        #: For questions: somebody waits for the answer.
+        self._client = _connect(region, endpoint_url, **QUICK)
+        #: For what the storage may work on for long.
+        self._patient = _connect(region, endpoint_url, **PATIENT)
+        self._patient.meta.events.register("before-call.s3.DeleteObjects", _add_md5)
+        self._public = _connect(region, public_url, **QUICK) if public_url else self._client
 
     @staticmethod
     def _object_key(user: str, path: str) -> str:
@@ -163,7 +170,7 @@ class S3Store:
     def store_part(self, user: str, path: str, upload: str, number: int, data: bytes) -> str:
         """See `ObjectStore`."""
         try:
-            stored = self._client.upload_part(
+            stored = self._patient.upload_part(
                 Bucket=self._bucket,
                 Key=self._object_key(user, path),
                 UploadId=upload,
@@ -180,7 +187,7 @@ class S3Store:
     def complete_upload(self, user: str, path: str, upload: str, parts: Sequence[Part]) -> int:
         """See `ObjectStore`."""
         try:
-            self._client.complete_multipart_upload(
+            self._patient.complete_multipart_upload(
                 Bucket=self._bucket,
                 Key=self._object_key(user, path),
                 UploadId=upload,
@@ -250,7 +257,7 @@ class S3Store:
     def copy(self, user: str, source: str, target: str) -> None:
         """See `ObjectStore`."""
         try:
-            self._client.copy(
+            self._patient.copy(
                 {"Bucket": self._bucket, "Key": self._object_key(user, source)},
                 self._bucket,
                 self._object_key(user, target),
@@ -271,7 +278,7 @@ class S3Store:
             paths.append(prefix)
         for i in range(0, len(paths), 1000):
             keys = [{"Key": self._object_key(user, p)} for p in paths[i : i + 1000]]
-            self._client.delete_objects(
+            self._patient.delete_objects(
                 Bucket=self._bucket, Delete={"Objects": keys, "Quiet": True}
             )
         return len(paths)
@@ -282,17 +289,19 @@ def _pages(asked: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         yield from asked
 
 
-def _connect(region: str, endpoint_url: str | None) -> Any:
+def _connect(
+    region: str, endpoint_url: str | None, *, connect_s: float, read_s: float, attempts: int
+) -> Any:
     return boto3.client(
         "s3",
         region_name=region,
         endpoint_url=endpoint_url,
         config=Config(
             signature_version="s3v4",
-            connect_timeout=5,
-            read_timeout=60,
+            connect_timeout=connect_s,
+            read_timeout=read_s,
             tcp_keepalive=True,
-            retries={"mode": "standard", "total_max_attempts": 8},
+            retries={"mode": "standard", "total_max_attempts": attempts},
             # S3-compatible servers stumble over the newer default checksums.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",

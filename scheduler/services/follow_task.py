@@ -95,8 +95,8 @@ class _Following:
         reader, self.reader = self.reader, None
         if reader is not None:
             reader.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reader
+            # Gathered: to await it would take our own cancellation for the reader's.
+            await asyncio.gather(reader, return_exceptions=True)
 
     async def _read(self, state: TaskState) -> None:
         """Pass on what the machine sends; ask again where it did not answer."""

@@ -10,7 +10,14 @@ from typing import Any
 
 import click
 
-from simherd.cli import admin_groups, admin_keys, admin_prices, admin_quotas, admin_users
+from simherd.cli import (
+    admin_groups,
+    admin_keys,
+    admin_prices,
+    admin_quotas,
+    admin_restore,
+    admin_users,
+)
 from simherd.cli.render import as_json, json_option, moment, table
 from simherd.cli.watch import shows
 from simherd.contract.backups import BadBackup, check
@@ -28,6 +35,7 @@ command.add_command(admin_keys.command, "keys")
 command.add_command(admin_quotas.command, "quotas")
 command.add_command(admin_prices.command, "prices")
 command.add_command(admin_groups.command, "groups")
+command.add_command(admin_restore.command, "restore")
 
 
 @command.command()
@@ -59,7 +67,7 @@ def _facts(facts: dict[str, Any]) -> str:
 @command.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def backup(file: Path) -> None:
-    """Write all of the server's database to FILE; `simherd-scheduler restore` puts it back.
+    """Write all of the server's database to FILE; `simherd admin restore` puts it back.
 
     Outputs are not in it, but in the storage. It holds webhook secrets, and hashes of keys.
     """

@@ -18,6 +18,10 @@ from typing import IO
 
 from simherd.local.processes import Child, stop_left_over
 
+#: The database of one that is not told of another, in its data folder.
+DATABASE = "simherd.db"
+#: What tells of another.
+DATABASE_VARIABLE = "SIMHERD_DATABASE_URL"
 #: Seconds each part has for stopping by itself.
 _GRACE_S = 15.0
 #: Parts in the order in which they start; they stop in another, see `stop`.
@@ -27,7 +31,7 @@ _ORDER = ("redis", "api", "recorder", "worker")
 #: Settings of the scheduler that `simherd up` leaves to its environment.
 _PASSED_ON = frozenset(
     {
-        "SIMHERD_DATABASE_URL",
+        DATABASE_VARIABLE,
         "SIMHERD_DOCKER_IMAGE",
         "SIMHERD_DOCKER_NETWORK",
         "SIMHERD_ELASTIC_IDLE_S",
@@ -92,13 +96,13 @@ class Stack:
         Raises:
             UpError: another one runs on the same folder, or something is missing.
         """
-        _check_installed()
+        check_installed()
         _check_metrics_port()
         for name in ("redis", "storage", "machines", "run", "logs"):
             (self.data_dir / name).mkdir(parents=True, exist_ok=True, mode=0o700)
-        if "SIMHERD_DATABASE_URL" not in os.environ:
+        if DATABASE_VARIABLE not in os.environ:
             # SQLite gives its other files the mode of this one.
-            (self.data_dir / "simherd.db").touch(mode=0o600)
+            (self.data_dir / DATABASE).touch(mode=0o600)
         # Work folders below it are read by the containers' own user.
         os.chmod(self.data_dir, 0o711)
         os.chmod(self.data_dir / "machines", 0o711)
@@ -164,7 +168,7 @@ class Stack:
         data = self.data_dir
         return {
             **{k: v for k, v in os.environ.items() if not k.startswith("SIMHERD_")},
-            "SIMHERD_DATABASE_URL": f"sqlite:///{data / 'simherd.db'}",
+            DATABASE_VARIABLE: f"sqlite:///{data / DATABASE}",
             "SIMHERD_REDIS_URL": f"{redis_url}/0",
             "SIMHERD_BROKER_URL": f"{redis_url}/1",
             "SIMHERD_PUBLIC_URL": self.url,
@@ -243,7 +247,8 @@ class Stack:
             stop_left_over(pid_file, "executor", _GRACE_S, asked)
 
 
-def _check_installed() -> None:
+def check_installed() -> None:
+    """Raises UpError: the server's parts are not installed here."""
     for needed in ("sqlalchemy", "celery", "uvicorn", "psutil"):
         if importlib.util.find_spec(needed) is None:
             raise UpError(

@@ -11,6 +11,7 @@ import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import func, select, text
 
 from scheduler.services.accounts import create_key, user_of_key
@@ -24,10 +25,12 @@ from scheduler.store import schema
 from scheduler.store.dump import dump
 from scheduler.store.engine import Store, migrate, open_engine
 from scheduler.store.models import Base, Machine, StatusChange, Task
+from simherd.cli import admin
 from simherd.contract.backups import MANIFEST, BadBackup, check
 from simherd.contract.events import Event, Kind
 from simherd.contract.lifecycle import Status
 from simherd.contract.outcome import Cause
+from simherd.errors import InvalidInput
 from tests.support import servers
 from tests.support.builders import make_group, make_task
 from tests.support.parts import make_parts, waiting
@@ -247,6 +250,19 @@ def test_a_backup_is_of_one_moment_while_others_write(
     file = tmp_path / "moment.zip"
     file.write_bytes(first + b"".join(pieces))
     assert check(file).tables["tasks"].rows == 4
+
+
+def test_a_restore_wants_to_know_which_database_is_meant(tmp_path: Path) -> None:
+    file = tmp_path / "b.zip"
+    file.write_bytes(b"no backup")
+    given = ["restore", str(file), "--data-dir", str(tmp_path / "data")]
+    both = CliRunner().invoke(admin.command, given, env={"SIMHERD_DATABASE_URL": "sqlite:///x.db"})
+    assert isinstance(both.exception, InvalidInput)
+    assert "SIMHERD_DATABASE_URL is set, too" in str(both.exception)
+    asked = CliRunner().invoke(admin.command, [*given, "--replace"])
+    assert asked.exit_code == 2
+    assert "say it with --yes" in asked.output
+    assert not (tmp_path / "data").exists()
 
 
 def test_the_commands_of_the_shell(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from scheduler.objects import s3
 from scheduler.objects.base import StorageAway
 from scheduler.objects.folder import FolderStore
 from scheduler.objects.s3 import S3Store
@@ -62,6 +63,16 @@ def test_every_question_says_that_it_is_away(away: S3Store) -> None:
     ):
         with pytest.raises(StorageAway, match="does not answer"):
             ask()
+
+
+def test_one_that_takes_connections_and_never_answers_is_away_too(
+    away: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(s3.QUICK, "read_s", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        store = S3Store("outputs", "us-east-1", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(StorageAway, match="does not answer"):
+            store.stat("ada", "a.zip")
 
 
 def test_the_api_asks_to_try_again(parts: Parts) -> None:

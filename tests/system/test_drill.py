@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import httpx
@@ -61,16 +59,6 @@ def _lose_everything(env: Env) -> None:
     shutil.rmtree(env.data / "redis")
 
 
-def _restore(env: Env, backup: Path) -> None:
-    settings = {"SIMHERD_DATABASE_URL": f"sqlite:///{env.data / 'simherd.db'}"}
-    subprocess.run(
-        [sys.executable, "-m", "scheduler", "restore", str(backup)],
-        env={**env.environment, **settings},
-        cwd=env.folder,
-        check=True,
-    )
-
-
 def _ended_well(env: Env, task_id: str, *, retries: int) -> int:
     """Wait for a task's success; answers the number of its last attempt."""
     task = env.wait(task_id)
@@ -107,8 +95,14 @@ def test_what_was_known_at_the_backup_is_known_and_goes_on(lost: Env) -> None:
     assert port is not None
     _lose_everything(lost)
     assert containers(runs) == [container]
-    _restore(lost, backup)
+    restored = lost.command("admin", "restore", str(backup), "--data-dir", str(lost.data))
+    assert restored.returncode == 0, restored.stderr
+    assert "tasks go on" in restored.stdout
     lost.start(port)
+    # Never beside a server that runs.
+    again = lost.command("admin", "restore", str(backup), "--data-dir", str(lost.data))
+    assert again.returncode == 1
+    assert "Other processes are connected" in again.stderr
 
     assert lost.api.get("/users/info", headers={"X-API-Key": key}).status_code == 401
     assert lost.api.get(f"/tasks/{unknown}").status_code == 404

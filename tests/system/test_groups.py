@@ -178,6 +178,20 @@ def test_a_task_of_a_group_without_machines_says_so(own: Env) -> None:
     assert _explain(own, own.submit("true", group="idle"))["reason"] == "group_not_started"
 
 
+def _refused(argv: list[str]) -> str:
+    """What an agent says that may not work."""
+    done = subprocess.run(
+        argv,
+        env={**os.environ, "SIMHERD_METRICS_PORT": "0"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    return done.stderr
+
+
 def test_a_machine_of_ones_own_joins_works_and_leaves(own: Env, tmp_path: Path) -> None:
     done = own.cli(
         *("resources", "start", "local", "--name", "mine", "--from", "external"),
@@ -199,26 +213,11 @@ def test_a_machine_of_ones_own_joins_works_and_leaves(own: Env, tmp_path: Path) 
         (machine,) = until(lambda: _machines(own, "mine"), what="the machine to be listed")
         assert machine["facts"]["backend"] == "process"
         # The folder is one agent's.
-        twice = subprocess.run(
-            [*argv, "--state-dir", str(tmp_path / "machine")],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert twice.returncode == 2
-        assert "another agent works in this folder" in twice.stderr
+        said = _refused([*argv, "--state-dir", str(tmp_path / "machine")])
+        assert "another agent works in this folder" in said
         # The same token lets nobody else in.
-        second = subprocess.run(
-            [*argv, "--state-dir", str(tmp_path / "second")],
-            env={**os.environ, "SIMHERD_METRICS_PORT": "0"},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert second.returncode == 2
-        assert "used by another" in second.stderr
+        said = _refused([*argv, "--state-dir", str(tmp_path / "second")])
+        assert "used by another" in said
         # Nobody looks for the health of what has never been.
         assert not (tmp_path / "second" / "metrics.json").exists()
         own.cli("resources", "terminate", "mine", "-y")

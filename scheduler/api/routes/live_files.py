@@ -135,9 +135,8 @@ async def content(
     first = await anext(pieces, b"")
 
     async def whole() -> AsyncGenerator[bytes, None]:
-        async with aclosing(pieces):
-            yield first
-            async for piece in pieces:
-                yield piece
+        yield first
+        async for piece in pieces:
+            yield piece
 
-    return ClosedStream(whole(), media_type="application/octet-stream")
+    return ClosedStream(whole(), pieces, media_type="application/octet-stream")

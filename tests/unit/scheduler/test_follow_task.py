@@ -11,6 +11,30 @@ from scheduler.services.live_files import Question
 from simherd.contract.live import Ask, FrameKind
 
 
+def test_who_is_cancelled_while_a_reader_ends_goes_no_further() -> None:
+    async def ended() -> bool:
+        nothing: Any = None
+        following = _Following(nothing, nothing, Question(Ask.TAIL), known=0)
+        ends = asyncio.Event()
+
+        async def read() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await ends.wait()
+
+        following.reader = asyncio.create_task(read())
+        await asyncio.sleep(0)
+        stopping = asyncio.create_task(following._stop_reading())
+        await asyncio.sleep(0)
+        stopping.cancel()
+        ends.set()
+        await asyncio.wait({stopping})
+        return stopping.cancelled()
+
+    assert asyncio.run(ended())
+
+
 def test_what_was_stopped_before_it_was_told_is_asked_for_again() -> None:
     """Who reads slowly has full news when the task ends: what waited for room is read once more."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from scheduler.api.sse import Streams
+from scheduler.api.sse import ClosedStream, Streams
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, MutableMapping
@@ -76,3 +76,28 @@ async def _go_after(pieces: int, rounds: int, *, while_sending: bool) -> None:
 def test_what_it_holds_is_let_go_of(pieces: int, while_sending: bool) -> None:
     for rounds in range(12):
         asyncio.run(_go_after(pieces, rounds, while_sending=while_sending))
+
+
+def test_what_was_begun_is_closed_though_nothing_was_sent() -> None:
+    """Who asks for a file may go before the answer begins, and its machine is at work by then."""
+
+    async def gone_at_once() -> None:
+        news = _News("a", "b")
+        source = news.come()
+        await anext(source)
+
+        async def whole() -> AsyncGenerator[bytes, None]:
+            async for name, _ in source:
+                yield name.encode()
+
+        async def send(_message: MutableMapping[str, Any]) -> None:
+            await asyncio.Event().wait()
+
+        async def receive() -> Message:
+            return {"type": "http.disconnect"}
+
+        answer = ClosedStream(whole(), source)
+        await answer({"type": "http", "asgi": {"spec_version": "2.3"}}, receive, send)
+        assert news.closed.is_set()
+
+    asyncio.run(gone_at_once())
