@@ -38,6 +38,14 @@ class Peaks:
             # The working set was at its limit for a moment that no look has met.
             self.memory_bytes = max(self.memory_bytes, usage.memory_peak_bytes)
 
+    def ran_out(self, limit: int) -> None:
+        """The kernel says that memory was out; `limit`: bytes that there were, 0 if unlimited.
+
+        A control group goes with its last process, often before any look has met that moment.
+        """
+        if not self.oom_kills:
+            self.memory_bytes = max(self.memory_bytes, limit)
+
     def recall(self, series: Path) -> None:
         """Take in what an earlier agent saw."""
         try:

@@ -30,6 +30,16 @@ BASE_IMAGE = "simherd/debian:bookworm"
 MACHINE_IMAGE = os.environ.get("SIMHERD_TEST_MACHINE_IMAGE", "simherd/machine:local")
 
 
+#: Files outside tests/system that take many seconds.
+_LASTING = frozenset(
+    {
+        *("test_alerts.py", "test_backups.py", "test_event_requests.py", "test_machines.py"),
+        *("test_migrations.py", "test_objects.py", "test_scale_out.py", "test_traces.py"),
+        "test_transfers.py",
+    }
+)
+
+
 def pytest_configure() -> None:
     """Let a run that is told to stop take down its servers, as one that is interrupted does."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -38,9 +48,10 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The fast tests leave out whole systems, which take seconds to start."""
+    """The fast tests leave out whole systems, which take seconds to start, and what lasts."""
     for item in items:
-        if item.path.is_relative_to(REPOSITORY / "tests" / "system"):
+        system = item.path.is_relative_to(REPOSITORY / "tests" / "system")
+        if system or item.path.name in _LASTING:
             item.add_marker(pytest.mark.slow)
 
 
@@ -146,7 +157,9 @@ def docker(docker_engine: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
     made.stop()
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(
+    scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)]
+)
 def database_url(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:

@@ -212,6 +212,8 @@ def _guarded(attempt: Attempt, running: Running) -> Exit:
         with Monitor(attempt, running), attempt.saver or contextlib.nullcontext():
             ended = running.wait(None)
         assert ended is not None
+        if ended.oom:
+            attempt.peaks.ran_out(attempt.memory_limit)
         return ended
     finally:
         over.set()

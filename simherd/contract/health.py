@@ -7,6 +7,7 @@ again.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
@@ -14,7 +15,7 @@ import time
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from socket import AF_INET, AF_INET6
+from socket import AF_INET, AF_INET6, SHUT_RDWR
 from typing import TYPE_CHECKING, Any
 
 from simherd.contract import limits
@@ -205,6 +206,9 @@ class Served:
 
     def close(self) -> None:
         """Stop answering, and join."""
+        with contextlib.suppress(OSError):
+            # This wakes the thread, which else looks only twice a second whether it is to end.
+            self._server.socket.shutdown(SHUT_RDWR)
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
