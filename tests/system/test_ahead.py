@@ -75,14 +75,14 @@ def test_a_kill_lets_go_at_once(own: Env, gate: Path) -> None:
     _staged(own, task_id)
     own.api.post(f"/tasks/{task_id}/kill")
     assert own.wait(task_id)["status"] == "killed"
-    until(lambda: not _places(own, task_id), timeout_s=3, what="the inputs to be gone")
+    until(lambda: not _places(own, task_id), what="the inputs to be gone")
 
 
 def test_a_drain_lets_go_at_once(own: Env, gate: Path) -> None:
     task_id = own.submit("cat in.txt", files={"in.txt": "d\n"})
     _staged(own, task_id)
     own.part("agent").terminate()
-    until(lambda: not _places(own, task_id), timeout_s=3, what="the inputs to be gone")
+    until(lambda: not _places(own, task_id), what="the inputs to be gone")
     assert own.task(task_id)["staged_on"] is None
     gate.touch()
     assert own.wait(task_id)["status"] == "success"
