@@ -113,6 +113,8 @@ class LiveFiles:
         self._attempts: dict[str, Attempt] = {}
         self._followers: list[_Follower] = []
         self._following: threading.Thread | None = None
+        #: Whether that thread goes on looking; it may end a moment later than it stops.
+        self._looks = False
         self._busy = self._fetches = 0
         self._waits = False
         self._pool: ThreadPoolExecutor | None = None
@@ -239,7 +241,8 @@ class LiveFiles:
             return False
         with self._lock:
             self._followers.append(follower)
-            if self._following is None and not self._closed.is_set():
+            if not self._looks and not self._closed.is_set():
+                self._looks = True
                 self._following = threading.Thread(target=self._follow, name="live-follow")
                 self._following.start()
         return True
@@ -251,7 +254,7 @@ class LiveFiles:
             with self._lock:
                 followers = list(self._followers)
                 if not followers or self._closed.is_set():
-                    self._following = None
+                    self._looks = False
                     return
             gone = [f for f in followers if not self._serve(f, turn)]
             with self._lock:

@@ -76,8 +76,8 @@ def open_client(allowed: Iterable[Network] = (), *, whole_s: float | None = None
     lead to included, however much still comes. Its requests raise NotAllowed where an address is
     neither.
     """
+    transport = httpx.HTTPTransport(verify=_tls(), trust_env=False)
     until = None if whole_s is None else time.monotonic() + whole_s
-    transport = httpx.HTTPTransport(trust_env=False)
     # The library has no public way to say how a connection is made.
     transport._pool = httpcore.ConnectionPool(
         ssl_context=_tls(),

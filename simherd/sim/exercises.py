@@ -114,7 +114,7 @@ def _on_redis(seconds: float) -> list[Exercise]:
 
 def _on_storage(seconds: float) -> list[Exercise]:
     # Not shorter: the storage must be broken before there is anything to be stored.
-    for_, work_s = f"for {seconds:.0f} s", max(seconds * _SHARE, 2 * _BEYOND_S)
+    for_, work_s = f"for {seconds:.0f} s", max(seconds * _SHARE, 3 * _BEYOND_S)
     return [
         Exercise("slow-storage", f"{for_}, {_RATE}", _slow_storage, work_s, look=_stores),
         *(

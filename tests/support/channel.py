@@ -96,7 +96,9 @@ def another_api(env: Env, address: str) -> Iterator[tuple[subprocess.Popen[bytes
     headers = {"X-API-Key": env.key}
     with (
         subprocess.Popen(argv, env=settings, cwd=env.folder) as process,
-        httpx.Client(base_url=f"http://{address}:{port}", headers=headers, trust_env=False) as api,
+        httpx.Client(
+            base_url=f"http://{address}:{port}", headers=headers, trust_env=False, timeout=60
+        ) as api,
     ):
         try:
             until(lambda: _answers(api), what="another API")

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import zipfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,7 +97,7 @@ class Env:
 
     def _client(self) -> httpx.Client:
         headers = {"X-API-Key": self.key}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=60, trust_env=False)
 
     def as_user(self, key: str) -> Env:
         """The same Simherd, for the user whose key this is."""
@@ -112,8 +112,7 @@ class Env:
             self.process.send_signal(signal.SIGINT)
             self.process.wait(60)
             self.process = None
-        left = [p for p in self.processes() if p.status() != psutil.STATUS_ZOMBIE]
-        assert not left, f"left running: {[p.cmdline() for p in left]}"
+        until(lambda: not any(map(runs, self.processes())), what="nothing to be left running")
         mounts = Path("/proc/mounts").read_text()
         assert str(self.data) not in mounts, "left mounted"
 
@@ -149,13 +148,15 @@ class Env:
         try:
             yield
         finally:
-            process.resume()
+            # It may have been killed meanwhile.
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
 
     def kill_part(self, name: str) -> None:
         """SIGKILL one part, see `part`."""
         victim = self.part(name)
         victim.kill()
-        until(lambda: not psutil.pid_exists(victim.pid) or victim.status() == "zombie")
+        until(lambda: not runs(victim), what=f"the end of {name}")
 
     def python(self, script: str, folder: Path, **more: str) -> str:
         """Run a user's Python script in `folder`; answers what it printed."""
@@ -265,6 +266,20 @@ class Env:
         assert stored.status_code == 200
         assert self.api.post(f"/tasks/{task_id}/input_uploaded").status_code == 200
 
+    def work(self, task_id: str, attempt: int = 1) -> Path | None:
+        """The work folder of an attempt, while it is on a machine."""
+        machines = self.data / "machines"
+        return next(machines.glob(f"*/attempts/{task_id}-{attempt}/work"), None)
+
+    def wait_for_file(self, task_id: str, name: str) -> Path:
+        """Wait until a task's commands have made a file; answers it."""
+
+        def made() -> Path | None:
+            work = self.work(task_id)
+            return work / name if work is not None and (work / name).exists() else None
+
+        return until(made, what=f"{name} of task {task_id}")
+
     def stored(self, task_id: str, attempt: int) -> list[Path]:
         """What is stored of one attempt."""
         return [
@@ -301,7 +316,7 @@ class Env:
         """A task's status."""
         return str(self.api.get(f"/tasks/{task_id}/status").json()["status"])
 
-    def wait(self, task_id: str, timeout_s: float = 60) -> dict[str, Any]:
+    def wait(self, task_id: str, timeout_s: float = 120) -> dict[str, Any]:
         """Wait until a task has ended; answers everything about it."""
 
         def ended() -> dict[str, Any] | None:
@@ -313,7 +328,7 @@ class Env:
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.task(task_id)}") from None
 
-    def wait_for(self, task_id: str, status: str, timeout_s: float = 60) -> None:
+    def wait_for(self, task_id: str, status: str, timeout_s: float = 120) -> None:
         """Wait until a task has a status."""
         until(
             lambda: self.status(task_id) == status,
@@ -327,13 +342,21 @@ class Env:
         (url,) = self.api.get(
             "/storage/signed-urls", params={"operation": "download", "paths": path}
         ).json()
-        content = httpx.get(url, trust_env=False, follow_redirects=True).content
+        content = httpx.get(url, trust_env=False, follow_redirects=True, timeout=60).content
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return {
                 i.filename.removeprefix("artifacts/"): archive.read(i)
                 for i in archive.infolist()
                 if not i.is_dir()
             }
+
+
+def runs(process: psutil.Process) -> bool:
+    """Whether a process is there and has not ended."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def redis_port(data: Path) -> int:

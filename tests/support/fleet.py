@@ -66,7 +66,7 @@ class Fleet:
         url, headers = connection["SIMHERD_API_URL"], {"X-API-Key": connection["SIMHERD_API_KEY"]}
         if port is not None:
             url = f"http://127.0.0.1:{port}"
-        answer = httpx.get(url + path, params=query, headers=headers, trust_env=False)
+        answer = httpx.get(url + path, params=query, headers=headers, trust_env=False, timeout=60)
         assert answer.status_code == 200, answer.text
         return answer.json()
 

@@ -136,7 +136,9 @@ def mail_server(user: str | None = None, password: str = "") -> Iterator[Mailbox
     login: dict[str, Any] = {}
     if user is not None:
         login = {"authenticator": allowed, "auth_required": True, "auth_require_tls": False}
-    controller = Controller(Handler(), hostname="127.0.0.1", port=box.port, **login)
+    controller = Controller(
+        Handler(), hostname="127.0.0.1", port=box.port, ready_timeout=60, **login
+    )
     controller.start()
     try:
         yield box

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 IMAGE = "docker://simherd/openmpi:local"
 GROUP = "together"
 #: Seconds within which all of an attempt is gone, once one of its machines is.
-SECONDS = 15
+SECONDS = 60
 
 
 def terminate(env: Env) -> None:

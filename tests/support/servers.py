@@ -40,6 +40,8 @@ def redis_server() -> Iterator[str]:
     client = redis.Redis.from_url(url)
 
     def answers() -> bool:
+        # One that ended found another at its port.
+        assert process.poll() is None
         try:
             return bool(client.ping())
         except redis.ConnectionError:

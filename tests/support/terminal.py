@@ -53,7 +53,7 @@ class Terminal:
             if not piece:
                 break
             self._seen += piece
-        return self._seen.decode()
+        return self._seen.decode(errors="replace")
 
     def shows(self, text: str, times: int = 1) -> str:
         """Wait until it has shown a text; answers all that it has."""

@@ -14,7 +14,9 @@ T = TypeVar("T")
 _LONGEST_PAUSE_S = 0.1
 
 
-def until(look: Callable[[], T | None], *, timeout_s: float = 60, what: str = "the condition") -> T:
+def until(
+    look: Callable[[], T | None], *, timeout_s: float = 120, what: str = "the condition"
+) -> T:
     """Look until the answer is true, and answer it; fail with the last answer after a while."""
     began = time.monotonic()
     pause = threading.Event()

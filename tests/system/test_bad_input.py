@@ -78,7 +78,7 @@ def test_a_body_that_is_not_json_is_refused(env: Env, body: bytes) -> None:
 def test_a_wrong_key_opens_nothing(env: Env, key: str | None) -> None:
     headers = {} if key is None else {"X-API-Key": key}
     for method, path in [("GET", "/tasks"), ("GET", "/users/info"), ("POST", "/tasks/x/kill")]:
-        answer = httpx.request(method, env.url + path, headers=headers, trust_env=False)
+        answer = httpx.request(method, env.url + path, headers=headers, trust_env=False, timeout=60)
         assert answer.status_code == 401
         assert "X-API-Key" in answer.json()["detail"]
 
@@ -96,9 +96,9 @@ def test_a_file_url_opens_only_what_it_was_signed_for(env: Env) -> None:
         url[:-1] + ("0" if url[-1] != "0" else "1"),
         url.replace("expires=", "expires=9"),
     ):
-        assert httpx.get(other, trust_env=False).status_code == 403
-        assert httpx.put(other, content=b"x", trust_env=False).status_code == 403
-    assert httpx.get(url, trust_env=False).status_code == 200
+        assert httpx.get(other, trust_env=False, timeout=60).status_code == 403
+        assert httpx.put(other, content=b"x", trust_env=False, timeout=60).status_code == 403
+    assert httpx.get(url, trust_env=False, timeout=60).status_code == 200
 
 
 def test_an_input_that_was_never_uploaded_is_named(env: Env) -> None:

@@ -55,7 +55,7 @@ def test_a_bad_machine_is_drained_and_replaced(own: Env) -> None:
     assert task["executer"]["uuid"] != bad["uuid"]
     shown = own.cli("resources", "info", "local")
     assert shown.returncode == 0, shown.stderr
-    assert "drained" in shown.stdout
+    assert "tasks in a row failed here" in shown.stdout
     until(
         lambda: next(m for m in _machines(own) if m["uuid"] == bad["uuid"])["terminated_at"],
         what="the drained machine to be terminated",

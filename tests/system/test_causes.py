@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.support.waits import until
 
 if TYPE_CHECKING:
     from tests.support.env import Env
@@ -44,10 +47,25 @@ def test_137_alone_is_not_out_of_memory(small: Env) -> None:
 
 
 def test_a_fork_bomb_meets_the_pids_limit(small: Env) -> None:
-    bomb = "sh -c '(for i in $(seq 100); do sleep 2 & done); sleep 0.5; exit 1'"
-    task = small.wait(small.submit(bomb, group="small"))
+    # What is refused processes goes on with what needs none, until the machine has looked at it.
+    bomb = (
+        "sh -c '(for i in $(seq 100); do sleep 600 & done); until [ -e seen ]; do :; done; exit 1'"
+    )
+    task_id = small.submit(bomb, group="small")
+    until(lambda: 40 in _processes(small, task_id), what="as many as there may be")
+    small.wait_for_file(task_id, ".").joinpath("seen").touch()
+    task = small.wait(task_id)
     assert (task["status"], task["cause"]) == ("executer-failed", "pids_limit")
     assert "limit 40" in task["error_detail"]
+
+
+def _processes(env: Env, task_id: str) -> set[int]:
+    """The numbers of processes of a task that its machine saw."""
+    found: set[int] = set()
+    for file in (env.data / "machines").glob(f"*/series/{task_id}-1.csv"):
+        with file.open(newline="") as series:
+            found |= {int(row["processes"]) for row in csv.DictReader(series)}
+    return found
 
 
 @pytest.mark.parametrize("end", ["exit 1", "exit 0", "exec sleep 600"])

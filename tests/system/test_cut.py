@@ -64,13 +64,13 @@ def test_a_cut_that_ends_in_time_costs_nothing(own: Env, network: Proxy) -> None
     gate = own.folder / "short"
     task_id = own.submit(_GATED.format(gate=gate), group="far", resubmit_on_preemption=True)
     own.wait_for(task_id, "computation-started")
-    (before,) = _simulation(own, gate)
+    before = until(lambda: _simulation(own, gate), what="the simulation")[0]
     network.cut()
     until(lambda: _silent_s(own) > limits.LEASE_S + 1, what="the lease to run out")
     assert own.status(task_id) == "computation-started"
     network.heal()
     until(lambda: _silent_s(own) < limits.HEARTBEAT_S, what="the machine to be back")
-    assert [p.pid for p in _simulation(own, gate)] == [before.pid]
+    assert before.is_running()
     gate.touch()
     task = own.wait(task_id)
     assert (task["status"], task["num_retries"]) == ("success", 0)
@@ -81,7 +81,7 @@ def test_a_machine_that_is_cut_off_stops_before_its_task_is_given_away(
 ) -> None:
     gate = own.folder / "long"
     task_id = own.submit(_GATED.format(gate=gate), group="far", resubmit_on_preemption=True)
-    own.wait_for(task_id, "computation-started")
+    until(lambda: _simulation(own, gate), what="the simulation")
     network.cut()
     until(lambda: not _simulation(own, gate), what="the machine to stop its work")
     assert own.task(task_id)["attempt"] == 1
@@ -99,7 +99,7 @@ def test_a_machine_that_comes_back_too_late_uploads_nothing(own: Env) -> None:
     gate = own.folder / "late"
     task_id = own.submit(_GATED.format(gate=gate), group="far", resubmit_on_preemption=True)
     own.wait_for(task_id, "computation-started")
-    (first,) = _simulation(own, gate)
+    first = until(lambda: _simulation(own, gate), what="the simulation")[0]
     agent = own.agent_of("far")
     agent.suspend()
     until(lambda: own.task(task_id)["attempt"] == 2, what="the next attempt")

@@ -27,9 +27,9 @@ def deadline(env: Env, task_id: str) -> float | None:
 @pytest.mark.slow
 @pytest.mark.parametrize("signal", ["SIGUSR1", "SIGUSR2"])
 def test_a_simulation_is_warned_in_time_to_save_something(env: Env, signal: str) -> None:
-    extra = {"warn_before_s": 1.0} | ({} if signal == "SIGUSR1" else {"warn_signal": signal})
+    extra = {"warn_before_s": 3.0} | ({} if signal == "SIGUSR1" else {"warn_signal": signal})
     command = _CAREFUL.format(signal=signal.removeprefix("SIG"))
-    task_id = env.submit(command, time_to_live_seconds=2, more=extra)
+    task_id = env.submit(command, time_to_live_seconds=6, more=extra)
     task = env.wait(task_id)
     assert task["status"] == "ttl-exceeded"
     assert env.outputs(task_id)["saved.txt"] == b"saved\n"
@@ -46,7 +46,9 @@ def test_a_running_task_is_extended(env: Env) -> None:
     gate = env.folder / "extended"
     task_id = env.submit(_GATED.format(gate=gate), time_to_live_seconds=4)
     first = until(lambda: deadline(env, task_id), what="the deadline")
-    done = env.cli("tasks", "extend", task_id, "1h")
+    answer = env.api.post(f"/v1/tasks/{task_id}/extend", json={"seconds": 1800})
+    assert answer.status_code == 200, answer.text
+    done = env.cli("tasks", "extend", task_id, "30m")
     assert done.returncode == 0, done.stderr
     assert deadline(env, task_id) == pytest.approx(first + 3600, abs=0.01)
     until(lambda: time.time() > first + 0.5, what="the first deadline to pass")
@@ -99,6 +101,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Env]:
 def test_the_deadline_outlives_the_machine(own: Env) -> None:
     task_id = own.submit("sleep 600", time_to_live_seconds=3000, resubmit_on_preemption=True)
     first = until(lambda: deadline(own, task_id), what="the deadline")
+    until(lambda: own.processes("sleep 600"), what="the simulation")
     own.kill_part("agent")
     until(lambda: own.task(task_id)["attempt"] == 2, what="the second attempt")
     own.wait_for(task_id, "computation-started")
@@ -111,7 +114,7 @@ def test_the_deadline_outlives_the_machine(own: Env) -> None:
 @pytest.mark.slow
 def test_a_container_is_warned(docker: Env) -> None:
     command = _CAREFUL.format(signal="USR1")
-    task_id = docker.submit(command, time_to_live_seconds=3, more={"warn_before_s": 1.5})
+    task_id = docker.submit(command, time_to_live_seconds=12, more={"warn_before_s": 6})
     assert docker.wait(task_id)["status"] == "ttl-exceeded"
     assert docker.outputs(task_id)["saved.txt"] == b"saved\n"
     unaware = docker.submit("sleep 600", time_to_live_seconds=1)

@@ -66,7 +66,7 @@ def test_it_is_postgres_and_s3_indeed(env: Env) -> None:
     assert not [p for p in (env.data / "storage").rglob("*") if p.is_file()]
     path = env.task(task_id)["storage_output_path"]
     urls = env.api.get("/storage/signed-urls", params={"operation": "download", "paths": path})
-    answer = httpx.get(urls.json()[0], trust_env=False)
+    answer = httpx.get(urls.json()[0], trust_env=False, timeout=60)
     assert "X-Amz-Signature" in answer.headers["location"]
 
 
@@ -80,7 +80,7 @@ def test_inputs_of_a_batch_go_to_the_api(env: Env) -> None:
     }
     (made,) = env.api.post("/v1/tasks/batch", json={"tasks": [body]}).json()
     assert made["upload_url"].startswith(env.url)
-    sent = httpx.put(made["upload_url"], content=iter([zipped({})]), trust_env=False)
+    sent = httpx.put(made["upload_url"], content=iter([zipped({})]), trust_env=False, timeout=60)
     assert sent.status_code == 200
     env.api.post("/v1/tasks/batch/input_uploaded", json={"ids": [made["id"]]})
     assert env.wait(made["id"])["status"] == "success"

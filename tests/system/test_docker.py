@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.docker import containers
-from tests.support.waits import until
 
 if TYPE_CHECKING:
     from tests.support.env import Env
@@ -47,8 +46,7 @@ def test_an_image_that_does_not_exist_is_named(docker: Env) -> None:
 
 def test_a_running_container_is_killed(docker: Env) -> None:
     task_id = docker.submit("sh -c 'echo begun > begun.txt; exec sleep 600'")
-    docker.wait_for(task_id, "computation-started")
-    until(lambda: containers(task_id), what="the container")
+    docker.wait_for_file(task_id, "begun.txt")
     docker.api.post(f"/tasks/{task_id}/kill")
     assert docker.wait(task_id)["status"] == "killed"
     assert "begun.txt" in docker.outputs(task_id)

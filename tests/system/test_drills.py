@@ -58,6 +58,11 @@ def test_every_drill_keeps_its_promise(own: Deployment) -> None:
     assert own.sim("heal").stdout == "There is nothing to be healed.\n"
 
 
+def _three(own: Deployment) -> list[dict[str, Any]] | None:
+    found = own.machines()
+    return found if len(found) == 3 else None
+
+
 def _state(machine: dict[str, Any]) -> str:
     name = f"simherd-machine-{machine['uuid']}"
     return docker("inspect", "-f", "{{.State.Status}}", name)
@@ -72,8 +77,7 @@ def _chain(machine: dict[str, Any]) -> bool:
 
 
 def test_what_is_broken_is_healed_whatever_ends_the_command(own: Deployment) -> None:
-    until(lambda: len(own.machines()) == 3, what="three machines")
-    first, second, third = own.machines()
+    first, second, third = until(lambda: _three(own), what="three machines")
     frozen = own.begin("freeze", first["host_name"], "--for", "600s", "--yes")
     cut = own.begin("partition", second["uuid"], "--for", "600s", "--yes")
     others = own.sim("fill-disk", third["host_name"], "--yes").stderr

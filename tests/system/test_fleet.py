@@ -68,8 +68,8 @@ def test_a_simulation_ran_and_its_outputs_came_through_s3(fleet: Fleet) -> None:
     assert files
     for url in (file["url"] for file in files):
         assert url.startswith(fleet.s3_url)
-        assert httpx.get(url, trust_env=False).status_code == 200
-        assert httpx.get(f"{url[:-4]}beef", trust_env=False).status_code == 403
+        assert httpx.get(url, trust_env=False, timeout=60).status_code == 200
+        assert httpx.get(f"{url[:-4]}beef", trust_env=False, timeout=60).status_code == 403
 
 
 def test_a_machine_reaches_what_it_must_and_not_the_database(fleet: Fleet) -> None:

@@ -94,7 +94,7 @@ def test_an_elastic_group_comes_with_its_work_and_goes_with_it(own: Env) -> None
 
 def test_at_its_time_limit_a_group_warns_its_tasks_and_keeps_their_outputs(own: Env) -> None:
     _register(
-        own, "limited", auto_terminate_ts=(datetime.now(UTC) + timedelta(seconds=14)).isoformat()
+        own, "limited", auto_terminate_ts=(datetime.now(UTC) + timedelta(seconds=40)).isoformat()
     )
     script = "trap 'echo warned > warned.txt' USR1; echo begun > begun.txt; "
     script += "while :; do sleep 0.05; done"
@@ -144,7 +144,7 @@ def _submit_as(user: httpx.Client, own: Env, group_id: str) -> str:
     task = str(user.post("/tasks/submit", json=body).json()["id"])
     query = {"operation": "upload", "paths": f"{task}/input.zip"}
     (url,) = user.get("/storage/signed-urls", params=query).json()
-    assert httpx.put(url, content=zipped({}), trust_env=False).status_code == 200
+    assert httpx.put(url, content=zipped({}), trust_env=False, timeout=60).status_code == 200
     assert user.post(f"/tasks/{task}/input_uploaded").status_code == 200
     return task
 

@@ -184,7 +184,7 @@ def given(env: Env) -> Iterator[dict[str, str]]:
     ):
         query = {"operation": "upload", "paths": path}
         (url,) = env.api.get("/storage/signed-urls", params=query).json()
-        assert httpx.put(url, content=data, trust_env=False).status_code == 200
+        assert httpx.put(url, content=data, trust_env=False, timeout=60).status_code == 200
     yield made
     env.api.delete("/compute/group", params={"machine_group_id": group["id"]})
     env.api.delete("/storage/", params={"path": "theirs"})

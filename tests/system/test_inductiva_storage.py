@@ -59,7 +59,7 @@ def test_every_storage_function(env: Env, place: Path, source: Web) -> None:
     query = {"operation": "upload", "paths": f"{name}/output.zip"}  # which this client refuses to
     (url,) = env.api.get("/storage/signed-urls", params=query).json()
     archive = zipped({"x.txt": "x", "y/z.txt": "z"}, "artifacts/")
-    assert httpx.put(url, content=archive, trust_env=False).status_code == 200
+    assert httpx.put(url, content=archive, trust_env=False, timeout=60).status_code == 200
     script = f"""
 import time
 from inductiva import client, storage

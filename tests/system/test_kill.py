@@ -46,7 +46,7 @@ def test_the_history_says_how_long_it_took(env: Env) -> None:
 
 def test_a_task_says_how_long_it_may_take_to_stop(env: Env) -> None:
     task_id = env.submit(_STUBBORN, more={"stop_grace_s": 0.2})
-    env.wait_for(task_id, "computation-started")
+    env.wait_for_file(task_id, "begun.txt")
     env.api.post(f"/tasks/{task_id}/kill")
     assert env.wait(task_id, timeout_s=_SOON_S)["status"] == "killed"
     assert "begun.txt" in env.outputs(task_id)
@@ -70,7 +70,7 @@ def test_an_image_pull_does_not_hold_up_a_kill(docker: Env, silent_registry: str
     assert docker.wait(task_id, timeout_s=_SOON_S)["status"] == "killed"
     assert _pulls(docker, task_id) == ["FAILED"]
     # The slot is free again.
-    assert docker.wait(docker.submit("true"), timeout_s=_SOON_S)["status"] == "success"
+    assert docker.wait(docker.submit("true"))["status"] == "success"
 
 
 def _pulls(env: Env, task_id: str) -> list[str]:

@@ -115,7 +115,10 @@ def test_everything_that_is_said_about_a_task_names_it(told: Env) -> None:
 def test_every_line_of_every_process_is_an_object_without_secrets(told: Env) -> None:
     hostile = "x\u2028%0a%1b[2J"
     assert told.api.get(f"/tasks/{hostile}").status_code == 404
-    assert httpx.get(f"{told.url}/tasks?key={told.key}", trust_env=False).status_code == 401
+    assert (
+        httpx.get(f"{told.url}/tasks?key={told.key}", trust_env=False, timeout=60).status_code
+        == 401
+    )
     told.stop()  # their last words included
     found = logs_of(told)
     assert {"api", "worker", "recorder", "agent"} == set(found)

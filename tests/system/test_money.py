@@ -84,15 +84,15 @@ def attempts(env: Env, task_id: str) -> list[dict[str, Any]]:
 
 
 def test_a_task_is_stopped_when_it_has_cost_what_it_may(paid: Env) -> None:
-    # Half of a machine for two seconds; its time would last for long, also when it is extended.
+    # Half of a machine for six seconds; its time would last for long, also when it is extended.
     command = "sh -c 'echo saved > saved.txt; exec sleep 600'"
-    task_id = paid.submit(command, max_cost=0.01, time_to_live_seconds=3000)
+    task_id = paid.submit(command, max_cost=0.03, time_to_live_seconds=3000)
     paid.wait_for(task_id, "computation-started")
     paid.api.post(f"/v1/tasks/{task_id}/extend", json={"seconds": 600}).raise_for_status()
     task = paid.wait(task_id)
     assert (task["status"], task["cause"]) == ("ttl-exceeded", "cost_limit")
-    assert "they may cost US$ 0.01" in task["error_detail"]
-    assert task["estimated_computation_cost"] >= 0.01
+    assert "they may cost US$ 0.03" in task["error_detail"]
+    assert task["estimated_computation_cost"] >= 0.03
     assert task["metrics"]["computation_seconds"] > 1
     assert paid.outputs(task_id)["saved.txt"] == b"saved\n"
     (attempt,) = attempts(paid, task_id)

@@ -88,7 +88,7 @@ def test_an_agent_that_leads_may_break_down(own: Env) -> None:
 
 
 def test_an_agent_of_another_member_takes_the_attempt_with_it(own: Env) -> None:
-    task_id = submit(own, mpi("mpi-pi 1000 5"), resubmit_on_preemption=True)
+    task_id = submit(own, mpi("mpi-pi 1000 12"), resubmit_on_preemption=True)
     machines = wait_for_machines(task_id, 3)
     own.wait_for(task_id, "computation-started")
     _agent(own, machines[1]).kill()

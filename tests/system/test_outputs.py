@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -39,7 +40,9 @@ def _manifest(env: Env, task_id: str) -> list[dict[str, Any]]:
     path = env.task(task_id)["storage_output_path"].replace("output.zip", "manifest.jsonl")
     query = {"operation": "download", "paths": path}
     (url,) = env.api.get("/storage/signed-urls", params=query).json()
-    return [json.loads(line) for line in httpx.get(url, trust_env=False).text.splitlines()]
+    return [
+        json.loads(line) for line in httpx.get(url, trust_env=False, timeout=60).text.splitlines()
+    ]
 
 
 def _uploading(env: Env, task_id: str) -> bool:
@@ -50,6 +53,12 @@ def _uploading(env: Env, task_id: str) -> bool:
 
 def _unfinished(env: Env) -> list[Path]:
     return list((env.data / "storage").rglob(".upload-*"))
+
+
+def _stored_bytes(env: Env) -> int:
+    with contextlib.suppress(FileNotFoundError):
+        return sum(file.stat().st_size for file in _unfinished(env))
+    return 0
 
 
 class _DiskUse:
@@ -99,7 +108,7 @@ def test_large_outputs_arrive_without_a_second_copy(own: Env) -> None:
 def test_a_storage_that_breaks_down_costs_nothing_but_time(own: Env) -> None:
     task_id = own.submit(_write(_LARGE))
     # A part of it: an upload whose beginning was not answered would be begun once more.
-    until(lambda: any(f.stat().st_size for f in _unfinished(own)), what="the upload to go on")
+    until(lambda: _stored_bytes(own), what="the upload to go on")
     own.kill_part("api")
     assert until(lambda: _ended(own, task_id), what="the end")["status"] == "success"
     outputs = own.outputs(task_id)
@@ -124,7 +133,7 @@ def test_a_kill_that_discards_ends_an_upload(own: Env) -> None:
     until(lambda: _uploading(own, task_id), what="the upload")
     assert own.cli("tasks", "kill", "-y", task_id).returncode == 0
     # What is kept is still being uploaded; thinking better of it ends that.
-    done = own.cli("tasks", "kill", "-y", "--discard", "--wait-timeout", "10", task_id)
+    done = own.cli("tasks", "kill", "-y", "--discard", "--wait-timeout", "60", task_id)
     assert done.returncode == 0, done.stderr
     assert own.status(task_id) == "killed"
     own.nothing_is_left()

@@ -155,7 +155,7 @@ def test_a_kill_that_came_while_there_was_no_agent_is_carried_out(docker: Env) -
 
 
 def test_a_deadline_is_kept_by_the_next_agent(docker: Env) -> None:
-    task_id = docker.submit("sleep 600", time_to_live_seconds=6)
+    task_id = docker.submit("sleep 600", time_to_live_seconds=20)
     docker.wait_for(task_id, "computation-started")
     (container,) = until(lambda: containers(task_id), what="the container")
     deadline = datetime.fromisoformat(docker.task(task_id)["deadline"]).timestamp()

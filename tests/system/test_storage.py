@@ -43,7 +43,7 @@ def folder(env: Env) -> Iterator[str]:
 
 def put(env: Env, path: str, data: bytes | Iterator[bytes]) -> httpx.Response:
     (url,) = signed(env, "upload", path)
-    return httpx.put(url, content=data, trust_env=False)
+    return httpx.put(url, content=data, trust_env=False, timeout=60)
 
 
 def signed(env: Env, operation: str, *paths: str, **more: str) -> list[str]:
@@ -76,10 +76,10 @@ def test_signed_urls_are_absolute_and_name_the_path(env: Env, folder: str) -> No
     assert httpx.URL(url).path.split("/", 2)[2] == path
     assert url.startswith("http://")
     for _ in range(2):
-        head = httpx.head(url, trust_env=False)
+        head = httpx.head(url, trust_env=False, timeout=60)
         assert (head.status_code, head.headers["content-length"]) == (200, "10")
-        assert httpx.get(url, trust_env=False).content == b"0123456789"
-        part = httpx.get(url, headers={"Range": "bytes=2-4"}, trust_env=False)
+        assert httpx.get(url, trust_env=False, timeout=60).content == b"0123456789"
+        part = httpx.get(url, headers={"Range": "bytes=2-4"}, trust_env=False, timeout=60)
         assert (part.status_code, part.content) == (206, b"234")
 
 
@@ -87,7 +87,7 @@ def test_signed_urls_are_absolute_and_name_the_path(env: Env, folder: str) -> No
 def test_slashes_too_many_make_no_difference(env: Env, folder: str) -> None:
     assert put(env, f"/{folder}//a.txt", b"a").status_code == 200
     (url,) = signed(env, "download", f"{folder}/a.txt", region="local")
-    assert httpx.get(url, trust_env=False).content == b"a"
+    assert httpx.get(url, trust_env=False, timeout=60).content == b"a"
 
 
 @pytest.mark.conforms("GET /storage/signed-urls", "7.20")
@@ -106,7 +106,10 @@ def test_a_folder_stands_for_its_files(env: Env, folder: str) -> None:
     for name in ("a.txt", "sub/b.txt"):
         put(env, f"{folder}/{name}", name.encode())
     urls = signed(env, "download", f"{folder}/")
-    found = {httpx.URL(u).path.split("/", 2)[2]: httpx.get(u, trust_env=False).text for u in urls}
+    found = {
+        httpx.URL(u).path.split("/", 2)[2]: httpx.get(u, trust_env=False, timeout=60).text
+        for u in urls
+    }
     assert found == {f"{folder}/a.txt": "a.txt", f"{folder}/sub/b.txt": "sub/b.txt"}
 
 
@@ -171,7 +174,7 @@ def test_a_task_is_found_by_its_id_wherever_it_lies(env: Env, folder: str) -> No
         assert "artifacts/sub/deep.txt" in names(info)
         (url,) = signed(env, "download", path)
         assert httpx.URL(url).path.split("/", 2)[2] == path
-        assert len(httpx.get(url, trust_env=False).content) == info["size"]
+        assert len(httpx.get(url, trust_env=False, timeout=60).content) == info["size"]
     assert env.api.delete("/storage/", params={"path": f"{task}/"}).status_code == 200
     assert env.api.delete("/storage/", params={"path": f"{task}/"}).status_code == 404
     assert env.api.get("/storage/contents", params={"path": folder}).status_code == 404
@@ -193,7 +196,7 @@ def test_names_in_a_zip_are_relative_however_the_folder_is_spelt(
     ranged = env.api.get("/storage/zip-file-range", params={**query, "filename": member}).json()
     (url,) = signed(env, "download", path)
     wanted = {"Range": f"bytes={ranged['range_start']}-{ranged['range_end']}"}
-    raw = httpx.get(url, headers=wanted, trust_env=False).content
+    raw = httpx.get(url, headers=wanted, trust_env=False, timeout=60).content
     assert ranged["compress_type"] == zipfile.ZIP_DEFLATED
     assert zlib.decompress(raw, -zlib.MAX_WBITS) == b"second"
 
@@ -234,7 +237,7 @@ def test_files_and_folders_are_copied_but_over_nothing(env: Env, folder: str) ->
         assert copy(source, target).status_code == 422
     (url,) = signed(env, "download", f"{folder}/to/sub/b.txt")
     env.api.delete("/storage/", params={"path": f"{folder}/from"})
-    assert httpx.get(url, trust_env=False).content == b"from/sub/b.txt"
+    assert httpx.get(url, trust_env=False, timeout=60).content == b"from/sub/b.txt"
 
 
 def test_a_file_is_not_stored_where_a_folder_is(env: Env, folder: str) -> None:
@@ -288,7 +291,7 @@ def test_a_file_is_fetched_from_a_url(env: Env, folder: str, web: Web) -> None:
     assert (done["state"], done["error"], done["moved_bytes"]) == ("done", None, 4)
     assert "secret" not in str(done)
     (url,) = signed(env, "download", f"{folder}/mesh.stl")
-    assert httpx.get(url, trust_env=False).content == b"mesh"
+    assert httpx.get(url, trust_env=False, timeout=60).content == b"mesh"
     assert env.api.get("/v1/storage/transfers").json()[0] == done
 
 

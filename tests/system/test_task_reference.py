@@ -223,12 +223,12 @@ def test_files_are_removed_and_it_is_said(env: Env, capsys: pytest.CaptureFixtur
 def test_urls_are_for_anybody_who_has_them(task: Task) -> None:
     for url, name in ((task.get_input_url(), "sim_dir/in.txt"), (task.get_output_url(), "")):
         assert url is not None
-        content = httpx.get(url, trust_env=False).content
+        content = httpx.get(url, trust_env=False, timeout=60).content
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             assert archive.read(name or "artifacts/out.txt") == b"data"
-        head = httpx.head(url, trust_env=False)
+        head = httpx.head(url, trust_env=False, timeout=60)
         assert head.headers["content-length"] == str(len(content))
-        part = httpx.get(url, headers={"Range": "bytes=2-3"}, trust_env=False)
+        part = httpx.get(url, headers={"Range": "bytes=2-3"}, trust_env=False, timeout=60)
         assert (part.status_code, part.content) == (206, content[2:4])
 
 
@@ -298,12 +298,18 @@ def test_kill_says_as_much_as_it_is_told_to(env: Env, capsys: pytest.CaptureFixt
     }
 
 
+def _log(task: Task) -> str:
+    said = io.StringIO()
+    task.tail_files(["stdout.txt"], fout=said)
+    return said.getvalue()
+
+
 @pytest.mark.conforms("Task.kill")
 def test_kill_answers_what_it_knows(env: Env, task: Task) -> None:
     stubborn = "trap '' TERM; echo on; while :; do sleep 0.1; done"
     working = Task(env.submit(f'sh -c "{stubborn}"', more={"stop_grace_s": 3}))
     working.wait_for_status("computation-started", silent_mode=True)
-    until(lambda: working.tail_files(["stdout.txt"], fout=io.StringIO()) == 0, what="its output")
+    until(lambda: "on\n" in _log(working), what="its output")
     assert working.kill(wait_timeout=0.2, verbosity_level=0) is False
     assert working.get_status() == "pending-kill"
     assert working.kill(wait_timeout=None, verbosity_level=0) is None

@@ -66,12 +66,14 @@ def test_the_scheduler_has_it_while_the_task_runs(docker: Env) -> None:
 
 def test_what_stands_still_is_told_and_so_is_that_it_goes_on(docker: Env) -> None:
     quiet = "sh -c 'while [ ! -e gate ]; do sleep 0.2; done; echo on; sleep 600'"
-    task_id = docker.submit("sh -c 'sleep 4; echo on; sleep 2'", more={"stall_after_s": 1})
+    still = "sh -c 'mkfifo gate; sleep 4; echo on; read _ < gate; rm gate'"
+    task_id = docker.submit(still, more={"stall_after_s": 1})
     busy = docker.submit(quiet, more={"stall_after_s": 0})
-    until(lambda: _stalls(docker, task_id), what="the stall")
+    # Before the line of output, and after it.
+    until(lambda: len(_stalls(docker, task_id)) == 2, what="the second stall")
+    docker.wait_for_file(task_id, "gate").write_text("go\n")
     assert docker.wait(task_id)["status"] == "success"
     stalls = _stalls(docker, task_id)
-    # Before the line of output, and after it; both are over.
     assert [s["status"] for s in stalls] == ["OK", "OK"]
     assert stalls[0]["attributes"]["quiet_seconds"] >= 1
     docker.wait_for(busy, "computation-started")

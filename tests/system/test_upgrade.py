@@ -155,7 +155,7 @@ def test_tasks_outlive_an_upgrade(upgrade: Upgrade) -> None:
     queued = env.submit(_WAIT, files=_OPEN)
     agent = env.part("agent")
     assert str(env.folder / "release") in agent.environ()["PYTHONPATH"]
-    (container,) = containers(long)
+    (container,) = until(lambda: containers(long), what="the container")
 
     refused = upgrade.scheduler("api")
     assert "Run `simherd-scheduler migrate`" in refused.stderr

@@ -117,7 +117,7 @@ def test_each_success_has_its_own_code(env: Env, new: dict[str, Any]) -> None:
     query = {"operation": "upload", "paths": "codes/a.txt"}
     signed = env.api.get("/storage/signed-urls", params=query)
     assert signed.status_code == 200
-    assert httpx.put(signed.json()[0], content=b"a", trust_env=False).status_code == 200
+    assert httpx.put(signed.json()[0], content=b"a", trust_env=False, timeout=60).status_code == 200
     assert env.api.delete("/projects", params={"project_name": "codes"}).status_code == 202
     assert env.api.delete("/storage/", params={"path": "codes"}).status_code == 200
 
@@ -232,7 +232,7 @@ def test_groups_lack_nothing(env: Env) -> None:
 def test_a_failed_tasks_archive_has_its_logs(env: Env, failed: str) -> None:
     query = {"operation": "download", "paths": env.task(failed)["storage_output_path"]}
     (url,) = env.api.get("/storage/signed-urls", params=query).json()
-    content = httpx.get(url, trust_env=False).content
+    content = httpx.get(url, trust_env=False, timeout=60).content
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert "artifacts/" in archive.namelist()
         assert b"data" in archive.read("artifacts/stdout.txt")
@@ -245,7 +245,7 @@ def test_slashes_at_the_end_are_where_the_contract_has_them(env: Env) -> None:
     assert [a.status_code for a in answers] == [200, 404]
     with_key = {"X-API-Key": env.key}
     for path in ("/tasks", "/projects", "/compute/groups"):
-        answer = httpx.get(env.url + path, headers=with_key, trust_env=False)
+        answer = httpx.get(env.url + path, headers=with_key, trust_env=False, timeout=60)
         assert (answer.status_code, answer.history) == (200, [])
 
 
@@ -303,7 +303,7 @@ def test_what_the_published_client_gets_wrong_is_taken(env: Env) -> None:
     query = {"operation": "upload", "paths": "rules/output.zip"}
     (url,) = env.api.get("/storage/signed-urls", params=query).json()
     archive = zipped({"sub/b.txt": "second"}, "artifacts/")
-    assert httpx.put(url, content=archive, trust_env=False).status_code == 200
+    assert httpx.put(url, content=archive, trust_env=False, timeout=60).status_code == 200
     query = {"path": "rules/output.zip", "zip_relative_path": "artifactssub", "filename": "b.txt"}
     assert env.api.get("/storage/zip-file-range", params=query).status_code == 200
     env.api.delete("/storage/", params={"path": "rules"})

@@ -14,7 +14,8 @@ import pytest
 from executor.containers.base import ImageUnavailable
 from executor.containers.docker import DockerBackend, hardening
 from simherd.contract.policy import Policy
-from tests.contracts.executor.bench import Bench
+from tests.contracts.executor.bench import Bench, wait_until
+from tests.support.docker import docker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,8 +40,16 @@ def test_a_missing_image_is_named(docker_bench: Bench) -> None:
 
 
 def test_the_memory_limit_is_told_apart(docker_bench: Bench) -> None:
-    hungry = docker_bench.spec("sh", "-c", "x=$(tail -c 300000000 /dev/zero | tr '\\0' x)")
-    exit_ = docker_bench.run(replace(hungry, memory_bytes=64 * 1024**2))
+    # It stays until the engine knows of it, which hears of ends apart from that.
+    script = "x=$(tail -c 300000000 /dev/zero | tr '\\0' x); exec sleep 600"
+    spec = replace(docker_bench.spec("sh", "-c", script), memory_bytes=64 * 1024**2)
+    running = docker_bench.backend.start(spec)
+    wait_until(
+        lambda: docker("inspect", "-f", "{{.State.OOMKilled}}", spec.name) == "true",
+        "the engine to hear of it",
+    )
+    exit_ = running.stop(0)
+    running.remove()
     assert exit_.oom
     assert exit_.message
 

@@ -147,7 +147,10 @@ def test_a_watch_closes_while_a_look_hangs(said: Metadata, fault: str) -> None:
     began = time.monotonic()
     watch.close()
     assert time.monotonic() - began < LOOK_S + SLACK_S
-    assert not any(thread.name == "spot" for thread in threading.enumerate())
+    until(
+        lambda: not any(thread.name == "spot" for thread in threading.enumerate()),
+        what="the thread's end",
+    )
 
 
 def test_a_watch_that_was_not_started_closes_its_source() -> None:

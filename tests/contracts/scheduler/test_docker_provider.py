@@ -211,7 +211,7 @@ def test_an_agent_that_is_killed_comes_back_and_one_that_is_told_to_stop_does_no
     machine_image: str, root: Path, deployment: str
 ) -> None:
     # In place of the agent: a process that says when it starts, and what it was started beside.
-    script = "echo started $$; [ -e beside ] || { touch beside; sleep infinity & }; exec sleep 60"
+    script = "[ -e beside ] || { touch beside; sleep infinity & }; echo started $$; exec sleep 600"
     provider = make(machine_image, root, deployment, "sh", "-c", script)
     wanted = plan()
     provider.launch(wanted)
@@ -224,7 +224,8 @@ def test_an_agent_that_is_killed_comes_back_and_one_that_is_told_to_stop_does_no
 
     until(lambda: len(pids()) == 2, what="the second one")
     assert seen(provider, wanted) is MachineState.RUNNING
-    assert "sleep infinity" in docker("top", container(wanted), "-o", "pid,args")
+    top = ("top", container(wanted), "-o", "pid,args")
+    until(lambda: "sleep infinity" in docker(*top), what="what it was started beside")
     end(provider, wanted.machine_id, force=False)
     assert seen(provider, wanted) is MachineState.GONE
 

@@ -92,7 +92,7 @@ def put(store: ObjectStore) -> Put:
             new.replace(file)  # as the API does: no object is ever written over
         else:
             url = store.sign(user, path, "upload", 60)
-            assert httpx.put(url, content=data, trust_env=False).status_code == 200
+            assert httpx.put(url, content=data, trust_env=False, timeout=60).status_code == 200
 
     return write
 
@@ -196,7 +196,7 @@ def test_an_object_made_of_parts(store: ObjectStore, served: Served) -> None:
     # In whatever order they come, and one of them twice.
     for number, data in ((2, last), (1, bytes(part_size(1))), (1, first)):
         url = served(store.sign_part(USER, "t/big.zip", upload, number, 60))
-        answer = httpx.put(url, content=data, trust_env=False)
+        answer = httpx.put(url, content=data, trust_env=False, timeout=60)
         assert answer.status_code == 200, answer.text
         parts.append((number, answer.headers["etag"]))
     assert store.stat(USER, "t/big.zip") is None
@@ -211,10 +211,10 @@ def test_an_object_made_of_parts(store: ObjectStore, served: Served) -> None:
 def test_an_upload_that_was_given_up_leaves_nothing(store: ObjectStore, served: Served) -> None:
     upload = store.begin_upload(USER, "t/big.zip")
     url = served(store.sign_part(USER, "t/big.zip", upload, 1, 60))
-    assert httpx.put(url, content=b"x", trust_env=False).status_code == 200
+    assert httpx.put(url, content=b"x", trust_env=False, timeout=60).status_code == 200
     for _ in range(2):
         store.abort_upload(USER, "t/big.zip", upload)
-    assert httpx.put(url, content=b"x", trust_env=False).status_code >= 400
+    assert httpx.put(url, content=b"x", trust_env=False, timeout=60).status_code >= 400
     assert list(store.list(USER, "")) == []
 
 
@@ -280,7 +280,10 @@ def signed(env: Env) -> Iterator[tuple[str, str]]:
         env.api.get("/storage/signed-urls", params={"operation": verb, "paths": path})
         for verb in ("upload", "download")
     ]
-    assert httpx.put(urls[0].json()[0], content=b"0123456789", trust_env=False).status_code == 200
+    assert (
+        httpx.put(urls[0].json()[0], content=b"0123456789", trust_env=False, timeout=60).status_code
+        == 200
+    )
     urls[1] = env.api.get("/storage/signed-urls", params={"operation": "download", "paths": path})
     yield urls[0].json()[0], urls[1].json()[0]
     env.api.delete("/storage/", params={"path": path})
@@ -289,15 +292,18 @@ def signed(env: Env) -> Iterator[tuple[str, str]]:
 def test_a_signed_url_serves_head_ranges_and_chunks(signed: tuple[str, str]) -> None:
     up, down = signed
     chunks = iter([b"abc", b"def"])
-    assert httpx.put(up, content=chunks, trust_env=False).status_code == 200
-    head = httpx.head(down, trust_env=False)
+    assert httpx.put(up, content=chunks, trust_env=False, timeout=60).status_code == 200
+    head = httpx.head(down, trust_env=False, timeout=60)
     assert (head.status_code, head.headers["content-length"]) == (200, "6")
-    part = httpx.get(down, headers={"Range": "bytes=1-3"}, trust_env=False)
+    part = httpx.get(down, headers={"Range": "bytes=1-3"}, trust_env=False, timeout=60)
     assert (part.status_code, part.content) == (206, b"bcd")
     assert part.headers["content-range"] == "bytes 1-3/6"
-    tail = httpx.get(down, headers={"Range": "bytes=-2"}, trust_env=False)
+    tail = httpx.get(down, headers={"Range": "bytes=-2"}, trust_env=False, timeout=60)
     assert tail.content == b"ef"
-    assert httpx.get(down, headers={"Range": "bytes=9-"}, trust_env=False).status_code == 416
+    assert (
+        httpx.get(down, headers={"Range": "bytes=9-"}, trust_env=False, timeout=60).status_code
+        == 416
+    )
 
 
 def test_a_signed_url_opens_nothing_else(signed: tuple[str, str]) -> None:
@@ -306,9 +312,9 @@ def test_a_signed_url_opens_nothing_else(signed: tuple[str, str]) -> None:
     forged = down[:-4] + "0000"
     later = down.replace("expires=", "expires=9")
     for url in (other, forged, later, up):
-        assert httpx.get(url, trust_env=False).status_code == 403
-    assert httpx.put(down, content=b"x", trust_env=False).status_code == 403
-    assert httpx.get(down, trust_env=False).content == b"0123456789"
+        assert httpx.get(url, trust_env=False, timeout=60).status_code == 403
+    assert httpx.put(down, content=b"x", trust_env=False, timeout=60).status_code == 403
+    assert httpx.get(down, trust_env=False, timeout=60).content == b"0123456789"
 
 
 def test_a_signature_runs_out(tmp_path: Path) -> None:

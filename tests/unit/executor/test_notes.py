@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from executor.gang.notes import Note, Notes
+from tests.support.waits import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,14 +35,12 @@ def names(notes: list[Note]) -> list[tuple[str, str, str]]:
 def test_the_stand_in_leaves_a_note_and_ends_as_it_is_answered(notes: Notes, folder: Path) -> None:
     notes.put_shell()
     shell = subprocess.Popen([folder / "rsh", "host1", "orted", "-mca 'a' \"b\"", "c d"])
-    found: list[Note] = []
-    while not found:
-        found = notes.waiting()
+    found = until(notes.waiting, what="the note")
     notes.taken(found[0])
     assert (found[0].host, found[0].line) == ("host1", "orted -mca 'a' \"b\" c d")
     assert notes.waiting() == []
     notes.answer(found[0].name, 7)
-    assert shell.wait(10) == 7
+    assert shell.wait(60) == 7
 
 
 def test_what_is_no_plain_small_file_is_no_note(notes: Notes, folder: Path, tmp_path: Path) -> None:
