@@ -16,14 +16,13 @@ from executor.spot.http import LOOK_S
 from executor.spot.notice import Notice
 from executor.spot.simple import FileSource
 from executor.spot.watch import Watch
-from tests.support.metadata import Metadata
 from tests.support.waits import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from executor.spot.notice import Source
+    from tests.support.metadata import Metadata
 
 #: Looks that hang take the seconds that they may.
 pytestmark = pytest.mark.slow
@@ -31,12 +30,6 @@ pytestmark = pytest.mark.slow
 #: Seconds beyond a limit that a busy test machine may take.
 SLACK_S = 15.0
 ACTION = "/latest/meta-data/spot/instance-action"
-
-
-@pytest.fixture
-def said() -> Iterator[Metadata]:
-    with Metadata() as server:
-        yield server
 
 
 class Heard:
