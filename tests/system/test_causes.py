@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
+import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -92,7 +94,10 @@ def test_a_deleted_file_that_is_held_open_counts(small: Env) -> None:
 def test_inputs_that_do_not_fit_are_told_as_a_full_disk(small: Env) -> None:
     # Compressible, but not as much as a bomb.
     piece = "".join(os.urandom(32).hex() + "0" * 4032 for _ in range(16))
-    task_id = small.submit("true", group="small", files={"large.txt": piece * (16 * 1100)})
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("sim_dir/large.txt", piece * (16 * 1100))
+    task_id = small.submit("true", group="small", archive=buffer.getvalue())
     task = small.wait(task_id)
     assert task["cause"] == "disk_limit"
 
