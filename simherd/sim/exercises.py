@@ -29,6 +29,8 @@ _LEAVE, _RATE = 100 * 1000**2, "1mbit"
 #: Seconds that a task works for beyond a drill's time; or the share of that after which it has
 #: outputs to be stored.
 _BEYOND_S, _SHARE = 2.0, 0.5
+#: And at the least: the storage must be broken before there is anything to be stored.
+_LEAST_S = 6.0
 #: Seconds of notice with less than which a machine has no time to hand its task back.
 _LEAST_NOTICE_S = 5.0
 #: Seconds by which something must be seen, beyond the time that it takes.
@@ -113,8 +115,7 @@ def _on_redis(seconds: float) -> list[Exercise]:
 
 
 def _on_storage(seconds: float) -> list[Exercise]:
-    # Not shorter: the storage must be broken before there is anything to be stored.
-    for_, work_s = f"for {seconds:.0f} s", max(seconds * _SHARE, 3 * _BEYOND_S)
+    for_, work_s = f"for {seconds:.0f} s", max(seconds * _SHARE, _LEAST_S)
     return [
         Exercise("slow-storage", f"{for_}, {_RATE}", _slow_storage, work_s, look=_stores),
         *(

@@ -9,121 +9,35 @@ import pytest
 import redis
 from sqlalchemy import select
 
-from executor.link.connection import Address
 from executor.link.lease import Claimer, Keeper, new_token
-from scheduler.providers.base import Found, LaunchRefused, MachineState, NoCapacity, Uncertain
-from scheduler.queue.access import admitted
+from scheduler.providers.base import LaunchRefused, MachineState, NoCapacity, Uncertain
 from scheduler.queue.group_queue import Arrival
-from scheduler.services import machine_access
-from scheduler.services.doctor import end_again, examine, shut_out_again
+from scheduler.services.doctor import end_again, examine
 from scheduler.services.elastic import drain_surplus
 from scheduler.services.end_group import request_termination, shut_down_group
-from scheduler.services.errors import Forbidden
 from scheduler.services.group_states import GroupStatus
 from scheduler.services.machine_states import MACHINE_UP
-from scheduler.services.machines import machines_of, scale_group
+from scheduler.services.machines import scale_group
 from scheduler.services.queue_task import enqueue
 from scheduler.services.sweep import reclaim, sweep
-from scheduler.store.models import Machine, MachineGroup
-from simherd.contract import limits
-from simherd.contract.joining import digest, redis_user
+from scheduler.store.models import Machine
+from simherd.contract.joining import redis_user
 from simherd.contract.outcome import Cause
 from simherd.contract.queue.keys import GroupKeys
-from tests.support.builders import make_group, make_task
-from tests.support.parts import Machines, make_parts, waiting
+from tests.support.builders import make_task
+from tests.support.cloud import Cloud, Fleet, open_fleet, raw
+from tests.support.parts import waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from scheduler.store.engine import Store
-    from scheduler.wiring import Parts
-
-
-class Cloud(Machines):
-    """Machines that do not come back, from a provider that may refuse."""
-
-    revives = False
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.refuses: list[LaunchRefused] = []
-        self.plans: list[Any] = []
-
-    def launch(self, plan: Any) -> dict[str, Any]:
-        """See `MachineProvider`."""
-        self.plans.append(plan)
-        if self.refuses:
-            raise self.refuses.pop(0)
-        return super().launch(plan)
-
-    def found(self) -> list[Found]:
-        """See `MachineProvider`."""
-        running = [m for m, state in self.states.items() if state is MachineState.RUNNING]
-        return [Found(m, "", {}) for m in running]
-
-
-class Fleet:
-    """A group on that cloud."""
-
-    def __init__(self, parts: Parts, cloud: Cloud, redis_url: str) -> None:
-        self.parts, self.cloud, self.redis_url = parts, cloud, redis_url
-
-    def group(self, **fields: Any) -> MachineGroup:
-        """A group that has been asked to start."""
-        values = {"status": "starting", "started_at": time.time(), "num_machines": 2, **fields}
-        with self.parts.store.write() as session:
-            return make_group(session, **values)
-
-    def now(self, group: MachineGroup) -> MachineGroup:
-        """The group as it is."""
-        with self.parts.store.read() as session:
-            return session.get_one(MachineGroup, group.id)
-
-    def up(self, group: MachineGroup) -> list[Machine]:
-        """Its machines."""
-        with self.parts.store.read() as session:
-            return machines_of(session, group.id, MACHINE_UP)
-
-    def scale(self, group: MachineGroup) -> list[Machine]:
-        """What the sweep does; answers the machines."""
-        scale_group(self.parts, group.id, patient=False)
-        return self.up(group)
-
-    def join(self, machine: Machine) -> str:
-        """The machine joins and beats once; answers its secret."""
-        plan = next(p for p in reversed(self.cloud.plans) if p.machine_id == machine.id)
-        secret = new_token()
-        machine_access.join(self.parts, plan.ticket.token, digest(secret))
-        keeper = Keeper(self.address(machine.id, secret), machine.group_id, machine.id)
-        keeper.beat([])
-        keeper.close()
-        self.set(machine, last_seen_at=time.time())
-        return secret
-
-    def address(self, machine_id: str, secret: str) -> Address:
-        """How a machine reaches Redis."""
-        return Address(self.redis_url, redis_user(machine_id), lambda: secret)
-
-    def set(self, row: Machine | MachineGroup, **values: Any) -> None:
-        """Let a row be otherwise, as time makes it."""
-        with self.parts.store.write() as session:
-            found = session.get_one(type(row), row.id)
-            for name, value in values.items():
-                setattr(found, name, value)
-
-
-def _raw(client: redis.Redis, *words: Any) -> Any:
-    """A command as Redis itself takes it."""
-    return client.execute_command(*words)  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture
 def fleet(store: Store, database_url: str, redis_url: str, tmp_path: Path) -> Fleet:
-    parts, _ = make_parts(database_url, redis_url, tmp_path)
-    cloud = Cloud()
-    parts.__dict__["providers"] = {"local": cloud}
-    return Fleet(parts, cloud, redis_url)
+    return open_fleet(database_url, redis_url, tmp_path)
 
 
 class Returning(Cloud):
@@ -271,93 +185,6 @@ def test_of_too_many_machines_the_idle_ones_go(fleet: Fleet) -> None:
     assert [m.id for m in fleet.up(group)] == [works.id]
 
 
-def test_a_ticket_is_good_once_for_one_and_not_for_long(fleet: Fleet) -> None:
-    group = fleet.group(num_machines=1)
-    (machine,) = fleet.scale(group)
-    token = fleet.cloud.plans[-1].ticket.token
-    mine = digest("my secret")
-    first = machine_access.join(fleet.parts, token, mine)
-    # The answer was lost: the same machine asks again.
-    assert machine_access.join(fleet.parts, token, mine) == first
-    with pytest.raises(Forbidden, match="used by another"):
-        machine_access.join(fleet.parts, token, digest("another's secret"))
-    with pytest.raises(Forbidden, match="not known"):
-        machine_access.join(fleet.parts, "join_guessed", mine)
-    fleet.set(machine, join_expires_at=time.time() - 1)
-    with pytest.raises(Forbidden, match="too old"):
-        machine_access.join(fleet.parts, token, mine)
-
-
-def test_a_changed_secret_ends_the_old_one(fleet: Fleet) -> None:
-    group = fleet.group(num_machines=1)
-    (machine,) = fleet.scale(group)
-    old = fleet.join(machine)
-    machine_access.change_secret(fleet.parts, machine.id, old, digest("new"))
-    # The answer was lost: it is told again, with the old secret.
-    machine_access.change_secret(fleet.parts, machine.id, old, digest("new"))
-    Keeper(fleet.address(machine.id, "new"), group.id, machine.id).beat([])
-    with pytest.raises(redis.AuthenticationError):
-        Keeper(fleet.address(machine.id, old), group.id, machine.id).beat([])
-    with pytest.raises(Forbidden):
-        machine_access.change_secret(fleet.parts, machine.id, old, digest("third"))
-
-
-def test_what_a_machines_credentials_cannot_do(fleet: Fleet) -> None:
-    group, others = fleet.group(num_machines=2), fleet.group(num_machines=1)
-    mine, neighbour = fleet.scale(group)
-    (stranger,) = fleet.scale(others)
-    secret = fleet.join(mine)
-    keys, foreign = GroupKeys(group.id), GroupKeys(others.id)
-    me = redis.Redis.from_url(
-        fleet.redis_url, username=redis_user(mine.id), password=secret, decode_responses=True
-    )
-    assert me.hset(keys.facts, mine.id, "{}") in {0, 1}
-    denied: list[tuple[Any, ...]] = [
-        ("ZRANGE", foreign.queue, 0, -1),
-        ("XADD", foreign.events, "*", "e", "{}"),
-        ("XREAD", "STREAMS", keys.inbox(neighbour.id), "0"),
-        ("XADD", foreign.inbox(stranger.id), "*", "m", "{}"),
-        ("GET", "simherd:epoch"),
-        ("KEYS", "*"),
-        ("SCAN", "0"),
-        ("FLUSHALL",),
-        ("CONFIG", "GET", "*"),
-        ("ACL", "LIST"),
-        ("EVAL", "return redis.call('KEYS', '*')", 0),
-        ("SCRIPT", "LOAD", "return 1"),
-        ("SUBSCRIBE", "anything"),
-        ("DEBUG", "SLEEP", "0"),
-        ("CLIENT", "LIST"),
-        ("MONITOR",),
-        ("SHUTDOWN",),
-    ]
-    for words in denied:
-        with pytest.raises(redis.exceptions.NoPermissionError):
-            _raw(me, *words)
-    # Nor do they open the broker's database to it, where the scheduler's own jobs are.
-    with pytest.raises(redis.exceptions.NoPermissionError):
-        _raw(me, "SELECT", 1)
-    # And the scheduler's API knows them for what a machine says of itself alone.
-    machine_access.revoke(fleet.parts, group.id, [mine.id])
-    with pytest.raises(redis.RedisError):
-        me.hset(keys.facts, mine.id, "{}")
-    me.close()
-
-
-def test_redis_that_forgot_its_users_is_told_them_again(fleet: Fleet) -> None:
-    group = fleet.group(num_machines=1)
-    (machine,) = fleet.scale(group)
-    secret = fleet.join(machine)
-    machine_access.restore_access(fleet.parts, limits.MAIN_SERVER)
-    _raw(fleet.parts.queue.client, "ACL", "DELUSER", redis_user(machine.id))
-    fleet.parts.queue.client.script_flush()
-    fleet.parts.queue.client.flushdb()
-    sweep(fleet.parts, started_at=time.time())
-    keeper = Keeper(fleet.address(machine.id, secret), group.id, machine.id)
-    assert keeper.beat([]) == []
-    keeper.close()
-
-
 def test_a_machine_that_was_terminated_and_is_there_is_terminated_again(fleet: Fleet) -> None:
     group = fleet.group(num_machines=1)
     (machine,) = fleet.scale(group)
@@ -413,16 +240,6 @@ def test_a_launch_whose_answer_was_lost_is_not_made_twice(fleet: Fleet) -> None:
     assert fleet.now(group).status == GroupStatus.STARTED
 
 
-def test_users_of_machines_that_are_gone_are_taken_away_again(fleet: Fleet) -> None:
-    group = fleet.group(num_machines=1)
-    (machine,) = fleet.scale(group)
-    fleet.join(machine)
-    _raw(fleet.parts.queue.client, "ACL", "SETUSER", redis_user("ghost-of-it"), "on")
-    assert "ghost-of-it" in shut_out_again(fleet.parts)
-    assert machine.id in admitted(fleet.parts.queue.client)
-    assert "ghost-of-it" not in admitted(fleet.parts.queue.client)
-
-
 def test_the_doctor_finds_what_nobody_wants_and_ends_it(fleet: Fleet) -> None:
     group = fleet.group(num_machines=1)
     (machine,) = fleet.scale(group)
@@ -430,7 +247,7 @@ def test_the_doctor_finds_what_nobody_wants_and_ends_it(fleet: Fleet) -> None:
     queue = fleet.parts.queue
     before = {(f.kind, f.what) for f in examine(fleet.parts, fix=False)}
     fleet.cloud.states["nobodys"] = MachineState.RUNNING
-    _raw(queue.client, "ACL", "SETUSER", redis_user("ghost"), "on")
+    raw(queue.client, "ACL", "SETUSER", redis_user("ghost"), "on")
     queue.enqueue(group.id, [Arrival("lost:1", 1, "{}")])
     claimer = Claimer(fleet.redis_url, group.id, "ghost")
     assert claimer.claim(new_token()) is not None

@@ -266,19 +266,19 @@ class Env:
         assert stored.status_code == 200
         assert self.api.post(f"/tasks/{task_id}/input_uploaded").status_code == 200
 
-    def work(self, task_id: str, attempt: int = 1) -> Path | None:
-        """The work folder of an attempt, while it is on a machine."""
+    def work(self, task_id: str) -> Path:
+        """Wait until a task's first attempt is on a machine; answers its work folder."""
         machines = self.data / "machines"
-        return next(machines.glob(f"*/attempts/{task_id}-{attempt}/work"), None)
+        return until(
+            lambda: next(machines.glob(f"*/attempts/{task_id}-1/work"), None),
+            what=f"the work folder of task {task_id}",
+        )
 
     def wait_for_file(self, task_id: str, name: str) -> Path:
         """Wait until a task's commands have made a file; answers it."""
-
-        def made() -> Path | None:
-            work = self.work(task_id)
-            return work / name if work is not None and (work / name).exists() else None
-
-        return until(made, what=f"{name} of task {task_id}")
+        file = self.work(task_id) / name
+        until(file.exists, what=f"{name} of task {task_id}")
+        return file
 
     def stored(self, task_id: str, attempt: int) -> list[Path]:
         """What is stored of one attempt."""

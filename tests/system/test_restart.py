@@ -27,14 +27,6 @@ _COUNTING = (
 )
 
 
-def _work(env: Env, task_id: str) -> Path:
-    """The work folder of a task that is on a machine."""
-    return until(
-        lambda: next((env.data / "machines").glob(f"*/attempts/{task_id}-1/work"), None),
-        what="the work folder",
-    )
-
-
 def _wait_for_more(log: Path) -> None:
     size = log.stat().st_size
     until(lambda: log.stat().st_size > size, what="more output, without an agent")
@@ -63,7 +55,7 @@ def test_a_running_container_goes_on_and_its_log_has_no_gap(docker: Env) -> None
     task_id = docker.submit(_COUNTING, "sh -c 'cat n.txt'")
     docker.wait_for(task_id, "computation-started")
     (container,) = until(lambda: containers(task_id), what="the container")
-    log = _work(docker, task_id) / "stdout.txt"
+    log = docker.work(task_id) / "stdout.txt"
     until(lambda: log.stat().st_size > 200, what="some output")
     for _ in range(2):
         agent = docker.part("agent")
@@ -96,7 +88,7 @@ def test_who_follows_sees_every_line_once_whatever_breaks_down(docker: Env) -> N
         docker.wait_for_another(part, process)
         before = len(seen)
         until(lambda: len(seen) > before + 1, what=f"more lines after {part}")  # noqa: B023
-    (_work(docker, task_id) / "gate").touch()
+    (docker.work(task_id) / "gate").touch()
     _ended_well(docker, task_id)
     reader.join(60)
     lines = [x for x in "".join(seen).splitlines() if not x.startswith("#")]
@@ -119,7 +111,7 @@ def test_inputs_that_were_not_complete_are_fetched_again(docker: Env) -> None:
 def test_an_upload_is_finished(docker: Env) -> None:
     task_id = docker.submit(_COUNTING, files={"in.txt": "d"})
     docker.wait_for(task_id, "computation-started")
-    gate = _work(docker, task_id) / "gate"
+    gate = docker.work(task_id) / "gate"
     with docker.frozen("api"):
         gate.touch()
         until(lambda: _journal(docker, task_id, "upload_output"), what="the upload to begin")
@@ -134,7 +126,7 @@ def test_an_upload_is_finished(docker: Env) -> None:
 def test_an_end_that_was_not_recorded_is_told_again(docker: Env) -> None:
     task_id = docker.submit(_COUNTING)
     docker.wait_for(task_id, "computation-started")
-    gate = _work(docker, task_id) / "gate"
+    gate = docker.work(task_id) / "gate"
     with docker.frozen("recorder"):
         gate.touch()
         until(lambda: _journal(docker, task_id, '"finished"'), what="the end")
@@ -174,7 +166,7 @@ def test_a_drained_agent_finishes_and_takes_nothing_more(docker: Env) -> None:
     with docker.frozen("worker"):
         agent.terminate()
         waiting = docker.submit("true")
-        (_work(docker, task_id) / "gate").touch()
+        (docker.work(task_id) / "gate").touch()
         until(lambda: not agent.is_running() or agent.status() == "zombie", what="its end")
         assert docker.status(waiting) == "submitted"
     _ended_well(docker, task_id)
@@ -193,7 +185,7 @@ def test_a_second_sigterm_hands_over(docker: Env) -> None:
     agent.terminate()
     docker.wait_for_another("agent", agent)
     assert containers(task_id) == [container]
-    (_work(docker, task_id) / "gate").touch()
+    (docker.work(task_id) / "gate").touch()
     _ended_well(docker, task_id)
 
 
@@ -207,5 +199,5 @@ def test_a_simulation_outlives_simherd_up(docker: Env) -> None:
     # Where the API was, because that is where the simulation's outputs go.
     docker.start(httpx.URL(docker.url).port or 0)
     assert containers(task_id) == [container]
-    (_work(docker, task_id) / "gate").touch()
+    (docker.work(task_id) / "gate").touch()
     _ended_well(docker, task_id)

@@ -1,0 +1,127 @@
+"""What lets a machine in, how far, and until when."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis
+
+from executor.link.lease import Keeper
+from scheduler.queue.access import admitted
+from scheduler.services import machine_access
+from scheduler.services.doctor import shut_out_again
+from scheduler.services.errors import Forbidden
+from scheduler.services.sweep import sweep
+from simherd.contract import limits
+from simherd.contract.joining import digest, redis_user
+from simherd.contract.queue.keys import GroupKeys
+from tests.support.cloud import Fleet, open_fleet, raw
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from scheduler.store.engine import Store
+
+
+@pytest.fixture
+def fleet(store: Store, database_url: str, redis_url: str, tmp_path: Path) -> Fleet:
+    return open_fleet(database_url, redis_url, tmp_path)
+
+
+def test_a_ticket_is_good_once_for_one_and_not_for_long(fleet: Fleet) -> None:
+    group = fleet.group(num_machines=1)
+    (machine,) = fleet.scale(group)
+    token = fleet.cloud.plans[-1].ticket.token
+    mine = digest("my secret")
+    first = machine_access.join(fleet.parts, token, mine)
+    # The answer was lost: the same machine asks again.
+    assert machine_access.join(fleet.parts, token, mine) == first
+    with pytest.raises(Forbidden, match="used by another"):
+        machine_access.join(fleet.parts, token, digest("another's secret"))
+    with pytest.raises(Forbidden, match="not known"):
+        machine_access.join(fleet.parts, "join_guessed", mine)
+    fleet.set(machine, join_expires_at=time.time() - 1)
+    with pytest.raises(Forbidden, match="too old"):
+        machine_access.join(fleet.parts, token, mine)
+
+
+def test_a_changed_secret_ends_the_old_one(fleet: Fleet) -> None:
+    group = fleet.group(num_machines=1)
+    (machine,) = fleet.scale(group)
+    old = fleet.join(machine)
+    machine_access.change_secret(fleet.parts, machine.id, old, digest("new"))
+    # The answer was lost: it is told again, with the old secret.
+    machine_access.change_secret(fleet.parts, machine.id, old, digest("new"))
+    Keeper(fleet.address(machine.id, "new"), group.id, machine.id).beat([])
+    with pytest.raises(redis.AuthenticationError):
+        Keeper(fleet.address(machine.id, old), group.id, machine.id).beat([])
+    with pytest.raises(Forbidden):
+        machine_access.change_secret(fleet.parts, machine.id, old, digest("third"))
+
+
+def test_what_a_machines_credentials_cannot_do(fleet: Fleet) -> None:
+    group, others = fleet.group(num_machines=2), fleet.group(num_machines=1)
+    mine, neighbour = fleet.scale(group)
+    (stranger,) = fleet.scale(others)
+    secret = fleet.join(mine)
+    keys, foreign = GroupKeys(group.id), GroupKeys(others.id)
+    me = redis.Redis.from_url(
+        fleet.redis_url, username=redis_user(mine.id), password=secret, decode_responses=True
+    )
+    assert me.hset(keys.facts, mine.id, "{}") in {0, 1}
+    denied: list[tuple[Any, ...]] = [
+        ("ZRANGE", foreign.queue, 0, -1),
+        ("XADD", foreign.events, "*", "e", "{}"),
+        ("XREAD", "STREAMS", keys.inbox(neighbour.id), "0"),
+        ("XADD", foreign.inbox(stranger.id), "*", "m", "{}"),
+        ("GET", "simherd:epoch"),
+        ("KEYS", "*"),
+        ("SCAN", "0"),
+        ("FLUSHALL",),
+        ("CONFIG", "GET", "*"),
+        ("ACL", "LIST"),
+        ("EVAL", "return redis.call('KEYS', '*')", 0),
+        ("SCRIPT", "LOAD", "return 1"),
+        ("SUBSCRIBE", "anything"),
+        ("DEBUG", "SLEEP", "0"),
+        ("CLIENT", "LIST"),
+        ("MONITOR",),
+        ("SHUTDOWN",),
+    ]
+    for words in denied:
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            raw(me, *words)
+    # Nor do they open the broker's database to it, where the scheduler's own jobs are.
+    with pytest.raises(redis.exceptions.NoPermissionError):
+        raw(me, "SELECT", 1)
+    # And the scheduler's API knows them for what a machine says of itself alone.
+    machine_access.revoke(fleet.parts, group.id, [mine.id])
+    with pytest.raises(redis.RedisError):
+        me.hset(keys.facts, mine.id, "{}")
+    me.close()
+
+
+def test_redis_that_forgot_its_users_is_told_them_again(fleet: Fleet) -> None:
+    group = fleet.group(num_machines=1)
+    (machine,) = fleet.scale(group)
+    secret = fleet.join(machine)
+    machine_access.restore_access(fleet.parts, limits.MAIN_SERVER)
+    raw(fleet.parts.queue.client, "ACL", "DELUSER", redis_user(machine.id))
+    fleet.parts.queue.client.script_flush()
+    fleet.parts.queue.client.flushdb()
+    sweep(fleet.parts, started_at=time.time())
+    keeper = Keeper(fleet.address(machine.id, secret), group.id, machine.id)
+    assert keeper.beat([]) == []
+    keeper.close()
+
+
+def test_users_of_machines_that_are_gone_are_taken_away_again(fleet: Fleet) -> None:
+    group = fleet.group(num_machines=1)
+    (machine,) = fleet.scale(group)
+    fleet.join(machine)
+    raw(fleet.parts.queue.client, "ACL", "SETUSER", redis_user("ghost-of-it"), "on")
+    assert "ghost-of-it" in shut_out_again(fleet.parts)
+    assert machine.id in admitted(fleet.parts.queue.client)
+    assert "ghost-of-it" not in admitted(fleet.parts.queue.client)
