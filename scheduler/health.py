@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import functools
+import logging
 import sys
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from redis.exceptions import ResponseError
 from sqlalchemy import text
 
 from scheduler.metrics.exposition import DependenciesCollector, Exposition
 from scheduler.queue.group_queue import connect
 from simherd.contract import limits
 from simherd.contract.health import Dependencies, Dependency, Pages, Served, Target
+from simherd.contract.queue.keys import READY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,6 +26,12 @@ if TYPE_CHECKING:
     from redis import Redis
 
     from scheduler.wiring import Parts
+
+
+log = logging.getLogger(__name__)
+
+#: Seconds after which what was written to see whether it can be is gone.
+_READY_S = 60
 
 
 def dependencies(parts: Parts) -> Dependencies:
@@ -57,11 +66,25 @@ def _redis(parts: Parts) -> Iterator[tuple[str, Dependency]]:
             key, text = "redis", "Redis (SIMHERD_REDIS_URL) does not answer"
         else:
             key, text = f"redis_{name}", f"Redis {name} (SIMHERD_REDIS_SERVERS) does not answer"
-        yield key, Dependency(text, functools.partial(_ping, client))
+        yield key, Dependency(text, functools.partial(_write_and_read, client, key))
 
 
 def _ping(client: Redis) -> None:
     client.ping()
+
+
+def _write_and_read(client: Redis, name: str) -> str | None:
+    """Why Redis cannot be worked with, as a sentence; None when it can: one that is full, or a
+    replica, answers a ping as any other."""
+    try:
+        client.set(READY, "1", ex=_READY_S)
+        found = client.get(READY)
+    except ResponseError as error:
+        log.warning("event=redis_refuses server=%s error=%s", name, error)
+        if "OOM" in str(error):
+            return f"Redis ({name}) has reached its memory limit."
+        return f"Redis ({name}) takes no writes."
+    return None if found else f"Redis ({name}) does not keep what is written."
 
 
 @contextmanager

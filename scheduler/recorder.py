@@ -19,10 +19,10 @@ from scheduler.queue.group_queue import announce, connect
 from scheduler.queue.stream import EventStreams
 from scheduler.services.duties import attend, leave, new_holder
 from scheduler.services.group_states import ACTIVE
+from scheduler.services.quarantine import broken_keys, quarantine
 from scheduler.services.queue_task import enqueue
 from scheduler.services.record_event import Recording, Verdict
 from scheduler.store.models import MachineGroup
-from simherd.contract.events import Event
 from simherd.contract.health import Pulse
 from simherd.contract.logs import about
 from simherd.contract.outcome import Cause
@@ -33,8 +33,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from scheduler.queue.group_reader import Entry
     from scheduler.store.engine import Store
     from scheduler.wiring import Parts
+    from simherd.contract.events import Event
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +138,7 @@ class _Reader:
         self.share = Share(parts.store, server)
         self._parts = parts
         self._client = client
-        self._streams = EventStreams(client)
+        self._streams = EventStreams(client, parts.queue.reader)
         self._cursors: dict[str, str] = {}
         self._loaded_at = 0.0
         self.pulse = Pulse(f"The recorder's loop for Redis {server}")
@@ -160,11 +162,19 @@ class _Reader:
     def _turn(self) -> None:
         if not self._cursors:
             self._load_groups()
-        reports, changed = self._streams.read(self._cursors, _WAIT_S)
-        for group, entries in reports.items():
+        news = self._streams.read(self._cursors, _WAIT_S)
+        for group in news.broken:
+            self._set_aside(group, "events: it is not a stream")
+        for group, entries in news.reports.items():
             self._apply(group, entries)
-        if changed or not reports or time.monotonic() - self._loaded_at > _WAIT_S:
+        is_idle = not news.reports and not news.broken
+        if news.is_changed or is_idle or time.monotonic() - self._loaded_at > _WAIT_S:
             self._load_groups()
+
+    def _set_aside(self, group: str, reason: str) -> None:
+        """Record this group no more: its keys are broken, and the others are not to wait."""
+        quarantine(self._parts, group, reason)
+        self._cursors.pop(group, None)
 
     def _load_groups(self) -> None:
         # Who does not reach the server leaves its groups to those who do.
@@ -173,18 +183,26 @@ class _Reader:
         with self._parts.store.read() as session:
             rows = session.execute(
                 select(MachineGroup.id, MachineGroup.event_cursor).where(
-                    MachineGroup.status.in_(ACTIVE), MachineGroup.redis_server == self.server
+                    MachineGroup.status.in_(ACTIVE),
+                    MachineGroup.redis_server == self.server,
+                    MachineGroup.quarantined_at.is_(None),
                 )
             ).all()
         self._cursors = {group: cursor for group, cursor in rows if self.share.is_mine(group)}
         self._loaded_at = time.monotonic()
 
-    def _apply(self, group: str, entries: list[tuple[str, str]]) -> None:
-        """Apply one group's reports. One that cannot be applied holds up no other."""
+    def _apply(self, group: str, entries: list[Entry]) -> None:
+        """Apply one group's reports. One that cannot be applied holds up no other, and no group
+        holds up another."""
         try:
             self._apply_all(group, entries)
-        except (redis.RedisError, OperationalError):
+        except OperationalError:
             raise
+        except redis.RedisError as error:
+            reason = broken_keys(error)
+            if reason is None:
+                raise
+            self._set_aside(group, reason)
         except Exception:
             if len(entries) > 1:
                 for entry in entries:
@@ -192,10 +210,10 @@ class _Reader:
                 return
             log.exception("event=report_broken group=%s report=%s", group, entries[0])
             with self._parts.store.write() as session:
-                _note_cursor(session, group, entries[0][0])
-            self._cursors[group] = entries[0][0]
+                _note_cursor(session, group, entries[0].id)
+            self._cursors[group] = entries[0].id
 
-    def _apply_all(self, group: str, entries: list[tuple[str, str]]) -> None:
+    def _apply_all(self, group: str, entries: list[Entry]) -> None:
         """Apply reports in one transaction, then answer their senders."""
         recorded: dict[str, int] = {}
         requeue: list[str] = []
@@ -203,18 +221,21 @@ class _Reader:
         kills: dict[str, tuple[str, bool]] = {}
         deadlines: dict[tuple[str, Cause], tuple[str, float]] = {}
         drained: set[str] = set()
-        last = entries[-1][0]
+        foreign: list[Event] = []
+        last = entries[-1].id
+        reports = [entry.report for entry in entries if entry.report is not None]
+        machines = self._parts.owned.machines(group, {report.executor for report in reports})
+        begun = [report.attempt_key for report in reports if report.number == 1]
+        holders = self._parts.queue.reader.holders(group, begun)
         with self._parts.store.write() as session, session.no_autoflush:
-            recording = Recording(session, group)
-            for entry, text in entries:
-                try:
-                    event = Event.decode(text)
-                except ValueError as error:
-                    log.error("event=report_unreadable group=%s entry=%s %s", group, entry, error)
-                    continue
+            recording = Recording(session, group, machines, holders)
+            for event in reports:
                 with about(task=event.task_id, attempt=event.attempt):
                     result = recording.record(event)
                 later(session, table.REPORTS, result.verdict.value)
+                if result.verdict is Verdict.FOREIGN:
+                    foreign.append(event)
+                    continue
                 key = attempt_key(event.task_id, event.attempt)
                 recorded[key] = max(result.last, recorded.get(key, 0))
                 requeue += result.requeue
@@ -232,6 +253,13 @@ class _Reader:
             recording.finish()
             _note_cursor(session, group, last)
         self._cursors[group] = last
+        for event in foreign:
+            detail = f"{event.attempt_key} from {event.executor}"
+            self._parts.queue.reader.dropped.note(group, "foreign_report", detail)
+            if event.executor in machines:
+                # It works on what another machine holds: Redis forgot that, and gave it away again.
+                key = event.attempt_key
+                self._parts.queue.stop(group, event.executor, key, Cause.LEASE_LOST)
         self._streams.acknowledge(group, recorded, last)
         self._answer(group, fenced, kills)
         for (key, cause), (executor, at) in deadlines.items():

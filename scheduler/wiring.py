@@ -19,10 +19,14 @@ from scheduler.providers.external import ExternalProvider
 from scheduler.providers.local import LocalProvider
 from scheduler.queue.group_queue import GroupQueue, connect
 from scheduler.queue.live import Announcer, Changes, LiveAnswers, connect_async
+from scheduler.queue.memory import Room
+from scheduler.queue.ownership import Ownership, RememberedOwnership
 from scheduler.queue.servers import Servers
+from scheduler.services.redis_usage import UsageClock
 from scheduler.services.stored import StoredBytes
 from scheduler.store.engine import Store, open_engine
 from scheduler.store.models import MachineGroup
+from scheduler.store.ownership import SqlOwnership
 from scheduler.traces.sender import Traces
 from simherd.contract import limits
 from simherd.contract.lifecycle import TERMINAL, Status
@@ -103,12 +107,27 @@ class Parts:
     @cached_property
     def queue(self) -> GroupQueue:
         """Queues, leases and inboxes."""
-        return GroupQueue(self.redis_servers(connect))
+        return GroupQueue(self.redis_servers(connect), self.owned)
+
+    @cached_property
+    def room(self) -> Room:
+        """Whether Redis has room for more tasks."""
+        return Room(self.queue.servers)
+
+    @cached_property
+    def usage_clock(self) -> UsageClock:
+        """When this process last measured what groups take of Redis."""
+        return UsageClock()
+
+    @cached_property
+    def owned(self) -> Ownership:
+        """Which machines and tasks belong to a group."""
+        return RememberedOwnership(SqlOwnership(self.store))
 
     @cached_property
     def live(self) -> LiveAnswers:
         """Answers about live files; for the API's event loop."""
-        return LiveAnswers(self._async_redis)
+        return LiveAnswers(self._async_redis, self.queue.reader.dropped)
 
     @cached_property
     def changes(self) -> Changes:

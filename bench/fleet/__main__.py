@@ -83,10 +83,10 @@ def _fill(site: Site, asked: argparse.Namespace) -> None:
     make_tasks(site, groups, asked.tasks)
     _row("Rows of the tasks and their history written", _since(began))
     site.start_scheduler()
-    queue = site.parts.queue
-    first = wait_s(lambda: all(queue.length(g.id) for g in groups), 600, "the first tasks")
+    queue_length = site.parts.queue.reader.queue_length
+    first = wait_s(lambda: all(queue_length(g.id) for g in groups), 600, "the first tasks")
     _row("From SQL to empty Redis: every group has tasks to claim", f"{first:.1f} s")
-    rest = wait_s(lambda: sum(queue.length(g.id) for g in groups) >= asked.tasks, 3600, "tasks")
+    rest = wait_s(lambda: sum(queue_length(g.id) for g in groups) >= asked.tasks, 3600, "tasks")
     rate = asked.tasks / (first + rest)
     _row(f"  all {asked.tasks} tasks are queued", f"{first + rest:.0f} s ({rate:.0f}/s)")
     for name, used in site.redis_memory().items():

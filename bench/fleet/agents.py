@@ -173,8 +173,7 @@ class _Agent:
 def claim(keys: GroupKeys, machine: str, token: str) -> tuple[list[str], list[Any]]:
     """Keys and arguments with which a machine claims."""
     return list(keys.of_claim()), [
-        *(keys.lease_prefix, keys.claim_prefix, machine, token),
-        *(int(limits.LEASE_S * 1000), limits.CLAIM_MEMORY_S, PRIORITY_BAND),
+        *(keys.lease_prefix, machine, token, int(limits.LEASE_S * 1000), PRIORITY_BAND),
         *("", limits.MAX_OVERTAKEN),
     ]
 

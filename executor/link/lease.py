@@ -49,11 +49,9 @@ class Claimer:
             keys=list(keys.of_claim()),
             args=[
                 keys.lease_prefix,
-                keys.claim_prefix,
                 self._executor,
                 token,
                 int(limits.LEASE_S * 1000),
-                limits.CLAIM_MEMORY_S,
                 PRIORITY_BAND,
                 staged,
                 limits.MAX_OVERTAKEN,

@@ -75,7 +75,9 @@ def install(app: FastAPI) -> None:
 
 def _refused(request: Request, error: Exception) -> JSONResponse:
     code = next((c for kind, c in _CODES.items() if isinstance(error, kind)), 400)
-    return problem(request, code, str(error))
+    # Whoever may try again is told when.
+    headers = {"Retry-After": "30"} if code == 503 else None
+    return problem(request, code, str(error), headers)
 
 
 def _no_object(request: Request, error: Exception) -> JSONResponse:

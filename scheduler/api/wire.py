@@ -149,6 +149,13 @@ def usage_json(row: UsageSample) -> dict[str, Any]:
     }
 
 
+def quarantine_json(group: MachineGroup) -> dict[str, Any] | None:
+    """Since when a group's keys are set aside, and why; None: they are not."""
+    if group.quarantined_at is None:
+        return None
+    return {"since": when(group.quarantined_at), "reason": group.quarantine_reason}
+
+
 def group_json(
     group: MachineGroup,
     machines: Sequence[Machine] | None = None,
@@ -186,6 +193,7 @@ def group_json(
         "total_ram_gb": group.memory_bytes // 1024**3,
         "status": group.status,
         "status_detail": group.status_detail,
+        "quarantine": quarantine_json(group),
         "provider": group.provider,
         "shared": group.shared,
         "on_demand_fallback": group.on_demand_fallback,

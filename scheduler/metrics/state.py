@@ -6,6 +6,7 @@ first ones, and counts of what machines have.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections import defaultdict
@@ -15,13 +16,14 @@ import redis
 from sqlalchemy import func, select
 
 from scheduler.metrics import table
+from scheduler.queue.group_measures import measure
+from scheduler.queue.group_reader import BrokenKeys
 from scheduler.services.group_states import ACTIVE
 from scheduler.services.machine_states import MACHINE_DOWN, SHOWN_STATES, shown_state_column
 from scheduler.store.event_models import Delivery
 from scheduler.store.models import Machine, MachineGroup, Task
 from simherd.contract.lifecycle import HELD
-from simherd.contract.queue.keys import EPOCH, PRIORITY_BAND, GroupKeys
-from simherd.contract.spec import parse_attempt
+from simherd.contract.queue.keys import EPOCH
 from simherd.contract.triggers import DeliveryState
 
 if TYPE_CHECKING:
@@ -51,11 +53,15 @@ def read_state(parts: Parts) -> Reading:
         _machines(found, session, now)
         _tasks(found, session, now)
         _deliveries(found, session, now)
-    heads: dict[str, list[str]] = {}
+    heads: dict[str, tuple[str, ...]] = {}
     for name, client, its_groups in _servers(parts, groups):
         try:
             _server(found, name, client)
-            heads |= {group.id: _queue(found, client, group, now) for group in its_groups}
+            for group in its_groups:
+                if group.quarantined_at is None:
+                    # The sweep sees it too, and sets the group aside.
+                    with contextlib.suppress(BrokenKeys):
+                        heads[group.id] = _queue(found, parts, client, group)
             found.add(table.REDIS_UP, 1, name)
         except redis.RedisError as error:
             log.warning("event=redis_not_read server=%s error=%s", name, error)
@@ -91,6 +97,7 @@ class _Found:
 def _groups(found: _Found, groups: Sequence[MachineGroup], now: float) -> None:
     for group in groups:
         found.of_group(table.REFUSALS, group.id, group.refusals)
+        found.of_group(table.QUARANTINED, group.id, group.quarantined_at is not None)
         if group.auto_terminate_at is not None:
             found.of_group(table.GROUP_LEFT, group.id, group.auto_terminate_at - now)
 
@@ -157,44 +164,24 @@ def _server(found: _Found, name: str, client: redis.Redis) -> None:
         found.add(table.REDIS_DATA_AGE, time.time() - float(epoch), name)
 
 
-def _queue(found: _Found, client: redis.Redis, group: MachineGroup, now: float) -> list[str]:
-    """What Redis says of a group; answers the attempts that may have waited for longest."""
-    keys = GroupKeys(group.id)
-    pipe = client.pipeline(transaction=False)
-    pipe.zcard(keys.queue)
-    pipe.zrange(keys.queue, 0, 0)
-    pipe.zrange(keys.queue, -1, -1, withscores=True)
-    pipe.zcard(keys.leases)
-    pipe.zcount(keys.leases, "-inf", 1000 * now)
-    pipe.zrange(keys.machines, 0, 0, withscores=True)
-    pipe.xlen(keys.events)
-    pipe.xrange(keys.events, f"({group.event_cursor}", "+", count=1)
-    length, first, last, leases, overdue, silent, reports, unread = pipe.execute()
-    found.of_group(table.QUEUE_LENGTH, group.id, length)
-    found.of_group(table.LEASES, group.id, leases)
-    found.of_group(table.LEASES_OVERDUE, group.id, overdue)
-    if silent:
-        found.of_group(table.SILENT_MACHINE, group.id, now - float(silent[0][1]) / 1000)
-    lag = now - float(unread[0][0].partition("-")[0]) / 1000 if unread else 0
-    found.of_group(table.RECORDER_LAG, group.id, max(0, lag))
-    # What is recorded is cut off a hundred at a time.
-    found.of_group(table.REPORTS_WAITING, group.id, reports if unread else 0)
-    return [*first, *_lowest(client, keys, last)]
+def _queue(
+    found: _Found, parts: Parts, client: redis.Redis, group: MachineGroup
+) -> tuple[str, ...]:
+    """What Redis says of a group; answers the tasks that may have waited for longest."""
+    numbers = measure(parts.queue.reader, client, group.id, group.event_cursor)
+    found.of_group(table.QUEUE_LENGTH, group.id, numbers.waiting)
+    found.of_group(table.LEASES, group.id, numbers.leases)
+    found.of_group(table.LEASES_OVERDUE, group.id, numbers.leases_overdue)
+    found.of_group(table.SILENT_MACHINE, group.id, numbers.silent_s)
+    found.of_group(table.RECORDER_LAG, group.id, numbers.lag_s)
+    found.of_group(table.REPORTS_WAITING, group.id, numbers.reports)
+    return numbers.first_tasks
 
 
-def _lowest(client: redis.Redis, keys: GroupKeys, last: list[tuple[str, float]]) -> list[str]:
-    """The first one of the lowest priority that waits: it may starve."""
-    if not last:
-        return []
-    band = last[0][1] // PRIORITY_BAND * PRIORITY_BAND
-    found: Any = client.zrange(keys.queue, band, "+inf", byscore=True, offset=0, num=1)
-    return list(found)
-
-
-def _waits(found: _Found, session: Session, heads: dict[str, list[str]], now: float) -> None:
-    wanted = {parse_attempt(key)[0] for keys in heads.values() for key in keys}
+def _waits(found: _Found, session: Session, heads: dict[str, tuple[str, ...]], now: float) -> None:
+    wanted = {task for tasks in heads.values() for task in tasks if "\0" not in task}
     rows = session.execute(select(Task.id, Task.queued_at).where(Task.id.in_(wanted)))
     queued_at = {task: at for task, at in rows if at is not None}
-    for group, keys in heads.items():
-        since = [queued_at.get(parse_attempt(key)[0], now) for key in keys]
+    for group, tasks in heads.items():
+        since = [queued_at.get(task, now) for task in tasks]
         found.of_group(table.OLDEST_WAIT, group, now - min(since, default=now))

@@ -70,6 +70,11 @@ REPORTS = counter(
     "Reports of executors that were read, by what became of them.",
     "verdict",
 )
+INPUTS_DROPPED = counter(
+    "simherd_machine_inputs_dropped_total",
+    "What machines wrote to Redis and the scheduler refused, by kind: it is logged once a group.",
+    "kind",
+)
 QUEUE_SECONDS = histogram(
     "simherd_queue_wait_seconds",
     "Time from an attempt's queueing to its claim.",
@@ -152,6 +157,11 @@ REFUSALS = gauge(
     "Launches that the provider has refused one after another.",
     *("group", "name"),
 )
+QUARANTINED = gauge(
+    "simherd_group_quarantined",
+    "1 while the group's keys in Redis are set aside because they are broken, else 0.",
+    *("group", "name"),
+)
 REPORTS_WAITING = gauge(
     "simherd_recorder_waiting_reports",
     "Reports that are not recorded yet; some hundred too many at the most.",
@@ -196,12 +206,14 @@ SECTIONS: dict[str, tuple[Measure, ...]] = {
     "API": (HTTP_REQUESTS, HTTP_SECONDS),
     "Wherever it happens (API, worker, recorder): add them up": (
         *(TASKS_ENDED, ATTEMPTS_LOST, LEASES_EXPIRED, MASS_LOSSES_HELD, REFUSED_CHANGES),
+        INPUTS_DROPPED,
     ),
     "Recorder": (REPORTS, QUEUE_SECONDS, STAGE_SECONDS, STAGES_FAILED, DOWNLOADED, UPLOADED),
     "Worker": (JOBS, JOB_SECONDS, JOB_SUCCESS, SWEPT),
     "The deployment, from SQL and Redis, by each recorder: take the largest": (
         *(STATE_AGE, QUEUE_LENGTH, OLDEST_WAIT, LEASES, LEASES_OVERDUE, TASKS, DEADLINE_LEFT),
-        *(MACHINES, SILENT_MACHINE, COST, GROUP_LEFT, REFUSALS, REPORTS_WAITING, RECORDER_LAG),
+        *(MACHINES, SILENT_MACHINE, COST, GROUP_LEFT, REFUSALS, QUARANTINED, REPORTS_WAITING),
+        RECORDER_LAG,
         *(DELIVERIES, DELIVERY_OVERDUE, REDIS_UP, REDIS_MEMORY, REDIS_MEMORY_LIMIT, REDIS_AOF),
         *(REDIS_DATA_AGE, REDIS_CLOCK),
     ),

@@ -6,8 +6,10 @@ knows. Redis checks commands inside scripts as well, so the list holds what the 
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
+from scheduler.queue.notes import write_note
 from simherd.contract.joining import redis_user
 from simherd.contract.queue import scripts
 from simherd.contract.queue.keys import ACCESS, GroupKeys
@@ -17,13 +19,15 @@ if TYPE_CHECKING:
 
     import redis
 
+#: Never UNLINK: it is what keeps the scheduler's own scripts from them, see `unlimited.lua`.
 _COMMANDS = (
-    *("evalsha", "time", "ping", "get", "set", "del", "expire", "persist", "blpop"),
+    *("evalsha", "time", "ping", "del", "expire", "persist", "blpop"),
     *("hget", "hset", "hdel", "hincrby", "zadd", "zrem", "zrange", "zscore", "zcard", "zcount"),
-    # For machines that work together.
-    *("hgetall", "zremrangebyscore"),
     *("xadd", "xread", "xlen", "exists"),
+    # For the claims of agents of release 0.1.
+    *("get", "set"),
 )
+_MPI_COMMANDS = ("hgetall", "zremrangebyscore")
 #: The scripts that executors call: they may run them, but load none of their own.
 _SCRIPTS: tuple[scripts.Name, ...] = ("claim", "gather", "renew", "stage")
 
@@ -39,7 +43,7 @@ def admit(
         *("reset", "on", "resetchannels"),
         *(f"#{digest}" for digest in digests),
         *(f"~{pattern}" for pattern in GroupKeys(group).of_executor(machine_id, gangs=gangs)),
-        *(f"+{command}" for command in _COMMANDS),
+        *(f"+{command}" for command in (*_COMMANDS, *(_MPI_COMMANDS if gangs else ()))),
     ]
     _acl(client, "SETUSER", redis_user(machine_id), *rules)
 
@@ -66,13 +70,20 @@ def admitted(client: redis.Redis) -> set[str]:
 
 
 def forgotten(client: redis.Redis, run_id: str) -> bool:
-    """Whether this Redis was started, or emptied, since `remembered` was called."""
-    return client.get(ACCESS) != run_id
+    """Whether this Redis was started, or emptied, since `remembered` was called; or machines had
+    other rights then."""
+    return client.get(ACCESS) != _access_note(run_id)
 
 
 def remembered(client: redis.Redis, run_id: str) -> None:
     """Note that every machine has its user in this Redis."""
-    client.set(ACCESS, run_id)
+    write_note(client, ACCESS, _access_note(run_id))
+
+
+def _access_note(run_id: str) -> str:
+    keys = GroupKeys("").of_executor("", gangs=True)
+    rights = " ".join((*_COMMANDS, *_MPI_COMMANDS, *keys))
+    return f"{run_id} {hashlib.sha256(rights.encode()).hexdigest()[:12]}"
 
 
 def _acl(client: redis.Redis, *words: str) -> Any:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +9,7 @@ import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
+from scheduler.queue.group_reader import GroupReader
 from simherd.contract import limits
 from simherd.contract.commands import Message, Order
 from simherd.contract.outcome import Cause
@@ -18,12 +17,15 @@ from simherd.contract.queue import scripts
 from simherd.contract.queue.keys import GROUPS_CHANGED, PRIORITY_BAND, GroupKeys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
+    from scheduler.queue.ownership import Ownership
     from scheduler.queue.servers import Servers
     from simherd.contract.live import LiveRequest
     from simherd.contract.triggers import Observer
 
+#: Keys that are looked at in one call.
+_SCANNED = 1000
 #: Inbox messages kept; an executor that is further behind than this has lost its attempts.
 _INBOX_MAX = 1000
 
@@ -41,6 +43,8 @@ def connect(url: str, *, blocking_s: float = 0) -> redis.Redis:
     return redis.Redis.from_url(
         url,
         decode_responses=True,
+        # Machines write these keys: bytes that are not UTF-8 must not break a connection.
+        encoding_errors="replace",
         socket_connect_timeout=5,
         socket_timeout=5 + blocking_s,
         socket_keepalive=True,
@@ -97,11 +101,19 @@ class Place:
 class GroupQueue:
     """What the scheduler does with the queues; every call is safe to repeat."""
 
-    def __init__(self, servers: Servers[redis.Redis]) -> None:
+    def __init__(self, servers: Servers[redis.Redis], owned: Ownership) -> None:
+        """
+        Args:
+            servers: the Redis servers.
+            owned: which machines and tasks belong to a group.
+        """
         self._servers = servers
+        self._owned = owned
+        #: What machines have written there.
+        self.reader = GroupReader(servers, owned)
         self._scripts = {
             name: servers.main.register_script(scripts.source(name))
-            for name in ("enqueue", "withdraw", "expire", "revoke")
+            for name in ("enqueue", "withdraw", "revoke", "send", "note", "drop")
         }
 
     @property
@@ -134,24 +146,15 @@ class GroupQueue:
         places.append(keys.fair)
         reply = [scripts.text(word) for word in self._run(group, "withdraw", places, [attempt])]
         if reply[0] == "withdrawn":
-            _, _, executor = reply[1].partition(":")
+            executor = self._own(group, reply[1].partition(":")[2])
             if executor:
                 self._send(group, executor, Message(Order.UNSTAGE, attempt))
             return reply[0], None
-        return reply[0], reply[1] if len(reply) > 1 else None
+        return reply[0], self._own(group, reply[1]) if len(reply) > 1 else None
 
-    def stager(self, group: str, attempt: str) -> str | None:
-        """The executor that fetches for a waiting attempt ahead."""
-        mark: Any = self._servers.of(group).hget(GroupKeys(group).staged, attempt)
-        expiry_ms, _, executor = str(mark or "0:").partition(":")
-        return executor if float(expiry_ms) > 1000 * time.time() else None
-
-    def overdue(self, group: str, most: int = 500) -> scripts.Expiry:
-        """The leases that have run out."""
-        keys = GroupKeys(group)
-        return scripts.expire_reply(
-            self._run(group, "expire", [keys.leases, keys.machines], [keys.lease_prefix, most])
-        )
+    def _own(self, group: str, executor: str) -> str | None:
+        """A machine by the name that stands in Redis, if it is one of the group."""
+        return executor if executor and self._owned.machines(group, {executor}) else None
 
     def revoke(self, group: str, attempt: str) -> str:
         """Take a lease from its holder for good; answers the holder, '' if there was none."""
@@ -162,7 +165,13 @@ class GroupQueue:
             [keys.leases, keys.specs, keys.lease(attempt), keys.recorded],
             [attempt, limits.TOMBSTONE_S],
         )
-        return scripts.text(reply[1])
+        return self._own(group, scripts.text(reply[1])) or ""
+
+    def drop_lease(self, group: str, attempt: str) -> None:
+        """Remove what stands among the leases and is not one."""
+        keys, client = GroupKeys(group), self._servers.of(group)
+        client.zrem(keys.leases, attempt)
+        client.unlink(keys.lease(attempt))
 
     def stop(
         self,
@@ -187,12 +196,6 @@ class GroupQueue:
         message = Message(Order.STOP, attempt, cause, discard=discard, detail=detail)
         self._send(group, executor, message)
 
-    def gangs(self, group: str) -> dict[str, tuple[str, ...]]:
-        """Attempt that is held by machines that work together → these, the leader first."""
-        found: Any = self._servers.of(group).hgetall(GroupKeys(group).gangs)
-        held = set(self.held(group)) if found else set()
-        return {str(a): tuple(str(m).split(",")) for a, m in found.items() if a in held}
-
     def set_deadline(
         self,
         group: str,
@@ -212,30 +215,6 @@ class GroupQueue:
         """Tell an executor to stop everything, and to end."""
         self._send(group, executor, Message(Order.LEAVE, ""))
 
-    def facts(self, group: str) -> dict[str, dict[str, Any]]:
-        """Executor → what it last told of its machine."""
-        found: Any = self._servers.of(group).hgetall(GroupKeys(group).facts)
-        return {str(name): json.loads(text) for name, text in found.items()}
-
-    def holdings(self, group: str) -> dict[str, str]:
-        """Attempt that is held → the executor that holds it."""
-        keys = GroupKeys(group)
-        held = self.held(group)
-        pipe = self._servers.of(group).pipeline(transaction=False)
-        for attempt in held:
-            pipe.hget(keys.lease(attempt), "holder")
-        found = zip(held, pipe.execute(), strict=True)
-        return {attempt: str(holder) for attempt, holder in found if holder}
-
-    def holder(self, group: str, attempt: str) -> str | None:
-        """The executor that holds an attempt."""
-        found: Any = self._servers.of(group).hget(GroupKeys(group).lease(attempt), "holder")
-        return str(found) if found else None
-
-    def holders(self, group: str) -> set[str]:
-        """The executors that hold a lease."""
-        return set(self.holdings(group).values())
-
     def ask_live(self, group: str, executor: str, attempt: str, asked: LiveRequest) -> None:
         """Ask an executor about an attempt's files; see `LiveAnswers` for what it says."""
         self._send(group, executor, Message(Order.LIVE_FILES, attempt, body=asked.body()))
@@ -248,24 +227,9 @@ class GroupQueue:
         self._send(group, executor, Message(Order.OBSERVE, attempt, body=body))
 
     def _send(self, group: str, executor: str, message: Message) -> None:
-        key = GroupKeys(group).inbox(executor)
-        self._servers.of(group).xadd(key, {"m": message.encode()}, maxlen=_INBOX_MAX)
-        self._servers.of(group).expire(key, limits.TOMBSTONE_S)
-
-    def position(self, group: str, attempt: str) -> int | None:
-        """How many attempts are ahead of a waiting one; None when it does not wait."""
-        rank: Any = self._servers.of(group).zrank(GroupKeys(group).queue, attempt)
-        return None if rank is None else int(rank)
-
-    def known(self, group: str, attempts: Sequence[str]) -> list[tuple[bool, bool]]:
-        """For each of some attempts, whether it waits, and whether it is held."""
-        if not attempts:
-            return []
-        keys, pipe = GroupKeys(group), self._servers.of(group).pipeline(transaction=False)
-        pipe.zmscore(keys.queue, list(attempts))
-        pipe.zmscore(keys.leases, list(attempts))
-        queued, leased = pipe.execute()
-        return [(q is not None, h is not None) for q, h in zip(queued, leased, strict=True)]
+        keys = GroupKeys(group)
+        args = [message.encode(), _INBOX_MAX, limits.TOMBSTONE_S]
+        self._run(group, "send", [keys.nothing, keys.inbox(executor)], args)
 
     def place(self, group: str) -> Place:
         """How far the group was compared with SQL."""
@@ -274,74 +238,48 @@ class GroupQueue:
 
     def note_place(self, group: str, place: Place) -> None:
         """Note it for whoever compares next."""
-        fields: dict[Any, Any] = {"after": place.after, "passes": place.passes}
-        self._servers.of(group).hset(GroupKeys(group).place, mapping=fields)
+        self._note(group, {"after": place.after, "passes": place.passes})
 
-    def scan_waiting(self, group: str, count: int) -> set[str]:
-        """About so many of the waiting attempts: others each time, until all had their turn."""
-        client, keys = self._servers.of(group), GroupKeys(group)
-        cursor: Any = client.hget(keys.place, "scan")
-        after, found = client.zscan(keys.queue, int(cursor or 0), count=count)
-        client.hset(keys.place, "scan", after)
-        return {str(attempt) for attempt, _ in found}
+    def _note(self, group: str, fields: dict[str, int]) -> None:
+        keys = GroupKeys(group)
+        words = [word for field in fields.items() for word in field]
+        self._run(group, "note", [keys.nothing, keys.place], ["hash", *words])
 
-    def length(self, group: str) -> int:
-        """How many attempts wait."""
-        found: Any = self._servers.of(group).zcard(GroupKeys(group).queue)
-        return int(found)
+    def next_page(self, group: str, length: int, count: int) -> int:
+        """Return the rank at which the queue is looked at this time: all have their turn.
 
-    def first(self, group: str) -> str | None:
-        """The attempt that is next in line."""
-        found: Any = self._servers.of(group).zrange(GroupKeys(group).queue, 0, 0)
-        return str(found[0]) if found else None
-
-    def held(self, group: str) -> list[str]:
-        """Every attempt that somebody holds a lease on."""
-        found: Any = self._servers.of(group).zrange(GroupKeys(group).leases, 0, -1)
-        return [str(a) for a in found]
-
-    def answered(self, group: str) -> list[str]:
-        """Every attempt for which an executor may still ask what was recorded."""
-        found: Any = self._servers.of(group).hkeys(GroupKeys(group).recorded)
-        return [str(a) for a in found]
+        Args:
+            group: the machine group.
+            length: how long its queue is.
+            count: how many are looked at.
+        """
+        found: Any = self._servers.of(group).hget(GroupKeys(group).place, "scan")
+        first = int(found or 0)
+        first = first if first < length else 0
+        self._note(group, {"scan": first + count})
+        return first
 
     def forget_answers(self, group: str, attempts: list[str]) -> None:
         """Drop the answers for attempts whose executors are gone."""
         self._servers.of(group).hdel(GroupKeys(group).recorded, *attempts)
 
-    def heartbeats(self, group: str) -> dict[str, float]:
-        """Executor → when it was last heard of, seconds since the epoch."""
-        found: Any = self._servers.of(group).zrange(
-            GroupKeys(group).machines, 0, -1, withscores=True
-        )
-        return {str(name): float(ms) / 1000 for name, ms in found}
-
     def forget_machine(self, group: str, executor: str) -> None:
-        """Drop a terminated machine's heartbeat and inbox."""
-        keys = GroupKeys(group)
-        self._servers.of(group).zrem(keys.machines, executor)
-        self._servers.of(group).zrem(keys.ready, executor)
-        self._servers.of(group).hdel(keys.facts, executor)
-        self._servers.of(group).delete(keys.inbox(executor))
+        """Drop a terminated machine's heartbeat, its inbox, and what else is its own."""
+        keys, client = GroupKeys(group), self._servers.of(group)
+        client.zrem(keys.machines, executor)
+        client.zrem(keys.ready, executor)
+        client.hdel(keys.facts, executor)
+        client.hdel(keys.claims, executor)
+        client.unlink(keys.inbox(executor))
 
     def forget_group(self, group: str) -> None:
-        """Drop what a terminated group leaves behind."""
-        keys = GroupKeys(group)
-        self._servers.of(group).delete(
-            keys.queue,
-            keys.specs,
-            keys.bell,
-            keys.machines,
-            keys.facts,
-            keys.staged,
-            keys.overtaken,
-            keys.fair,
-            keys.ready,
-            keys.gangs,
-            keys.recorded,
-            keys.place,
-            keys.events,
-        )
+        """Drop every key of a group, also those that its machines have made up."""
+        cursor = "0"
+        while True:
+            args = [cursor, GroupKeys(group).every, _SCANNED]
+            cursor, _ = self._run(group, "drop", [], args)
+            if cursor == "0":
+                return
 
     def announce_group(self, group: str) -> None:
         """Tell the recorders that there is a new event stream to read."""

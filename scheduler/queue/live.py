@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 import secrets
 import time
 from contextvars import Context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import redis
 import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from scheduler.queue.machine_input import InvalidInput, parse_frame
 from simherd.contract import limits
 from simherd.contract.live import FIELD, Frame, FrameKind
+from simherd.contract.queue import scripts
 from simherd.contract.queue.keys import CHANGES, GroupKeys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterable
 
+    from scheduler.queue.dropped_input import DroppedInput
     from scheduler.queue.servers import Servers
 
 log = logging.getLogger(__name__)
 
+#: Bytes of frames that are read at a time.
+_READ_BYTES = 4 * 1024**2
 #: Seconds one read for a frame waits.
 _WAIT_S = 1.0
 #: Seconds between two tries to listen while Redis is out of reach.
@@ -45,6 +51,7 @@ def connect_async(url: str) -> redis.asyncio.Redis:
     return redis.asyncio.Redis.from_url(
         url,
         decode_responses=True,
+        encoding_errors="replace",
         socket_connect_timeout=5,
         socket_timeout=5 + _WAIT_S,
         socket_keepalive=True,
@@ -61,6 +68,13 @@ async def _answered(call: Awaitable[Any]) -> Any:
         raise redis.TimeoutError(f"Redis has not answered for {_LOST_S:.0f} s.") from error
 
 
+class Dropped(Protocol):
+    """Hears why something that a machine wrote is left out."""
+
+    def __call__(self, detail: object) -> None:
+        """See `DroppedInput.note`."""
+
+
 class StreamGone(Exception):
     """The stream of an answer is not there any more: nothing more will come."""
 
@@ -68,8 +82,9 @@ class StreamGone(Exception):
 class LiveAnswers:
     """Streams for answers: each is there as long as somebody reads it."""
 
-    def __init__(self, servers: Servers[redis.asyncio.Redis]) -> None:
+    def __init__(self, servers: Servers[redis.asyncio.Redis], dropped: DroppedInput) -> None:
         self._servers = servers
+        self._dropped = dropped
 
     @contextlib.asynccontextmanager
     async def opened(self, group: str) -> AsyncIterator[Reading]:
@@ -77,7 +92,8 @@ class LiveAnswers:
         request = secrets.token_hex(16)
         # Aside: a group that is not known yet is looked up in SQL.
         client = await asyncio.to_thread(self._servers.of, group)
-        reading = Reading(client, GroupKeys(group).live(request), request)
+        dropped = functools.partial(self._dropped.note, group, "frame")
+        reading = Reading(client, GroupKeys(group).live(request), request, dropped)
         await reading.begin()
         # Not by the reading itself: whoever reads slowly has not gone.
         keeping = asyncio.create_task(reading.keep())
@@ -91,8 +107,15 @@ class LiveAnswers:
 class Reading:
     """One answer, frame by frame."""
 
-    def __init__(self, client: redis.asyncio.Redis, key: str, request: str) -> None:
+    def __init__(
+        self, client: redis.asyncio.Redis, key: str, request: str, dropped: Dropped
+    ) -> None:
+        """`dropped` is called with what the machine wrote and cannot be, and why."""
         self._client, self._key = client, key
+        self._dropped = dropped
+        self._read = client.register_script(scripts.source("read_stream"))
+        #: Characters of all frames so far.
+        self.size = 0
         #: What the executor is told.
         self.request = request
 
@@ -125,18 +148,11 @@ class Reading:
         """
         after = "0-0"
         while True:
-            found: Any = await _answered(
-                self._client.xread(
-                    {self._key: after}, count=limits.LIVE_WINDOW, block=int(_WAIT_S * 1000)
-                )
-            )
-            if isinstance(found, dict):
-                found = [(k, v[0] if v and isinstance(v[0], list) else v) for k, v in found.items()]
-            entries = found[0][1] if found else []
-            for entry, fields in entries:
+            entries = await self._entries(after)
+            for entry, text in entries:
                 after = entry
-                frame = Frame.decode(fields[FIELD])
-                if frame.kind is not FrameKind.OPEN:
+                frame = self._frame(text)
+                if frame is not None and frame.kind is not FrameKind.OPEN:
                     yield frame
                 # Not before it was used: what waits here is what the executor waits for.
                 await _answered(self._client.xdel(self._key, entry))
@@ -144,6 +160,30 @@ class Reading:
                 if not await _answered(self._client.exists(self._key)):
                     raise StreamGone
                 yield None
+
+    async def _entries(self, after: str) -> list[tuple[str, str | None]]:
+        """What came after an entry, once something has; None for a frame that is too long."""
+        # One entry says that there is something: the machine chooses how long they are.
+        found: Any = await _answered(
+            self._client.xread({self._key: after}, count=1, block=int(_WAIT_S * 1000))
+        )
+        if not found:
+            return []
+        args: list[str | int] = [after, limits.LIVE_WINDOW, _READ_BYTES, FIELD]
+        args.append(limits.MAX_FRAME_BYTES)
+        rows: Any = await _answered(self._read(keys=[self._key], args=args))
+        return [(entry, text) for entry, text in rows]
+
+    def _frame(self, text: str | None) -> Frame | None:
+        if text is None:
+            self._dropped("a frame that is too long")
+            return None
+        self.size += len(text)
+        try:
+            return parse_frame(text)
+        except InvalidInput as error:
+            self._dropped(str(error))
+            return None
 
 
 class Announcer:

@@ -1,70 +1,93 @@
-"""Reading the event streams, and saying what was recorded."""
+"""Waiting for reports of executors, and noting what was recorded."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import redis
+
+from simherd.contract.queue import scripts
 from simherd.contract.queue.keys import GROUPS_CHANGED, GroupKeys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import redis
+    from scheduler.queue.group_reader import Entry, GroupReader
 
-#: Entries read from one stream at a time.
-BATCH = 500
 #: Seconds from the first report to the reading of all: an attempt's reports come in bursts, and
 #: a transaction for each would cost several times the work.
 _GATHER_S = 0.01
 
 
-class EventStreams:
-    """The event streams of all machine groups."""
+@dataclass(frozen=True)
+class News:
+    """What a wait for reports has brought."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    #: Group → its reports, in order.
+    reports: dict[str, list[Entry]]
+    #: Whether the set of groups changed.
+    is_changed: bool = False
+    #: The groups whose stream cannot be read.
+    broken: tuple[str, ...] = ()
+
+
+class EventStreams:
+    """The event streams of the machine groups of one Redis server."""
+
+    def __init__(self, client: redis.Redis, reader: GroupReader) -> None:
         self._client = client
+        self._reader = reader
+        self._acknowledge = client.register_script(scripts.source("acknowledge"))
         # From the beginning: what was announced before the first read would else be missed.
         self._changed = "0-0"
 
-    def read(
-        self, cursors: Mapping[str, str], wait_s: float
-    ) -> tuple[dict[str, list[tuple[str, str]]], bool]:
-        """Wait for reports.
+    def read(self, cursors: Mapping[str, str], wait_s: float) -> News:
+        """Wait for reports, and read them.
 
         Args:
             cursors: group → the entry after which to read.
             wait_s: how long to wait for one, seconds.
-
-        Returns:
-            Group → (entry id, event text) in order; and whether the set of groups changed.
         """
         names = {GroupKeys(g).events: g for g in cursors}
         streams: dict[Any, Any] = {key: cursors[g] for key, g in names.items()}
         streams[GROUPS_CHANGED] = self._changed
-        found: Any = self._client.xread(streams, count=BATCH, block=int(wait_s * 1000)) or []
-        if found:
-            time.sleep(_GATHER_S)
-            found = self._client.xread(streams, count=BATCH)
+        try:
+            # One entry of each stream: it says whose are read. Machines choose how long they are.
+            found: Any = self._client.xread(streams, count=1, block=int(wait_s * 1000)) or []
+        except redis.ResponseError as error:
+            broken = self._broken(names) if "WRONGTYPE" in str(error) else ()
+            if not broken:
+                raise
+            return News({}, broken=broken)
         if isinstance(found, dict):
             found = [(k, v[0] if v and isinstance(v[0], list) else v) for k, v in found.items()]
-        reports: dict[str, list[tuple[str, str]]] = {}
-        changed = False
+        is_changed, ready = False, {}
         for key, entries in found:
             if key == GROUPS_CHANGED:
-                self._changed, changed = entries[-1][0], True
+                self._changed, is_changed = entries[-1][0], True
             else:
-                reports[names[key]] = [(i, fields.get("e", "")) for i, fields in entries]
-        return reports, changed
+                ready[names[key]] = cursors[names[key]]
+        if ready:
+            time.sleep(_GATHER_S)
+        return News(self._reader.reports(self._client, ready), is_changed)
+
+    def _broken(self, names: Mapping[str, str]) -> tuple[str, ...]:
+        """The groups whose stream is not one."""
+        pipe = self._client.pipeline(transaction=False)
+        for key in names:
+            pipe.type(key)
+        kinds = zip(names.values(), pipe.execute() if names else [], strict=True)
+        return tuple(group for group, kind in kinds if kind not in ("stream", "none"))
 
     def acknowledge(self, group: str, recorded: Mapping[str, int], upto: str) -> None:
-        """Say what stands in SQL, and drop the entries up to `upto` from the stream."""
+        """Note what stands in SQL, and drop the entries up to `upto` from the stream."""
         keys = GroupKeys(group)
-        pipe = self._client.pipeline(transaction=False)
-        if recorded:
-            pipe.hset(keys.recorded, mapping={k: str(n) for k, n in recorded.items()})
-        pipe.xtrim(keys.events, minid=_after(upto), approximate=True)
-        pipe.execute()
+        words = [word for pair in recorded.items() for word in pair]
+        self._acknowledge(
+            keys=[keys.nothing, keys.recorded, keys.events], args=[_after(upto), *words]
+        )
 
 
 def _after(entry: str) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def busy_machines(parts: Parts, group: MachineGroup) -> set[str]:
     """The machines that hold an attempt, or are said to: by Redis, by SQL, by their leaders."""
-    members = {m for gang in parts.queue.gangs(group.id).values() for m in gang}
+    members = {m for gang in parts.queue.reader.mpi_groups(group.id).values() for m in gang}
     with parts.store.read() as session:
         told = session.scalars(
             select(Task.machine_id).where(
@@ -25,4 +25,8 @@ def busy_machines(parts: Parts, group: MachineGroup) -> set[str]:
                 Task.machine_id.is_not(None),
             )
         ).all()
-    return parts.queue.holders(group.id) | members | {str(machine) for machine in told}
+    return (
+        set(parts.queue.reader.leases(group.id).holders.values())
+        | members
+        | {str(machine) for machine in told}
+    )

@@ -15,7 +15,6 @@ from scheduler.services.group_states import UP
 from scheduler.services.machine_states import MACHINE_DRAINED, MACHINE_UP
 from scheduler.services.machines import machines_of
 from scheduler.store.models import AttemptRow, Machine, MachineGroup, Task
-from simherd.contract.spec import parse_attempt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,11 +86,12 @@ def _load(parts: Parts, group: MachineGroup, now: float) -> Load:
     with parts.store.read() as session:
         machines = [m for m in machines_of(session, group.id, MACHINE_UP) if m.reclaim_at is None]
     since = _idle_since(parts, group, machines)
-    facts, patience = parts.queue.facts(group.id), parts.settings.elastic_idle_s
-    slots = max([1, *(int(f.get("slots", 1)) for f in facts.values())])
+    reader, patience = parts.queue.reader, parts.settings.elastic_idle_s
+    facts = reader.facts(group.id, [m.id for m in machines])
+    slots = max([1, *(f["slots"] for f in facts.values())])
     here = {m.id for m in machines}
-    held = sum(1 for holder in parts.queue.holdings(group.id).values() if holder in here)
-    waiting = parts.queue.length(group.id)
+    held = sum(1 for holder in reader.leases(group.id).holders.values() if holder in here)
+    waiting = reader.queue_length(group.id)
     return Load(
         waiting=waiting,
         next_waited_s=_next_waited(parts, group.id, now) if waiting else 0.0,
@@ -104,11 +104,11 @@ def _load(parts: Parts, group: MachineGroup, now: float) -> Load:
 
 
 def _next_waited(parts: Parts, group_id: str, now: float) -> float:
-    first = parts.queue.first(group_id)
+    first = parts.queue.reader.next_task(group_id)
     if first is None:
         return 0.0
     with parts.store.read() as session:
-        at = session.scalar(select(Task.queued_at).where(Task.id == parse_attempt(first)[0]))
+        at = session.scalar(select(Task.queued_at).where(Task.id == first))
     return now - (at or now)
 
 

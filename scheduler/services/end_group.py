@@ -123,7 +123,7 @@ def _stop_machines(
 def _has_left(parts: Parts, group: MachineGroup, machine: Machine) -> bool:
     """Tell a machine that nobody else can end to leave; answers whether it has."""
     parts.queue.leave(group.id, machine.id)
-    seen = parts.queue.heartbeats(group.id).get(machine.id, 0.0)
+    seen = parts.queue.reader.heartbeats(group.id).get(machine.id, 0.0)
     return time.time() - seen > 2 * limits.HEARTBEAT_S
 
 

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 _MEASURED = 20
 
 
+_QUARANTINED = (
+    "Machine group {0.name!r} is quarantined: {0.quarantine_reason}. Nothing goes on in it until "
+    "an operator runs `simherd admin groups repair {0.name}`."
+)
+
+
 @dataclass(frozen=True)
 class Explanation:
     """`reason` is for programs, `sentence` for people; `estimate_s` is a guess in seconds."""
@@ -45,6 +51,8 @@ def explain_task(parts: Parts, task: Task, now: float) -> Explanation:
     with parts.store.read() as session:
         group = session.get_one(MachineGroup, task.group_id)
         machines = machines_of(session, group.id, MACHINE_UP, MACHINE_DRAINED)
+    if group.quarantined_at is not None:
+        return Explanation("group_quarantined", _QUARANTINED.format(group))
     if status in HELD:
         return _held(task, machines, now)
     found = _group_trouble(group) or _machine_trouble(parts, group, machines, now)
@@ -95,7 +103,7 @@ def _machine_trouble(
             return Explanation("no_machine", "Its group has no machine; one is added soon.")
         listed = ", ".join(f"{m.name} is {states[m.id]}" for m in machines)
         return Explanation("no_machine", f"Its group has no machine that works. {listed}".strip())
-    facts = parts.queue.facts(group.id)
+    facts = parts.queue.reader.facts(group.id, [m.id for m in working])
     reasons = {m.name: facts.get(m.id, {}).get("waits_for") for m in working}
     if all(reasons.values()):
         listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
@@ -106,13 +114,11 @@ def _machine_trouble(
 def _in_line(
     parts: Parts, task: Task, group: MachineGroup, machines: list[Machine], now: float
 ) -> Explanation:
-    ahead = parts.queue.position(group.id, attempt_key(task.id, task.attempt))
+    ahead = parts.queue.reader.position(group.id, attempt_key(task.id, task.attempt))
     if ahead is None:
         return Explanation("queueing", "It is just being put into the queue, or taken out of it.")
-    facts = parts.queue.facts(group.id)
-    slots = sum(
-        int(facts.get(m.id, {}).get("slots", 1)) for m in machines if m.status == MACHINE_UP
-    )
+    facts = parts.queue.reader.facts(group.id, [m.id for m in machines])
+    slots = sum(facts.get(m.id, {}).get("slots", 1) for m in machines if m.status == MACHINE_UP)
     estimate = _estimate(parts, group.id, ahead, max(1, slots))
     text = f"All {slots} slot(s) of its group are busy, and {ahead} task(s) are ahead of it."
     if task.losses:

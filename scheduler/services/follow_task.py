@@ -85,7 +85,7 @@ class _Following:
     async def _tell_position(self, state: TaskState, before: int | None) -> int | None:
         key = attempt_key(state.task_id, state.attempt)
         with contextlib.suppress(redis.RedisError):
-            ahead = await asyncio.to_thread(self.parts.queue.position, state.group_id, key)
+            ahead = await asyncio.to_thread(self.parts.queue.reader.position, state.group_id, key)
             if ahead is not None and ahead != before:
                 await self.news.put(("position", {"tasks_ahead": ahead}))
             return ahead

@@ -42,7 +42,7 @@ def lose_gangs(
         patient: nobody is lost for being silent.
         lose: ends an attempt whose holder is gone: attempt, holder, cause.
     """
-    gangs = parts.queue.gangs(group.id) if group.group_type == MPI else {}
+    gangs = parts.queue.reader.mpi_groups(group.id) if group.group_type == MPI else {}
     if not gangs:
         return
     names = {name for members in gangs.values() for name in members}
@@ -51,7 +51,7 @@ def lose_gangs(
     up = {m.id: m.handle for m in machines.values() if m.status != MACHINE_DOWN}
     states = parts.providers[group.provider].observe(up) if up else {}
     gone = {n for n in names if states.get(n, MachineState.GONE) is MachineState.GONE}
-    beats = parts.queue.heartbeats(group.id)
+    beats = parts.queue.reader.heartbeats(group.id)
     # One that was never heard of since Redis lost everything is not silent.
     silent = {n for n in names if not patient and now - beats.get(n, now) > limits.LEASE_S}
     for attempt, members in gangs.items():

@@ -41,6 +41,21 @@ _FETCH_S = 180.0
 _BLOCK = 1024**2
 
 
+#: What an answer may consist of, besides an error, signs of life, and its end.
+_FRAMES = {
+    Ask.LIST: FrameKind.ENTRIES,
+    Ask.TAIL: FrameKind.TEXT,
+    Ask.TOP: FrameKind.TOP,
+    Ask.LAST_MODIFIED: FrameKind.FILE,
+    Ask.FETCH: FrameKind.SLICE,
+}
+_ALWAYS = frozenset({FrameKind.ERROR, FrameKind.ALIVE, FrameKind.END})
+_NO_ANSWER = "The task's machine does not answer what it was asked. Its agent may be broken."
+#: Characters of an answer that is put together before it is passed on: the ends of as many files as
+#: can be asked for.
+_MOST = 2 * limits.LIVE_MAX_FILES * limits.LIVE_BACKLOG_BYTES
+
+
 class AttemptOver(Exception):
     """The machine has nothing of the attempt any more: what was saved is what there is."""
 
@@ -78,6 +93,8 @@ async def frames(
                 raise Unanswered(_SILENT)
             yield None
             continue
+        if not _is_answer(frame, question):
+            raise Unanswered(_NO_ANSWER)
         # What comes next may take its time, as long as it says so where it follows.
         patience_s = limits.LIVE_SILENT_S if question.follow else _FETCH_S
         if frame.kind is FrameKind.ERROR and "file" not in frame.body:
@@ -89,6 +106,14 @@ async def frames(
         if frame.kind is FrameKind.END:
             return
         silent_since = time.monotonic()
+
+
+def _is_answer(frame: Frame, question: Question) -> bool:
+    """Whether a frame belongs to the answer: machines may send anything."""
+    file = frame.body.get("file")
+    if frame.kind in (FrameKind.TEXT, FrameKind.ERROR) and file is not None:
+        return file in question.files
+    return frame.kind in {*_ALWAYS, _FRAMES[question.ask]}
 
 
 async def _heard(reading: Reading) -> AsyncIterator[Frame | None]:
@@ -127,6 +152,8 @@ async def answer(parts: Parts, task: Task, question: Question) -> list[Frame] | 
             async for frame in frames(parts, state, question, reading):
                 if frame is not None:
                     found.append(frame)
+                if reading.size > _MOST:
+                    raise Unanswered(_NO_ANSWER)
         except AttemptOver:
             return None
     return found
@@ -154,7 +181,7 @@ async def last_modified(parts: Parts, task: Task) -> dict[str, Any]:
     """The file that was written to last, and what time it is. Raises NotFound."""
     found = await answer(parts, task, Question(Ask.LAST_MODIFIED))
     if found is not None:
-        return {"source": "live", "entry": found[0].body["entry"], "now": time.time()}
+        return {"source": "live", "entry": _only(found).body["entry"], "now": time.time()}
     entries = await asyncio.to_thread(SavedFiles(parts, task).entries)
     newest = max(
         (e for e in entries if e.name != objects.SYSTEM_METRICS),
@@ -166,12 +193,19 @@ async def last_modified(parts: Parts, task: Task) -> dict[str, Any]:
     return {"source": "saved", "entry": asdict(newest), "now": time.time()}
 
 
+def _only(found: list[Frame]) -> Frame:
+    """The one frame of an answer before its end. Raises Unanswered."""
+    if len(found) < 2:
+        raise Unanswered(_NO_ANSWER)
+    return found[0]
+
+
 async def top(parts: Parts, task: Task) -> str:
     """The processes of the command that runs. Raises Conflict when none does."""
     found = await answer(parts, task, Question(Ask.TOP))
     if found is None:
         raise Conflict(f"Task {task.id} does not run: there is nothing to show.")
-    return str(found[0].body["text"])
+    return str(_only(found).body["text"])
 
 
 async def tail_once(parts: Parts, task: Task, question: Question) -> dict[str, Any]:

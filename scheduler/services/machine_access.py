@@ -87,6 +87,7 @@ def join(parts: Parts, token: str, secret_digest: str) -> Membership:
 
     Raises:
         Forbidden: the ticket is not known, too old, or used by another.
+        Conflict: the group is quarantined.
     """
     with parts.store.write() as session:
         machine = session.scalar(
@@ -100,6 +101,11 @@ def join(parts: Parts, token: str, secret_digest: str) -> Membership:
             raise Forbidden("token: this join token was used by another. Have a new one made.")
         machine.secret_digest, machine.secret_at = secret_digest, time.time()
         group = session.get_one(MachineGroup, machine.group_id)
+        if group.quarantined_at is not None:
+            raise Conflict(
+                f"group: {group.name!r} is quarantined: {group.quarantine_reason}. An operator "
+                "repairs it; this machine can join afterwards."
+            )
     # Redis may have been started since it was last told the scripts.
     access.load_scripts(parts.queue.servers.of(group.id))
     _admit(parts, group.id, group.group_type, machine.id, secret_digest)
@@ -143,7 +149,8 @@ def change_secret(parts: Parts, machine_id: str, old: str, new_digest: str) -> N
         machine = known_machine(session, machine_id, old, also=new_digest)
         machine.secret_digest, machine.secret_at = new_digest, time.time()
         group = session.get_one(MachineGroup, machine.group_id)
-    _admit(parts, group.id, group.group_type, machine_id, new_digest)
+    if group.quarantined_at is None:
+        _admit(parts, group.id, group.group_type, machine_id, new_digest)
 
 
 def _admit(parts: Parts, group_id: str, group_type: str, machine_id: str, secret: str) -> None:
@@ -176,6 +183,23 @@ def revoke(parts: Parts, group_id: str, machine_ids: list[str]) -> None:
         access.shut_out(parts.queue.servers.of(group_id), machine_id)
 
 
+def readmit(parts: Parts, group_id: str) -> None:
+    """Let the machines of one group use Redis again, with the secrets that they have."""
+    client = parts.queue.servers.of(group_id)
+    access.load_scripts(client)
+    with parts.store.read() as session:
+        group = session.get_one(MachineGroup, group_id)
+        machines = session.execute(
+            select(Machine.id, Machine.secret_digest).where(
+                Machine.group_id == group_id,
+                Machine.status != MACHINE_DOWN,
+                Machine.secret_digest.is_not(None),
+            )
+        ).all()
+    for machine_id, secret_digest in machines:
+        _admit(parts, group_id, group.group_type, machine_id, str(secret_digest))
+
+
 def restore_access(parts: Parts, server: str) -> None:
     """Tell a Redis server its machines' users again, where it has forgotten them."""
     client = parts.queue.servers.named(server)
@@ -192,6 +216,7 @@ def restore_access(parts: Parts, server: str) -> None:
                 Machine.status != MACHINE_DOWN,
                 Machine.secret_digest.is_not(None),
                 MachineGroup.redis_server == server,
+                MachineGroup.quarantined_at.is_(None),
             )
         ).all()
     for group_id, group_type, machine_id, secret_digest in rows:

@@ -73,7 +73,7 @@ def retire_drained(parts: Parts, group: MachineGroup) -> None:
         ).all()
     if not drained:
         return
-    now, facts = time.time(), parts.queue.facts(group.id)
+    now, facts = time.time(), parts.queue.reader.facts(group.id, [m.id for m in drained])
     busy = busy_machines(parts, group)
     for machine in drained:
         heard = now - (machine.last_seen_at or 0) < limits.LEASE_S

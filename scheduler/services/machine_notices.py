@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+def _holds_lease(parts: Parts, group_id: str, machine_id: str) -> bool:
+    return machine_id in parts.queue.reader.leases(group_id).holders.values()
+
+
 def note_reclaim(parts: Parts, machine_id: str, secret: str, reclaim_at: float | None) -> None:
     """Take note of when a machine goes, or that it stays after all.
 
@@ -34,7 +38,7 @@ def note_reclaim(parts: Parts, machine_id: str, secret: str, reclaim_at: float |
         first = machine.reclaim_at is None
         machine.reclaim_at = reclaim_at
         group = session.get_one(MachineGroup, machine.group_id)
-        idle = machine_id not in parts.queue.holders(group.id)
+        idle = not _holds_lease(parts, group.id, machine_id)
         if reclaim_at is not None:
             group_changed(session, group.id, Trigger.GROUP_PREEMPTION, time.time(), machine_id)
         if first and reclaim_at is not None and group.is_elastic and idle:

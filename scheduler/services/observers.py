@@ -48,11 +48,11 @@ def _tell(parts: Parts, task_id: str) -> None:
     key = attempt_key(task.id, task.attempt)
     if task.status == Status.SUBMITTED:
         put_in_queue(parts, [task])
-        if parts.queue.holder(task.group_id, key) is not None:
+        if parts.queue.reader.holder(task.group_id, key) is not None:
             # Claimed just now, with another specification perhaps: when it starts, it is told.
             return
     else:
-        holder = parts.queue.holder(task.group_id, key)
+        holder = parts.queue.reader.holder(task.group_id, key)
         if task.status not in HELD or holder is None:
             return
         parts.queue.observe(task.group_id, holder, key, observers)

@@ -58,7 +58,7 @@ def project_table(
 
 
 def _measured(task: Task, cost: float) -> dict[str, Any]:
-    machine = None if task.executer is None else str(task.executer["vm_type"]).rpartition("/")[2]
+    machine = str((task.executer or {}).get("vm_type", "")).rpartition("/")[2] or None
     computed = task.metrics.get(Metric.COMPUTATION_SECONDS.value)
     values = (task.id, task.simulator_alias or task.simulator, machine, computed, round(cost, 6))
     return dict(zip(_ALWAYS, values, strict=True))

@@ -12,10 +12,11 @@ from sqlalchemy import bindparam, func, select, update
 
 from scheduler.objects.base import StorageAway
 from scheduler.queue.group_queue import Arrival
+from scheduler.queue.memory import RedisFull
 from scheduler.queue.servers import UnknownServer
 from scheduler.services.attempt_numbers import next_number, retries
 from scheduler.services.attempt_spec import spec_of
-from scheduler.services.errors import Conflict, NotFound, TooLarge
+from scheduler.services.errors import Conflict, NotFound, TooLarge, Unanswered
 from scheduler.store.models import MachineGroup, Task
 from scheduler.store.transitions import change_status
 from simherd.contract import limits, objects
@@ -41,6 +42,7 @@ def inputs_uploaded(parts: Parts, user_id: str, task_ids: Sequence[str]) -> None
         NotFound: no such task of this user.
         Conflict: an input is not there, or a task is past waiting for it.
         TooLarge: an input is larger than allowed.
+        Unanswered: Redis has no room for more.
     """
     with parts.store.read() as session:
         query = select(Task).where(Task.id.in_(task_ids), Task.user_id == user_id)
@@ -49,6 +51,8 @@ def inputs_uploaded(parts: Parts, user_id: str, task_ids: Sequence[str]) -> None
         if task_id not in found:
             raise NotFound(f"task_id: there is no task {task_id!r}.")
     waiting = [found[i] for i in dict.fromkeys(task_ids) if _waits(found[i])]
+    for group_id in {task.group_id for task in waiting}:
+        check_room(parts, group_id)
     with ThreadPoolExecutor(min(_STATS, max(1, len(waiting))), "inputs") as pool:
         sizes = list(pool.map(lambda task: _input_size(parts, task), waiting))
     now = time.time()
@@ -72,6 +76,22 @@ def inputs_uploaded(parts: Parts, user_id: str, task_ids: Sequence[str]) -> None
             ):
                 queued.append(task.id)
     enqueue_all(parts, queued)
+
+
+def check_room(parts: Parts, group_id: str) -> None:
+    """Refuse tasks for a group whose Redis has nearly reached its memory limit.
+
+    One that is out of reach is another matter: SQL keeps the tasks until it is back.
+
+    Raises:
+        Unanswered: there is no room.
+    """
+    try:
+        parts.room.check(group_id)
+    except RedisFull as error:
+        raise Unanswered(str(error)) from error
+    except (redis.RedisError, UnknownServer) as error:
+        log.warning("event=room_unknown group=%s error=%s", group_id, error)
 
 
 def _waits(task: Task) -> bool:

@@ -21,7 +21,7 @@ from scheduler.store.models import Task
 from simherd.contract import limits
 from simherd.contract.lifecycle import Status
 from simherd.contract.outcome import Cause
-from simherd.contract.spec import attempt_key, parse_attempt
+from simherd.contract.spec import attempt_key
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -102,7 +102,7 @@ def _page(parts: Parts, group_id: str, which: ColumnElement[bool]) -> list[_Wait
 
 def _compare(parts: Parts, group_id: str, waiting: list[_Waiting]) -> None:
     now = time.time()
-    known = parts.queue.known(group_id, [attempt_key(w.task_id, w.attempt) for w in waiting])
+    known = parts.queue.reader.known(group_id, [attempt_key(w.task_id, w.attempt) for w in waiting])
     both = list(zip(waiting, known, strict=True))
     missing = [w.task_id for w, (waits, held) in both if not waits | held]
     if missing:
@@ -120,11 +120,20 @@ def _compare(parts: Parts, group_id: str, waiting: list[_Waiting]) -> None:
 def _revoke_unknown(parts: Parts, group: MachineGroup) -> None:
     """Take out of Redis what SQL does not know, or knows to be of the past."""
     queue, now = parts.queue, time.time()
-    there = set(queue.held(group.id)) | queue.scan_waiting(group.id, PAGE)
+    reader = queue.reader
+    first = queue.next_page(group.id, reader.queue_length(group.id), PAGE)
+    foreign = set(reader.foreign_leases(group.id))
+    present = foreign | {lease.attempt for lease in reader.leases(group.id).all}
+    present |= set(reader.waiting(group.id, first, PAGE))
     # SQL is read after Redis. Who held one that has just ended lets go with the next heartbeat.
-    for key in there - _current(parts, there, now - limits.LEASE_S):
-        log.warning("event=attempt_revoked attempt=%s", key)
+    unknown = present - _current(parts, group.id, present, now - limits.LEASE_S)
+    for key in sorted(unknown)[:PAGE]:
+        log.warning("event=attempt_revoked attempt=%s", ascii(key))
         queue.withdraw(group.id, key)
+        if key in foreign and reader.holder(group.id, key) is None:
+            # Made up by a machine: nobody has to be kept from presenting it again.
+            queue.drop_lease(group.id, key)
+            continue
         holder = queue.revoke(group.id, key)
         if holder:
             queue.stop(group.id, holder, key, Cause.LEASE_LOST)
@@ -132,20 +141,22 @@ def _revoke_unknown(parts: Parts, group: MachineGroup) -> None:
 
 def _forget_answers(parts: Parts, group: MachineGroup) -> None:
     """Drop what nobody fetched: normally the executor does so with its next heartbeat."""
-    answered = set(parts.queue.answered(group.id))
-    left = answered - _current(parts, answered, time.time() - _ANSWERS_KEPT_S)
+    answered = set(parts.queue.reader.recorded(group.id))
+    left = answered - _current(parts, group.id, answered, time.time() - _ANSWERS_KEPT_S)
     if left:
         parts.queue.forget_answers(group.id, sorted(left))
 
 
-def _current(parts: Parts, keys: Collection[str], ended_after: float) -> set[str]:
-    """Those of some attempts that are their task's current one, unless it ended before a time."""
+def _current(parts: Parts, group_id: str, keys: Collection[str], ended_after: float) -> set[str]:
+    """Those of some names that are the current attempt of a task of the group, unless that ended
+    before a time. Names may be anything: machines write them."""
     found: set[str] = set()
     with parts.store.read() as session:
         for some in _pages(keys):
             rows = session.execute(
                 select(Task.id, Task.attempt, Task.end_time).where(
-                    Task.id.in_({parse_attempt(key)[0] for key in some})
+                    Task.group_id == group_id,
+                    Task.id.in_({key.partition(":")[0] for key in some if "\0" not in key}),
                 )
             )
             found |= {

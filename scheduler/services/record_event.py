@@ -22,6 +22,8 @@ from simherd.contract.operations import Metric, Operation
 from simherd.contract.outcome import Cause
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     from sqlalchemy.orm import Session
 
 
@@ -37,8 +39,11 @@ class Verdict(Enum):
     REPEATED = "repeated"
     #: One before it is missing; the executor will send both again.
     GAP = "gap"
-    #: It speaks for an attempt that is no longer current: its sender must stop.
+    #: It is for an attempt that is no longer current: its sender must stop.
     FENCED = "fenced"
+    #: It is for a task of another group, or from a machine that does not hold the attempt. It
+    #: changes nothing: who sent it may have no right to.
+    FOREIGN = "foreign"
     #: The task is being killed and its holder must be told.
     KILL = "kill"
 
@@ -69,6 +74,7 @@ class _Row:
     attempt: int
     status: Status
     last_event: int
+    machine_id: str | None
     resubmit: bool
     discard_outputs: bool
     input_submit_time: float | None
@@ -103,29 +109,59 @@ class Recording:
     makes some twenty-five reports, and most of them come in one batch.
     """
 
-    def __init__(self, session: Session, group_id: str) -> None:
+    def __init__(
+        self,
+        session: Session,
+        group_id: str,
+        machines: Collection[str],
+        holders: Mapping[str, str],
+    ) -> None:
+        """
+        Args:
+            session: the transaction.
+            group_id: the group whose machines have reported.
+            machines: those of the senders that are machines of the group.
+            holders: attempt → the machine that holds its lease, of those that begin.
+        """
         self._session = session
         self._group_id = group_id
+        self._machines = machines
+        self._holders = holders
         self._rows: dict[str, _Row | None] = {}
         self._provider: str | None = None
 
     def record(self, event: Event) -> Recorded:
         """Apply one report."""
         row = self._row(event.task_id)
-        if row is None or row.group_id != self._group_id or event.attempt != row.attempt:
+        is_own = row is not None and row.group_id == self._group_id
+        if row is None or not is_own or event.executor not in self._machines:
+            return Recorded(Verdict.FOREIGN)
+        if event.attempt != row.attempt:
             return Recorded(Verdict.FENCED, event.number)
+        if event.executor != self._holder(row, event):
+            return Recorded(Verdict.FOREIGN, row.last_event)
         if event.number <= row.last_event:
             return Recorded(Verdict.REPEATED, row.last_event)
         if event.number > row.last_event + 1:
             return Recorded(Verdict.GAP, row.last_event)
         if row.status in TERMINAL:
             return Recorded(Verdict.FENCED, event.number)
+        if not row.last_event:
+            # From here on nobody else reports about this attempt.
+            row.machine_id = event.executor
         row.last_event = row.columns["last_event"] = event.number
         result = Recorded(Verdict.RECORDED, event.number)
         if row.status == Status.PENDING_KILL and event.kind is Kind.STARTED:
             result.verdict, result.discard = Verdict.KILL, row.discard_outputs
         _APPLY[event.kind](self, row, event, result)
         return result
+
+    def _holder(self, row: _Row, event: Event) -> str:
+        """The machine that may report about a task's current attempt."""
+        if row.last_event and row.machine_id:
+            return row.machine_id
+        # Redis may have lost the lease: its holder presents it with the next heartbeat.
+        return self._holders.get(event.attempt_key, event.executor)
 
     def finish(self) -> None:
         """Write what no status change has written."""
@@ -137,7 +173,7 @@ class Recording:
         self._session.execute(
             update(Task)
             .where(Task.id == row.id, Task.attempt == row.attempt)
-            .values(**row.taken_columns())
+            .values(**row.taken_columns(), machine_id=row.machine_id)
             .execution_options(synchronize_session=False)
         )
 
@@ -154,6 +190,7 @@ class Recording:
                 Task.attempt,
                 Task.status,
                 Task.last_event,
+                Task.machine_id,
                 Task.resubmit,
                 Task.discard_outputs,
                 Task.input_submit_time,
@@ -178,6 +215,7 @@ class Recording:
         # What a task that is being killed still goes through is measured, not shown.
         if row.status == Status.PENDING_KILL:
             return
+        columns = row.taken_columns()
         applied = change_status(
             self._session,
             row.id,
@@ -185,10 +223,13 @@ class Recording:
             attempt=row.attempt,
             at=event.at,
             machine_id=event.executor,
-            **row.taken_columns(),
+            **columns,
         )
         if applied:
             row.status, row.history_id = to, None
+        else:
+            # The report counts all the same: without its number all later ones would be gaps.
+            row.columns = columns
 
     def _started(self, row: _Row, event: Event, _result: Recorded) -> None:
         if self._provider is None:
@@ -207,7 +248,6 @@ class Recording:
             "start_time": event.at,
         }
         if row.status == Status.PENDING_KILL:
-            row.columns["machine_id"] = event.executor
             self._write(row)
         self._move(row, event, Status.STARTED)
 
@@ -274,8 +314,7 @@ class Recording:
                 note_saved(self._session, row.id, row.attempt, output_bytes=size)
 
     def _metrics(self, row: _Row, event: Event, _result: Recorded) -> None:
-        known = {m.value for m in Metric}
-        row.measure({k: v for k, v in event.body["metrics"].items() if k in known})
+        row.measure(event.body["metrics"])
 
     def _usage(self, row: _Row, event: Event, _result: Recorded) -> None:
         told = {name: event.body[name] for name in USAGE_FIELDS}
@@ -291,6 +330,7 @@ class Recording:
         generation = (event.body.get("saved") or {}).get("generation")
         if generation is not None:
             note_saved(self._session, row.id, row.attempt, generation=generation)
+        columns = row.taken_columns()
         ended = end_attempt(
             self._session,
             row.id,
@@ -303,9 +343,11 @@ class Recording:
             detail=event.body.get("detail"),
             exit_code=event.body.get("exit_code"),
             machine_id=event.executor,
-            **row.taken_columns(),
+            **columns,
         )
-        if ended is not None:
+        if ended is None:
+            row.columns = columns
+        else:
             row.status = ended
             if note_end(self._session, event.executor, row.id, cause):
                 result.drain = event.executor

@@ -16,7 +16,7 @@ from scheduler.services.group_states import ACCEPTING
 from scheduler.services.groups import usable_group
 from scheduler.services.ids import new_task_id
 from scheduler.services.projects import DEFAULT_PROJECT, ensure_project
-from scheduler.services.queue_task import enqueue_all
+from scheduler.services.queue_task import check_room, enqueue_all
 from scheduler.services.quotas import check_queue, check_storage, quotas_of
 from scheduler.store.models import MachineGroup, Project, Task
 from scheduler.store.transitions import add_history
@@ -86,6 +86,7 @@ def submit_tasks(parts: Parts, user_id: str, asked: Sequence[Submission]) -> lis
         Conflict: it takes no tasks any more, or a key was used for something else.
         Invalid: a command or a path cannot be.
         QuotaExceeded: the user would have more than is allowed.
+        Unanswered: Redis has no room for more.
     """
     for index, submission in enumerate(asked):
         try:
@@ -94,6 +95,8 @@ def submit_tasks(parts: Parts, user_id: str, asked: Sequence[Submission]) -> lis
             raise _at(index, len(asked), error) from error
     now = time.time()
     check_storage(parts, user_id, quotas_of(parts, user_id))
+    for group_id in {submission.group_id for submission in asked}:
+        check_room(parts, group_id)
     try:
         done = _make(parts, user_id, asked, now)
     except IntegrityError:
@@ -181,6 +184,11 @@ class _Context:
             raise Conflict(
                 f"resource_pool: machine group {group.name!r} is {group.status}. "
                 "Start another group and submit the task to it."
+            )
+        if group.quarantined_at is not None:
+            raise Conflict(
+                f"resource_pool: machine group {group.name!r} is quarantined: "
+                f"{group.quarantine_reason}. Use another group, or ask an operator to repair it."
             )
         if wants_network(submission.extra_params) and not Policy.read(group.policy).network:
             raise Invalid(

@@ -19,6 +19,7 @@ from sqlalchemy.exc import OperationalError
 from scheduler.metrics import table
 from scheduler.metrics.live import count, note
 from scheduler.providers.base import MachineState
+from scheduler.queue.notes import write_note
 from scheduler.services.attempts import open_attempt
 from scheduler.services.duties import keep_until, new_holder, take
 from scheduler.services.elastic import note_size
@@ -32,8 +33,10 @@ from scheduler.services.machine_access import restore_access
 from scheduler.services.machine_health import retire_drained
 from scheduler.services.machine_states import MACHINE_DOWN
 from scheduler.services.machines import scale_group
+from scheduler.services.quarantine import broken_keys, quarantine, release_ending
 from scheduler.services.queue_task import enqueue
 from scheduler.services.reconcile import reconcile_queue
+from scheduler.services.redis_usage import bound_usage
 from scheduler.store.models import Machine, MachineGroup, Task
 from scheduler.store.transitions import change_status
 from simherd.contract import limits
@@ -45,8 +48,8 @@ from simherd.contract.spec import attempt_key, parse_attempt
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from scheduler.queue.group_reader import Leases
     from scheduler.wiring import Parts
-    from simherd.contract.queue.scripts import Expiry
 
 log = logging.getLogger(__name__)
 
@@ -103,14 +106,20 @@ def sweep(parts: Parts, started_at: float, server: str = limits.MAIN_SERVER) -> 
             )
         ).all()
     new = _redis_is_new(parts, server, now)
+    bound_usage(parts, server)
     patient = now < started_at + parts.settings.grace_s or new
     until = time.monotonic() + _FILLING_S
     for number, group in enumerate(groups):
         left = max(0.0, until - time.monotonic()) / (len(groups) - number)
         try:
             _sweep_group(parts, group, now, patient, left)
-        except (redis.RedisError, OperationalError):
+        except OperationalError:
             raise
+        except redis.RedisError as error:
+            reason = broken_keys(error)
+            if reason is None:
+                raise
+            quarantine(parts, group.id, reason)
         except Exception:
             # What is wrong with one group, such as its provider, holds up no other.
             log.exception("event=sweep_broke group=%s", group.id)
@@ -119,9 +128,13 @@ def sweep(parts: Parts, started_at: float, server: str = limits.MAIN_SERVER) -> 
 def _sweep_group(
     parts: Parts, group: MachineGroup, now: float, patient: bool, filling_s: float
 ) -> None:
+    release_ending(parts, group)
     if group.status in ENDING:
         shut_down_group(parts, group.id, filling_s)
         return
+    if group.quarantined_at is not None:
+        return
+    parts.queue.reader.check(group.id)
     reconcile_queue(parts, group, filling_s)
     _note_heartbeats(parts, group)
     if group.status in UP:
@@ -137,7 +150,7 @@ def _sweep_group(
 def _redis_is_new(parts: Parts, server: str, now: float) -> bool:
     """Whether Redis lost its data, or restarted, less than the grace period ago."""
     client = parts.queue.servers.named(server)
-    client.set(EPOCH, now, nx=True)
+    write_note(client, EPOCH, now, is_new=True)
     epoch: Any = client.get(EPOCH)
     info: Any = client.info("server")
     newest = max(float(epoch or now), now - float(info["uptime_in_seconds"]))
@@ -146,9 +159,9 @@ def _redis_is_new(parts: Parts, server: str, now: float) -> bool:
 
 def reclaim(parts: Parts, group: MachineGroup, now: float, patient: bool) -> None:
     """End the attempts whose machine is gone, or has been silent for too long."""
-    expiry = parts.queue.overdue(group.id)
-    beats = parts.queue.heartbeats(group.id)
-    silent: dict[str, str] = {o.attempt: o.holder for o in expiry.overdue}
+    leases = parts.queue.reader.leases(group.id)
+    beats = {machine: ms / 1000 for machine, ms in leases.seen_ms.items()}
+    silent = {lease.attempt: lease.holder for lease in leases.overdue}
     with parts.store.read() as session:
         running = session.execute(
             select(Task.id, Task.attempt, Task.machine_id).where(
@@ -165,7 +178,7 @@ def reclaim(parts: Parts, group: MachineGroup, now: float, patient: bool) -> Non
                 )
             )
         }
-    held = parts.queue.holdings(group.id)
+    held = leases.holders
     for task_id, attempt, machine_id in running:
         key = attempt_key(task_id, attempt)
         if key not in held and machine_id:
@@ -174,7 +187,7 @@ def reclaim(parts: Parts, group: MachineGroup, now: float, patient: bool) -> Non
         if holder in machines and machines[holder].status == MACHINE_DOWN:
             silent.setdefault(key, holder)
     gone = _gone(parts, group, machines, set(silent.values()))
-    dropped: set[str] = set() if patient else _dropped(expiry, silent, held, beats, now)
+    dropped: set[str] = set() if patient else _dropped(leases, silent, beats, now)
     lost = {
         key: holder
         for key, holder in silent.items()
@@ -183,7 +196,7 @@ def reclaim(parts: Parts, group: MachineGroup, now: float, patient: bool) -> Non
         or _out_of_patience(group, machines[holder], beats, now, patient)
     }
     confirmed = gone.issuperset(lost.values())
-    share = len(lost) / max(1, expiry.leases)
+    share = len(lost) / max(1, len(leases.all))
     if not confirmed and len(lost) >= limits.MASS_LOSS_MINIMUM and share > limits.MASS_LOSS_SHARE:
         count(table.MASS_LOSSES_HELD)
         log.error("event=mass_loss_held group=%s attempts=%s", group.id, len(lost))
@@ -205,16 +218,18 @@ def _cause(machine: Machine | None, gone: set[str]) -> Cause:
 
 
 def _dropped(
-    expiry: Expiry,
+    leases: Leases,
     silent: dict[str, str],
-    held: dict[str, str],
     beats: dict[str, float],
     now: float,
 ) -> set[str]:
     """Attempts whose holder lives and knows nothing of them, such as one that broke down while it
     claimed: its heartbeats come, and leave them out."""
+    held = leases.holders
     left_out = {
-        o.attempt for o in expiry.overdue if o.seen_ms - o.expiry_ms > 1000 * limits.LEASE_S
+        lease.attempt
+        for lease in leases.overdue
+        if leases.seen_ms.get(lease.holder, 0) - lease.expiry_ms > 1000 * limits.LEASE_S
     }
     without_lease = {
         key
@@ -252,7 +267,7 @@ def lose_attempt(
     ended = None
     with parts.store.write() as session:
         task = session.scalar(select(Task).where(Task.id == task_id).with_for_update())
-        if task is not None and task.attempt == attempt:
+        if task is not None and task.group_id == group.id and task.attempt == attempt:
             ended = end_attempt(
                 session,
                 task_id,
@@ -289,7 +304,7 @@ def _taken(session: Session, task: Task, holder: str) -> Status:
 
 
 def _note_heartbeats(parts: Parts, group: MachineGroup) -> None:
-    beats = parts.queue.heartbeats(group.id)
+    beats = parts.queue.reader.heartbeats(group.id)
     if not beats:
         return
     with parts.store.write() as session:

@@ -122,6 +122,9 @@ class MachineGroup(Base):
     scaled_at: Mapped[float | None]
     #: The name of the Redis server that holds its queue.
     redis_server: Mapped[str] = mapped_column(default=limits.MAIN_SERVER)
+    #: Since when its keys in Redis are set aside because they are broken, and how they are.
+    quarantined_at: Mapped[float | None]
+    quarantine_reason: Mapped[str | None]
     #: The last event-stream entry that the recorder has applied.
     event_cursor: Mapped[str] = mapped_column(default="0-0")
 

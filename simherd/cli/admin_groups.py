@@ -9,7 +9,7 @@ import click
 
 from simherd.cli.parts import Verbs, confirm, yes_option
 from simherd.cli.render import as_json, moment, table
-from simherd.cli.resources import print_machines
+from simherd.cli.resources import print_machines, print_quarantine, shown_status
 from simherd.cli.watch import shows
 from simherd.http import api
 from simherd.utils import format_money
@@ -20,7 +20,7 @@ _group = click.argument("group", metavar="GROUP")
 
 @click.group(cls=Verbs)
 def command() -> None:
-    """List, show, terminate and drain the machine groups of all users."""
+    """List, show, terminate, drain and repair the machine groups of all users."""
 
 
 @command.command("list")
@@ -40,7 +40,7 @@ def _row(group: dict[str, Any]) -> list[Any]:
     return [
         group["name"],
         group["username"],
-        group["status"],
+        shown_status(group),
         group["machine_type"],
         group["provider"],
         group["machines"],
@@ -62,6 +62,7 @@ def show(group: str, json_: bool) -> None:
     click.echo(f"{found['name']} of {found['username']}: {found['status']} ({found['id']})")
     if found["status_detail"]:
         click.echo(found["status_detail"])
+    print_quarantine(found)
     click.echo(f"Since {moment(found['creation_timestamp'])}, {found['tasks']} task(s) going on.")
     click.echo(f"Cost so far: {format_money(found['cost'])}")
     print_machines(found["group"]["machines"])
@@ -77,6 +78,17 @@ def terminate(group: str, yes: bool) -> None:
     confirm(f"Terminate {what} and end its {found['tasks']} task(s)?", yes)
     done = api().post(f"{_path(found['id'])}/terminate")
     click.echo(f"Machine group {what}: {done['status']}.")
+
+
+@command.command()
+@_group
+def repair(group: str) -> None:
+    """Make the keys of a quarantined GROUP anew.
+
+    What waits is queued again; its machines go on with what they hold, once they are heard of.
+    """
+    done = api().post(f"{_path(group)}/repair")
+    click.echo(f"Machine group {done['name']} of {done['username']} is repaired.")
 
 
 @command.command()

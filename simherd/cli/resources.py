@@ -40,7 +40,7 @@ def list_(json_: bool) -> None:
 def _row(group: dict[str, Any]) -> list[Any]:
     return [
         group["name"],
-        group["status"],
+        shown_status(group),
         group["machine_type"],
         group["num_vms"],
         "yes" if group["spot"] else "no",
@@ -172,9 +172,26 @@ def info(name: str, json_: bool) -> None:
     click.echo(f"{group['name']}: {group['status']}, {group['num_vms']} x {group['machine_type']}")
     if group["status_detail"]:
         click.echo(group["status_detail"])
+    print_quarantine(group)
     if group["costs"]:
         click.echo(f"Cost so far: {format_money(group['costs']['cost'])}")
     print_machines(group["machines"])
+
+
+def shown_status(group: dict[str, Any]) -> str:
+    """A group's status in a list; one that is quarantined is marked."""
+    # A server before 0.2 does not say.
+    return f"{group['status']} (quarantined)" if group.get("quarantine") else str(group["status"])
+
+
+def print_quarantine(group: dict[str, Any]) -> None:
+    """Print why nothing goes on in a group, where its keys in Redis are set aside."""
+    quarantine = group.get("quarantine")
+    if quarantine:
+        click.echo(
+            f"Quarantined since {moment(quarantine['since'])}: {quarantine['reason']}. Its tasks "
+            f"wait until an operator runs `simherd admin groups repair {group['name']}`."
+        )
 
 
 def print_machines(machines: list[dict[str, Any]]) -> None:

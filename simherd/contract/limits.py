@@ -27,8 +27,6 @@ STAGED_S = 30.0
 #: Seconds for which a machine that works together with others is known to be free; renewed with
 #: every try to claim, each `HEARTBEAT_S`.
 READY_S = 12.0
-#: Seconds a repeated claim with the same token still gets the same answer.
-CLAIM_MEMORY_S = 120
 #: Seconds for which a join token is good, and in which a launched machine must have joined.
 JOIN_S = 900.0
 #: Seconds after which a machine changes its secret.
@@ -168,6 +166,44 @@ BRIDGE_MESSAGE_BYTES = 256 * 1024
 MAX_OFFER = 16 * 1024
 #: Events an event stream keeps at the most (approximately); executors send again what is lost.
 EVENTS_MAX = 100_000
+#: Longest report of an executor, bytes: the largest holds the arguments of a command.
+MAX_REPORT_BYTES = 256 * 1024
+#: Longest frame of a live answer, bytes: a page of `LIVE_TEXT_BYTES` in JSON, where a character
+#: takes up to six.
+MAX_FRAME_BYTES = 8 * LIVE_TEXT_BYTES
+#: Longest JSON in which a machine describes itself, bytes.
+MAX_FACTS_BYTES = 16 * 1024
+#: Longest name of an attempt or a machine in Redis, characters.
+MAX_REDIS_NAME = 128
+#: Seconds by which a machine's clock may be ahead; a report of a later time is refused. Clocks of
+#: machines that lost their time server were seen to be off by hours, not by days.
+CLOCK_AHEAD_S = 86400.0
+#: The earliest time that a report may carry, seconds since the epoch: the start of 2020.
+EARLIEST_REPORT_S = 1_577_836_800.0
+#: What the machines of a group may take of Redis: so much for the group, and so much for each of
+#: its machines. The group's share holds a stream of `EVENTS_MAX` reports while nobody records.
+GROUP_REDIS_BYTES = 96 * 1024**2
+MACHINE_REDIS_BYTES = 4 * 1024**2
+#: Bytes for each of its tasks that has not ended: a specification with its signed URLs.
+TASK_REDIS_BYTES = 64 * 1024
+#: Keys for a group, for each machine (its inbox, its live answers, its leases), and for each
+#: attempt that was taken up in the last `TOMBSTONE_S`.
+GROUP_REDIS_KEYS = 64
+MACHINE_REDIS_KEYS = 256
+ATTEMPT_REDIS_KEYS = 1
+#: Leases, machines and other entries of one key that the scheduler reads at the most.
+MAX_GROUP_ENTRIES = 100_000
+#: Share of Redis' memory limit from which submissions are refused: what is left is for those who
+#: work already.
+REDIS_FULL_SHARE = 0.9
+#: Share from which the sweep looks for who takes too much, at each turn and exactly.
+REDIS_PRESSURE_SHARE = 0.6
+#: Seconds between two looks at what a group takes, where there is no such need.
+REDIS_USAGE_EVERY_S = 60.0
+#: Longest single value that Redis takes from a client, and all of a command, bytes: what reads the
+#: streams of machines is never sent more at once.
+REDIS_BULK_BYTES = 4 * 1024**2
+REDIS_QUERY_BYTES = 16 * 1024**2
 #: Processes a simulation may have at one time.
 PIDS_LIMIT = 4096
 #: Open files that a simulation's process may have.

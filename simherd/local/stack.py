@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from simherd.contract import limits
 from simherd.local.processes import Child, stop_left_over
 
 #: The database of one that is not told of another, in its data folder.
@@ -24,6 +25,9 @@ DATABASE = "simherd.db"
 DATABASE_VARIABLE = "SIMHERD_DATABASE_URL"
 #: Seconds each part has for stopping by itself.
 _GRACE_S = 15.0
+#: The least and the most memory that Redis gets, bytes: a waiting task takes some 6 KiB, so that
+#: these hold 40,000 and 600,000.
+_REDIS_LEAST_BYTES, _REDIS_MOST_BYTES = 256 * 1024**2, 4 * 1024**3
 #: Parts in the order in which they start; they stop in another, see `stop`.
 _ORDER = ("redis", "api", "recorder", "worker")
 
@@ -196,7 +200,10 @@ class Stack:
             "appendonly yes",
             "appendfsync everysec",
             'save ""',
+            f"maxmemory {_redis_bytes()}",
             "maxmemory-policy noeviction",
+            f"proto-max-bulk-len {limits.REDIS_BULK_BYTES}",
+            f"client-query-buffer-limit {limits.REDIS_QUERY_BYTES}",
         ]
         return "\n".join(lines).encode() + b"\n"
 
@@ -264,6 +271,12 @@ def _check_metrics_port() -> None:
             f"SIMHERD_METRICS_PORT is {port!r}: with `simherd up` it can only be 0, a free port "
             "for each process, which run/metrics-*.json in the data folder tell."
         )
+
+
+def _redis_bytes() -> int:
+    """What Redis may take of this machine's memory: a quarter, within bounds."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(_REDIS_MOST_BYTES, max(_REDIS_LEAST_BYTES, total // 4))
 
 
 def _redis_server() -> str:

@@ -23,7 +23,7 @@ from simherd.contract.lifecycle import Status
 from simherd.contract.outcome import Cause
 from simherd.contract.queue.keys import GroupKeys
 from tests.support.builders import make_group, make_task
-from tests.support.parts import make_parts, recording, report
+from tests.support.parts import REPORTED_AT, machine_of, make_parts, recording, report
 from tests.support.waits import until
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 #: Many of them, each on both databases.
 pytestmark = pytest.mark.slow
 
-#: US$ per hour of the machine `m1`.
+#: US$ per hour of the machine that reports.
 PRICE = 3.6
 
 
@@ -47,11 +47,11 @@ class Bench:
         with parts.store.write() as session:
             self.group: MachineGroup = make_group(session)
 
-    def machine(self, name: str = "m1", price_hour: float = PRICE) -> None:
+    def machine(self, name: str = "", price_hour: float = PRICE) -> None:
         with self.parts.store.write() as session:
             session.merge(
                 Machine(
-                    id=name,
+                    id=name or machine_of(self.group.id),
                     group_id=self.group.id,
                     name=f"name of {name}",
                     status="up",
@@ -66,7 +66,7 @@ class Bench:
             return make_task(session, self.group, **fields)
 
     def tell(self, task: Task, *told: tuple[Kind, dict[str, Any]], attempt: int = 1) -> None:
-        """Report, and wait until it is recorded. The n-th report is of the moment 1000 + n."""
+        """Report, and wait until it is recorded. See `report` for their times."""
         field = f"{task.id}:{attempt}"
         key = GroupKeys(self.group.id).recorded
         with recording(self.parts):
@@ -90,15 +90,17 @@ class Bench:
             return session.scalars(select(Task).where(Task.id == task.id)).one()
 
     def orders(self) -> list[Message]:
-        entries: Any = self.parts.queue.client.xrange(GroupKeys(self.group.id).inbox("m1"))
+        entries: Any = self.parts.queue.client.xrange(
+            GroupKeys(self.group.id).inbox(machine_of(self.group.id))
+        )
         return [Message.decode(fields["m"]) for _, fields in entries]
 
     def hold(self, task: Task, at: float, **fields: Any) -> None:
         """Have the task's attempt taken up at a moment, and compute."""
         with self.parts.store.write() as session:
-            open_attempt(session, task.id, task.attempt, "m1", at)
+            open_attempt(session, task.id, task.attempt, machine_of(self.group.id), at)
             row = session.scalars(select(Task).where(Task.id == task.id)).one()
-            row.status, row.machine_id = Status.COMPUTATION_STARTED.value, "m1"
+            row.status, row.machine_id = Status.COMPUTATION_STARTED.value, machine_of(self.group.id)
 
 
 @pytest.fixture
@@ -130,7 +132,11 @@ def test_an_attempt_is_kept_with_its_end_and_its_share_of_the_machine(bench: Ben
     task = bench.task()
     bench.tell(task, started(slots=4), *STORED, finished(Cause.COMPLETED, exit_code=0))
     (row,) = bench.attempts(task)
-    assert (row.machine_id, row.started_at, row.ended_at) == ("m1", 1001.0, 1007.0)
+    assert (row.machine_id, row.started_at, row.ended_at) == (
+        machine_of(bench.group.id),
+        REPORTED_AT + 1,
+        REPORTED_AT + 7,
+    )
     assert (row.cause, row.saved) == (Cause.COMPLETED, {"output_bytes": 77})
     assert row.price_hour == pytest.approx(PRICE / 4)
     with bench.parts.store.read() as session:
@@ -188,7 +194,7 @@ def test_a_project_costs_what_its_tasks_do(bench: Bench) -> None:
     for begun in (1000.0, 2000.0):
         task = bench.task()
         with bench.parts.store.write() as session:
-            open_attempt(session, task.id, 1, "m1", begun)
+            open_attempt(session, task.id, 1, machine_of(task.group_id), begun)
             close_attempt(session, task.id, 1, begun + 100, Cause.COMPLETED)
     whole, user = 200 / 3600 * PRICE, bench.group.user_id
     with bench.parts.store.read() as session:
@@ -211,7 +217,7 @@ def test_an_executor_that_knows_another_price_is_corrected(bench: Bench) -> None
     bench.tell(task, started(slots=2), (Kind.COMPUTATION_STARTED, {"money_until": 77.0}))
     (order,) = until(bench.orders, what="the correction")
     assert (order.order, order.cause) == (Order.DEADLINE, Cause.COST_LIMIT)
-    assert order.deadline_at == pytest.approx(1001.0 + 3600)
+    assert order.deadline_at == pytest.approx(REPORTED_AT + 1 + 3600)
     told = order.deadline_at
     other = bench.task(max_cost=1.8)
     bench.tell(other, started(slots=2), (Kind.COMPUTATION_STARTED, {"money_until": told}))
@@ -221,7 +227,7 @@ def test_an_executor_that_knows_another_price_is_corrected(bench: Bench) -> None
 def test_what_earlier_attempts_cost_is_not_there_any_more(bench: Bench) -> None:
     task = bench.task(max_cost=1.0, attempt=2)
     with bench.parts.store.write() as session:
-        open_attempt(session, task.id, 1, "m1", 1000.0)
+        open_attempt(session, task.id, 1, machine_of(task.group_id), 1000.0)
         close_attempt(session, task.id, 1, 1900.0, Cause.MACHINE_LOST)  # US$ 0.9
     spec = build_spec(bench.parts, bench.now(task))
     assert spec.seconds_for_money == pytest.approx(0.1 / bench.group.price_hour * 3600)

@@ -133,12 +133,13 @@ def test_numbers_of_attempts_are_never_used_again(
         assert f"waits as attempt {waits.attempt}" in shown.description
         assert shown.ended_at is None
     with target.write() as session:
+        machines = {"m1", "m2"}
         # Whoever still has the attempt from before the restore is refused.
         old = Event(Kind.STARTED, before.waits, 3, 1, now, "m2", {})
-        assert Recording(session, before.group).record(old).verdict is Verdict.FENCED
+        assert Recording(session, before.group, machines, {}).record(old).verdict is Verdict.FENCED
         # Who ran one all the time goes on with it, and is asked for what was forgotten.
         later = Event(Kind.COMPUTATION_STARTED, before.runs, 1, 9, now, "m1", {})
-        assert Recording(session, before.group).record(later).verdict is Verdict.GAP
+        assert Recording(session, before.group, machines, {}).record(later).verdict is Verdict.GAP
     with target.write() as session:
         ended = end_attempt(session, before.runs, 1, Status.STARTED, True, Cause.MACHINE_LOST, now)
         assert ended == Status.SUBMITTED

@@ -24,7 +24,7 @@ from simherd.contract.queue.keys import GroupKeys
 from simherd.contract.spec import AttemptSpec
 from tests.support.events import STARTED, Site, ended, of_file, of_group, serving
 from tests.support.hooks import hook_server
-from tests.support.parts import make_parts, recording, report
+from tests.support.parts import add_machine, machine_of, make_parts, recording, report
 from tests.support.waits import until
 
 if TYPE_CHECKING:
@@ -148,16 +148,18 @@ def test_a_group_that_gets_no_machines_is_told_of(
 
 
 def orders(site: Site) -> list[Message]:
-    """What the executor `m1` was told."""
-    key = GroupKeys(site.group.id).inbox("m1")
+    """What the machine of the group was sent."""
+    key = GroupKeys(site.group.id).inbox(machine_of(site.group.id))
     entries: Any = site.parts.queue.client.xrange(key)
     return [Message.decode(fields["m"]) for _, fields in entries]
 
 
 def hold(site: Site, task: Task) -> None:
-    """Have the executor `m1` hold the task's attempt."""
+    """Have the machine of the group hold the task's attempt."""
+    machine = machine_of(site.group.id)
+    add_machine(site.parts, site.group.id, machine)
     key = GroupKeys(site.group.id).lease(f"{task.id}:{task.attempt}")
-    site.parts.queue.client.hset(key, "holder", "m1")
+    site.parts.queue.client.hset(key, "holder", machine)
 
 
 def test_what_an_executor_finds_is_delivered_once(site: Site, hook: Hook) -> None:

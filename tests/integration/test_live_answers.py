@@ -14,6 +14,7 @@ import redis
 
 from scheduler.objects.folder import FolderStore
 from scheduler.queue import live
+from scheduler.queue.dropped_input import DroppedInput
 from scheduler.queue.live import LiveAnswers, StreamGone, connect_async
 from scheduler.services.errors import NotFound
 from scheduler.services.saved_files import SavedFiles
@@ -30,7 +31,7 @@ def test_a_redis_that_never_answers_is_told(
 ) -> None:
     async def read() -> None:
         client = connect_async(redis_url)
-        async with LiveAnswers(one_server(client)).opened("g") as reading:
+        async with LiveAnswers(one_server(client), DroppedInput()).opened("g") as reading:
             monkeypatch.setattr(live, "_LOST_S", 0.2)
             await client.client_pause(1500)
             with pytest.raises(redis.TimeoutError, match="has not answered for"):
@@ -48,7 +49,7 @@ def test_a_stream_is_kept_while_somebody_reads_however_slowly(
 
     async def read() -> None:
         client = connect_async(redis_url)
-        async with LiveAnswers(one_server(client)).opened("g") as reading:
+        async with LiveAnswers(one_server(client), DroppedInput()).opened("g") as reading:
             key = GroupKeys("g").live(reading.request)
             # Nothing is read, and yet it is kept longer, again and again.
             left, renewals = await client.pttl(key), 0

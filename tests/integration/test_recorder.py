@@ -14,7 +14,7 @@ from simherd.contract.lifecycle import Status
 from simherd.contract.outcome import Cause
 from simherd.contract.queue.keys import GroupKeys
 from tests.support.builders import make_group, make_task
-from tests.support.parts import make_parts, recording, report, waiting
+from tests.support.parts import REPORTED_AT, machine_of, make_parts, recording, report, waiting
 from tests.support.waits import until
 
 if TYPE_CHECKING:
@@ -75,7 +75,9 @@ def recorded(parts: Parts, task: Task, attempt: int = 1) -> int:
 
 
 def orders(parts: Parts, task: Task) -> list[Message]:
-    entries: Any = parts.queue.client.xrange(GroupKeys(task.group_id).inbox("m1"))
+    entries: Any = parts.queue.client.xrange(
+        GroupKeys(task.group_id).inbox(machine_of(task.group_id))
+    )
     return [Message.decode(fields["m"]) for _, fields in entries]
 
 
@@ -85,7 +87,7 @@ def test_a_run_is_recorded_and_answered(parts: Parts, task: Task) -> None:
         until(lambda: recorded(parts, task) == len(RUN))
     found = now(parts, task)
     assert history(parts, task)[1:] == STATUSES
-    assert found.end_time == 1000.0 + len(RUN)
+    assert found.end_time == REPORTED_AT + len(RUN)
     assert found.metrics["computation_seconds"] == 3.0
     assert found.metrics["output_size_bytes"] == 7
     assert "nonsense" not in found.metrics
@@ -95,7 +97,7 @@ def test_a_run_is_recorded_and_answered(parts: Parts, task: Task) -> None:
             select(TaskOperation).where(TaskOperation.task_id == task.id)
         )
     assert operation.attributes == {"command": "true", "exit_code": 0}
-    assert (operation.started_at, operation.ended_at) == (1003.0, 1004.0)
+    assert (operation.started_at, operation.ended_at) == (REPORTED_AT + 3, REPORTED_AT + 4)
 
 
 def test_reports_in_several_batches_are_the_same(parts: Parts, task: Task) -> None:

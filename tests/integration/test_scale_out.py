@@ -24,7 +24,7 @@ from simherd.contract.events import Kind
 from simherd.contract.lifecycle import Status
 from tests.support import servers
 from tests.support.builders import make_group, make_task
-from tests.support.parts import make_parts, recording, report, waiting
+from tests.support.parts import machine_of, make_parts, recording, report, waiting
 from tests.support.waits import until
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def test_each_group_lives_on_its_own_server(parts: Parts, redis_url: str, second
     for group in (here, there):
         (task,) = _tasks(parts, group)
         enqueue(parts, task.id)
-        claimer = Claimer(urls[group.id], group.id, "m1")
+        claimer = Claimer(urls[group.id], group.id, machine_of(group.id))
         claimed = claimer.claim(new_token())
         claimer.close()
         assert claimed is not None
@@ -132,7 +132,7 @@ def test_a_server_that_is_not_named_any_more_is_told(
     )
     group = _group(parts, "other")
     with pytest.raises(UnknownServer, match="'other' in SIMHERD_REDIS_SERVERS"):
-        parts.queue.length(group.id)
+        parts.queue.reader.queue_length(group.id)
     assert "other" in unnamed_servers(parts)
 
 

@@ -22,7 +22,8 @@ from simherd.contract.lifecycle import Status
 from simherd.contract.queue.keys import GroupKeys
 from simherd.contract.spec import AttemptSpec, attempt_key
 from tests.support.builders import make_group, make_task
-from tests.support.parts import make_parts, waiting
+from tests.support.parts import add_machine, make_parts, waiting
+from tests.support.queue import held_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,6 +67,7 @@ class Fleet:
 
     def claim_as(self, machine: str) -> None:
         """Let a machine claim the first attempt of the queue."""
+        add_machine(self.parts, self.group.id, machine)
         claimer = Claimer(self._url, self.group.id, machine)
         assert claimer.claim(new_token()) is not None
         claimer.close()
@@ -73,7 +75,7 @@ class Fleet:
     def make_overdue(self) -> None:
         """Let every lease have run out."""
         leases = GroupKeys(self.group.id).leases
-        held = self.parts.queue.held(self.group.id)
+        held = held_in(self.parts.queue, self.group.id)
         just_now = 1000 * time.time() - 1
         self.parts.queue.client.zadd(leases, dict.fromkeys(held, just_now))
 
@@ -101,7 +103,7 @@ def test_a_machine_that_is_gone_costs_the_attempt_at_once(fleet: Fleet) -> None:
     assert fleet.status(kept) == (Status.SUBMITTED, 2)
     assert waiting(fleet.parts, fleet.group.id) == [f"{kept.id}:2"]
     assert fleet.status(lost) == (Status.EXECUTER_TERMINATED, 1)
-    assert fleet.parts.queue.held(fleet.group.id) == []
+    assert held_in(fleet.parts.queue, fleet.group.id) == []
 
 
 def test_a_task_that_loses_machine_after_machine_is_held(fleet: Fleet) -> None:
@@ -109,7 +111,7 @@ def test_a_task_that_loses_machine_after_machine_is_held(fleet: Fleet) -> None:
     for attempt in range(2, limits.MAX_LOSSES + 1):
         fleet.reclaim()
         assert fleet.status(task) == (Status.SUBMITTED, attempt)
-        fleet.claim_as(f"machine-{attempt}")
+        fleet.claim_as(f"machine-{attempt}-{task.id}")
         fleet.make_overdue()
     fleet.reclaim()
     assert fleet.status(task) == (Status.EXECUTER_TERMINATED, limits.MAX_LOSSES)
@@ -117,7 +119,7 @@ def test_a_task_that_loses_machine_after_machine_is_held(fleet: Fleet) -> None:
         found = session.scalars(select(Task).where(Task.id == task.id)).one()
     assert [x["attempt"] for x in found.losses] == [1, 2, 3]
     assert f"lost its machine {limits.MAX_LOSSES} times" in (found.error_detail or "")
-    assert "attempt 3 on machine-3" in (found.error_detail or "")
+    assert f"attempt 3 on machine-3-{task.id}" in (found.error_detail or "")
     assert waiting(fleet.parts, fleet.group.id) == []
 
 
@@ -163,7 +165,7 @@ def test_a_task_far_past_its_deadline_is_ended_without_its_executor(fleet: Fleet
     assert fleet.status(late)[0] == Status.COMPUTATION_STARTED
     assert fleet.status(later)[0] == Status.TTL_EXCEEDED
     assert fleet.status(open_ended)[0] == Status.SUBMITTED
-    assert f"{later.id}:1" not in fleet.parts.queue.held(fleet.group.id)
+    assert f"{later.id}:1" not in held_in(fleet.parts.queue, fleet.group.id)
 
 
 def test_the_queue_is_filled_again_from_sql(fleet: Fleet) -> None:
@@ -202,7 +204,7 @@ def test_what_sql_does_not_know_is_taken_out(fleet: Fleet) -> None:
         found = session.scalars(select(Task).where(Task.id == task.id)).one()
         found.status, found.end_time = Status.SUCCESS.value, time.time() - 2 * limits.LEASE_S
     reconcile_queue(fleet.parts, fleet.group)
-    assert waiting(fleet.parts, fleet.group.id) == queue.held(fleet.group.id) == []
+    assert waiting(fleet.parts, fleet.group.id) == held_in(queue, fleet.group.id) == []
 
 
 def test_a_pending_kill_whose_holder_is_gone_is_settled(fleet: Fleet) -> None:

@@ -18,7 +18,14 @@ from simherd.contract.tracing import trace_id
 from tests.integration.test_recorder import RUN, recorded
 from tests.support.builders import make_group, make_task
 from tests.support.collector import attributes, collector
-from tests.support.parts import make_parts, recording, report, waiting
+from tests.support.parts import (
+    REPORTED_AT,
+    machine_of,
+    make_parts,
+    recording,
+    report,
+    waiting,
+)
 from tests.support.waits import until
 
 if TYPE_CHECKING:
@@ -80,7 +87,7 @@ def test_two_attempts_are_one_trace(parts: Parts, collected: Received) -> None:
     assert (first.status.code, second.status.code) == (ERROR, OK)
     assert first.status.message == "The executor was stopped before the task ended."
     for attempt, code in ((first, ERROR), (second, OK)):
-        assert attributes(attempt)["machine"] == "m1"
+        assert attributes(attempt)["machine"] == machine_of(group)
         assert attributes(attempt)["group"] == group
         (stage,) = [
             span
@@ -88,7 +95,10 @@ def test_two_attempts_are_one_trace(parts: Parts, collected: Received) -> None:
             if span.name == "exec_command" and span.parent_span_id == attempt.span_id
         ]
         assert stage.status.code == code
-        assert (stage.start_time_unix_nano, stage.end_time_unix_nano) == (1003e9, 1004e9)
+        assert (stage.start_time_unix_nano, stage.end_time_unix_nano) == (
+            1e9 * (REPORTED_AT + 3),
+            1e9 * (REPORTED_AT + 4),
+        )
         assert "command" not in attributes(stage)
         assert "queue wait" in {s.name for s in spans if s.parent_span_id == attempt.span_id}
     assert len({span.span_id for span in spans}) == len(spans)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from scheduler.config import Settings
 from scheduler.providers.base import Found, MachineState
 from scheduler.recorder import Recorder
+from scheduler.services.machine_states import MACHINE_UP
+from scheduler.store.models import Machine
 from scheduler.wiring import Parts
 from simherd.contract.events import Event, Kind
 from simherd.contract.limits import LEAST_SIGNING_KEY
@@ -20,6 +23,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from scheduler.providers.base import MachinePlan
+
+
+#: The moment before the first report, seconds since the epoch: long before every task was made.
+REPORTED_AT = 1_700_000_000.0
 
 
 class Machines:
@@ -89,9 +96,33 @@ def waiting(parts: Parts, group: str) -> list[str]:
     return waiting_in(parts.queue.servers.of(group), group)
 
 
+def machine_of(group: str) -> str:
+    """The machine of a group that reports in tests."""
+    return f"m-{group}"
+
+
+def add_machine(parts: Parts, group: str, machine: str) -> None:
+    """Let a machine be one of a group's, unless it is known already."""
+    with parts.store.write() as session:
+        if session.get(Machine, machine) is None:
+            session.add(
+                Machine(
+                    id=machine,
+                    group_id=group,
+                    name=machine,
+                    status=MACHINE_UP,
+                    handle={},
+                    created_at=time.time(),
+                    launched_at=time.time(),
+                )
+            )
+
+
 def report(
     parts: Parts, group: str, task: str, attempt: int, number: int, kind: Kind, **body: Any
 ) -> None:
-    """Append a report, as an executor `m1` does."""
-    event = Event(kind, task, attempt, number, 1000.0 + number, "m1", body)
+    """Append a report of the machine `machine_of(group)`; the n-th is of `REPORTED_AT` + n."""
+    machine = machine_of(group)
+    add_machine(parts, group, machine)
+    event = Event(kind, task, attempt, number, REPORTED_AT + number, machine, body)
     parts.queue.servers.of(group).xadd(GroupKeys(group).events, {"e": event.encode()})

@@ -12,6 +12,8 @@ from simherd.contract import limits
 from simherd.contract.queue.keys import GroupKeys
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import redis
 
     from scheduler.queue.group_queue import GroupQueue
@@ -23,6 +25,23 @@ _C = TypeVar("_C")
 def one_server(client: _C) -> Servers[_C]:
     """A single Redis server, which holds all groups."""
     return Servers({limits.MAIN_SERVER: ""}, lambda _: client, lambda _: limits.MAIN_SERVER)
+
+
+class Everything:
+    """An ownership that lets every machine and task belong to every group."""
+
+    def machines(self, group: str, ids: Collection[str]) -> set[str]:
+        """See `Ownership`."""
+        return set(ids)
+
+    def tasks(self, group: str, ids: Collection[str]) -> set[str]:
+        """See `Ownership`."""
+        return set(ids)
+
+
+def held_in(queue: GroupQueue, group: str) -> list[str]:
+    """Every attempt of a group that a machine holds."""
+    return [lease.attempt for lease in queue.reader.leases(group).all]
 
 
 def waiting_in(client: redis.Redis, group: str) -> list[str]:

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import select
 
 from scheduler.api.deps import OperatorDep, PartsDep
-from scheduler.api.wire import dollars, group_json, when
-from scheduler.services import admin_groups, prices
+from scheduler.api.wire import dollars, group_json, quarantine_json, when
+from scheduler.services import admin_groups, prices, quarantine
 from scheduler.services.admin_groups import GroupState
 from scheduler.services.prices import PriceState
 from scheduler.store.models import Machine
@@ -34,6 +34,7 @@ def _group(state: GroupState) -> dict[str, Any]:
         "username": state.username,
         "status": group.status,
         "status_detail": group.status_detail,
+        "quarantine": quarantine_json(group),
         "machine_type": group.machine_type,
         "provider": group.provider,
         "machines": state.machines,
@@ -84,6 +85,12 @@ def terminate_group(parts: PartsDep, operator: OperatorDep, group: str) -> dict[
 def drain_group(parts: PartsDep, operator: OperatorDep, group: str) -> dict[str, int]:
     """Have a group's machines end what they have and be replaced by others."""
     return {"drained": admin_groups.drain_group(parts, operator.username, group)}
+
+
+@router.post("/groups/{group}/repair")
+def repair_group(parts: PartsDep, operator: OperatorDep, group: str) -> dict[str, Any]:
+    """Make the keys of a quarantined machine group anew, from what SQL knows."""
+    return _group(quarantine.repair_group(parts, operator.username, group))
 
 
 @router.get("/prices")

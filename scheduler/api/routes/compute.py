@@ -194,7 +194,7 @@ def _with_machines(parts: PartsDep, session: Any, group: MachineGroup) -> dict[s
         )
     )
     try:
-        facts = parts.queue.facts(group.id)
+        facts = parts.queue.reader.facts(group.id, [m.id for m in machines])
     except redis.RedisError:
         # They are for looking at; all else about the group stands in SQL.
         facts = {}

@@ -40,7 +40,7 @@ def owned_task(parts: Parts, user: User, task_id: str) -> Task:
 def _status_json(parts: Parts, task: Task) -> dict[str, Any]:
     position = None
     if task.status == Status.SUBMITTED:
-        ahead = parts.queue.position(task.group_id, attempt_key(task.id, task.attempt))
+        ahead = parts.queue.reader.position(task.group_id, attempt_key(task.id, task.attempt))
         position = None if ahead is None else {"tasks_ahead": ahead}
     return {
         "id": task.id,
@@ -140,7 +140,7 @@ def _staged_on(parts: PartsDep, task: Task) -> str | None:
     if task.status != Status.SUBMITTED:
         return None
     try:
-        return parts.queue.stager(task.group_id, attempt_key(task.id, task.attempt))
+        return parts.queue.reader.prefetcher(task.group_id, attempt_key(task.id, task.attempt))
     except redis.RedisError:
         return None
 

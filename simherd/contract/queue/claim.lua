@@ -2,11 +2,10 @@
 -- has fetched ahead, as long as the first one has not been overtaken too often by that.
 -- A repeated call with the same token gets the same answer, so a lost reply costs nothing.
 -- A claim is a sign of life, as a heartbeat is: who was silent for long begins anew with it.
--- KEYS and ARGV 1 to 7: see take.lua
--- ARGV 8 attempt that the caller has staged, or ''  9 how often one may be overtaken
+-- KEYS and ARGV 1 to 5: see take.lua
+-- ARGV 6 attempt that the caller has staged, or ''  7 how often one may be overtaken
 -- Replies {'claimed', attempt, spec} | {'empty'}
-local memory = ARGV[2] .. ARGV[4]
-local attempt = redis.call('GET', memory)
+local attempt = remembered()
 if attempt then
   return {'claimed', attempt, redis.call('HGET', KEYS[2], attempt) or ''}
 end
@@ -17,12 +16,12 @@ if not attempt then
   return {'empty'}
 end
 local overtakes = false
-if ARGV[8] ~= '' and ARGV[8] ~= attempt and redis.call('ZSCORE', KEYS[1], ARGV[8]) then
-  overtakes = tonumber(redis.call('HGET', KEYS[6], attempt) or '0') < tonumber(ARGV[9])
+if ARGV[6] ~= '' and ARGV[6] ~= attempt and redis.call('ZSCORE', KEYS[1], ARGV[6]) then
+  overtakes = tonumber(redis.call('HGET', KEYS[6], attempt) or '0') < tonumber(ARGV[7])
 end
 if overtakes then
   redis.call('HINCRBY', KEYS[6], attempt, 1)
-  attempt = ARGV[8]
+  attempt = ARGV[6]
 end
 take(attempt)
 return {'claimed', attempt, redis.call('HGET', KEYS[2], attempt) or ''}

@@ -12,6 +12,10 @@ GROUPS_CHANGED = f"{PREFIX}:groups-changed"
 EPOCH = f"{PREFIX}:epoch"
 #: The run of the Redis server that knows every machine's user.
 ACCESS = f"{PREFIX}:access"
+#: Written and read to see whether that works.
+READY = f"{PREFIX}:ready"
+#: A key that is never made, see `unlimited.lua`.
+NOTHING = f"{PREFIX}:nothing"
 #: A channel: ids of tasks whose status has changed (JSON).
 CHANGES = f"{PREFIX}:changes"
 #: How far apart in the queue two priorities are: more than there will be attempts.
@@ -99,19 +103,57 @@ class GroupKeys:
         return self._key("bell")
 
     @property
+    def claims(self) -> str:
+        """Hash: executor → `token attempt` of its last claim, the memory of answered claims.
+
+        Schedulers of release 0.1 let machines use keys of this prefix.
+        """
+        return self.old_claim_prefix + "last"
+
+    @property
+    def nothing(self) -> str:
+        """A key that is never made, see `unlimited.lua`."""
+        return self._key("nothing")
+
+    @property
     def lease_prefix(self) -> str:
         """Start of the hashes `lease:ATTEMPT` (holder, token)."""
         return self._key("lease:")
 
     @property
-    def claim_prefix(self) -> str:
-        """Start of the strings `claimed:TOKEN`, the memory of answered claims."""
+    def old_claim_prefix(self) -> str:
+        """Start of the strings in which agents of release 0.1 keep their claims; 0.3 drops it."""
         return self._key("claimed:")
+
+    @property
+    def every(self) -> str:
+        """Pattern of every key of the group."""
+        return self._key("*")
+
+    def fixed(self) -> dict[str, tuple[str, str]]:
+        """The keys that there is one of: short name → key and Redis type."""
+        return {
+            "queue": (self.queue, "zset"),
+            "leases": (self.leases, "zset"),
+            "machines": (self.machines, "zset"),
+            "ready": (self.ready, "zset"),
+            "specs": (self.specs, "hash"),
+            "facts": (self.facts, "hash"),
+            "staged": (self.staged, "hash"),
+            "overtaken": (self.overtaken, "hash"),
+            "fair": (self.fair, "hash"),
+            "gangs": (self.gangs, "hash"),
+            "claims": (self.claims, "hash"),
+            "recorded": (self.recorded, "hash"),
+            "place": (self.place, "hash"),
+            "events": (self.events, "stream"),
+            "bell": (self.bell, "list"),
+        }
 
     def of_claim(self) -> tuple[str, ...]:
         """The keys with which every claim begins, see `take.lua`."""
         first = (self.queue, self.specs, self.leases, self.bell)
-        return (*first, self.staged, self.overtaken, self.machines, self.fair)
+        return (*first, self.staged, self.overtaken, self.machines, self.fair, self.claims)
 
     def lease(self, attempt: str) -> str:
         """Hash: holder and token of one lease."""
@@ -131,10 +173,19 @@ class GroupKeys:
         `gangs`: its machines work together, and so they write to one another.
         """
         shared = (self.queue, self.specs, self.leases, self.machines, self.facts, self.staged)
-        more = (self.overtaken, self.recorded, self.events, self.bell, self.fair)
-        prefixes = (self.lease_prefix, self.claim_prefix, self._key("live:"))
+        more = (self.overtaken, self.recorded, self.events, self.bell, self.fair, self.claims)
+        prefixes = (self.lease_prefix, self.old_claim_prefix, self._key("live:"))
         own = (self.ready, self.gangs, self.inbox("*")) if gangs else (self.inbox(executor),)
         return (*shared, *more, *(f"{p}*" for p in prefixes), *own)
+
+
+def group_of(key: str) -> str | None:
+    """The machine group that a key belongs to, None where it is of no group."""
+    start = f"{PREFIX}:{{"
+    if not key.startswith(start):
+        return None
+    group, brace, _ = key.removeprefix(start).partition("}:")
+    return group if brace else None
 
 
 @dataclass(frozen=True)

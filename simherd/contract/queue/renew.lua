@@ -1,13 +1,26 @@
 -- An executor's heartbeat: extend its leases, learn which are lost and what was recorded.
 -- A lease that Redis has forgotten is given back to whoever presents it: the attempt number
 -- in SQL is the fence, and a revoked lease is remembered with the token 'revoked'.
+-- Where Redis has reached its memory limit, what is there is renewed all the same, and nothing is
+-- added: machines keep their leases while somebody else fills Redis.
 -- KEYS 1 leases (zset)  2 machines (zset)  3 recorded (hash)  4 specs (hash)
 -- ARGV 1 lease key prefix  2 holder  3 lease ms, then for each attempt:
 --      attempt, token, number of its last event, '1' when that event ends it
 -- Replies one row an attempt: {attempt, 'held' | 'lost' | 'recorded', events recorded}
 local now = redis.call('TIME')
 local ms = now[1] * 1000 + math.floor(now[2] / 1000)
-redis.call('ZADD', KEYS[2], ms, ARGV[2])
+local beat = redis.pcall('ZADD', KEYS[2], ms, ARGV[2])
+local full = type(beat) == 'table' and beat.err ~= nil
+if full then
+  if not string.find(beat.err, 'OOM', 1, true) then
+    return beat
+  end
+  -- A first write that frees memory; those after it are not refused for want of any.
+  redis.call('ZREM', KEYS[2], '')
+  if redis.call('ZSCORE', KEYS[2], ARGV[2]) then
+    redis.call('ZADD', KEYS[2], ms, ARGV[2])
+  end
+end
 local rows = {}
 for i = 4, #ARGV, 4 do
   local attempt, token, last = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
@@ -23,8 +36,10 @@ for i = 4, #ARGV, 4 do
   elseif holder and holder ~= token then
     rows[#rows + 1] = {attempt, 'lost', recorded}
   else
-    redis.call('HSET', lease, 'holder', ARGV[2], 'token', token)
-    redis.call('ZADD', KEYS[1], ms + tonumber(ARGV[3]), attempt)
+    if not full or (holder and redis.call('ZSCORE', KEYS[1], attempt)) then
+      redis.call('HSET', lease, 'holder', ARGV[2], 'token', token)
+      redis.call('ZADD', KEYS[1], ms + tonumber(ARGV[3]), attempt)
+    end
     rows[#rows + 1] = {attempt, 'held', recorded}
   end
 end

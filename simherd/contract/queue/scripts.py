@@ -10,9 +10,33 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-Name = Literal["enqueue", "claim", "gather", "renew", "withdraw", "expire", "revoke", "stage"]
+Name = Literal[
+    "enqueue",
+    "claim",
+    "gather",
+    "renew",
+    "withdraw",
+    "revoke",
+    "stage",
+    "send",
+    "note",
+    "acknowledge",
+    "drop",
+    "measure_keys",
+    "read_fields",
+    "read_hash",
+    "read_scores",
+    "read_stream",
+]
 #: What is put before a script: Redis' scripts cannot call one another.
-_BEFORE = {"claim": ("left", "take"), "gather": ("left", "take"), "withdraw": ("left",)}
+_BEFORE = {
+    "claim": ("left", "take"),
+    "gather": ("left", "take"),
+    "withdraw": ("left",),
+    "send": ("unlimited",),
+    "note": ("unlimited",),
+    "acknowledge": ("unlimited",),
+}
 
 
 @cache
@@ -100,31 +124,3 @@ def renew_reply(reply: Iterable[Sequence[Any]]) -> list[Renewal]:
         "recorded": "recorded",
     }
     return [Renewal(text(row[0]), states[text(row[1])], int(row[2])) for row in reply]
-
-
-@dataclass(frozen=True)
-class Overdue:
-    """One lease past its expiry, and when its holder was last heard of (ms since the epoch)."""
-
-    attempt: str
-    holder: str
-    expiry_ms: float
-    seen_ms: float
-
-
-@dataclass(frozen=True)
-class Expiry:
-    """What `expire` found: Redis' time (ms), all leases of the group, the overdue ones."""
-
-    now_ms: int
-    leases: int
-    overdue: tuple[Overdue, ...]
-
-
-def expire_reply(reply: Sequence[Any]) -> Expiry:
-    """What `expire` answered."""
-    rows = tuple(
-        Overdue(text(a), text(holder), float(text(expiry)), float(text(seen)))
-        for a, holder, expiry, seen in reply[2]
-    )
-    return Expiry(int(reply[0]), int(reply[1]), rows)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from scheduler.queue.group_queue import GroupQueue, connect
-from tests.support.queue import Side, one_server
+from tests.support.queue import Everything, Side, one_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,4 +25,4 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def side(redis_url: str, client: redis.Redis) -> Side:
-    return Side(uuid.uuid4().hex, redis_url, GroupQueue(one_server(client)))
+    return Side(uuid.uuid4().hex, redis_url, GroupQueue(one_server(client), Everything()))

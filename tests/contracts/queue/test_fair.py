@@ -30,7 +30,7 @@ def test_one_who_sent_thousands_does_not_starve_one_who_sent_one(side: Side) -> 
     _send(side, "anna", *_many("a", 1000))
     assert _claimed(side, 10) == _many("a", 10)
     _send(side, "bert", "b0")
-    assert side.queue.position(side.group, "b0:1") in {0, 1}
+    assert side.queue.reader.position(side.group, "b0:1") in {0, 1}
     assert "b0" in _claimed(side, 2)
 
 
@@ -67,13 +67,13 @@ def test_what_goes_ahead_is_next(side: Side) -> None:
     _send(side, "anna", *_many("a", 5))
     _claimed(side, 2)
     _send(side, "bert", "again", ahead=True)
-    assert side.queue.position(side.group, "again:1") == 0
+    assert side.queue.reader.position(side.group, "again:1") == 0
 
 
 def test_a_higher_priority_goes_first_and_position_says_so(side: Side) -> None:
     _send(side, "", "low", priority=-100)
     _send(side, "", "usual")
     _send(side, "", "high", priority=100)
-    positions = [side.queue.position(side.group, f"{n}:1") for n in ("high", "usual", "low")]
+    positions = [side.queue.reader.position(side.group, f"{n}:1") for n in ("high", "usual", "low")]
     assert positions == [0, 1, 2]
     assert _claimed(side, 3) == ["high", "usual", "low"]

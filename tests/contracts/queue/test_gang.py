@@ -13,7 +13,7 @@ from scheduler.queue import access
 from simherd.contract import limits
 from simherd.contract.commands import Message, Order
 from simherd.contract.queue.keys import GroupKeys
-from tests.support.queue import waiting_in
+from tests.support.queue import held_in, waiting_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +64,7 @@ def test_nobody_gets_anything_until_all_are_free(three: Machines) -> None:
     assert claimed is not None
     assert (claimed.attempt, claimed.spec) == ("a:1", "spec of a:1")
     assert three.link.members("a:1") == ("m1", "m2", "m3")
-    assert three.side.queue.gangs(three.side.group) == {"a:1": ("m1", "m2", "m3")}
+    assert three.side.queue.reader.mpi_groups(three.side.group) == {"a:1": ("m1", "m2", "m3")}
 
 
 def test_whoever_belongs_to_one_gang_is_free_for_no_other(three: Machines) -> None:
@@ -73,10 +73,10 @@ def test_whoever_belongs_to_one_gang_is_free_for_no_other(three: Machines) -> No
     side.enqueue("b:1", order=2)
     for name in ("m3", "m2", "m1"):
         three.claim(name)
-    assert side.queue.held(side.group) == ["a:1"]
+    assert held_in(side.queue, side.group) == ["a:1"]
     for name in ("m3", "m2", "m1", "m2", "m3", "m1"):
         assert three.claim(name) is None
-    assert side.queue.held(side.group) == ["a:1"]
+    assert held_in(side.queue, side.group) == ["a:1"]
     three.link.disband("a:1")
     for name in ("m3", "m2"):
         assert three.claim(name) is None
@@ -114,7 +114,7 @@ def test_a_gang_whose_lease_is_gone_has_ended(three: Machines) -> None:
         three.claim(name)
     side.queue.revoke(side.group, "a:1")
     assert three.link.members("a:1") == ()
-    assert side.queue.gangs(side.group) == {}
+    assert side.queue.reader.mpi_groups(side.group) == {}
     side.enqueue("a:2")
     # Its leader may not have heard of it.
     three.link.keep("a:1", ("m1", "m2", "m3"))
@@ -144,7 +144,7 @@ def test_racing_machines_make_one_gang_at_a_time(side: Side) -> None:
         while not over.is_set():
             claimed = machines.claim(name)
             if claimed is not None:
-                most[0] = max(most[0], len(side.queue.gangs(side.group)))
+                most[0] = max(most[0], len(side.queue.reader.mpi_groups(side.group)))
                 got.append(claimed.attempt)
                 if len(got) == len(attempts):
                     over.set()

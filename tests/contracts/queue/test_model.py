@@ -15,7 +15,7 @@ from executor.link.lease import Claimer, Held, Keeper, new_token
 from scheduler.queue.group_queue import Arrival, GroupQueue, connect
 from simherd.contract import limits
 from simherd.contract.queue.scripts import Claimed
-from tests.support.queue import one_server, waiting_in
+from tests.support.queue import Everything, held_in, one_server, waiting_in
 
 if TYPE_CHECKING:
     import redis
@@ -35,7 +35,7 @@ class QueueModel(RuleBasedStateMachine):
         super().__init__()
         self.group = uuid.uuid4().hex
         self.client = connect(self.url)
-        self.queue = GroupQueue(one_server(self.client))
+        self.queue = GroupQueue(one_server(self.client), Everything())
         self.claimers = {m: Claimer(self.url, self.group, m) for m in ("m1", "m2")}
         self.keepers = {m: Keeper(self.url, self.group, m) for m in ("m1", "m2")}
         self.waiting: dict[str, float] = {}
@@ -143,7 +143,7 @@ class QueueModel(RuleBasedStateMachine):
     def same(self) -> None:
         ordered = sorted(self.waiting, key=lambda a: (self.waiting[a], a))
         assert waiting_in(self.queue.client, self.group) == ordered
-        assert sorted(self.queue.held(self.group)) == sorted(self.held)
+        assert sorted(held_in(self.queue, self.group)) == sorted(self.held)
 
 
 def test_the_scripts_do_what_the_model_does(redis_url: str) -> None:

@@ -14,7 +14,7 @@ from simherd.contract import queue as contract_queue
 from simherd.contract.commands import Message, Order
 from simherd.contract.queue.keys import GroupKeys
 from simherd.contract.queue.scripts import Name, source
-from tests.support.queue import waiting_in
+from tests.support.queue import held_in, waiting_in
 
 if TYPE_CHECKING:
     import redis
@@ -43,12 +43,12 @@ def test_enqueue_leaves_a_held_attempt_alone(side: Side) -> None:
 def test_claim_takes_the_first_in_order(side: Side) -> None:
     side.enqueue("late:1", order=3)
     side.enqueue("early:1", order=1)
-    assert side.queue.position(side.group, "late:1") == 1
+    assert side.queue.reader.position(side.group, "late:1") == 1
     first = side.claim()
     assert first is not None
     assert (first.attempt, first.spec) == ("early:1", "spec of early:1")
-    assert side.queue.position(side.group, "late:1") == 0
-    assert side.queue.position(side.group, "early:1") is None
+    assert side.queue.reader.position(side.group, "late:1") == 0
+    assert side.queue.reader.position(side.group, "early:1") is None
 
 
 def test_claim_of_an_empty_queue(side: Side) -> None:
@@ -68,11 +68,13 @@ def test_renew_holds_extends_and_notes_the_heartbeat(side: Side, client: redis.R
     token = new_token()
     side.claim(token=token)
     client.zadd(GroupKeys(side.group).leases, {"a:1": 1})
-    assert [o.attempt for o in side.queue.overdue(side.group).overdue] == ["a:1"]
+    assert [o.attempt for o in side.queue.reader.leases(side.group).overdue] == ["a:1"]
     assert side.states(held("a:1", token)) == ["held"]
-    expiry = side.queue.overdue(side.group)
-    assert (expiry.overdue, expiry.leases) == ((), 1)
-    assert side.queue.heartbeats(side.group)["m1"] * 1000 == pytest.approx(expiry.now_ms, abs=5000)
+    expiry = side.queue.reader.leases(side.group)
+    assert (expiry.overdue, len(expiry.all)) == ((), 1)
+    assert side.queue.reader.heartbeats(side.group)["m1"] * 1000 == pytest.approx(
+        expiry.now_ms, abs=5000
+    )
 
 
 def test_renew_gives_a_forgotten_lease_back(side: Side, client: redis.Redis) -> None:
@@ -83,7 +85,7 @@ def test_renew_gives_a_forgotten_lease_back(side: Side, client: redis.Redis) -> 
     for key in client.scan_iter(f"simherd:{{{side.group}}}:*"):
         client.delete(key)
     assert side.states(held("a:1", token)) == ["held"]
-    assert side.queue.held(side.group) == ["a:1"]
+    assert held_in(side.queue, side.group) == ["a:1"]
 
 
 def test_renew_tells_another_tokens_holder_that_it_lost(side: Side) -> None:
@@ -99,7 +101,7 @@ def test_a_revoked_lease_stays_lost(side: Side) -> None:
     assert side.queue.revoke(side.group, "a:1") == "m1"
     assert side.queue.revoke(side.group, "a:1") == ""
     assert side.states(held("a:1", token)) == ["lost"]
-    assert side.queue.held(side.group) == []
+    assert held_in(side.queue, side.group) == []
 
 
 def test_renew_lets_go_of_what_is_recorded_to_the_end(side: Side, client: redis.Redis) -> None:
@@ -112,7 +114,7 @@ def test_renew_lets_go_of_what_is_recorded_to_the_end(side: Side, client: redis.
     assert side.states(held("a:1", token, 4, ended=True)) == ["held"]
     client.hset(keys.recorded, "a:1", "4")
     assert side.states(held("a:1", token, 4, ended=True)) == ["recorded"]
-    assert side.queue.held(side.group) == []
+    assert held_in(side.queue, side.group) == []
     assert client.hlen(keys.specs) == client.hlen(keys.recorded) == 0
 
 
@@ -127,18 +129,18 @@ def test_withdraw_says_where_the_attempt_is(side: Side) -> None:
     assert side.queue.withdraw(side.group, "b:1") == ("absent", None)
 
 
-def test_expire_collects_only_overdue_leases(side: Side, client: redis.Redis) -> None:
+def test_only_leases_that_have_run_out_are_overdue(side: Side, client: redis.Redis) -> None:
     side.enqueue("a:1", order=1)
     side.enqueue("b:1", order=2)
     side.claim("m1")
     side.claim("m2")
     side.beat(executor="m1")
     client.zadd(GroupKeys(side.group).leases, {"a:1": 1})
-    expiry = side.queue.overdue(side.group)
-    assert expiry.leases == 2
+    expiry = side.queue.reader.leases(side.group)
+    assert len(expiry.all) == 2
     assert [(o.attempt, o.holder, o.expiry_ms) for o in expiry.overdue] == [("a:1", "m1", 1.0)]
-    assert expiry.overdue[0].seen_ms > 0
-    assert side.queue.held(side.group) != []
+    assert expiry.seen_ms["m1"] > 0
+    assert held_in(side.queue, side.group) != []
 
 
 def test_a_scripts_text_is_short_and_says_its_replies() -> None:
@@ -178,12 +180,12 @@ def test_an_executor_that_vanished_keeps_nothing_staged(side: Side, client: redi
     keys = GroupKeys(side.group)
     keeper = Keeper(side.url, side.group, "m2")
     client.hset(keys.staged, "a:1", f"{1000 * (time.time() + 60):.0f}:m1")
-    assert side.queue.stager(side.group, "a:1") == "m1"
+    assert side.queue.reader.prefetcher(side.group, "a:1") == "m1"
     assert keeper.stage() is None
     client.hset(keys.staged, "a:1", f"{1000 * (time.time() - 1):.0f}:m1")
-    assert side.queue.stager(side.group, "a:1") is None
+    assert side.queue.reader.prefetcher(side.group, "a:1") is None
     assert keeper.stage() is not None
-    assert side.queue.stager(side.group, "a:1") == "m2"
+    assert side.queue.reader.prefetcher(side.group, "a:1") == "m2"
     keeper.close()
 
 

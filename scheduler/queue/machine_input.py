@@ -1,0 +1,365 @@
+"""What machines write to Redis, as models with bounds: everything else is refused.
+
+A machine's credentials may be in a stranger's hands. Text is cut to the length that is stored, so
+that an honest report with a long sentence is not lost; anything else that is out of its bounds
+makes the whole input invalid.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+)
+
+from simherd.contract import limits
+from simherd.contract.events import Event, Kind
+from simherd.contract.live import FileKind, Frame, FrameKind, Trouble
+from simherd.contract.operations import Metric, Operation
+from simherd.contract.outcome import Cause
+from simherd.contract.spec import PROTOCOL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Characters of a sentence, and of a word such as a machine type, that are kept.
+_SENTENCE, _WORD = 4000, 200
+#: Depth and entries of an operation's attributes, and characters of a text among them: a command's
+#: arguments are shown whole as far as a report has room for them.
+_DEPTH, _ENTRIES, _ATTRIBUTE = 4, 256, 64 * 1024
+#: The largest whole number that both databases store.
+_LARGEST = 2**63 - 1
+#: Seconds between the epoch and the year 2200: no deadline is later.
+_LATEST_S = 7_258_118_400.0
+#: Slots of one machine: more than cores of any.
+_MOST_SLOTS = 1024
+#: Characters of a path below a work folder: Linux allows no longer one.
+_PATH = 4096
+
+
+class InvalidInput(ValueError):
+    """What a machine wrote cannot be; `reason` is a word to count it by."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+def _clean(value: Any, most: int) -> Any:
+    """Text without NUL, which PostgreSQL does not store, and no longer than `most` characters."""
+    return value[:most].replace("\0", "\ufffd") if isinstance(value, str) else value
+
+
+def _attributes(value: Any, depth: int = _DEPTH) -> Any:
+    """JSON within bounds."""
+    if isinstance(value, str):
+        return _clean(value, _ATTRIBUTE)
+    if isinstance(value, float) and not -_LARGEST < value < _LARGEST:
+        raise ValueError("a number that is not finite")
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > _LARGEST:
+        raise ValueError("a number that is too large")
+    if isinstance(value, dict | list):
+        if depth == 0 or len(value) > _ENTRIES:
+            raise ValueError("more than an operation's attributes hold")
+        if isinstance(value, list):
+            return [_attributes(one, depth - 1) for one in value]
+        return {_clean(k, _WORD): _attributes(v, depth - 1) for k, v in value.items()}
+    return value
+
+
+def _slots(value: Any) -> int:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_number and 1 <= value <= _MOST_SLOTS else 1
+
+
+Sentence = Annotated[str, BeforeValidator(lambda value: _clean(value, _SENTENCE))]
+Word = Annotated[str, BeforeValidator(lambda value: _clean(value, _WORD))]
+Count = Annotated[int, Field(ge=0, le=_LARGEST)]
+Amount = Annotated[float, Field(ge=0, le=_LARGEST)]
+Moment = Annotated[float, Field(ge=0, le=_LATEST_S)]
+Attributes = Annotated[dict[str, Any], AfterValidator(_attributes)]
+
+
+class _Input(BaseModel):
+    # What a later release says besides is left out.
+    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
+
+
+class MachineFacts(_Input):
+    """What a machine says about itself with its heartbeat."""
+
+    backend: Word = ""
+    disk_limit: Word = ""
+    slots: int = Field(default=1, ge=1, le=_MOST_SLOTS)
+    gpus: int = Field(default=0, ge=0, le=1024)
+    draining: bool = False
+    waits_for: Sentence | None = None
+    cpu_percent: float | None = Field(default=None, ge=0, le=1e6)
+    memory_used_bytes: Count | None = None
+    disk_free_bytes: Count | None = None
+    reclaim_at: Moment | None = None
+    spot_notices_silent: bool = False
+    reclaim_likely: bool = False
+
+
+class _Executer(_Input):
+    """The machine, as a task that runs there shows it."""
+
+    uuid: Word | None = None
+    cpu_count_logical: Count | None = None
+    cpu_count_physical: Count | None = None
+    memory: Count | None = None
+    n_mpi_hosts: Count | None = None
+    vm_type: Word = ""
+    vm_name: Word | None = None
+    error_detail: Sentence | None = None
+    #: What is not a number of slots divides no price: one.
+    slots: Annotated[int, BeforeValidator(_slots)] = 1
+
+
+class _Started(_Input):
+    executer: _Executer | None = None
+
+
+class _ComputationStarted(_Input):
+    deadline: Moment | None = None
+    money_until: Moment | None = None
+
+
+class _Nothing(_Input):
+    pass
+
+
+class _OperationStarted(_Input):
+    id: int = Field(ge=1, le=2**31 - 1)
+    name: Word
+    attributes: Attributes
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return Operation(name).value
+
+
+class _OperationEnded(_Input):
+    id: int = Field(ge=1, le=2**31 - 1)
+    status: str = Field(pattern="^(OK|FAILED)$")
+    attributes: Attributes
+
+
+_METRICS = frozenset(metric.value for metric in Metric)
+
+
+class _Metrics(_Input):
+    metrics: dict[str, Any]
+
+    @field_validator("metrics")
+    @classmethod
+    def _numbers(cls, metrics: dict[str, Any]) -> dict[str, float]:
+        known = {name: value for name, value in metrics.items() if name in _METRICS}
+        for name, value in known.items():
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number or not 0 <= value <= _LARGEST:
+                raise ValueError(f"{name} is not a number from 0 on")
+        return known
+
+
+class _Usage(_Input):
+    cpu_seconds: Amount
+    memory_bytes: Count
+    processes: int = Field(ge=0, le=2**31 - 1)
+    read_bytes: Count
+    written_bytes: Count
+    disk_bytes: Count
+
+
+class _Observed(_Input):
+    observer_id: str = Field(max_length=limits.MAX_REDIS_NAME)
+    captured: Sentence | None = None
+    trouble: Sentence | None = None
+    missed: Count | bool | None = None
+
+
+class _Saved(_Input):
+    generation: int | None = Field(default=None, ge=0, le=2**31 - 1)
+
+
+class _Finished(_Input):
+    cause: str
+    detail: Sentence | None = None
+    exit_code: int | None = Field(default=None, ge=-(2**31), le=2**31 - 1)
+    saved: _Saved | None = None
+
+    @field_validator("cause")
+    @classmethod
+    def _known(cls, cause: str) -> str:
+        return Cause(cause).value
+
+
+_BODIES: Mapping[Kind, type[_Input]] = {
+    Kind.STARTED: _Started,
+    Kind.COMPUTATION_STARTED: _ComputationStarted,
+    Kind.COMPUTATION_ENDED: _Nothing,
+    Kind.OPERATION_STARTED: _OperationStarted,
+    Kind.OPERATION_ENDED: _OperationEnded,
+    Kind.METRICS: _Metrics,
+    Kind.USAGE: _Usage,
+    Kind.OBSERVED: _Observed,
+    Kind.FINISHED: _Finished,
+}
+
+
+class _Report(_Input):
+    protocol: int
+    kind: str
+    task_id: str = Field(min_length=1, max_length=limits.MAX_REDIS_NAME)
+    attempt: int = Field(ge=1, le=2**31 - 1)
+    number: int = Field(ge=1, le=2**31 - 1)
+    at: float
+    executor: str = Field(min_length=1, max_length=limits.MAX_REDIS_NAME)
+    body: dict[str, Any] = {}
+
+
+class _Entry(_Input):
+    name: str = Field(max_length=_PATH)
+    kind: str
+    size: Count
+    modified_at: float = Field(ge=-_LATEST_S, le=_LATEST_S)
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        return FileKind(kind).value
+
+
+class _Entries(_Input):
+    entries: list[_Entry] = Field(max_length=limits.LIVE_MAX_ENTRIES)
+
+
+class _Text(_Input):
+    file: str = Field(max_length=_PATH)
+    text: str
+    start: Count
+    offset: Count
+    skipped: Count = 0
+    anew: bool = False
+
+
+class _Top(_Input):
+    text: str
+
+
+class _File(_Input):
+    entry: _Entry
+
+
+class _Slice(_Input):
+    number: int = Field(ge=0, le=2**31 - 1)
+    size: int = Field(ge=0, le=limits.LIVE_SLICE_BYTES)
+
+
+class _Error(_Input):
+    code: str
+    detail: Sentence
+    file: str | None = Field(default=None, max_length=_PATH)
+
+    @field_validator("code")
+    @classmethod
+    def _known(cls, code: str) -> str:
+        return Trouble(code).value
+
+
+class _End(_Input):
+    truncated: bool = False
+    sha256: str | None = Field(default=None, max_length=64)
+    over: bool = False
+
+
+_FRAMES: Mapping[FrameKind, type[_Input]] = {
+    FrameKind.OPEN: _Nothing,
+    FrameKind.ENTRIES: _Entries,
+    FrameKind.TEXT: _Text,
+    FrameKind.TOP: _Top,
+    FrameKind.FILE: _File,
+    FrameKind.SLICE: _Slice,
+    FrameKind.ERROR: _Error,
+    FrameKind.ALIVE: _Nothing,
+    FrameKind.END: _End,
+}
+
+
+def parse_facts(text: str) -> dict[str, Any]:
+    """Return what a machine says about itself. Raises InvalidInput."""
+    try:
+        return MachineFacts.model_validate_json(text).model_dump()
+    except ValidationError as error:
+        raise _invalid("facts", error) from error
+
+
+def parse_report(text: str, now: float) -> Event:
+    """Return an executor's report.
+
+    Args:
+        text: what stands in the stream.
+        now: seconds since the epoch; the report's time must not be far after it.
+
+    Raises:
+        InvalidInput: it is not a report of this protocol, or not within its bounds.
+    """
+    try:
+        report = _Report.model_validate_json(text)
+        if report.protocol != PROTOCOL:
+            detail = f"protocol {report.protocol}, this scheduler speaks {PROTOCOL}"
+            raise InvalidInput("protocol", detail)
+        kind = Kind(report.kind)
+        body = _BODIES[kind].model_validate(report.body)
+    except ValidationError as error:
+        raise _invalid("report", error) from error
+    except InvalidInput:
+        raise
+    except ValueError as error:
+        raise InvalidInput("report", str(error)[:_WORD]) from error
+    if not limits.EARLIEST_REPORT_S <= report.at <= now + limits.CLOCK_AHEAD_S:
+        raise InvalidInput("time", f"at: {report.at!r} is not a time that a report can have")
+    return Event(
+        kind=kind,
+        task_id=report.task_id,
+        attempt=report.attempt,
+        number=report.number,
+        at=report.at,
+        executor=report.executor,
+        # What an executor leaves out is not there, whatever the model's default.
+        body=body.model_dump(exclude_unset=True),
+        protocol=report.protocol,
+    )
+
+
+def parse_frame(text: str) -> Frame:
+    """Return a frame of a live answer. Raises InvalidInput."""
+    try:
+        body = json.loads(text)
+        if not isinstance(body, dict):
+            raise InvalidInput("frame", "not a JSON object")
+        kind = FrameKind(body.pop("kind", ""))
+        model = _FRAMES[kind].model_validate(body)
+    except ValidationError as error:
+        raise _invalid("frame", error) from error
+    except InvalidInput:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput("frame", str(error)[:_WORD]) from error
+    return Frame(kind, model.model_dump(exclude_none=True))
+
+
+def _invalid(reason: str, error: ValidationError) -> InvalidInput:
+    row = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = ".".join(map(str, row["loc"])) or "text"
+    return InvalidInput(reason, f"{where}: {row['msg']}"[:_WORD])

@@ -1,0 +1,106 @@
+"""How much memory Redis has left, and what each machine group has of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from simherd.contract import limits
+from simherd.contract.queue import scripts
+from simherd.contract.queue.keys import PREFIX
+
+if TYPE_CHECKING:
+    import redis
+
+    from scheduler.queue.servers import Servers
+
+#: Seconds for which an answer is believed: submissions come in hundreds a second.
+_KEPT_S = 1.0
+#: Keys that are looked at in one call, which Redis does nothing beside.
+_SCANNED = 1000
+#: Elements of a key whose size is taken for that of the others, where that is good enough.
+_SAMPLES = 5
+
+
+class RedisFull(Exception):
+    """Redis has nearly reached its memory limit."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a Redis server uses and may use, bytes; a limit of 0 is none."""
+
+    used: int
+    limit: int
+
+    @property
+    def share(self) -> float:
+        """How much of the limit is used; 0 without one."""
+        return self.used / self.limit if self.limit else 0.0
+
+
+@dataclass(frozen=True)
+class GroupUsage:
+    """What a machine group has in Redis."""
+
+    keys: int
+    bytes: int
+
+
+def memory_of(client: redis.Redis) -> Memory:
+    """Return what a server uses and may use."""
+    found: Any = client.info("memory")
+    return Memory(int(found["used_memory"]), int(found.get("maxmemory", 0)))
+
+
+def group_usages(client: redis.Redis, *, exact: bool = False) -> dict[str, GroupUsage]:
+    """Return machine group → what it has on a server.
+
+    Args:
+        client: of the server.
+        exact: measure every element of long keys, which takes Redis longer.
+    """
+    script = client.register_script(scripts.source("measure_keys"))
+    keys: dict[str, int] = defaultdict(int)
+    sizes: dict[str, int] = defaultdict(int)
+    cursor = "0"
+    while True:
+        args: list[str | int] = [cursor, f"{PREFIX}:{{*", _SCANNED, 0 if exact else _SAMPLES]
+        reply: Any = script(args=args)
+        cursor, rows = reply
+        for group, number, size in rows:
+            keys[group] += number
+            sizes[group] += size
+        if cursor == "0":
+            return {group: GroupUsage(keys[group], sizes[group]) for group in keys}
+
+
+class Room:
+    """Whether Redis has room for more tasks; safe to use from several threads."""
+
+    def __init__(self, servers: Servers[redis.Redis]) -> None:
+        self._servers = servers
+        self._lock = threading.Lock()
+        self._known: dict[int, tuple[float, Memory]] = {}
+
+    def check(self, group: str) -> None:
+        """Look whether a group's server has room for more tasks.
+
+        Raises:
+            RedisFull: it has nearly reached its limit.
+        """
+        client = self._servers.of(group)
+        with self._lock:
+            asked_at, memory = self._known.get(id(client), (0.0, Memory(0, 0)))
+        if time.monotonic() - asked_at > _KEPT_S:
+            memory = memory_of(client)
+            with self._lock:
+                self._known[id(client)] = (time.monotonic(), memory)
+        if memory.share >= limits.REDIS_FULL_SHARE:
+            raise RedisFull(
+                f"The queue's memory is full ({memory.used} of {memory.limit} bytes are used): "
+                "no more tasks are taken just now. Try again in a minute."
+            )

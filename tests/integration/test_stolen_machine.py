@@ -1,0 +1,324 @@
+"""A machine's credentials in a stranger's hands: other tenants notice nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis
+from sqlalchemy import select
+
+from scheduler.metrics.state import read_state
+from scheduler.services.accounts import create_key
+from scheduler.services.doctor import examine
+from scheduler.services.end_group import request_termination
+from scheduler.services.errors import Conflict
+from scheduler.services.quarantine import repair_group
+from scheduler.services.queue_task import enqueue
+from scheduler.services.sweep import sweep
+from scheduler.store.models import Machine, Task
+from simherd.contract.lifecycle import Status
+from simherd.contract.outcome import Cause
+from simherd.contract.queue import scripts
+from simherd.contract.queue.keys import ACCESS, CHANGES, EPOCH, GROUPS_CHANGED, GroupKeys
+from tests.support.api import serving, user_of
+from tests.support.builders import make_task
+from tests.support.cloud import Fleet, open_fleet, raw
+from tests.support.hostile import RUN, HonestMachine, Stranger, Victim, client_of
+from tests.support.parts import recording
+from tests.support.waits import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from scheduler.store.engine import Store
+    from scheduler.store.models import MachineGroup
+
+
+class Tenant:
+    """A user with a group, one machine that does its work, and tasks."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+        self.group: MachineGroup = fleet.group(num_machines=1, status="started")
+        (self.machine,) = fleet.scale(self.group)
+        self.secret = fleet.join(self.machine)
+
+    def task(self) -> Task:
+        """A task that waits."""
+        with self.fleet.parts.store.write() as session:
+            task = make_task(session, self.group)
+        enqueue(self.fleet.parts, task.id)
+        return task
+
+    def honest(self) -> HonestMachine:
+        """Its machine, at work."""
+        return HonestMachine(self.fleet.redis_url, self.machine, self.secret)
+
+    def stolen(self) -> Stranger:
+        """Its machine, stolen, with a task of the tenant's that waits."""
+        client = client_of(self.fleet.redis_url, self.machine, self.secret)
+        return Stranger(
+            client, self.group.id, self.machine.id, self.task().id, lambda: self.task().id
+        )
+
+    def as_victim(self, machine: HonestMachine) -> Victim:
+        """What strangers know of it."""
+        task = machine.attempt.partition(":")[0]
+        return Victim(self.group.id, self.machine.id, task, machine.attempt)
+
+
+def now(fleet: Fleet, task_id: str) -> Task:
+    with fleet.parts.store.read() as session:
+        return session.scalars(select(Task).where(Task.id == task_id)).one()
+
+
+@pytest.fixture
+def fleet(store: Store, database_url: str, redis_url: str, tmp_path: Path) -> Fleet:
+    redis.Redis.from_url(redis_url).flushdb()
+    return open_fleet(database_url, redis_url, tmp_path)
+
+
+def _state(client: redis.Redis) -> dict[Any, Any]:
+    """Every key of Redis with what is in it."""
+    binary = redis.Redis(connection_pool=redis.ConnectionPool.from_url(_url(client)))
+    try:
+        return {key: binary.dump(key) for key in binary.scan_iter()}
+    finally:
+        binary.close()
+
+
+def _url(client: redis.Redis) -> str:
+    found = client.get_connection_kwargs()
+    return f"redis://{found['host']}:{found['port']}/{found['db']}"
+
+
+def _every_command(client: redis.Redis, key: str) -> Iterator[list[str]]:
+    """Each command that Redis has, with `key` where it takes keys."""
+    described: Any = client.command()
+    for name, row in described.items():
+        words = [str(name), *["1"] * max(abs(row["arity"]) - 1, 2)]
+        first, last = row["first_key_pos"], row["last_key_pos"]
+        if first > 0:
+            last = last if last > 0 else len(words) + last
+            for place in range(first, min(last, len(words) - 1) + 1, max(row["step_count"], 1)):
+                words[place] = key
+        yield words
+
+
+#: What a connection may always do: it says who it is, and ends.
+_HARMLESS = {"auth", "hello", "quit", "reset", "command", "ping", "time"}
+
+
+def test_no_command_reaches_what_is_not_the_groups(fleet: Fleet) -> None:
+    thief, other = Tenant(fleet), Tenant(fleet)
+    machine = other.honest()
+    other.task()
+    machine.claim()
+    admin = fleet.parts.queue.client
+    me = client_of(fleet.redis_url, thief.machine, thief.secret)
+    foreign = GroupKeys(other.group.id)
+    keys = [
+        *(key for key, _ in foreign.fixed().values()),
+        *(foreign.lease(machine.attempt), foreign.inbox(other.machine.id), foreign.live("0" * 32)),
+        *(GroupKeys(thief.group.id).inbox(other.machine.id), GroupKeys(thief.group.id).place),
+        *(EPOCH, ACCESS, GROUPS_CHANGED, CHANGES, "cel:1", "anything"),
+    ]
+    before, allowed, refused = _state(admin), [], 0
+    for key in keys:
+        for words in _every_command(admin, key):
+            if words[0] in _HARMLESS or words[0] in ("monitor", "psync", "sync", "subscribe"):
+                continue
+            try:
+                raw(me, *words)
+            except redis.exceptions.NoPermissionError:
+                refused += 1
+                continue
+            except redis.ResponseError as error:
+                if "NOPERM" in str(error) or "wrong number of arguments" in str(error):
+                    continue
+                # Whether it may is looked at before what is wrong with it.
+                if words[0] in {"evalsha", "blpop", "xread", "evalsha_ro"}:
+                    continue
+            if words[0] not in {"evalsha", "xread"}:
+                allowed.append(words)
+    assert allowed == []
+    # So many commands at least have been looked at: Redis 6.2 has 220.
+    assert refused > 150 * len(keys)
+    for script in scripts.Name.__args__:  # type: ignore[attr-defined]
+        sha = admin.script_load(scripts.source(script))
+        places = [key for key, _ in foreign.fixed().values()][:11]
+        with pytest.raises(
+            redis.ResponseError, match=r"(?i)permission|can't access|NOPERM|attempt"
+        ):
+            raw(me, "EVALSHA", sha, len(places), *places, *["1"] * 9)
+        # And where the keys are one's own, and what is named by an argument is not.
+        own = [key for key, _ in GroupKeys(thief.group.id).fixed().values()][:11]
+        with contextlib.suppress(redis.ResponseError):
+            raw(me, "EVALSHA", sha, len(own), *own, foreign.lease_prefix, machine.attempt, *"999")
+    after = _state(admin)
+    theirs = f"{{{thief.group.id}}}".encode()
+    assert {k: v for k, v in after.items() if theirs not in k} == {
+        k: v for k, v in before.items() if theirs not in k
+    }
+    me.close()
+    machine.close()
+
+
+def test_lies_harm_nobody_else(fleet: Fleet) -> None:
+    thief, others = Tenant(fleet), [Tenant(fleet), Tenant(fleet)]
+    stranger, parts = thief.stolen(), fleet.parts
+    with recording(parts):
+        for name, act in stranger.lies(Victim("", "", "", "")):
+            _try_lie(fleet, stranger, others, name)
+            assert callable(act)
+    stranger.client.close()
+
+
+def _try_lie(fleet: Fleet, stranger: Stranger, others: list[Tenant], name: str) -> None:
+    """Two tenants' tasks run from beginning to end, while the lie is told at each step."""
+    machines = [tenant.honest() for tenant in others]
+    tasks = [tenant.task() for tenant in others]
+    for machine in machines:
+        machine.claim()
+    victims = [tenant.as_victim(m) for tenant, m in zip(others, machines, strict=True)]
+    acts = [dict(stranger.lies(victim))[name] for victim in victims]
+    for _ in RUN:
+        for act in acts:
+            act()
+        for machine in machines:
+            machine.report()
+            assert machine.beat() in {"held", "recorded"}, name
+        sweep(fleet.parts, 0)
+    for task in tasks:
+        ended = until(lambda t=task: _ended(fleet, t.id), what=f"{name}: the task to end")  # type: ignore[misc]
+        assert ended.status == Status.SUCCESS, (name, ended.status, ended.error_detail)
+        assert ended.losses == []
+    with fleet.parts.store.read() as session:
+        rows = session.scalars(select(Machine).where(Machine.id.in_([v.machine for v in victims])))
+        assert {(row.status, row.failures) for row in rows} == {("started", "")}, name
+    for machine in machines:
+        until(lambda m=machine: m.beat() == "recorded", what="the last report")  # type: ignore[misc]
+        machine.close()
+    # Everybody's lists, the metrics and the doctor can still be looked at.
+    read_state(fleet.parts)
+    examine(fleet.parts, fix=False)
+
+
+def _ended(fleet: Fleet, task_id: str) -> Task | None:
+    task = now(fleet, task_id)
+    return task if task.end_time is not None else None
+
+
+def test_broken_keys_are_set_aside_and_made_anew(fleet: Fleet) -> None:
+    thief, other = Tenant(fleet), Tenant(fleet)
+    stranger, parts = thief.stolen(), fleet.parts
+    with parts.store.write() as session:
+        key, others_key = (
+            create_key(session, thief.group.user_id, "t"),
+            create_key(session, other.group.user_id, "o"),
+        )
+    with serving(parts) as url, user_of(url, key) as mine, user_of(url, others_key) as theirs:
+        with pytest.raises(Conflict, match="not quarantined"):
+            repair_group(parts, "operator", thief.group.id)
+        for name, act in stranger.breaks():
+            machine, task = other.honest(), other.task()
+            machine.claim()
+            with recording(parts):
+                act()
+                for _ in RUN:
+                    machine.report()
+                    assert machine.beat() in {"held", "recorded"}
+                    sweep(parts, 0)
+                ended = until(lambda t=task: _ended(fleet, t.id), what=f"{name}: the task to end")  # type: ignore[misc]
+                assert ended.status == Status.SUCCESS
+                until(lambda m=machine: m.beat() == "recorded", what="the last report")  # type: ignore[misc]
+            machine.close()
+            shown = mine.get(f"/compute/group/{thief.group.name}").json()
+            assert name in shown["quarantine"]["reason"], shown["quarantine"]
+            assert theirs.get("/compute/groups").json()[0]["quarantine"] is None
+            why = mine.get(f"/v1/tasks/{stranger.task}/explain").json()
+            assert why["reason"] == "group_quarantined"
+            # It takes no tasks meanwhile, and says why.
+            refused = mine.post(
+                "/tasks/submit",
+                json={
+                    "simulator": "arbitrary_commands",
+                    "resource_pool": thief.group.id,
+                    "container_image": "any",
+                    "extra_params": {"commands": [{"cmd": "true"}]},
+                },
+            )
+            assert refused.status_code == 409
+            assert "quarantined" in refused.json()["detail"]
+            repair_group(parts, "operator", thief.group.id)
+            assert mine.get(f"/compute/group/{thief.group.name}").json()["quarantine"] is None
+            # What waits is there again, and the machine's own work goes on.
+            assert parts.queue.reader.waiting(thief.group.id, 0, 9) == [f"{stranger.task}:1"]
+    honest = thief.honest()
+    assert honest.claim() == f"{stranger.task}:1"
+    with recording(parts):
+        for _ in RUN:
+            honest.report()
+        ended = until(lambda: _ended(fleet, stranger.task), what="the task to end")
+    assert ended.status == Status.SUCCESS
+    honest.close()
+    stranger.client.close()
+
+
+def _swept(fleet: Fleet, group: MachineGroup) -> str:
+    sweep(fleet.parts, 0)
+    return fleet.now(group).status
+
+
+def test_a_quarantined_group_can_be_terminated(fleet: Fleet) -> None:
+    thief = Tenant(fleet)
+    stranger = thief.stolen()
+    dict(stranger.breaks())["queue"]()
+    sweep(fleet.parts, 0)
+    assert fleet.now(thief.group).quarantined_at is not None
+    request_termination(fleet.parts, fleet.now(thief.group), Cause.GROUP_TERMINATED)
+    until(lambda: _swept(fleet, thief.group) == "terminated", what="the group to end")
+    assert now(fleet, stranger.task).end_time is not None
+    assert not list(fleet.parts.queue.client.scan_iter(GroupKeys(thief.group.id).every))
+    stranger.client.close()
+
+
+def test_a_machine_that_reports_for_its_neighbour_changes_nothing(fleet: Fleet) -> None:
+    """Within a group as well, only who holds an attempt reports about it."""
+    group = fleet.group(num_machines=2, status="started")
+    mine, neighbour = fleet.scale(group)
+    secrets = {m.id: fleet.join(m) for m in (mine, neighbour)}
+    with fleet.parts.store.write() as session:
+        task = make_task(session, group)
+    enqueue(fleet.parts, task.id)
+    honest = HonestMachine(fleet.redis_url, mine, secrets[mine.id])
+    honest.claim()
+    client = client_of(fleet.redis_url, neighbour, secrets[neighbour.id])
+    liar = Stranger(client, group.id, neighbour.id, task.id, lambda: task.id)
+    with recording(fleet.parts):
+        for number, (kind, body) in enumerate(RUN, 1):
+            liar.forge(kind, task.id, number, body={**body, "exit_code": 1})
+            honest.report()
+            assert honest.beat() in {"held", "recorded"}
+        ended = until(lambda: _ended(fleet, task.id), what="the task to end")
+    assert (ended.status, ended.machine_id, ended.exit_code) == (Status.SUCCESS, mine.id, 0)
+    client.close()
+    honest.close()
+
+
+def test_what_is_dropped_is_counted_and_logged_once(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    thief = Tenant(fleet)
+    stranger = thief.stolen()
+    with recording(fleet.parts):
+        for _ in range(20):
+            stranger.forge(RUN[0][0], "no-such-task", at=time.time())
+        until(lambda: "foreign_report" in caplog.text, what="the log line")
+        stranger.forge(RUN[0][0], "no-such-task")
+    assert caplog.text.count("kind=foreign_report") == 1
+    stranger.client.close()
