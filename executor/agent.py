@@ -364,10 +364,6 @@ class Agent:
         renewals = self._keeper.beat(self._reporter.held())
         # Not before the answer is there: it says whose the attempts are by now.
         self._contact.made()
-        draining = self._draining.is_set()
-        facts = self._machine.facts(draining=draining)
-        self._keeper.tell({**facts, **self._presence.facts()})
-        self._stager.look(wanted=self._wants_more(draining))
         for renewal in renewals:
             if renewal.state == "recorded":
                 self._reporter.forget(renewal.attempt)
@@ -376,6 +372,11 @@ class Agent:
                 self.stop_attempt(renewal.attempt, Cause.LEASE_LOST)
             else:
                 self._reporter.recorded(renewal.attempt, renewal.recorded)
+        # Last: a Redis that has reached its memory limit renews leases, and takes nothing more.
+        draining = self._draining.is_set()
+        facts = self._machine.facts(draining=draining)
+        self._keeper.tell({**facts, **self._presence.facts()})
+        self._stager.look(wanted=self._wants_more(draining))
 
     def _wants_more(self, draining: bool) -> bool:
         """Whether the time in which all slots compute is to be used for fetching ahead."""

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from redis.exceptions import ResponseError
+from redis.exceptions import OutOfMemoryError, ResponseError
 from sqlalchemy import text
 
 from scheduler.metrics.exposition import DependenciesCollector, Exposition
@@ -79,10 +79,10 @@ def _write_and_read(client: Redis, name: str) -> str | None:
     try:
         client.set(READY, "1", ex=_READY_S)
         found = client.get(READY)
+    except OutOfMemoryError:
+        return f"Redis ({name}) has reached its memory limit."
     except ResponseError as error:
         log.warning("event=redis_refuses server=%s error=%s", name, error)
-        if "OOM" in str(error):
-            return f"Redis ({name}) has reached its memory limit."
         return f"Redis ({name}) takes no writes."
     return None if found else f"Redis ({name}) does not keep what is written."
 

@@ -19,7 +19,6 @@ from scheduler.providers.external import ExternalProvider
 from scheduler.providers.local import LocalProvider
 from scheduler.queue.group_queue import GroupQueue, connect
 from scheduler.queue.live import Announcer, Changes, LiveAnswers, connect_async
-from scheduler.queue.memory import Room
 from scheduler.queue.ownership import Ownership, RememberedOwnership
 from scheduler.queue.servers import Servers
 from scheduler.services.redis_usage import UsageClock
@@ -108,11 +107,6 @@ class Parts:
     def queue(self) -> GroupQueue:
         """Queues, leases and inboxes."""
         return GroupQueue(self.redis_servers(connect), self.owned)
-
-    @cached_property
-    def room(self) -> Room:
-        """Whether Redis has room for more tasks."""
-        return Room(self.queue.servers)
 
     @cached_property
     def usage_clock(self) -> UsageClock:

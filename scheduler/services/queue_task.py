@@ -11,8 +11,8 @@ import redis
 from sqlalchemy import bindparam, func, select, update
 
 from scheduler.objects.base import StorageAway
+from scheduler.queue import memory
 from scheduler.queue.group_queue import Arrival
-from scheduler.queue.memory import RedisFull
 from scheduler.queue.servers import UnknownServer
 from scheduler.services.attempt_numbers import next_number, retries
 from scheduler.services.attempt_spec import spec_of
@@ -87,8 +87,8 @@ def check_room(parts: Parts, group_id: str) -> None:
         Unanswered: there is no room.
     """
     try:
-        parts.room.check(group_id)
-    except RedisFull as error:
+        memory.check_room(parts.queue.servers.of(group_id))
+    except memory.RedisFull as error:
         raise Unanswered(str(error)) from error
     except (redis.RedisError, UnknownServer) as error:
         log.warning("event=room_unknown group=%s error=%s", group_id, error)
@@ -165,6 +165,8 @@ def _arrivals(parts: Parts, tasks: Sequence[Task]) -> dict[str, list[Arrival]]:
             if away and task.input_resources:
                 continue  # one long wait is enough
             group = session.get_one(MachineGroup, task.group_id)
+            if group.quarantined_at is not None:
+                continue  # its repair queues them
             try:
                 spec = spec_of(parts, session, task, group)
             except StorageAway as error:

@@ -99,6 +99,7 @@ def sweep(parts: Parts, started_at: float, server: str = limits.MAIN_SERVER) -> 
         with contextlib.suppress(Conflict):
             request_termination(parts, group, cause)
     expire_deadlines(parts, server, now)
+    bound_usage(parts, server)
     with parts.store.read() as session:
         groups = session.scalars(
             select(MachineGroup).where(
@@ -106,7 +107,6 @@ def sweep(parts: Parts, started_at: float, server: str = limits.MAIN_SERVER) -> 
             )
         ).all()
     new = _redis_is_new(parts, server, now)
-    bound_usage(parts, server)
     patient = now < started_at + parts.settings.grace_s or new
     until = time.monotonic() + _FILLING_S
     for number, group in enumerate(groups):

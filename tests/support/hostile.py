@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from dataclasses import dataclass
@@ -67,8 +68,9 @@ class HonestMachine:
     def beat(self) -> str:
         """Renew the lease; answers what became of it."""
         held = Held(self.attempt, self._token, self.number, self.number == len(RUN))
-        self._keeper.tell({"backend": "docker", "slots": 1})
         (renewal,) = self._keeper.beat([held])
+        with contextlib.suppress(redis.exceptions.OutOfMemoryError):
+            self._keeper.tell({"backend": "docker", "slots": 1})
         return renewal.state
 
     def close(self) -> None:

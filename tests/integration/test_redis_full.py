@@ -1,0 +1,188 @@
+"""Redis at its memory limit, and groups that take too much of it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import redis
+from sqlalchemy import select
+
+from scheduler.health import dependencies
+from scheduler.queue.memory import memory_of
+from scheduler.services import redis_usage
+from scheduler.services.accounts import create_key
+from scheduler.services.kill_task import kill_task
+from scheduler.services.quarantine import repair_group
+from scheduler.services.sweep import sweep
+from scheduler.store.models import Task
+from simherd.contract import limits
+from simherd.contract.lifecycle import Status
+from simherd.contract.queue.keys import GroupKeys
+from tests.integration.test_stolen_machine import Tenant
+from tests.support import servers
+from tests.support.api import serving, user_of
+from tests.support.cloud import Fleet, open_fleet
+from tests.support.parts import recording
+from tests.support.waits import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from scheduler.store.engine import Store
+
+_MIB = 1024**2
+
+
+@pytest.fixture
+def fleet(store: Store, database_url: str, tmp_path: Path) -> Iterator[Fleet]:
+    """A fleet on a Redis of this test's own: it is filled."""
+    with servers.redis_server() as url:
+        made = open_fleet(database_url, url, tmp_path)
+        yield made
+        made.parts.queue.client.close()
+
+
+def _limit(fleet: Fleet, room: int) -> None:
+    """Let Redis have so much more than it uses; with less than it uses, nothing can be added."""
+    client = fleet.parts.queue.client
+    client.config_set("maxmemory", memory_of(client).used + room)
+    if room < 0:
+        with pytest.raises(redis.exceptions.OutOfMemoryError):
+            client.set("one more", "x")
+
+
+def _submission(group: str) -> dict[str, object]:
+    return {
+        "simulator": "arbitrary_commands",
+        "resource_pool": group,
+        "container_image": "any",
+        "extra_params": {"commands": [{"cmd": "true"}]},
+    }
+
+
+def test_who_works_goes_on_at_the_limit_and_nothing_more_is_taken(fleet: Fleet) -> None:
+    tenant, parts = Tenant(fleet), fleet.parts
+    machine, doomed = tenant.honest(), tenant.task()
+    task = tenant.task()
+    assert machine.claim() == f"{doomed.id}:1"
+    with parts.store.write() as session:
+        key = create_key(session, tenant.group.user_id, "t")
+    ready = dependencies(parts)
+    assert ready.ask()["redis"] is None
+    with serving(parts) as url, user_of(url, key) as user, recording(parts):
+        waits = user.post("/tasks/submit", json=_submission(tenant.group.id)).json()["id"]
+        machine.report()
+        until(lambda: _status(fleet, doomed.id) == Status.STARTED, what="the start")
+        _limit(fleet, -_MIB // 4)
+        # Submissions say so, and when to try again; so does one whose inputs arrive just now.
+        for asked in ("/tasks/submit", f"/tasks/{waits}/input_uploaded"):
+            refused = user.post(asked, json=_submission(tenant.group.id))
+            assert refused.status_code == 503, refused.text
+            assert int(refused.headers["Retry-After"]) > 0
+            assert "memory is full" in refused.json()["detail"]
+        assert _status(fleet, waits) == Status.PENDING_INPUT
+        until(lambda: "memory limit" in (ready.ask()["redis"] or ""), what="/readyz to say so")
+        # Who works keeps its lease and can be told to stop; the sweep has nothing to complain of.
+        assert machine.beat() == "held"
+        sweep(parts, 0)
+        kill_task(parts, doomed.user_id, doomed.id, discard=False)
+        inbox = GroupKeys(tenant.group.id).inbox(machine.id)
+        assert parts.queue.client.xlen(inbox) > 0
+        assert machine.beat() == "held"
+        # What waits is still given away.
+        other = tenant.honest()
+        assert other.claim() == f"{task.id}:1"
+        # Once there is room, it is as it was.
+        _limit(fleet, 64 * _MIB)
+        until(lambda: ready.ask()["redis"] is None, what="/readyz to be well")
+        taken = until(
+            lambda: _accepted(user, tenant.group.id), what="a submission that is taken again"
+        )
+        assert _status(fleet, taken) == Status.PENDING_INPUT
+    machine.close()
+    other.close()
+
+
+def _accepted(user: object, group: str) -> str | None:
+    answer = user.post("/tasks/submit", json=_submission(group))  # type: ignore[attr-defined]
+    return answer.json()["id"] if answer.is_success else None
+
+
+def _status(fleet: Fleet, task_id: str) -> Status:
+    with fleet.parts.store.read() as session:
+        return Status(session.scalars(select(Task.status).where(Task.id == task_id)).one())
+
+
+def test_a_group_that_takes_too_much_is_cut_off_and_the_others_go_on(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "GROUP_REDIS_BYTES", 2 * _MIB)
+    monkeypatch.setattr(limits, "MACHINE_REDIS_BYTES", 0)
+    thief, other = Tenant(fleet), Tenant(fleet)
+    stranger, machine, parts = thief.stolen(), other.honest(), fleet.parts
+    other.task()
+    machine.claim()
+    for number in range(100):
+        stranger.client.hset(stranger.keys.facts, f"made-up-{number}", "x" * 64 * 1024)
+    sweep(parts, 0)
+    group = fleet.now(thief.group)
+    assert group.quarantined_at is not None
+    assert "MiB of Redis" in (group.quarantine_reason or "")
+    with pytest.raises(redis.RedisError):
+        stranger.client.hset(stranger.keys.facts, "again", "x")
+    assert not list(parts.queue.client.scan_iter(stranger.keys.every))
+    assert fleet.now(other.group).quarantined_at is None
+    assert machine.beat() == "held"
+    # Repaired, the machine is let in with the secret that it has, and the task waits again.
+    repair_group(parts, "operator", thief.group.id)
+    honest = thief.honest()
+    assert honest.claim() == f"{stranger.task}:1"
+    for closed in (honest, machine):
+        closed.close()
+    stranger.client.close()
+
+
+def test_keys_are_counted_also_those_that_machines_make_up(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MACHINE_REDIS_KEYS", 100)
+    thief = Tenant(fleet)
+    stranger, clock = thief.stolen(), fleet.parts.usage_clock
+    sweep(fleet.parts, 0)
+    assert fleet.now(thief.group).quarantined_at is None
+    pipe = stranger.client.pipeline(transaction=False)
+    for number in range(limits.GROUP_REDIS_KEYS + 200):
+        pipe.set(f"{stranger.keys.old_claim_prefix}{number}", "x")
+        pipe.set(stranger.keys.lease_prefix.encode() + b"\xff%d" % number, "x")
+    pipe.execute()
+    # Measured now and then only, where Redis is not pressed for memory.
+    assert not clock.is_due(limits.MAIN_SERVER)
+    monkeypatch.setattr(redis_usage.UsageClock, "is_due", lambda *_: True)
+    sweep(fleet.parts, 0)
+    assert "keys in Redis" in (fleet.now(thief.group).quarantine_reason or "")
+    assert not list(fleet.parts.queue.client.scan_iter(stranger.keys.every))
+    stranger.client.close()
+
+
+def test_claims_are_remembered_in_one_entry_a_machine(fleet: Fleet) -> None:
+    tenant = Tenant(fleet)
+    client, keys = fleet.parts.queue.client, GroupKeys(tenant.group.id)
+    for _ in range(50):
+        tenant.task()
+        machine = tenant.honest()
+        machine.claim()
+        machine.close()
+    assert client.hlen(keys.claims) == 1
+    assert len(list(client.scan_iter(f"{keys.old_claim_prefix}*"))) == 1
+
+
+def test_what_an_ended_group_has_left_is_removed(fleet: Fleet) -> None:
+    tenant = Tenant(fleet)
+    stranger = tenant.stolen()
+    fleet.set(tenant.group, status="terminated", terminated_at=time.time())
+    sweep(fleet.parts, 0)
+    assert not list(fleet.parts.queue.client.scan_iter(stranger.keys.every))
+    stranger.client.close()
