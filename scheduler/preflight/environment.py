@@ -69,14 +69,14 @@ def _names(env: Mapping[str, str]) -> Iterator[Finding]:
         nearest = difflib.get_close_matches(name.removeprefix(PREFIX), ends, 1, _ALIKE)
         meant = f" Did you mean {PREFIX}{nearest[0]}?" if nearest else ""
         # Not refused: the settings of a later release must not stop an earlier one.
-        yield Finding(name, f"there is no such setting, and nothing reads it.{meant}")
+        yield Finding(name, f"there is no such setting, and nothing reads it.{meant}", is_note=True)
     for name, count in Counter(n.upper() for n in in_env).items():
         if count > 1:
             spelt = ", ".join(sorted(n for n in in_env if n.upper() == name))
             yield Finding(name, f"it is set {count} times: {spelt}. Leave one of them", True)
     for name in sorted({n.upper() for n in in_env} & set(files)):
         says = f"it is set in the environment and in {files[name]}; the environment counts"
-        yield Finding(name, says)
+        yield Finding(name, says, is_note=True)
 
 
 def _values(env: Mapping[str, str]) -> Iterator[Finding]:

@@ -15,11 +15,16 @@ EC2_PREFIX = f"{PREFIX}EC2_"
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with a setting. `is_contradiction`: nothing works as promised with it."""
+    """What is wrong with a setting.
+
+    `is_contradiction`: Simherd does not work as promised with it. `is_note`: it is told, and never
+    a reason not to start.
+    """
 
     setting: str
     says: str
     is_contradiction: bool = False
+    is_note: bool = False
 
     def __str__(self) -> str:
         return f"{self.setting}: {self.says}"
@@ -35,7 +40,8 @@ def stop_or_warn(findings: list[Finding], policy: str) -> None:
     Raises:
         SystemExit: the process must not start; the reasons are on standard error.
     """
-    fatal = [one for one in findings if one.is_contradiction or policy == "refuse"]
+    unsafe = policy == "refuse"
+    fatal = [one for one in findings if one.is_contradiction or (unsafe and not one.is_note)]
     for one in fatal:
         print(f"simherd-scheduler: {one}", file=sys.stderr)
     if fatal:
