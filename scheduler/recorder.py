@@ -216,6 +216,10 @@ class _Reader:
                     result = recording.record(event)
                 later(session, table.REPORTS, result.verdict.value)
                 key = attempt_key(event.task_id, event.attempt)
+                if result.verdict is Verdict.FOREIGN:
+                    # Not answered: the answer would reach the machine that does hold it.
+                    log.warning("event=foreign_report attempt=%s executor=%s", key, event.executor)
+                    continue
                 recorded[key] = max(result.last, recorded.get(key, 0))
                 requeue += result.requeue
                 if result.drain is not None:

@@ -16,6 +16,7 @@ import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from scheduler.queue.live_frames import read_frame
 from simherd.contract import limits
 from simherd.contract.live import FIELD, Frame, FrameKind
 from simherd.contract.queue.keys import CHANGES, GroupKeys
@@ -122,6 +123,7 @@ class Reading:
 
         Raises:
             StreamGone: Redis has lost the stream, and the executor with it.
+            BadFrame: what the machine wrote is not an answer.
         """
         after = "0-0"
         while True:
@@ -135,7 +137,7 @@ class Reading:
             entries = found[0][1] if found else []
             for entry, fields in entries:
                 after = entry
-                frame = Frame.decode(fields[FIELD])
+                frame = read_frame(fields.get(FIELD, ""))
                 if frame.kind is not FrameKind.OPEN:
                     yield frame
                 # Not before it was used: what waits here is what the executor waits for.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select, update
+from sqlalchemy import case, select, update
 
 from scheduler.metrics.stages import note_stage, note_wait
 from scheduler.services.attempts import note_saved, open_attempt
@@ -39,6 +39,8 @@ class Verdict(Enum):
     GAP = "gap"
     #: It speaks for an attempt that is no longer current: its sender must stop.
     FENCED = "fenced"
+    #: It comes from a machine that does not hold the attempt; nothing becomes of it.
+    FOREIGN = "foreign"
     #: The task is being killed and its holder must be told.
     KILL = "kill"
 
@@ -72,6 +74,8 @@ class _Row:
     resubmit: bool
     discard_outputs: bool
     input_submit_time: float | None
+    #: The machine that took the current attempt up; None before that.
+    holder: str | None
     computation_start_time: float | None
     time_to_live_s: float | None
     deadline_at: float | None
@@ -114,6 +118,8 @@ class Recording:
         row = self._row(event.task_id)
         if row is None or row.group_id != self._group_id or event.attempt != row.attempt:
             return Recorded(Verdict.FENCED, event.number)
+        if row.holder not in (None, event.executor):
+            return Recorded(Verdict.FOREIGN)
         if event.number <= row.last_event:
             return Recorded(Verdict.REPEATED, row.last_event)
         if event.number > row.last_event + 1:
@@ -157,6 +163,7 @@ class Recording:
                 Task.resubmit,
                 Task.discard_outputs,
                 Task.input_submit_time,
+                case((Task.start_time.is_not(None), Task.machine_id)).label("holder"),
                 Task.computation_start_time,
                 Task.time_to_live_s,
                 Task.deadline_at,
@@ -198,6 +205,7 @@ class Recording:
         waited = event.at - (row.input_submit_time or row.create_time)
         row.measure({Metric.QUEUE_TIME_SECONDS.value: round(max(0.0, waited), 6)})
         note_wait(self._session, event.at - (row.queued_at or row.create_time))
+        row.holder = event.executor
         executer = event.body.get("executer") or {}
         open_attempt(
             self._session, row.id, row.attempt, event.executor, event.at, executer.get("slots")
@@ -307,7 +315,7 @@ class Recording:
         )
         if ended is not None:
             row.status = ended
-            if note_end(self._session, event.executor, row.id, cause):
+            if note_end(self._session, self._group_id, event.executor, row.id, cause):
                 result.drain = event.executor
         if ended == Status.SUBMITTED:
             result.requeue.append(row.id)
