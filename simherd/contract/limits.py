@@ -106,8 +106,8 @@ LIVE_MAX_LINES = 100_000
 LIVE_MAX_FILES = 32
 #: Entries that a list of files has at the most.
 LIVE_MAX_ENTRIES = 10_000
-#: Bytes of a whole answer that is gathered before it is passed on: the backlogs of all files that may
-#: be asked for, once more for what JSON escapes.
+#: Bytes of a whole answer that is gathered before it is passed on: the backlogs of all files that
+#: may be asked for, once more for what JSON escapes.
 LIVE_ANSWER_BYTES = 2 * LIVE_MAX_FILES * LIVE_BACKLOG_BYTES
 #: Bytes of each slice in which a file goes through object storage, and how many may lie there.
 LIVE_SLICE_BYTES = 8 * 1024**2
