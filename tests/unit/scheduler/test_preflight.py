@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import logging
+import re
 import subprocess
 import sys
 import tomllib
@@ -115,6 +116,24 @@ def test_an_unknown_name_is_told_with_the_nearest_known_one(
     preflight.stop_or_warn(found, "refuse")
 
 
+def test_names_of_other_programs_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One environment may hold the settings of a client and an executor as well."""
+    names = set()
+    for room in ("simherd", "executor"):
+        for file in (REPOSITORY / room).rglob("*.py"):
+            text = file.read_text()
+            names.update(re.findall(r"\bSIMHERD_[A-Z0-9_]*[A-Z0-9]\b", text))
+            read = re.findall(r'_(?:need|number|one_of)\(env, "([A-Z_]+)"', text)
+            names.update(f"SIMHERD_{name}" for name in read)
+    assert {"SIMHERD_API_URL", "SIMHERD_STATE_DIR", "SIMHERD_SLOTS"} <= names
+    env = dict.fromkeys(sorted(names), "1")
+    monkeypatch.setenv("SIMHERD_SECRETS_DIR", "")
+    told = preflight.look(
+        Settings.model_construct(**_values(monkeypatch)), {**env, "SIMHERD_SECRETS_DIR": ""}
+    )
+    assert [one.setting for one in told if one.is_note] == []
+
+
 @pytest.mark.fault("B46")
 def test_a_name_that_is_given_twice_is_refused_or_told(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -159,7 +178,7 @@ def test_a_secret_that_others_can_read_is_told(
 
 
 def _values(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.delenv("SIMHERD_SMTP_URL")
+    monkeypatch.delenv("SIMHERD_SMTP_URL", raising=False)
     for name, value in GOOD.items():
         monkeypatch.setenv(name, value)
     return Settings().__dict__
