@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 
 _LAST_PORT = 65535
+#: As many as the largest number of bytes has.
+_MOST_DIGITS = 19
 
 
 class ConfigError(ValueError):
@@ -88,7 +90,7 @@ class Config:
             machine_type=member.machine_type,
             state_dir=place.state_dir,
             backend=_one_of(env, "BACKEND", ("docker", "process")),
-            slots=1 if member.mpi else _number(env, "SLOTS", "1"),
+            slots=1 if member.mpi else _number(env, "SLOTS", "1", least=1),
             vcpus=member.vcpus or os.cpu_count() or 1,
             memory_bytes=member.memory_bytes or psutil.virtual_memory().total,
             disk_bytes=member.disk_bytes,
@@ -145,8 +147,13 @@ def _one_of(env: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> str:
     return value
 
 
-def _number(env: Mapping[str, str], name: str, default: str) -> int:
+def _number(env: Mapping[str, str], name: str, default: str, least: int = 0) -> int:
     value = env.get(f"SIMHERD_{name}", default)
-    if not value.isdigit():
-        raise ConfigError(f"SIMHERD_{name} is {value!r}; a whole number is needed.")
+    # More digits than any setting has would take Python long to read.
+    is_number = value.isascii() and value.isdigit() and len(value) <= _MOST_DIGITS
+    if not is_number or int(value) < least:
+        raise ConfigError(
+            f"SIMHERD_{name} is {value[:80]!r}; a whole number from {least} on is needed, without "
+            "a unit."
+        )
     return int(value)

@@ -49,6 +49,10 @@ class Refused(TransferFailed):
         self.status = answer.status_code
 
 
+class Changed(TransferFailed):
+    """What is stored is not what was there when the task was submitted."""
+
+
 class Transfer:
     """Downloads and uploads with retries. `pause` waits, and raises to give up early."""
 
@@ -60,13 +64,19 @@ class Transfer:
         """The same connections with another way to give up."""
         return Transfer(self._client, pause)
 
-    def download(self, url: str, into: Path) -> int:
-        """Fetch an object into a file; answers its size in bytes.
+    def download(self, url: str, into: Path, size: int | None = None) -> int:
+        """Fetch an object into a file; returns its size in bytes.
+
+        Args:
+            url: where it is.
+            into: the file.
+            size: the bytes that it must have; None: any number.
 
         Raises:
+            Changed: it has another size. Nothing beyond `size` was written.
             TransferFailed: it is not there, or could not be had.
         """
-        return self._again("download", lambda: self._get(url, into))
+        return self._again("download", lambda: self._get(url, into, size))
 
     def check(self) -> None:
         """Raise when it is to be given up."""
@@ -175,7 +185,7 @@ class Transfer:
             count(table.UPLOADED, by=len(piece))
             yield piece
 
-    def _get(self, url: str, into: Path) -> int:
+    def _get(self, url: str, into: Path, wanted: int | None) -> int:
         with self._client.stream("GET", url) as answer:
             if answer.status_code >= 400:
                 answer.read()
@@ -183,6 +193,8 @@ class Transfer:
             size = 0
             with into.open("wb") as file:
                 for chunk in answer.iter_bytes(_CHUNK):
+                    if wanted is not None and size + len(chunk) > wanted:
+                        raise Changed(f"it has more than the {wanted} bytes of its submission")
                     file.write(chunk)
                     size += len(chunk)
                     count(table.DOWNLOADED, by=len(chunk))
@@ -190,6 +202,8 @@ class Transfer:
         expected = answer.headers.get("content-length")
         if expected is not None and int(expected) != size:
             raise httpx.ReadError(f"{size} of {expected} bytes came")
+        if wanted is not None and size != wanted:
+            raise Changed(f"it has {size} bytes, and had {wanted} when the task was submitted")
         return size
 
     def _again(self, what: str, attempt: Callable[[], T]) -> T:

@@ -23,8 +23,9 @@ from threading import Event
 from typing import TypeVar
 
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
-from scheduler import commands, logs
+from scheduler import commands, logs, preflight
 from scheduler.config import Settings, StoreSettings
 from scheduler.wiring import Parts
 from simherd.contract import health_check
@@ -54,9 +55,13 @@ def main() -> None:
         commands.run(given, _read(StoreSettings))
         return
     settings = _read(Settings)
+    findings = preflight.look(settings, os.environ)
+    preflight.stop_or_warn([one for one in findings if one.is_contradiction], "warn")
     logs.set_up(given.process, settings.log_level, settings.log_format)
     parts = Parts(settings)
     if given.process in _LASTING:
+        findings += preflight.look_at_redis(settings.redis_urls)
+        preflight.stop_or_warn(findings, settings.unsafe_settings)
         _wait_for_schema(settings)
         _check_servers(parts)
     _PROCESSES[given.process](parts)
@@ -67,10 +72,13 @@ def _read(kind: type[_S]) -> _S:
     try:
         return kind()
     except ValidationError as error:
-        for row in error.errors():
-            name = f"SIMHERD_{'.'.join(map(str, row['loc'])).upper()}"
-            print(f"simherd-scheduler: {name}: {row['msg']}", file=sys.stderr)
-        sys.exit(2)
+        said = list(preflight.refusals(error))
+    except (SettingsError, OSError, UnicodeDecodeError) as error:
+        # JSON that is none, or a file of secrets that cannot be read.
+        said = [f"settings: {error}"]
+    for line in said:
+        print(f"simherd-scheduler: {line}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _wait_for_schema(settings: Settings) -> None:

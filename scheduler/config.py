@@ -159,6 +159,9 @@ class Settings(StoreSettings):
     #: Credentials for the TURN server.
     ice_username: str | None = None
     ice_credential: SecretStr | None = None
+    #: Whether the scheduler starts with settings that let strangers in, see `preflight.py`: `warn`
+    #: starts it with warnings in the log, `refuse` does not start it.
+    unsafe_settings: str = Field(default="warn", pattern="^(warn|refuse)$")
     log_level: str = "INFO"
     #: How log lines are written: text or json.
     log_format: LogFormat = LogFormat.TEXT

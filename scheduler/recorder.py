@@ -234,6 +234,7 @@ class _Reader:
                     result = recording.record(event)
                 later(session, table.REPORTS, result.verdict.value)
                 if result.verdict is Verdict.FOREIGN:
+                    # Not answered: the answer would reach the machine that does hold it.
                     foreign.append(event)
                     continue
                 key = attempt_key(event.task_id, event.attempt)

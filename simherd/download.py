@@ -14,6 +14,7 @@ from simherd.config import output_path
 from simherd.contract.objects import OUTPUT_ROOT
 from simherd.errors import TransferError
 from simherd.members import MemberDownload
+from simherd.visible import visible_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,11 +70,12 @@ def progress_bar(name: str) -> Iterator[transfer.Progress | None]:
         yield None
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
     columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=Console(stderr=True)) as shown:
-        line = shown.add_task(name)
+        line = shown.add_task(escape(visible_line(name)))
         yield lambda have, size: shown.update(line, completed=have, total=size)
 
 

@@ -15,9 +15,15 @@ A task that fails raises nothing: its status says so.
 
 from __future__ import annotations
 
+from simherd.visible import visible, visible_line
+
 
 class SimherdError(Exception):
     """Every error that Simherd's client raises on purpose. The message is for people."""
+
+    def __str__(self) -> str:
+        # Tracebacks print it, and a server's sentence may contain a name that somebody chose.
+        return visible(super().__str__())
 
 
 class InvalidInput(SimherdError, ValueError):
@@ -60,6 +66,10 @@ class ApiError(SimherdError):
         super().__init__(detail)
         self.status = status
         self.request_id = request_id
+
+    def __str__(self) -> str:
+        # One sentence: a line feed in it is part of a name.
+        return visible_line(super().__str__())
 
 
 class Unauthorized(ApiError):

@@ -11,6 +11,7 @@ from simherd.contract.lifecycle import TABLE, Status
 from simherd.contract.objects import COMMAND_MARK, STDERR, STDOUT
 from simherd.errors import ApiError, Unreachable
 from simherd.patience import Patience
+from simherd.visible import VisibleStream, is_terminal, visible_line
 from simherd.waiting import BROKEN_OFF
 
 if TYPE_CHECKING:
@@ -105,10 +106,26 @@ class Follow:
         return True
 
 
+class Output:
+    """Where text of a simulation is printed: as it was written, but visible on a terminal."""
+
+    def __init__(self, out: TextIO, *, raw: bool = False) -> None:
+        """`raw`: on a terminal too it is printed as it was written."""
+        self._out = out
+        self._shown = None if raw or not is_terminal(out) else VisibleStream()
+
+    def write(self, text: str) -> None:
+        """Print it now."""
+        if text:
+            self._out.write(self._shown.feed(text) if self._shown else text)
+            with contextlib.suppress(ValueError):
+                self._out.flush()
+
+
 class Printer:
     """Prints news of a task for people."""
 
-    def __init__(self, out: TextIO, *, statuses: bool = True) -> None:
+    def __init__(self, out: Output, *, statuses: bool = True) -> None:
         self._out = out
         self._statuses = statuses
         self._rest = ""
@@ -128,7 +145,7 @@ class Printer:
 
     def ended(self, status: Status, description: str) -> None:
         """Say how it ended."""
-        self._write(self._rest)
+        self._out.write(self._rest)
         self._rest = ""
         if self._statuses:
             self._say(f"■ {TABLE[status].label}: {description}")
@@ -138,7 +155,7 @@ class Printer:
             self._say(f"■ {body['skipped']} bytes of {body['file']} are left out here")
         text = body["text"]
         if body["file"] != STDERR:
-            self._write(text)
+            self._out.write(text)
             return
         # Shown beside stdout, which says the same: the lines that name a command.
         lines = (self._rest + text).splitlines(keepends=True)
@@ -146,13 +163,7 @@ class Printer:
         if self._rest and not COMMAND_MARK.startswith(self._rest[: len(COMMAND_MARK)]):
             lines.append(self._rest)
             self._rest = ""
-        self._write("".join(line for line in lines if not line.startswith(COMMAND_MARK)))
+        self._out.write("".join(line for line in lines if not line.startswith(COMMAND_MARK)))
 
     def _say(self, line: str) -> None:
-        self._write(f"{line}\n")
-
-    def _write(self, text: str) -> None:
-        if text:
-            self._out.write(text)
-            with contextlib.suppress(ValueError):
-                self._out.flush()
+        self._out.write(f"{visible_line(line)}\n")

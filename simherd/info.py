@@ -9,6 +9,7 @@ from typing import Any
 from simherd.contract.lifecycle import TABLE, TERMINAL, Status
 from simherd.contract.operations import Metric
 from simherd.utils import format_bytes, format_money, format_seconds
+from simherd.visible import visible, visible_line
 
 #: Where the time goes, in the order in which it does.
 _STAGES = {
@@ -87,15 +88,15 @@ class TaskInfo(Mapping[str, Any]):
         row = TABLE[self.status]
         lines = [
             f"Task {self.task_id}: {row.label}",
-            f"  Simulator:       {self['simulator']}",
-            f"  Image:           {self['container_image']}",
-            f"  Machine group:   {self['machine_group_name']}",
+            f"  Simulator:       {visible_line(self['simulator'])}",
+            f"  Image:           {visible_line(self['container_image'])}",
+            f"  Machine group:   {visible_line(self['machine_group_name'])}",
             f"  Machine type:    {self.machine_type or '-'}",
-            f"  Project:         {self['project']}",
+            f"  Project:         {visible_line(self['project'])}",
             f"  Submitted:       {self['create_time']}",
         ]
         if self.get("staged_on"):
-            lines.append(f"  Fetched ahead:   on machine {self['staged_on']}")
+            lines.append(f"  Fetched ahead:   on machine {visible_line(self['staged_on'])}")
         if self.get("deadline"):
             lines.append(f"  Deadline:        {self['deadline']}")
         if self.get("estimated_computation_cost") is not None:
@@ -104,10 +105,11 @@ class TaskInfo(Mapping[str, Any]):
             cost = format_money(self["estimated_computation_cost"])
             lines.append(f"  Cost:            {cost}{at_most}")
         if self["error_detail"]:
-            lines.append(f"  Error:           {self['error_detail']}")
+            lines.append(f"  Error:           {visible_line(self['error_detail'])}")
         if row.failed:
             lines.append(f"  What to do:      {row.advice}")
-        return "\n".join([*lines, *self._time_lines(), *self._peak_lines(), *self._output_lines()])
+        shown = [*lines, *self._time_lines(), *self._peak_lines(), *self._output_lines()]
+        return visible("\n".join(shown))
 
     def _time_lines(self) -> list[str]:
         total = format_seconds(self.seconds_between("create_time", "end_time"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from simherd.utils import format_bytes
+from simherd.visible import visible_line
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class TaskOutputInfo:
         lines = [f"Archive size: {format_bytes(self.size)}", "Contents:"]
         lines.append(f"  {'Size':<12} {'Compressed':<12} Name")
         lines += [
-            f"  {format_bytes(f.size):<12} {format_bytes(f.compressed_size):<12} {f.name}"
+            f"  {format_bytes(f.size):<12} {format_bytes(f.compressed_size):<12} "
+            f"{visible_line(f.name)}"
             for f in self.contents
         ]
         return "\n".join(lines)

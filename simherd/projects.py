@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
@@ -13,6 +12,7 @@ from simherd.contract.lifecycle import TABLE, TERMINAL, Status
 from simherd.errors import InvalidInput, NotFound, SimherdError
 from simherd.http import api
 from simherd.utils import format_money
+from simherd.visible import say, visible_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -69,7 +69,7 @@ class Project:
 
     def __str__(self) -> str:
         lines = [
-            f"Project {self.name!r}, made {self.created_at:%d %b %Y, %H:%M}",
+            f"Project {visible_line(repr(self.name))}, made {self.created_at:%d %b %Y, %H:%M}",
             f"  Tasks:  {self.num_tasks}",
             *(f"    {TABLE[s].label}: {count}" for s, count in self.task_by_status.items()),
             f"  Cost:   {format_money(self.total_estimated_cost)}",
@@ -173,7 +173,7 @@ class Project:
             counts = self.refresh().task_by_status
             ended = sum(n for s, n in counts.items() if s in TERMINAL)
             if not silent_mode and ended != shown:
-                print(f"{ended} of {self.num_tasks} tasks have ended.", file=sys.stdout, flush=True)
+                say(f"{ended} of {self.num_tasks} tasks have ended.")
             shown = ended
             if ended == self.num_tasks:
                 return self

@@ -11,6 +11,7 @@ from simherd.contract import limits
 from simherd.errors import InvalidInput
 from simherd.http import api
 from simherd.utils import parse_duration
+from simherd.visible import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -188,7 +189,7 @@ class MachineGroup:
         least, most = float(cost["min"]), float(cost["max"])
         if verbose:
             span = f"{most:.3f}" if least == most else f"{least:.3f} to {most:.3f}"
-            print(f"Machine group {self.name}: {span} US$ per hour.")
+            say(f"Machine group {self.name}: {span} US$ per hour.")
         return most
 
     def can_start_resource(self) -> bool:
@@ -206,7 +207,7 @@ class MachineGroup:
             ApiError: they have none, or the group is terminated.
         """
         if wait_for_quotas and not self.started and not self.can_start_resource():
-            print(f"Machine group {self.name} waits until your quotas have room for it.")
+            say(f"Machine group {self.name} waits until your quotas have room for it.")
             while not self.can_start_resource():
                 time.sleep(_QUOTA_POLL_S)
         self._fields = api().post("/compute/group/start", repeatable=True, machine_group_id=self.id)

@@ -11,11 +11,12 @@ from simherd.contract.lifecycle import TABLE, TERMINAL, Status
 from simherd.contract.objects import STDERR, STDOUT
 from simherd.contract.operations import Metric
 from simherd.errors import ApiError, InvalidInput
-from simherd.follow import STD_FILES, Follow, Printer
+from simherd.follow import STD_FILES, Follow, Output, Printer
 from simherd.info import TaskInfo
 from simherd.task_files import TaskFiles
 from simherd.task_live import TaskLive
 from simherd.utils import parse_duration
+from simherd.visible import say
 from simherd.waiting import changes
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Task(TaskFiles, TaskLive):
         if not period > 0:
             raise InvalidInput(f"polling_period: {period} must be more than zero.")
         files = () if silent else STD_FILES
-        printer = None if silent else Printer(sys.stdout)
+        printer = None if silent else Printer(Output(sys.stdout))
         for news in Follow(self._api, self.id, files, limits.LIVE_MAX_LINES):
             if printer is not None:
                 printer.show(news)
@@ -127,7 +128,7 @@ class Task(TaskFiles, TaskLive):
                 status = Status(state["status"])
         killed = status == Status.KILLED
         if verbosity_level:
-            print(f"Task {self.id}: {TABLE[status].label}.")
+            say(f"Task {self.id}: {TABLE[status].label}.")
         return killed
 
     def _request_kill(self, verbosity: int, discard: bool) -> Status:
@@ -141,7 +142,7 @@ class Task(TaskFiles, TaskLive):
                 raise
             return self.get_status()
         if verbosity == 2:
-            print(f"Asked for task {self.id} to be killed.")
+            say(f"Asked for task {self.id} to be killed.")
         return Status(answer["status"])
 
     def extend(self, duration: str | float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from simherd.contract.lifecycle import FAILED, RUNNING, TERMINAL, Status
@@ -10,6 +9,7 @@ from simherd.contract.operations import Metric
 from simherd.errors import InvalidInput
 from simherd.http import Api, api
 from simherd.info import TaskInfo
+from simherd.visible import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -114,7 +114,7 @@ class TaskFacts:
 
     def print_summary(self, fhandle: TextIO | None = None) -> None:
         """Print the task in some lines, asked for anew."""
-        print(self._ended_info(), file=fhandle or sys.stdout)
+        say(self._ended_info(), fhandle, lines=True)
 
     def get_metadata(self) -> dict[str, str]:
         """What was set with `set_metadata`."""

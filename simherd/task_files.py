@@ -8,6 +8,7 @@ from simherd.contract.objects import INPUT_ROOT, OUTPUT_ROOT
 from simherd.errors import NotFound
 from simherd.output_info import FileInfo, TaskOutputInfo
 from simherd.task_facts import TaskFacts
+from simherd.visible import say
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,8 +120,8 @@ class TaskFiles(TaskFacts):
             self._api.delete("/storage/", path=f"{self.id}/")
         except NotFound:
             if verbose:
-                print(f"Task {self.id} has no files in storage.")
+                say(f"Task {self.id} has no files in storage.")
             return False
         if verbose:
-            print(f"The files of task {self.id} were deleted from storage.")
+            say(f"The files of task {self.id} were deleted from storage.")
         return True

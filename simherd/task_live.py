@@ -12,9 +12,10 @@ from simherd.config import output_path
 from simherd.contract.lifecycle import TABLE, Status
 from simherd.contract.live import FileEntry, FileKind
 from simherd.errors import ApiError, InvalidInput, SimherdError
-from simherd.follow import Follow, Printer
+from simherd.follow import Follow, Output, Printer
 from simherd.task_facts import TaskFacts
 from simherd.utils import format_seconds
+from simherd.visible import say, visible_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -48,18 +49,18 @@ class TaskLive(TaskFacts):
         tree = draw_tree(entries)
         if found["truncated"]:
             tree += f"\n… and more than these {len(entries)}"
-        print(tree)
+        say(tree, lines=True)
         return tree, 0
 
     def _too_early(self) -> bool:
         status = self.get_status()
         if status in _TOO_EARLY:
-            print(f"Task {self.id} has no files yet: {TABLE[status].label}.", file=sys.stderr)
+            say(f"Task {self.id} has no files yet: {TABLE[status].label}.", sys.stderr)
         return status in _TOO_EARLY
 
     def _cannot(self, error: SimherdError) -> None:
         if not (isinstance(error, ApiError) and self._too_early()):
-            print(f"Task {self.id}: {error}", file=sys.stderr)
+            say(f"Task {self.id}: {error}", sys.stderr)
 
     def tail_files(
         self,
@@ -68,6 +69,7 @@ class TaskLive(TaskFacts):
         follow: bool = False,
         fout: TextIO | None = None,
         wait: bool = False,
+        raw: bool = False,
     ) -> int:
         """Print the last lines of some of the task's files.
 
@@ -77,6 +79,7 @@ class TaskLive(TaskFacts):
             follow: go on with what is added, until the task has ended.
             fout: where to print; by default stdout.
             wait: wait for the task to start, and for files that it has not made yet.
+            raw: print control characters as they are on a terminal too; elsewhere they always are.
 
         Returns:
             0; or 1 where a file could not be shown, with a sentence on stderr.
@@ -90,10 +93,10 @@ class TaskLive(TaskFacts):
             raise InvalidInput(f"lines: {lines} must not be negative.")
         out = fout or sys.stdout
         if not follow and not wait:
-            return self._tail_once(tail_files, lines, out)
-        return self._tail_on(tail_files, lines, out, follow=follow, wait=wait)
+            return self._tail_once(tail_files, lines, Output(out, raw=raw))
+        return self._tail_on(tail_files, lines, Output(out, raw=raw), follow=follow, wait=wait)
 
-    def _tail_once(self, names: list[str], lines: int, out: TextIO) -> int:
+    def _tail_once(self, names: list[str], lines: int, out: Output) -> int:
         try:
             found = self._api.get(f"/v1/tasks/{self.id}/files/tail", file=names, lines=lines)
         except SimherdError as error:
@@ -104,17 +107,15 @@ class TaskLive(TaskFacts):
         code = 0
         for row in found["files"]:
             if "code" in row:
-                print(row["detail"], file=sys.stderr)
+                say(row["detail"], sys.stderr)
                 code = 1
                 continue
             _title(row["file"], names, out)
-            out.write(row["text"])
-            if not row["text"].endswith("\n"):
-                out.write("\n")
+            out.write(row["text"] if row["text"].endswith("\n") else row["text"] + "\n")
         return code
 
     def _tail_on(
-        self, names: list[str], lines: int, out: TextIO, *, follow: bool, wait: bool
+        self, names: list[str], lines: int, out: Output, *, follow: bool, wait: bool
     ) -> int:
         if not wait and self._too_early():
             return 1
@@ -123,7 +124,7 @@ class TaskLive(TaskFacts):
         self._following = Follow(self._api, self.id, tuple(names), lines, wait=wait)
         for news in self._following:
             if news.kind == "error":
-                print(news.body["detail"], file=sys.stderr)
+                say(news.body["detail"], sys.stderr)
                 missing.discard(news.body.get("file", ""))
                 code = 1
             elif news.kind == "text":
@@ -173,8 +174,8 @@ class TaskLive(TaskFacts):
         (entry,) = _entries([found["entry"]])
         when = datetime.fromtimestamp(entry.modified_at).astimezone()
         ago = format_seconds(max(0.0, found["now"] - entry.modified_at))
-        print(f"Most recent file: {entry.name}")
-        print(f"Modified at:      {when:%Y-%m-%d %H:%M:%S} ({ago} ago)")
+        say(f"Most recent file: {entry.name}")
+        say(f"Modified at:      {when:%Y-%m-%d %H:%M:%S} ({ago} ago)")
         return entry
 
     def fetch_file(self, name: str, target: str | Path | None = None) -> Path:
@@ -211,9 +212,9 @@ def _entries(rows: Iterable[dict[str, Any]]) -> list[FileEntry]:
     return [FileEntry(r["name"], FileKind(r["kind"]), r["size"], r["modified_at"]) for r in rows]
 
 
-def _title(name: str, names: list[str], out: TextIO) -> None:
+def _title(name: str, names: list[str], out: Output) -> None:
     if len(names) > 1:
-        out.write(f"==> {name} <==\n")
+        out.write(f"==> {visible_line(name)} <==\n")
 
 
 def draw_tree(entries: list[FileEntry]) -> str:
@@ -229,5 +230,5 @@ def draw_tree(entries: list[FileEntry]) -> str:
 def _branches(tree: dict[str, Any], indent: str = "") -> Iterator[str]:
     for name, inner in sorted(tree.items()):
         last = name == max(tree)
-        yield f"{indent}{'└── ' if last else '├── '}{name}"
+        yield f"{indent}{'└── ' if last else '├── '}{visible_line(name)}"
         yield from _branches(inner, indent + ("    " if last else "│   "))

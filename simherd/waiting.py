@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from simherd.contract.lifecycle import TABLE, TERMINAL, Status
 from simherd.errors import ApiError, InvalidInput, Unreachable, WaitTimeout
 from simherd.http import api
 from simherd.patience import Patience
+from simherd.visible import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -77,7 +77,7 @@ def wait(
                 found[state["task_id"]] = status
                 if not silent_mode:
                     label = TABLE[status].label
-                    print(f"{len(found)}/{len(ids)}  {state['task_id']}  {label}", file=sys.stdout)
+                    say(f"{len(found)}/{len(ids)}  {state['task_id']}  {label}")
     missing = [task for task in ids if task not in found]
     if missing:
         raise WaitTimeout(f"{len(missing)} of {len(ids)} tasks have not ended yet.", missing)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from executor.archive import save_stamps, snapshot
 from executor.attempt import StageFailed
-from executor.transfer import TransferFailed
+from executor.transfer import Changed, TransferFailed
 from simherd.contract.archive import ArchiveRejected, unpack
 from simherd.contract.objects import INPUT_ROOT, normalise
 from simherd.contract.operations import Metric, Operation
@@ -27,20 +27,20 @@ def fetch_inputs(attempt: Attempt) -> None:
         StageFailed: something is missing or was refused.
     """
     spec = attempt.spec
-    own = (spec.input_url,) if spec.input_url is not None else ()
-    try:
-        with attempt.operation(Operation.DOWNLOAD_INPUT, Metric.INPUT_DOWNLOAD_SECONDS):
-            archives = [
-                _fetch(attempt, url, f"input-{i}.zip")
-                for i, url in enumerate((*spec.shared_inputs, *own))
-            ]
-            assets = [
-                (_fetch(attempt, asset.url, f"asset-{i}"), asset.path)
-                for i, asset in enumerate(spec.input_files)
-            ]
-    except TransferFailed as error:
-        detail = f"The inputs could not be fetched: {error}"
-        raise StageFailed(Cause.INPUT_INVALID, detail) from error
+    with attempt.operation(Operation.DOWNLOAD_INPUT, Metric.INPUT_DOWNLOAD_SECONDS):
+        archives = [
+            _fetch(attempt, url, f"input-{i}.zip", f"shared input {i + 1}")
+            for i, url in enumerate(spec.shared_inputs)
+        ]
+        if spec.input_url is not None:
+            name = f"input-{len(archives)}.zip"
+            archives.append(
+                _fetch(attempt, spec.input_url, name, "input archive", spec.input_bytes)
+            )
+        assets = [
+            (_fetch(attempt, asset.url, f"asset-{i}", f"asset {asset.path!r}"), asset.path)
+            for i, asset in enumerate(spec.input_files)
+        ]
     attempt.switch.check()
     with attempt.operation(Operation.UNCOMPRESS_INPUT, Metric.INPUT_DECOMPRESSION_SECONDS):
         for archive in archives:
@@ -54,9 +54,17 @@ def fetch_inputs(attempt: Attempt) -> None:
     attempt.measured(**{Metric.INPUT_SIZE_BYTES.value: total})
 
 
-def _fetch(attempt: Attempt, url: str, name: str) -> Path:
+def _fetch(attempt: Attempt, url: str, name: str, what: str, size: int | None = None) -> Path:
+    """Download one of the inputs, which people know as `what`."""
     into = attempt.folder / name
-    attempt.transfer.download(url, into)
+    try:
+        attempt.transfer.download(url, into, size)
+    except Changed as error:
+        detail = f"The {what} was replaced after the task was submitted: {error}."
+        raise StageFailed(Cause.INPUT_INVALID, detail) from error
+    except TransferFailed as error:
+        detail = f"The inputs could not be fetched: the {what}: {error}"
+        raise StageFailed(Cause.INPUT_INVALID, detail) from error
     return into
 
 

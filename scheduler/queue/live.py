@@ -17,7 +17,7 @@ import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from scheduler.queue.machine_input import InvalidInput, parse_frame
+from scheduler.queue.live_frames import BadFrame, read_frame
 from simherd.contract import limits
 from simherd.contract.live import FIELD, Frame, FrameKind
 from simherd.contract.queue import scripts
@@ -114,8 +114,6 @@ class Reading:
         self._client, self._key = client, key
         self._dropped = dropped
         self._read = client.register_script(scripts.source("read_stream"))
-        #: Characters of all frames so far.
-        self.size = 0
         #: What the executor is told.
         self.request = request
 
@@ -145,6 +143,7 @@ class Reading:
 
         Raises:
             StreamGone: Redis has lost the stream, and the executor with it.
+            BadFrame: what the machine wrote is not an answer.
         """
         after = "0-0"
         while True:
@@ -152,7 +151,7 @@ class Reading:
             for entry, text in entries:
                 after = entry
                 frame = self._frame(text)
-                if frame is not None and frame.kind is not FrameKind.OPEN:
+                if frame.kind is not FrameKind.OPEN:
                     yield frame
                 # Not before it was used: what waits here is what the executor waits for.
                 await _answered(self._client.xdel(self._key, entry))
@@ -174,16 +173,15 @@ class Reading:
         rows: Any = await _answered(self._read(keys=[self._key], args=args))
         return [(entry, text) for entry, text in rows]
 
-    def _frame(self, text: str | None) -> Frame | None:
+    def _frame(self, text: str | None) -> Frame:
         if text is None:
             self._dropped("a frame that is too long")
-            return None
-        self.size += len(text)
+            raise BadFrame(f"a frame of more than {limits.MAX_FRAME_BYTES} bytes")
         try:
-            return parse_frame(text)
-        except InvalidInput as error:
+            return read_frame(text)
+        except BadFrame as error:
             self._dropped(str(error))
-            return None
+            raise
 
 
 class Announcer:

@@ -7,7 +7,6 @@ makes the whole input invalid.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import (
@@ -22,7 +21,6 @@ from pydantic import (
 
 from simherd.contract import limits
 from simherd.contract.events import Event, Kind
-from simherd.contract.live import FileKind, Frame, FrameKind, Trouble
 from simherd.contract.operations import Metric, Operation
 from simherd.contract.outcome import Cause
 from simherd.contract.spec import PROTOCOL
@@ -41,8 +39,6 @@ _LARGEST = 2**63 - 1
 _LATEST_S = 7_258_118_400.0
 #: Slots of one machine: more than cores of any.
 _MOST_SLOTS = 1024
-#: Characters of a path below a work folder: Linux allows no longer one.
-_PATH = 4096
 
 
 class InvalidInput(ValueError):
@@ -228,74 +224,6 @@ class _Report(_Input):
     body: dict[str, Any] = {}
 
 
-class _Entry(_Input):
-    name: str = Field(max_length=_PATH)
-    kind: str
-    size: Count
-    modified_at: float = Field(ge=-_LATEST_S, le=_LATEST_S)
-
-    @field_validator("kind")
-    @classmethod
-    def _known(cls, kind: str) -> str:
-        return FileKind(kind).value
-
-
-class _Entries(_Input):
-    entries: list[_Entry] = Field(max_length=limits.LIVE_MAX_ENTRIES)
-
-
-class _Text(_Input):
-    file: str = Field(max_length=_PATH)
-    text: str
-    start: Count
-    offset: Count
-    skipped: Count = 0
-    anew: bool = False
-
-
-class _Top(_Input):
-    text: str
-
-
-class _File(_Input):
-    entry: _Entry
-
-
-class _Slice(_Input):
-    number: int = Field(ge=0, le=2**31 - 1)
-    size: int = Field(ge=0, le=limits.LIVE_SLICE_BYTES)
-
-
-class _Error(_Input):
-    code: str
-    detail: Sentence
-    file: str | None = Field(default=None, max_length=_PATH)
-
-    @field_validator("code")
-    @classmethod
-    def _known(cls, code: str) -> str:
-        return Trouble(code).value
-
-
-class _End(_Input):
-    truncated: bool = False
-    sha256: str | None = Field(default=None, max_length=64)
-    over: bool = False
-
-
-_FRAMES: Mapping[FrameKind, type[_Input]] = {
-    FrameKind.OPEN: _Nothing,
-    FrameKind.ENTRIES: _Entries,
-    FrameKind.TEXT: _Text,
-    FrameKind.TOP: _Top,
-    FrameKind.FILE: _File,
-    FrameKind.SLICE: _Slice,
-    FrameKind.ERROR: _Error,
-    FrameKind.ALIVE: _Nothing,
-    FrameKind.END: _End,
-}
-
-
 def parse_facts(text: str) -> dict[str, Any]:
     """Return what a machine says about itself. Raises InvalidInput."""
     try:
@@ -340,23 +268,6 @@ def parse_report(text: str, now: float) -> Event:
         body=body.model_dump(exclude_unset=True),
         protocol=report.protocol,
     )
-
-
-def parse_frame(text: str) -> Frame:
-    """Return a frame of a live answer. Raises InvalidInput."""
-    try:
-        body = json.loads(text)
-        if not isinstance(body, dict):
-            raise InvalidInput("frame", "not a JSON object")
-        kind = FrameKind(body.pop("kind", ""))
-        model = _FRAMES[kind].model_validate(body)
-    except ValidationError as error:
-        raise _invalid("frame", error) from error
-    except InvalidInput:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput("frame", str(error)[:_WORD]) from error
-    return Frame(kind, model.model_dump(exclude_none=True))
 
 
 def _invalid(reason: str, error: ValidationError) -> InvalidInput:

@@ -16,6 +16,7 @@ from scheduler.store.event_models import Registration
 from scheduler.store.models import MachineGroup
 from simherd.contract import limits, objects
 from simherd.contract.checkpoints import Checkpoints
+from simherd.contract.operations import Metric
 from simherd.contract.spec import AttemptSpec, Command, DeadlineWarning, InputFile
 from simherd.contract.triggers import EventState, Observer, TriggerType
 
@@ -59,6 +60,7 @@ def spec_of(parts: Parts, session: Session, task: Task, group: MachineGroup) -> 
         restore=tuple(_read_restore(extra)),
         observers=observers_of(session, task.id) if task.watched else (),
         resubmit=task.resubmit,
+        input_bytes=_input_bytes(task),
         input_url=parts.objects.sign(user, source, "download", valid) if task.has_input else None,
         output_put_url=parts.objects.sign(user, output, "upload", valid),
         manifest_put_url=parts.objects.sign(user, manifest, "upload", valid),
@@ -70,6 +72,11 @@ def spec_of(parts: Parts, session: Session, task: Task, group: MachineGroup) -> 
             for path in task.shared_inputs
         ),
     )
+
+
+def _input_bytes(task: Task) -> int | None:
+    noted = task.metrics.get(Metric.INPUT_ZIPPED_SIZE_BYTES.value) if task.metrics else None
+    return None if noted is None else int(noted)
 
 
 def observers_of(session: Session, task_id: str) -> tuple[Observer, ...]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from scheduler.queue.live import StreamGone
+from scheduler.queue.live_frames import BadFrame, size_of
 from scheduler.services.errors import Conflict, Invalid, NotFound, Refused, Unanswered
 from scheduler.services.saved_files import SavedFiles
 from scheduler.services.task_states import TaskState
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from scheduler.wiring import Parts
     from simherd.contract.live import Frame
 
+log = logging.getLogger(__name__)
+
 #: How each trouble is told to users.
 _ERRORS: dict[Trouble, type[Refused]] = {
     Trouble.NOT_FOUND: NotFound,
@@ -35,25 +39,11 @@ _ERRORS: dict[Trouble, type[Refused]] = {
     Trouble.UNREADABLE: Unanswered,
 }
 _SILENT = "The task's machine does not answer just now. Try again in some seconds."
+_BROKEN = "The task's machine answers with what cannot be read. Its owner should have a look at it."
 #: Seconds for storing a slice, with all its tries.
 _FETCH_S = 180.0
 #: Bytes of a slice that are read from storage at a time.
 _BLOCK = 1024**2
-
-
-#: What an answer may consist of, besides an error, signs of life, and its end.
-_FRAMES = {
-    Ask.LIST: FrameKind.ENTRIES,
-    Ask.TAIL: FrameKind.TEXT,
-    Ask.TOP: FrameKind.TOP,
-    Ask.LAST_MODIFIED: FrameKind.FILE,
-    Ask.FETCH: FrameKind.SLICE,
-}
-_ALWAYS = frozenset({FrameKind.ERROR, FrameKind.ALIVE, FrameKind.END})
-_NO_ANSWER = "The task's machine does not answer what it was asked. Its agent may be broken."
-#: Characters of an answer that is put together before it is passed on: the ends of as many files as
-#: can be asked for.
-_MOST = 2 * limits.LIVE_MAX_FILES * limits.LIVE_BACKLOG_BYTES
 
 
 class AttemptOver(Exception):
@@ -93,27 +83,20 @@ async def frames(
                 raise Unanswered(_SILENT)
             yield None
             continue
-        if not _is_answer(frame, question):
-            raise Unanswered(_NO_ANSWER)
         # What comes next may take its time, as long as it says so where it follows.
         patience_s = limits.LIVE_SILENT_S if question.follow else _FETCH_S
         if frame.kind is FrameKind.ERROR and "file" not in frame.body:
             raise refusal(frame.body)
         if frame.kind is FrameKind.END and frame.body.get("over"):
             raise AttemptOver
+        if frame.body.get("file") not in (None, *question.files):
+            log.warning("event=live_answer_broken request=%s error=another file", reading.request)
+            raise Unanswered(_BROKEN)
         if frame.kind is not FrameKind.ALIVE:
             yield frame
         if frame.kind is FrameKind.END:
             return
         silent_since = time.monotonic()
-
-
-def _is_answer(frame: Frame, question: Question) -> bool:
-    """Whether a frame belongs to the answer: machines may send anything."""
-    file = frame.body.get("file")
-    if frame.kind in (FrameKind.TEXT, FrameKind.ERROR) and file is not None:
-        return file in question.files
-    return frame.kind in {*_ALWAYS, _FRAMES[question.ask]}
 
 
 async def _heard(reading: Reading) -> AsyncIterator[Frame | None]:
@@ -122,6 +105,9 @@ async def _heard(reading: Reading) -> AsyncIterator[Frame | None]:
             yield frame
     except StreamGone:
         raise Unanswered(_SILENT) from None
+    except BadFrame as error:
+        log.warning("event=live_answer_broken request=%s error=%s", reading.request, error)
+        raise Unanswered(_BROKEN) from None
 
 
 def _fields(question: Question) -> dict[str, Any]:
@@ -147,16 +133,27 @@ async def answer(parts: Parts, task: Task, question: Question) -> list[Frame] | 
     if state.machine is None:
         return None
     found: list[Frame] = []
+    room = limits.LIVE_ANSWER_BYTES
     async with parts.live.opened(state.group_id) as reading:
         try:
             async for frame in frames(parts, state, question, reading):
                 if frame is not None:
+                    room -= size_of(frame)
+                    if room < 0:
+                        log.warning("event=live_answer_too_long task=%s", task.id)
+                        raise Unanswered(_BROKEN)
                     found.append(frame)
-                if reading.size > _MOST:
-                    raise Unanswered(_NO_ANSWER)
         except AttemptOver:
             return None
     return found
+
+
+def _only(found: list[Frame], kind: FrameKind) -> dict[str, Any]:
+    """The body of the first frame of a kind. Raises Unanswered where there is none."""
+    body = next((frame.body for frame in found if frame.kind is kind), None)
+    if body is None:
+        raise Unanswered(_BROKEN)
+    return body
 
 
 def state_of(task: Task) -> TaskState:
@@ -174,14 +171,19 @@ async def list_files(parts: Parts, task: Task) -> dict[str, Any]:
         shown = [asdict(e) for e in entries[: limits.LIVE_MAX_ENTRIES]]
         return {"source": "saved", "entries": shown, "truncated": len(entries) > len(shown)}
     rows = [row for f in found if f.kind is FrameKind.ENTRIES for row in f.body["entries"]]
-    return {"source": "live", "entries": rows, "truncated": found[-1].body["truncated"]}
+    cut = found[-1].body["truncated"] or len(rows) > limits.LIVE_MAX_ENTRIES
+    return {"source": "live", "entries": rows[: limits.LIVE_MAX_ENTRIES], "truncated": cut}
 
 
 async def last_modified(parts: Parts, task: Task) -> dict[str, Any]:
     """The file that was written to last, and what time it is. Raises NotFound."""
     found = await answer(parts, task, Question(Ask.LAST_MODIFIED))
     if found is not None:
-        return {"source": "live", "entry": _only(found).body["entry"], "now": time.time()}
+        return {
+            "source": "live",
+            "entry": _only(found, FrameKind.FILE)["entry"],
+            "now": time.time(),
+        }
     entries = await asyncio.to_thread(SavedFiles(parts, task).entries)
     newest = max(
         (e for e in entries if e.name != objects.SYSTEM_METRICS),
@@ -193,19 +195,12 @@ async def last_modified(parts: Parts, task: Task) -> dict[str, Any]:
     return {"source": "saved", "entry": asdict(newest), "now": time.time()}
 
 
-def _only(found: list[Frame]) -> Frame:
-    """The one frame of an answer before its end. Raises Unanswered."""
-    if len(found) < 2:
-        raise Unanswered(_NO_ANSWER)
-    return found[0]
-
-
 async def top(parts: Parts, task: Task) -> str:
     """The processes of the command that runs. Raises Conflict when none does."""
     found = await answer(parts, task, Question(Ask.TOP))
     if found is None:
         raise Conflict(f"Task {task.id} does not run: there is nothing to show.")
-    return str(_only(found).body["text"])
+    return str(_only(found, FrameKind.TOP)["text"])
 
 
 async def tail_once(parts: Parts, task: Task, question: Question) -> dict[str, Any]:

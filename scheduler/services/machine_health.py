@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def note_end(session: Session, machine_id: str, task_id: str, cause: Cause) -> bool:
+def note_end(session: Session, group_id: str, machine_id: str, task_id: str, cause: Cause) -> bool:
     """Take note of how an attempt ended on a machine; answers whether it is to be drained now.
+
+    A machine of another group than the task's is left alone: who reports may name any machine.
 
     A machine is drained when `limits.BAD_MACHINE_FAILURES` different tasks in a row failed there
     through its own fault. When every other machine of its group has begun to fail, too, it is
@@ -33,11 +35,12 @@ def note_end(session: Session, machine_id: str, task_id: str, cause: Cause) -> b
     if not OUTCOMES[cause].machine:
         session.execute(
             update(Machine)
-            .where(Machine.id == machine_id, Machine.failures != "")
+            .where(Machine.id == machine_id, Machine.group_id == group_id, Machine.failures != "")
             .values(failures="")
         )
         return False
-    machine = session.scalar(select(Machine).where(Machine.id == machine_id).with_for_update())
+    of_group = (Machine.id == machine_id, Machine.group_id == group_id)
+    machine = session.scalar(select(Machine).where(*of_group).with_for_update())
     if machine is None:
         return False
     tasks = machine.failures.split()

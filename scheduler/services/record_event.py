@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select, update
+from sqlalchemy import case, or_, select, update
 
 from scheduler.metrics.stages import note_stage, note_wait
 from scheduler.services.attempts import note_saved, open_attempt
@@ -74,10 +74,13 @@ class _Row:
     attempt: int
     status: Status
     last_event: int
+    #: The machine that took the current attempt up; None before that.
     machine_id: str | None
     resubmit: bool
     discard_outputs: bool
     input_submit_time: float | None
+    #: The machine that took the current attempt up; None before that.
+    holder: str | None
     computation_start_time: float | None
     time_to_live_s: float | None
     deadline_at: float | None
@@ -146,7 +149,7 @@ class Recording:
             return Recorded(Verdict.GAP, row.last_event)
         if row.status in TERMINAL:
             return Recorded(Verdict.FENCED, event.number)
-        if not row.last_event:
+        if row.machine_id is None:
             # From here on nobody else reports about this attempt.
             row.machine_id = event.executor
         row.last_event = row.columns["last_event"] = event.number
@@ -158,7 +161,7 @@ class Recording:
 
     def _holder(self, row: _Row, event: Event) -> str:
         """The machine that may report about a task's current attempt."""
-        if row.last_event and row.machine_id:
+        if row.machine_id is not None:
             return row.machine_id
         # Redis may have lost the lease: its holder presents it with the next heartbeat.
         return self._holders.get(event.attempt_key, event.executor)
@@ -190,10 +193,13 @@ class Recording:
                 Task.attempt,
                 Task.status,
                 Task.last_event,
-                Task.machine_id,
+                case(
+                    (or_(Task.start_time.is_not(None), Task.last_event > 0), Task.machine_id)
+                ).label("machine_id"),
                 Task.resubmit,
                 Task.discard_outputs,
                 Task.input_submit_time,
+                case((Task.start_time.is_not(None), Task.machine_id)).label("holder"),
                 Task.computation_start_time,
                 Task.time_to_live_s,
                 Task.deadline_at,
@@ -239,6 +245,7 @@ class Recording:
         waited = event.at - (row.input_submit_time or row.create_time)
         row.measure({Metric.QUEUE_TIME_SECONDS.value: round(max(0.0, waited), 6)})
         note_wait(self._session, event.at - (row.queued_at or row.create_time))
+        row.holder = event.executor
         executer = event.body.get("executer") or {}
         open_attempt(
             self._session, row.id, row.attempt, event.executor, event.at, executer.get("slots")
@@ -349,7 +356,7 @@ class Recording:
             row.columns = columns
         else:
             row.status = ended
-            if note_end(self._session, event.executor, row.id, cause):
+            if note_end(self._session, self._group_id, event.executor, row.id, cause):
                 result.drain = event.executor
         if ended == Status.SUBMITTED:
             result.requeue.append(row.id)

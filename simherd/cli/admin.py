@@ -18,7 +18,7 @@ from simherd.cli import (
     admin_restore,
     admin_users,
 )
-from simherd.cli.render import as_json, json_option, moment, table
+from simherd.cli.render import as_json, echo, json_option, moment, table
 from simherd.cli.watch import shows
 from simherd.contract.backups import BadBackup, check
 from simherd.errors import SimherdError
@@ -87,7 +87,7 @@ def backup(file: Path) -> None:
         raise SimherdError(str(error)) from error
     finally:
         part.unlink(missing_ok=True)
-    click.echo(f"{file}: {manifest.rows} rows, schema {manifest.revision}. Only you can read it.")
+    echo(f"{file}: {manifest.rows} rows, schema {manifest.revision}. Only you can read it.")
 
 
 @command.command()

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import click
 
 from simherd.cli.parts import Verbs, confirm, yes_option
-from simherd.cli.render import as_json, moment, table
+from simherd.cli.render import as_json, echo, moment, table
 from simherd.cli.resources import print_machines, print_quarantine, shown_status
 from simherd.cli.watch import shows
 from simherd.http import api
@@ -59,12 +59,12 @@ def show(group: str, json_: bool) -> None:
     if json_:
         as_json(found)
         return
-    click.echo(f"{found['name']} of {found['username']}: {found['status']} ({found['id']})")
+    echo(f"{found['name']} of {found['username']}: {found['status']} ({found['id']})")
     if found["status_detail"]:
-        click.echo(found["status_detail"])
+        echo(found["status_detail"])
     print_quarantine(found)
-    click.echo(f"Since {moment(found['creation_timestamp'])}, {found['tasks']} task(s) going on.")
-    click.echo(f"Cost so far: {format_money(found['cost'])}")
+    echo(f"Since {moment(found['creation_timestamp'])}, {found['tasks']} task(s) going on.")
+    echo(f"Cost so far: {format_money(found['cost'])}")
     print_machines(found["group"]["machines"])
 
 
@@ -77,7 +77,7 @@ def terminate(group: str, yes: bool) -> None:
     what = f"{found['name']} of {found['username']}"
     confirm(f"Terminate {what} and end its {found['tasks']} task(s)?", yes)
     done = api().post(f"{_path(found['id'])}/terminate")
-    click.echo(f"Machine group {what}: {done['status']}.")
+    echo(f"Machine group {what}: {done['status']}.")
 
 
 @command.command()
@@ -88,7 +88,7 @@ def repair(group: str) -> None:
     What waits is queued again; its machines go on with what they hold, once they are heard of.
     """
     done = api().post(f"{_path(group)}/repair")
-    click.echo(f"Machine group {done['name']} of {done['username']} is repaired.")
+    echo(f"Machine group {done['name']} of {done['username']} is repaired.")
 
 
 @command.command()
@@ -96,7 +96,7 @@ def repair(group: str) -> None:
 def drain(group: str) -> None:
     """Have the machines of GROUP end what they have, and be replaced by new ones."""
     done = api().post(f"{_path(group)}/drain")
-    click.echo(f"Machines that take nothing more, and are replaced: {done['drained']}.")
+    echo(f"Machines that take nothing more, and are replaced: {done['drained']}.")
 
 
 def _path(group: str) -> str:

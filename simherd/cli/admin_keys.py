@@ -9,7 +9,7 @@ import click
 
 from simherd.cli.admin_users import print_keys
 from simherd.cli.parts import Verbs, confirm, yes_option
-from simherd.cli.render import as_json, json_option, moment
+from simherd.cli.render import as_json, echo, json_option, moment
 from simherd.cli.watch import shows
 from simherd.http import api
 from simherd.utils import parse_duration
@@ -54,7 +54,7 @@ def revoke(key: str, yes: bool) -> None:
     """End KEY, an id of `list`, now and for ever."""
     confirm(f"Revoke {key}? Who uses it is refused from now on.", yes)
     api().post(f"{_KEYS}/{quote(key, safe='')}/revoke", repeatable=True)
-    click.echo(f"Key {key} is revoked.")
+    echo(f"Key {key} is revoked.")
 
 
 @command.command()
@@ -75,6 +75,6 @@ def _show(made: dict[str, Any], json_: bool) -> None:
         as_json(made)
         return
     until = f", good until {moment(made['expires_at'])}" if made["expires_at"] else ""
-    click.echo(f"Key {made['id']} of {made['username']} ({made['label']}){until}:", err=True)
+    echo(f"Key {made['id']} of {made['username']} ({made['label']}){until}:", err=True)
     # Alone on standard output, so that it can be piped to where it belongs.
-    click.echo(made["key"])
+    echo(made["key"])

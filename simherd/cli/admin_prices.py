@@ -9,7 +9,7 @@ import click
 
 from simherd.cli import complete
 from simherd.cli.parts import Verbs
-from simherd.cli.render import as_json, moment, table
+from simherd.cli.render import as_json, echo, moment, table
 from simherd.cli.watch import shows
 from simherd.http import api
 
@@ -69,7 +69,7 @@ def _path(machine_type: str) -> str:
 
 
 def _show(price: dict[str, Any]) -> None:
-    click.echo(
+    echo(
         f"{price['machine_type']}: {price['on_demand']:.4g} on demand, {price['spot']:.4g} spot, "
         "US$ per hour. Groups that are there keep what they have."
     )

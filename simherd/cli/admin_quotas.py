@@ -9,7 +9,7 @@ import click
 from simherd.cli.admin_users import user_path
 from simherd.cli.parts import Verbs
 from simherd.cli.quotas import print_quotas
-from simherd.cli.render import as_json
+from simherd.cli.render import as_json, echo
 from simherd.cli.watch import shows
 from simherd.http import api
 
@@ -40,7 +40,7 @@ def show(username: str, json_: bool) -> None:
 def set_(username: str, name: str, value: float) -> None:
     """Set the quota NAME of USERNAME to VALUE. What is in use stays, even if it is more."""
     api().put(_path(username, name), {"value": value})
-    click.echo(f"{username} may have {value:g} of {name}.")
+    echo(f"{username} may have {value:g} of {name}.")
 
 
 @command.command()
@@ -49,7 +49,7 @@ def set_(username: str, name: str, value: float) -> None:
 def unset(username: str, name: str) -> None:
     """Let USERNAME have as much of NAME as there is."""
     api().put(_path(username, name), {"value": None})
-    click.echo(f"{username} has no limit of {name}.")
+    echo(f"{username} has no limit of {name}.")
 
 
 def _path(username: str, name: str) -> str:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import click
 
 from simherd.cli.parts import Verbs, confirm, yes_option
-from simherd.cli.render import as_json, json_option, moment, table
+from simherd.cli.render import as_json, echo, json_option, moment, table
 from simherd.cli.watch import shows
 from simherd.http import api
 
@@ -61,7 +61,7 @@ def create(username: str, email: str, operator: bool, json_: bool) -> None:
     if json_:
         as_json(made)
     else:
-        click.echo(f"User {username} was created. A key: `simherd admin keys create {username}`.")
+        echo(f"User {username} was created. A key: `simherd admin keys create {username}`.")
 
 
 @command.command()
@@ -74,12 +74,12 @@ def show(username: str, json_: bool) -> None:
     if json_:
         as_json({**user, "keys": keys})
         return
-    click.echo(f"{user['username']} ({user['email']}), since {moment(user['created_at'])}")
+    echo(f"{user['username']} ({user['email']}), since {moment(user['created_at'])}")
     if user["operator"]:
-        click.echo("An operator.")
+        echo("An operator.")
     if user["disabled_at"]:
-        click.echo(f"Disabled since {moment(user['disabled_at'])}.")
-    click.echo(f"Tasks that have not ended: {user['tasks']}; groups that are up: {user['groups']}.")
+        echo(f"Disabled since {moment(user['disabled_at'])}.")
+    echo(f"Tasks that have not ended: {user['tasks']}; groups that are up: {user['groups']}.")
     print_keys(keys)
 
 
@@ -108,13 +108,13 @@ def disable(username: str, kill: bool, yes: bool) -> None:
     if kill:
         confirm(f"Disable {username} and kill their tasks?", yes)
     done = api().post(f"{user_path(username)}/disable", {"kill": kill})
-    click.echo(f"User {username} is disabled.")
+    echo(f"User {username} is disabled.")
     if kill:
-        click.echo(f"Tasks that are being killed: {done['tasks_killed']}.")
+        echo(f"Tasks that are being killed: {done['tasks_killed']}.")
     elif done["tasks"]:
-        click.echo(f"Tasks that go on: {done['tasks']}. `--kill` ends them.")
+        echo(f"Tasks that go on: {done['tasks']}. `--kill` ends them.")
     if done["groups"]:
-        click.echo(f"Groups that are up: {done['groups']}. `simherd admin groups terminate NAME`.")
+        echo(f"Groups that are up: {done['groups']}. `simherd admin groups terminate NAME`.")
 
 
 @command.command()
@@ -122,7 +122,7 @@ def disable(username: str, kill: bool, yes: bool) -> None:
 def enable(username: str) -> None:
     """Let the keys of USERNAME be good again."""
     api().post(f"{user_path(username)}/enable", repeatable=True)
-    click.echo(f"User {username} is enabled.")
+    echo(f"User {username} is enabled.")
 
 
 @command.command()
@@ -131,4 +131,4 @@ def enable(username: str) -> None:
 def operator(username: str, standing: str) -> None:
     """Make USERNAME an operator, or no longer one."""
     api().put(f"{user_path(username)}/operator", {"operator": standing == "on"})
-    click.echo(f"User {username} is {'an' if standing == 'on' else 'no'} operator now.")
+    echo(f"User {username} is {'an' if standing == 'on' else 'no'} operator now.")

@@ -6,6 +6,7 @@ import click
 
 from simherd import config
 from simherd.cli.parts import Verbs
+from simherd.cli.render import echo
 from simherd.config import Connection, connection_file, write_connection
 from simherd.http import Api
 
@@ -30,11 +31,11 @@ def login(url: str, key: str) -> None:
     connection = Connection(url.strip().rstrip("/"), key.strip())
     user = Api(connection).get("/users/info")
     write_connection(connection, connection_file())
-    click.echo(f"Logged in to {connection.url} as {user['username']}.")
+    echo(f"Logged in to {connection.url} as {user['username']}.")
 
 
 @command.command()
 def logout() -> None:
     """Forget the server's URL and key."""
     connection_file().unlink(missing_ok=True)
-    click.echo("Logged out.")
+    echo("Logged out.")

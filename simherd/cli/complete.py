@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from click.shell_completion import CompletionItem
+
+from simherd.visible import visible_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,6 +16,9 @@ if TYPE_CHECKING:
 
 #: Seconds that somebody who pressed Tab waits at the most.
 _PATIENCE_S = 1.5
+#: A shell puts a completed name on the line as it is: one with a quote, a `$(…)` or a line feed in
+#: it is not offered, because its owner may be somebody else.
+_PLAIN = re.compile(r"[\w .@%+=:,/-]*")
 #: Tasks that are offered, the newest ones.
 _TASKS = 100
 
@@ -57,7 +63,11 @@ def _offers(typed: str, ask: Callable[[], list[tuple[str, str]]]) -> list[Comple
     except Exception:
         # A shell that is completing a line is no place for errors, whatever answers there.
         return []
-    return [CompletionItem(name, help=said) for name, said in rows if name.startswith(typed)]
+    return [
+        CompletionItem(name, help=visible_line(said))
+        for name, said in rows
+        if name.startswith(typed) and _PLAIN.fullmatch(name)
+    ]
 
 
 def _ask(path: str, **params: Any) -> Any:

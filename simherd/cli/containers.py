@@ -12,6 +12,7 @@ import click
 
 from simherd import storage
 from simherd.cli.parts import Verbs, confirm, yes_option
+from simherd.cli.render import echo
 from simherd.cli.storage import max_results_option, show
 from simherd.cli.watch import shows
 from simherd.errors import InvalidInput, NotFound, SimherdError
@@ -49,7 +50,7 @@ def remove(folder: str, name: str, yes: bool) -> None:
     path = f"{folder.rstrip('/')}/{name}"
     confirm(f"Remove {path} for good?", yes)
     storage.remove(path)
-    click.echo(f"Removed {path}.")
+    echo(f"Removed {path}.")
 
 
 @command.command()
@@ -58,7 +59,7 @@ def remove(folder: str, name: str, yes: bool) -> None:
 def convert(image: str, output: Path) -> None:
     """Save an image of the local Docker, or of a registry (docker://NAME), to the file OUTPUT."""
     _save(image, output)
-    click.echo(output)
+    echo(output)
 
 
 @command.command()
@@ -79,7 +80,7 @@ def upload(image: str, output_path: str | None, overwrite: bool) -> None:
         file = Path(scratch, path.name)
         _save(image, file)
         storage.upload(file, folder)
-    click.echo(path)
+    echo(path)
 
 
 def _remote_path(image: str, given: str | None) -> PurePosixPath:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from simherd import users
-from simherd.cli.render import as_json, table
+from simherd.cli.render import as_json, echo, table
 from simherd.cli.watch import shows
 from simherd.utils import format_money
 
@@ -19,7 +19,7 @@ def command(month: str | None, json_: bool) -> None:
     if json_:
         as_json(found)
         return
-    click.echo(f"{found['month']}: {format_money(found['total'])}")
+    echo(f"{found['month']}: {format_money(found['total'])}")
     groups = [
         [g["name"], f"{g['machine_hours']:.2f}", format_money(g["cost"])] for g in found["groups"]
     ]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import click
 
 from simherd import config, simulators
+from simherd.cli.render import echo
 from simherd.cli.up import running
 from simherd.contract.lifecycle import TABLE, Status
 from simherd.errors import SimherdError
@@ -77,7 +78,7 @@ def _since(started: float) -> float:
 
 
 def _say(line: str) -> None:
-    click.secho(f"simherd: {line}", bold=True)
+    echo(f"simherd: {line}", bold=True)
 
 
 def _prepare(backend: str | None) -> str:
@@ -109,13 +110,13 @@ def _run(stack: Stack, output: Path, backend: str) -> Status:
     with task.sync_context():
         status = task.wait(download_std_on_completion=False)
     if status != Status.SUCCESS:
-        click.echo(str(task.info), err=True)
+        echo(task.info, lines=True, err=True)
         return status
     place = task.download_outputs(output_dir=str(output))
-    click.echo(str(task.get_output_info()))
+    echo(task.get_output_info(), lines=True)
     _say(f"{TABLE[status].label}. The outputs are in {place}. Where the time went:")
     for label, seconds in task.info.stage_seconds().items():
-        click.echo(f"  {label:<16} {format_seconds(seconds):>10}")
+        echo(f"  {label:<16} {format_seconds(seconds):>10}")
     return status
 
 

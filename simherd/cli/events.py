@@ -8,7 +8,7 @@ import click
 
 from simherd import events, resources
 from simherd.cli.parts import Verbs, confirm, yes_option
-from simherd.cli.render import as_json, json_option, moment, table
+from simherd.cli.render import as_json, echo, json_option, moment, table
 from simherd.cli.watch import shows
 from simherd.contract.triggers import Trigger
 from simherd.errors import InvalidInput
@@ -89,11 +89,9 @@ def register(
     if json_:
         as_json({**made.info, "secret": made.secret})
         return
-    click.echo(f"Event {made.id}: {made.state}.")
+    echo(f"Event {made.id}: {made.state}.")
     if made.secret:
-        click.echo(
-            f"Its webhooks are signed with this secret, which is shown only now:\n{made.secret}"
-        )
+        echo(f"Its webhooks are signed with this secret, which is shown only now:\n{made.secret}")
 
 
 def _action(webhook: str | None, email: str | None) -> events.Action:
@@ -129,7 +127,7 @@ def info(event_id: str, json_: bool) -> None:
         return
     table(["ID", "TRIGGER", "OF", "ACTION", "STATE", "CREATED"], [_row(event)], "")
     if event.info["state_detail"]:
-        click.echo(event.info["state_detail"])
+        echo(event.info["state_detail"])
     headers = ["HAPPENED", "STATE", "TRIES", "LAST TRY", "LAST ERROR"]
     rows = [
         [moment(d["at"]), d["state"], d["tries"], moment(d["last_try_at"]), d["last_error"]]
@@ -148,6 +146,6 @@ def remove(event_ids: tuple[str, ...], yes: bool, json_: bool) -> None:
     for event_id in event_ids:
         events.remove(event_id)
         if not json_:
-            click.echo(f"Event {event_id} was removed.")
+            echo(f"Event {event_id} was removed.")
     if json_:
         as_json(list(event_ids))

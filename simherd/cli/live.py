@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import sys
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
 from simherd.cli import complete
-from simherd.cli.render import as_json, table
+from simherd.cli.render import as_json, echo, table
 from simherd.cli.watch import shows
 from simherd.contract import limits
 from simherd.contract.live import FileKind
+from simherd.follow import Output
 from simherd.tasks import require
 from simherd.utils import format_bytes
+from simherd.visible import is_terminal
 
+#: For commands that print what a simulation wrote.
+raw_option = click.option(
+    "--raw", is_flag=True, help="Print control characters as they are, on a terminal too."
+)
 _task_id = click.argument("task_id", shell_complete=complete.task_ids)
 
 
@@ -57,9 +66,15 @@ def list_files(task_id: str, long_: bool, json_: bool) -> None:
 )
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is added.")
 @click.option("--wait", is_flag=True, help="Wait for files that are not there yet.")
-def tail(task_id: str, files: tuple[str, ...], lines: int, follow: bool, wait: bool) -> None:
-    """Show the last lines of files of a task, and what is added to them."""
-    sys.exit(require(task_id).tail_files(list(files), lines, follow, wait=wait))
+@raw_option
+def tail(
+    task_id: str, files: tuple[str, ...], lines: int, follow: bool, wait: bool, raw: bool
+) -> None:
+    """Show the last lines of files of a task, and what is added to them.
+
+    On a terminal control characters are shown escaped; in a pipe or file they are as written.
+    """
+    sys.exit(require(task_id).tail_files(list(files), lines, follow, wait=wait, raw=raw))
 
 
 @click.command()
@@ -71,7 +86,7 @@ def top(task_id: str, json_: bool) -> None:
     if json_:
         as_json({"text": text})
     else:
-        click.echo(text)
+        echo(text, lines=True)
 
 
 @click.command("last-modified-file")
@@ -91,12 +106,28 @@ def last_modified_file(task_id: str, json_: bool) -> None:
 @click.argument("file")
 @click.argument("target", required=False, type=click.Path(dir_okay=False, path_type=Path))
 def fetch(task_id: str, file: str, target: Path | None) -> None:
-    """Fetch FILE of a task as it is now, also while it runs; to stdout where TARGET is -."""
+    """Fetch FILE of a task as it is now, also while it runs; to stdout where TARGET is -.
+
+    A terminal shows control characters escaped; a pipe or file gets the bytes.
+    """
     task = require(task_id)
     if target == Path("-"):
-        task.copy_file(file, sys.stdout.buffer)
+        task.copy_file(file, _Shown() if is_terminal(sys.stdout) else sys.stdout.buffer)
     else:
-        click.echo(task.fetch_file(file, target))
+        echo(task.fetch_file(file, target))
+
+
+class _Shown(io.BytesIO):
+    """Takes the bytes of a file, and shows them on the terminal as text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._out = Output(sys.stdout)
+
+    def write(self, piece: Any) -> int:
+        self._out.write(self._decoder.decode(bytes(piece)))
+        return len(piece)
 
 
 #: What `simherd tasks` has besides its own.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 
 import click
 
+from simherd.cli.render import echo
 from simherd.errors import SimherdError
 
 #: Command -> module that holds it as `command`, and its line in `--help`.
@@ -72,7 +74,9 @@ def main() -> None:
         # An exit code where a command was left early, else nothing.
         sys.exit(cli.main(prog_name="simherd", standalone_mode=False))
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        echo(shown.getvalue().rstrip("\n"), lines=True, err=True)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _fail("Interrupted.", 130)
@@ -90,7 +94,7 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    click.echo(message, err=True)
+    echo(message, lines=True, err=True)
     sys.exit(code)
 
 

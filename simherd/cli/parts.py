@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from simherd.cli.render import echo
+from simherd.visible import visible
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -81,6 +84,6 @@ def confirm(question: str, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise click.UsageError(f"{question} Nobody can be asked here: say it with --yes.")
-    if not click.confirm(question):
-        click.echo("Nothing was done.")
+    if not click.confirm(visible(question)):
+        echo("Nothing was done.")
         raise click.exceptions.Exit(1)

@@ -7,7 +7,7 @@ import click
 from simherd import config, projects
 from simherd.cli import complete
 from simherd.cli.parts import Spread, Verbs, confirm, yes_option
-from simherd.cli.render import as_json, moment, table
+from simherd.cli.render import as_json, echo, moment, table
 from simherd.cli.watch import shows
 from simherd.contract.objects import STDERR, STDOUT
 from simherd.errors import InvalidInput
@@ -47,7 +47,7 @@ def info(name: str, json_: bool) -> None:
     if json_:
         as_json(found.info)
     else:
-        click.echo(str(found))
+        echo(found, lines=True)
 
 
 @command.command(cls=Spread, spread=["--files"])
@@ -63,7 +63,7 @@ def download(name: str, output_dir: str | None, files: tuple[str, ...], std: boo
         config.set_output_dir(output_dir)
     wanted = [STDOUT, STDERR] if std else list(files) or None
     place = projects.require(name).download_outputs("." if output_dir else None, wanted)
-    click.echo(f"Downloaded to {place}")
+    echo(f"Downloaded to {place}")
 
 
 @command.command()
@@ -74,4 +74,4 @@ def delete(name: str, yes: bool) -> None:
     found = projects.require(name)
     confirm(f"Delete the project {name!r}, and move its {found.num_tasks} task(s)?", yes)
     found.delete()
-    click.echo(f"Project {name!r} is deleted.")
+    echo(f"Project {name!r} is deleted.")

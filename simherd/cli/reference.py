@@ -67,4 +67,4 @@ def _cell(text: str) -> str:
 
 
 if __name__ == "__main__":
-    click.echo(page(), nl=False)
+    print(page(), end="")

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import click
 
 from simherd.contract.lifecycle import RUNNING, TABLE, Status
+from simherd.visible import visible, visible_line
 
 #: Between two columns.
 _GAP = "  "
@@ -25,9 +26,27 @@ class Cell(NamedTuple):
     colour: str
 
 
+def echo(
+    text: object, *, lines: bool = False, err: bool = False, bold: bool = False, colour: str = ""
+) -> None:
+    """Print a text for people: everything that a command prints goes through here.
+
+    Args:
+        text: what to print; control characters in it are shown, see `simherd.visible`.
+        lines: whether it may have several lines; otherwise a line feed in it is escaped too.
+        err: to standard error.
+        bold: in bold type, where there is a terminal.
+        colour: the name of a colour, where there is a terminal.
+    """
+    shown = visible(text) if lines else visible_line(text)
+    if bold or colour:
+        shown = click.style(shown, fg=colour or None, bold=bold or None)
+    click.echo(shown, err=err)
+
+
 def as_json(data: Any) -> None:
-    """Print data for programs."""
-    click.echo(json.dumps(data, indent=2))
+    """Print data for programs. JSON in ASCII escapes all that is not."""
+    echo(json.dumps(data, indent=2), lines=True)
 
 
 def table(headers: list[str], rows: list[list[Any]], empty: str) -> None:
@@ -37,7 +56,7 @@ def table(headers: list[str], rows: list[list[Any]], empty: str) -> None:
     which says what a row is about. What is piped is whole.
     """
     if not rows:
-        click.echo(empty)
+        echo(empty)
         return
     texts = [headers, *([_text(cell) for cell in row] for row in rows)]
     widths = [max(_cells(row[i]) for row in texts) for i in range(len(headers))]
@@ -49,9 +68,7 @@ def table(headers: list[str], rows: list[list[Any]], empty: str) -> None:
 
 
 def _text(cell: Any) -> str:
-    found = "-" if cell is None else cell.text if isinstance(cell, Cell) else str(cell)
-    # A line break, or what steers the terminal, would tear the table apart.
-    return found if found.isprintable() else "".join(c if c.isprintable() else " " for c in found)
+    return visible_line("-" if cell is None else cell.text if isinstance(cell, Cell) else cell)
 
 
 def _cells(text: str) -> int:

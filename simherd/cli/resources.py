@@ -10,7 +10,7 @@ import click
 from simherd import resources
 from simherd.cli import complete
 from simherd.cli.parts import Spread, Verbs, confirm, yes_option
-from simherd.cli.render import as_json, json_option, moment, table
+from simherd.cli.render import as_json, echo, json_option, moment, table
 from simherd.cli.watch import shows
 from simherd.errors import InvalidInput
 from simherd.utils import format_bytes, format_money, parse_duration
@@ -133,7 +133,7 @@ def start(
     if json_:
         as_json(group.info)
     else:
-        click.echo(f"Machine group {group.name} is starting with {num_machines} machine(s).")
+        echo(f"Machine group {group.name} is starting with {num_machines} machine(s).")
 
 
 def _minutes(given: str | None) -> float | None:
@@ -148,7 +148,7 @@ def invite(name: str) -> None:
     It is good once, and for 15 minutes. It holds a secret.
     """
     url, token = resources.get_by_name(name).invite()
-    click.echo(f"simherd-executor join {token} --api {url}")
+    echo(f"simherd-executor join {token} --api {url}")
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -169,12 +169,12 @@ def info(name: str, json_: bool) -> None:
     if json_:
         as_json(group)
         return
-    click.echo(f"{group['name']}: {group['status']}, {group['num_vms']} x {group['machine_type']}")
+    echo(f"{group['name']}: {group['status']}, {group['num_vms']} x {group['machine_type']}")
     if group["status_detail"]:
-        click.echo(group["status_detail"])
+        echo(group["status_detail"])
     print_quarantine(group)
     if group["costs"]:
-        click.echo(f"Cost so far: {format_money(group['costs']['cost'])}")
+        echo(f"Cost so far: {format_money(group['costs']['cost'])}")
     print_machines(group["machines"])
 
 
@@ -188,7 +188,7 @@ def print_quarantine(group: dict[str, Any]) -> None:
     """Print why nothing goes on in a group, where its keys in Redis are set aside."""
     quarantine = group.get("quarantine")
     if quarantine:
-        click.echo(
+        echo(
             f"Quarantined since {moment(quarantine['since'])}: {quarantine['reason']}. Its tasks "
             f"wait until an operator runs `simherd admin groups repair {group['name']}`."
         )
@@ -229,12 +229,12 @@ def terminate(names: tuple[str, ...], all_: bool, yes: bool) -> None:
     else:
         groups = [resources.get_by_name(name) for name in names]
     if not groups:
-        click.echo("There are no machine groups.")
+        echo("There are no machine groups.")
         return
     confirm(f"Terminate {', '.join(g.name for g in groups)} and end the tasks there?", yes)
     for group in groups:
         group.terminate()
-        click.echo(f"Machine group {group.name}: {group.info['status']}.")
+        echo(f"Machine group {group.name}: {group.info['status']}.")
 
 
 @command.command()
@@ -249,9 +249,9 @@ def cost(machine_type: str, spot: bool, num_machines: int, zone: str | None, jso
     if json_:
         as_json({"machine_type": machine_type, "each": each, "total": each * num_machines})
     elif num_machines == 1:
-        click.echo(f"{format_money(each)} per hour.")
+        echo(f"{format_money(each)} per hour.")
     else:
-        click.echo(f"{format_money(each * num_machines)} per hour ({format_money(each)} each).")
+        echo(f"{format_money(each * num_machines)} per hour ({format_money(each)} each).")
 
 
 @command.command(cls=Spread, spread=["--family"])

@@ -8,7 +8,7 @@ import sys
 import click
 
 from simherd.cli import complete
-from simherd.cli.render import as_json, json_option
+from simherd.cli.render import as_json, echo, json_option
 from simherd.contract.lifecycle import Status
 from simherd.contract.limits import DEFAULT_GROUP
 from simherd.simulators import CustomImage
@@ -77,7 +77,7 @@ def command(
         project=project,
     )
     if not json_:
-        click.echo(task.id)
+        echo(task.id)
     if wait:
         status = task.wait(silent_mode=json_, download_std_on_completion=False)
     if json_:

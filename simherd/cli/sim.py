@@ -17,7 +17,7 @@ import click
 from simherd import resources
 from simherd.cli import complete
 from simherd.cli.parts import Verbs, confirm, yes_option
-from simherd.cli.render import as_json, json_option, table
+from simherd.cli.render import as_json, echo, json_option, table
 from simherd.errors import InvalidInput
 from simherd.local.stack import default_data_dir
 from simherd.sim.course import run
@@ -114,7 +114,7 @@ def _victims(
     ids = {str(m["uuid"]) for m in resources.get_by_name(group).info["machines"]}
     chance = random.randrange(10**6) if seed is None else seed
     found = ground.some(ids, count, chance)
-    click.echo(f"Chosen: {', '.join(m.name for m in found)} (--seed {chance} chooses them again).")
+    echo(f"Chosen: {', '.join(m.name for m in found)} (--seed {chance} chooses them again).")
     return found
 
 
@@ -129,9 +129,9 @@ def _hold(
     drill = DRILLS[name]
     with ExitStack() as stack:
         for victim in victims:
-            click.echo(f"{victim.name} {drill.does}{how}.")
+            echo(f"{victim.name} {drill.does}{how}.")
             stack.enter_context(broken(victim))
-        click.echo(f"Now see: {drill.see}.")
+        echo(f"Now see: {drill.see}.")
         time.sleep(seconds)
         # Several victims are healed one after another: a signal must not come between them.
         ignore()
@@ -163,7 +163,7 @@ def reclaim(victims: list[Machine], notice_s: float, yes: bool) -> None:
     _ask("reclaim", victims, yes)
     how = f" (in {notice_s:.0f} s)" if notice_s else " (at once, without a notice)"
     _hold("reclaim", victims, partial(reclaimed, notice_s=notice_s), notice_s, how)
-    click.echo(f"Taken away: {', '.join(v.name for v in victims)}.")
+    echo(f"Taken away: {', '.join(v.name for v in victims)}.")
 
 
 @command.command()
@@ -277,7 +277,7 @@ def break_storage(
 
 
 def _healed(victims: Sequence[Target]) -> None:
-    click.echo(f"Healed: {', '.join(v.name for v in victims)}.")
+    echo(f"Healed: {', '.join(v.name for v in victims)}.")
 
 
 @command.command("heal")
@@ -289,11 +289,11 @@ def heal_(ground: Ground) -> None:
     """
     healed = heal(ground)
     for sentence in healed.done:
-        click.echo(sentence)
+        echo(sentence)
     for sentence in healed.failed:
-        click.echo(f"Error: {sentence}", err=True)
+        echo(f"Error: {sentence}", err=True)
     if not healed.done and not healed.failed:
-        click.echo("There is nothing to be healed.")
+        echo("There is nothing to be healed.")
     sys.exit(bool(healed.failed))
 
 
@@ -329,7 +329,7 @@ def drill(
     for row in run(fleet, only or DRILLS.keys(), seconds, even_shared=even_shared):
         rows.append(row)
         if not json_:
-            click.echo(f"{row.drill}: {row.seen} ({row.seconds:.0f} s)", err=True)
+            echo(f"{row.drill}: {row.seen} ({row.seconds:.0f} s)", err=True)
     if json_:
         as_json([asdict(row) for row in rows])
     else:

@@ -10,7 +10,7 @@ import click
 
 from simherd import storage
 from simherd.cli.parts import Verbs, confirm, yes_option
-from simherd.cli.render import as_json, json_option, moment, table
+from simherd.cli.render import as_json, echo, json_option, moment, table
 from simherd.cli.watch import shows
 from simherd.errors import NotFound
 from simherd.utils import format_bytes, format_money
@@ -69,7 +69,7 @@ def show(entries: list[Entry], json_: bool) -> None:
         return
     rows = [[e.name, _size(e), moment(e.creation_time), e.region] for e in entries]
     table(_HEADERS, rows, "There is nothing.")
-    click.echo(_total())
+    echo(_total())
 
 
 def _size(entry: Entry) -> str | None:
@@ -88,7 +88,7 @@ def _total() -> str:
 def upload(local_path: str, remote_dir: str, region: str | None) -> None:
     """Upload a file, or all files in a folder, to the folder REMOTE_DIR."""
     for path in storage.upload(local_path, remote_dir, region):
-        click.echo(path)
+        echo(path)
 
 
 @command.command()
@@ -98,7 +98,7 @@ def upload(local_path: str, remote_dir: str, region: str | None) -> None:
 @region_option
 def download(remote_path: str, local_dir: str, decompress: bool, region: str | None) -> None:
     """Download a file, a folder, or a file inside a zip to the folder LOCAL_DIR."""
-    click.echo(storage.download(remote_path, local_dir, decompress, region))
+    echo(storage.download(remote_path, local_dir, decompress, region))
 
 
 @command.command()
@@ -113,7 +113,7 @@ def remove(paths: tuple[str, ...], yes: bool, all_: bool, region: str | None) ->
     if all_:
         paths = tuple(e.name for e in storage.listdir(max_results=None, region=region))
     if not paths:
-        click.echo("There is nothing.")
+        echo("There is nothing.")
         return
     lines = ["You are about to remove from the storage:", *(f"  {path}" for path in paths)]
     confirm("\n".join([*lines, "Remove them for good?"]), yes)
@@ -127,9 +127,9 @@ def _remove_each(paths: tuple[str, ...], region: str | None) -> None:
             count = storage.remove(path, region)
         except NotFound as error:
             missing = True
-            click.echo(f"Error: {error}", err=True)
+            echo(f"Error: {error}", err=True)
         else:
-            click.echo(f"Removed {path} ({count} file{'s' * (count != 1)}).")
+            echo(f"Removed {path} ({count} file{'s' * (count != 1)}).")
     sys.exit(missing)
 
 
@@ -140,7 +140,7 @@ def _remove_each(paths: tuple[str, ...], region: str | None) -> None:
 def copy(source: str, target: str, region: str | None) -> None:
     """Copy a file or folder within the storage; to a TARGET/ under its own name."""
     count = storage.copy(source, target, region)
-    click.echo(f"Copied {count} file{'s' * (count != 1)}.")
+    echo(f"Copied {count} file{'s' * (count != 1)}.")
 
 
 @command.command()
@@ -188,7 +188,7 @@ def _show_begun(transfer: Transfer, json_: bool) -> None:
     if json_:
         as_json(asdict(transfer))
     else:
-        click.echo(f"The {transfer.kind} of {transfer.path} is {transfer.state}.")
+        echo(f"The {transfer.kind} of {transfer.path} is {transfer.state}.")
 
 
 @command.command()
@@ -218,7 +218,7 @@ def size(json_: bool) -> None:
         cost = storage.get_cost()
         as_json({"size": storage.get_size(), "estimated_monthly_cost": cost})
     else:
-        click.echo(_total())
+        echo(_total())
 
 
 @command.group(cls=Verbs)

@@ -10,7 +10,7 @@ import click
 from simherd import config
 from simherd.cli import complete, live
 from simherd.cli.parts import Spread, Verbs, confirm, yes_option
-from simherd.cli.render import as_json, moment, status_cell, table
+from simherd.cli.render import as_json, echo, moment, status_cell, table
 from simherd.cli.watch import shows
 from simherd.contract.lifecycle import TABLE, Status
 from simherd.errors import InvalidInput
@@ -92,15 +92,15 @@ def info(task_id: str, json_: bool) -> None:
     if json_:
         as_json(dict(task.info))
         return
-    click.echo(str(task.info))
-    click.echo("History:")
+    echo(task.info, lines=True)
+    echo("History:")
     for row in task.info["status_history"]:
-        click.echo(f"  {moment(row['timestamp'])}  {row['alias']}: {row['description']}")
+        echo(f"  {moment(row['timestamp'])}  {row['alias']}: {row['description']}")
         for operation in row["operations"]:
             what = operation["attributes"].get("command") or operation["alias"]
-            click.echo(f"    {moment(operation['start_timestamp'])}  {what}")
+            echo(f"    {moment(operation['start_timestamp'])}  {what}")
     if (task.info.get("attempt") or 0) > 1:
-        click.echo("Attempts:")
+        echo("Attempts:")
         headers = ["  #", "MACHINE", "STARTED", "ENDED", "ENDED BY", "SAVED", "COST"]
         table(headers, [_attempt(a) for a in task.get_attempts()], "  None was taken up yet.")
 
@@ -129,7 +129,7 @@ def explain(task_id: str, json_: bool) -> None:
     if json_:
         as_json(found)
     else:
-        click.echo(found["sentence"])
+        echo(found["sentence"])
 
 
 @command.command()
@@ -145,7 +145,7 @@ def wait(task_ids: tuple[str, ...], quiet: bool) -> None:
         tasks[0].wait(download_std_on_completion=False)
     ends = wait_for_all(tasks, silent_mode=True)
     for task, end in zip(tasks, ends, strict=True):
-        click.echo(f"{task.id}  {TABLE[end].label}")
+        echo(f"{task.id}  {TABLE[end].label}")
     sys.exit(any(end != Status.SUCCESS for end in ends))
 
 
@@ -161,7 +161,7 @@ def kill(
     """Kill tasks; the exit code is 1 unless all of them are."""
     tasks = _to_be_killed(task_ids, all_)
     if not tasks:
-        click.echo("There are no tasks to kill.")
+        echo("There are no tasks to kill.")
         return
     lines = [f"  {task.id}  {TABLE[task.info.status].label}" for task in tasks]
     confirm("\n".join(["You are about to kill these tasks:", *lines, "Kill them?"]), yes)
@@ -178,11 +178,11 @@ def _to_be_killed(task_ids: tuple[str, ...], all_: bool) -> list[Task]:
 
 def _kill(task: Task, wait_timeout: float | None, discard: bool) -> bool:
     if task.info.is_terminal:
-        click.echo(f"Task {task.id} has ended already.", err=True)
+        echo(f"Task {task.id} has ended already.", err=True)
         return False
     killed = task.kill(wait_timeout, verbosity_level=1, discard_outputs=discard)
     if wait_timeout is None:
-        click.echo(f"Asked for task {task.id} to be killed.")
+        echo(f"Asked for task {task.id} to be killed.")
     return killed is not False
 
 
@@ -220,9 +220,9 @@ def extend(task_id: str, duration: str) -> None:
     task.extend(duration)
     deadline = moment(task.info["deadline"])
     if deadline:
-        click.echo(f"The deadline of task {task.id} is {deadline}.")
+        echo(f"The deadline of task {task.id} is {deadline}.")
     else:
-        click.echo(f"Task {task.id} may run for {task.info['time_to_live_seconds']:.0f} s.")
+        echo(f"Task {task.id} may run for {task.info['time_to_live_seconds']:.0f} s.")
 
 
 @command.command(cls=Spread, spread=["--filenames"])
@@ -253,7 +253,7 @@ def download(
         places = [task.download_inputs(wanted)] if inputs else []
         places += [task.download_outputs(wanted)] if outputs or not inputs else []
         for place in places:
-            click.echo(f"{task.id}  {place or 'has no such files'}", err=not place)
+            echo(f"{task.id}  {place or 'has no such files'}", err=not place)
         missing = missing or None in places
     sys.exit(missing)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from simherd.cli.render import echo
 from simherd.cli.up_view import announce, watch
 from simherd.config import Connection, connection_file, write_connection
 from simherd.contract.limits import DEFAULT_GROUP
@@ -79,8 +80,8 @@ def command(
         write_connection(connection, connection_file())
         announce(stack)
         watch(stack, stop)
-        click.echo("Stopping ...")
-    click.echo(f"Stopped. Everything is kept in {options.data_dir}")
+        echo("Stopping ...")
+    echo(f"Stopped. Everything is kept in {options.data_dir}")
 
 
 def stop_on_signals() -> threading.Event:

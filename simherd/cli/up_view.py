@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from simherd.cli.render import echo
 from simherd.config import Connection
 from simherd.contract.lifecycle import RUNNING, TERMINAL, Status
 from simherd.contract.limits import DEFAULT_GROUP
 from simherd.errors import SimherdError
 from simherd.http import Api
+from simherd.visible import visible_line
 
 if TYPE_CHECKING:
     import threading
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at the parts, and at the tasks.
 _LOOK_S, _COUNT_S = 0.5, 2.0
+#: To the start of the line, and all of it away.
+_CLEAR_LINE = "\r\x1b[K"
 
 
 def announce(stack: Stack) -> None:
@@ -28,15 +32,15 @@ def announce(stack: Stack) -> None:
     how = options.backend
     if how == "process":
         how += " (insecure: simulations run as this user, without a container)"
-    click.echo(f"Simherd is ready at {stack.url}")
-    click.echo(
+    echo(f"Simherd is ready at {stack.url}")
+    echo(
         f"  machine group  {DEFAULT_GROUP}: {options.machines} machine(s) "
         f"with {options.slots} slot(s)"
     )
-    click.echo(f"  backend        {how}")
-    click.echo(f"  data           {options.data_dir}")
-    click.echo(f"  URL and key    {options.data_dir / 'connection.env'}")
-    click.echo("Ctrl-C stops everything.")
+    echo(f"  backend        {how}")
+    echo(f"  data           {options.data_dir}")
+    echo(f"  URL and key    {options.data_dir / 'connection.env'}")
+    echo("Ctrl-C stops everything.")
 
 
 def watch(stack: Stack, stop: threading.Event) -> None:
@@ -47,17 +51,17 @@ def watch(stack: Stack, stop: threading.Event) -> None:
     while not stop.wait(_LOOK_S):
         for name in stack.look():
             _clear(shows)
-            click.echo(f"  {name} died and was started again, see {stack.log_of(name)}")
+            echo(f"  {name} died and was started again, see {stack.log_of(name)}")
         since_count += _LOOK_S
         if shows and since_count >= _COUNT_S:
             since_count = 0.0
-            click.echo(f"\r\x1b[K  {_state(api)}", nl=False)
+            click.echo(f"{_CLEAR_LINE}  {visible_line(_state(api))}", nl=False)
     _clear(shows)
 
 
 def _clear(shows: bool) -> None:
     if shows:
-        click.echo("\r\x1b[K", nl=False)
+        click.echo(_CLEAR_LINE, nl=False)
 
 
 def _state(api: Api) -> str:

@@ -9,7 +9,7 @@ import click
 from simherd import users
 from simherd.cli.parts import Verbs
 from simherd.cli.quotas import print_quotas
-from simherd.cli.render import as_json, moment
+from simherd.cli.render import as_json, echo, moment
 from simherd.cli.watch import shows
 from simherd.utils import format_money
 
@@ -29,7 +29,7 @@ def info(json_: bool) -> None:
     if json_:
         as_json({**user, "costs": costs, "quotas": quotas})
         return
-    click.echo(f"User:       {user['username']} ({user['email']})")
-    click.echo(f"Since:      {moment(user['registration_ts'])}")
-    click.echo(f"This month: {format_money(costs[-1]['total'])}")
+    echo(f"User:       {user['username']} ({user['email']})")
+    echo(f"Since:      {moment(user['registration_ts'])}")
+    echo(f"This month: {format_money(costs[-1]['total'])}")
     print_quotas(quotas)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from simherd.cli.render import json_option
+from simherd.cli.render import echo, json_option
 from simherd.errors import Unreachable
 
 if TYPE_CHECKING:
@@ -86,5 +86,5 @@ def _page(show: Callable[[], None]) -> str:
             show()
         except Unreachable as error:
             # Who watches wants to see it come back.
-            click.echo(str(error))
+            echo(error)
     return page.getvalue()

@@ -104,6 +104,9 @@ LIVE_MAX_LINES = 100_000
 LIVE_MAX_FILES = 32
 #: Entries that a list of files has at the most.
 LIVE_MAX_ENTRIES = 10_000
+#: Bytes of a whole answer that is gathered before it is passed on: the backlogs of all files that
+#: may be asked for, once more for what JSON escapes.
+LIVE_ANSWER_BYTES = 2 * LIVE_MAX_FILES * LIVE_BACKLOG_BYTES
 #: Bytes of each slice in which a file goes through object storage, and how many may lie there.
 LIVE_SLICE_BYTES = 8 * 1024**2
 LIVE_SLICES = 2
@@ -168,9 +171,8 @@ MAX_OFFER = 16 * 1024
 EVENTS_MAX = 100_000
 #: Longest report of an executor, bytes: the largest holds the arguments of a command.
 MAX_REPORT_BYTES = 256 * 1024
-#: Longest frame of a live answer, bytes: a page of `LIVE_TEXT_BYTES` in JSON, where a character
-#: takes up to six.
-MAX_FRAME_BYTES = 8 * LIVE_TEXT_BYTES
+#: Longest frame of a live answer, bytes: what Redis takes at once, see `REDIS_BULK_BYTES`.
+MAX_FRAME_BYTES = 4 * 1024**2
 #: Longest JSON in which a machine describes itself, bytes.
 MAX_FACTS_BYTES = 16 * 1024
 #: Longest name of an attempt or a machine in Redis, characters.

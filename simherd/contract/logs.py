@@ -124,18 +124,34 @@ def _uncaught_in_thread(hook: threading.ExceptHookArgs) -> None:
 
 
 class TextLines(logging.Formatter):
-    """Keeps text from outside on its line: control characters are escaped. A trace follows."""
+    """Keeps text from outside on its line: control characters are escaped. A trace follows, whose
+    lines are indented: what an exception says cannot look like a line of the log."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """See `logging.Formatter`."""
-        text = super().formatMessage(record)
-        if text.isprintable():
-            return text
-        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+        return _on_one_line(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:
+        """See `logging.Formatter`."""
+        return _indented(super().formatException(ei))
+
+    def formatStack(self, stack_info: str) -> str:
+        """See `logging.Formatter`."""
+        return _indented(stack_info)
 
     def format(self, record: logging.LogRecord) -> str:
         """See `logging.Formatter`."""
         return redact(super().format(record))
+
+
+def _on_one_line(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _indented(trace: str) -> str:
+    return "\n".join(f"  {_on_one_line(line)}" for line in trace.split("\n"))
 
 
 class JsonLines(logging.Formatter):

@@ -101,6 +101,8 @@ class AttemptSpec:
     observers: tuple[Observer, ...] = ()
     #: Whether another attempt follows when the machine goes.
     resubmit: bool = False
+    #: What the task's own input archive had when the task was queued, bytes; None: not known.
+    input_bytes: int | None = None
     protocol: int = PROTOCOL
 
     @property

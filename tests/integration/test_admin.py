@@ -131,6 +131,7 @@ def test_what_a_disabled_user_runs_goes_on_unless_it_is_killed(desk: Desk) -> No
     desk.types("users", "enable", "ada")
 
 
+@pytest.mark.fault("B5")
 def test_keys_are_shown_once_expire_and_are_replaced(desk: Desk) -> None:
     first = desk.json("keys", "create", "ada", "--label", "laptop", "--for", "90d")
     assert desk.user(first["key"]).get("/users/info").status_code == 200

@@ -64,6 +64,7 @@ def site(served: tuple[Parts, str]) -> Site:
     return Site(*served)
 
 
+@pytest.mark.fault("B15")
 def test_answers_without_an_end_are_cut(site: Site) -> None:
     """B15."""
     with hook_server() as flood, hook_server() as drip, hook_server() as silence:
@@ -81,6 +82,7 @@ def test_answers_without_an_end_are_cut(site: Site) -> None:
     assert errors[1] == errors[2] == "The webhook did not answer within 5 s."
 
 
+@pytest.mark.fault("B14")
 def test_redirects_are_not_followed(site: Site, hook: Hook) -> None:
     """B14."""
     with hook_server() as inside:
@@ -93,6 +95,7 @@ def test_redirects_are_not_followed(site: Site, hook: Hook) -> None:
     assert error == "The webhook answered 302; redirects are not followed."
 
 
+@pytest.mark.fault("B14")
 @pytest.mark.parametrize(
     "url",
     [
@@ -115,6 +118,7 @@ def test_a_webhook_that_leads_inside_is_refused(inside: Site, url: str) -> None:
     assert inside.api.get("/events/").json() == []
 
 
+@pytest.mark.fault("B14")
 def test_a_name_that_leads_inside_later_gets_no_request(
     site: Site, closed: Parts, hook: Hook
 ) -> None:

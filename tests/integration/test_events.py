@@ -168,6 +168,7 @@ def test_two_workers_send_once(site: Site, hook: Hook) -> None:
     assert len({call.json["delivery_id"] for call in hook.calls}) == len(hook.calls) == 10
 
 
+@pytest.mark.fault("B15")
 def test_a_failing_webhook_is_tried_for_about_a_day_and_given_up(site: Site, hook: Hook) -> None:
     event = site.register(of_task(site.task(status=Status.FAILED.value), "task_failed"), hook.url)
     hook.status = 500

@@ -61,6 +61,7 @@ def test_a_changed_secret_ends_the_old_one(fleet: Fleet) -> None:
         machine_access.change_secret(fleet.parts, machine.id, old, digest("third"))
 
 
+@pytest.mark.fault("B21")
 def test_what_a_machines_credentials_cannot_do(fleet: Fleet) -> None:
     group, others = fleet.group(num_machines=2), fleet.group(num_machines=1)
     mine, neighbour = fleet.scale(group)

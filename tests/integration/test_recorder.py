@@ -109,6 +109,7 @@ def test_reports_in_several_batches_are_the_same(parts: Parts, task: Task) -> No
     assert now(parts, task).metrics["computation_seconds"] == 3.0
 
 
+@pytest.mark.fault("B19")
 def test_what_is_sent_twice_is_recorded_once(parts: Parts, task: Task) -> None:
     with recording(parts):
         tell(parts, task, 1, 4)
@@ -127,6 +128,7 @@ def test_a_gap_waits_for_what_is_missing(parts: Parts, task: Task) -> None:
     assert history(parts, task)[1:] == STATUSES
 
 
+@pytest.mark.fault("B18")
 @pytest.mark.parametrize("attempt", [1, 3])
 def test_another_attempts_holder_is_fenced(parts: Parts, attempt: int) -> None:
     with parts.store.write() as session:

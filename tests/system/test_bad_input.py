@@ -27,6 +27,7 @@ def _body(env: Env, **changes: Any) -> dict[str, Any]:
     return {**body, **changes}
 
 
+@pytest.mark.fault("B9")
 @pytest.mark.parametrize(
     ("changes", "status", "words"),
     [
@@ -55,6 +56,7 @@ def test_a_submission_that_cannot_be_is_refused(
     assert env.api.get("/tasks").json()["total_size"] == before
 
 
+@pytest.mark.fault("B1")
 def test_a_body_that_is_too_large_is_refused_whole(env: Env) -> None:
     def chunks() -> Any:
         for _ in range(64):
@@ -65,6 +67,7 @@ def test_a_body_that_is_too_large_is_refused_whole(env: Env) -> None:
     assert "body" in answer.json()["detail"]
 
 
+@pytest.mark.fault("B2")
 @pytest.mark.parametrize("body", [b"{", b"[" * 100_000, b'{"simulator": NaN}', b"\xff"])
 def test_a_body_that_is_not_json_is_refused(env: Env, body: bytes) -> None:
     answer = env.api.post(
@@ -74,6 +77,7 @@ def test_a_body_that_is_not_json_is_refused(env: Env, body: bytes) -> None:
     assert answer.json()["detail"]
 
 
+@pytest.mark.fault("B5")
 @pytest.mark.parametrize("key", [None, "wrong", "sh_" + "x" * 43])
 def test_a_wrong_key_opens_nothing(env: Env, key: str | None) -> None:
     headers = {} if key is None else {"X-API-Key": key}
@@ -122,6 +126,7 @@ def _archive(name: str, *, link_to: str | None = None) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.fault("B25", "B26", "B31")
 @pytest.mark.parametrize(
     ("archive", "named"),
     [
@@ -142,6 +147,7 @@ def test_a_hostile_input_archive_ends_the_task(env: Env, archive: bytes, named: 
     assert not [p for p in left if task["task_id"] in p.name]
 
 
+@pytest.mark.fault("B12")
 @pytest.mark.parametrize(
     ("path", "params"),
     [

@@ -24,6 +24,7 @@ def _body(env: Env, **more: Any) -> dict[str, Any]:
     }
 
 
+@pytest.mark.fault("B8")
 @pytest.mark.conforms("POST /tasks/submit", "7.25")
 def test_a_repeated_request_makes_no_second_task(env: Env) -> None:
     headers = {"Idempotency-Key": "my-case-1"}

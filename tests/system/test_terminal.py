@@ -65,6 +65,46 @@ def test_wide_characters_stay_in_line(env: Env, task_id: str) -> None:
     assert head.index("TASKS") == start + 2
 
 
+#: What a simulation prints to take over a terminal: title, screen, direction of text.
+HOSTILE = "\x1b]0;title\x07\x1b[2J\u202e10 %\r20 %\n"
+ESCAPED = "\\x1b]0;title\\x07\\x1b[2J\\u202e10 %\r\n20 %\r\n"
+PRINTS = r"""
+printf '\033]0;title\007\033[2J\342\200\25610 %%\r20 %%\n' > log
+cat log
+sleep 600
+"""
+
+
+def piped(env: Env, *words: str) -> bytes:
+    """What a command writes to a pipe, byte by byte."""
+    argv = [sys.executable, "-m", "simherd.cli.main", *words]
+    told = {**env.environment, **env.connection}
+    return subprocess.run(argv, env=told, capture_output=True, timeout=60, check=False).stdout
+
+
+@pytest.mark.fault("B16")
+def test_what_a_simulation_prints_cannot_steer_the_terminal(env: Env) -> None:
+    done = env.submit("sh print.sh", files={"print.sh": PRINTS})
+    until(lambda: "log" in env.cli("tasks", "list-files", done).stdout, what="its files")
+    for words in (("tasks", "tail", done, "stdout.txt"), ("tasks", "fetch", done, "log", "-")):
+        _, shown = on_terminal(env, *words).ends()
+        assert ESCAPED in shown
+        assert "\x1b" not in shown
+        assert HOSTILE.encode() in piped(env, *words)
+    assert (
+        HOSTILE.replace("\n", "\r\n")
+        in on_terminal(env, "tasks", "tail", "--raw", done, "stdout.txt").ends()[1]
+    )
+    env.api.post(f"/tasks/{done}/kill")
+    env.wait(done)
+    _, logs = on_terminal(env, "logs", done).ends()
+    assert ESCAPED in logs
+    assert "\x1b" not in logs
+    _, raw = on_terminal(env, "logs", "--raw", done).ends()
+    assert HOSTILE.replace("\n", "\r\n") in raw
+    assert HOSTILE.encode() in piped(env, "logs", done)
+
+
 def test_what_is_piped_is_whole_and_plain(env: Env, task_id: str) -> None:
     told = {"NO_COLOR": ""}
     out = env.cli("tasks", "list", "-i", task_id, more=told).stdout

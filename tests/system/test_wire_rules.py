@@ -249,6 +249,7 @@ def test_slashes_at_the_end_are_where_the_contract_has_them(env: Env) -> None:
         assert (answer.status_code, answer.history) == (200, [])
 
 
+@pytest.mark.fault("B11")
 @pytest.mark.conforms(
     *("7.25", "POST /tasks/{task_id}/input_uploaded", "POST /tasks/{task_id}/kill"),
     *("PUT /tasks/{task_id}/metadata", "GET /tasks/{task_id}/metadata"),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from scheduler.api.deps import PartsDep
 from scheduler.services.attempt_outputs import ROUTE, AttemptOutputs
 from simherd.contract.checkpoints import MOST_FILES, SavedFile
-from simherd.contract.objects import CHECKPOINT_FILE, LIVE_SLICE, MANIFEST, OUTPUT
+from simherd.contract.objects import CHECKPOINT_FILE, LIVE_SLICE, MANIFEST, OUTPUT, normalise
 from simherd.contract.uploads import MOST_PARTS
 
 router = APIRouter(prefix=ROUTE + "/{task_id}/{attempt}", tags=["attempts"])
@@ -77,10 +77,17 @@ class FileSaved(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     path: str = Field(min_length=1, max_length=4096)
-    size: int = Field(ge=0)
+    size: int = Field(ge=0, lt=2**63)
     mode: int = Field(ge=0, le=0o7777)
-    mtime_ns: int
+    mtime_ns: int = Field(ge=-(2**63), lt=2**63)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+    @field_validator("path")
+    @classmethod
+    def _stays_below_the_work_folder(cls, path: str) -> str:
+        if normalise(path) != path:
+            raise ValueError(f"{path!r} is not a path relative to the work folder")
+        return path
 
 
 class Generation(BaseModel):

@@ -224,11 +224,14 @@ def _write(
         if member.kind == stat.S_IFREG:
             files += 1
             mode = _mode(member.mode, keep=keep_modes)
-            written += _write_file(zipped, member, root, limits.bytes - written, check, mode)
+            written += _write_file(zipped, member, root, limits.bytes, written, check, mode)
     # Links come last, so that no file can be written through one.
     for member in members:
         if member.kind == stat.S_IFLNK:
-            os.symlink(_target(zipped, member), os.path.join(root, *member.parts))
+            try:
+                os.symlink(_target(zipped, member), os.path.join(root, *member.parts))
+            except FileExistsError:
+                raise _twin(member) from None
     return UnpackResult(files, written)
 
 
@@ -236,11 +239,16 @@ def _write_file(
     zipped: zipfile.ZipFile,
     member: _Member,
     root: str,
-    room: int,
+    most: int,
+    before: int,
     check: Callable[[], None],
     mode: int,
 ) -> int:
-    target = os.open(os.path.join(root, *member.parts), _NEW_FILE, mode)
+    try:
+        target = os.open(os.path.join(root, *member.parts), _NEW_FILE, mode)
+    except FileExistsError:
+        # Names that differ in case or Unicode form alone, on a file system to which they are one.
+        raise _twin(member) from None
     written = 0
     with open(target, "wb", buffering=0) as file:
         # Not left to the umask: the sandbox user must be able to read it.
@@ -255,8 +263,8 @@ def _write_file(
                 if not data:
                     break
                 written += len(data)
-                if written > room:
-                    raise ArchiveRejected("it unpacks to more than it may", str(member.parts[-1]))
+                if before + written > most:
+                    raise ArchiveRejected(f"it unpacks to more than {most} bytes")
                 _write_all(file, data)
         file.truncate(written)
         mtime = read_time(member.info.extra)
@@ -265,6 +273,11 @@ def _write_file(
     if written != member.info.file_size:
         raise ArchiveRejected("a member is shorter than it says", member.info.orig_filename)
     return written
+
+
+def _twin(member: _Member) -> ArchiveRejected:
+    rule = "two of its names are the same name on this file system"
+    return ArchiveRejected(rule, member.info.orig_filename)
 
 
 def _mode(mode: int, *, keep: bool) -> int:

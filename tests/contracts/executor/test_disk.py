@@ -131,6 +131,7 @@ def test_without_a_limit_there_is_no_file_system(tmp_path: Path) -> None:
     assert choose_disk(tmp_path, 0).name == "watched"
 
 
+@pytest.mark.fault("B48")
 def test_a_machine_without_room_says_why(loop: LoopDisk, tmp_path: Path) -> None:
     small = loop.make("small", LIMIT)
     images = Images(tmp_path / "images.json", lambda _: False)

@@ -218,6 +218,7 @@ def test_an_upload_that_was_given_up_leaves_nothing(store: ObjectStore, served: 
     assert list(store.list(USER, "")) == []
 
 
+@pytest.mark.fault("B44")
 def test_users_do_not_see_each_other(store: ObjectStore, put: Put) -> None:
     put("mine.txt", b"x")
     put("theirs.txt", b"y", user="user-2")
@@ -264,12 +265,33 @@ def test_what_is_no_zip_is_said_to_be_none(store: ObjectStore, put: Put) -> None
         list_zip(store, USER, "none.zip")
 
 
+@pytest.mark.fault("B44")
 @pytest.mark.parametrize(
     "path", ["", "/", "..", "a/../b", "./a", "a\\b", "a\0b", "x" * 1000, "x" * 256]
 )
 def test_paths_that_lead_elsewhere_are_refused(path: str) -> None:
     with pytest.raises(ValueError, match="path"):
         normalise(path)
+
+
+#: Names that a shell, a URL or a file system could take for something else.
+STRANGE = (
+    *("space at its end ", " space before", "100%", "%2e%2e%2fetc", "a%00b", "emoji 🐑"),
+    *("a+b&c=d?e#f", "..a", "a..", "...", "~", "-rf", "$(reboot)", "n" * 255, "é" * 127),
+)
+
+
+@pytest.mark.fault("B44")
+def test_strange_names_are_kept_below_their_user(store: ObjectStore, put: Put) -> None:
+    for name in STRANGE:
+        put(f"strange/{name}", name.encode())
+        assert store.read(USER, f"strange/{name}", 0, 1000) == name.encode()
+        assert store.stat("user-2", f"strange/{name}") is None
+    found = [info.path for info in store.list(USER, "strange")]
+    assert sorted(found) == sorted(f"strange/{name}" for name in STRANGE)
+    assert normalise("//a///b/") == "a/b"
+    with pytest.raises(ValueError, match="900 bytes"):
+        normalise("/".join(["n" * 200] * 6))
 
 
 @pytest.fixture

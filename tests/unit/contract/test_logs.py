@@ -89,6 +89,7 @@ def test_a_library_s_lines_are_lines_too(lines: Lines) -> None:
     assert lines.last["message"] == "100% of n"
 
 
+@pytest.mark.fault("B16")
 @pytest.mark.parametrize(
     "lines", [JsonLines("api"), TextLines("%(levelname)s %(message)s")], indirect=True
 )

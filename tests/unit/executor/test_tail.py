@@ -27,6 +27,7 @@ def _all(tail: Tail, *, to_end: bool = False) -> str:
     return found
 
 
+@pytest.mark.fault("B20")
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.text(alphabet="aä€😀\n", max_size=8), max_size=8), st.randoms())
 def test_what_is_read_piece_by_piece_is_what_was_written(

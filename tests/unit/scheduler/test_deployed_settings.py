@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 POSTGRES = "postgresql+psycopg://simherd@db/simherd"
 
 
+@pytest.mark.fault("B49")
 @pytest.mark.parametrize(
     ("url", "key", "fine"),
     [
