@@ -143,7 +143,15 @@ def check(answer: httpx.Response) -> None:
         return
     if answer.status_code >= 500 or answer.status_code == 429:
         raise httpx.ReadError(f"the storage answered {answer.status_code}")
-    raise TransferError(f"The storage refused with {answer.status_code}.")
+    raise TransferError(f"The storage refused with {answer.status_code}{_reason(answer)}")
+
+
+def _reason(answer: httpx.Response) -> str:
+    """What the API says about a refusal; a storage of its own kind says it in XML, or not at all."""
+    try:
+        return f": {answer.json()['detail']}"
+    except (httpx.ResponseNotRead, ValueError, KeyError, TypeError):
+        return "."
 
 
 def retried(attempt: Callable[[], T], what: str) -> T:

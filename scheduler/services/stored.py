@@ -1,57 +1,137 @@
-"""How much a user has stored: listed, and then believed for a while."""
+"""How much a user has stored: listed, then believed for a while, with what was added since.
+
+A listing is slow with many objects, and outputs of tasks reach the storage by URLs that lead past
+the scheduler. What users store comes through it, and is added to what the last listing has seen:
+see `storage_room.py`.
+"""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sqlalchemy import and_, func, or_, select
+
+from scheduler.store.models import StorageRoom
+from simherd.contract import limits
+
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from scheduler.objects.base import ObjectStore
+    from scheduler.wiring import Parts
+
+log = logging.getLogger(__name__)
 
 #: Seconds for which a listing is believed at the least.
 _FRESH_S = 60.0
 #: So many times as long as it took it is believed at the least: listing what holds very many
 #: objects is never more than a small part of what a process does.
 _FRESH_FACTOR = 20
+#: So many times as long as a listing is believed, it is still used while a new one is made.
+_STALE_FACTOR = 5
 
 
-@dataclass
-class _Known:
+@dataclass(frozen=True)
+class StoredListing:
+    """What a listing has found: bytes, when it was begun (epoch seconds), and how long it took."""
+
     size: int
-    at: float
-    took: float
+    begun_at: float
+    took_s: float
 
 
 class StoredBytes:
-    """Counts by listing the storage. Safe to use from several threads; each process has its own.
-
-    Only the storage itself knows what is there: users put files beside those of tasks, replace
-    and delete them, by URLs that lead past the scheduler.
-    """
+    """Counts by listing the storage. Safe to use from several threads; each process has its own."""
 
     def __init__(self, objects: ObjectStore, fresh_s: float = _FRESH_S) -> None:
         """Nothing is listed yet. `fresh_s`: seconds for which an answer is good at the least."""
         self._objects = objects
         self._fresh_s = fresh_s
         self._lock = threading.Lock()
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, StoredListing] = {}
+        self._user_locks: dict[str, threading.Lock] = {}
+        #: The users whose storage is being listed in the background.
+        self._refreshed_now: set[str] = set()
 
     def bytes_of(self, user_id: str, fresh_s: float | None = None) -> int:
-        """Bytes that a user has stored, as of a minute ago at the worst, or longer with many.
+        """Bytes that a user has stored; see `listing`."""
+        return self.listing(user_id, fresh_s).size
+
+    def listing(self, user_id: str, fresh_s: float | None = None) -> StoredListing:
+        """What a user has stored, as of a minute ago at the worst, or longer with many objects.
 
         `fresh_s`: seconds for which an answer is good for this question, instead of a minute; with
         many objects it is good for longer all the same.
         """
-        begun = time.monotonic()
-        least = self._fresh_s if fresh_s is None else fresh_s
+        known = self._known.get(user_id)
+        if known is not None:
+            age = time.time() - known.begun_at - known.took_s
+            good_s = max(
+                self._fresh_s if fresh_s is None else fresh_s, known.took_s * _FRESH_FACTOR
+            )
+            if age < good_s:
+                return known
+            if fresh_s is None and age < good_s * _STALE_FACTOR:
+                # Nobody waits for a long listing as long as what is known will do.
+                self._refresh(user_id, known)
+                return known
+        return self._list(user_id, known)
+
+    def _refresh(self, user_id: str, known: StoredListing) -> None:
         with self._lock:
-            known = self._known.get(user_id)
-        if known is not None and begun < known.at + max(least, known.took * _FRESH_FACTOR):
-            return known.size
-        size = sum(info.size for info in self._objects.list(user_id, ""))
-        now = time.monotonic()
+            if user_id in self._refreshed_now:
+                return
+            self._refreshed_now.add(user_id)
+
+        def run() -> None:
+            try:
+                self._list(user_id, known)
+            except Exception as error:  # the next one who has to wait for it sees the error
+                log.warning("event=listing_failed user=%s error=%s", user_id, error)
+            finally:
+                with self._lock:
+                    self._refreshed_now.discard(user_id)
+
+        threading.Thread(target=run, daemon=True, name="listing").start()
+
+    def _list(self, user_id: str, known: StoredListing | None) -> StoredListing:
+        """List a user's storage, unless another thread has done so since `known`."""
         with self._lock:
-            self._known[user_id] = _Known(size, now, now - begun)
-        return size
+            user_lock = self._user_locks.setdefault(user_id, threading.Lock())
+        with user_lock:
+            newest = self._known.get(user_id)
+            if newest is not None and newest is not known:
+                return newest
+            begun_at, begun = time.time(), time.monotonic()
+            size = sum(info.size for info in self._objects.list(user_id, ""))
+            made = StoredListing(size, begun_at, time.monotonic() - begun)
+            self._known[user_id] = made
+            return made
+
+
+def kept_s(listing: StoredListing) -> float:
+    """Seconds for which what was stored is remembered: longer than any process believes a listing
+    that has not seen it."""
+    return 2 * _STALE_FACTOR * max(_FRESH_S, listing.took_s * _FRESH_FACTOR)
+
+
+def added_bytes(session: Session, user_id: str, listing: StoredListing, now: float) -> int:
+    """Bytes that are promised, under way, or stored since a listing was begun."""
+    seen_by = listing.begun_at - limits.CLOCK_SKEW_S
+    counted = or_(
+        and_(StorageRoom.stored_at.is_(None), StorageRoom.expires_at > now),
+        StorageRoom.stored_at >= seen_by,
+    )
+    total = select(func.sum(StorageRoom.bytes)).where(StorageRoom.user_id == user_id, counted)
+    return int(session.scalar(total) or 0)
+
+
+def used_bytes(parts: Parts, user_id: str) -> int:
+    """Bytes of a user's storage that are in use: stored, under way, or promised."""
+    listing = parts.stored.listing(user_id)
+    with parts.store.read() as session:
+        return listing.size + added_bytes(session, user_id, listing, time.time())
