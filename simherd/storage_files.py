@@ -46,7 +46,8 @@ def upload_files(local: Path, remote_dir: str, region: str | None) -> list[str]:
                 region=region,
             )
             for url, file, part in zip(urls, sources[some], parts[some], strict=True):
-                transfer.upload(url, functools.partial(_read, file, part))
+                size = file.stat().st_size
+                transfer.upload(url, functools.partial(_read, file, part), size)
     return paths
 
 

@@ -41,16 +41,19 @@ class RemoteInfo:
     in_parts: bool
 
 
-def upload(url: str, content: Callable[[], Iterator[bytes]]) -> None:
+def upload(url: str, content: Callable[[], Iterator[bytes]], size: int | None = None) -> None:
     """PUT what `content` yields; a further try asks it for the bytes anew.
+
+    `size`: how many bytes that is, where it is known.
 
     Raises:
         TransferError: it could not be stored.
     """
 
     def attempt() -> None:
-        check(client().put(url, content=content()))
+        check(client().put(url, content=content(), headers=headers))
 
+    headers = {} if size is None else {"Content-Length": str(size)}
     retried(attempt, "The upload")
 
 
@@ -147,7 +150,7 @@ def check(answer: httpx.Response) -> None:
 
 
 def _reason(answer: httpx.Response) -> str:
-    """What the API says about a refusal; a storage of its own kind says it in XML, or not at all."""
+    """What the API says about a refusal; S3 says it in XML, or not at all."""
     try:
         return f": {answer.json()['detail']}"
     except (httpx.ResponseNotRead, ValueError, KeyError, TypeError):

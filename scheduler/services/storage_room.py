@@ -98,6 +98,23 @@ def room_for_copies(parts: Parts, user_id: str, path: str, size: int) -> Iterato
     room.stored(size)
 
 
+def forget_stored(parts: Parts, user_id: str, path: str) -> None:
+    """Note that a file is not there any more, or a folder with all in it."""
+    with parts.store.write() as session:
+        _forget_stored(session, user_id, path)
+
+
+def _forget_stored(session: Session, user_id: str, path: str) -> None:
+    below = StorageRoom.path.startswith(f"{path}/", autoescape=True)
+    session.execute(
+        delete(StorageRoom).where(
+            StorageRoom.user_id == user_id,
+            StorageRoom.stored_at.is_not(None),
+            or_(StorageRoom.path == path, below),
+        )
+    )
+
+
 class Room:
     """The room of one upload into a user's storage."""
 
@@ -127,11 +144,12 @@ class Room:
         now = time.monotonic()
         is_first = self._taken < 0
         # What follows is taken in steps: a statement for each piece of a body would be too many.
-        ahead = limits.ROOM_STEP_BYTES if not is_first and size > self._taken else 0
+        steps = not is_first and size > self._taken
         needed = max(size, self._taken)
 
         def write(session: Session, left: int) -> None:
-            self._taken = max(needed, min(needed + ahead, left))
+            share = int((left - needed) * limits.ROOM_STEP_SHARE)
+            self._taken = needed + (min(limits.ROOM_STEP_BYTES, share) if steps else 0)
             expires_at = time.time() + limits.ROOM_KEPT_S
             session.add(
                 StorageRoom(
@@ -149,14 +167,16 @@ class Room:
         self._renewed_at = now
 
     def stored(self, size: int) -> None:
-        """Note that all is stored, `size` bytes."""
+        """Note that all is stored, `size` bytes, in place of what was there."""
         if not self._limited:
             return
+        stored_at = self._parts.store.clock()
         with self._parts.store.write() as session:
+            _forget_stored(session, self._user_id, self._path)
             session.execute(
                 update(StorageRoom)
                 .where(StorageRoom.id == self._id)
-                .values(bytes=size, stored_at=time.time())
+                .values(bytes=size, stored_at=stored_at)
             )
 
     def give_back(self) -> None:
@@ -250,13 +270,11 @@ def _forget(
 
 
 def _sentence(limit: int, used: int, size: int) -> str:
-    asked = f", {_gib(size)} more asked for" if size else ""
+    # One unit for all three, with enough digits to see what is missing.
+    unit, bytes_of_unit = ("GiB", _GIB) if limit >= _GIB / 100 else ("bytes", 1)
+    allowed, in_use, more = (f"{n / bytes_of_unit:.7g} {unit}" for n in (limit, used, size))
+    asked = f", {more} more asked for" if size else ""
     return (
-        f"{_QUOTA}: {_gib(limit)} allowed, {_gib(used)} in use{asked}. Remove what you do not need "
+        f"{_QUOTA}: {allowed} allowed, {in_use} in use{asked}. Remove what you do not need "
         f"(`simherd storage remove`). {how_to_raise(_QUOTA)}"
     )
-
-
-def _gib(size: int) -> str:
-    """GiB, with enough digits to tell two sizes apart."""
-    return f"{size / _GIB:.6g} GiB" if size >= _GIB / 1000 else f"{size} bytes"

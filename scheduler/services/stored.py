@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, func, or_, select
 
 from scheduler.store.models import StorageRoom
-from simherd.contract import limits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy.orm import Session
 
     from scheduler.objects.base import ObjectStore
@@ -37,19 +38,39 @@ _STALE_FACTOR = 5
 
 @dataclass(frozen=True)
 class StoredListing:
-    """What a listing has found: bytes, when it was begun (epoch seconds), and how long it took."""
+    """What a listing has found.
+
+    Attributes:
+        size: bytes.
+        begun_at: when it was begun, seconds since the epoch by the store's clock.
+        took_s: how long it took, seconds.
+        ended: when it ended, by this process' monotonic clock.
+    """
 
     size: int
     begun_at: float
     took_s: float
+    ended: float
 
 
 class StoredBytes:
     """Counts by listing the storage. Safe to use from several threads; each process has its own."""
 
-    def __init__(self, objects: ObjectStore, fresh_s: float = _FRESH_S) -> None:
-        """Nothing is listed yet. `fresh_s`: seconds for which an answer is good at the least."""
+    def __init__(
+        self,
+        objects: ObjectStore,
+        clock: Callable[[], float] = time.time,
+        fresh_s: float = _FRESH_S,
+    ) -> None:
+        """Nothing is listed yet.
+
+        Args:
+            objects: the storage.
+            clock: the one clock of all processes, seconds since the epoch.
+            fresh_s: seconds for which a listing is believed at the least.
+        """
         self._objects = objects
+        self._clock = clock
         self._fresh_s = fresh_s
         self._lock = threading.Lock()
         self._known: dict[str, StoredListing] = {}
@@ -69,7 +90,7 @@ class StoredBytes:
         """
         known = self._known.get(user_id)
         if known is not None:
-            age = time.time() - known.begun_at - known.took_s
+            age = time.monotonic() - known.ended
             good_s = max(
                 self._fresh_s if fresh_s is None else fresh_s, known.took_s * _FRESH_FACTOR
             )
@@ -106,9 +127,10 @@ class StoredBytes:
             newest = self._known.get(user_id)
             if newest is not None and newest is not known:
                 return newest
-            begun_at, begun = time.time(), time.monotonic()
+            begun_at, begun = self._clock(), time.monotonic()
             size = sum(info.size for info in self._objects.list(user_id, ""))
-            made = StoredListing(size, begun_at, time.monotonic() - begun)
+            ended = time.monotonic()
+            made = StoredListing(size, begun_at, ended - begun, ended)
             self._known[user_id] = made
             return made
 
@@ -121,10 +143,9 @@ def kept_s(listing: StoredListing) -> float:
 
 def added_bytes(session: Session, user_id: str, listing: StoredListing, now: float) -> int:
     """Bytes that are promised, under way, or stored since a listing was begun."""
-    seen_by = listing.begun_at - limits.CLOCK_SKEW_S
     counted = or_(
         and_(StorageRoom.stored_at.is_(None), StorageRoom.expires_at > now),
-        StorageRoom.stored_at >= seen_by,
+        StorageRoom.stored_at >= listing.begun_at,
     )
     total = select(func.sum(StorageRoom.bytes)).where(StorageRoom.user_id == user_id, counted)
     return int(session.scalar(total) or 0)

@@ -252,13 +252,13 @@ DEFAULT_MAX_MACHINES = {"ec2": 100, "external": 1000}
 #: work for, and 240 US$ for a day that is forgotten.
 ASK_ABOVE_MACHINES = 8
 ASK_ABOVE_PRICE_HOUR = 10.0
-#: Bytes by which room in a user's storage is taken for an upload whose length is not known.
+#: Bytes by which room in a user's storage is taken for an upload whose length is not known, and the
+#: share of what is left that such a step has at the most: uploads beside it need room, too.
 ROOM_STEP_BYTES = 64 * 1024**2
+ROOM_STEP_SHARE = 1 / 64
 #: Seconds for which the room of an upload is kept without a sign of it: longer than any
 #: pause that a connection survives. It is renewed while bytes arrive.
 ROOM_KEPT_S = 3600.0
-#: Seconds by which the clocks of two API processes may differ.
-CLOCK_SKEW_S = 5.0
 #: The name of the Redis server that a scheduler always has.
 MAIN_SERVER = "main"
 #: Characters of a deployment's signing key: as many as `openssl rand -hex 16` makes.

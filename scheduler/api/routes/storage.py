@@ -12,7 +12,7 @@ from scheduler.api.wire import dollars, transfer_json, when
 from scheduler.objects.archive import Listing, Member, list_zip, raw_range
 from scheduler.services import storage, transfers
 from scheduler.services.errors import Invalid, NotFound
-from scheduler.services.storage_room import Upload, sign_uploads
+from scheduler.services.storage_room import Upload, forget_stored, sign_uploads
 from scheduler.wiring import Parts
 from simherd.contract import limits, objects
 from simherd.contract.uploads import MOST_PARTS
@@ -187,6 +187,7 @@ def delete(parts: PartsDep, user: UserDep, path: str, region: str | None = None)
     storage.check_region(parts, region, every=_EVERY_REGION)
     clean = storage.task_folder(parts, user.id, storage.clean_path(path))
     count = parts.objects.delete(user.id, clean)
+    forget_stored(parts, user.id, clean)
     if count == 0:
         raise NotFound(f"path: nothing is stored at {path!r}.")
     return {"deleted": count}
