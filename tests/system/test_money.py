@@ -54,6 +54,8 @@ def paid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Env]:
         *("--backend", "process", "--slots", "2"),
         SIMHERD_MACHINE_TYPES_FILE=str(types),
         SIMHERD_SWEEP_S="1",
+        # One machine costs more than users may spend by default.
+        SIMHERD_DEFAULT_QUOTAS='{"max_price_hour": null}',
     )
     made.start()
     yield made
