@@ -15,6 +15,8 @@ from simherd.contract import limits
 from simherd.contract.uploads import part_size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from scheduler.objects.base import ObjectStore, Part
     from scheduler.services.storage_room import Room
 
@@ -27,28 +29,28 @@ def check_digest(request: Request, md5: Any) -> None:
 
 
 class CountedBody:
-    """Room in the user's storage for one request's body; a body that is not counted has it."""
+    """Room in a user's storage for one request's body; a body that is not counted has it."""
 
-    def __init__(self, request: Request, room: Room | None) -> None:
-        """Nothing is taken yet. `room` None: the body is not counted."""
-        self._request, self._room = request, room
+    def __init__(self, request: Request, make_room: Callable[[], Room] | None) -> None:
+        """Nothing is taken yet. `make_room` None: the body is not counted."""
+        self._request, self._make_room = request, make_room
+        self._room: Room | None = None
         self._size = 0
 
     async def __aenter__(self) -> CountedBody:
         """Take room for what the request says that it brings. Raises QuotaExceeded."""
-        announced = self._request.headers.get("content-length", "")
-        # A larger number is refused as a body that is too large.
-        await self._take(int(announced) if announced.isdecimal() and len(announced) < 16 else 0)
+        if self._make_room is not None:
+            # A longer number is refused as a body that is too large.
+            given = self._request.headers.get("content-length", "")
+            length = int(given) if given.isdecimal() and len(given) < 16 else 0
+            self._room = await run_in_threadpool(_begun, self._make_room, length)
         return self
 
     async def add(self, size: int) -> None:
         """Have room for so many bytes more. Raises QuotaExceeded."""
         self._size += size
-        await self._take(self._size)
-
-    async def _take(self, size: int) -> None:
-        if self._room is not None and not self._room.covers(size):
-            await run_in_threadpool(self._room.take, size)
+        if self._room is not None and not self._room.covers(self._size):
+            await run_in_threadpool(self._room.take, self._size)
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """The body is stored, or nothing of it is."""
@@ -58,6 +60,12 @@ class CountedBody:
             await run_in_threadpool(self._room.stored, self._size)
         else:
             await run_in_threadpool(self._room.give_back)
+
+
+def _begun(make_room: Callable[[], Room], size: int) -> Room:
+    room = make_room()
+    room.take(size)
+    return room
 
 
 async def receive_in_parts(

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, delete, or_, update
+from sqlalchemy import and_, bindparam, delete, or_, update
 
 from scheduler.objects.file_urls import COUNTED_UPLOAD
 from scheduler.services.errors import QuotaExceeded
@@ -34,8 +34,26 @@ if TYPE_CHECKING:
 
 _GIB = 1024**3
 _QUOTA = Quota.MAX_STORAGE_GB
-#: Rows that are looked for in one statement.
+#: Paths that are looked for in one statement.
 _AT_ONCE = 500
+# Every upload runs these: making them anew would cost more than running them.
+_OWN = StorageRoom.user_id == bindparam("user")
+_IS_STORED = StorageRoom.stored_at.is_not(None)
+_FORGET = delete(StorageRoom).where(
+    _OWN,
+    or_(
+        and_(~_IS_STORED, StorageRoom.expires_at <= bindparam("now")),
+        StorageRoom.stored_at < bindparam("seen"),
+        StorageRoom.id == bindparam("but"),
+        and_(StorageRoom.promised, StorageRoom.path.in_(bindparam("paths", expanding=True))),
+    ),
+)
+_REPLACE = delete(StorageRoom).where(_OWN, _IS_STORED, StorageRoom.path == bindparam("at"))
+_NOTE_STORED = (
+    update(StorageRoom)
+    .where(StorageRoom.id == bindparam("room"))
+    .values(bytes=bindparam("size"), stored_at=bindparam("moment"))
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +88,8 @@ def sign_uploads(parts: Parts, user_id: str, uploads: Sequence[Upload]) -> list[
                     )
                 )
 
-    _with_room(parts, user_id, needed, promise, in_place_of=paths)
+    if _is_limited(parts, user_id):
+        _with_room(parts, user_id, needed, promise, in_place_of=paths)
     sign = parts.file_urls.sign
     return [sign(user_id, path, COUNTED_UPLOAD, limits.USER_URL_S) for path in paths]
 
@@ -81,7 +100,8 @@ def check_storage(parts: Parts, user_id: str) -> None:
     Raises:
         QuotaExceeded: it is full.
     """
-    _with_room(parts, user_id, 0, None)
+    if _is_limited(parts, user_id):
+        _with_room(parts, user_id, 0, None)
 
 
 @contextmanager
@@ -100,19 +120,13 @@ def room_for_copies(parts: Parts, user_id: str, path: str, size: int) -> Iterato
 
 def forget_stored(parts: Parts, user_id: str, path: str) -> None:
     """Note that a file is not there any more, or a folder with all in it."""
-    with parts.store.write() as session:
-        _forget_stored(session, user_id, path)
-
-
-def _forget_stored(session: Session, user_id: str, path: str) -> None:
     below = StorageRoom.path.startswith(f"{path}/", autoescape=True)
-    session.execute(
-        delete(StorageRoom).where(
-            StorageRoom.user_id == user_id,
-            StorageRoom.stored_at.is_not(None),
-            or_(StorageRoom.path == path, below),
+    removed = or_(StorageRoom.path == path, below)
+    with parts.store.write() as session:
+        session.connection().execute(
+            delete(StorageRoom).where(_OWN, _IS_STORED, removed), {"user": user_id}
         )
-    )
+    parts.stored.note_removed(user_id)
 
 
 class Room:
@@ -125,7 +139,7 @@ class Room:
         """
         self._parts, self._user_id, self._path = parts, user_id, path
         self._id = room_id or new_uuid()
-        self._limited = _QUOTA.value in quotas_of(parts, user_id)
+        self._limited = _is_limited(parts, user_id)
         self._taken, self._renewed_at = -1, 0.0
 
     def covers(self, size: int) -> bool:
@@ -172,12 +186,10 @@ class Room:
             return
         stored_at = self._parts.store.clock()
         with self._parts.store.write() as session:
-            _forget_stored(session, self._user_id, self._path)
-            session.execute(
-                update(StorageRoom)
-                .where(StorageRoom.id == self._id)
-                .values(bytes=size, stored_at=stored_at)
-            )
+            connection = session.connection()
+            connection.execute(_REPLACE, {"user": self._user_id, "at": self._path})
+            facts = {"room": self._id, "size": size, "moment": stored_at}
+            connection.execute(_NOTE_STORED, facts)
 
     def give_back(self) -> None:
         """Note that nothing is stored."""
@@ -185,6 +197,10 @@ class Room:
             return
         with self._parts.store.write() as session:
             session.execute(delete(StorageRoom).where(StorageRoom.id == self._id))
+
+
+def _is_limited(parts: Parts, user_id: str) -> bool:
+    return _QUOTA.value in quotas_of(parts, user_id)
 
 
 def _with_room(
@@ -198,8 +214,8 @@ def _with_room(
 ) -> None:
     """Run `write` in a transaction in which a user's storage has room for `size` bytes.
 
-    Two requests of a user are decided one after the other. Nothing is written for users without a
-    quota.
+    Two requests of a user are decided one after the other. `write` is not run where the user's
+    quota was taken away meanwhile.
 
     Args:
         parts: the scheduler's parts.
@@ -212,8 +228,6 @@ def _with_room(
     Raises:
         QuotaExceeded: there is no room.
     """
-    if _QUOTA.value not in quotas_of(parts, user_id):
-        return
     listing = parts.stored.listing(user_id)
     try:
         _try_room(parts, user_id, size, write, in_place_of, but, listing)
@@ -240,7 +254,7 @@ def _try_room(
             allowed: Mapping[str, float] = quotas_of(parts, user_id)
         else:
             allowed = locked_quotas(session, user_id)
-            _forget(session, user_id, [*in_place_of], but, now, kept_s(listing))
+            _forget(session, user_id, in_place_of, but, now, kept_s(listing))
         if _QUOTA.value not in allowed:
             return
         limit = int(allowed[_QUOTA.value] * _GIB)
@@ -253,26 +267,21 @@ def _try_room(
 
 
 def _forget(
-    session: Session, user_id: str, paths: list[str], but: str, now: float, keep_s: float
+    session: Session, user_id: str, paths: Sequence[str], but: str, now: float, keep_s: float
 ) -> None:
     """Drop what counts no longer, and what is to be counted anew."""
-    owned = StorageRoom.user_id == user_id
-    is_expired = and_(StorageRoom.stored_at.is_(None), StorageRoom.expires_at <= now)
-    is_seen = StorageRoom.stored_at < now - keep_s
-    session.execute(
-        delete(StorageRoom).where(owned, or_(is_expired, is_seen, StorageRoom.id == but))
-    )
-    for start in range(0, len(paths), _AT_ONCE):
-        some = paths[start : start + _AT_ONCE]
-        session.execute(
-            delete(StorageRoom).where(owned, StorageRoom.promised, StorageRoom.path.in_(some))
-        )
+    facts = {"user": user_id, "now": now, "seen": now - keep_s, "but": but}
+    for start in range(0, max(1, len(paths)), _AT_ONCE):
+        some = list(paths[start : start + _AT_ONCE])
+        session.connection().execute(_FORGET, {**facts, "paths": some})
 
 
 def _sentence(limit: int, used: int, size: int) -> str:
     # One unit for all three, with enough digits to see what is missing.
-    unit, bytes_of_unit = ("GiB", _GIB) if limit >= _GIB / 100 else ("bytes", 1)
-    allowed, in_use, more = (f"{n / bytes_of_unit:.7g} {unit}" for n in (limit, used, size))
+    in_gib = limit >= _GIB / 10
+    allowed, in_use, more = (
+        f"{n / _GIB:.7g} GiB" if in_gib else f"{n} bytes" for n in (limit, used, size)
+    )
     asked = f", {more} more asked for" if size else ""
     return (
         f"{_QUOTA}: {allowed} allowed, {in_use} in use{asked}. Remove what you do not need "

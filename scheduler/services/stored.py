@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, bindparam, func, or_, select
 
 from scheduler.store.models import StorageRoom
 
@@ -32,6 +32,14 @@ _FRESH_S = 60.0
 #: So many times as long as it took it is believed at the least: listing what holds very many
 #: objects is never more than a small part of what a process does.
 _FRESH_FACTOR = 20
+# Every upload asks this.
+_ADDED = select(func.sum(StorageRoom.bytes)).where(
+    StorageRoom.user_id == bindparam("user"),
+    or_(
+        and_(StorageRoom.stored_at.is_(None), StorageRoom.expires_at > bindparam("now")),
+        StorageRoom.stored_at >= bindparam("begun_at"),
+    ),
+)
 #: So many times as long as a listing is believed, it is still used while a new one is made.
 _STALE_FACTOR = 5
 
@@ -75,6 +83,8 @@ class StoredBytes:
         self._lock = threading.Lock()
         self._known: dict[str, StoredListing] = {}
         self._user_locks: dict[str, threading.Lock] = {}
+        #: Those who have removed something since their storage was listed.
+        self._removers: set[str] = set()
         #: The users whose storage is being listed in the background.
         self._refreshed_now: set[str] = set()
 
@@ -86,10 +96,11 @@ class StoredBytes:
         """What a user has stored, as of a minute ago at the worst, or longer with many objects.
 
         `fresh_s`: seconds for which an answer is good for this question, instead of a minute; with
-        many objects it is good for longer all the same.
+        many objects it is good for longer all the same. With 0, it has seen what was removed by way
+        of this process.
         """
         known = self._known.get(user_id)
-        if known is not None:
+        if known is not None and not (fresh_s == 0 and user_id in self._removers):
             age = time.monotonic() - known.ended
             good_s = max(
                 self._fresh_s if fresh_s is None else fresh_s, known.took_s * _FRESH_FACTOR
@@ -101,6 +112,10 @@ class StoredBytes:
                 self._refresh(user_id, known)
                 return known
         return self._list(user_id, known)
+
+    def note_removed(self, user_id: str) -> None:
+        """Something of a user's was removed: whoever needs the room has the storage listed anew."""
+        self._removers.add(user_id)
 
     def _refresh(self, user_id: str, known: StoredListing) -> None:
         with self._lock:
@@ -127,6 +142,7 @@ class StoredBytes:
             newest = self._known.get(user_id)
             if newest is not None and newest is not known:
                 return newest
+            self._removers.discard(user_id)
             begun_at, begun = self._clock(), time.monotonic()
             size = sum(info.size for info in self._objects.list(user_id, ""))
             ended = time.monotonic()
@@ -143,12 +159,8 @@ def kept_s(listing: StoredListing) -> float:
 
 def added_bytes(session: Session, user_id: str, listing: StoredListing, now: float) -> int:
     """Bytes that are promised, under way, or stored since a listing was begun."""
-    counted = or_(
-        and_(StorageRoom.stored_at.is_(None), StorageRoom.expires_at > now),
-        StorageRoom.stored_at >= listing.begun_at,
-    )
-    total = select(func.sum(StorageRoom.bytes)).where(StorageRoom.user_id == user_id, counted)
-    return int(session.scalar(total) or 0)
+    facts = {"user": user_id, "now": now, "begun_at": listing.begun_at}
+    return int(session.connection().scalar(_ADDED, facts) or 0)
 
 
 def used_bytes(parts: Parts, user_id: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
@@ -85,10 +86,8 @@ async def upload(
     if verb not in ("upload", COUNTED_UPLOAD):
         raise HTTPException(403, "The URL was signed for a download.")
     clean = _checked(parts, verb, path, user, expires, signature)
-    room = None
-    if verb == COUNTED_UPLOAD:
-        room = await run_in_threadpool(Room, parts, user, clean)
-    async with CountedBody(request, room) as body:
+    counted = partial(Room, parts, user, clean) if verb == COUNTED_UPLOAD else None
+    async with CountedBody(request, counted) as body:
         if isinstance(parts.objects, FolderStore):
             await _into_folder(request, parts.objects, user, clean, body)
         else:
