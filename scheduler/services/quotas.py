@@ -69,7 +69,7 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class QuotaState:
-    """One quota of a user. `allowed` None: unlimited; `in_use` None: not counted."""
+    """One quota of a user. `allowed` None: unlimited; `in_use` None: not counted yet."""
 
     quota: Quota
     allowed: float | None
@@ -148,7 +148,8 @@ def states(parts: Parts, user: User) -> list[QuotaState]:
             **_machines_in_use(session, parts.catalogue, user.id),
             Quota.MAX_QUEUED_TASKS: _queued(session, user.id),
         }
-    used[Quota.MAX_STORAGE_GB] = used_bytes(parts, user.id) / _GIB
+    stored = used_bytes(parts, user.id)
+    used[Quota.MAX_STORAGE_GB] = None if stored is None else stored / _GIB
     return [QuotaState(q, user.quotas.get(q.value), used[q]) for q in Quota]
 
 

@@ -40,6 +40,8 @@ _ADDED = select(func.sum(StorageRoom.bytes)).where(
         StorageRoom.stored_at >= bindparam("begun_at"),
     ),
 )
+#: Seconds for which somebody who only looks waits for a listing.
+_SHOWN_AFTER_S = 2.0
 #: So many times as long as a listing is believed, it is still used while a new one is made.
 _STALE_FACTOR = 5
 
@@ -85,8 +87,8 @@ class StoredBytes:
         self._user_locks: dict[str, threading.Lock] = {}
         #: Those who have removed something since their storage was listed.
         self._removers: set[str] = set()
-        #: The users whose storage is being listed in the background.
-        self._refreshed_now: set[str] = set()
+        #: What lists users' storages in the background.
+        self._refreshes: dict[str, threading.Thread] = {}
 
     def bytes_of(self, user_id: str, fresh_s: float | None = None) -> int:
         """Bytes that a user has stored; see `listing`."""
@@ -117,11 +119,16 @@ class StoredBytes:
         """Something of a user's was removed: whoever needs the room has the storage listed anew."""
         self._removers.add(user_id)
 
-    def _refresh(self, user_id: str, known: StoredListing) -> None:
-        with self._lock:
-            if user_id in self._refreshed_now:
-                return
-            self._refreshed_now.add(user_id)
+    def listing_soon(self, user_id: str, wait_s: float = _SHOWN_AFTER_S) -> StoredListing | None:
+        """What a user has stored, for somebody who only looks: after `wait_s` seconds at the most,
+        the listing before where there is one, else None."""
+        known = self._known.get(user_id)
+        if known is None or time.monotonic() - known.ended >= self._fresh_s:
+            self._refresh(user_id, known).join(wait_s)
+        return self._known.get(user_id)
+
+    def _refresh(self, user_id: str, known: StoredListing | None) -> threading.Thread:
+        """List a user's storage in the background, once at a time."""
 
         def run() -> None:
             try:
@@ -130,9 +137,14 @@ class StoredBytes:
                 log.warning("event=listing_failed user=%s error=%s", user_id, error)
             finally:
                 with self._lock:
-                    self._refreshed_now.discard(user_id)
+                    del self._refreshes[user_id]
 
-        threading.Thread(target=run, daemon=True, name="listing").start()
+        with self._lock:
+            if user_id not in self._refreshes:
+                thread = threading.Thread(target=run, daemon=True, name="listing")
+                self._refreshes[user_id] = thread
+                thread.start()
+            return self._refreshes[user_id]
 
     def _list(self, user_id: str, known: StoredListing | None) -> StoredListing:
         """List a user's storage, unless another thread has done so since `known`."""
@@ -163,8 +175,11 @@ def added_bytes(session: Session, user_id: str, listing: StoredListing, now: flo
     return int(session.connection().scalar(_ADDED, facts) or 0)
 
 
-def used_bytes(parts: Parts, user_id: str) -> int:
-    """Bytes of a user's storage that are in use: stored, under way, or promised."""
-    listing = parts.stored.listing(user_id)
+def used_bytes(parts: Parts, user_id: str) -> int | None:
+    """Bytes of a user's storage that are in use, to be shown: stored, under way, or promised; None
+    while they are being counted for the first time."""
+    listing = parts.stored.listing_soon(user_id)
+    if listing is None:
+        return None
     with parts.store.read() as session:
         return listing.size + added_bytes(session, user_id, listing, time.time())

@@ -237,7 +237,7 @@ DEFAULT_QUOTAS = {
     "max_storage_gb": 200.0,
 }
 #: Machines of the providers `local` and `docker` for each core of the host, and bytes of its memory
-#: for each. An agent without work takes some 80 MiB; simulations share the cores, so that more
+#: for each. An agent without work takes some 55 MiB; simulations share the cores, so that more
 #: machines than this bring nothing but switches between them.
 HOST_MACHINES_PER_CORE = 8
 HOST_MACHINE_BYTES = 256 * 1024**2

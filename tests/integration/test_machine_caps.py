@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import select
 
-from scheduler.services import machine_caps
 from scheduler.services.accounts import create_user
 from scheduler.services.errors import QuotaExceeded
 from scheduler.services.first_start import first_start
@@ -57,7 +56,7 @@ def test_a_host_is_bounded_by_its_cores_and_its_memory(
 ) -> None:
     caps.clear()
     parts.settings.max_machines.clear()
-    monkeypatch.setattr(machine_caps.os, "sched_getaffinity", lambda _: range(12))
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(12))
     assert host_cap() <= 12 * limits.HOST_MACHINES_PER_CORE
     for provider in ("local", "docker"):
         assert cap_of(parts.settings, provider) == host_cap()

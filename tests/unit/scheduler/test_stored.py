@@ -68,6 +68,15 @@ def test_while_a_long_listing_is_made_nobody_waits(now: list[float], objects: Ob
     assert objects.listings == 2
 
 
+def test_who_only_looks_does_not_wait_for_long(now: list[float], objects: Objects) -> None:
+    sizes = StoredBytes(objects, lambda: 1.0)  # type: ignore[arg-type]
+    objects.goes_on.clear()
+    assert sizes.listing_soon("ada", wait_s=0.01) is None
+    objects.goes_on.set()
+    until(lambda: sizes.listing_soon("ada") is not None, what="the listing")
+    assert objects.listings == 1
+
+
 def test_what_is_too_old_is_waited_for_and_listed_once(now: list[float], objects: Objects) -> None:
     sizes = StoredBytes(objects, lambda: 1.0)  # type: ignore[arg-type]
     sizes.bytes_of("ada")
