@@ -275,6 +275,25 @@ def _of_machine(person: Person, signed: str) -> str:
     return person.here(signed) if folder else signed
 
 
+def test_the_input_of_a_task_is_cut_off_and_the_task_goes_on_waiting(person: Person) -> None:
+    body = {
+        "simulator": "arbitrary_commands",
+        "resource_pool": person.group.id,
+        "container_image": "any",
+        "extra_params": {"commands": [{"cmd": "true"}]},
+    }
+    answer = person.api.post("/v1/tasks/batch", json={"tasks": [body]})
+    (task,) = answer.raise_for_status().json()
+    refused = person.put(person.here(task["upload_url"]), pieces(2 * 1024))
+    assert refused.status_code == 403
+    assert person.stored == {}
+    done = {"ids": [task["id"]]}
+    assert person.api.post("/v1/tasks/batch/input_uploaded", json=done).status_code == 409
+    assert person.put(person.here(task["upload_url"]), pieces(512)).status_code == 200
+    person.api.post("/v1/tasks/batch/input_uploaded", json=done).raise_for_status()
+    assert person.stored == {f"{task['id']}/input.zip": 512 * KIB}
+
+
 def test_a_copy_has_to_fit(person: Person) -> None:
     person.store("a/1", 300 * KIB)
     copy = {"source": "a", "target": "b"}
