@@ -11,11 +11,11 @@ import os
 from typing import TYPE_CHECKING
 
 import psutil
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 
 from scheduler.services.errors import QuotaExceeded
-from scheduler.services.group_states import UP
-from scheduler.store.models import MachineGroup
+from scheduler.services.group_states import ENDING, UP
+from scheduler.store.models import Machine, MachineGroup
 from simherd.contract import limits
 
 if TYPE_CHECKING:
@@ -78,13 +78,25 @@ def check_cap(
 
 
 def _in_use(session: Session, group: MachineGroup) -> int:
-    """The machines that the provider's other groups may grow to."""
+    """The machines that the provider's other groups have or may grow to; those of groups that are
+    shut down count until they are gone."""
     # SQLite has one writer at a time by itself.
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-    others = select(MachineGroup).where(
-        MachineGroup.provider == group.provider,
-        MachineGroup.status.in_(UP),
-        MachineGroup.id != group.id,
+    others = session.scalars(
+        select(MachineGroup).where(
+            MachineGroup.provider == group.provider,
+            MachineGroup.status.in_(UP | ENDING),
+            MachineGroup.id != group.id,
+        )
+    ).all()
+    counted = (
+        select(Machine.group_id, func.count())
+        .where(Machine.group_id.in_([g.id for g in others]), Machine.terminated_at.is_(None))
+        .group_by(Machine.group_id)
     )
-    return sum(most_machines(other) for other in session.scalars(others))
+    there = {group_id: count for group_id, count in session.execute(counted)}
+    return sum(
+        max(most_machines(other) if other.status in UP else 0, there.get(other.id, 0))
+        for other in others
+    )

@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from scheduler.services.accounts import create_user
 from scheduler.services.errors import QuotaExceeded
@@ -14,7 +14,7 @@ from scheduler.services.first_start import first_start
 from scheduler.services.groups import GroupRequest, register_group, start_group
 from scheduler.services.ids import new_uuid
 from scheduler.services.machine_caps import cap_of, host_cap
-from scheduler.store.models import MachineGroup
+from scheduler.store.models import Machine, MachineGroup
 from simherd.contract import limits
 from tests.support.parts import Machines, make_parts
 
@@ -89,6 +89,23 @@ def test_an_elastic_group_counts_with_its_largest_size(parts: Parts) -> None:
     start_group(parts, registered(parts, 1, max_machines=8, **elastic))
     with pytest.raises(QuotaExceeded, match="8 in use, 3 more"):
         start_group(parts, registered(parts, 3))
+
+
+def test_machines_of_a_group_that_is_shut_down_count_until_they_are_gone(parts: Parts) -> None:
+    ending = registered(parts, 6)
+    with parts.store.write() as session:
+        session.get_one(MachineGroup, ending.id).status = "shutting_down"
+        for number in range(6):
+            name = f"{ending.id}-{number}"
+            row = {"id": name, "group_id": ending.id, "name": name, "status": "started"}
+            session.add(Machine(**row, handle={}, created_at=1.0))
+    following = registered(parts, 5)
+    with pytest.raises(QuotaExceeded, match="6 in use, 5 more"):
+        start_group(parts, following)
+    with parts.store.write() as session:
+        mine = Machine.group_id == ending.id
+        session.execute(update(Machine).where(mine).values(terminated_at=2.0))
+    start_group(parts, following)
 
 
 def test_providers_are_counted_apart(parts: Parts) -> None:
