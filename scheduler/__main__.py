@@ -205,7 +205,7 @@ def _end_machines(parts: Parts) -> None:
 
 
 def _bootstrap(parts: Parts) -> None:
-    from scheduler.services.errors import QuotaExceeded
+    from scheduler.services.errors import Refused
     from scheduler.services.first_start import first_start
     from scheduler.store.engine import migrate
     from scheduler.store.schema import SchemaError
@@ -216,8 +216,8 @@ def _bootstrap(parts: Parts) -> None:
         sys.exit(f"simherd-scheduler: {error}")
     try:
         first_start(parts)
-    except QuotaExceeded as error:
-        sys.exit(f"simherd-scheduler: SIMHERD_BOOTSTRAP_MACHINES: {error}")
+    except Refused as error:
+        sys.exit(f"simherd-scheduler: bootstrap: {error}")
 
 
 _PROCESSES = {

@@ -38,7 +38,8 @@ def parts(
     with store.write() as session:
         for group in session.scalars(select(MachineGroup)):
             group.status = "terminated"
-    more = {"max_machines": caps, "bootstrap_key": "k" * 20}
+    providers = "local,external"
+    more = {"max_machines": caps, "providers": providers, "bootstrap_key": "k" * 20}
     made = make_parts(database_url, redis_url, tmp_path, **more)[0]
     made.__dict__["providers"] = {"local": Machines(), "external": Machines()}
     return made
