@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -36,7 +37,12 @@ class SimherdSide:
         self._body = b"".join(archive.zipped([]))
 
     def __enter__(self) -> SimherdSide:
-        environment = {**os.environ, "XDG_CONFIG_HOME": str(self._folder / "config")}
+        environment = {
+            **os.environ,
+            "XDG_CONFIG_HOME": str(self._folder / "config"),
+            # All tasks wait before the first one runs, however many are asked for.
+            "SIMHERD_DEFAULT_QUOTAS": json.dumps({"max_queued_tasks": None}),
+        }
         argv = [sys.executable, "-m", "simherd.cli.main", "up", "--port", "0"]
         argv += ["--backend", "process", "--slots", str(self._slots)]
         argv += ["--data-dir", str(self._folder / "data")]

@@ -213,6 +213,7 @@ def _end_machines(parts: Parts) -> None:
 
 
 def _bootstrap(parts: Parts) -> None:
+    from scheduler.services.errors import Refused
     from scheduler.services.first_start import first_start
     from scheduler.store.engine import migrate
     from scheduler.store.schema import SchemaError
@@ -221,7 +222,10 @@ def _bootstrap(parts: Parts) -> None:
         migrate(parts.settings.database_url.get_secret_value())
     except SchemaError as error:
         sys.exit(f"simherd-scheduler: {error}")
-    first_start(parts)
+    try:
+        first_start(parts)
+    except Refused as error:
+        sys.exit(f"simherd-scheduler: bootstrap: {error}")
 
 
 _PROCESSES = {

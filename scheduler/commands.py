@@ -52,6 +52,7 @@ def add_to(names: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(given: argparse.Namespace, settings: StoreSettings) -> None:
     """Carry out what was asked for, or end with what is wrong."""
     command: Callable[[argparse.Namespace, str], None] = given.command
+    given.quotas = settings.quotas_of_new_users
     try:
         command(given, settings.database_url.get_secret_value())
     except (Refused, schema.SchemaError, BadBackup, OSError) as error:
@@ -99,7 +100,7 @@ def _restore(given: argparse.Namespace, url: str) -> None:
 def _operator(given: argparse.Namespace, url: str) -> None:
     email = given.email or f"{given.username}@localhost"
     with Store(open_engine(url)).write() as session:
-        create_user(session, _actor(), given.username, email, operator=True)
+        create_user(session, _actor(), given.username, email, operator=True, quotas=given.quotas)
         secret, _ = make_key(session, _actor(), given.username, "first key")
     print("This key is shown once; `simherd auth login` stores it:", file=sys.stderr)
     print(secret)

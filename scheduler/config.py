@@ -6,6 +6,7 @@ import os
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import (
     BaseModel,
@@ -82,6 +83,26 @@ class StoreSettings(BaseSettings):
 
     #: SQLAlchemy URL of the task store.
     database_url: SecretStr
+    #: JSON of quota name → what a new user may have at one time; null: unlimited. What is not named
+    #: is as in `limits.DEFAULT_QUOTAS`.
+    default_quotas: dict[str, float | None] = {}
+
+    @property
+    def quotas_of_new_users(self) -> dict[str, float]:
+        """Quota name → value, as users have them stored: one that is unlimited is left out."""
+        merged = {**limits.DEFAULT_QUOTAS, **self.default_quotas}
+        return {name: value for name, value in merged.items() if value is not None}
+
+    @field_validator("default_quotas")
+    @classmethod
+    def _known_quotas(cls, quotas: dict[str, float | None]) -> dict[str, float | None]:
+        for name, value in quotas.items():
+            if name not in limits.DEFAULT_QUOTAS:
+                known = ", ".join(limits.DEFAULT_QUOTAS)
+                raise ValueError(f"there is no quota {name!r}. There are: {known}")
+            if value is not None and not 0 <= value < float("inf"):
+                raise ValueError(f"{name}: {value} is not a number from 0 on, or null")
+        return quotas
 
 
 class RedisServer(BaseModel):
@@ -142,6 +163,9 @@ class Settings(StoreSettings):
     docker_deployment: str = "default"
     #: Slots of a local machine.
     slots: int = Field(default=1, ge=1, le=256)
+    #: JSON of provider → machines of all users together that it may have at one time; one that is
+    #: not named is bounded by this host (`local`, `docker`) or `limits.DEFAULT_MAX_MACHINES`.
+    max_machines: dict[str, Annotated[int, Field(ge=0)]] = {}
     ec2: Ec2Settings = Field(default_factory=Ec2Settings)
     host: str = "127.0.0.1"
     port: int = limits.API_PORT

@@ -175,7 +175,7 @@ class Parts:
     @cached_property
     def stored(self) -> StoredBytes:
         """How much each user has stored."""
-        return StoredBytes(self.objects)
+        return StoredBytes(self.objects, self.store.clock)
 
     @cached_property
     def catalogue(self) -> Catalogue:

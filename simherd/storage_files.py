@@ -39,10 +39,15 @@ def upload_files(local: Path, remote_dir: str, region: str | None) -> list[str]:
         for i in range(0, len(paths), _BATCH):
             some = slice(i, i + _BATCH)
             urls = api().get(
-                "/storage/signed-urls", operation="upload", paths=paths[some], region=region
+                "/storage/signed-urls",
+                operation="upload",
+                paths=paths[some],
+                sizes=[file.stat().st_size for file in sources[some]],
+                region=region,
             )
             for url, file, part in zip(urls, sources[some], parts[some], strict=True):
-                transfer.upload(url, functools.partial(_read, file, part))
+                size = file.stat().st_size
+                transfer.upload(url, functools.partial(_read, file, part), size)
     return paths
 
 

@@ -41,16 +41,19 @@ class RemoteInfo:
     in_parts: bool
 
 
-def upload(url: str, content: Callable[[], Iterator[bytes]]) -> None:
+def upload(url: str, content: Callable[[], Iterator[bytes]], size: int | None = None) -> None:
     """PUT what `content` yields; a further try asks it for the bytes anew.
+
+    `size`: how many bytes that is, where it is known.
 
     Raises:
         TransferError: it could not be stored.
     """
 
     def attempt() -> None:
-        check(client().put(url, content=content()))
+        check(client().put(url, content=content(), headers=headers))
 
+    headers = {} if size is None else {"Content-Length": str(size)}
     retried(attempt, "The upload")
 
 
@@ -143,7 +146,15 @@ def check(answer: httpx.Response) -> None:
         return
     if answer.status_code >= 500 or answer.status_code == 429:
         raise httpx.ReadError(f"the storage answered {answer.status_code}")
-    raise TransferError(f"The storage refused with {answer.status_code}.")
+    raise TransferError(f"The storage refused with {answer.status_code}{_reason(answer)}")
+
+
+def _reason(answer: httpx.Response) -> str:
+    """What the API says about a refusal; S3 says it in XML, or not at all."""
+    try:
+        return f": {answer.json()['detail']}"
+    except (httpx.ResponseNotRead, ValueError, KeyError, TypeError):
+        return "."
 
 
 def retried(attempt: Callable[[], T], what: str) -> T:

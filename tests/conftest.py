@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from scheduler.store.engine import Store, migrate, open_engine
@@ -38,6 +39,11 @@ _LASTING = frozenset(
         *("test_machine_access.py", "test_transfers.py"),
     }
 )
+
+
+# How long an example takes says nothing on a machine that does other things too.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 
 def pytest_configure() -> None:

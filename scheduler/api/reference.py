@@ -69,7 +69,8 @@ def page() -> str:
 
 def _openapi() -> dict[str, Any]:
     # Routes are described without what they work on.
-    app = make_app(Parts(Settings.model_construct(redis_url=SecretStr("redis://localhost"))))
+    redis, database = SecretStr("redis://localhost"), SecretStr("sqlite://")
+    app = make_app(Parts(Settings.model_construct(redis_url=redis, database_url=database)))
     with warnings.catch_warnings():
         # A route for two methods has one name for both; no program is generated from this.
         warnings.filterwarnings("ignore", "Duplicate Operation ID")

@@ -14,6 +14,9 @@ from urllib.parse import quote, quote_plus
 
 #: Route under which the API serves files: one segment before the object's own path.
 ROUTE = "/files"
+#: What a user's URL for an upload allows: unlike `upload`, which is for outputs of tasks, it counts
+#: against the user's quota for storage.
+COUNTED_UPLOAD = "counted-upload"
 
 
 class FileUrls:

@@ -14,6 +14,8 @@ from scheduler.services.projects import DEFAULT_PROJECT, ensure_project
 from scheduler.store.models import ApiKey, User
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy.orm import Session
 
 
@@ -22,9 +24,25 @@ def digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def create_user(session: Session, username: str, email: str) -> User:
-    """A new user with a default project."""
-    user = User(id=new_uuid(), username=username, email=email, created_at=time.time())
+def create_user(
+    session: Session, username: str, email: str, *, quotas: Mapping[str, float] | None = None
+) -> User:
+    """A new user with a default project.
+
+    Args:
+        session: in a transaction that writes.
+        username: the name, which nobody has.
+        email: the address.
+        quotas: what the user may have at one time, as `StoreSettings.quotas_of_new_users` says;
+            None: nothing is limited.
+    """
+    user = User(
+        id=new_uuid(),
+        username=username,
+        email=email,
+        created_at=time.time(),
+        quotas=dict(quotas or {}),
+    )
     session.add(user)
     session.flush()
     ensure_project(session, user.id, DEFAULT_PROJECT)

@@ -18,6 +18,8 @@ from scheduler.store.models import MachineGroup, Task, User
 from simherd.contract.lifecycle import TERMINAL
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy.orm import Session
 
     from scheduler.wiring import Parts
@@ -61,9 +63,15 @@ def _ended() -> list[str]:
 
 
 def create_user(
-    session: Session, actor: str, username: str, email: str, *, operator: bool = False
+    session: Session,
+    actor: str,
+    username: str,
+    email: str,
+    *,
+    operator: bool = False,
+    quotas: Mapping[str, float] | None = None,
 ) -> User:
-    """Make a user, who has no key yet.
+    """Make a user, who has no key yet; `quotas`: see `accounts.create_user`.
 
     Raises:
         Invalid: a name or an address that cannot be.
@@ -78,7 +86,7 @@ def create_user(
         raise Invalid(f"email: {email[:80]!r} is no address such as ada@example.org.")
     if session.scalar(select(User.id).where(User.username == username)) is not None:
         raise Conflict(f"username: there is a user {username!r} already.")
-    user = accounts.create_user(session, username, email)
+    user = accounts.create_user(session, username, email, quotas=quotas)
     user.is_operator = operator
     note(session, actor, "user_create", username, email=email, operator=operator)
     return user

@@ -17,6 +17,7 @@ from scheduler.outbound import NotAllowed
 from scheduler.services.errors import Conflict, Refused
 from scheduler.services.export_transfer import export_some
 from scheduler.services.fetch_transfer import fetch_some
+from scheduler.services.storage_room import Room
 from scheduler.services.transfer_turn import Again, Turn
 from scheduler.services.transfers import JOB
 from scheduler.store.models import Transfer, User
@@ -101,6 +102,8 @@ def _claim(parts: Parts, now: float) -> Transfer | None:
 def _fail(parts: Parts, row: Transfer, error: Exception) -> None:
     row.state = State.FAILED
     row.error = f"path: {error}." if isinstance(error, PathTaken) else _sentence(error)
+    if row.kind == Kind.FETCH:
+        Room(parts, row.user_id, row.path, room_id=row.id).give_back()
     if row.upload is not None:
         # What stays of it is found by the doctor.
         with contextlib.suppress(StorageAway):

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from scheduler.services.errors import TooLarge
+from scheduler.services.storage_room import Room
 from scheduler.services.transfer_turn import MOST_ETAG, Again, check_answer
 from simherd.contract import limits
 from simherd.contract.uploads import part_size
@@ -29,11 +30,15 @@ def fetch_some(parts: Parts, turn: Turn) -> bool:
 
     Raises:
         Again: the next turn may do better.
-        Refused: the other server does not hand it out, or it is too large.
+        Refused: the other server does not hand it out, it is too large, or the user's storage has
+            no room for it.
         NotAllowed: the URL leads to where users' requests may not go.
         PathTaken: it cannot be stored there.
     """
     row = turn.row
+    # Kept from turn to turn under the transfer's own id.
+    room = Room(parts, row.user_id, row.path, room_id=row.id)
+    room.take(max(row.moved, row.size or 0))
     if row.upload is None:
         row.upload = parts.objects.begin_upload(row.user_id, row.path)
     if row.size is None or row.moved < row.size or not row.parts:
@@ -42,10 +47,11 @@ def fetch_some(parts: Parts, turn: Turn) -> bool:
             turn.client(parts.settings) as client,
             client.stream("GET", row.url, headers=headers, follow_redirects=True) as answer,
         ):
-            if not _store(parts, turn, _rest(parts, row, answer)):
+            if not _store(parts, turn, room, _rest(parts, row, answer)):
                 return False
     done = [(number, etag) for number, etag in row.parts]
     row.size = parts.objects.complete_upload(row.user_id, row.path, row.upload, done)
+    room.stored(row.size)
     return True
 
 
@@ -106,12 +112,13 @@ def _without_first(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:
         count = max(0, count - len(chunk))
 
 
-def _store(parts: Parts, turn: Turn, chunks: Iterator[bytes]) -> bool:
+def _store(parts: Parts, turn: Turn, room: Room, chunks: Iterator[bytes]) -> bool:
     """Store what comes; answers whether that was all of it."""
     row, held = turn.row, bytearray()
     for chunk in chunks:
         turn.check()
         held += chunk
+        room.take(max(row.moved + len(held), row.size or 0))
         if row.moved + len(held) > limits.MAX_FETCH_BYTES:
             raise _too_large()
         while len(held) >= (size := part_size(len(row.parts) + 1)):

@@ -29,6 +29,7 @@ def first_start(parts: Parts) -> None:
 
     Raises:
         ValueError: no key is set.
+        QuotaExceeded: the settings ask for more machines than this host can hold.
     """
     settings = parts.settings
     if settings.bootstrap_key is None:
@@ -36,7 +37,8 @@ def first_start(parts: Parts) -> None:
     with parts.store.write() as session:
         user = session.scalar(select(User).where(User.username == _USERNAME))
         if user is None:
-            user = create_user(session, _USERNAME, "local@localhost")
+            quotas = settings.quotas_of_new_users
+            user = create_user(session, _USERNAME, "local@localhost", quotas=quotas)
             user.is_operator = True
         key = settings.bootstrap_key.get_secret_value()
         # One that was revoked stays so, whoever starts what again.
@@ -48,7 +50,7 @@ def first_start(parts: Parts) -> None:
     group = _first_group(parts, user_id)
     groups.resize_group(parts, group.id, settings.bootstrap_machines)
     if group.status not in UP:
-        groups.start_group(parts, group)
+        groups.start_group(parts, group, by_settings=True)
 
 
 def _first_group(parts: Parts, user_id: str) -> MachineGroup:

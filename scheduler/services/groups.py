@@ -13,6 +13,7 @@ from scheduler.services.errors import Conflict, Invalid, NotFound
 from scheduler.services.gangs import MPI
 from scheduler.services.group_states import ACTIVE, UP, GroupStatus
 from scheduler.services.ids import new_group_name, new_uuid
+from scheduler.services.machine_caps import check_cap
 from scheduler.services.machine_states import MACHINE_DOWN, MACHINE_UP
 from scheduler.services.machines import machines_of
 from scheduler.services.prices import machine_types
@@ -60,7 +61,7 @@ def register_group(parts: Parts, user_id: str, asked: GroupRequest) -> MachineGr
     Raises:
         Invalid: an unknown machine type or provider, or a number out of bounds.
         Conflict: the name is taken by a group that still exists.
-        QuotaExceeded: it alone is more than the user may have.
+        QuotaExceeded: it alone is more than the user may have, or than the provider can hold.
     """
     with parts.store.read() as session:
         kind = machine_types(session, parts.catalogue).get(asked.machine_type)
@@ -119,6 +120,7 @@ def register_group(parts: Parts, user_id: str, asked: GroupRequest) -> MachineGr
         if (session.scalar(there) or 0) >= limits.MAX_GROUPS:
             raise Conflict(f"You have {limits.MAX_GROUPS} machine groups. Terminate some first.")
         check_alone(parts, session, group)
+        check_cap(parts.settings, session, group, alone=True)
         session.add(group)
     return group
 
@@ -208,17 +210,25 @@ def owned_group(parts: Parts, user_id: str, group_id: str) -> MachineGroup:
     return group
 
 
-def start_group(parts: Parts, group: MachineGroup) -> None:
+def start_group(parts: Parts, group: MachineGroup, *, by_settings: bool = False) -> None:
     """Mark a group as starting; `scale_group` launches the machines.
+
+    Args:
+        parts: the scheduler's parts.
+        group: a registered group.
+        by_settings: whether the operator's settings ask for it: then the user's quotas do not
+            hold, which nobody could raise before the server runs.
 
     Raises:
         Conflict: it is being shut down or is terminated.
-        QuotaExceeded: it is more than the user's quotas leave.
+        QuotaExceeded: it is more than the user's quotas leave, or than the provider can hold.
     """
     if group.status in UP:
         return
     with parts.store.write() as session:
-        check_start(parts, session, group)
+        if not by_settings:
+            check_start(parts, session, group)
+        check_cap(parts.settings, session, group)
         changed = session.execute(
             update(MachineGroup)
             .where(
@@ -240,9 +250,14 @@ def start_group(parts: Parts, group: MachineGroup) -> None:
 
 
 def resize_group(parts: Parts, group_id: str, num_machines: int) -> None:
-    """Change how many machines a group has while none of them runs."""
+    """Change how many machines a group has while none of them runs.
+
+    Raises:
+        QuotaExceeded: it is more than the provider can hold.
+    """
     with parts.store.write() as session:
         group = session.scalars(select(MachineGroup).where(MachineGroup.id == group_id)).one()
         group.num_machines = group.min_machines = group.max_machines = num_machines
+        check_cap(parts.settings, session, group)
         for machine in machines_of(session, group_id, MACHINE_UP)[num_machines:]:
             machine.status, machine.terminated_at = MACHINE_DOWN, time.time()

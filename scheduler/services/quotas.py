@@ -16,7 +16,9 @@ from sqlalchemy import func, select
 from scheduler.services.audit import note
 from scheduler.services.errors import Invalid, NotFound, QuotaExceeded
 from scheduler.services.group_states import UP
+from scheduler.services.machine_caps import most_machines
 from scheduler.services.prices import machine_types
+from scheduler.services.stored import used_bytes
 from scheduler.store.models import MachineGroup, Task, User
 from simherd.contract.lifecycle import Status
 
@@ -67,7 +69,7 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class QuotaState:
-    """One quota of a user. `allowed` None: unlimited; `in_use` None: not counted."""
+    """One quota of a user. `allowed` None: unlimited; `in_use` None: not counted yet."""
 
     quota: Quota
     allowed: float | None
@@ -106,19 +108,48 @@ def set_quota(session: Session, username: str, name: str, value: float | None) -
     user.quotas = kept if value is None else {**kept, name: value}
 
 
-def states(parts: Parts, user: User) -> list[QuotaState]:
-    """Every quota of a user with what is in use.
+def give_defaults(
+    session: Session, actor: str, defaults: Mapping[str, float], username: str | None
+) -> dict[str, list[str]]:
+    """Set the quotas of `defaults` that a user has not got, and note it; those that were set stay.
 
-    Storage is counted only where it is limited: that means listing it.
+    Args:
+        session: in a transaction that writes.
+        actor: who asks for it.
+        defaults: quota name → value.
+        username: whose; None: every user's.
+
+    Returns:
+        Username → the names of the quotas that were set; who had them all is left out.
+
+    Raises:
+        NotFound: no such user.
     """
+    query = select(User).order_by(User.username).with_for_update()
+    if username is not None:
+        query = query.where(User.username == username)
+    users = session.scalars(query).all()
+    if username is not None and not users:
+        raise NotFound(f"username: there is no user {username!r}.")
+    changes: dict[str, list[str]] = {}
+    for user in users:
+        missing = {name: v for name, v in defaults.items() if name not in user.quotas}
+        if missing:
+            user.quotas = {**user.quotas, **missing}
+            changes[user.username] = sorted(missing)
+            note(session, actor, "quota_defaults", user.username, **missing)
+    return changes
+
+
+def states(parts: Parts, user: User) -> list[QuotaState]:
+    """Every quota of a user with what is in use."""
     with parts.store.read() as session:
         used: dict[Quota, float | None] = {
             **_machines_in_use(session, parts.catalogue, user.id),
             Quota.MAX_QUEUED_TASKS: _queued(session, user.id),
-            Quota.MAX_STORAGE_GB: None,
         }
-    if Quota.MAX_STORAGE_GB.value in user.quotas:
-        used[Quota.MAX_STORAGE_GB] = _stored_gb(parts, user.id)
+    stored = used_bytes(parts, user.id)
+    used[Quota.MAX_STORAGE_GB] = None if stored is None else stored / _GIB
     return [QuotaState(q, user.quotas.get(q.value), used[q]) for q in Quota]
 
 
@@ -128,7 +159,7 @@ def check_alone(parts: Parts, session: Session, group: MachineGroup) -> None:
     Raises:
         QuotaExceeded: it is larger than its user's quotas.
     """
-    allowed = _limits(session, group.user_id)
+    allowed = locked_quotas(session, group.user_id)
     if allowed:
         _check(allowed, {}, _needs(machine_types(session, parts.catalogue), group))
 
@@ -141,23 +172,10 @@ def check_start(parts: Parts, session: Session, group: MachineGroup) -> None:
     Raises:
         QuotaExceeded: there is not enough left.
     """
-    allowed = _limits(session, group.user_id)
+    allowed = locked_quotas(session, group.user_id)
     if allowed:
         used = _machines_in_use(session, parts.catalogue, group.user_id)
         _check(allowed, used, _needs(machine_types(session, parts.catalogue), group))
-
-
-def check_storage(parts: Parts, user_id: str, allowed: Mapping[str, float]) -> None:
-    """Refuse a task of a user whose storage is full. Not for a transaction: it may list objects.
-
-    Raises:
-        QuotaExceeded: it is full.
-    """
-    name = Quota.MAX_STORAGE_GB
-    if name.value in allowed:
-        used = _stored_gb(parts, user_id)
-        if used >= allowed[name.value]:
-            raise QuotaExceeded(_sentence(name, allowed[name.value], used))
 
 
 def check_queue(
@@ -170,12 +188,12 @@ def check_queue(
     """
     name = Quota.MAX_QUEUED_TASKS
     if name.value in allowed:
-        allowed = _limits(session, user_id)  # locks: of two submissions, one counts the other
+        allowed = locked_quotas(session, user_id)  # locks: of two submissions, one counts the other
         _check(allowed, {name: _queued(session, user_id)}, {name: more})
 
 
-def _limits(session: Session, user_id: str) -> Mapping[str, float]:
-    """A user's quotas, locked where there are any."""
+def locked_quotas(session: Session, user_id: str) -> Mapping[str, float]:
+    """A user's quotas, locked where there are any until the transaction ends."""
     wanted = select(User.quotas).where(User.id == user_id)
     allowed = session.scalars(wanted).one()
     # A weaker lock than others that write the row: rows that refer to it may be made meanwhile.
@@ -194,12 +212,17 @@ def _check(
 
 def _sentence(quota: Quota, allowed: float, in_use: float, more: float | None = None) -> str:
     asked = "" if more is None else f", {more:g} more asked for"
-    return f"{quota}: {allowed:g} allowed, {in_use:g} in use{asked}."
+    return f"{quota}: {allowed:g} allowed, {in_use:g} in use{asked}. {how_to_raise(quota)}"
+
+
+def how_to_raise(quota: Quota) -> str:
+    """Who can raise a quota, as a sentence for its refusals."""
+    return f"An operator can raise it: `simherd admin quotas set USERNAME {quota} VALUE`."
 
 
 def _needs(kinds: Mapping[str, MachineType], group: MachineGroup) -> dict[Quota, float]:
     """What a group takes at its largest, and at its dearest."""
-    machines = group.max_machines if group.is_elastic else group.num_machines
+    machines = most_machines(group)
     price, kind = group.price_hour, kinds.get(group.machine_type)
     if group.spot and group.on_demand_fallback and kind is not None:
         price = max(price, kind.on_demand)
@@ -225,7 +248,3 @@ def _machines_in_use(session: Session, catalogue: Catalogue, user_id: str) -> di
 def _queued(session: Session, user_id: str) -> int:
     wanted = select(func.count()).where(Task.user_id == user_id, Task.status.in_(_QUEUED))
     return session.scalar(wanted) or 0
-
-
-def _stored_gb(parts: Parts, user_id: str) -> float:
-    return parts.stored.bytes_of(user_id) / _GIB

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from scheduler.objects.base import StorageAway
 from scheduler.services.errors import Conflict, Invalid, NotFound
-from scheduler.services.quotas import check_storage, quotas_of
+from scheduler.services.storage_room import room_for_copies
 from scheduler.store.models import Task
 from simherd.contract import objects
 
@@ -147,20 +147,21 @@ def copy(parts: Parts, user_id: str, source: str, target: str) -> int:
         Invalid: it would be copied onto or into itself.
         Conflict: something lies at the target already, and nothing was copied; or the storage broke
             off, and something was.
-        QuotaExceeded: the user's storage is full.
+        QuotaExceeded: the user's storage has no room for the copies.
     """
     if target.endswith("/"):
         target += source.rpartition("/")[2]
     target = clean_path(target, "target")
     if f"{target}/".startswith(f"{source}/"):
         raise Invalid(f"target: {target!r} is {source!r} itself, or inside it.")
-    pairs = [
-        (info.path, target + info.path.removeprefix(source))
-        for info in files_at(parts, user_id, source)
-    ]
+    files = files_at(parts, user_id, source)
+    pairs = [(info.path, target + info.path.removeprefix(source)) for info in files]
     _refuse_existing(parts, user_id, target, {new for _, new in pairs})
-    check_storage(parts, user_id, quotas_of(parts, user_id))
-    with ThreadPoolExecutor(_COPIES) as pool:
+    size = sum(info.size for info in files)
+    with (
+        room_for_copies(parts, user_id, target, size),
+        ThreadPoolExecutor(_COPIES) as pool,
+    ):
         try:
             list(pool.map(lambda pair: parts.objects.copy(user_id, *pair), pairs))
         except StorageAway as error:

@@ -17,7 +17,8 @@ from scheduler.services.groups import usable_group
 from scheduler.services.ids import new_task_id
 from scheduler.services.projects import DEFAULT_PROJECT, ensure_project
 from scheduler.services.queue_task import check_room, enqueue_all
-from scheduler.services.quotas import check_queue, check_storage, quotas_of
+from scheduler.services.quotas import check_queue, quotas_of
+from scheduler.services.storage_room import check_storage
 from scheduler.store.models import MachineGroup, Project, Task
 from scheduler.store.transitions import add_history
 from simherd.contract import logs, objects
@@ -94,7 +95,7 @@ def submit_tasks(parts: Parts, user_id: str, asked: Sequence[Submission]) -> lis
         except Refused as error:
             raise _at(index, len(asked), error) from error
     now = time.time()
-    check_storage(parts, user_id, quotas_of(parts, user_id))
+    check_storage(parts, user_id)
     for group_id in {submission.group_id for submission in asked}:
         check_room(parts, group_id)
     try:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import defer
 from scheduler.outbound import NotAllowed, checked_url
 from scheduler.services.errors import Invalid, NotFound, QuotaExceeded
 from scheduler.services.ids import new_uuid
-from scheduler.services.quotas import check_storage, quotas_of
+from scheduler.services.storage_room import check_storage
 from scheduler.store.models import Transfer
 from simherd.contract import limits
 from simherd.contract.transfers import ENDED, Kind, State
@@ -34,7 +34,7 @@ def begin_fetch(parts: Parts, user_id: str, url: str, path: str) -> Transfer:
         Invalid: it is no web address.
         QuotaExceeded: the user's storage is full, or too many transfers are under way.
     """
-    check_storage(parts, user_id, quotas_of(parts, user_id))
+    check_storage(parts, user_id)
     return _begin(
         parts, Transfer(user_id=user_id, kind=Kind.FETCH, path=path, url=_url(url, "url"))
     )

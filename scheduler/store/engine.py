@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import create_engine, event
+from sqlalchemy import create_engine, event, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from scheduler.metrics.live import settle
@@ -88,6 +89,13 @@ class Store:
         for name in session.info.pop(JOBS, ()):
             if self._send_job is not None:
                 self._send_job(name)
+
+    def clock(self) -> float:
+        """Seconds since the epoch, by the one clock of all processes that share the database."""
+        if self.engine.dialect.name != "postgresql":
+            return time.time()  # they are on one machine
+        with self.read() as session:
+            return float(session.scalar(text("SELECT extract(epoch FROM clock_timestamp())")))
 
     @contextmanager
     def read(self) -> Iterator[Session]:

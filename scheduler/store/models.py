@@ -351,6 +351,24 @@ class Transfer(Base):
     validator: Mapped[str | None]
 
 
+class StorageRoom(Base):
+    """Bytes of a user's storage that a listing of it may not have seen: promised to who has a URL,
+    being stored, or stored since."""
+
+    __tablename__ = "storage_rooms"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), index=True)
+    #: The object that they are for.
+    path: Mapped[str]
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    #: Whether only a URL was signed so far: the upload that uses it takes its place.
+    promised: Mapped[bool]
+    #: When they stop counting, where they have not been stored by then.
+    expires_at: Mapped[float]
+    #: When all of them were stored.
+    stored_at: Mapped[float | None]
+
+
 class RefusedChange(Base):
     """A status change that was illegal or stale: counted, never applied."""
 

@@ -52,5 +52,19 @@ def unset(username: str, name: str) -> None:
     echo(f"{username} has no limit of {name}.")
 
 
+@command.command()
+@click.argument("username", required=False)
+@click.option("--all-users", is_flag=True, help="Every user of the server.")
+def defaults(username: str | None, all_users: bool) -> None:
+    """Give USERNAME the server's default quotas. Quotas that were set stay as they are."""
+    if (username is None) != all_users:
+        raise click.UsageError("Name a user, or use --all-users.")
+    changed = api().post("/v1/admin/quotas/defaults", {"username": username})
+    for name, quotas in changed.items():
+        echo(f"{name}: {', '.join(quotas)}.")
+    if not changed:
+        echo("Every default quota is set already.")
+
+
 def _path(username: str, name: str) -> str:
     return f"{user_path(username)}/quotas/{quote(name, safe='')}"

@@ -73,6 +73,28 @@ def yes_option(command: Callable[..., None]) -> Callable[..., None]:
     return click.option("-y", "--yes", is_flag=True, help="Do not ask.")(command)
 
 
+def agree(question: str, yes: bool) -> None:
+    """Ask before something expensive, unless the user has said yes already; an answer that is piped
+    in counts. The question goes to stderr: stdout may be read by a program.
+
+    Raises:
+        UsageError: the input ended without an answer.
+        Exit: the answer was no.
+    """
+    if yes:
+        return
+    try:
+        agreed = click.confirm(visible(question), err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        echo("", err=True)
+        raise click.UsageError(f"{question} There was no answer: give one with --yes.") from None
+    if not agreed:
+        echo("Nothing was started.", err=True)
+        raise click.exceptions.Exit(1)
+
+
 def confirm(question: str, yes: bool) -> None:
     """Ask before something that cannot be undone, unless the user has said yes already.
 

@@ -12,9 +12,12 @@ from simherd.cli.render import as_json, table
 from simherd.cli.watch import shows
 
 
-@click.group(cls=Verbs)
-def command() -> None:
-    """Show what you may have at one time."""
+@click.group(cls=Verbs, invoke_without_command=True)
+@click.pass_context
+def command(context: click.Context) -> None:
+    """Show what you may have at one time; without a verb, `list`."""
+    if context.invoked_subcommand is None:
+        context.invoke(list_)
 
 
 @command.command("list")

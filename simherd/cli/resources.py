@@ -9,10 +9,11 @@ import click
 
 from simherd import resources
 from simherd.cli import complete
-from simherd.cli.parts import Spread, Verbs, confirm, yes_option
+from simherd.cli.parts import Spread, Verbs, agree, confirm, yes_option
 from simherd.cli.render import as_json, echo, json_option, moment, table
 from simherd.cli.watch import shows
-from simherd.errors import InvalidInput
+from simherd.contract import limits
+from simherd.errors import InvalidInput, NotFound
 from simherd.utils import format_bytes, format_money, parse_duration
 
 
@@ -94,6 +95,7 @@ _num_machines = click.option(
     metavar="NAME=VALUE",
     help="What its containers may do, such as network=true; may be given again.",
 )
+@yes_option
 @json_option
 def start(
     machine_type: str,
@@ -110,9 +112,11 @@ def start(
     max_idle_time: str | None,
     disk: int,
     policy: tuple[str, ...],
+    yes: bool,
     json_: bool,
 ) -> None:
-    """Start a machine group of MACHINE_TYPE."""
+    """Start a machine group of MACHINE_TYPE. A large or expensive one asks first."""
+    _agree_to_size(machine_type, most or num_machines, spot and not on_demand_fallback, yes)
     group = resources.MachineGroup(
         machine_type,
         num_machines,
@@ -134,6 +138,18 @@ def start(
         as_json(group.info)
     else:
         echo(f"Machine group {group.name} is starting with {num_machines} machine(s).")
+
+
+def _agree_to_size(machine_type: str, machines: int, spot: bool, yes: bool) -> None:
+    """Ask before a group that is larger or more expensive than most."""
+    if yes:
+        return
+    try:
+        price = machines * resources.estimate_machine_cost(machine_type, spot)
+    except NotFound:
+        return  # the server says so, with the machine types that there are
+    if machines > limits.ASK_ABOVE_MACHINES or price > limits.ASK_ABOVE_PRICE_HOUR:
+        agree(f"Start {machines} machines of {machine_type}, up to {price:.2f} US$/h?", yes)
 
 
 def _minutes(given: str | None) -> float | None:

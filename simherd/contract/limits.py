@@ -224,6 +224,43 @@ SHM_BYTES = 1024**3
 DEFAULT_GROUP = "local"
 #: Machine groups that a user may have registered, started or not.
 MAX_GROUPS = 500
+#: Quotas that a new user gets where `SIMHERD_DEFAULT_QUOTAS` does not say otherwise, by name. They
+#: are for one person's daily work; an operator raises them for who needs more.
+#: Machines: enough for a study in parallel, and a typing mistake does not fill a provider.
+#: vCPUs: 16 for each of 16 machines.
+#: US$ an hour: a group that is forgotten over a weekend costs some 1,200 US$ at the most.
+#: Waiting tasks: ten of the largest batches; more than a queue of hours.
+#: Storage, GiB: a share of a disk of 1 TB that leaves room for others.
+DEFAULT_QUOTAS = {
+    "max_price_hour": 20.0,
+    "max_vcpus": 256.0,
+    "max_instances": 32.0,
+    "max_queued_tasks": 10_000.0,
+    "max_storage_gb": 200.0,
+}
+#: Machines of the providers `local` and `docker` for each core of the host, and bytes of its memory
+#: for each. An agent without work takes some 55 MiB; simulations share the cores, so that more
+#: machines than this bring nothing but switches between them.
+HOST_MACHINES_PER_CORE = 8
+HOST_MACHINE_BYTES = 256 * 1024**2
+#: Machines of these providers that every host may have, however small it is: what the tests and the
+#: examples need.
+LEAST_HOST_MACHINES = 16
+#: Machines of all users together that other providers may have. EC2: launches and terminations of
+#: so many stay within the rates of its API (token buckets of 100 requests and more). External ones
+#: are started by hand: the most that one group may have.
+DEFAULT_MAX_MACHINES = {"ec2": 100, "external": 1000}
+#: Machines and US$ an hour above which `simherd resources start` asks: more than a workstation has
+#: work for, and 240 US$ for a day that is forgotten.
+ASK_ABOVE_MACHINES = 8
+ASK_ABOVE_PRICE_HOUR = 10.0
+#: Bytes by which room in a user's storage is taken for an upload whose length is not known, and the
+#: share of what is left that such a step has at the most: uploads beside it need room, too.
+ROOM_STEP_BYTES = 64 * 1024**2
+ROOM_STEP_SHARE = 1 / 64
+#: Seconds for which the room of an upload is kept without a sign of it: longer than any
+#: pause that a connection survives. It is renewed while bytes arrive.
+ROOM_KEPT_S = 3600.0
 #: The name of the Redis server that a scheduler always has.
 MAIN_SERVER = "main"
 #: Characters of a deployment's signing key: as many as `openssl rand -hex 16` makes.

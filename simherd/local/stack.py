@@ -36,6 +36,7 @@ _ORDER = ("redis", "api", "recorder", "worker")
 _PASSED_ON = frozenset(
     {
         DATABASE_VARIABLE,
+        "SIMHERD_DEFAULT_QUOTAS",
         "SIMHERD_DOCKER_IMAGE",
         "SIMHERD_DOCKER_NETWORK",
         "SIMHERD_ELASTIC_IDLE_S",
@@ -47,6 +48,7 @@ _PASSED_ON = frozenset(
         "SIMHERD_LOG_FORMAT",
         "SIMHERD_MACHINES_REDIS_URL",
         "SIMHERD_MACHINE_TYPES_FILE",
+        "SIMHERD_MAX_MACHINES",
         "SIMHERD_METRICS_PORT",
         "SIMHERD_OTLP_ENDPOINT",
         "SIMHERD_OUTBOUND_ALLOW",

@@ -70,10 +70,11 @@ class Account:
 
 @pytest.fixture
 def account(database_url: str, store: Store, redis_url: str, tmp_path: Path) -> Account:
-    return Account(make_parts(database_url, redis_url, tmp_path)[0])
+    more = {"max_machines": {"local": 1000}}
+    return Account(make_parts(database_url, redis_url, tmp_path, **more)[0])
 
 
-def test_nothing_is_limited_by_default(account: Account) -> None:
+def test_a_user_without_quotas_is_not_limited(account: Account) -> None:
     account.start(num_machines=500)
     account.submit()
     assert account.states() == {
@@ -81,7 +82,7 @@ def test_nothing_is_limited_by_default(account: Account) -> None:
         "max_vcpus": (None, 2 + 500 * 4),
         "max_instances": (None, 501),
         "max_queued_tasks": (None, 1),
-        "max_storage_gb": (None, None),
+        "max_storage_gb": (None, 0),
     }
 
 
@@ -156,12 +157,15 @@ def test_who_has_stored_enough_submits_nothing_more(account: Account, tmp_path: 
     assert objects.listed == 0
     account.limit(Quota.MAX_STORAGE_GB, 1.5)
     for _ in range(2):
-        with pytest.raises(QuotaExceeded, match=r"max_storage_gb: 1\.5 allowed, 2 in use\."):
+        with pytest.raises(
+            QuotaExceeded, match=r"max_storage_gb: 1\.5 GiB allowed, 2 GiB in use\."
+        ):
             account.submit()
     assert account.states()["max_storage_gb"] == (1.5, 2)
-    assert objects.listed == 1
     account.limit(Quota.MAX_STORAGE_GB, 3)
+    listed = objects.listed
     account.submit()
+    assert objects.listed == listed
 
 
 def test_a_quota_that_cannot_be_is_refused(account: Account) -> None:

@@ -54,6 +54,8 @@ def paid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Env]:
         *("--backend", "process", "--slots", "2"),
         SIMHERD_MACHINE_TYPES_FILE=str(types),
         SIMHERD_SWEEP_S="1",
+        # One machine costs more than users may spend by default.
+        SIMHERD_DEFAULT_QUOTAS='{"max_price_hour": null}',
     )
     made.start()
     yield made
@@ -141,7 +143,10 @@ def test_quotas_are_refused_with_their_value_and_the_use(limited: Env, tmp_path:
     group = limited.api.post("/compute/group", json=body).json()
     start = limited.api.post("/compute/group/start", params={"machine_group_id": group["id"]})
     assert start.status_code == 403
-    assert start.json()["detail"] == "max_vcpus: 4 allowed, 2 in use, 4 more asked for."
+    assert start.json()["detail"] == (
+        "max_vcpus: 4 allowed, 2 in use, 4 more asked for. An operator can raise it: "
+        "`simherd admin quotas set USERNAME max_vcpus VALUE`."
+    )
     script = """
 import simherd
 try:
@@ -150,7 +155,7 @@ except simherd.SimherdError as error:
     print(error)
 """
     said = limited.python(script, tmp_path).strip()
-    assert said == "max_vcpus: 4 allowed, 0 in use, 8 more asked for."
+    assert said.startswith("max_vcpus: 4 allowed, 0 in use, 8 more asked for.")
     listed = limited.cli("quotas", "list").stdout
     (row,) = [line.split() for line in listed.splitlines() if line.startswith("max_vcpus")]
     assert row[-3:] == ["2", "4", "vcpu"]

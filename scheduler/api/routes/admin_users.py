@@ -14,7 +14,7 @@ from scheduler.api.wire import when
 from scheduler.services import admin_keys, admin_users
 from scheduler.services.admin_keys import KeyState
 from scheduler.services.admin_users import UserState
-from scheduler.services.quotas import change_quota, states
+from scheduler.services.quotas import change_quota, give_defaults, states
 
 router = APIRouter(prefix="/v1/admin", tags=["admin"])
 
@@ -65,6 +65,13 @@ class NewQuota(BaseModel):
     value: float | None = Field(allow_inf_nan=False)
 
 
+class DefaultQuotas(BaseModel):
+    """Who gets the default quotas; null: every user."""
+
+    model_config = ConfigDict(extra="forbid")
+    username: str | None
+
+
 def _user(state: UserState) -> dict[str, Any]:
     user = state.user
     return {
@@ -105,10 +112,15 @@ def list_users(parts: PartsDep, _user_: OperatorDep) -> list[dict[str, Any]]:
 
 @router.post("/users", status_code=201)
 def create_user(parts: PartsDep, operator: OperatorDep, asked: NewUser) -> dict[str, Any]:
-    """Make a user, who has no key yet."""
+    """Make a user, who has no key yet, with the server's default quotas."""
     with parts.store.write() as session:
         admin_users.create_user(
-            session, operator.username, asked.username, asked.email, operator=asked.operator
+            session,
+            operator.username,
+            asked.username,
+            asked.email,
+            operator=asked.operator,
+            quotas=parts.settings.quotas_of_new_users,
         )
     return _one(parts, asked.username)
 
@@ -162,6 +174,18 @@ def set_quota(
     with parts.store.write() as session:
         change_quota(session, operator.username, username, name, asked.value)
     return show_quotas(parts, operator, username)
+
+
+@router.post("/quotas/defaults")
+def give_default_quotas(
+    parts: PartsDep, operator: OperatorDep, asked: DefaultQuotas
+) -> dict[str, list[str]]:
+    """Give a user, or every user, the server's default quotas where they have none: quotas that
+    were set stay. Returns the names of the quotas that were set, by user."""
+    with parts.store.write() as session:
+        return give_defaults(
+            session, operator.username, parts.settings.quotas_of_new_users, asked.username
+        )
 
 
 @router.get("/keys")

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.submissions import KeyedRequest
+from scheduler.objects.file_urls import COUNTED_UPLOAD
 from scheduler.services.queue_task import inputs_uploaded
 from scheduler.services.submit_task import submit_tasks
 from simherd.contract import limits, objects
@@ -41,7 +42,9 @@ def submit(parts: PartsDep, user: UserDep, asked: Batch) -> list[dict[str, Any]]
     for wanted, made in zip(submissions, submit_tasks(parts, user.id, submissions), strict=True):
         waits = made.status is Status.PENDING_INPUT
         path = objects.input_path(wanted.storage_prefix, made.task_id)
-        url = parts.file_urls.sign(user.id, path, "upload", limits.USER_URL_S) if waits else None
+        # Archives are compressed while they are sent: how large one is nobody can announce.
+        sign = parts.file_urls.sign
+        url = sign(user.id, path, COUNTED_UPLOAD, limits.USER_URL_S) if waits else None
         answers.append({"id": made.task_id, "status": made.status.value, "upload_url": url})
     return answers
 

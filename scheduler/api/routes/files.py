@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
@@ -12,11 +13,12 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, RedirectResponse
 
 from scheduler.api.deps import PartsDep
-from scheduler.api.receive import check_digest, receive_in_parts
-from scheduler.objects.file_urls import ROUTE
+from scheduler.api.receive import CountedBody, check_digest, receive_in_parts
+from scheduler.objects.file_urls import COUNTED_UPLOAD, ROUTE
 from scheduler.objects.folder import TEMPORARY, FolderStore
 from scheduler.services.errors import TooLarge
 from scheduler.services.storage import readable_path
+from scheduler.services.storage_room import Room
 from simherd.contract import limits, objects
 from simherd.contract.uploads import PART_VERB, part_offset, part_size
 
@@ -77,23 +79,32 @@ async def upload(
     expires: str,
     signature: str,
 ) -> Response:
-    """Store a file: it is there whole, or not at all."""
+    """Store a file: it is there whole, or not at all. What a user stores has to fit into their
+    quota for storage, and is cut off where it does not."""
     if verb.startswith(f"{PART_VERB}:"):
         return await _upload_part(request, parts, path, user, verb, expires, signature)
-    if verb != "upload":
+    if verb not in ("upload", COUNTED_UPLOAD):
         raise HTTPException(403, "The URL was signed for a download.")
     clean = _checked(parts, verb, path, user, expires, signature)
-    if not isinstance(parts.objects, FolderStore):
-        await receive_in_parts(request, parts.objects, user, clean)
-        return Response(status_code=200)
-    file = await run_in_threadpool(parts.objects.room_for, user, clean)
+    counted = partial(Room, parts, user, clean) if verb == COUNTED_UPLOAD else None
+    async with CountedBody(request, counted) as body:
+        if isinstance(parts.objects, FolderStore):
+            await _into_folder(request, parts.objects, user, clean, body)
+        else:
+            await receive_in_parts(request, parts.objects, user, clean, body)
+    return Response(status_code=200)
+
+
+async def _into_folder(
+    request: Request, store: FolderStore, user: str, path: str, body: CountedBody
+) -> None:
+    file = await run_in_threadpool(store.room_for, user, path)
     temporary = file.with_name(TEMPORARY + secrets.token_hex(8))
     try:
-        await _receive(request, temporary)
+        await _receive(request, temporary, body=body)
         await run_in_threadpool(os.replace, temporary, file)
     finally:
         await run_in_threadpool(temporary.unlink, missing_ok=True)
-    return Response(status_code=200)
 
 
 async def _upload_part(
@@ -117,7 +128,11 @@ async def _upload_part(
 
 
 async def _receive(
-    request: Request, into: Path, at: int = 0, most: int = limits.MAX_INPUT_BYTES
+    request: Request,
+    into: Path,
+    at: int = 0,
+    most: int = limits.MAX_INPUT_BYTES,
+    body: CountedBody | None = None,
 ) -> str:
     """Write a request's body to a file from the position `at` on; answers its MD5, in hex."""
     size, gathered = 0, bytearray()
@@ -128,6 +143,8 @@ async def _receive(
             size += len(chunk)
             if size > most:
                 raise TooLarge(f"The file is larger than {most} bytes.")
+            if body is not None:
+                await body.add(len(chunk))
             gathered += chunk
             if len(gathered) >= _WRITE_BYTES:
                 await run_in_threadpool(_store, file, md5, bytes(gathered))

@@ -12,6 +12,7 @@ from scheduler.api.wire import dollars, transfer_json, when
 from scheduler.objects.archive import Listing, Member, list_zip, raw_range
 from scheduler.services import storage, transfers
 from scheduler.services.errors import Invalid, NotFound
+from scheduler.services.storage_room import Upload, forget_stored, sign_uploads
 from scheduler.wiring import Parts
 from simherd.contract import limits, objects
 from simherd.contract.uploads import MOST_PARTS
@@ -20,6 +21,8 @@ router = APIRouter(prefix="/storage", tags=["storage"])
 
 #: Where an export is asked for, below this router's prefix.
 EXPORT_VERB = "/export_multipart"
+#: What a client says that it will upload, bytes.
+AnnouncedBytes = Annotated[int, Field(ge=0, le=limits.MAX_INPUT_BYTES)]
 #: The region's name that stands for all of them.
 _EVERY_REGION = "all"
 _GB = 10**9
@@ -32,14 +35,20 @@ def signed_urls(
     operation: Literal["upload", "download"],
     paths: Annotated[list[str], Query(min_length=1)],
     region: str | None = None,
+    sizes: Annotated[list[AnnouncedBytes] | None, Query()] = None,
 ) -> list[str]:
     """URLs that allow the operation on each path for an hour, in the order of `paths`; a folder
-    that is downloaded stands for the files in it."""
+    that is downloaded stands for the files in it. `sizes`: bytes of what is to be uploaded, in the
+    same order; room for them is kept in the user's storage for that hour."""
     storage.check_region(parts, region)
     clean = [storage.clean_path(p, "paths") for p in paths]
-    if operation == "download":
-        clean = [found for path in clean for found in _downloads(parts, user.id, path)]
-    return [parts.file_urls.sign(user.id, p, operation, limits.USER_URL_S) for p in clean]
+    if operation == "upload":
+        if sizes is not None and len(sizes) != len(clean):
+            raise Invalid(f"sizes: {len(sizes)} sizes for {len(clean)} paths. Give one for each.")
+        announced: list[int | None] = [*sizes] if sizes else [None] * len(clean)
+        return sign_uploads(parts, user.id, list(map(Upload, clean, announced)))
+    found = [path for folder in clean for path in _downloads(parts, user.id, folder)]
+    return [parts.file_urls.sign(user.id, p, operation, limits.USER_URL_S) for p in found]
 
 
 def _downloads(parts: Parts, user_id: str, path: str) -> list[str]:
@@ -178,6 +187,7 @@ def delete(parts: PartsDep, user: UserDep, path: str, region: str | None = None)
     storage.check_region(parts, region, every=_EVERY_REGION)
     clean = storage.task_folder(parts, user.id, storage.clean_path(path))
     count = parts.objects.delete(user.id, clean)
+    forget_stored(parts, user.id, clean)
     if count == 0:
         raise NotFound(f"path: nothing is stored at {path!r}.")
     return {"deleted": count}

@@ -1,0 +1,149 @@
+"""How many machines a provider may have, all users together; with real SQL."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import select, update
+
+from scheduler.services.accounts import create_user
+from scheduler.services.errors import QuotaExceeded
+from scheduler.services.first_start import first_start
+from scheduler.services.groups import GroupRequest, register_group, start_group
+from scheduler.services.ids import new_uuid
+from scheduler.services.machine_caps import cap_of, host_cap
+from scheduler.store.models import Machine, MachineGroup
+from simherd.contract import limits
+from tests.support.parts import Machines, make_parts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from scheduler.store.engine import Store
+    from scheduler.wiring import Parts
+
+
+@pytest.fixture
+def caps() -> dict[str, int]:
+    """The setting."""
+    return {"local": 10}
+
+
+@pytest.fixture
+def parts(
+    database_url: str, store: Store, redis_url: str, tmp_path: Path, caps: dict[str, int]
+) -> Parts:
+    with store.write() as session:
+        for group in session.scalars(select(MachineGroup)):
+            group.status = "terminated"
+    more: dict[str, Any] = {
+        "max_machines": caps,
+        "providers": "local,external",
+        "bootstrap_key": "k" * 20,
+        # The group that the settings ask for is beyond its user's quota.
+        "default_quotas": {"max_instances": 2},
+    }
+    made = make_parts(database_url, redis_url, tmp_path, **more)[0]
+    made.__dict__["providers"] = {"local": Machines(), "external": Machines()}
+    return made
+
+
+def registered(parts: Parts, machines: int, **fields: Any) -> MachineGroup:
+    """A group of a new user."""
+    with parts.store.write() as session:
+        user = create_user(session, new_uuid(), "any@localhost").id
+    return register_group(parts, user, GroupRequest("local", "LOCAL", machines, **fields))
+
+
+def test_a_host_is_bounded_by_its_cores_and_its_memory(
+    parts: Parts, caps: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caps.clear()
+    parts.settings.max_machines.clear()
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(12))
+    assert host_cap() <= 12 * limits.HOST_MACHINES_PER_CORE
+    for provider in ("local", "docker"):
+        assert cap_of(parts.settings, provider) == host_cap()
+    # The laptop of the field report: 433 processes.
+    with pytest.raises(QuotaExceeded, match=r"machines on this host, .* 500 more asked for"):
+        registered(parts, 500)
+    assert cap_of(parts.settings, "ec2") == 100
+    assert cap_of(parts.settings, "external") == 1000
+
+
+def test_groups_of_all_users_count_and_the_sentence_says_who_can_raise_it(parts: Parts) -> None:
+    first, second = registered(parts, 6), registered(parts, 5)
+    start_group(parts, first)
+    with pytest.raises(QuotaExceeded) as refused:
+        start_group(parts, second)
+    assert str(refused.value) == (
+        "num_machines: the provider 'local' may have 10 machines on this host, all users "
+        "together: 6 in use, 5 more asked for. The server's operator can raise it with the setting "
+        "SIMHERD_MAX_MACHINES."
+    )
+    with parts.store.read() as session:
+        assert session.get_one(MachineGroup, second.id).status == "registered"
+    start_group(parts, registered(parts, 4))
+
+
+def test_an_elastic_group_counts_with_its_largest_size(parts: Parts) -> None:
+    elastic = {"is_elastic": True, "min_machines": 0}
+    with pytest.raises(QuotaExceeded, match="0 in use, 11 more"):
+        registered(parts, 1, max_machines=11, **elastic)
+    start_group(parts, registered(parts, 1, max_machines=8, **elastic))
+    with pytest.raises(QuotaExceeded, match="8 in use, 3 more"):
+        start_group(parts, registered(parts, 3))
+
+
+def test_machines_of_a_group_that_is_shut_down_count_until_they_are_gone(parts: Parts) -> None:
+    ending = registered(parts, 6)
+    with parts.store.write() as session:
+        session.get_one(MachineGroup, ending.id).status = "shutting_down"
+        for number in range(6):
+            name = f"{ending.id}-{number}"
+            row = {"id": name, "group_id": ending.id, "name": name, "status": "started"}
+            session.add(Machine(**row, handle={}, created_at=1.0))
+    following = registered(parts, 5)
+    with pytest.raises(QuotaExceeded, match="6 in use, 5 more"):
+        start_group(parts, following)
+    with parts.store.write() as session:
+        mine = Machine.group_id == ending.id
+        session.execute(update(Machine).where(mine).values(terminated_at=2.0))
+    start_group(parts, following)
+
+
+def test_providers_are_counted_apart(parts: Parts) -> None:
+    start_group(parts, registered(parts, 10))
+    start_group(parts, registered(parts, 20, provider="external"))
+
+
+def test_of_two_that_start_at_once_one_is_refused(parts: Parts) -> None:
+    groups = [registered(parts, 6) for _ in range(4)]
+    together, refusals = threading.Barrier(len(groups)), []
+
+    def start(group: MachineGroup) -> None:
+        together.wait()
+        try:
+            start_group(parts, group)
+        except QuotaExceeded as error:
+            refusals.append(error)
+
+    threads = [threading.Thread(target=start, args=(group,)) for group in groups]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(refusals) == len(groups) - 1
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_the_first_group_of_a_server_fits_onto_its_host(parts: Parts) -> None:
+    first_start(parts)
+    for machines in (11, 500):
+        parts.settings.bootstrap_machines = machines
+        with pytest.raises(QuotaExceeded, match=f"{machines} more asked for"):
+            first_start(parts)
+    parts.settings.bootstrap_machines = 9
+    first_start(parts)
