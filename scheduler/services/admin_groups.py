@@ -14,7 +14,7 @@ from scheduler.services.end_group import request_termination
 from scheduler.services.errors import Conflict, NotFound
 from scheduler.services.group_states import ACTIVE, UP
 from scheduler.services.machine_states import MACHINE_DRAINED, MACHINE_UP
-from scheduler.services.machines import machines_of
+from scheduler.services.machines import machines_of, retire
 from scheduler.store.models import Machine, MachineGroup, Task, User
 from simherd.contract.lifecycle import TERMINAL
 from simherd.contract.outcome import Cause
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from scheduler.wiring import Parts
 
+_REMOVED = "An operator has removed it."
 _DRAINED = "An operator has drained it."
 
 
@@ -111,6 +112,40 @@ def terminate_group(parts: Parts, actor: str, named: str) -> GroupState:
     parts.send_job("shut_down_group", state.group.id)
     with parts.store.read() as session:
         return group_state(session, state.group.id)
+
+
+def remove_machine(parts: Parts, actor: str, named: str, machine: str) -> Machine:
+    """Revoke a machine's credentials and terminate it; the attempts that it holds are lost.
+
+    For a machine that is not trusted any more. Where its provider launches machines, another comes
+    in its place.
+
+    Args:
+        parts: the scheduler's parts.
+        actor: who has asked for it, for the audit log.
+        named: the group's id, or its name as far as it is clear.
+        machine: the machine's id or name.
+
+    Raises:
+        NotFound, Conflict: there is no such group or machine, or several have the name.
+    """
+    with parts.store.write() as session:
+        group = group_state(session, named).group
+        found = session.scalar(
+            select(Machine).where(
+                Machine.group_id == group.id,
+                Machine.status.in_([MACHINE_UP, MACHINE_DRAINED]),
+                or_(Machine.id == machine, Machine.name == machine),
+            )
+        )
+        if found is None:
+            raise NotFound(
+                f"machine: group {group.name!r} has no machine {machine!r} that is there. "
+                f"`simherd admin groups show {group.name}` lists them."
+            )
+        note(session, actor, "machine_remove", found.id, group=group.id, name=found.name)
+    retire(parts, group, found, _REMOVED)
+    return found
 
 
 def drain_group(parts: Parts, actor: str, named: str) -> int:

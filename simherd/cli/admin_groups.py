@@ -80,6 +80,21 @@ def terminate(group: str, yes: bool) -> None:
     echo(f"Machine group {what}: {done['status']}.")
 
 
+@command.command("remove-machine")
+@_group
+@click.argument("machine", metavar="MACHINE")
+@yes_option
+def remove_machine(group: str, machine: str, yes: bool) -> None:
+    """Revoke the credentials of MACHINE (its id or name) in GROUP, and terminate it.
+
+    For a machine that is not trusted any more. The tasks that it has are lost there; those that are
+    to be resubmitted run again elsewhere.
+    """
+    confirm(f"Terminate machine {machine} of {group}, and lose what it runs?", yes)
+    done = api().delete(f"{_path(group)}/machines/{quote(machine, safe='')}")
+    echo(f"Machine {done['name']} is let in no more.")
+
+
 @command.command()
 @_group
 def repair(group: str) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +14,16 @@ import redis
 from sqlalchemy import select
 
 from scheduler.metrics.state import read_state
+from scheduler.providers.base import MachineState
 from scheduler.services.accounts import create_key
+from scheduler.services.admin_groups import remove_machine
 from scheduler.services.doctor import examine
 from scheduler.services.end_group import request_termination
-from scheduler.services.errors import Conflict
+from scheduler.services.errors import Conflict, NotFound
 from scheduler.services.quarantine import repair_group
 from scheduler.services.queue_task import enqueue
 from scheduler.services.sweep import sweep
-from scheduler.store.models import Machine, Task
+from scheduler.store.models import Machine, Task, User
 from simherd.contract.lifecycle import Status
 from simherd.contract.outcome import Cause
 from simherd.contract.queue import scripts
@@ -218,6 +223,8 @@ def test_broken_keys_are_set_aside_and_made_anew(fleet: Fleet) -> None:
             create_key(session, thief.group.user_id, "t"),
             create_key(session, other.group.user_id, "o"),
         )
+        session.get_one(User, other.group.user_id).is_operator = True
+        operators_key = create_key(session, other.group.user_id, "operator")
     with serving(parts) as url, user_of(url, key) as mine, user_of(url, others_key) as theirs:
         with pytest.raises(Conflict, match="not quarantined"):
             repair_group(parts, "operator", thief.group.id)
@@ -251,7 +258,7 @@ def test_broken_keys_are_set_aside_and_made_anew(fleet: Fleet) -> None:
             )
             assert refused.status_code == 409
             assert "quarantined" in refused.json()["detail"]
-            repair_group(parts, "operator", thief.group.id)
+            _repair(url, operators_key, thief.group.name)
             assert mine.get(f"/compute/group/{thief.group.name}").json()["quarantine"] is None
             # What waits is there again, and the machine's own work goes on.
             assert parts.queue.reader.waiting(thief.group.id, 0, 9) == [f"{stranger.task}:1"]
@@ -269,6 +276,34 @@ def test_broken_keys_are_set_aside_and_made_anew(fleet: Fleet) -> None:
 def _swept(fleet: Fleet, group: MachineGroup) -> str:
     sweep(fleet.parts, 0)
     return fleet.now(group).status
+
+
+def _repair(url: str, key: str, group: str) -> None:
+    """Repair a group as an operator does."""
+    done = subprocess.run(
+        [sys.executable, "-m", "simherd.cli.main", "admin", "groups", "repair", group],
+        env={"PATH": os.environ["PATH"], "SIMHERD_API_URL": url, "SIMHERD_API_KEY": key},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "is repaired" in done.stdout
+
+
+def test_a_machine_that_is_removed_is_let_in_no_more(fleet: Fleet) -> None:
+    tenant = Tenant(fleet)
+    task, machine = tenant.task(), tenant.honest()
+    machine.claim()
+    with pytest.raises(NotFound, match="no machine 'no-such'"):
+        remove_machine(fleet.parts, "operator", tenant.group.id, "no-such")
+    remove_machine(fleet.parts, "operator", tenant.group.id, tenant.machine.name)
+    with pytest.raises(redis.RedisError):
+        machine.beat()
+    assert fleet.cloud.states[tenant.machine.id] is MachineState.GONE
+    sweep(fleet.parts, 0)
+    assert now(fleet, task.id).status == Status.EXECUTER_TERMINATED
+    machine.close()
 
 
 def test_a_quarantined_group_can_be_terminated(fleet: Fleet) -> None:

@@ -87,6 +87,15 @@ def drain_group(parts: PartsDep, operator: OperatorDep, group: str) -> dict[str,
     return {"drained": admin_groups.drain_group(parts, operator.username, group)}
 
 
+@router.delete("/groups/{group}/machines/{machine}")
+def remove_machine(
+    parts: PartsDep, operator: OperatorDep, group: str, machine: str
+) -> dict[str, str]:
+    """Revoke a machine's credentials and terminate it, by its id or name."""
+    removed = admin_groups.remove_machine(parts, operator.username, group, machine)
+    return {"id": removed.id, "name": removed.name}
+
+
 @router.post("/groups/{group}/repair")
 def repair_group(parts: PartsDep, operator: OperatorDep, group: str) -> dict[str, Any]:
     """Make the keys of a quarantined machine group anew, from what SQL knows."""
