@@ -15,6 +15,8 @@ from scheduler.wiring import Parts
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from fastapi import FastAPI
+
 _HEAD = """\
 # HTTP API
 
@@ -53,7 +55,7 @@ _WHO = {
 
 def page() -> str:
     """The whole page, as Markdown."""
-    described = _openapi()
+    described = openapi()
     by_tag: dict[str, list[tuple[str, Any]]] = defaultdict(list)
     for path, methods in described["paths"].items():
         for method in sorted(methods, key=_METHODS.index):
@@ -67,14 +69,18 @@ def page() -> str:
     return "\n".join([_HEAD, *sections])
 
 
-def _openapi() -> dict[str, Any]:
-    # Routes are described without what they work on.
+def reference_app() -> FastAPI:
+    """The application, whose routes are described without what they work on."""
     redis, database = SecretStr("redis://localhost"), SecretStr("sqlite://")
-    app = make_app(Parts(Settings.model_construct(redis_url=redis, database_url=database)))
+    return make_app(Parts(Settings.model_construct(redis_url=redis, database_url=database)))
+
+
+def openapi() -> dict[str, Any]:
+    """The OpenAPI document."""
     with warnings.catch_warnings():
         # A route for two methods has one name for both; no program is generated from this.
         warnings.filterwarnings("ignore", "Duplicate Operation ID")
-        return app.openapi()
+        return reference_app().openapi()
 
 
 def _section(

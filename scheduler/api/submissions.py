@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictStr
 
+from scheduler.api.bounded import Metadata, Parameters
 from scheduler.services.submit_task import ClientKey, Submission
 from simherd.contract import limits
 
+#: A path in the user's storage.
+Path = Annotated[StrictStr, Field(max_length=limits.MAX_FILE_PATH_CHARACTERS)]
 #: What a client calls a submission: printable ASCII, as HTTP headers take it.
 Key = Annotated[str, Field(min_length=1, max_length=200, pattern="^[!-~]+$")]
-MetadataText = Annotated[StrictStr, Field(min_length=1, max_length=limits.METADATA_CHARACTERS)]
 
 
 class TaskRequest(BaseModel):
@@ -29,18 +31,16 @@ class TaskRequest(BaseModel):
         default=None, gt=0, le=limits.MAX_TTL_S, allow_inf_nan=False
     )
     resubmit_on_preemption: bool = False
-    input_resources: list[StrictStr] = Field(default_factory=list, max_length=1000)
+    input_resources: list[Path] = Field(default_factory=list, max_length=1000)
     stream_zip: bool = True
     compress_with: Literal["AUTO", "SEVEN_Z", "NONE"] = "SEVEN_Z"
-    extra_params: dict[str, Any] = Field(default_factory=dict)
+    extra_params: Parameters = Field(default_factory=dict)
     #: US$; beyond the contract, as all that follows.
-    max_cost: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    max_cost: float | None = Field(default=None, gt=0, le=limits.MAX_AMOUNT, allow_inf_nan=False)
     priority: int = Field(default=0, ge=-100, le=100)
-    shared_inputs: list[StrictStr] = Field(default_factory=list, max_length=100)
+    shared_inputs: list[Path] = Field(default_factory=list, max_length=100)
     has_input: bool = True
-    metadata: dict[
-        MetadataText, Annotated[StrictStr, Field(max_length=limits.METADATA_CHARACTERS)]
-    ] = Field(default_factory=dict)
+    metadata: Metadata = Field(default_factory=dict)
 
     def submission(self, key: str | None) -> Submission:
         """What is asked for, under the client's key."""

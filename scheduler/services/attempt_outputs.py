@@ -53,7 +53,9 @@ class AttemptOutputs:
             NotFound: there is no such task.
             Conflict: the attempt is no longer current.
         """
-        if not hmac.compare_digest(_token(parts, task_id, attempt), token):
+        # As bytes: texts that are not ASCII cannot be compared this way.
+        good = _token(parts, task_id, attempt)
+        if not hmac.compare_digest(good.encode(), token.encode()):
             raise Forbidden("Authorization: the token is not this attempt's.")
         self._store = parts.store
         with parts.store.read() as session:
