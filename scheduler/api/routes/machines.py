@@ -48,7 +48,7 @@ def join(parts: PartsDep, asked: Joining) -> dict[str, Any]:
 
 @router.post("/secret")
 def change_secret(
-    parts: PartsDep, asked: NewSecret, machine_id: MachineId, secret: Secret
+    parts: PartsDep, asked: NewSecret, machine_id: MachineId = "", secret: Secret = ""
 ) -> dict[str, Any]:
     """Let a machine use another secret from now on."""
     machine_access.change_secret(parts, machine_id, secret, asked.secret_digest)
@@ -56,7 +56,9 @@ def change_secret(
 
 
 @router.post("/notice")
-def notice(parts: PartsDep, asked: Notice, machine_id: MachineId, secret: Secret) -> dict[str, Any]:
+def notice(
+    parts: PartsDep, asked: Notice, machine_id: MachineId = "", secret: Secret = ""
+) -> dict[str, Any]:
     """A machine was told that it is about to be reclaimed."""
     machine_notices.note_reclaim(parts, machine_id, secret, asked.reclaim_at)
     return {}
