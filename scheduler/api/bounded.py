@@ -16,6 +16,16 @@ Page = Annotated[int, Query(ge=1, le=limits.MAX_PAGE)]
 Id = Annotated[str, Field(min_length=1, max_length=limits.MAX_NAME_CHARACTERS)]
 #: What somebody calls something.
 Name = Annotated[str, Field(min_length=1, max_length=limits.MAX_NAME_CHARACTERS)]
+
+
+def _shown(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("control characters, line breaks and marks of direction cannot be shown")
+    return text
+
+
+#: A word that is shown to people and written into logs, such as a simulator's name.
+Shown = Annotated[StrictStr, AfterValidator(_shown)]
 #: A path in a storage or in a task's folder.
 FilePath = Annotated[str, Field(min_length=1, max_length=limits.MAX_FILE_PATH_CHARACTERS)]
 #: An address; what it may lead to is checked where it is used.

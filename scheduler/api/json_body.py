@@ -11,12 +11,13 @@ import json
 import math
 import re
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from simherd.contract import limits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
 #: Escapes that may stand for a NUL or for half of a character; such bodies are looked through.
 _SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
@@ -28,6 +29,13 @@ _SHOWN = 40
 
 class BadJson(ValueError):
     """The body cannot be taken; the message names the place and says what is allowed."""
+
+
+@dataclass(frozen=True)
+class _Bad:
+    """Stands for a number that cannot be kept, until its place is known."""
+
+    why: str
 
 
 def parse(data: bytes) -> Any:
@@ -42,24 +50,32 @@ def parse(data: bytes) -> Any:
         text = data.decode()
     except UnicodeDecodeError as error:
         raise BadJson(f"it is not UTF-8 at byte {error.start}") from error
+    bad_numbers: list[_Bad] = []
+
+    def checked(read: Callable[[str], Any]) -> Callable[[str], Any]:
+        def hook(given: str) -> Any:
+            value = read(given)
+            if isinstance(value, _Bad):
+                bad_numbers.append(value)
+            return value
+
+        return hook
+
     try:
         value = json.loads(
             text,
             object_pairs_hook=_object,
-            parse_constant=_constant,
-            parse_int=_integer,
-            parse_float=_number,
+            parse_constant=checked(_constant),
+            parse_int=checked(_integer),
+            parse_float=checked(_number),
         )
     except RecursionError as error:
         raise BadJson(_too_deep()) from error
     except json.JSONDecodeError as error:
         raise BadJson(f"it is not JSON: {error}") from error
-    is_suspect = _SUSPECT.search(text) is not None
-    for depth, level in enumerate(_levels(value)):
-        if depth > limits.MAX_JSON_DEPTH:
-            raise BadJson(_too_deep())
-        if is_suspect:
-            _check_texts(level)
+    _check_depth(value)
+    if bad_numbers or _SUSPECT.search(text):
+        _check_values(value)
     return value
 
 
@@ -67,52 +83,58 @@ def _too_deep() -> str:
     return f"values are nested deeper than {limits.MAX_JSON_DEPTH}, the most that is read"
 
 
-def _levels(value: Any) -> Iterator[list[Any]]:
-    """The values at each depth, from the outside in."""
-    level = [value]
+def _check_depth(value: Any) -> None:
+    """Refuse what readers that call themselves for each level would not come out of."""
+    level, depth = [value], 0
     while level:
-        yield level
+        if depth > limits.MAX_JSON_DEPTH:
+            raise BadJson(_too_deep())
         level = [
             inner
             for outer in level
             if isinstance(outer, dict | list)
             for inner in (outer.values() if isinstance(outer, dict) else outer)
         ]
+        depth += 1
 
 
-def _check_texts(level: list[Any]) -> None:
-    for value in level:
-        texts = [value] if isinstance(value, str) else value if isinstance(value, dict) else ()
-        for text in texts:
-            if REFUSED_CHARACTERS.search(text):
-                raise BadJson(
-                    f"the text {text[:_SHOWN]!r} has a NUL character or half of a surrogate pair"
-                )
+def _check_values(value: Any, place: str = "") -> None:
+    """Refuse the first number or text that cannot be kept, by its place."""
+    if isinstance(value, _Bad):
+        raise BadJson(f"{place or 'it'}: {value.why}")
+    if isinstance(value, str) and REFUSED_CHARACTERS.search(value):
+        shown = value[:_SHOWN]
+        raise BadJson(f"{place or 'it'}: {shown!r} has a NUL character or half of a surrogate pair")
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _check_values(name, place)
+            _check_values(inner, f"{place}.{name[:_SHOWN]}".lstrip("."))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            _check_values(inner, f"{place}[{index}]")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+        ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
         raise BadJson(f"the name {twice[:_SHOWN]!r} is there twice in one object")
     return made
 
 
-def _constant(name: str) -> Any:
-    raise BadJson(f"{name} is not a number in JSON")
+def _constant(name: str) -> _Bad:
+    return _Bad(f"{name} is not a number in JSON")
 
 
-def _integer(text: str) -> int:
+def _integer(text: str) -> int | _Bad:
     # The length first: the time that a conversion takes grows with its square.
     if len(text) > len(str(limits.MIN_INTEGER)) or not (
         limits.MIN_INTEGER <= int(text) <= limits.MAX_INTEGER
     ):
-        raise BadJson(f"the integer {text[:_SHOWN]} does not fit 64 bits")
+        return _Bad(f"the integer {text[:_SHOWN]} does not fit 64 bits")
     return int(text)
 
 
-def _number(text: str) -> float:
+def _number(text: str) -> float | _Bad:
     value = float(text)
-    if not math.isfinite(value):
-        raise BadJson(f"the number {text[:_SHOWN]} is too large")
-    return value
+    return value if math.isfinite(value) else _Bad(f"{text[:_SHOWN]} is too large a number")

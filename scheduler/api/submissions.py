@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictStr
 
-from scheduler.api.bounded import Metadata, Parameters
+from scheduler.api.bounded import Metadata, Parameters, Shown
 from scheduler.services.submit_task import ClientKey, Submission
 from simherd.contract import limits
 
@@ -21,12 +21,12 @@ class TaskRequest(BaseModel):
     """A task in the contract's words; what the contract does not have is said so."""
 
     model_config = ConfigDict(extra="forbid")
-    simulator: StrictStr = Field(min_length=1, max_length=128)
-    simulator_name_alias: StrictStr | None = Field(default=None, max_length=128)
+    simulator: Shown = Field(min_length=1, max_length=128)
+    simulator_name_alias: Shown | None = Field(default=None, max_length=128)
     resource_pool: StrictStr = Field(max_length=128)
     storage_path_prefix: StrictStr = Field(default="", max_length=512)
     project: StrictStr | None = Field(default=None, min_length=1, max_length=128)
-    container_image: StrictStr = Field(min_length=1, max_length=512)
+    container_image: Shown = Field(min_length=1, max_length=512)
     time_to_live_seconds: float | None = Field(
         default=None, gt=0, le=limits.MAX_TTL_S, allow_inf_nan=False
     )

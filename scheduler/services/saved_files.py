@@ -91,7 +91,8 @@ class SavedFiles:
             yield from self._pieces(member, skip)
         except (ValueError, zlib.error) as error:
             # Users may store what they like where outputs lie.
-            raise Invalid(f"file: {member.name!r} is broken in the archive: {error}.") from error
+            name = member.name.removeprefix(_PREFIX)
+            raise Invalid(f"file: {name!r} is broken in the archive: {error}.") from error
 
     def _pieces(self, member: Member, skip: int) -> Iterator[bytes]:
         if member.compress_type not in _METHODS:

@@ -6,9 +6,9 @@ import time
 from typing import Annotated, Any
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from scheduler.api.bounded import Amount, KeySeconds, Name
+from scheduler.api.bounded import KeySeconds, Name
 from scheduler.api.deps import OperatorDep, PartsDep
 from scheduler.api.routes.users import quotas_json
 from scheduler.api.strict import StrictRouter
@@ -17,6 +17,7 @@ from scheduler.services import admin_keys, admin_users
 from scheduler.services.admin_keys import KeyState
 from scheduler.services.admin_users import UserState
 from scheduler.services.quotas import change_quota, give_defaults, states
+from simherd.contract import limits
 
 router = StrictRouter(prefix="/v1/admin", tags=["admin"])
 
@@ -64,14 +65,18 @@ class NewQuota(BaseModel):
     """What a user may have; null: unlimited."""
 
     model_config = ConfigDict(extra="forbid")
-    value: Amount | None
+    # `change_quota` says which numbers a quota can have.
+    value: (
+        Annotated[float, Field(ge=-limits.MAX_AMOUNT, le=limits.MAX_AMOUNT, allow_inf_nan=False)]
+        | None
+    )
 
 
 class DefaultQuotas(BaseModel):
     """Who gets the default quotas; null: every user."""
 
     model_config = ConfigDict(extra="forbid")
-    username: str | None
+    username: Name | None
 
 
 def _user(state: UserState) -> dict[str, Any]:

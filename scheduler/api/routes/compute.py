@@ -12,7 +12,7 @@ from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import or_, select
 
-from scheduler.api.bounded import Name, Page, Parameters, Seconds, Time
+from scheduler.api.bounded import Name, Page, Parameters, Seconds, Shown, Time
 from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.strict import StrictRouter
 from scheduler.api.wire import group_json, past_group_json
@@ -47,7 +47,7 @@ class GroupBody(BaseModel):
     spot: bool = True
     disk_size_gb: float = Field(default=10, gt=0, le=65536)
     threads_per_core: Literal[1, 2] = 2
-    zone: str | None = Field(default=None, max_length=limits.MAX_NAME_CHARACTERS)
+    zone: Shown | None = Field(default=None, max_length=limits.MAX_NAME_CHARACTERS)
     name: str | None = Field(
         default=None, max_length=63, pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
     )
