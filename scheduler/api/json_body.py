@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Escapes that may stand for a NUL or for half of a character; such bodies are looked through.
 _SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+#: A text, with its quotes; one that does not end ends what is looked at.
+_TEXT = re.compile(r'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 #: What no text may hold.
 REFUSED_CHARACTERS = re.compile("[\0\ud800-\udfff]")
 #: Characters of a value that an error repeats.
@@ -42,14 +44,16 @@ def parse(data: bytes) -> Any:
     """The value of a JSON text.
 
     Raises:
-        BadJson: it is not JSON in UTF-8; an object has a name twice; values are nested deeper than
-            `limits.MAX_JSON_DEPTH`; a number is not finite, or an integer does not fit 64 bits; a
-            text has a NUL or half of a surrogate pair.
+        BadJson: it is not JSON in UTF-8; it has more than `limits.MAX_JSON_VALUES`, or they are
+            nested deeper than `limits.MAX_JSON_DEPTH`; an object has a name twice; a number is not
+            finite, or an integer does not fit 64 bits; a text has a NUL or half of a surrogate
+            pair.
     """
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
         raise BadJson(f"it is not UTF-8 at byte {error.start}") from error
+    _check_count(text)
     bad_numbers: list[_Bad] = []
 
     def checked(read: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -77,6 +81,17 @@ def parse(data: bytes) -> Any:
     if bad_numbers or _SUSPECT.search(text):
         _check_values(value)
     return value
+
+
+def _check_count(text: str) -> None:
+    """Refuse what would take much more memory than its text: an empty list takes 60 bytes."""
+
+    def count(text: str) -> int:
+        return text.count(",") + text.count("[") + text.count("{")
+
+    # Most bodies have few even where what is within texts is counted.
+    if count(text) > limits.MAX_JSON_VALUES < count(_TEXT.sub("", text)):
+        raise BadJson(f"it has more than {limits.MAX_JSON_VALUES} values")
 
 
 def _too_deep() -> str:

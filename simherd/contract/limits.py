@@ -80,6 +80,9 @@ MAX_EXPORT_BODY_BYTES = 32 * 1024 * 1024
 #: How deep the values of a JSON body may be nested: ours need 6, and readers that call themselves
 #: for each level run out of stack at some hundred.
 MAX_JSON_DEPTH = 32
+#: Values in a JSON body: the longest lists, of a checkpoint's files, have 50,000 with their fields;
+#: a megabyte of empty lists takes 20 of memory.
+MAX_JSON_VALUES = 500_000
 #: The integers that every part can keep: SQL's BIGINT.
 MIN_INTEGER = -(2**63)
 MAX_INTEGER = 2**63 - 1

@@ -42,7 +42,7 @@ _SLICE = rf"{LIVE_SLICE}[0-9a-f]{{32}}/[0-9]{{1,9}}"
 _NAME = rf"^({OUTPUT}|{MANIFEST}|{CHECKPOINT_FILE}[0-9a-f]{{64}}|{_SLICE})$"
 Name = Annotated[str, Field(pattern=_NAME, max_length=200)]
 PartNumber = Annotated[int, Field(ge=1, le=MOST_PARTS)]
-ETag = Annotated[str, Field(min_length=1, max_length=200)]
+ETag = Annotated[str, Field(min_length=1, max_length=200, pattern="^[!-~]+$")]
 
 
 class Stored(BaseModel):
@@ -62,7 +62,7 @@ class Wanted(BaseModel):
 class Upload(Stored):
     """An upload in parts."""
 
-    upload: str = Field(min_length=1, max_length=2000)
+    upload: str = Field(min_length=1, max_length=2000, pattern="^[!-~]+$")
 
 
 class PartWanted(Upload):

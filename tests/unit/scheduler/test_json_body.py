@@ -17,6 +17,7 @@ from simherd.contract import limits
         (b"[" * 100_000 + b"]" * 100_000, "nested"),
         (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "nested"),
         (b"[" * 34 + b"]" * 34, "nested"),
+        (b"[" + b"[]," * 600_000 + b"1]", "more than 500000 values"),
         (b'{"a": NaN}', "a: NaN"),
         (b'{"a": [1, Infinity]}', r"a\[1\]: Infinity"),
         (b'{"a": {"b": -Infinity}}', "a.b: -Infinity"),
@@ -39,7 +40,7 @@ from simherd.contract import limits
         (b'{"a": 1} {"b": 2}', "not JSON"),
         (b'{"a": "\x00"}', "not JSON"),
     ],
-    ids=range(25),
+    ids=range(26),
 )
 def test_what_could_be_read_differently_is_refused(data: bytes, words: str) -> None:
     with pytest.raises(BadJson, match=words):
@@ -53,6 +54,8 @@ def test_what_could_be_read_differently_is_refused(data: bytes, words: str) -> N
         {"a\\u0000": "\\ud800"},
         "text",
         [],
+        ",[{" * 300_000,
+        ['\\",' * 300_000, '"' * 300_000],
     ],
 )
 def test_what_is_json_is_read_as_it_is(value: object) -> None:
