@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Escapes that may stand for a NUL or for half of a character; such bodies are looked through.
 _SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+#: Numbers that may be too large, or digits of a text.
+_LARGE = re.compile(r"[0-9]{19}|[eE]\+?[0-9]{3}")
 #: A text, with its quotes; one that does not end ends what is looked at.
 _TEXT = re.compile(r'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 #: What no text may hold.
@@ -65,13 +67,15 @@ def parse(data: bytes) -> Any:
 
         return hook
 
+    # Without large numbers the library's own, quick readers do.
+    has_large = _LARGE.search(text) is not None
     try:
         value = json.loads(
             text,
             object_pairs_hook=_object,
             parse_constant=checked(_constant),
-            parse_int=checked(_integer),
-            parse_float=checked(_number),
+            parse_int=checked(_integer) if has_large else None,
+            parse_float=checked(_number) if has_large else None,
         )
     except RecursionError as error:
         raise BadJson(_too_deep()) from error

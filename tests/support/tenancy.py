@@ -121,7 +121,13 @@ def _file() -> Refused:
     return Refused(403, path={"path": "{file}"}, query={"": "{stolen_signature}"})
 
 
-RECIPES: dict[str, Recipe] = {
+def _event(trigger: dict[str, str]) -> Refused:
+    action = {"action_type": "webhook", "webhook_url": _URL}
+    return Refused(body={"trigger": trigger, "action": action})
+
+
+#: Several recipes for one operation ask for several kinds of objects.
+RECIPES: dict[str, Recipe | tuple[Recipe, ...]] = {
     "GET /livez": Public(),
     "GET /readyz": Public(),
     "GET /version-check": Public(query={"client_version": "0.18.12"}),
@@ -180,11 +186,23 @@ RECIPES: dict[str, Recipe] = {
     "GET /compute/price": OwnOnly(query={"machine_type": "local"}),
     "GET /compute/machine_types": OwnOnly(),
     # Events.
-    "POST /events/": Refused(
-        body={
-            "trigger": {"trigger_type": "task", "trigger": "task_failed", "task_id": "{task}"},
-            "action": {"action_type": "webhook", "webhook_url": _URL},
-        }
+    "POST /events/": (
+        _event({"trigger_type": "task", "trigger": "task_failed", "task_id": "{task}"}),
+        _event(
+            {
+                "trigger_type": "machine_group",
+                "trigger": "machine_group_terminated",
+                "machine_group_id": "{group}",
+            }
+        ),
+        _event(
+            {
+                "trigger_type": "observer",
+                "trigger": "file_exists_observer",
+                "task_id": "{task}",
+                "file_path": "a",
+            }
+        ),
     ),
     "GET /events/": OwnOnly(),
     "GET /events/{event_id}": Refused(),
