@@ -101,6 +101,7 @@ def _refused(answer: httpx.Response, status: int, *words: str) -> None:
     assert len(detail) < 4000
 
 
+@pytest.mark.fault("B2")
 @pytest.mark.parametrize(
     ("data", "status", "words"),
     [
@@ -127,12 +128,14 @@ def test_b2_json_that_no_part_could_keep(
     assert account.tasks() == before
 
 
+@pytest.mark.fault("B2")
 @pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "json"])
 def test_b2_a_body_of_another_kind(account: Account, kind: str | None) -> None:
     answer = account.send(json.dumps(account.body()).encode(), kind)
     assert answer.status_code == 422, answer.text
 
 
+@pytest.mark.fault("B3")
 @pytest.mark.parametrize("name", ["tenant_id", "user_id", "state", "status", "attempt", "id"])
 def test_b3_a_field_that_is_not_the_users_to_set(account: Account, name: str) -> None:
     before = account.tasks()
@@ -142,6 +145,7 @@ def test_b3_a_field_that_is_not_the_users_to_set(account: Account, name: str) ->
     assert account.tasks() == before
 
 
+@pytest.mark.fault("B8")
 def test_b8_the_same_key_makes_one_task_and_another_body_a_conflict(account: Account) -> None:
     before = account.tasks()
     with ThreadPoolExecutor(4) as pool:
@@ -159,12 +163,14 @@ def test_b8_the_same_key_makes_one_task_and_another_body_a_conflict(account: Acc
         _refused(refused, 422, "idempotency-key")
 
 
+@pytest.mark.fault("B9")
 @pytest.mark.parametrize("ttl", ["0", "-1", "1e308", '"inf"', '"nan"', str(10 * 366 * 86400)])
 def test_b9_a_time_to_live_out_of_bounds(account: Account, ttl: str) -> None:
     body = json.dumps(account.body(time_to_live_seconds="HERE")).replace('"HERE"', ttl)
     _refused(account.send(body.encode()), 422, "time_to_live_seconds")
 
 
+@pytest.mark.fault("B9")
 @pytest.mark.parametrize(
     ("method", "path", "body", "name"),
     [
@@ -194,6 +200,7 @@ def test_b9_a_number_out_of_bounds(
     _refused(answer, 422, name)
 
 
+@pytest.mark.fault("B10")
 def test_b10_what_no_machine_of_the_group_has(account: Account) -> None:
     before = account.tasks()
     for option in ({"np": 64}, {"np": "64"}, {"n": 3}):
@@ -211,6 +218,7 @@ def test_b10_what_no_machine_of_the_group_has(account: Account) -> None:
     assert account.submit(extra_params=mpi).status_code == 202
 
 
+@pytest.mark.fault("B10")
 @pytest.mark.parametrize(
     ("extra", "name"),
     [
@@ -229,6 +237,7 @@ def test_b10_free_parameters_that_cannot_be(
     _refused(account.submit(extra_params=extra), 422, name)
 
 
+@pytest.mark.fault("B11")
 def test_b11_a_kill_of_what_has_ended_and_what_is_not_there(account: Account) -> None:
     ended = account.task(status=Status.SUCCESS.value, end_time=time.time())
     answer = account.http.post(f"/tasks/{ended}/kill")
@@ -239,6 +248,7 @@ def test_b11_a_kill_of_what_has_ended_and_what_is_not_there(account: Account) ->
     _refused(account.http.post("/tasks/nothing/kill"), 404, "task_id")
 
 
+@pytest.mark.fault("B12")
 @pytest.mark.parametrize(
     ("path", "query", "name"),
     [
@@ -260,6 +270,7 @@ def test_b12_pages_and_cursors_out_of_bounds(
     _refused(account.http.get(path, params=query), 422, name)
 
 
+@pytest.mark.fault("B12")
 def test_b12_sql_in_a_filter_finds_nothing(account: Account) -> None:
     account.task()
     text = "default' OR '1'='1"
@@ -276,6 +287,7 @@ ODD = {
 }
 
 
+@pytest.mark.fault("B16")
 @pytest.mark.parametrize("name", ODD.values(), ids=ODD)
 def test_b16_a_name_that_cannot_be_shown(account: Account, name: str) -> None:
     _refused(account.http.post("/projects", json={"name": name}), 422, "name")
@@ -285,6 +297,7 @@ def test_b16_a_name_that_cannot_be_shown(account: Account, name: str) -> None:
     _refused(account.http.post("/compute/group", json={"name": name}), 422, "name")
 
 
+@pytest.mark.fault("B16")
 @pytest.mark.parametrize("name", ["${jndi:ldap://a/b}", "<script>alert(1)</script>", "%n%s{0}"])
 def test_b16_a_name_that_some_program_would_carry_out(account: Account, name: str) -> None:
     made = account.http.post("/projects", json={"name": name})
@@ -293,6 +306,7 @@ def test_b16_a_name_that_some_program_would_carry_out(account: Account, name: st
     assert name in [p["name"] for p in account.http.get("/projects").json()]
 
 
+@pytest.mark.fault("B16")
 @pytest.mark.parametrize("text", [*ODD.values(), "${jndi:ldap://a}"])
 def test_b16_a_log_line_stays_one_line(text: str) -> None:
     record = logging.LogRecord("a", logging.INFO, "a", 1, "event=x path=%s", (text,), None)
@@ -300,6 +314,7 @@ def test_b16_a_log_line_stays_one_line(text: str) -> None:
         assert line.isprintable()
 
 
+@pytest.mark.fault("B17")
 def test_b17_a_key_or_signature_that_is_not_ascii(account: Account) -> None:
     for key in ("ü".encode(), b"\xff\xfe"):
         assert account.http.get("/tasks", headers=[(b"X-API-Key", key)]).status_code == 401
@@ -345,6 +360,7 @@ ZIPS = {
 }
 
 
+@pytest.mark.fault("B28")
 @pytest.mark.parametrize(("data", "status", "words"), ZIPS.values(), ids=ZIPS)
 def test_a_stored_zip_whose_directory_cannot_be(
     account: Account, data: bytes, status: int, words: str
@@ -360,6 +376,7 @@ def test_a_stored_zip_whose_directory_cannot_be(
     _refused(content, status, "outputs", words)
 
 
+@pytest.mark.fault("B28")
 def test_a_stored_zip_with_data_that_is_none(account: Account) -> None:
     task = account.task(status=Status.SUCCESS.value, end_time=time.time())
     path = objects.output_path("", task, 1)
@@ -377,6 +394,7 @@ def test_a_stored_zip_with_data_that_is_none(account: Account) -> None:
         assert "broken" in tail.json()["files"][0]["detail"]
 
 
+@pytest.mark.fault("B28")
 def test_a_large_directory_is_refused_before_it_is_read(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from scheduler.wiring import Parts
 
 #: One process serves some thousand requests.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.fault("B2", "B12", "B17")]
 
 #: Requests to each operation, valid ones and as many invalid ones.
 EXAMPLES = int(os.environ.get("SIMHERD_FUZZ_EXAMPLES", "5"))

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from tests.support.openapi import Operation
 
 #: Some hundred requests to each of two databases.
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.fault("B4", "B5")]
 
 DOCUMENT = openapi()
 #: Those that make something of the caller's own by another's name come last: then it is there.

@@ -37,7 +37,7 @@ def signed_urls(
     operation: Literal["upload", "download"],
     paths: Annotated[list[FilePath], Query(min_length=1, max_length=limits.MAX_SIGNED_PATHS)],
     region: str | None = None,
-    sizes: Annotated[list[AnnouncedBytes] | None, Query()] = None,
+    sizes: Annotated[list[AnnouncedBytes] | None, Query(max_length=limits.MAX_SIGNED_PATHS)] = None,
 ) -> list[str]:
     """URLs that allow the operation on each path for an hour, in the order of `paths`; a folder
     that is downloaded stands for the files in it. `sizes`: bytes of what is to be uploaded, in the

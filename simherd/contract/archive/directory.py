@@ -2,8 +2,8 @@
 
 The records at the end of an archive say where its directory lies, how long it is and how many
 entries it has (PKWARE APPNOTE 4.3.12 to 4.3.16). Any of it may be a lie, and a
-reader that believes it may fill its memory: each number is compared with the archive's real size and
-with limits first.
+reader that believes it may fill its memory: each number is compared with the archive's real size
+and with limits first.
 """
 
 from __future__ import annotations

@@ -15,6 +15,8 @@ from scheduler.outbound import NotAllowed, check_host, checked_url, networks, op
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.fault("B14")
+
 HERE = networks("127.0.0.0/8")
 
 

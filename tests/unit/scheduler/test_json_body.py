@@ -9,6 +9,8 @@ import pytest
 from scheduler.api.json_body import BadJson, parse
 from simherd.contract import limits
 
+pytestmark = pytest.mark.fault("B2")
+
 
 @pytest.mark.parametrize(
     ("data", "words"),
