@@ -23,6 +23,7 @@ from simherd.contract import limits
 from simherd.contract.policy import Policy
 
 if TYPE_CHECKING:
+    from scheduler.catalogue.tables import MachineType
     from scheduler.wiring import Parts
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ def register_group(parts: Parts, user_id: str, asked: GroupRequest) -> MachineGr
         known = ", ".join(sorted(parts.catalogue.machine_types))
         raise Invalid(f"machine_type: {asked.machine_type!r} is not known. There are: {known}.")
     provider = _provider(parts, asked)
+    _check_policy(asked.policy, kind)
     if asked.group_type == MPI:
         _check_mpi(parts, asked, provider)
     smallest, largest = _sizes(asked)
@@ -123,6 +125,19 @@ def register_group(parts: Parts, user_id: str, asked: GroupRequest) -> MachineGr
         check_cap(parts.settings, session, group, alone=True)
         session.add(group)
     return group
+
+
+def _check_policy(policy: Policy, kind: MachineType) -> None:
+    """Refuse what a container may have where no machine has as much. Raises Invalid."""
+    for name, value, most in (
+        ("memory_bytes", policy.memory_bytes, kind.memory_gb * 1024**3),
+        ("cpus", policy.cpus, kind.vcpus),
+    ):
+        if value > most:
+            raise Invalid(
+                f"policy.{name}: {value} is more than the {most} of a machine of the type "
+                f"{kind.name!r}. Give less, or 0 for all that the machine has."
+            )
 
 
 def _emptiest_server(parts: Parts) -> str:

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import select
 
+from scheduler.api.bounded import Amount
 from scheduler.api.deps import OperatorDep, PartsDep
+from scheduler.api.strict import StrictRouter
 from scheduler.api.wire import dollars, group_json, quarantine_json, when
 from scheduler.services import admin_groups, prices, quarantine
 from scheduler.services.admin_groups import GroupState
 from scheduler.services.prices import PriceState
 from scheduler.store.models import Machine
 
-router = APIRouter(prefix="/v1/admin", tags=["admin"])
+router = StrictRouter(prefix="/v1/admin", tags=["admin"])
 
 
 class NewPrice(BaseModel):
     """US$ per machine and hour; what is left out stays as it is."""
 
     model_config = ConfigDict(extra="forbid")
-    on_demand: float | None = None
-    spot: float | None = None
+    on_demand: Amount | None = None
+    spot: Amount | None = None
 
 
 def _group(state: GroupState) -> dict[str, Any]:
