@@ -260,6 +260,7 @@ ADMIN_PATH = {
     "name": "max_tasks",
     "key_id": "{key_id}",
     "group": "{group}",
+    "machine": "{machine}",
     "machine_type": "local",
 }
 #: Names of parameters and fields that may name an object, besides all that end in `_id`.
