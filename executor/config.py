@@ -14,7 +14,7 @@ from executor.spot.sources import open_source
 from simherd.contract import limits
 from simherd.contract.health import HOST
 from simherd.contract.joining import redis_user
-from simherd.contract.policy import Policy
+from simherd.contract.policy import INSECURE_BACKEND, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,7 +89,7 @@ class Config:
             executor_name=member.machine_name,
             machine_type=member.machine_type,
             state_dir=place.state_dir,
-            backend=_one_of(env, "BACKEND", ("docker", "process")),
+            backend=_backend(env),
             slots=1 if member.mpi else _number(env, "SLOTS", "1", least=1),
             vcpus=member.vcpus or os.cpu_count() or 1,
             memory_bytes=member.memory_bytes or psutil.virtual_memory().total,
@@ -115,6 +115,17 @@ def metrics_address(env: Mapping[str, str]) -> tuple[str, int] | None:
     if port > _LAST_PORT:
         raise ConfigError(f"SIMHERD_METRICS_PORT is {port}; it can be from 0 to {_LAST_PORT}.")
     return env.get("SIMHERD_METRICS_HOST", HOST), port
+
+
+def _backend(env: Mapping[str, str]) -> str:
+    backend = _one_of(env, "BACKEND", ("docker", "process"))
+    if backend == "process" and env.get(INSECURE_BACKEND, "").lower() not in ("true", "1"):
+        raise ConfigError(
+            "SIMHERD_BACKEND is 'process', which does not isolate simulations: they read whatever "
+            f"this account does. Use 'docker', or set {INSECURE_BACKEND}=true if every user who "
+            "sends tasks here is trusted with this machine."
+        )
+    return backend
 
 
 def _policy(given: object) -> Policy:

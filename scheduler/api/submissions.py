@@ -21,7 +21,8 @@ class TaskRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
     simulator: StrictStr = Field(min_length=1, max_length=128)
     simulator_name_alias: StrictStr | None = Field(default=None, max_length=128)
-    resource_pool: StrictStr = Field(max_length=128)
+    #: Without it, the task goes to the default group: `GET /v1/default-group`.
+    resource_pool: StrictStr | None = Field(default=None, min_length=1, max_length=128)
     storage_path_prefix: StrictStr = Field(default="", max_length=512)
     project: StrictStr | None = Field(default=None, min_length=1, max_length=128)
     container_image: StrictStr = Field(min_length=1, max_length=512)

@@ -12,8 +12,8 @@ from sqlalchemy.exc import IntegrityError
 
 from scheduler.services.attempt_spec import check_extra_params, wants_network
 from scheduler.services.errors import Conflict, Invalid, Refused
+from scheduler.services.group_access import default_group, usable_group
 from scheduler.services.group_states import ACCEPTING
-from scheduler.services.groups import usable_group
 from scheduler.services.ids import new_task_id
 from scheduler.services.projects import DEFAULT_PROJECT, ensure_project
 from scheduler.services.queue_task import check_room, enqueue_all
@@ -48,7 +48,8 @@ class ClientKey:
 class Submission:
     """What a user asks for; already checked field by field."""
 
-    group_id: str
+    #: None: the default, see `group_access.default_group`.
+    group_id: str | None
     simulator: str
     simulator_alias: str | None
     container_image: str
@@ -171,15 +172,18 @@ class _Context:
 
     def __init__(self, session: Session, user_id: str, now: float) -> None:
         self._session, self._user, self._now = session, user_id, now
-        self._groups: dict[str, MachineGroup] = {}
+        self._groups: dict[str | None, MachineGroup] = {}
         self._projects: dict[str, Project] = {}
 
     def _group(self, submission: Submission) -> MachineGroup:
         name = submission.group_id
         if name not in self._groups:
-            # Until the tasks are there, it is not terminated.
-            found = self._session.get(MachineGroup, name, with_for_update={"read": True})
-            self._groups[name] = usable_group(found, self._user, name)
+            group_id = name or default_group(self._session, self._user).id
+            # Until the tasks are there, it is not terminated, and remains shared.
+            found = self._session.get(
+                MachineGroup, group_id, with_for_update={"read": True}, populate_existing=True
+            )
+            self._groups[name] = usable_group(self._session, found, self._user, group_id)
         group = self._groups[name]
         if group.status not in ACCEPTING:
             raise Conflict(

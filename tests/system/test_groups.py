@@ -34,6 +34,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Env]:
         tmp_path_factory.mktemp("groups"),
         *("--backend", "process"),
         SIMHERD_SWEEP_S="1",
+        SIMHERD_PROVIDERS="local,external",
         SIMHERD_GRACE_S="6",
         SIMHERD_ELASTIC_IDLE_S="2",
     )
