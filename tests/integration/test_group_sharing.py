@@ -18,7 +18,6 @@ from tests.support.parts import make_parts, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     import httpx
 
@@ -284,8 +283,9 @@ def test_a_task_without_a_group_goes_to_ones_own_or_to_the_operators_default(sit
     site.group("new", "unstarted", status="registered", started_at=None)
     assert site.submits("new", None) == (202, first)
     second = site.group("new", "second")
-    assert "You have several: name one of them (`--on NAME`), such as first, second" in (
-        site.submits("new", None)[1]
+    assert (
+        "You have several: name one of them (`--on NAME`), such as first, second"
+        in (site.submits("new", None)[1])
     )
     site.end(second)
     # An operator's default, for those who may use it.

@@ -1,4 +1,4 @@
-"""Who may start machines with which provider, and what becomes of machines whose provider is off."""
+"""Who may start machines with which provider, and what becomes of those whose provider is off."""
 
 from __future__ import annotations
 
