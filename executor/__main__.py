@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from executor.agent import Agent
-from executor.config import Config, ConfigError, Place
+from executor.config import Config, ConfigError, Place, check_isolation
 from executor.health import serve
 from executor.join import JoinRefused, join
 from simherd.contract import health_check, logs
@@ -97,11 +97,14 @@ def _place() -> Place:
     given = parser.parse_args()
     if given.verb == "health":
         sys.exit(health_check.of_executor())
+    # Before a token is spent or anything is written.
     if given.verb is None:
         place = Place.from_env()
+        check_isolation()
         _take(place.state_dir)
         return place
     os.environ.setdefault("SIMHERD_BACKEND", given.backend)
+    check_isolation()
     try:
         given.state_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
     except OSError as error:

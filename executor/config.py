@@ -89,7 +89,7 @@ class Config:
             executor_name=member.machine_name,
             machine_type=member.machine_type,
             state_dir=place.state_dir,
-            backend=_backend(env),
+            backend=_one_of(env, "BACKEND", ("docker", "process")),
             slots=1 if member.mpi else _number(env, "SLOTS", "1", least=1),
             vcpus=member.vcpus or os.cpu_count() or 1,
             memory_bytes=member.memory_bytes or psutil.virtual_memory().total,
@@ -117,15 +117,15 @@ def metrics_address(env: Mapping[str, str]) -> tuple[str, int] | None:
     return env.get("SIMHERD_METRICS_HOST", HOST), port
 
 
-def _backend(env: Mapping[str, str]) -> str:
-    backend = _one_of(env, "BACKEND", ("docker", "process"))
-    if backend == "process" and env.get(INSECURE_BACKEND, "").lower() not in ("true", "1"):
+def check_isolation(env: Mapping[str, str] = os.environ) -> None:
+    """Raises ConfigError: the backend isolates nothing, and the environment does not allow that."""
+    is_process = env.get("SIMHERD_BACKEND") == "process"
+    if is_process and env.get(INSECURE_BACKEND, "").lower() not in ("true", "1"):
         raise ConfigError(
             "SIMHERD_BACKEND is 'process', which does not isolate simulations: they read whatever "
             f"this account does. Use 'docker', or set {INSECURE_BACKEND}=true if every user who "
             "sends tasks here is trusted with this machine."
         )
-    return backend
 
 
 def _policy(given: object) -> Policy:
