@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import or_, select
+from sqlalchemy import and_, or_, select
 
 from scheduler.services.errors import Conflict, Forbidden, NotFound
 from scheduler.services.group_states import ACCEPTING, ACTIVE, UP
 from scheduler.store.models import GroupShare, MachineGroup, User
+from simherd.contract.limits import DEFAULT_GROUP
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,21 +91,24 @@ def named_group(session: Session, user_id: str, name: str) -> MachineGroup:
 
 
 def default_group(session: Session, user_id: str) -> MachineGroup:
-    """The group that a task goes to that names none: the operator's default where the user may
-    use it, else the only group of the user's own that is started.
+    """The group that a task goes to that names none: the user's own group `local`, which clients of
+    before name then; the operator's default, where the user may use it; the only group of the
+    user's own that is started.
 
     Raises:
         NotFound: there is neither; the message says what to do.
     """
-    chosen = select(MachineGroup).where(
-        MachineGroup.is_default, MachineGroup.status.in_(ACCEPTING), usable_by(user_id)
-    )
-    group = session.scalar(chosen.limit(1))
-    if group is not None:
-        return group
+    mine = MachineGroup.user_id == user_id
+    usual = and_(mine, MachineGroup.name == DEFAULT_GROUP)
+    chosen = and_(MachineGroup.is_default, usable_by(user_id))
+    for wanted in (usual, chosen):
+        accepting = MachineGroup.status.in_(ACCEPTING)
+        group = session.scalar(select(MachineGroup).where(wanted, accepting).limit(1))
+        if group is not None:
+            return group
     own = session.scalars(
         select(MachineGroup)
-        .where(MachineGroup.user_id == user_id, MachineGroup.status.in_(UP))
+        .where(mine, MachineGroup.status.in_(UP))
         .order_by(MachineGroup.created_at)
         .limit(_NAMED)
     ).all()

@@ -298,6 +298,8 @@ def test_a_task_without_a_group_goes_to_ones_own_or_to_the_operators_default(sit
     assert site.api("new").get("/v1/default-group").json()["id"] == default
     task_id = site.types("new", *run).strip()
     assert site.api("new").get(f"/tasks/{task_id}").json()["machine_group_name"] == "house"
+    # One's own group `local` comes first, as it did.
+    assert site.submits("mallory", None) == (202, trap)
     # Another takes its place, and it can be none.
     other = site.group("root", "house-2", shared=True)
     site.types("root", "admin", "groups", "default", "house-2")

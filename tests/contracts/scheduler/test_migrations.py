@@ -96,29 +96,6 @@ def test_what_the_programs_write_is_kept_on_the_way_to_the_oldest_version(
     engine.dispose()
 
 
-def test_only_groups_of_operators_stay_shared_and_their_first_one_is_the_default(
-    database_url: str, engine: Engine
-) -> None:
-    migrate(database_url)
-    shared: dict[str, bool] = {}
-    with Store(engine).write() as session:
-        for name, is_operator in (("user", False), ("operator", True)):
-            group = make_group(session, name="local", shared=True)
-            session.get_one(User, group.user_id).is_operator = is_operator
-            shared[group.id] = is_operator
-            group = make_group(session, user_id=group.user_id, name=name, shared=True)
-            shared[group.id] = is_operator
-    migrate(database_url, "0010")
-    migrate(database_url)
-    with engine.begin() as connection:
-        rows = connection.execute(
-            select(MachineGroup.id, MachineGroup.name, MachineGroup.shared, MachineGroup.is_default)
-        ).all()
-    assert {row.id: row.shared for row in rows if row.id in shared} == shared
-    assert [(r.name, shared.get(r.id)) for r in rows if r.is_default] == [("local", True)]
-    engine.dispose()
-
-
 def test_a_step_that_fails_leaves_everything_as_it_was(database_url: str, engine: Engine) -> None:
     migrate(database_url)
     with engine.begin() as connection:
@@ -170,4 +147,27 @@ def test_who_may_work_with_which_schema(database_url: str, engine: Engine) -> No
     with engine.begin() as connection, pytest.raises(schema.SchemaError, match="simherd-scheduler"):
         schema.check(connection)
     migrate(database_url)
+    engine.dispose()
+
+
+def test_only_groups_of_operators_stay_shared_and_their_first_one_is_the_default(
+    database_url: str, engine: Engine
+) -> None:
+    migrate(database_url)
+    shared: dict[str, bool] = {}
+    with Store(engine).write() as session:
+        for name, is_operator in (("user", False), ("operator", True)):
+            group = make_group(session, name="local", shared=True)
+            session.get_one(User, group.user_id).is_operator = is_operator
+            shared[group.id] = is_operator
+            group = make_group(session, user_id=group.user_id, name=name, shared=True)
+            shared[group.id] = is_operator
+    migrate(database_url, "0010")
+    migrate(database_url)
+    with engine.begin() as connection:
+        rows = connection.execute(
+            select(MachineGroup.id, MachineGroup.name, MachineGroup.shared, MachineGroup.is_default)
+        ).all()
+    assert {row.id: row.shared for row in rows if row.id in shared} == shared
+    assert [(r.name, shared.get(r.id)) for r in rows if r.is_default] == [("local", True)]
     engine.dispose()
