@@ -158,7 +158,7 @@ def check_sight(session: Session, group: MachineGroup, user: User) -> None:
         )
 
 
-def check_alone(session: Session, group: MachineGroup) -> None:
+def check_unique(session: Session, group: MachineGroup) -> None:
     """Raises Conflict: anybody has another group of this one's name."""
     other = session.scalar(_of_name(group.name).where(MachineGroup.id != group.id).limit(1))
     if other is not None:

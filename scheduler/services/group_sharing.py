@@ -17,7 +17,7 @@ from sqlalchemy.orm import aliased
 from scheduler.services.admin_users import named_user
 from scheduler.services.audit import note
 from scheduler.services.errors import Conflict, Invalid, NotFound
-from scheduler.services.group_access import check_alone, check_sight
+from scheduler.services.group_access import check_sight, check_unique
 from scheduler.services.group_states import ACCEPTING, ACTIVE, GroupStatus
 from scheduler.store.models import GroupShare, MachineGroup, User
 from simherd.contract import limits
@@ -56,7 +56,7 @@ def share_with(
         raise Invalid("with: name users, or share with everyone.")
     group = _locked(session, group)
     if everyone and not group.shared:
-        check_alone(session, group)
+        check_unique(session, group)
         group.shared = True
     for username in dict.fromkeys(usernames):
         user = named_user(session, username)
