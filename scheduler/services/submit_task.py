@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from scheduler.services.attempt_spec import check_extra_params, wants_network
-from scheduler.services.errors import Conflict, Invalid, Refused
+from scheduler.services.errors import Conflict, Invalid, NotFound, Refused
 from scheduler.services.group_access import default_group, usable_group
 from scheduler.services.group_states import ACCEPTING
 from scheduler.services.ids import new_task_id
@@ -97,8 +98,7 @@ def submit_tasks(parts: Parts, user_id: str, asked: Sequence[Submission]) -> lis
             raise _at(index, len(asked), error) from error
     now = time.time()
     check_storage(parts, user_id)
-    for group_id in {submission.group_id for submission in asked}:
-        check_room(parts, group_id)
+    _check_rooms(parts, user_id, asked)
     try:
         done = _make(parts, user_id, asked, now)
     except IntegrityError:
@@ -106,6 +106,17 @@ def submit_tasks(parts: Parts, user_id: str, asked: Sequence[Submission]) -> lis
         done = _make(parts, user_id, asked, now)
     enqueue_all(parts, [one.task_id for one in done if one.status is Status.SUBMITTED])
     return done
+
+
+def _check_rooms(parts: Parts, user_id: str, asked: Sequence[Submission]) -> None:
+    """Raises Unanswered: the Redis of a group has no room."""
+    groups = {submission.group_id for submission in asked}
+    if None in groups:
+        # That there is no default is said where a new task needs it.
+        with parts.store.read() as session, contextlib.suppress(NotFound):
+            groups.add(default_group(session, user_id).id)
+    for group_id in filter(None, groups):
+        check_room(parts, group_id)
 
 
 def _at(index: int, of: int, error: Refused) -> Refused:

@@ -27,8 +27,10 @@ def test_an_agent_may_do_without_isolation_only_where_the_scheduler_may(
     plan = MachinePlan("m1", "g1", "m1", "local", "local-a", False, 1, 2**30, 10, ticket)
     handle = provider.launch(plan)
     try:
-        told = psutil.Process(handle["pid"]).environ()
-        assert told["SIMHERD_BACKEND"] == backend
+        process = psutil.Process(handle["pid"])
+        # Until the program is loaded, it shows its parent's.
+        until(lambda: process.environ().get("SIMHERD_BACKEND") == backend, what="its environment")
+        told = process.environ()
         assert told.get(INSECURE_BACKEND) == ("true" if is_insecure else None)
     finally:
         until(lambda: provider.terminate("m1", handle, force=True), what="the agent's end")
