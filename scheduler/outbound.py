@@ -23,8 +23,18 @@ if TYPE_CHECKING:
     Address = ipaddress.IPv4Address | ipaddress.IPv6Address
     Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-#: Addresses in which a gateway finds an IPv4 address (RFC 6052).
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+#: The only addresses of IPv6 that are on the public internet (IANA's registry of the IPv6 address
+#: space). Not among them, and reached through gateways: NAT64 (64:ff9b::/96 and 64:ff9b:1::/48,
+#: RFC 6052 and 8215), IPv4-compatible (::a.b.c.d) and IPv4-translated (::ffff:0:a.b.c.d) addresses.
+_UNICAST = ipaddress.ip_network("2000::/3")
+#: Those among them, and of IPv4, that lead to an address inside another, or nowhere, and that
+#: `is_global` of Python 3.11 lets pass: Teredo and other protocols (RFC 2928), 6to4 (RFC 3056) and
+#: its relays (RFC 7526), examples (RFC 9637).
+_NOT_PUBLIC = tuple(
+    ipaddress.ip_network(text) for text in ("2001::/23", "2002::/16", "3fff::/20", "192.88.99.0/24")
+)
+#: How the second half of an address begins that carries an IPv4 address (ISATAP, RFC 5214).
+_ISATAP = frozenset({0x00005EFE, 0x02005EFE})
 #: Seconds to connect, and between two pieces of an answer.
 _TIMEOUT = httpx.Timeout(5)
 #: Redirects that are followed where the caller asks for it.
@@ -187,7 +197,9 @@ def _may(address: Address, allowed: tuple[Network, ...]) -> bool:
     if any(address in network for network in allowed):
         return True
     if isinstance(address, ipaddress.IPv6Address) and (
-        address.sixtofour or address.teredo or address in _NAT64
+        address not in _UNICAST or int(address) >> 32 & 0xFFFFFFFF in _ISATAP
     ):
+        return False
+    if any(address in network for network in _NOT_PUBLIC):
         return False
     return address.is_global and not address.is_multicast

@@ -42,6 +42,7 @@ from scheduler.api.routes.attempts import CHECKPOINT_VERB
 from scheduler.api.routes.batches import BATCH
 from scheduler.api.routes.storage import EXPORT_VERB
 from scheduler.api.sse import Streams
+from scheduler.api.strict import bounded_document
 from scheduler.bridge.connections import Connections
 from scheduler.health import dependencies
 from scheduler.objects.file_urls import ROUTE as FILES_ROUTE
@@ -64,9 +65,19 @@ if TYPE_CHECKING:
 _BEAT_S = 5.0
 
 
+class _Api(FastAPI):
+    """The application, whose OpenAPI document says what holds for every request."""
+
+    def openapi(self) -> dict[str, Any]:
+        """See `FastAPI`."""
+        if self.openapi_schema is None:
+            self.openapi_schema = bounded_document(super().openapi())
+        return self.openapi_schema
+
+
 def make_app(parts: Parts) -> FastAPI:
     """The application over `parts`."""
-    app = FastAPI(
+    app = _Api(
         title="Simherd",
         version=version.SERVER_VERSION,
         redirect_slashes=False,

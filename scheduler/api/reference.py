@@ -11,9 +11,12 @@ from pydantic import SecretStr
 from scheduler.api.app import make_app
 from scheduler.config import Settings
 from scheduler.wiring import Parts
+from simherd.contract import limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from fastapi import FastAPI
 
 _HEAD = """\
 # HTTP API
@@ -25,6 +28,32 @@ Requests and answers are JSON. Parameters are of the query, of the body where th
 with a `*` are needed. Every answer carries `X-Request-Id`, and every error is a problem (RFC 9457)
 with `title`, `status`, `detail` (a sentence that says what to do) and `request_id`. What is below
 `/v1` is our own; all else keeps to what the published client of the public service expects.
+"""
+
+#: What holds for every request, below the head.
+_BOUNDS = f"""\
+## Bounds
+
+Every number, text and list of a request has bounds, which `/openapi.json` says. Besides them:
+
+| What | Bound | Status |
+|---|---|---|
+| A JSON body | {limits.MAX_BODY_BYTES // 1024**2} MiB; of a batch or a checkpoint \
+{limits.MAX_BATCH_BODY_BYTES // 1024**2} MiB, of an export \
+{limits.MAX_EXPORT_BODY_BYTES // 1024**2} MiB | 413 |
+| Values in a body | {limits.MAX_JSON_VALUES:,}, nested {limits.MAX_JSON_DEPTH} deep | 400 |
+| Texts in a body | UTF-8, no NUL character, no half of a surrogate pair | 400 |
+| Numbers in a body | finite; integers of 64 bits | 400 |
+| A name in an object | once | 400 |
+| A parameter of the path, query or a header, with its name | \
+{limits.MAX_PARAMETER_CHARACTERS:,} characters, no NUL character | 404, 422, 400 |
+| A page of a list | the first {limits.MAX_PAGE:,} pages | 422 |
+| A stored zip that is looked into | {limits.MAX_ZIP_ENTRIES:,} entries, a directory of \
+{limits.MAX_ZIP_DIRECTORY_BYTES // 1024**2} MiB | 413 |
+
+A field that is not known is refused with 422. Where the published client sends fields that this
+server has no use for (`POST /compute/group`, `POST` and `PATCH` of projects, the parts of an
+export), they are ignored; parameters of the query that are not known are ignored everywhere.
 """
 
 #: Tag → its heading, in the order of the page.
@@ -53,7 +82,7 @@ _WHO = {
 
 def page() -> str:
     """The whole page, as Markdown."""
-    described = _openapi()
+    described = openapi()
     by_tag: dict[str, list[tuple[str, Any]]] = defaultdict(list)
     for path, methods in described["paths"].items():
         for method in sorted(methods, key=_METHODS.index):
@@ -64,17 +93,21 @@ def page() -> str:
         for tag in sorted(by_tag, key=list(_TAGS).index)
         for line in _section(_TAGS[tag], by_tag[tag], described["components"]["schemas"])
     ]
-    return "\n".join([_HEAD, *sections])
+    return "\n".join([_HEAD, _BOUNDS, *sections])
 
 
-def _openapi() -> dict[str, Any]:
-    # Routes are described without what they work on.
+def reference_app() -> FastAPI:
+    """The application, whose routes are described without what they work on."""
     redis, database = SecretStr("redis://localhost"), SecretStr("sqlite://")
-    app = make_app(Parts(Settings.model_construct(redis_url=redis, database_url=database)))
+    return make_app(Parts(Settings.model_construct(redis_url=redis, database_url=database)))
+
+
+def openapi() -> dict[str, Any]:
+    """The OpenAPI document."""
     with warnings.catch_warnings():
         # A route for two methods has one name for both; no program is generated from this.
         warnings.filterwarnings("ignore", "Duplicate Operation ID")
-        return app.openapi()
+        return reference_app().openapi()
 
 
 def _section(

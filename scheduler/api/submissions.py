@@ -3,45 +3,45 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictStr
 
+from scheduler.api.bounded import Metadata, Parameters, Shown
 from scheduler.services.submit_task import ClientKey, Submission
 from simherd.contract import limits
 
+#: A path in the user's storage.
+Path = Annotated[StrictStr, Field(max_length=limits.MAX_FILE_PATH_CHARACTERS)]
 #: What a client calls a submission: printable ASCII, as HTTP headers take it.
 Key = Annotated[str, Field(min_length=1, max_length=200, pattern="^[!-~]+$")]
-MetadataText = Annotated[StrictStr, Field(min_length=1, max_length=limits.METADATA_CHARACTERS)]
 
 
 class TaskRequest(BaseModel):
     """A task in the contract's words; what the contract does not have is said so."""
 
     model_config = ConfigDict(extra="forbid")
-    simulator: StrictStr = Field(min_length=1, max_length=128)
-    simulator_name_alias: StrictStr | None = Field(default=None, max_length=128)
+    simulator: Shown = Field(min_length=1, max_length=128)
+    simulator_name_alias: Shown | None = Field(default=None, max_length=128)
     #: Without it, the task goes to the default group: `GET /v1/default-group`.
     resource_pool: StrictStr | None = Field(default=None, min_length=1, max_length=128)
     storage_path_prefix: StrictStr = Field(default="", max_length=512)
     project: StrictStr | None = Field(default=None, min_length=1, max_length=128)
-    container_image: StrictStr = Field(min_length=1, max_length=512)
+    container_image: Shown = Field(min_length=1, max_length=512)
     time_to_live_seconds: float | None = Field(
         default=None, gt=0, le=limits.MAX_TTL_S, allow_inf_nan=False
     )
     resubmit_on_preemption: bool = False
-    input_resources: list[StrictStr] = Field(default_factory=list, max_length=1000)
+    input_resources: list[Path] = Field(default_factory=list, max_length=1000)
     stream_zip: bool = True
     compress_with: Literal["AUTO", "SEVEN_Z", "NONE"] = "SEVEN_Z"
-    extra_params: dict[str, Any] = Field(default_factory=dict)
+    extra_params: Parameters = Field(default_factory=dict)
     #: US$; beyond the contract, as all that follows.
-    max_cost: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    max_cost: float | None = Field(default=None, gt=0, le=limits.MAX_AMOUNT, allow_inf_nan=False)
     priority: int = Field(default=0, ge=-100, le=100)
-    shared_inputs: list[StrictStr] = Field(default_factory=list, max_length=100)
+    shared_inputs: list[Path] = Field(default_factory=list, max_length=100)
     has_input: bool = True
-    metadata: dict[
-        MetadataText, Annotated[StrictStr, Field(max_length=limits.METADATA_CHARACTERS)]
-    ] = Field(default_factory=dict)
+    metadata: Metadata = Field(default_factory=dict)
 
     def submission(self, key: str | None) -> Submission:
         """What is asked for, under the client's key."""

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import io
-import zipfile
+import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from scheduler.objects.base import NoSuchObject
+from simherd.contract import limits
+from simherd.contract.archive.directory import DirectoryTooLarge, locate, read_entries
+from simherd.contract.archive.paths import ArchiveRejected
 from simherd.contract.archive.ranged import RangedFile
 from simherd.contract.archive.times import read_time
 
 if TYPE_CHECKING:
     from scheduler.objects.base import ObjectStore
+    from simherd.contract.archive.directory import Entry
 
 #: Bytes fetched at a time: a central directory of some thousand members in one read.
 _BLOCK = 256 * 1024
-#: Fixed part of a zip member's own header, before its name (APPNOTE 4.3.7).
+#: Fixed part of a zip member's own header, before its name (APPNOTE 4.3.7), and how it begins.
 _LOCAL_HEADER = 30
+_LOCAL_SIGNATURE = b"PK\3\4"
+#: Directories that one process reads at the same time: each of the largest takes some 60 MB.
+_readers = threading.BoundedSemaphore(limits.ZIP_READERS)
 
 
-@dataclass(frozen=True)
+class TooManyMembers(ValueError):
+    """The archive is a zip whose directory is larger than the API reads."""
+
+
+@dataclass(frozen=True, slots=True)
 class Member:
-    """One file in a stored zip; `data_start` is where its raw bytes begin."""
+    """One file in a stored zip; `header_offset` is where its local header lies, and its data lie
+    before `space_end`, where the next one begins."""
 
     name: str
     size: int
@@ -31,6 +43,7 @@ class Member:
     compress_type: int
     modified_at: datetime | None
     header_offset: int
+    space_end: int
 
 
 @dataclass(frozen=True)
@@ -46,7 +59,9 @@ def list_zip(store: ObjectStore, user: str, path: str) -> Listing:
 
     Raises:
         NoSuchObject: nothing lies there.
-        ValueError: it is no zip.
+        TooManyMembers: it has more than MAX_ZIP_ENTRIES, or a directory of more than
+            MAX_ZIP_DIRECTORY_BYTES.
+        ValueError: it is no zip, or a broken one.
     """
     found = store.stat(user, path)
     if found is None:
@@ -54,25 +69,44 @@ def list_zip(store: ObjectStore, user: str, path: str) -> Listing:
     ranged = RangedFile(found.size, lambda start, length: store.read(user, path, start, length))
     reader = io.BufferedReader(ranged, _BLOCK)
     try:
-        with zipfile.ZipFile(reader) as archive:
-            members = tuple(_member(i) for i in archive.infolist() if not i.is_dir())
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is not a zip archive: {error}") from error
-    return Listing(found.size, members)
+        with _readers:
+            directory = locate(reader, limits.MAX_ZIP_ENTRIES, limits.MAX_ZIP_DIRECTORY_BYTES)
+            return Listing(
+                found.size, _members(list(read_entries(reader, directory)), directory.start)
+            )
+    except DirectoryTooLarge as error:
+        raise TooManyMembers(
+            f"{path} cannot be listed: {error.rule}. Download it, and look into it there"
+        ) from error
+    except ArchiveRejected as error:
+        raise ValueError(f"{path} is not a zip archive, or a broken one: {error.rule}") from error
 
 
-def _member(info: zipfile.ZipInfo) -> Member:
-    return Member(
-        info.filename,
-        info.file_size,
-        info.compress_size,
-        info.compress_type,
-        _modified(info),
-        info.header_offset,
+def _members(entries: list[Entry], directory_at: int) -> tuple[Member, ...]:
+    """The files among the entries, each of which has bytes of its own."""
+    ends: dict[int, int] = {}
+    end = directory_at
+    for entry in sorted(entries, key=lambda e: e.header_offset, reverse=True):
+        if entry.header_offset + _LOCAL_HEADER + entry.packed_size > end:
+            raise ArchiveRejected("members overlap, or lie outside the archive", entry.name)
+        ends[entry.header_offset] = end
+        end = entry.header_offset
+    return tuple(
+        Member(
+            e.name,
+            e.size,
+            e.packed_size,
+            e.method,
+            _modified(e),
+            e.header_offset,
+            ends[e.header_offset],
+        )
+        for e in entries
+        if not e.name.endswith("/")
     )
 
 
-def _modified(info: zipfile.ZipInfo) -> datetime | None:
+def _modified(info: Entry) -> datetime | None:
     # The format's own field has no time zone, and steps of two seconds.
     exact = read_time(info.extra)
     if exact is not None:
@@ -84,8 +118,14 @@ def _modified(info: zipfile.ZipInfo) -> datetime | None:
 
 
 def raw_range(store: ObjectStore, user: str, path: str, member: Member) -> tuple[int, int]:
-    """First and last byte of a member's stored data."""
+    """First and last byte of a member's stored data.
+
+    Raises:
+        ValueError: the archive is broken at this member.
+    """
     header = store.read(user, path, member.header_offset, _LOCAL_HEADER)
     name, extra = (int.from_bytes(header[i : i + 2], "little") for i in (26, 28))
     start = member.header_offset + _LOCAL_HEADER + name + extra
+    if header[:4] != _LOCAL_SIGNATURE or start + member.compressed_size > member.space_end:
+        raise ValueError(f"{path} is broken at {member.name!r}")
     return start, start + member.compressed_size - 1

@@ -21,6 +21,10 @@ class StorageAway(Exception):
     """The storage does not answer, or says that it cannot do anything just now."""
 
 
+class PartsRefused(ValueError):
+    """The parts of an upload are not those that were stored; the message is the storage's code."""
+
+
 class PathTaken(ValueError):
     """An object lies where a folder would have to be, or the other way round."""
 

@@ -37,7 +37,9 @@ class FileUrls:
     def verified(self, user: str, path: str, verb: str, expires: str, signature: str) -> bool:
         """Whether a URL's parts were signed here and are still good."""
         good = self._signature(user, path, verb, expires)
-        return hmac.compare_digest(good, signature) and float(expires) >= time.time()
+        # As bytes: texts that are not ASCII cannot be compared this way.
+        is_good = hmac.compare_digest(good.encode(), signature.encode())
+        return is_good and float(expires) >= time.time()
 
     def _signature(self, user: str, path: str, verb: str, expires: str) -> str:
         text = "\n".join((user, path, verb, expires))

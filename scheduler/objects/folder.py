@@ -96,13 +96,18 @@ class FolderStore:
         return upload
 
     def part_file(self, user: str, path: str, upload: str) -> Path:
-        """Where the parts of an upload are gathered, each at its place. Raises ValueError."""
+        """Where the parts of an upload are gathered, each at its place.
+
+        Raises:
+            NoSuchObject: `upload` cannot be the name of one.
+        """
         if not _UPLOAD.fullmatch(upload):
-            raise ValueError(f"{upload!r} is no upload")
+            raise NoSuchObject(path)
         return self.file(user, path).with_name(TEMPORARY + upload)
 
     def sign_part(self, user: str, path: str, upload: str, number: int, valid_s: float) -> str:
         """See `ObjectStore`."""
+        self.part_file(user, path, upload)
         return self.urls.sign(user, path, f"{PART_VERB}:{upload}:{number}", valid_s)
 
     def store_part(self, user: str, path: str, upload: str, number: int, data: bytes) -> str:
@@ -127,7 +132,8 @@ class FolderStore:
 
     def abort_upload(self, user: str, path: str, upload: str) -> None:
         """See `ObjectStore`."""
-        self.part_file(user, path, upload).unlink(missing_ok=True)
+        with contextlib.suppress(NoSuchObject):
+            self.part_file(user, path, upload).unlink(missing_ok=True)
 
     def unfinished(self, before: float) -> Iterator[Unfinished]:
         """See `ObjectStore`."""

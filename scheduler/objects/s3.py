@@ -18,7 +18,14 @@ from botocore.exceptions import (
     IncompleteReadError,
 )
 
-from scheduler.objects.base import Entry, NoSuchObject, ObjectInfo, StorageAway, Unfinished
+from scheduler.objects.base import (
+    Entry,
+    NoSuchObject,
+    ObjectInfo,
+    PartsRefused,
+    StorageAway,
+    Unfinished,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -27,6 +34,11 @@ if TYPE_CHECKING:
 
 _METHODS = {"upload": "put_object", "download": "get_object"}
 _MISSING = {"404", "NoSuchKey", "NotFound"}
+#: Answers to parts that are not those that were stored (Amazon S3 API reference,
+#: CompleteMultipartUpload).
+_BAD_PARTS = {
+    *("EntityTooSmall", "InvalidArgument", "InvalidPart", "InvalidPartOrder", "MalformedXML"),
+}
 #: Answers to the making of a bucket that is there already.
 _OURS = {"BucketAlreadyExists", "BucketAlreadyOwnedByYou"}
 
@@ -138,7 +150,10 @@ class S3Store:
                 Range=f"bytes={start}-{start + length - 1}",
             )
         except ClientError as error:
-            if error.response["Error"]["Code"] in _MISSING:
+            code = error.response["Error"]["Code"]
+            if code == "InvalidRange":
+                return b""  # it begins after the end
+            if code in _MISSING:
                 raise NoSuchObject(path) from error
             raise
         data: bytes = found["Body"].read()
@@ -194,8 +209,11 @@ class S3Store:
                 MultipartUpload={"Parts": [{"PartNumber": n, "ETag": etag} for n, etag in parts]},
             )
         except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code in _BAD_PARTS:
+                raise PartsRefused(code) from error
             # Completed before, and the answer was lost: then the object is there.
-            if error.response["Error"]["Code"] != "NoSuchUpload":
+            if code != "NoSuchUpload":
                 raise
         found = self.stat(user, path)
         if found is None:

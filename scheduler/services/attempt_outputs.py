@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from scheduler.objects.base import NoSuchObject
+from scheduler.objects.base import NoSuchObject, PartsRefused
 from scheduler.services.checkpoints import add_generation, generations
 from scheduler.services.errors import Conflict, Forbidden, Invalid, NotFound
 from scheduler.store.models import Task
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 #: Route under which an executor asks; the attempt's task and number follow.
 ROUTE = "/v1/attempts"
+_NO_UPLOAD = "upload: there is no such upload, or no longer."
 
 
 def grant_of(parts: Parts, task_id: str, attempt: int) -> Grant:
@@ -53,7 +54,9 @@ class AttemptOutputs:
             NotFound: there is no such task.
             Conflict: the attempt is no longer current.
         """
-        if not hmac.compare_digest(_token(parts, task_id, attempt), token):
+        # As bytes: texts that are not ASCII cannot be compared this way.
+        good = _token(parts, task_id, attempt)
+        if not hmac.compare_digest(good.encode(), token.encode()):
             raise Forbidden("Authorization: the token is not this attempt's.")
         self._store = parts.store
         with parts.store.read() as session:
@@ -95,19 +98,29 @@ class AttemptOutputs:
         return self._objects.begin_upload(self._task.user_id, self._path(name))
 
     def part_url(self, name: str, upload: str, number: int) -> str:
-        """Where to send a part of it."""
-        return self._objects.sign_part(
-            self._task.user_id, self._path(name), upload, number, limits.USER_URL_S
-        )
+        """Where to send a part of it. Raises NotFound."""
+        try:
+            return self._objects.sign_part(
+                self._task.user_id, self._path(name), upload, number, limits.USER_URL_S
+            )
+        except NoSuchObject as error:
+            raise NotFound(_NO_UPLOAD) from error
 
     def complete(self, name: str, upload: str, parts: Sequence[Part]) -> int:
-        """Make an object of the parts; answers its stored size, bytes. Raises NotFound."""
+        """Make an object of the parts; answers its stored size, bytes.
+
+        Raises:
+            NotFound: there is no such upload.
+            Invalid: the parts are not those that were stored.
+        """
         try:
             return self._objects.complete_upload(
                 self._task.user_id, self._path(name), upload, parts
             )
         except NoSuchObject as error:
-            raise NotFound("upload: there is no such upload, or no longer.") from error
+            raise NotFound(_NO_UPLOAD) from error
+        except PartsRefused as error:
+            raise Invalid(f"parts: the storage refuses them: {error}.") from error
 
     def abort(self, name: str, upload: str) -> None:
         """Forget an upload in parts."""

@@ -47,7 +47,7 @@ def spec_of(parts: Parts, session: Session, task: Task, group: MachineGroup) -> 
         image=parts.catalogue.resolve_image(task.container_image),
         commands=tuple(read_commands(extra)),
         env=_read_env(extra),
-        run_dir=str(extra.get("run_subprocess_dir") or ""),
+        run_dir=_read_run_dir(extra),
         time_to_live_s=task.time_to_live_s,
         deadline_at=task.deadline_at,
         seconds_for_money=seconds_for_money(session, task),
@@ -114,6 +114,7 @@ def check_extra_params(extra_params: dict[str, Any]) -> None:
     """
     read_commands(extra_params)
     _read_env(extra_params)
+    _read_run_dir(extra_params)
     _read_warning(extra_params)
     _read_grace(extra_params)
     _read_stall(extra_params)
@@ -152,10 +153,43 @@ def _read_restore(extra_params: dict[str, Any]) -> list[Command]:
 
 
 def _read_env(extra_params: dict[str, Any]) -> dict[str, str]:
-    env = extra_params.get("env") or {}
-    if not isinstance(env, dict):
-        raise Invalid(f"extra_params.env: an object of texts is needed, not {env!r}.")
-    return {str(k): str(v) for k, v in env.items()}
+    return _texts(extra_params.get("env") or {}, "extra_params.env")
+
+
+def _texts(given: Any, where: str) -> dict[str, str]:
+    """Variables of an environment; numbers and truth values as Python writes them.
+
+    Raises:
+        Invalid: it is no object, or a name or a value cannot be a variable's.
+    """
+    if not isinstance(given, dict):
+        raise Invalid(f"{where}: an object of texts is needed, not {_short(given)}.")
+    for name, value in given.items():
+        if not name or "=" in name:
+            raise Invalid(f"{where}: {_short(name)} cannot be a variable's name.")
+        if isinstance(value, dict | list):
+            raise Invalid(f"{where}.{name[:80]}: a text is needed, not {_short(value)}.")
+    return {name: str(value) for name, value in given.items()}
+
+
+def _short(value: Any) -> str:
+    """A value as a message shows it."""
+    return repr(value)[:200]
+
+
+def _read_run_dir(extra_params: dict[str, Any]) -> str:
+    given = extra_params.get("run_subprocess_dir") or ""
+    where = "extra_params.run_subprocess_dir"
+    if not isinstance(given, str):
+        raise Invalid(f"{where}: a text is needed, not {_short(given)}.")
+    if given in {"", "."}:
+        return ""
+    if given.startswith("/"):
+        raise Invalid(f"{where}: {_short(given)} is not relative to the task's folder.")
+    try:
+        return objects.normalise("/".join(p for p in given.split("/") if p != "."))
+    except ValueError as error:
+        raise Invalid(f"{where}: {error}.") from error
 
 
 def _read_warning(extra_params: dict[str, Any]) -> DeadlineWarning:
@@ -205,7 +239,7 @@ def _read_command(index: int, raw: Any) -> Command:
     if isinstance(raw, str):
         raw = {"cmd": raw}
     if not isinstance(raw, dict) or not isinstance(raw.get("cmd"), str):
-        raise Invalid(f"{where}: an object with the text field 'cmd' is needed, not {raw!r}.")
+        raise Invalid(f"{where}: an object with the text field 'cmd' is needed, not {_short(raw)}.")
     try:
         argv = shlex.split(raw["cmd"])
     except ValueError as error:
@@ -215,22 +249,57 @@ def _read_command(index: int, raw: Any) -> Command:
     prompts, env = raw.get("prompts") or [], raw.get("env") or {}
     if not isinstance(prompts, list) or not isinstance(env, dict):
         raise Invalid(f"{where}: 'prompts' is a list of texts and 'env' an object.")
+    mpi = _mpi_prefix(raw.get("mpi_config"), f"{where}.mpi_config")
     return Command(
-        tuple(_mpi_prefix(raw.get("mpi_config")) + argv),
+        tuple(mpi + argv),
         tuple(str(p) for p in prompts),
-        {str(k): str(v) for k, v in env.items()},
+        _texts(env, f"{where}.env"),
         mpi=isinstance(raw.get("mpi_config"), dict),
     )
 
 
-def _mpi_prefix(config: Any) -> list[str]:
-    """`mpirun` and its flags; a flag that is true stands alone, one that is false is left out."""
+def _mpi_prefix(config: Any, where: str) -> list[str]:
+    """`mpirun` and its flags; a flag that is true stands alone, one that is false is left out.
+
+    Raises:
+        Invalid: the options are not an object.
+    """
     if not isinstance(config, dict):
         return []
+    options = config.get("options") or {}
+    if not isinstance(options, dict):
+        raise Invalid(f"{where}.options: an object is needed, not {_short(options)}.")
     flags: list[str] = []
-    for name, value in (config.get("options") or {}).items():
+    for name, value in options.items():
         if value is True:
             flags.append(f"--{name}")
         elif value is not False:
             flags += [f"--{name}", str(value)]
     return ["mpirun", *flags]
+
+
+def check_processes(extra_params: dict[str, Any], most: int) -> None:
+    """Refuse an MPI command of more processes than machines have processors: it cannot start.
+
+    Args:
+        extra_params: those of a submission, checked by `check_extra_params`.
+        most: processors of all machines that run the task together.
+
+    Raises:
+        Invalid: naming the command.
+    """
+    for index, raw in enumerate(extra_params["commands"]):
+        config = raw.get("mpi_config") if isinstance(raw, dict) else None
+        options = (config.get("options") or {}) if isinstance(config, dict) else {}
+        # Who says so may have several processes share a processor.
+        if any("oversubscribe" in f"{k}={v}".lower() for k, v in options.items()):
+            continue
+        wanted = next((options[name] for name in ("np", "n") if name in options), None)
+        if isinstance(wanted, str) and wanted.isdecimal() and len(wanted) < 19:
+            wanted = int(wanted)
+        if isinstance(wanted, int) and not isinstance(wanted, bool) and wanted > most:
+            raise Invalid(
+                f"extra_params.commands[{index}].mpi_config.options.np: {wanted} processes are "
+                f"more than the {most} processors of the group's machines. Ask for fewer, or for "
+                "a group of larger machines."
+            )

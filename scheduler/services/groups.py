@@ -26,6 +26,7 @@ from simherd.contract import limits
 from simherd.contract.policy import Policy
 
 if TYPE_CHECKING:
+    from scheduler.catalogue.tables import MachineType
     from scheduler.wiring import Parts
 
 log = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ def register_group(parts: Parts, user_id: str, asked: GroupRequest) -> MachineGr
             "shared: only operators share a machine group with everyone. Register it without, and "
             "offer it to users (`simherd resources share NAME USERNAME`), or ask an operator."
         )
+    _check_policy(asked.policy, kind)
     if asked.group_type == MPI:
         _check_mpi(parts, asked, provider)
     smallest, largest = _sizes(asked)
@@ -137,6 +139,19 @@ def register_group(parts: Parts, user_id: str, asked: GroupRequest) -> MachineGr
             session.flush()
             share_with(session, user.username, group, (), everyone=True)
     return group
+
+
+def _check_policy(policy: Policy, kind: MachineType) -> None:
+    """Refuse what a container may have where no machine has as much. Raises Invalid."""
+    for name, value, most in (
+        ("memory_bytes", policy.memory_bytes, kind.memory_gb * 1024**3),
+        ("cpus", policy.cpus, kind.vcpus),
+    ):
+        if value > most:
+            raise Invalid(
+                f"policy.{name}: {value} is more than the {most} of a machine of the type "
+                f"{kind.name!r}. Give less, or 0 for all that the machine has."
+            )
 
 
 def _emptiest_server(parts: Parts) -> str:

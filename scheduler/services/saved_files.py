@@ -7,9 +7,9 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scheduler.objects.archive import list_zip, raw_range
+from scheduler.objects.archive import TooManyMembers, list_zip, raw_range
 from scheduler.objects.base import NoSuchObject
-from scheduler.services.errors import NotFound, TooLarge
+from scheduler.services.errors import Invalid, NotFound, TooLarge
 from simherd.contract import limits, objects
 from simherd.contract.live import FileEntry, FileKind
 
@@ -26,6 +26,8 @@ _BLOCK = 4 * 1024**2
 _PREFIX = f"{objects.OUTPUT_ROOT}/"
 #: What a member's bytes are unpacked with: deflate without a header.
 _RAW_DEFLATE = -15
+#: Methods of compression that can be read: stored as it is, and deflate.
+_METHODS = frozenset({0, 8})
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,10 @@ class SavedText:
 
 
 class SavedFiles:
-    """What the last attempt of a task has put out."""
+    """What the last attempt of a task has put out.
+
+    Each look may raise Invalid or TooLarge: the stored archive is broken, or has too many files.
+    """
 
     def __init__(self, parts: Parts, task: Task) -> None:
         self._store, self._user = parts.objects, task.user_id
@@ -57,8 +62,12 @@ class SavedFiles:
         if self._known is None:
             try:
                 members = list_zip(self._store, self._user, self._path).members
-            except (NoSuchObject, ValueError):
+            except NoSuchObject:
                 members = ()
+            except TooManyMembers as error:
+                raise TooLarge(f"outputs: {error}.") from error
+            except ValueError as error:
+                raise Invalid(f"outputs: {error}.") from error
             found = [m for m in members if m.name.startswith(_PREFIX)]
             self._known = {m.name.removeprefix(_PREFIX): m for m in found}
         return self._known
@@ -78,6 +87,16 @@ class SavedFiles:
         return self._unpacked(self._member(name))
 
     def _unpacked(self, member: Member, skip: int = 0) -> Iterator[bytes]:
+        try:
+            yield from self._pieces(member, skip)
+        except (ValueError, zlib.error) as error:
+            # Users may store what they like where outputs lie.
+            name = member.name.removeprefix(_PREFIX)
+            raise Invalid(f"file: {name!r} is broken in the archive: {error}.") from error
+
+    def _pieces(self, member: Member, skip: int) -> Iterator[bytes]:
+        if member.compress_type not in _METHODS:
+            raise ValueError(f"it is compressed by method {member.compress_type}, not deflate")
         first, last = raw_range(self._store, self._user, self._path, member)
         inflate = zlib.decompressobj(_RAW_DEFLATE) if member.compress_type else None
         for start in range(first + skip, last + 1, _BLOCK):

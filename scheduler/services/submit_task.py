@@ -11,8 +11,13 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from scheduler.services.attempt_spec import check_extra_params, wants_network
+from scheduler.services.attempt_spec import (
+    check_extra_params,
+    check_processes,
+    wants_network,
+)
 from scheduler.services.errors import Conflict, Invalid, NotFound, Refused
+from scheduler.services.gangs import MPI
 from scheduler.services.group_access import default_group, usable_group
 from scheduler.services.group_states import ACCEPTING
 from scheduler.services.ids import new_task_id
@@ -140,7 +145,7 @@ def _make(parts: Parts, user_id: str, asked: Sequence[Submission], now: float) -
         if fresh:
             check_queue(session, user_id, quotas_of(parts, user_id), fresh)
         done: list[Task | Submitted] = []
-        context = _Context(session, user_id, now)
+        context = _Context(parts, session, user_id, now)
         for index, submission in enumerate(asked):
             key = submission.client_key
             try:
@@ -181,7 +186,8 @@ def _again(task: Task, key: ClientKey) -> Submitted:
 class _Context:
     """What the tasks of one request share, looked up once."""
 
-    def __init__(self, session: Session, user_id: str, now: float) -> None:
+    def __init__(self, parts: Parts, session: Session, user_id: str, now: float) -> None:
+        self._providers = parts.providers
         self._session, self._user, self._now = session, user_id, now
         self._groups: dict[str | None, MachineGroup] = {}
         self._projects: dict[str, Project] = {}
@@ -211,7 +217,16 @@ class _Context:
                 f"extra_params.network: machine group {group.name!r} allows no network. "
                 "Start a group whose policy does, or do without."
             )
+        self._check_processes(group, submission)
         return group
+
+    def _check_processes(self, group: MachineGroup, submission: Submission) -> None:
+        """Refuse what the group's machines cannot run. Those started by hand may be of any size."""
+        provider = self._providers.get(group.provider)
+        if provider is None or provider.by_hand:
+            return
+        machines = group.max_machines if group.group_type == MPI else 1
+        check_processes(submission.extra_params, group.vcpus * machines)
 
     def _project(self, name: str) -> Project:
         if name not in self._projects:

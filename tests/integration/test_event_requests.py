@@ -143,7 +143,7 @@ def test_a_name_that_leads_inside_later_gets_no_request(
         (("out.txt", "("), "no regular expression"),
         (("out.txt", "a" * 513), "513 characters"),
         (("out.txt", "()" * 33), "33 groups"),
-        (("out.txt", "a\0b"), "no NUL"),
+        (("out.txt", "a\0b"), "regex"),
         ({"trigger_type": "task", "trigger": "task_failed", "task_id": "a\0"}, "task_id"),
         ({"trigger_type": "observer", "trigger": "file_regex_observer", "file_path": "a"}, "regex"),
     ],
@@ -159,7 +159,8 @@ def test_what_cannot_be_is_refused_by_name(
     else:
         asked = {"task_id": task.id, **trigger}
     refused = site.ask(asked, hook.url)
-    assert refused.status_code == 422, refused.text
+    # 400: what no JSON of ours may hold, whatever the field.
+    assert refused.status_code == (400 if "has a NUL" in refused.text else 422), refused.text
     assert word in refused.json()["detail"]
 
 

@@ -37,13 +37,12 @@ FAULTS = (
         "JSON that is nested deeply, NaN, duplicate keys, huge numbers",
         "400 or 422 with the field, never 500",
     ),
-    Fault("B3", _API, "unknown fields", "422 that names the field", is_pending=True),
+    Fault("B3", _API, "unknown fields", "422 that names the field"),
     Fault(
         "B4",
         _API,
         "ids of another user's objects, on every route",
         "404 as for ids that do not exist; nothing is changed",
-        is_pending=True,
     ),
     Fault(
         "B5",
@@ -77,7 +76,6 @@ FAULTS = (
         _API,
         "resources that no machine of the group has",
         "422 when it is submitted",
-        is_pending=True,
     ),
     Fault(
         "B11",
@@ -117,8 +115,7 @@ FAULTS = (
         "B17",
         _API,
         "paths with `..`, `%00`, encoded twice, of 10 kB",
-        "404 or 422",
-        is_pending=True,
+        "404, 400 or 403",
     ),
     Fault(
         "B18",

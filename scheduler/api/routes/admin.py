@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict
 
+from scheduler.api.bounded import BigNumber
 from scheduler.api.deps import OperatorDep, PartsDep
+from scheduler.api.strict import StrictRouter
 from scheduler.api.wire import when
 from scheduler.services.audit import MOST_ENTRIES, entries, note
 from scheduler.services.backups import stream_backup
 from scheduler.services.doctor import examine
 
-router = APIRouter(prefix="/v1/admin", tags=["admin"])
+router = StrictRouter(prefix="/v1/admin", tags=["admin"])
 
 
 class Examination(BaseModel):
@@ -52,7 +54,7 @@ def audit(
     parts: PartsDep,
     _user: OperatorDep,
     limit: Annotated[int, Query(ge=1, le=MOST_ENTRIES)] = 100,
-    before: int | None = None,
+    before: BigNumber | None = None,
     actor: str | None = None,
     subject: str | None = None,
 ) -> list[dict[str, Any]]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
+from scheduler.api.bounded import Amount
 from scheduler.api.deps import OperatorDep, PartsDep
+from scheduler.api.strict import StrictRouter
 from scheduler.api.wire import dollars, group_json, quarantine_json, share_json, when
 from scheduler.services import admin_groups, group_sharing, prices, quarantine
 from scheduler.services.admin_groups import GroupState
@@ -16,7 +18,7 @@ from scheduler.services.prices import PriceState
 from scheduler.store.models import Machine
 from simherd.contract import limits
 
-router = APIRouter(prefix="/v1/admin", tags=["admin"])
+router = StrictRouter(prefix="/v1/admin", tags=["admin"])
 
 #: The owner of the group that is meant.
 Owner = Annotated[str | None, Query(max_length=64)]
@@ -26,8 +28,8 @@ class NewPrice(BaseModel):
     """US$ per machine and hour; what is left out stays as it is."""
 
     model_config = ConfigDict(extra="forbid")
-    on_demand: float | None = None
-    spot: float | None = None
+    on_demand: Amount | None = None
+    spot: Amount | None = None
 
 
 class Sharing(BaseModel):

@@ -5,27 +5,30 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from scheduler.api.bounded import KeySeconds, Name
 from scheduler.api.deps import OperatorDep, PartsDep
 from scheduler.api.routes.users import quotas_json
+from scheduler.api.strict import StrictRouter
 from scheduler.api.wire import when
 from scheduler.config import PROVIDERS
 from scheduler.services import admin_keys, admin_users, provider_access
 from scheduler.services.admin_keys import KeyState
 from scheduler.services.admin_users import UserState
 from scheduler.services.quotas import change_quota, give_defaults, states
+from simherd.contract import limits
 
-router = APIRouter(prefix="/v1/admin", tags=["admin"])
+router = StrictRouter(prefix="/v1/admin", tags=["admin"])
 
 
 class NewUser(BaseModel):
     """A user that is to be made."""
 
     model_config = ConfigDict(extra="forbid")
-    username: str
-    email: str
+    username: Name
+    email: Name
     operator: bool = False
 
 
@@ -54,30 +57,34 @@ class NewKey(BaseModel):
     """A key that is to be made; `valid_s`: seconds, without it until it is revoked."""
 
     model_config = ConfigDict(extra="forbid")
-    username: str
-    label: str
-    valid_s: float | None = None
+    username: Name
+    label: Name
+    valid_s: KeySeconds | None = None
 
 
 class Rotation(BaseModel):
     """For how long the old key stays good, seconds."""
 
     model_config = ConfigDict(extra="forbid")
-    keep_s: float = 0.0
+    keep_s: KeySeconds = 0.0
 
 
 class NewQuota(BaseModel):
     """What a user may have; null: unlimited."""
 
     model_config = ConfigDict(extra="forbid")
-    value: float | None = Field(allow_inf_nan=False)
+    # `change_quota` says which numbers a quota can have.
+    value: (
+        Annotated[float, Field(ge=-limits.MAX_AMOUNT, le=limits.MAX_AMOUNT, allow_inf_nan=False)]
+        | None
+    )
 
 
 class DefaultQuotas(BaseModel):
     """Who gets the default quotas; null: every user."""
 
     model_config = ConfigDict(extra="forbid")
-    username: str | None
+    username: Name | None
 
 
 def _user(state: UserState) -> dict[str, Any]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import Depends, Header, Request
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from scheduler.api.bounded import AttemptNumber, BigNumber
 from scheduler.api.deps import PartsDep
+from scheduler.api.strict import StrictRouter
 from scheduler.services.attempt_outputs import ROUTE, AttemptOutputs
+from simherd.contract import limits
 from simherd.contract.checkpoints import MOST_FILES, SavedFile
 from simherd.contract.objects import CHECKPOINT_FILE, LIVE_SLICE, MANIFEST, OUTPUT, normalise
 from simherd.contract.uploads import MOST_PARTS
 
-router = APIRouter(prefix=ROUTE + "/{task_id}/{attempt}", tags=["attempts"])
+router = StrictRouter(prefix=ROUTE + "/{task_id}/{attempt}", tags=["attempts"])
 
 _ABORT = "/abort"
 CHECKPOINT_VERB = "/checkpoint"
@@ -23,7 +26,7 @@ def _outputs(
     request: Request,
     parts: PartsDep,
     task_id: str,
-    attempt: int,
+    attempt: AttemptNumber,
     authorization: Annotated[str, Header()] = "",
 ) -> AttemptOutputs:
     # What an attempt that has lost its lease left half done, it may still clear away.
@@ -37,7 +40,9 @@ Outputs = Annotated[AttemptOutputs, Depends(_outputs)]
 
 _SLICE = rf"{LIVE_SLICE}[0-9a-f]{{32}}/[0-9]{{1,9}}"
 _NAME = rf"^({OUTPUT}|{MANIFEST}|{CHECKPOINT_FILE}[0-9a-f]{{64}}|{_SLICE})$"
-Name = Annotated[str, Field(pattern=_NAME)]
+Name = Annotated[str, Field(pattern=_NAME, max_length=200)]
+PartNumber = Annotated[int, Field(ge=1, le=MOST_PARTS)]
+ETag = Annotated[str, Field(min_length=1, max_length=200, pattern="^[!-~]+$")]
 
 
 class Stored(BaseModel):
@@ -57,19 +62,19 @@ class Wanted(BaseModel):
 class Upload(Stored):
     """An upload in parts."""
 
-    upload: str = Field(min_length=1, max_length=2000)
+    upload: str = Field(min_length=1, max_length=2000, pattern="^[!-~]+$")
 
 
 class PartWanted(Upload):
     """Which part is to be sent."""
 
-    number: int = Field(ge=1, le=MOST_PARTS)
+    number: PartNumber
 
 
 class Completion(Upload):
     """All parts: number and ETag."""
 
-    parts: list[tuple[int, str]] = Field(min_length=1, max_length=MOST_PARTS)
+    parts: list[tuple[PartNumber, ETag]] = Field(min_length=1, max_length=MOST_PARTS)
 
 
 class FileSaved(BaseModel):
@@ -77,10 +82,10 @@ class FileSaved(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     path: str = Field(min_length=1, max_length=4096)
-    size: int = Field(ge=0, lt=2**63)
+    size: BigNumber
     mode: int = Field(ge=0, le=0o7777)
-    mtime_ns: int = Field(ge=-(2**63), lt=2**63)
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    mtime_ns: int = Field(ge=limits.MIN_INTEGER, le=limits.MAX_INTEGER)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", max_length=64)
 
     @field_validator("path")
     @classmethod

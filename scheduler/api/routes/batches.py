@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from scheduler.api.bounded import Id
 from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.strict import StrictRouter
 from scheduler.api.submissions import KeyedRequest
 from scheduler.objects.file_urls import COUNTED_UPLOAD
 from scheduler.services.queue_task import inputs_uploaded
@@ -16,7 +17,7 @@ from simherd.contract import limits, objects
 from simherd.contract.lifecycle import Status
 
 BATCH = "/v1/tasks/batch"
-router = APIRouter(prefix=BATCH, tags=["tasks"])
+router = StrictRouter(prefix=BATCH, tags=["tasks"])
 
 
 class Batch(BaseModel):
@@ -30,7 +31,7 @@ class Uploaded(BaseModel):
     """Those whose inputs are there."""
 
     model_config = ConfigDict(extra="forbid")
-    ids: list[str] = Field(min_length=1, max_length=limits.MAX_BATCH)
+    ids: list[Id] = Field(min_length=1, max_length=limits.MAX_BATCH)
 
 
 @router.post("", status_code=202)

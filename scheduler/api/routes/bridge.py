@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, StrictStr
 
 from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.routes.tasks import owned_task
+from scheduler.api.strict import StrictRouter
 from scheduler.bridge.connections import Connections
 from scheduler.services.errors import Invalid
 from simherd.contract import limits
 
-router = APIRouter(prefix="/tasks", tags=["tasks"])
+router = StrictRouter(prefix="/tasks", tags=["tasks"])
 
 #: What clients call themselves; a UUID.
 _ID = "^[A-Za-z0-9_.-]{1,64}$"
@@ -37,8 +38,8 @@ class TaskConnection(BaseModel):
     """A message between a client and what answers for a task, in the contract's words."""
 
     model_config = ConfigDict(extra="forbid")
-    sender_id: StrictStr = Field(pattern=_ID)
-    receiver_id: StrictStr | None = None
+    sender_id: StrictStr = Field(pattern=_ID, max_length=64)
+    receiver_id: StrictStr | None = Field(default=None, max_length=limits.MAX_NAME_CHARACTERS)
     type: Literal["offer"] | None = None
     sdp: StrictStr | None = Field(default=None, max_length=limits.MAX_OFFER)
 
@@ -78,7 +79,7 @@ async def message(
     user: UserDep,
     _: ConnectionsDep,
     task_id: str,
-    client: Annotated[str, Query(pattern=_ID)],
+    client: Annotated[str, Query(pattern=_ID, max_length=64)],
     block_s: Annotated[float, Query(ge=0, le=limits.MAX_MESSAGE_WAIT_S)] = limits.MESSAGE_WAIT_S,
 ) -> Response:
     """The oldest message for a client, as soon as there is one; 204 when none has come."""

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
 
+from scheduler.api.bounded import Amount, Name
 from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.strict import StrictRouter
 from scheduler.catalogue.search import Offer, Range, Wanted, offers
 from scheduler.services.errors import Invalid, NotFound
 from scheduler.services.prices import machine_types as machine_types_now
 from scheduler.services.provider_access import providers_of, wire_providers
+from simherd.contract import limits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-router = APIRouter(tags=["catalogue"])
+router = StrictRouter(tags=["catalogue"])
 
 #: The machine provider that is meant where none is named.
 _PROVIDER = "GCP"
@@ -26,8 +29,8 @@ _ALMOST_NOTHING = 1e-9
 _THREADS_PER_CORE = 2
 
 Provider = Literal["GCP", "LOCAL", "LYCEUM"]
-Texts = Annotated[list[str] | None, Query()]
-Pair = Annotated[list[float] | None, Query()]
+Texts = Annotated[list[Name] | None, Query(max_length=limits.MAX_FILTER_VALUES)]
+Pair = Annotated[list[Amount] | None, Query(max_length=limits.MAX_FILTER_VALUES)]
 
 
 @router.get("/simulators/available-images")

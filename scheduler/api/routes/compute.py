@@ -8,11 +8,13 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import redis
-from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from fastapi import Query
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
+from scheduler.api.bounded import Name, Page, Parameters, Seconds, Shown, Time
 from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.strict import StrictRouter
 from scheduler.api.wire import group_json, past_group_json
 from scheduler.services import end_group, groups, machine_access
 from scheduler.services.errors import Invalid, NotFound
@@ -30,15 +32,15 @@ from simherd.contract.lifecycle import HELD
 from simherd.contract.outcome import Cause
 from simherd.contract.policy import Policy
 
-router = APIRouter(tags=["compute"])
+router = StrictRouter(tags=["compute"])
 
 
 class GroupBody(BaseModel):
     """A machine group to be registered, in the contract's words."""
 
     model_config = ConfigDict(extra="ignore")
-    machine_type: str = "local"
-    provider_id: str = "LOCAL"
+    machine_type: Name = "local"
+    provider_id: Name = "LOCAL"
     num_vms: int = Field(default=1, ge=1, le=1000)
     min_vms: int | None = Field(default=None, ge=0, le=1000)
     max_vms: int | None = Field(default=None, ge=1, le=1000)
@@ -46,16 +48,18 @@ class GroupBody(BaseModel):
     spot: bool = True
     disk_size_gb: float = Field(default=10, gt=0, le=65536)
     threads_per_core: Literal[1, 2] = 2
-    zone: str | None = None
-    name: str | None = Field(default=None, pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+    zone: Shown | None = Field(default=None, max_length=limits.MAX_NAME_CHARACTERS)
+    name: str | None = Field(
+        default=None, max_length=63, pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+    )
     type: Literal["standard", "mpi"] = "standard"
-    max_idle_time: float | None = Field(default=None, ge=0)
-    auto_terminate_ts: AwareDatetime | None = None
+    max_idle_time: Seconds | None = None
+    auto_terminate_ts: Time | None = None
     reconnect_s: float = Field(default=limits.RECONNECT_WINDOW_S, ge=30, le=86400)
     provider: str | None = Field(default=None, max_length=40)
     shared: bool = False
     on_demand_fallback: bool = False
-    policy: dict[str, Any] = Field(default_factory=dict)
+    policy: Parameters = Field(default_factory=dict)
 
 
 def _timestamp(at: datetime | None) -> float | None:
@@ -147,10 +151,10 @@ def list_groups(parts: PartsDep, user: UserDep) -> list[dict[str, Any]]:
 def group_history(
     parts: PartsDep,
     user: UserDep,
-    page: Annotated[int, Query(ge=1)] = 1,
+    page: Page = 1,
     per_page: Annotated[int, Query(ge=1, le=500)] = 100,
-    created_before: AwareDatetime | None = None,
-    created_after: AwareDatetime | None = None,
+    created_before: Time | None = None,
+    created_after: Time | None = None,
     project: str | None = None,
     non_active_only: bool = False,
     provider_id: str | None = None,

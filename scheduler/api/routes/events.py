@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from scheduler.api.bounded import FilePath, Url
 from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.event_wire import delivery_json, event_json, whole_event_json
+from scheduler.api.strict import StrictRouter
 from scheduler.services.errors import Invalid
 from scheduler.services.events import (
     Wanted,
@@ -20,13 +21,14 @@ from scheduler.services.events import (
     remove_event,
 )
 from scheduler.services.observers import tell_observers
+from simherd.contract import limits
 from simherd.contract.triggers import ActionType, Trigger, TriggerType
 
-router = APIRouter(tags=["events"])
+router = StrictRouter(tags=["events"])
 
 
 #: No id is anything else, and a database may refuse to compare it.
-_Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
+_Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$", max_length=64)]
 
 
 class _Strict(BaseModel):
@@ -60,8 +62,8 @@ class ObserverTrigger(_Strict):
     trigger_type: Literal[TriggerType.OBSERVER]
     trigger: Literal[Trigger.FILE_EXISTS, Trigger.FILE_REGEX]
     task_id: _Id
-    file_path: str
-    regex: str | None = None
+    file_path: FilePath
+    regex: str | None = Field(default=None, max_length=limits.MAX_FILE_PATH_CHARACTERS)
 
 
 class CreditsTrigger(BaseModel):
@@ -74,14 +76,14 @@ class Email(_Strict):
     """A message to an address."""
 
     action_type: Literal[ActionType.EMAIL]
-    email_address: str
+    email_address: str = Field(max_length=limits.MAX_EMAIL_CHARACTERS)
 
 
 class Webhook(_Strict):
     """A POST to a URL."""
 
     action_type: Literal[ActionType.WEBHOOK]
-    webhook_url: str
+    webhook_url: Url
 
 
 class EventRequest(_Strict):

@@ -8,12 +8,13 @@ import secrets
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, RedirectResponse
 
 from scheduler.api.deps import PartsDep
 from scheduler.api.receive import CountedBody, check_digest, receive_in_parts
+from scheduler.api.strict import StrictRouter
 from scheduler.objects.file_urls import COUNTED_UPLOAD, ROUTE
 from scheduler.objects.folder import TEMPORARY, FolderStore
 from scheduler.services.errors import TooLarge
@@ -25,7 +26,7 @@ from simherd.contract.uploads import PART_VERB, part_offset, part_size
 if TYPE_CHECKING:
     from pathlib import Path
 
-router = APIRouter(tags=["files"])
+router = StrictRouter(tags=["files"])
 
 #: Bytes gathered before they are written: small chunks would cost a thread hop each.
 _WRITE_BYTES = 1024 * 1024

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
+from scheduler.api.strict import StrictRouter
 from simherd.contract.health import LIVE, READY, readiness
 
-router = APIRouter(tags=["health"])
+router = StrictRouter(tags=["health"])
 
 
 @router.get(LIVE)

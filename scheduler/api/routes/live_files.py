@@ -6,14 +6,16 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from scheduler.api.bounded import AttemptNumber, FilePath, Id, Seconds
 from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.routes.tasks import owned_task
 from scheduler.api.sse import ClosedStream, Streams
+from scheduler.api.strict import StrictRouter
 from scheduler.services import live_files
 from scheduler.services.errors import Invalid, NotFound
 from scheduler.services.follow_task import follow_task
@@ -22,9 +24,11 @@ from scheduler.services.task_states import follow_states, read_states
 from simherd.contract import limits
 from simherd.contract.live import Ask
 
-router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
+router = StrictRouter(prefix="/v1/tasks", tags=["tasks"])
 
-Files = Annotated[list[str], Query(max_length=limits.LIVE_MAX_FILES)]
+Files = Annotated[list[FilePath], Query(max_length=limits.LIVE_MAX_FILES)]
+#: A place in a file, bytes; -1: its end.
+Offset = Annotated[int, Field(ge=-1, le=limits.MAX_INTEGER)]
 Lines = Annotated[int, Query(ge=0, le=limits.LIVE_MAX_LINES)]
 
 
@@ -32,9 +36,9 @@ class Waited(BaseModel):
     """The tasks that are waited for."""
 
     model_config = ConfigDict(extra="forbid")
-    ids: list[str] = Field(min_length=1, max_length=limits.MAX_WAITED)
+    ids: list[Id] = Field(min_length=1, max_length=limits.MAX_WAITED)
     #: For how long; without it, until all have ended.
-    seconds: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    seconds: Seconds | None = None
 
 
 def streams_of(request: Request) -> Streams:
@@ -92,7 +96,7 @@ async def tail(
     parts: PartsDep,
     user: UserDep,
     task_id: str,
-    file: Annotated[list[str], Query(min_length=1, max_length=limits.LIVE_MAX_FILES)],
+    file: Annotated[list[FilePath], Query(min_length=1, max_length=limits.LIVE_MAX_FILES)],
     lines: Lines = 10,
 ) -> dict[str, Any]:
     """The last lines of some files."""
@@ -109,8 +113,8 @@ async def follow(
     task_id: str,
     file: Files = [],  # noqa: B006 - FastAPI copies it
     lines: Lines = 10,
-    offset: Annotated[list[int], Query(max_length=limits.LIVE_MAX_FILES)] = [],  # noqa: B006
-    attempt: int = 0,
+    offset: Annotated[list[Offset], Query(max_length=limits.LIVE_MAX_FILES)] = [],  # noqa: B006
+    attempt: AttemptNumber = 0,
     wait: bool = True,
 ) -> StreamingResponse:
     """Events about a task until it has ended: its status, its place in the queue, and what is added

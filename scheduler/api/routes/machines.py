@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header
+from fastapi import Header
 from pydantic import BaseModel, ConfigDict, Field
 
+from scheduler.api.bounded import Instant
 from scheduler.api.deps import PartsDep
+from scheduler.api.strict import StrictRouter
 from scheduler.services import machine_access, machine_notices
 from simherd.contract.joining import MACHINE_HEADER, ROUTE, SECRET_HEADER
 
-router = APIRouter(prefix=ROUTE, tags=["machines"])
+router = StrictRouter(prefix=ROUTE, tags=["machines"])
 
 MachineId = Annotated[str, Header(alias=MACHINE_HEADER)]
 Secret = Annotated[str, Header(alias=SECRET_HEADER)]
@@ -22,7 +24,7 @@ class NewSecret(BaseModel):
     """SHA-256 of the secret that a machine has made for itself."""
 
     model_config = ConfigDict(extra="forbid")
-    secret_digest: str = Field(pattern="^[0-9a-f]{64}$")
+    secret_digest: str = Field(pattern="^[0-9a-f]{64}$", max_length=64)
 
 
 class Joining(NewSecret):
@@ -35,7 +37,7 @@ class Notice(BaseModel):
     """When the provider takes the machine away, seconds since the epoch; null: it stays."""
 
     model_config = ConfigDict(extra="forbid")
-    reclaim_at: float | None
+    reclaim_at: Instant | None
 
 
 @router.post("/join")
@@ -46,7 +48,7 @@ def join(parts: PartsDep, asked: Joining) -> dict[str, Any]:
 
 @router.post("/secret")
 def change_secret(
-    parts: PartsDep, asked: NewSecret, machine_id: MachineId, secret: Secret
+    parts: PartsDep, asked: NewSecret, machine_id: MachineId = "", secret: Secret = ""
 ) -> dict[str, Any]:
     """Let a machine use another secret from now on."""
     machine_access.change_secret(parts, machine_id, secret, asked.secret_digest)
@@ -54,7 +56,9 @@ def change_secret(
 
 
 @router.post("/notice")
-def notice(parts: PartsDep, asked: Notice, machine_id: MachineId, secret: Secret) -> dict[str, Any]:
+def notice(
+    parts: PartsDep, asked: Notice, machine_id: MachineId = "", secret: Secret = ""
+) -> dict[str, Any]:
     """A machine was told that it is about to be reclaimed."""
     machine_notices.note_reclaim(parts, machine_id, secret, asked.reclaim_at)
     return {}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.strict import StrictRouter
 from scheduler.api.wire import dollars
 from scheduler.services.user_costs import Month, costs_by_group, costs_by_project
 
-router = APIRouter(prefix="/v1/costs", tags=["users"])
+router = StrictRouter(prefix="/v1/costs", tags=["users"])
 
 MonthText = Annotated[str | None, Query(pattern=r"^(19[7-9]\d|[2-9]\d{3})-(0[1-9]|1[0-2])$")]
 

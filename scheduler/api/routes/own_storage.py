@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
-
 from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.strict import StrictRouter
 from scheduler.api.wire import transfer_json
 from scheduler.services import storage
 from scheduler.services.transfers import transfer_of, transfers_of
 from simherd.contract import limits
 
-router = APIRouter(prefix="/v1/storage", tags=["storage"])
+router = StrictRouter(prefix="/v1/storage", tags=["storage"])
 
 
 @router.get("/files")

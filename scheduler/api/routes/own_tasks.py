@@ -7,12 +7,12 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
 from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.routes.tasks import get_task, owned_task
+from scheduler.api.strict import StrictRouter
 from scheduler.api.wire import attempt_json, usage_json
 from scheduler.services.costs import attempt_cost
 from scheduler.services.explain_task import explain_task
@@ -20,7 +20,7 @@ from scheduler.services.extend_task import extend_task
 from scheduler.store.models import AttemptRow, Machine, UsageSample
 from simherd.contract import limits
 
-router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
+router = StrictRouter(prefix="/v1/tasks", tags=["tasks"])
 
 
 class Extension(BaseModel):

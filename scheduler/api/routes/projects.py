@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field, StrictStr
+from fastapi import Query
+from pydantic import BaseModel, ConfigDict
 from sqlalchemy.orm import Session
 
 import scheduler.api.names  # noqa: F401  the paths below use its {name:name}
+from scheduler.api.bounded import Metadata, Name, Page
 from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.strict import StrictRouter
 from scheduler.api.wire import project_json
 from scheduler.services import projects
 from scheduler.services.costs import costs_of_projects
@@ -18,11 +20,9 @@ from scheduler.services.project_table import project_table
 from scheduler.store.models import Project
 from simherd.contract.lifecycle import Status
 
-router = APIRouter(prefix="/projects", tags=["projects"])
+router = StrictRouter(prefix="/projects", tags=["projects"])
 
 ProjectType = Literal["project", "benchmark"]
-Name = Annotated[str, Field(min_length=1, max_length=128)]
-Metadata = dict[StrictStr, StrictStr]
 
 
 class ProjectRequest(BaseModel):
@@ -50,7 +50,7 @@ def _json(session: Session, project: Project) -> dict[str, Any]:
 def list_projects(
     parts: PartsDep,
     user: UserDep,
-    page: Annotated[int, Query(ge=1)] = 1,
+    page: Page = 1,
     per_page: Annotated[int | None, Query(ge=1, le=500)] = None,
     project_type: ProjectType | None = None,
 ) -> list[dict[str, Any]]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
 from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.strict import StrictRouter
 from scheduler.api.wire import group_json, share_json
 from scheduler.services import group_sharing
 from scheduler.services.errors import NotFound
@@ -18,7 +18,7 @@ from scheduler.store.models import MachineGroup, User
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-router = APIRouter(prefix="/v1", tags=["compute"])
+router = StrictRouter(prefix="/v1", tags=["compute"])
 
 
 class NewOffer(BaseModel):

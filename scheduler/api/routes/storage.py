@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from scheduler.api.bounded import FilePath, Page, Url
 from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.strict import StrictRouter
 from scheduler.api.wire import dollars, transfer_json, when
-from scheduler.objects.archive import Listing, Member, list_zip, raw_range
+from scheduler.objects.archive import Listing, Member, TooManyMembers, list_zip, raw_range
 from scheduler.services import storage, transfers
-from scheduler.services.errors import Invalid, NotFound
+from scheduler.services.errors import Invalid, NotFound, TooLarge
 from scheduler.services.storage_room import Upload, forget_stored, sign_uploads
 from scheduler.wiring import Parts
 from simherd.contract import limits, objects
 from simherd.contract.uploads import MOST_PARTS
 
-router = APIRouter(prefix="/storage", tags=["storage"])
+router = StrictRouter(prefix="/storage", tags=["storage"])
 
 #: Where an export is asked for, below this router's prefix.
 EXPORT_VERB = "/export_multipart"
@@ -33,9 +35,9 @@ def signed_urls(
     parts: PartsDep,
     user: UserDep,
     operation: Literal["upload", "download"],
-    paths: Annotated[list[str], Query(min_length=1)],
+    paths: Annotated[list[FilePath], Query(min_length=1, max_length=limits.MAX_SIGNED_PATHS)],
     region: str | None = None,
-    sizes: Annotated[list[AnnouncedBytes] | None, Query()] = None,
+    sizes: Annotated[list[AnnouncedBytes] | None, Query(max_length=limits.MAX_SIGNED_PATHS)] = None,
 ) -> list[str]:
     """URLs that allow the operation on each path for an hour, in the order of `paths`; a folder
     that is downloaded stands for the files in it. `sizes`: bytes of what is to be uploaded, in the
@@ -67,7 +69,7 @@ def contents(
     recursive: bool = False,
     sort_by: Literal["creation_time", "size", "name"] = "creation_time",
     order: Literal["asc", "desc"] = "desc",
-    page: Annotated[int, Query(ge=1)] = 1,
+    page: Page = 1,
     per_page: Annotated[int, Query(ge=1, le=100)] = 10,
     region: str | None = None,
 ) -> dict[str, Any]:
@@ -144,6 +146,8 @@ def _archive(parts: Parts, user_id: str, path: str) -> str:
 def _listed(parts: Parts, user_id: str, path: str) -> Listing:
     try:
         return list_zip(parts.objects, user_id, path)
+    except TooManyMembers as error:
+        raise TooLarge(f"path: {error}.") from error
     except ValueError as error:
         raise Invalid(f"path: {error}.") from error
 
@@ -172,13 +176,20 @@ def zip_file_range(
     clean = _archive(parts, user.id, path)
     for member, name in _below(_listed(parts, user.id, clean).members, zip_relative_path):
         if name == filename:
-            first, last = raw_range(parts.objects, user.id, clean, member)
+            first, last = _range(parts, user.id, clean, member)
             return {
                 "range_start": first,
                 "range_end": last,
                 "compress_type": member.compress_type,
             }
     raise NotFound(f"filename: there is no {filename!r} in {path!r}.")
+
+
+def _range(parts: Parts, user_id: str, path: str, member: Member) -> tuple[int, int]:
+    try:
+        return raw_range(parts.objects, user_id, path, member)
+    except ValueError as error:
+        raise Invalid(f"path: {error}.") from error
 
 
 @router.delete("/")
@@ -219,17 +230,17 @@ class UploadPart(BaseModel):
     """Where one part of an export goes."""
 
     part_number: int = Field(ge=1, le=MOST_PARTS)
-    part_url: str
+    part_url: Url
 
 
 class Export(BaseModel):
     """A stored file, and where its parts go."""
 
     model_config = ConfigDict(extra="forbid")
-    path: str
+    path: FilePath
     parts_size: int = Field(ge=1, le=limits.MAX_EXPORT_PART_BYTES)
     upload_parts: list[UploadPart] = Field(min_length=1, max_length=MOST_PARTS)
-    complete_multipart_url: str
+    complete_multipart_url: Url
 
 
 @router.post(EXPORT_VERB)

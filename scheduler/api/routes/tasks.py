@@ -7,11 +7,12 @@ from collections import defaultdict
 from typing import Annotated, Any
 
 import redis
-from fastapi import APIRouter, Header, HTTPException, Query
-from pydantic import StrictStr
+from fastapi import Header, Query
 from sqlalchemy import func, select
 
+from scheduler.api.bounded import Metadata, Page
 from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.strict import StrictRouter
 from scheduler.api.submissions import Key, TaskRequest
 from scheduler.api.wire import history_json, task_json
 from scheduler.services.costs import costs_of_tasks, spent
@@ -21,11 +22,10 @@ from scheduler.services.queue_task import inputs_uploaded
 from scheduler.services.submit_task import submit_tasks
 from scheduler.store.models import MachineGroup, Project, StatusChange, Task, TaskOperation, User
 from scheduler.wiring import Parts
-from simherd.contract import limits
 from simherd.contract.lifecycle import TERMINAL, Status
 from simherd.contract.spec import attempt_key
 
-router = APIRouter(prefix="/tasks", tags=["tasks"])
+router = StrictRouter(prefix="/tasks", tags=["tasks"])
 
 
 def owned_task(parts: Parts, user: User, task_id: str) -> Task:
@@ -54,7 +54,7 @@ def _status_json(parts: Parts, task: Task) -> dict[str, Any]:
 def list_tasks(
     parts: PartsDep,
     user: UserDep,
-    page: Annotated[int, Query(ge=1)] = 1,
+    page: Page = 1,
     per_page: Annotated[int, Query(ge=1, le=500)] = 10,
     status: Status | None = None,
     project: str | None = None,
@@ -160,19 +160,10 @@ def kill(parts: PartsDep, user: UserDep, task_id: str, discard: bool = False) ->
 
 @router.put("/{task_id}/metadata")
 def set_metadata(
-    parts: PartsDep, user: UserDep, task_id: str, metadata: dict[StrictStr, StrictStr]
+    parts: PartsDep, user: UserDep, task_id: str, metadata: Metadata
 ) -> dict[str, str]:
     """Replace a task's metadata."""
     owned_task(parts, user, task_id)
-    for key, value in metadata.items():
-        if (
-            not key
-            or len(key) > limits.METADATA_CHARACTERS
-            or len(value) > limits.METADATA_CHARACTERS
-        ):
-            raise HTTPException(
-                422, f"{key!r}: keys and values have 1 to {limits.METADATA_CHARACTERS} characters."
-            )
     with parts.store.write() as session:
         task = session.scalars(select(Task).where(Task.id == task_id)).one()
         task.task_metadata = metadata

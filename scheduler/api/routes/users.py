@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.strict import StrictRouter
 from scheduler.api.wire import dollars, when
 from scheduler.services.errors import Invalid
 from scheduler.services.quotas import QuotaState, states
 from scheduler.services.user_costs import Month, costs_by_month, months_between
 
-router = APIRouter(prefix="/users", tags=["users"])
+router = StrictRouter(prefix="/users", tags=["users"])
 
 Year = Annotated[int, Query(ge=1970, le=9998)]
 MonthNumber = Annotated[int, Query(ge=1, le=12)]

@@ -6,11 +6,12 @@ import importlib.metadata
 import re
 from typing import Any
 
-from fastapi import APIRouter, HTTPException
+from fastapi import HTTPException
 
+from scheduler.api.strict import StrictRouter
 from scheduler.services.errors import Invalid
 
-router = APIRouter(tags=["health"])
+router = StrictRouter(tags=["health"])
 
 SERVER_VERSION = importlib.metadata.version("simherd")
 #: The first release of the published client that speaks the contract which this server answers.

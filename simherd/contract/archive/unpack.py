@@ -14,6 +14,7 @@ import zlib
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
+from simherd.contract.archive.directory import DirectoryTooLarge, check_count, locate
 from simherd.contract.archive.paths import ArchiveRejected, checked_parts, link_stays_inside
 from simherd.contract.archive.times import read_time
 
@@ -27,11 +28,6 @@ _ZEROS = bytes(_CHUNK)
 _BLOCK = 4096
 #: Bytes of the central directory that an entry has at the most, on average.
 _ENTRY_BYTES = 512
-#: Size of the record that ends an archive, and its longest comment.
-_END = struct.Struct("<4s4H2LH")
-_END64_LOCATOR = struct.Struct("<4sLQL")
-_END64 = struct.Struct("<4sQ2H2L4Q")
-_COMMENT_BYTES = 65535
 #: Fixed part of the header before each member's data.
 _LOCAL_HEADER_BYTES = 30
 _LINK_BYTES = 4096
@@ -112,27 +108,12 @@ def unpack(
 
 
 def _check_end(file: IO[bytes], limits: ArchiveLimits) -> None:
-    """Check the archive's last record before anything is read into memory by its word."""
-    size = file.seek(0, os.SEEK_END)
-    start = max(size - _END.size - _COMMENT_BYTES, 0)
-    file.seek(start)
-    tail = file.read()
-    at = tail.rfind(b"PK\5\6")
-    if at < 0 or len(tail) - at < _END.size:
-        raise ArchiveRejected("it is no zip file, or it is cut short")
-    end = _END.unpack_from(tail, at)
-    entries, directory_bytes, comment_bytes = end[4], end[5], end[7]
-    if at + _END.size + comment_bytes != len(tail):
-        raise ArchiveRejected("there is something after its end")
-    if at >= _END64_LOCATOR.size and tail[at - _END64_LOCATOR.size :][:4] == b"PK\6\7":
-        locator = _END64_LOCATOR.unpack_from(tail, at - _END64_LOCATOR.size)
-        file.seek(start + at - _END64_LOCATOR.size - _END64.size)
-        end64 = _END64.unpack(file.read(_END64.size))
-        if end64[0] != b"PK\6\6" or locator[2] > size:
-            raise ArchiveRejected("its zip64 end record is broken")
-        entries, directory_bytes = max(entries % 0xFFFF, end64[7]), end64[8]
-    if entries > limits.entries or directory_bytes > limits.entries * _ENTRY_BYTES:
-        raise ArchiveRejected(f"it has more than {limits.entries} entries")
+    """Check the archive's directory before anything is read into memory by its word."""
+    try:
+        directory = locate(file, limits.entries, limits.entries * _ENTRY_BYTES)
+    except DirectoryTooLarge as error:
+        raise ArchiveRejected(f"it has more than {limits.entries} entries") from error
+    check_count(file, directory)
     file.seek(0)
 
 

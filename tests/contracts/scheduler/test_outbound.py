@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
-from scheduler.outbound import NotAllowed, checked_url, networks, open_client
+from scheduler.outbound import NotAllowed, check_host, checked_url, networks, open_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+pytestmark = pytest.mark.fault("B14")
 
 HERE = networks("127.0.0.0/8")
 
@@ -56,7 +60,32 @@ def server() -> Iterator[HTTPServer]:
         "[::ffff:127.0.0.1]",
         "[::ffff:10.0.0.1]",
         "[2002:7f00:1::1]",
+        "[2002:a9fe:a9fe::1]",
+        "[2002:808:808::1]",
+        "[2001:0:808:808::1]",
         "[64:ff9b::7f00:1]",
+        "[64:ff9b::10.0.0.1]",
+        "[64:ff9b:1::7f00:1]",
+        "[64:ff9b:1:7f:0:100::]",
+        "[::127.0.0.1]",
+        "[::10.0.0.1]",
+        "[::ffff:0:127.0.0.1]",
+        "[::ffff:169.254.169.254]",
+        "[2a00:1450::5efe:7f00:1]",
+        "[fec0::1]",
+        "[ff02::1]",
+        "[::]",
+        "[3fff::1]",
+        "0177.0.0.1",
+        "017700000001",
+        "0x7f000001",
+        "127.1",
+        "10.1",
+        "192.88.99.1",
+        "198.18.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "172.16.0.1",
         "169.254.169.254",
         "10.1.2.3",
         "192.168.0.1",
@@ -67,9 +96,33 @@ def server() -> Iterator[HTTPServer]:
     ],
 )
 def test_an_inner_address_is_refused_before_anything_is_sent(server: HTTPServer, host: str) -> None:
-    with open_client() as client, pytest.raises(NotAllowed):
+    with open_client() as client, pytest.raises((NotAllowed, httpx.InvalidURL)):
+        # Some spellings the library itself takes for no address.
         client.get(f"http://{host}:{server.server_port}/secret")
     assert _Handler.asked == []
+
+
+@pytest.mark.parametrize("host", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8"])
+def test_a_public_address_may_be_reached(host: str) -> None:
+    check_host(f"http://[{host}]/" if ":" in host else f"http://{host}/")
+
+
+def test_a_name_that_resolves_anew_to_an_inner_address_is_refused(
+    server: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A name server under an attacker's control; the resolver of this machine cannot be made one.
+    answers = iter([["8.8.8.8"], ["127.0.0.1"], ["8.8.8.8", "127.0.0.1"]])
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: _rows(next(answers)))
+    check_host("http://rebinding.example/")
+    with open_client() as client:
+        for _ in range(2):
+            with pytest.raises(NotAllowed):
+                client.get(f"http://rebinding.example:{server.server_port}/secret")
+    assert _Handler.asked == []
+
+
+def _rows(addresses: list[str]) -> list[Any]:
+    return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (a, 0)) for a in addresses]
 
 
 def test_an_address_that_the_operator_allows_is_reached(server: HTTPServer) -> None:

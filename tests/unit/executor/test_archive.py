@@ -134,6 +134,16 @@ def test_lying_sizes_are_refused(tmp_path: Path, lie: int) -> None:
     refused(archive, tmp_path)
 
 
+@pytest.mark.fault("B28", "B31")
+def test_a_directory_with_more_than_it_says_is_refused(tmp_path: Path) -> None:
+    archive = archive_of(tmp_path, *(file(str(n)) for n in range(50)))
+    data = archive.read_bytes()
+    end = data.rindex(b"PK\5\6")
+    # Entries on this disk, and in all: what is counted before any is read into memory.
+    archive.write_bytes(data[: end + 8] + struct.pack("<2H", 1, 1) + data[end + 12 :])
+    assert refused(archive, tmp_path).rule == "its directory is not as its end says"
+
+
 @pytest.mark.fault("B31")
 def test_broken_archives_are_refused(tmp_path: Path) -> None:
     archive = archive_of(tmp_path, file("a", b"some data " * 50), file("b", b"more"))
