@@ -90,6 +90,7 @@ PATH = {
     "event_id": "{event}",
     "transfer_id": "{transfer}",
     "attempt": "{attempt}",
+    "machine": "{machine}",
 }
 #: A task that could be, on another's group.
 _TASK = {
