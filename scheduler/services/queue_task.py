@@ -16,17 +16,18 @@ from scheduler.queue.group_queue import Arrival
 from scheduler.queue.servers import UnknownServer
 from scheduler.services.attempt_numbers import next_number, retries
 from scheduler.services.attempt_spec import spec_of
-from scheduler.services.errors import Conflict, NotFound, TooLarge, Unanswered
+from scheduler.services.errors import Conflict, NotFound, Refused, TooLarge, Unanswered
 from scheduler.services.group_access import is_shared
 from scheduler.store.models import MachineGroup, Task
 from scheduler.store.transitions import change_status
 from simherd.contract import limits, objects
 from simherd.contract.lifecycle import Status
 from simherd.contract.operations import Metric
+from simherd.contract.outcome import Cause
 from simherd.contract.spec import attempt_key
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from scheduler.wiring import Parts
 
@@ -161,7 +162,7 @@ def _arrivals(parts: Parts, tasks: Sequence[Task]) -> dict[str, list[Arrival]]:
     it does not answer."""
     arrivals: dict[str, list[Arrival]] = {}
     takes_turns: dict[str, bool] = {}
-    away = False
+    away, refused = False, dict[str, str]()
     with parts.store.read() as session:
         for task in tasks:
             if away and task.input_resources:
@@ -177,6 +178,9 @@ def _arrivals(parts: Parts, tasks: Sequence[Task]) -> dict[str, list[Arrival]]:
                 log.warning("event=enqueue_delayed task=%s error=%s", task.id, error)
                 away = True
                 continue
+            except Refused as error:
+                refused[task.id] = str(error)
+                continue
             # Submission order is kept by later attempts: a task whose machine was lost is ahead of
             # everything that was submitted after it.
             arrival = Arrival(
@@ -188,7 +192,29 @@ def _arrivals(parts: Parts, tasks: Sequence[Task]) -> dict[str, list[Arrival]]:
                 ahead=retries(task.attempt, task.attempt_floor, task.attempts_before) > 0,
             )
             arrivals.setdefault(group.id, []).append(arrival)
+    _end_refused(parts, tasks, refused)
     return arrivals
+
+
+def _end_refused(parts: Parts, tasks: Sequence[Task], refused: Mapping[str, str]) -> None:
+    """End tasks that an earlier release took and this one does not: they hold up no others."""
+    if not refused:
+        return
+    now = time.time()
+    with parts.store.write() as session:
+        for task in tasks:
+            if task.id in refused:
+                log.error("event=task_refused task=%s reason=%s", task.id, refused[task.id])
+                change_status(
+                    session,
+                    task.id,
+                    Status.EXECUTER_FAILED,
+                    attempt=task.attempt,
+                    at=now,
+                    description=refused[task.id],
+                    cause=Cause.INPUT_INVALID.value,
+                    error_detail=refused[task.id],
+                )
 
 
 def _hand_over(parts: Parts, group_id: str, arrivals: Sequence[Arrival]) -> list[str]:

@@ -123,6 +123,16 @@ def test_a_task_that_loses_machine_after_machine_is_held(fleet: Fleet) -> None:
     assert waiting(fleet.parts, fleet.group.id) == []
 
 
+def test_a_task_that_this_release_refuses_holds_up_no_other(fleet: Fleet) -> None:
+    """One that an earlier release has queued, which took more."""
+    with fleet.parts.store.write() as session:
+        old = make_task(session, fleet.group, extra_params={"commands": "not a list"})
+        new = make_task(session, fleet.group)
+    reconcile_queue(fleet.parts, fleet.group)
+    assert waiting(fleet.parts, fleet.group.id) == [f"{new.id}:1"]
+    assert fleet.status(old)[0] == Status.EXECUTER_FAILED
+
+
 def test_a_lost_task_waits_ahead_of_younger_ones(fleet: Fleet) -> None:
     (lost,) = fleet.hold(1, MachineState.GONE, resubmit=True)
     with fleet.parts.store.write() as session:
