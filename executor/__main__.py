@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from executor.agent import Agent
-from executor.config import Config, ConfigError, Place
+from executor.config import Config, ConfigError, Place, check_isolation
 from executor.health import serve
 from executor.join import JoinRefused, join
 from simherd.contract import health_check, logs
 from simherd.contract.logs import LogFormat
+from simherd.contract.policy import INSECURE_BACKEND
 
 if TYPE_CHECKING:
     from executor.containers.base import ContainerBackend
@@ -92,16 +93,24 @@ def _place() -> Place:
     joining.add_argument("token", help="what `simherd resources invite` prints")
     joining.add_argument("--api", required=True, help="where the scheduler's API is")
     joining.add_argument("--state-dir", type=Path, default=Path("/var/lib/simherd"))
-    joining.add_argument("--backend", choices=("docker", "process"), default="docker")
+    joining.add_argument(
+        "--backend",
+        choices=("docker", "process"),
+        default="docker",
+        help=f"process isolates nothing and needs {INSECURE_BACKEND}=true",
+    )
     verbs.add_parser("health", help="exit with 0 when this machine's agent lives, else with 1")
     given = parser.parse_args()
     if given.verb == "health":
         sys.exit(health_check.of_executor())
+    # Before a token is spent or anything is written.
     if given.verb is None:
         place = Place.from_env()
+        check_isolation()
         _take(place.state_dir)
         return place
     os.environ.setdefault("SIMHERD_BACKEND", given.backend)
+    check_isolation()
     try:
         given.state_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
     except OSError as error:

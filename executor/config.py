@@ -14,7 +14,7 @@ from executor.spot.sources import open_source
 from simherd.contract import limits
 from simherd.contract.health import HOST
 from simherd.contract.joining import redis_user
-from simherd.contract.policy import Policy
+from simherd.contract.policy import INSECURE_BACKEND, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,6 +115,17 @@ def metrics_address(env: Mapping[str, str]) -> tuple[str, int] | None:
     if port > _LAST_PORT:
         raise ConfigError(f"SIMHERD_METRICS_PORT is {port}; it can be from 0 to {_LAST_PORT}.")
     return env.get("SIMHERD_METRICS_HOST", HOST), port
+
+
+def check_isolation(env: Mapping[str, str] = os.environ) -> None:
+    """Raises ConfigError: the backend isolates nothing, and the environment does not allow that."""
+    is_process = env.get("SIMHERD_BACKEND") == "process"
+    if is_process and env.get(INSECURE_BACKEND, "").lower() not in ("true", "1"):
+        raise ConfigError(
+            "SIMHERD_BACKEND is 'process', which does not isolate simulations: they read whatever "
+            f"this account does. Use 'docker', or set {INSECURE_BACKEND}=true if every user who "
+            "sends tasks here is trusted with this machine."
+        )
 
 
 def _policy(given: object) -> Policy:

@@ -64,6 +64,7 @@ def main() -> None:
         preflight.stop_or_warn(findings, settings.unsafe_settings)
         _wait_for_schema(settings)
         _check_servers(parts)
+        _warn_of_providers(parts)
     _PROCESSES[given.process](parts)
 
 
@@ -112,6 +113,12 @@ def _check_servers(parts: Parts) -> None:
             f"simherd-scheduler: SIMHERD_REDIS_SERVERS: it does not name {', '.join(unnamed)}, and "
             "machine groups are there. Name it until they are terminated."
         )
+
+
+def _warn_of_providers(parts: Parts) -> None:
+    from scheduler.services.provider_access import warn_of_groups_off
+
+    warn_of_groups_off(parts)
 
 
 def _api(parts: Parts) -> None:
@@ -206,8 +213,9 @@ def _bucket(parts: Parts) -> None:
 
 def _end_machines(parts: Parts) -> None:
     from scheduler.services.end_machines import end_machines
+    from scheduler.services.provider_access import looked_after
 
-    left = end_machines(parts.providers.values())
+    left = end_machines(looked_after(parts).values())
     if left:
         sys.exit(f"simherd-scheduler: these machines did not end: {', '.join(left)}.")
 

@@ -31,6 +31,14 @@ _ICE_URL = re.compile(rf"stun:{_SERVER}|turns?:{_SERVER}(\?transport=(udp|tcp))?
 _SERVER_NAME = re.compile(r"[A-Za-z0-9-]{1,32}")
 
 
+#: Every provider of machines that there is; `SIMHERD_PROVIDERS` names those that are on.
+PROVIDERS = ("local", "docker", "ec2", "external")
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def _has(module: str) -> bool:
     try:
         return find_spec(module) is not None
@@ -153,8 +161,11 @@ class Settings(StoreSettings):
     #: The operator's own tables, over the ones that are shipped.
     machine_types_file: Path | None = None
     images_file: Path | None = None
+    #: Whether simulations may run as plain processes, which read whatever the agent's account does:
+    #: where every user is trusted with the machine. `simherd up` sets it where it needs it.
+    insecure_process_backend: bool = False
     #: Container backend of local machines: docker or process.
-    backend: str = Field(default="process", pattern="^(docker|process)$")
+    backend: str = Field(default="docker", pattern="^(docker|process)$")
     #: Image of the machines that are containers; `scripts/machine-image` makes this one.
     docker_image: str = "simherd/machine:local"
     #: Their network. In another than the host's, tasks get no network: see `providers/docker.py`.
@@ -167,6 +178,12 @@ class Settings(StoreSettings):
     #: not named is bounded by this host (`local`, `docker`) or `limits.DEFAULT_MAX_MACHINES`.
     max_machines: dict[str, Annotated[int, Field(ge=0)]] = {}
     ec2: Ec2Settings = Field(default_factory=Ec2Settings)
+    #: The providers that users may start machines with (`PROVIDERS`), commas between; none by
+    #: default. `local` and `docker` start machines on this host.
+    providers: str = ""
+    #: Names of machine groups that only operators may take, commas between: what people type by
+    #: habit must not lead to a stranger's machines.
+    reserved_group_names: str = f"{limits.DEFAULT_GROUP},default"
     host: str = "127.0.0.1"
     port: int = limits.API_PORT
     #: Where each process serves `/livez`, `/readyz` and `/metrics`; without a port it does not.
@@ -205,6 +222,16 @@ class Settings(StoreSettings):
     #: no such group.
     bootstrap_key: SecretStr | None = None
     bootstrap_machines: int = Field(default=1, ge=0, le=1000)
+
+    @property
+    def enabled_providers(self) -> tuple[str, ...]:
+        """The providers that are on in this deployment, in the order of `PROVIDERS`."""
+        return tuple(name for name in PROVIDERS if name in _listed(self.providers))
+
+    @property
+    def reserved_names(self) -> frozenset[str]:
+        """The names of machine groups that only operators may take."""
+        return frozenset(_listed(self.reserved_group_names))
 
     @property
     def api_url_of_machines(self) -> str:
@@ -263,6 +290,28 @@ class Settings(StoreSettings):
                 "Make one with: openssl rand -hex 32"
             )
         return key
+
+    @field_validator("backend")
+    @classmethod
+    def _is_isolated(cls, backend: str, info: ValidationInfo) -> str:
+        if backend == "process" and not info.data.get("insecure_process_backend"):
+            raise ValueError(
+                "'process' does not isolate simulations: they read the scheduler's secrets. Use "
+                "'docker', or set SIMHERD_INSECURE_PROCESS_BACKEND=true if every user is trusted "
+                "with this host"
+            )
+        return backend
+
+    @field_validator("providers")
+    @classmethod
+    def _known_providers(cls, text: str, info: ValidationInfo) -> str:
+        for name in _listed(text):
+            if name not in PROVIDERS:
+                raise ValueError(f"{name!r} is not a provider. There are: {', '.join(PROVIDERS)}")
+        ec2 = info.data.get("ec2")
+        if "ec2" in _listed(text) and ec2 is not None and not ec2.image_id:
+            raise ValueError("it names ec2, so SIMHERD_EC2_IMAGE_ID must be set")
+        return text
 
     @field_validator("ice_servers")
     @classmethod

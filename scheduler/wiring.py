@@ -184,14 +184,17 @@ class Parts:
 
     @cached_property
     def providers(self) -> Mapping[str, MachineProvider]:
-        """Provider name → provider."""
+        """Provider name → provider, also those that are off.
+
+        Machines that were started before a provider was switched off are still observed, drained
+        and ended. Whether new ones may be started: `scheduler.services.provider_access`.
+        """
         makers: dict[str, Callable[[], MachineProvider]] = {
             "local": self._local,
             "docker": self._docker,
+            "ec2": self._ec2,
             "external": ExternalProvider,
         }
-        if self.settings.ec2.image_id:
-            makers["ec2"] = self._ec2
         return _Providers(makers)
 
     def _local(self) -> MachineProvider:
@@ -201,6 +204,7 @@ class Parts:
             settings.backend,
             settings.slots,
             serves_metrics=settings.metrics_port is not None,
+            is_insecure=settings.insecure_process_backend,
         )
 
     def _docker(self) -> MachineProvider:

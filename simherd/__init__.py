@@ -22,6 +22,7 @@ __all__ = [
     "projects",
     "resources",
     "set_output_dir",
+    "sharing",
     "simulators",
     "storage",
     "tasks",

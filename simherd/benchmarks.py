@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from simherd import resources
-from simherd.contract.limits import DEFAULT_GROUP
 from simherd.errors import ApiError, InvalidInput
 from simherd.http import api
 from simherd.projects import Project, path_of
@@ -49,7 +48,7 @@ _Choice = TypeVar("_Choice", ExportFormat, SelectMode)
 class _Run:
     simulator: Simulator
     input_dir: str | Path | None
-    on: MachineGroup | str
+    on: MachineGroup | str | None
     more: Mapping[str, Any]
 
 
@@ -73,7 +72,7 @@ class Benchmark(Project):
         self._runs: list[_Run] = []
         self._simulator: Simulator | None = None
         self._input_dir: str | Path | None = None
-        self._on: MachineGroup | str = DEFAULT_GROUP
+        self._on: MachineGroup | str | None = None
         self._more: dict[str, Any] = {}
 
     def set_default(
@@ -136,7 +135,7 @@ class Benchmark(Project):
             raise InvalidInput(f"num_repeats: {num_repeats} must be at least 1.")
         while self._runs:
             run = self._runs[0]
-            group = resources.get_by_name(run.on) if isinstance(run.on, str) else run.on
+            group = resources.look_up(run.on)
             if not group.started:
                 group.start(wait_for_quotas=wait_for_quotas)
             for _ in range(num_repeats):

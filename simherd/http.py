@@ -58,9 +58,9 @@ class Api:
         """POST; sent again only if `repeatable`, or where the server cannot have acted on it."""
         return self._ask("POST", path, body, params, repeatable=repeatable)
 
-    def put(self, path: str, body: Any) -> Any:
+    def put(self, path: str, body: Any, /, **params: Any) -> Any:
         """PUT, retried."""
-        return self._ask("PUT", path, body)
+        return self._ask("PUT", path, body, params)
 
     def delete(self, path: str, /, **params: Any) -> Any:
         """DELETE, retried."""

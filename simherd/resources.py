@@ -24,6 +24,7 @@ __all__ = [
     "get",
     "get_available_machine_types",
     "get_by_name",
+    "get_default",
 ]
 
 #: Seconds between two looks at the quotas of who waits for room in them.
@@ -92,7 +93,8 @@ class MachineGroup:
             min_machines: see there; may be 0.
             machines_from: which of the server's providers launches the machines: `local`,
                 `docker`, `ec2`, or `external` for machines that are started by hand.
-            shared: every user of the server may send tasks to the group; they take turns.
+            shared: every user of the server may send tasks to the group; they take turns. For
+                operators; others offer a group to single users, see `simherd.sharing`.
             on_demand_fallback: have machines on demand while there is no spot capacity.
             mpi: all machines work on one task together.
 
@@ -312,6 +314,23 @@ def get_by_name(name: str) -> MachineGroup:
     if not name or "/" in name:
         raise InvalidInput(f"name: {name!r} is no machine group's name.")
     return MachineGroup.from_api_info(api().get(f"/compute/group/{name}"))
+
+
+def get_default() -> MachineGroup:
+    """The group that tasks go to that name none: the server's default where the user may use it,
+    else the user's only group that is started.
+
+    Raises:
+        NotFound: there is neither.
+    """
+    return MachineGroup.from_api_info(api().get("/v1/default-group"))
+
+
+def look_up(on: MachineGroup | str | None) -> MachineGroup:
+    """The group that is meant by itself, by its name, or by None, the default. Raises NotFound."""
+    if on is None:
+        return get_default()
+    return get_by_name(on) if isinstance(on, str) else on
 
 
 def get_available_machine_types(

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from simherd.contract.checkpoints import Checkpoints
-from simherd.contract.limits import DEFAULT_GROUP
 from simherd.errors import InvalidInput
 from simherd.http import api
 from simherd.utils import parse_duration
@@ -69,7 +68,7 @@ class Simulator:
         /,
         input_dir: str | Path | None = None,
         *,
-        on: MachineGroup | str = DEFAULT_GROUP,
+        on: MachineGroup | str | None = None,
         commands: Iterable[str | Mapping[str, Any]] | None = None,
         env: Mapping[str, str] | None = None,
         n_vcpus: int | None = None,
@@ -98,7 +97,8 @@ class Simulator:
 
         Args:
             input_dir: the folder of inputs; None where none are needed.
-            on: the machine group, or its name.
+            on: the machine group, or its name; by default the server's default group, or else
+                the user's only group that is started.
             commands: command lines, each a text or a mapping with `cmd`, and optionally
                 `prompts` (answers for its standard input), `env` and `mpi_config`. Only for
                 simulators whose commands are not fixed.

@@ -17,7 +17,7 @@ from simherd.contract.objects import INPUT_ROOT, UNCOMPRESSED
 from simherd.download import Total, progress_bar
 from simherd.errors import InvalidInput, SimherdError
 from simherd.http import api
-from simherd.resources import MachineGroup, get_by_name
+from simherd.resources import MachineGroup, look_up
 from simherd.shared_inputs import store_shared
 from simherd.task import Task
 
@@ -43,7 +43,8 @@ class Submission:
     commands: list[dict[str, Any]]
     env: dict[str, str]
     input_dir: Path | None
-    group: MachineGroup | str
+    #: None: the default, see `resources.get_default`.
+    group: MachineGroup | str | None
     storage_dir: str
     project: str | None
     time_to_live_s: float | None
@@ -180,20 +181,20 @@ def _has_input(wanted: Submission, entries: list[Entry]) -> bool:
     return bool(entries) or (wanted.shared_dir is None and not wanted.remote_assets)
 
 
-def _group_name(wanted: Submission) -> str:
-    return wanted.group if isinstance(wanted.group, str) else wanted.group.name
+def _group_name(wanted: Submission) -> str | None:
+    return wanted.group.name if isinstance(wanted.group, MachineGroup) else wanted.group
 
 
-def _groups(wanted: Sequence[Submission]) -> dict[str, MachineGroup]:
-    """Name → machine group, each looked up once. Raises InvalidInput."""
-    found: dict[str, MachineGroup] = {}
+def _groups(wanted: Sequence[Submission]) -> dict[str | None, MachineGroup]:
+    """Name → machine group, each looked up once; None: the default. Raises InvalidInput."""
+    found: dict[str | None, MachineGroup] = {}
     for one in wanted:
         name = _group_name(one)
         if name not in found:
-            group = get_by_name(one.group) if isinstance(one.group, str) else one.group
+            group = look_up(one.group)
             if not group.started:
                 raise InvalidInput(
-                    f"on: the machine group {name!r} is not started; start it first."
+                    f"on: the machine group {group.name!r} is not started; start it first."
                 )
             found[name] = group
     return found

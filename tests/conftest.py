@@ -145,6 +145,7 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Env]:
         "--machines",
         "2",
         SIMHERD_SWEEP_S="1",
+        SIMHERD_PROVIDERS="local,docker,external",
         # The tests' own servers stand for the public internet.
         SIMHERD_OUTBOUND_ALLOW="127.0.0.1/32",
         SIMHERD_METRICS_PORT="0",

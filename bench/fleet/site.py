@@ -103,6 +103,7 @@ class Site:
             "SIMHERD_BROKER_URL": main.removesuffix("/0") + "/1",
             "SIMHERD_REDIS_SERVERS": json.dumps(more),
             "SIMHERD_SIGNING_KEY": "bench" * 8,
+            "SIMHERD_PROVIDERS": "external",
             "SIMHERD_STORAGE_DIR": str(self._folder / "storage"),
             "SIMHERD_MACHINES_DIR": str(self._folder / "machines"),
             "SIMHERD_PORT": str(self.port),

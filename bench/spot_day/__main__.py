@@ -102,7 +102,11 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="where to draw machines and tasks over time")
     asked = parser.parse_args()
     day = SHORT if asked.short else FULL
-    os.environ |= {"SIMHERD_SWEEP_S": "1", "SIMHERD_GRACE_S": "6"}
+    os.environ |= {
+        "SIMHERD_SWEEP_S": "1",
+        "SIMHERD_GRACE_S": "6",
+        "SIMHERD_PROVIDERS": "local,docker",
+    }
     with tempfile.TemporaryDirectory(prefix="simherd-day-") as folder:
         report = _run(day, asked.seed, Path(folder))
     print_timeline(report)

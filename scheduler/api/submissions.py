@@ -23,7 +23,8 @@ class TaskRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
     simulator: Shown = Field(min_length=1, max_length=128)
     simulator_name_alias: Shown | None = Field(default=None, max_length=128)
-    resource_pool: StrictStr = Field(max_length=128)
+    #: Without it, the task goes to the default group: `GET /v1/default-group`.
+    resource_pool: StrictStr | None = Field(default=None, min_length=1, max_length=128)
     storage_path_prefix: StrictStr = Field(default="", max_length=512)
     project: StrictStr | None = Field(default=None, min_length=1, max_length=128)
     container_image: Shown = Field(min_length=1, max_length=512)

@@ -17,6 +17,7 @@ from simherd.contract.operations import Operation
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from scheduler.services.group_sharing import Offer
     from scheduler.store.models import (
         AttemptRow,
         Machine,
@@ -229,6 +230,19 @@ def group_json(
             }
             for m in machines or ()
         ],
+    }
+
+
+def share_json(share: Offer) -> dict[str, Any]:
+    """With whom a group is shared, by whom, and since when it holds; null: it is an offer."""
+    return {
+        "group_id": share.group.id,
+        "group": share.group.name,
+        "owner": share.owner,
+        "username": share.username,
+        "granted_by": share.share.granted_by,
+        "offered_at": when(share.share.created_at),
+        "accepted_at": when(share.share.accepted_at),
     }
 
 

@@ -33,7 +33,8 @@ class Catalogue:
     """Machine types, provider names and simulator images."""
 
     machine_types: Mapping[str, MachineType]
-    providers: Mapping[str, str]
+    #: The wire's provider id → the providers it stands for: the first that is on is taken.
+    providers: Mapping[str, tuple[str, ...]]
     production: Mapping[str, list[str]]
     development: Mapping[str, list[str]]
     aliases: tuple[tuple[str, str], ...]
@@ -59,13 +60,20 @@ def load(machine_types: Path | None = None, images: Path | None = None) -> Catal
         rows = [MachineType(**{**defaults, **row}) for row in types["machine_type"]]
         return Catalogue(
             {row.name: row for row in rows},
-            dict(types["providers"]),
+            {wire: _names(names) for wire, names in types["providers"].items()},
             dict(pictures["production"]),
             dict(pictures["development"]),
             tuple((a["from"], a["to"]) for a in pictures.get("alias", [])),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{source}: {error}") from error
+
+
+def _names(given: Any) -> tuple[str, ...]:
+    names = (given,) if isinstance(given, str) else tuple(given)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"providers: {given!r} is not the name of a provider or a list of names")
+    return names
 
 
 def _read(path: Path | None, shipped: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import psutil
 
 from scheduler.providers.base import Found, MachineState
 from simherd.contract.logs import FORMAT_VARIABLE
+from simherd.contract.policy import INSECURE_BACKEND
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -32,8 +33,20 @@ class LocalProvider:
     revives = True
     by_hand = False
 
-    def __init__(self, root: Path, backend: str, slots: int, *, serves_metrics: bool) -> None:
-        """`serves_metrics`: whether agents tell Prometheus how they do, each at a free port."""
+    def __init__(
+        self,
+        root: Path,
+        backend: str,
+        slots: int,
+        *,
+        serves_metrics: bool,
+        is_insecure: bool = False,
+    ) -> None:
+        """`serves_metrics`: whether agents tell Prometheus how they do, each at a free port.
+
+        `is_insecure`: whether the operator allows simulations to run without isolation.
+        """
+        self._is_insecure = is_insecure
         self._serves_metrics = serves_metrics
         self._root = root
         self._backend = backend
@@ -65,6 +78,8 @@ class LocalProvider:
             "SIMHERD_SLOTS": str(self._slots),
             "SIMHERD_SPOT_NOTICES": f"file://{folder / 'spot-notice'}",
         }
+        if self._is_insecure:
+            environment[INSECURE_BACKEND] = "true"
         if self._serves_metrics:
             environment["SIMHERD_METRICS_PORT"] = "0"
             # All in one folder: Prometheus takes a pattern for names of files alone.

@@ -51,13 +51,19 @@ def group_states(session: Session, *, ended: bool = False) -> list[GroupState]:
     return _states(session, [(group, username) for group, username in found])
 
 
-def group_state(session: Session, named: str) -> GroupState:
-    """One group, by its id or, as far as it is clear, by name. Raises NotFound, Conflict."""
-    rows = session.execute(
+def group_state(session: Session, named: str, owner: str | None = None) -> GroupState:
+    """One group, by its id or, as far as it is clear, by name; `owner`: only one of this user.
+
+    Raises NotFound, Conflict.
+    """
+    wanted = (
         select(MachineGroup, User.username)
         .join(User, User.id == MachineGroup.user_id)
         .where(or_(MachineGroup.id == named, MachineGroup.name == named))
-    ).all()
+    )
+    if owner is not None:
+        wanted = wanted.where(User.username == owner)
+    rows = session.execute(wanted).all()
     if not rows:
         raise NotFound(f"group: there is no machine group {named!r}. `simherd admin groups list`.")
     if len(rows) > 1:

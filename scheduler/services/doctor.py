@@ -19,6 +19,7 @@ from scheduler.queue import access
 from scheduler.services.doctor_storage import missing_outputs
 from scheduler.services.group_states import ACTIVE
 from scheduler.services.machine_states import MACHINE_DOWN
+from scheduler.services.provider_access import looked_after
 from scheduler.store.models import Machine, MachineGroup, Task
 from simherd.contract.lifecycle import HELD
 from simherd.contract.spec import attempt_key
@@ -81,7 +82,7 @@ def end_again(parts: Parts) -> list[str]:
     show those of another scheduler.
     """
     ended = []
-    for name, provider in parts.providers.items():
+    for name, provider in looked_after(parts).items():
         there = {found.machine_id: found for found in provider.found()}
         with parts.store.read() as session:
             down = session.scalars(
@@ -130,7 +131,7 @@ def _is_wanted(parts: Parts, machine_id: str) -> bool:
 
 def _stray_machines(parts: Parts, machines: dict[str, Machine]) -> Iterator[_Ill]:
     """Machines that a provider has, and nobody here wants."""
-    for name, provider in parts.providers.items():
+    for name, provider in looked_after(parts).items():
         for there in provider.found():
             machine = machines.get(there.machine_id)
             if machine is not None and machine.status != MACHINE_DOWN:

@@ -23,7 +23,7 @@ _TICK_S = 0.5
 def end_machines(providers: Iterable[MachineProvider]) -> list[str]:
     """End every machine that is there; answers the ids of those that are left.
 
-    SQL is not asked and not told: the machines' groups stay up. Run while no worker runs, which
+    SQL is not told: the machines' groups stay up. Run while no worker runs, which
     would launch others, and while the recorder does, which hears of what the agents stopped.
     """
     asked, started = list(providers), time.monotonic()

@@ -8,7 +8,8 @@ from sqlalchemy import select
 
 from scheduler.services import end_group, groups
 from scheduler.services.accounts import create_key, create_user, digest
-from scheduler.services.group_states import ENDING, UP, GroupStatus
+from scheduler.services.group_sharing import set_default
+from scheduler.services.group_states import ACTIVE, ENDING, UP, GroupStatus
 from scheduler.store.models import ApiKey, MachineGroup, User
 from simherd.contract.limits import DEFAULT_GROUP
 
@@ -30,6 +31,7 @@ def first_start(parts: Parts) -> None:
     Raises:
         ValueError: no key is set.
         QuotaExceeded: the settings ask for more machines than this host can hold.
+        Refused: the group cannot be had, for its provider is off, say.
     """
     settings = parts.settings
     if settings.bootstrap_key is None:
@@ -48,9 +50,21 @@ def first_start(parts: Parts) -> None:
     if settings.bootstrap_machines == 0:
         return
     group = _first_group(parts, user_id)
+    _make_default(parts, group)
     groups.resize_group(parts, group.id, settings.bootstrap_machines)
     if group.status not in UP:
         groups.start_group(parts, group, by_settings=True)
+
+
+def _make_default(parts: Parts, group: MachineGroup) -> None:
+    """Have tasks go to it that name no group, unless an operator has chosen another."""
+    with parts.store.write() as session:
+        chosen = select(MachineGroup.id).where(
+            MachineGroup.is_default, MachineGroup.status.in_(ACTIVE)
+        )
+        is_operator = session.get_one(User, group.user_id).is_operator
+        if is_operator and session.scalar(chosen.limit(1)) is None:
+            set_default(session, "bootstrap", group, is_default=True)
 
 
 def _first_group(parts: Parts, user_id: str) -> MachineGroup:

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select, update
 
-from scheduler.services.errors import Conflict, Invalid, NotFound
+from scheduler.services.errors import Conflict, Forbidden, Invalid, NotFound
 from scheduler.services.gangs import MPI
+from scheduler.services.group_access import check_name
+from scheduler.services.group_sharing import share_with
 from scheduler.services.group_states import ACTIVE, UP, GroupStatus
 from scheduler.services.ids import new_group_name, new_uuid
 from scheduler.services.machine_caps import check_cap
 from scheduler.services.machine_states import MACHINE_DOWN, MACHINE_UP
 from scheduler.services.machines import machines_of
 from scheduler.services.prices import machine_types
+from scheduler.services.provider_access import check_on, choose_provider
 from scheduler.services.quotas import check_alone, check_start
 from scheduler.store.models import MachineGroup, User
 from simherd.contract import limits
@@ -61,15 +64,22 @@ def register_group(parts: Parts, user_id: str, asked: GroupRequest) -> MachineGr
 
     Raises:
         Invalid: an unknown machine type or provider, or a number out of bounds.
-        Conflict: the name is taken by a group that still exists.
+        Conflict: the name is taken by a group that still exists, or is shared with the user.
+        Forbidden: the name is reserved, or sharing is not the user's to decide.
         QuotaExceeded: it alone is more than the user may have, or than the provider can hold.
     """
     with parts.store.read() as session:
         kind = machine_types(session, parts.catalogue).get(asked.machine_type)
+        user = session.get_one(User, user_id)
     if kind is None:
         known = ", ".join(sorted(parts.catalogue.machine_types))
         raise Invalid(f"machine_type: {asked.machine_type!r} is not known. There are: {known}.")
-    provider = _provider(parts, asked)
+    provider = choose_provider(parts, user, asked.provider, asked.wire_provider)
+    if asked.shared and not user.is_operator:
+        raise Forbidden(
+            "shared: only operators share a machine group with everyone. Register it without, and "
+            "offer it to users (`simherd resources share NAME USERNAME`), or ask an operator."
+        )
     _check_policy(asked.policy, kind)
     if asked.group_type == MPI:
         _check_mpi(parts, asked, provider)
@@ -99,7 +109,7 @@ def register_group(parts: Parts, user_id: str, asked: GroupRequest) -> MachineGr
         auto_terminate_at=asked.auto_terminate_at,
         reconnect_s=asked.reconnect_s,
         policy=asdict(asked.policy),
-        shared=asked.shared,
+        shared=False,
         on_demand_fallback=asked.on_demand_fallback,
         redis_server=_emptiest_server(parts),
         created_at=now,
@@ -121,9 +131,13 @@ def register_group(parts: Parts, user_id: str, asked: GroupRequest) -> MachineGr
         )
         if (session.scalar(there) or 0) >= limits.MAX_GROUPS:
             raise Conflict(f"You have {limits.MAX_GROUPS} machine groups. Terminate some first.")
+        check_name(parts, session, user, group.name)
         check_alone(parts, session, group)
         check_cap(parts.settings, session, group, alone=True)
         session.add(group)
+        if asked.shared:
+            session.flush()
+            share_with(session, user.username, group, (), everyone=True)
     return group
 
 
@@ -162,19 +176,6 @@ def unnamed_servers(parts: Parts) -> list[str]:
         return sorted(set(session.scalars(query)) - set(parts.settings.redis_urls))
 
 
-def _provider(parts: Parts, asked: GroupRequest) -> str:
-    if asked.provider is not None:
-        if asked.provider not in parts.providers:
-            known = ", ".join(sorted(parts.providers))
-            raise Invalid(f"provider: {asked.provider!r} is not set up here. There are: {known}.")
-        return asked.provider
-    found = parts.catalogue.providers.get(asked.wire_provider)
-    if found is None:
-        known = ", ".join(sorted(parts.catalogue.providers))
-        raise Invalid(f"provider_id: {asked.wire_provider!r} is not known. There are: {known}.")
-    return found
-
-
 def _check_mpi(parts: Parts, asked: GroupRequest, provider: str) -> None:
     if asked.is_elastic:
         raise Invalid("is_elastic: the machines of an MPI group work together; its size is fixed.")
@@ -195,21 +196,6 @@ def _sizes(asked: GroupRequest) -> tuple[int, int]:
     if largest < max(1, smallest):
         raise Invalid(f"max_vms: {largest} is less than min_vms, {smallest}, or than 1.")
     return smallest, largest
-
-
-def usable_group(group: MachineGroup | None, user: User | str, group_id: str) -> MachineGroup:
-    """A group that a user may send tasks to.
-
-    Raises:
-        NotFound: there is none, or it is another user's and not shared.
-    """
-    user_id = user if isinstance(user, str) else user.id
-    if group is None or not (group.user_id == user_id or group.shared):
-        raise NotFound(
-            f"resource_pool: there is no machine group with the id {group_id!r}. "
-            "`simherd resources list` shows yours."
-        )
-    return group
 
 
 def owned_group(parts: Parts, user_id: str, group_id: str) -> MachineGroup:
@@ -235,11 +221,12 @@ def start_group(parts: Parts, group: MachineGroup, *, by_settings: bool = False)
             hold, which nobody could raise before the server runs.
 
     Raises:
-        Conflict: it is being shut down or is terminated.
+        Conflict: it is being shut down or is terminated, or its provider is off.
         QuotaExceeded: it is more than the user's quotas leave, or than the provider can hold.
     """
     if group.status in UP:
         return
+    check_on(parts, group)
     with parts.store.write() as session:
         if not by_settings:
             check_start(parts, session, group)

@@ -17,7 +17,8 @@ from scheduler.services.gangs import MPI
 from scheduler.services.group_states import UP
 from scheduler.services.ids import new_uuid
 from scheduler.services.machine_states import MACHINE_DOWN, MACHINE_UP
-from scheduler.store.models import Machine, MachineGroup
+from scheduler.services.provider_access import check_on, why_off
+from scheduler.store.models import Machine, MachineGroup, User
 from simherd.contract import limits
 from simherd.contract.joining import Membership, digest
 
@@ -50,7 +51,7 @@ def invite(parts: Parts, group: MachineGroup) -> Ticket:
 
     Raises:
         Invalid: the group's machines are launched by its provider.
-        Conflict: the group is not started.
+        Conflict: the group is not started, or its provider is off.
     """
     if not parts.providers[group.provider].by_hand:
         raise Invalid(
@@ -59,6 +60,7 @@ def invite(parts: Parts, group: MachineGroup) -> Ticket:
         )
     if group.status not in UP:
         raise Conflict(f"Machine group {group.name!r} is {group.status}. Start it first.")
+    check_on(parts, group)
     machine_id = new_uuid()
     with parts.store.write() as session:
         session.add(
@@ -86,7 +88,8 @@ def join(parts: Parts, token: str, secret_digest: str) -> Membership:
         secret_digest: SHA-256 of the secret that the machine has made for itself.
 
     Raises:
-        Forbidden: the ticket is not known, too old, or used by another.
+        Forbidden: the ticket is not known, too old, or used by another, or the provider of
+            machines that are started by hand is off.
         Conflict: the group is quarantined.
     """
     with parts.store.write() as session:
@@ -99,13 +102,17 @@ def join(parts: Parts, token: str, secret_digest: str) -> Membership:
             raise Forbidden("token: this join token is too old. Have a new one made.")
         if machine.secret_digest not in (None, secret_digest):
             raise Forbidden("token: this join token was used by another. Have a new one made.")
-        machine.secret_digest, machine.secret_at = secret_digest, time.time()
         group = session.get_one(MachineGroup, machine.group_id)
         if group.quarantined_at is not None:
             raise Conflict(
                 f"group: {group.name!r} is quarantined: {group.quarantine_reason}. An operator "
                 "repairs it; this machine can join afterwards."
             )
+        # Machines that a provider has launched are paid for: those may join.
+        off = why_off(parts, group, session.get_one(User, group.user_id))
+        if off is not None and parts.providers[group.provider].by_hand:
+            raise Forbidden(f"token: {off}")
+        machine.secret_digest, machine.secret_at = secret_digest, time.time()
     # Redis may have been started since it was last told the scripts.
     access.load_scripts(parts.queue.servers.of(group.id))
     _admit(parts, group.id, group.group_type, machine.id, secret_digest)

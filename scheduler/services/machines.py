@@ -20,6 +20,7 @@ from scheduler.services.ids import new_uuid
 from scheduler.services.machine_access import new_ticket, revoke
 from scheduler.services.machine_states import MACHINE_DOWN, MACHINE_UP
 from scheduler.services.prices import machine_types
+from scheduler.services.provider_access import note_state
 from scheduler.store.models import Machine, MachineGroup
 from scheduler.store.outbox import group_changed
 from simherd.contract import limits
@@ -53,10 +54,14 @@ def scale_group(parts: Parts, group_id: str, *, patient: bool = True) -> None:
     if group is None or group.status not in UP:
         return
     provider = parts.providers[group.provider]
+    is_on = note_state(parts, group)
     if not provider.by_hand:
-        _replace(parts, group, provider, machines, patient=patient)
-        _add_missing(parts, group)
-        _launch_due(parts, group, provider)
+        # Where the provider is off, what is there is looked after, and nothing takes its place.
+        revives = provider.revives and is_on
+        _replace(parts, group, provider, machines, patient=patient, revives=revives)
+        if is_on:
+            _add_missing(parts, group)
+            _launch_due(parts, group, provider)
     else:
         _forget_uninvited(parts, group, machines)
     _settle_status(parts, group_id)
@@ -92,6 +97,7 @@ def _replace(
     machines: list[Machine],
     *,
     patient: bool,
+    revives: bool,
 ) -> None:
     """Let go of machines that are gone or never joined; a provider may bring them back."""
     launched = [m for m in machines if m.launched_at is not None]
@@ -104,7 +110,7 @@ def _replace(
             # Somebody launches it just now.
             continue
         if states[machine.id] is MachineState.GONE:
-            if provider.revives:
+            if revives:
                 _bring_back(parts, machine)
             else:
                 retire(parts, group, machine, "It is gone.", taken=True)

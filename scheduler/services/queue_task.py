@@ -17,6 +17,7 @@ from scheduler.queue.servers import UnknownServer
 from scheduler.services.attempt_numbers import next_number, retries
 from scheduler.services.attempt_spec import spec_of
 from scheduler.services.errors import Conflict, NotFound, Refused, TooLarge, Unanswered
+from scheduler.services.group_access import is_shared
 from scheduler.store.models import MachineGroup, Task
 from scheduler.store.transitions import change_status
 from simherd.contract import limits, objects
@@ -160,6 +161,7 @@ def _arrivals(parts: Parts, tasks: Sequence[Task]) -> dict[str, list[Arrival]]:
     """Group → what its queue is handed, but for tasks that the storage has to be asked about while
     it does not answer."""
     arrivals: dict[str, list[Arrival]] = {}
+    takes_turns: dict[str, bool] = {}
     away, refused = False, dict[str, str]()
     with parts.store.read() as session:
         for task in tasks:
@@ -168,6 +170,8 @@ def _arrivals(parts: Parts, tasks: Sequence[Task]) -> dict[str, list[Arrival]]:
             group = session.get_one(MachineGroup, task.group_id)
             if group.quarantined_at is not None:
                 continue  # its repair queues them
+            if group.id not in takes_turns:
+                takes_turns[group.id] = is_shared(session, group)
             try:
                 spec = spec_of(parts, session, task, group)
             except StorageAway as error:
@@ -184,7 +188,7 @@ def _arrivals(parts: Parts, tasks: Sequence[Task]) -> dict[str, list[Arrival]]:
                 task.seq,
                 spec.encode(),
                 priority=task.priority,
-                user=task.user_id if group.shared else "",
+                user=task.user_id if takes_turns[group.id] else "",
                 ahead=retries(task.attempt, task.attempt_floor, task.attempts_before) > 0,
             )
             arrivals.setdefault(group.id, []).append(arrival)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from dataclasses import dataclass, field
@@ -15,10 +16,10 @@ from scheduler.services.attempt_spec import (
     check_processes,
     wants_network,
 )
-from scheduler.services.errors import Conflict, Invalid, Refused
+from scheduler.services.errors import Conflict, Invalid, NotFound, Refused
 from scheduler.services.gangs import MPI
+from scheduler.services.group_access import default_group, usable_group
 from scheduler.services.group_states import ACCEPTING
-from scheduler.services.groups import usable_group
 from scheduler.services.ids import new_task_id
 from scheduler.services.projects import DEFAULT_PROJECT, ensure_project
 from scheduler.services.queue_task import check_room, enqueue_all
@@ -53,7 +54,8 @@ class ClientKey:
 class Submission:
     """What a user asks for; already checked field by field."""
 
-    group_id: str
+    #: None: the default, see `group_access.default_group`.
+    group_id: str | None
     simulator: str
     simulator_alias: str | None
     container_image: str
@@ -101,8 +103,7 @@ def submit_tasks(parts: Parts, user_id: str, asked: Sequence[Submission]) -> lis
             raise _at(index, len(asked), error) from error
     now = time.time()
     check_storage(parts, user_id)
-    for group_id in {submission.group_id for submission in asked}:
-        check_room(parts, group_id)
+    _check_rooms(parts, user_id, asked)
     try:
         done = _make(parts, user_id, asked, now)
     except IntegrityError:
@@ -110,6 +111,17 @@ def submit_tasks(parts: Parts, user_id: str, asked: Sequence[Submission]) -> lis
         done = _make(parts, user_id, asked, now)
     enqueue_all(parts, [one.task_id for one in done if one.status is Status.SUBMITTED])
     return done
+
+
+def _check_rooms(parts: Parts, user_id: str, asked: Sequence[Submission]) -> None:
+    """Raises Unanswered: the Redis of a group has no room."""
+    groups = {submission.group_id for submission in asked}
+    if None in groups:
+        # That there is no default is said where a new task needs it.
+        with parts.store.read() as session, contextlib.suppress(NotFound):
+            groups.add(default_group(session, user_id).id)
+    for group_id in filter(None, groups):
+        check_room(parts, group_id)
 
 
 def _at(index: int, of: int, error: Refused) -> Refused:
@@ -177,15 +189,18 @@ class _Context:
     def __init__(self, parts: Parts, session: Session, user_id: str, now: float) -> None:
         self._providers = parts.providers
         self._session, self._user, self._now = session, user_id, now
-        self._groups: dict[str, MachineGroup] = {}
+        self._groups: dict[str | None, MachineGroup] = {}
         self._projects: dict[str, Project] = {}
 
     def _group(self, submission: Submission) -> MachineGroup:
         name = submission.group_id
         if name not in self._groups:
-            # Until the tasks are there, it is not terminated.
-            found = self._session.get(MachineGroup, name, with_for_update={"read": True})
-            self._groups[name] = usable_group(found, self._user, name)
+            group_id = name or default_group(self._session, self._user).id
+            # Until the tasks are there, it is not terminated, and remains shared.
+            found = self._session.get(
+                MachineGroup, group_id, with_for_update={"read": True}, populate_existing=True
+            )
+            self._groups[name] = usable_group(self._session, found, self._user, group_id)
         group = self._groups[name]
         if group.status not in ACCEPTING:
             raise Conflict(

@@ -42,6 +42,8 @@ class User(Base):
     transfer_turn_at: Mapped[float] = mapped_column(default=0.0)
     #: Since when none of their keys is good.
     disabled_at: Mapped[float | None]
+    #: The providers that they may start machines with, of those that are on; None: all of them.
+    providers: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class ApiKey(Base):
@@ -107,8 +109,11 @@ class MachineGroup(Base):
     reconnect_s: Mapped[float] = mapped_column(default=limits.RECONNECT_WINDOW_S)
     #: What its containers may do: the fields of `Policy`.
     policy: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
-    #: Whether every user of this server may send tasks to it.
+    #: Whether an operator has let every user of this server send tasks to it; see
+    #: `services/group_access.py`, which decides who may.
     shared: Mapped[bool] = mapped_column(default=False)
+    #: Whether tasks go to it that name no group; of one group at the most.
+    is_default: Mapped[bool] = mapped_column(default=False)
     #: Whether machines come on demand while there is no spot capacity.
     on_demand_fallback: Mapped[bool] = mapped_column(default=False)
     #: What keeps its machines from coming or going, as a sentence.
@@ -127,6 +132,19 @@ class MachineGroup(Base):
     quarantine_reason: Mapped[str | None]
     #: The last event-stream entry that the recorder has applied.
     event_cursor: Mapped[str] = mapped_column(default="0-0")
+
+
+class GroupShare(Base):
+    """A machine group that is shared with one user."""
+
+    __tablename__ = "group_shares"
+    group_id: Mapped[str] = mapped_column(ForeignKey("machine_groups.id"), primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), primary_key=True, index=True)
+    #: The name of the operator or owner who shared it.
+    granted_by: Mapped[str]
+    created_at: Mapped[float]
+    #: Since when the user may use it; None: it is an offer that they have not accepted.
+    accepted_at: Mapped[float | None]
 
 
 class Machine(Base):

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import click
 
-from simherd.cli.parts import Verbs, confirm, yes_option
+from simherd.cli.parts import Spread, Verbs, confirm, yes_option
 from simherd.cli.render import as_json, echo, moment, table
 from simherd.cli.resources import print_machines, print_quarantine, shown_status
 from simherd.cli.watch import shows
@@ -20,7 +20,7 @@ _group = click.argument("group", metavar="GROUP")
 
 @click.group(cls=Verbs)
 def command() -> None:
-    """List, show, terminate, drain and repair the machine groups of all users."""
+    """List, show, share, terminate, drain and repair the machine groups of all users."""
 
 
 @command.command("list")
@@ -65,6 +65,8 @@ def show(group: str, json_: bool) -> None:
     print_quarantine(found)
     echo(f"Since {moment(found['creation_timestamp'])}, {found['tasks']} task(s) going on.")
     echo(f"Cost so far: {format_money(found['cost'])}")
+    default = ", the default" if found["is_default"] else ""
+    echo(f"Shared with {_shared_with(found)}{default}.")
     print_machines(found["group"]["machines"])
 
 
@@ -112,6 +114,58 @@ def drain(group: str) -> None:
     """Have the machines of GROUP end what they have, and be replaced by new ones."""
     done = api().post(f"{_path(group)}/drain")
     echo(f"Machines that take nothing more, and are replaced: {done['drained']}.")
+
+
+_owner = click.option("--owner", metavar="USERNAME", help="Whose, where several have that name.")
+_usernames = click.option("--with", "usernames", multiple=True, metavar="USERNAME...")
+
+
+@command.command(cls=Spread, spread=["--with"])
+@_group
+@_owner
+@_usernames
+@click.option("--everyone", is_flag=True, help="Every user may send tasks to it.")
+def share(group: str, owner: str | None, usernames: tuple[str, ...], everyone: bool) -> None:
+    """Let users send tasks to GROUP, or everyone; they see it at once."""
+    if bool(usernames) == everyone:
+        raise click.UsageError("Name users with --with, or say --everyone.")
+    body = {"usernames": list(usernames), "everyone": everyone}
+    done = api().post(f"{_path(group)}/share", body, repeatable=True, owner=owner)
+    echo(f"Machine group {done['name']} is shared with {_shared_with(done)}.")
+
+
+@command.command(cls=Spread, spread=["--with"])
+@_group
+@_owner
+@_usernames
+def unshare(group: str, owner: str | None, usernames: tuple[str, ...]) -> None:
+    """Let users send no more tasks to GROUP, or nobody but its owner.
+
+    What they have submitted goes on.
+    """
+    body = {"usernames": list(usernames)}
+    done = api().post(f"{_path(group)}/unshare", body, repeatable=True, owner=owner)
+    echo(f"Machine group {done['name']} is shared with {_shared_with(done)}.")
+
+
+@command.command()
+@_group
+@_owner
+@click.option("--off", is_flag=True, help="It is the default no longer.")
+def default(group: str, owner: str | None, off: bool) -> None:
+    """Have tasks that name no group go to GROUP, an operator's, where their users may use it."""
+    done = api().put(f"{_path(group)}/default", {"is_default": not off}, owner=owner)
+    if off:
+        echo(f"Machine group {done['name']} is the default no longer.")
+        return
+    echo(f"Machine group {done['name']} is the default, shared with {_shared_with(done)}.")
+
+
+def _shared_with(group: dict[str, Any]) -> str:
+    if group["shared"]:
+        return "everyone"
+    names = [s["username"] for s in group["shares"] if s["accepted_at"] is not None]
+    return ", ".join(names) or "nobody"
 
 
 def _path(group: str) -> str:

@@ -34,7 +34,7 @@ def list_(json_: bool) -> None:
     if json_:
         as_json(found)
         return
-    headers = ["USER", "E-MAIL", "SINCE", "OPERATOR", "DISABLED", "TASKS", "GROUPS UP"]
+    headers = ["USER", "E-MAIL", "SINCE", "OPERATOR", "DISABLED", "PROVIDERS", "TASKS", "GROUPS UP"]
     table(headers, [_row(u) for u in found], "There are no users.")
 
 
@@ -45,9 +45,16 @@ def _row(user: dict[str, Any]) -> list[Any]:
         moment(user["created_at"]),
         "yes" if user["operator"] else "",
         moment(user["disabled_at"]) or "",
+        _providers(user),
         user["tasks"],
         user["groups"],
     ]
+
+
+def _providers(user: dict[str, Any]) -> str:
+    if user["providers"] is None:
+        return "all"
+    return ", ".join(user["providers"]) or "none"
 
 
 @command.command()
@@ -79,6 +86,7 @@ def show(username: str, json_: bool) -> None:
         echo("An operator.")
     if user["disabled_at"]:
         echo(f"Disabled since {moment(user['disabled_at'])}.")
+    echo(f"Providers of machines: {_providers(user)}, of those that are on.")
     echo(f"Tasks that have not ended: {user['tasks']}; groups that are up: {user['groups']}.")
     print_keys(keys)
 
@@ -132,3 +140,20 @@ def operator(username: str, standing: str) -> None:
     """Make USERNAME an operator, or no longer one."""
     api().put(f"{user_path(username)}/operator", {"operator": standing == "on"})
     echo(f"User {username} is {'an' if standing == 'on' else 'no'} operator now.")
+
+
+@command.command()
+@_username
+@click.argument("names", nargs=-1, metavar="[PROVIDER...]")
+@click.option("--all", "all_", is_flag=True, help="All that are on (SIMHERD_PROVIDERS).")
+@click.option("--none", is_flag=True, help="None: they start no machines.")
+def providers(username: str, names: tuple[str, ...], all_: bool, none: bool) -> None:
+    """Narrow the providers that USERNAME may start machines with: local, docker, ec2, external.
+
+    Machines that they have go on; groups of providers that are left out start no more.
+    """
+    if [bool(names), all_, none].count(True) != 1:
+        raise click.UsageError("Name providers, or say --all or --none.")
+    body = {"providers": None if all_ else list(names)}
+    user = api().put(f"{user_path(username)}/providers", body)
+    echo(f"{username} may start machines with: {_providers(user)}, of those that are on.")

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from simherd import resources
-from simherd.cli import complete
+from simherd.cli import complete, sharing
 from simherd.cli.parts import Spread, Verbs, agree, confirm, yes_option
 from simherd.cli.render import as_json, echo, json_option, moment, table
 from simherd.cli.watch import shows
@@ -19,8 +19,10 @@ from simherd.utils import format_bytes, format_money, parse_duration
 
 @click.group(cls=Verbs)
 def command() -> None:
-    """List, show, start and terminate machine groups."""
+    """List, show, start, share and terminate machine groups."""
 
+
+sharing.add_to(command)
 
 _name = click.argument("name", shell_complete=complete.groups)
 _machine_type = click.argument("machine_type", shell_complete=complete.machine_types)
@@ -73,7 +75,7 @@ _num_machines = click.option(
     "provider",
     help="Where the machines come from: local, docker, ec2, or external (started by hand).",
 )
-@click.option("--shared", is_flag=True, help="Every user of the server may send tasks to it.")
+@click.option("--shared", is_flag=True, help="Every user may send tasks to it; for operators.")
 @click.option(
     "--on-demand-fallback", is_flag=True, help="On-demand machines while there is no spot."
 )

@@ -10,7 +10,6 @@ import click
 from simherd.cli import complete
 from simherd.cli.render import as_json, echo, json_option
 from simherd.contract.lifecycle import Status
-from simherd.contract.limits import DEFAULT_GROUP
 from simherd.simulators import CustomImage
 
 
@@ -19,10 +18,8 @@ from simherd.simulators import CustomImage
 @click.option("-i", "--input", "input_dir", type=click.Path(), help="Folder of inputs.")
 @click.option(
     "--on",
-    default=DEFAULT_GROUP,
-    show_default=True,
     shell_complete=complete.groups,
-    help="Machine group.",
+    help="Machine group [default: the server's default, else your only one that is started].",
 )
 @click.option("--ttl", help="How long the command may run, such as 1h30m.")
 @click.option("--max-cost", type=float, help="What its machines may cost at the most, US$.")
@@ -44,7 +41,7 @@ from simherd.simulators import CustomImage
 def command(
     image: str,
     input_dir: str | None,
-    on: str,
+    on: str | None,
     ttl: str | None,
     max_cost: float | None,
     resubmit: bool,

@@ -31,7 +31,7 @@ def announce(stack: Stack) -> None:
     options = stack.options
     how = options.backend
     if how == "process":
-        how += " (insecure: simulations run as this user, without a container)"
+        how += " (insecure: simulations are not isolated; they run as this user and read its files)"
     echo(f"Simherd is ready at {stack.url}")
     echo(
         f"  machine group  {DEFAULT_GROUP}: {options.machines} machine(s) "

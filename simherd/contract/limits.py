@@ -259,10 +259,12 @@ MAX_STALL_AFTER_S = 30 * 86400
 DISK_RESERVE_BYTES = 5 * 1024**3
 #: Size of a container's shared memory, bytes: MPI codes need more than Docker's 64 MB.
 SHM_BYTES = 1024**3
-#: The machine group that `simherd up` starts, and that tasks go to when none is named.
+#: The machine group that `simherd up` starts and makes the default of tasks that name none.
 DEFAULT_GROUP = "local"
 #: Machine groups that a user may have registered, started or not.
 MAX_GROUPS = 500
+#: Users whom the owner of a group may share it with; an operator shares with everyone.
+MAX_GROUP_SHARES = 100
 #: Quotas that a new user gets where `SIMHERD_DEFAULT_QUOTAS` does not say otherwise, by name. They
 #: are for one person's daily work; an operator raises them for who needs more.
 #: Machines: enough for a study in parallel, and a typing mistake does not fill a provider.

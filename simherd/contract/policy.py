@@ -9,6 +9,10 @@ from typing import Any
 
 from simherd.contract import limits
 
+#: The environment variable that allows the backend `process`, which isolates nothing: a simulation
+#: reads and does whatever the account of its agent may.
+INSECURE_BACKEND = "SIMHERD_INSECURE_PROCESS_BACKEND"
+
 _CAPABILITY = re.compile("[A-Z_]{3,40}")
 _MOST = {
     "pids": 4_194_304,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from simherd.contract import limits
+from simherd.contract.policy import INSECURE_BACKEND
 from simherd.local.processes import Child, stop_left_over
 
 #: The database of one that is not told of another, in its data folder.
@@ -52,6 +53,8 @@ _PASSED_ON = frozenset(
         "SIMHERD_METRICS_PORT",
         "SIMHERD_OTLP_ENDPOINT",
         "SIMHERD_OUTBOUND_ALLOW",
+        "SIMHERD_PROVIDERS",
+        "SIMHERD_RESERVED_GROUP_NAMES",
         "SIMHERD_S3_BUCKET",
         "SIMHERD_S3_ENDPOINT_URL",
         "SIMHERD_S3_REGION",
@@ -183,7 +186,11 @@ class Stack:
             "SIMHERD_MACHINES_DIR": str(data / "machines"),
             # Each folder is a Simherd of its own, also on one engine.
             "SIMHERD_DOCKER_DEPLOYMENT": hashlib.sha256(bytes(data)).hexdigest()[:12],
+            # Its users are those whom its owner gives keys to.
+            "SIMHERD_PROVIDERS": "local",
             "SIMHERD_BACKEND": self.options.backend,
+            # `announce` says that simulations are not isolated then.
+            INSECURE_BACKEND: str(self.options.backend == "process").lower(),
             "SIMHERD_SLOTS": str(self.options.slots),
             "SIMHERD_HOST": self.options.host,
             "SIMHERD_PORT": str(self.port),

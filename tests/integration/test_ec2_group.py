@@ -47,7 +47,8 @@ def parts(
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
     ec2.forget()
-    made, _ = make_parts(database_url, redis_url, tmp_path)
+    more = {"ec2": settings_for(ec2), "providers": "ec2"}
+    made, _ = make_parts(database_url, redis_url, tmp_path, **more)
     made.__dict__["providers"] = {"ec2": Ec2Provider(settings_for(ec2))}
     return made
 

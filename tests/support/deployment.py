@@ -108,6 +108,7 @@ def deployment(folder: Path, image: str, base: str) -> Iterator[Deployment]:
             SIMHERD_DOCKER_IMAGE=image,
             SIMHERD_DOCKER_NETWORK=project,
             SIMHERD_GRACE_S="6",
+            SIMHERD_PROVIDERS="local,docker",
             SIMHERD_MACHINES_REDIS_URL=f"redis://:known@{gateway}:{redis.port}/0",
             SIMHERD_SWEEP_S="1",
         )

@@ -55,10 +55,16 @@ class Fleet:
         """Run one of the repository's scripts as its user would."""
         return self._run([str(self._repository / "scripts" / name), *options], self._environment)
 
-    def cli(self, *arguments: str) -> Done:
-        """Run `simherd` as the fleet's first user."""
+    def cli(self, *arguments: str, key: str | None = None) -> Done:
+        """Run `simherd` as the fleet's first user, or as the one whose key this is."""
         program = str(self._repository / ".venv" / "bin" / "simherd")
-        return self._run([program, *arguments], {**self._environment, **self._connection()})
+        told = {**self._connection(), **({} if key is None else {"SIMHERD_API_KEY": key})}
+        return self._run([program, *arguments], {**self._environment, **told})
+
+    def api(self, key: str) -> httpx.Client:
+        """The API as the user of this key speaks to it."""
+        url, headers = self._connection()["SIMHERD_API_URL"], {"X-API-Key": key}
+        return httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=60)
 
     def get(self, path: str, /, port: str | None = None, **query: str) -> Any:
         """What the API answers the first user; `port`: of another process than its first."""

@@ -70,7 +70,7 @@ def make_parts(
         signing_key="k" * LEAST_SIGNING_KEY,
         storage_dir=folder,
         grace_s=0,
-        **more,
+        **{"providers": "local", **more},
     )
     parts, machines = Parts(settings), Machines()
     parts.__dict__["providers"] = {"local": machines}

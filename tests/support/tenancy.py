@@ -90,6 +90,7 @@ PATH = {
     "event_id": "{event}",
     "transfer_id": "{transfer}",
     "attempt": "{attempt}",
+    "machine": "{machine}",
 }
 #: A task that could be, on another's group.
 _TASK = {
@@ -110,6 +111,7 @@ _MACHINE = {"X-Machine-Id": "{machine}", "X-Machine-Secret": "not-its-secret"}
 _DIGEST = {"secret_digest": "0" * 64}
 _SAVED = {"path": "a", "size": 1, "mode": 0o644, "mtime_ns": 1, "sha256": "0" * 64}
 _PROJECT = {"name": "{project}"}
+_OFFER = {"username": "{username}"}
 _URL = "https://example.com/a"
 
 
@@ -180,6 +182,15 @@ RECIPES: dict[str, Recipe | tuple[Recipe, ...]] = {
     "DELETE /compute/group": Refused(query={"machine_group_id": "{group}"}),
     "POST /compute/group/start": Refused(query={"machine_group_id": "{group}"}),
     "POST /v1/groups/{name}/invitations": Refused(path={"name": "{group_name}"}),
+    "GET /v1/default-group": OwnOnly(),
+    "GET /v1/groups/{name}/shares": Refused(path={"name": "{group_name}"}),
+    "POST /v1/groups/{name}/shares": Refused(path={"name": "{group_name}"}, body=_OFFER),
+    "DELETE /v1/groups/{name}/shares/{username}": Refused(
+        path={"name": "{group_name}", "username": "{username}"}
+    ),
+    "GET /v1/group-offers": OwnOnly(),
+    "POST /v1/group-offers/{group_id}/accept": Refused(path={"group_id": "{group}"}),
+    "POST /v1/group-offers/{group_id}/decline": Refused(path={"group_id": "{group}"}),
     "GET /compute/groups": OwnOnly(),
     "GET /compute/groups/history": OwnOnly(query={"project": "{project}"}),
     "GET /compute/group/{name}": Refused(path={"name": "{group_name}"}),

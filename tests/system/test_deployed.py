@@ -70,6 +70,16 @@ def test_it_is_postgres_and_s3_indeed(env: Env) -> None:
     assert "X-Amz-Signature" in answer.headers["location"]
 
 
+def test_only_local_is_on_by_itself_and_up_says_that_nothing_is_isolated(env: Env) -> None:
+    for provider in ("docker", "ec2", "external"):
+        made = env.api.post("/compute/group", json={"machine_type": "local", "provider": provider})
+        assert made.status_code == 422
+        assert "There are: local." in made.json()["detail"]
+    assert "insecure: simulations are not isolated" in (env.folder / "up.log").read_text()
+    # Its first group is what tasks go to that name none.
+    assert env.api.get("/v1/default-group").json()["name"] == "local"
+
+
 def test_inputs_of_a_batch_go_to_the_api(env: Env) -> None:
     """S3 itself takes no upload without its length, which is how clients send what they pack."""
     body = {

@@ -9,8 +9,10 @@ import httpx
 import pytest
 
 from tests.conftest import REPOSITORY, missing
+from tests.support import stranger
 from tests.support.docker import docker, has_compose
 from tests.support.fleet import Fleet
+from tests.support.waits import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,6 +103,64 @@ def test_nobody_is_root_and_no_secret_is_to_be_seen(fleet: Fleet) -> None:
     assert (fleet.folder / "secrets" / "connection.env").stat().st_mode & 0o777 == 0o600
     published = [docker("port", c) for part in ("api", "s3") for c in fleet.containers(part)]
     assert all(line.count("127.0.0.1:") == 1 for line in published), published
+
+
+@pytest.fixture(scope="module")
+def stranger_key(fleet: Fleet) -> str:
+    """The key of an ordinary user, with whom the operator shares the group `fleet`."""
+    assert fleet.cli("admin", "users", "create", "eve", "--email", "eve@b.c").returncode == 0
+    shared = fleet.cli("admin", "groups", "share", "fleet", "--everyone")
+    assert shared.returncode == 0, shared.stderr
+    key: str = json.loads(fleet.cli("admin", "keys", "create", "eve", "--json").stdout)["key"]
+    return key
+
+
+def test_an_ordinary_user_is_refused_providers_and_what_operators_may(
+    fleet: Fleet, stranger_key: str
+) -> None:
+    attempts = (*stranger.PROVIDERS, *stranger.OPERATORS, *stranger.PATHS, *stranger.TASKS)
+    with fleet.api(stranger_key) as eve:
+        group = eve.get("/compute/group/fleet").json()["id"]
+        assert list(filter(None, (a.made_by(eve, fleet=group) for a in attempts))) == []
+
+
+def test_an_ordinary_user_sends_the_scheduler_nowhere_inside(
+    fleet: Fleet, stranger_key: str
+) -> None:
+    with fleet.api(stranger_key) as eve:
+        for number, url in enumerate(stranger.INSIDE):
+            asked = eve.post("/storage/input_remote", params={"url": url, "path": f"loot/{number}"})
+            assert asked.status_code in (200, 201, 202, 422), (url, asked.text)
+
+        def errors() -> list[str] | None:
+            rows = eve.get("/v1/storage/transfers").json()
+            assert not [row for row in rows if row["state"] == "done"]
+            over = all(row["state"] == "failed" for row in rows)
+            return [row["error"] for row in rows] if over else None
+
+        said = until(errors, what="the end of all fetches")
+        assert all("not on the public internet" in error for error in said), said
+        assert eve.get("/v1/storage/files", params={"path": "loot"}).status_code == 404
+    for url in stranger.INSIDE:
+        asked_by = ("events", "register", "machine_group_terminated", "fleet", "--webhook", url)
+        assert fleet.cli(*asked_by, key=stranger_key).returncode == 1
+
+
+def test_an_ordinary_users_task_sees_no_secret_and_no_engine(
+    fleet: Fleet, stranger_key: str
+) -> None:
+    look = stranger.LOOK.format(folder=fleet.folder / "machines")
+    run = ("run", "-I", "simherd/debian:bookworm", "--on", "fleet", "-w", "--", "bash", "-c", look)
+    done = fleet.cli(*run, key=stranger_key)
+    assert done.returncode == 0, done.stderr
+    seen = fleet.cli("logs", done.stdout.split()[0], key=stranger_key).stdout
+    # After the line that repeats the command.
+    assert seen.rpartition("'\n")[2].strip() == "looked", seen
+    # Where there is something to be seen, the same script sees it.
+    said = docker("exec", fleet.container("worker"), "bash", "-c", look)
+    for found in ("sees /run/secrets/simherd_signing_key", "sees /var/run/docker.sock"):
+        assert found in said
+    assert "reaches redis/6379" in said
 
 
 def test_there_are_as_many_processes_as_its_settings_say(fleet: Fleet) -> None:

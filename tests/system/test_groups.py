@@ -16,6 +16,7 @@ import pytest
 from executor.join import join
 from scheduler.services.accounts import create_key, create_user
 from scheduler.store.engine import Store, open_engine
+from simherd.contract.policy import INSECURE_BACKEND
 from tests.support.env import Env, zipped
 from tests.support.waits import until
 
@@ -34,6 +35,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Env]:
         tmp_path_factory.mktemp("groups"),
         *("--backend", "process"),
         SIMHERD_SWEEP_S="1",
+        SIMHERD_PROVIDERS="local,external",
         SIMHERD_GRACE_S="6",
         SIMHERD_ELASTIC_IDLE_S="2",
     )
@@ -178,11 +180,17 @@ def test_a_task_of_a_group_without_machines_says_so(own: Env) -> None:
     assert _explain(own, own.submit("true", group="idle"))["reason"] == "group_not_started"
 
 
-def _refused(argv: list[str]) -> str:
+def _insecure(value: str) -> dict[str, str]:
+    """The environment of an agent whose simulations may run without isolation: "true", or ""."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("SIMHERD_")}
+    return {**clean, INSECURE_BACKEND: value}
+
+
+def _refused(argv: list[str], insecure: str = "true") -> str:
     """What an agent says that may not work."""
     done = subprocess.run(
         argv,
-        env={**os.environ, "SIMHERD_METRICS_PORT": "0"},
+        env={**_insecure(insecure), "SIMHERD_METRICS_PORT": "0"},
         capture_output=True,
         text=True,
         timeout=60,
@@ -201,9 +209,12 @@ def test_a_machine_of_ones_own_joins_works_and_leaves(own: Env, tmp_path: Path) 
     command = own.cli("resources", "invite", "mine").stdout.split()
     assert command[:2] == ["simherd-executor", "join"]
     argv = [sys.executable, "-m", "executor", *command[1:], "--backend", "process"]
+    # Simulations without isolation are for who says so; the token is not spent.
+    said = _refused([*argv, "--state-dir", str(tmp_path / "machine")], insecure="")
+    assert "set SIMHERD_INSECURE_PROCESS_BACKEND=true if every user" in said
     agent = subprocess.Popen(
         [*argv, "--state-dir", str(tmp_path / "machine")],
-        env={k: v for k, v in os.environ.items() if not k.startswith("SIMHERD_")},
+        env=_insecure("true"),
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,

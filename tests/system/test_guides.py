@@ -58,7 +58,10 @@ def guest(env: Env) -> Iterator[Env]:
     """The same Simherd, for a user who has no tasks yet, with a group `local` and an empty one."""
     store = Store(open_engine(f"sqlite:///{env.data / 'simherd.db'}"))
     with store.write() as session:
-        key = create_key(session, create_user(session, "guest", "guest@localhost").id, "test")
+        user = create_user(session, "guest", "guest@localhost")
+        # Only operators may have a group with the reserved name `local`.
+        user.is_operator = True
+        key = create_key(session, user.id, "test")
     own = env.as_user(key)
     own.start_group("local", max_idle_time=None)
     empty = {"machine_type": "local", "name": "none", "provider": "external", "is_elastic": True}

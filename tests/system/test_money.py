@@ -56,6 +56,7 @@ def paid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Env]:
         SIMHERD_SWEEP_S="1",
         # One machine costs more than users may spend by default.
         SIMHERD_DEFAULT_QUOTAS='{"max_price_hour": null}',
+        SIMHERD_PROVIDERS="local,external",
     )
     made.start()
     yield made

@@ -35,6 +35,7 @@ def own(
         "--backend",
         "process",
         SIMHERD_SWEEP_S="1",
+        SIMHERD_PROVIDERS="local,docker",
         SIMHERD_GRACE_S="6",
         SIMHERD_DOCKER_IMAGE=machine_image,
     )

@@ -52,6 +52,8 @@ class Upgrade:
         self.env.start()
         told = self.env.part("api").environ()
         self._settings = {name: value for name, value in told.items() if name != "PYTHONPATH"}
+        # What docs/upgrading.md has an operator set, whose old release did not need it.
+        self._settings["SIMHERD_PROVIDERS"] = "local"
 
     def stop_scheduler(self) -> None:
         """Stop the old release's processes; Redis and the agent stay."""

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from fastapi import Query
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
 from scheduler.api.bounded import Amount
 from scheduler.api.deps import OperatorDep, PartsDep
 from scheduler.api.strict import StrictRouter
-from scheduler.api.wire import dollars, group_json, quarantine_json, when
-from scheduler.services import admin_groups, prices, quarantine
+from scheduler.api.wire import dollars, group_json, quarantine_json, share_json, when
+from scheduler.services import admin_groups, group_sharing, prices, quarantine
 from scheduler.services.admin_groups import GroupState
 from scheduler.services.prices import PriceState
 from scheduler.store.models import Machine
+from simherd.contract import limits
 
 router = StrictRouter(prefix="/v1/admin", tags=["admin"])
+
+#: The owner of the group that is meant.
+Owner = Annotated[str | None, Query(max_length=64)]
 
 
 class NewPrice(BaseModel):
@@ -25,6 +30,32 @@ class NewPrice(BaseModel):
     model_config = ConfigDict(extra="forbid")
     on_demand: Amount | None = None
     spot: Amount | None = None
+
+
+class Sharing(BaseModel):
+    """With whom a machine group is shared: users by name, or everyone."""
+
+    model_config = ConfigDict(extra="forbid")
+    usernames: list[Annotated[str, Field(max_length=64)]] = Field(
+        default_factory=list, max_length=limits.MAX_GROUP_SHARES
+    )
+    everyone: bool = False
+
+
+class Unsharing(BaseModel):
+    """Whom a machine group is shared with no longer; without names, everybody."""
+
+    model_config = ConfigDict(extra="forbid")
+    usernames: list[Annotated[str, Field(max_length=64)]] = Field(
+        default_factory=list, max_length=limits.MAX_GROUP_SHARES
+    )
+
+
+class Default(BaseModel):
+    """Whether tasks go to a group that name none."""
+
+    model_config = ConfigDict(extra="forbid")
+    is_default: bool
 
 
 def _group(state: GroupState) -> dict[str, Any]:
@@ -38,6 +69,8 @@ def _group(state: GroupState) -> dict[str, Any]:
         "quarantine": quarantine_json(group),
         "machine_type": group.machine_type,
         "provider": group.provider,
+        "shared": group.shared,
+        "is_default": group.is_default,
         "machines": state.machines,
         "tasks": state.tasks,
         "cost": dollars(state.cost),
@@ -73,7 +106,12 @@ def show_group(parts: PartsDep, _user: OperatorDep, group: str) -> dict[str, Any
         machines = session.scalars(
             select(Machine).where(Machine.group_id == state.group.id).order_by(Machine.created_at)
         ).all()
-    return {**_group(state), "group": group_json(state.group, machines)}
+        shares = group_sharing.shares_of(session, state.group.id)
+    return {
+        **_group(state),
+        "shares": [share_json(share) for share in shares],
+        "group": group_json(state.group, machines),
+    }
 
 
 @router.post("/groups/{group}/terminate", status_code=202)
@@ -101,6 +139,42 @@ def remove_machine(
 def repair_group(parts: PartsDep, operator: OperatorDep, group: str) -> dict[str, Any]:
     """Make the keys of a quarantined machine group anew, from what SQL knows."""
     return _group(quarantine.repair_group(parts, operator.username, group))
+
+
+@router.post("/groups/{group}/share")
+def share_group(
+    parts: PartsDep, operator: OperatorDep, group: str, asked: Sharing, owner: Owner = None
+) -> dict[str, Any]:
+    """Let users, or everyone, send tasks to a machine group; `owner`: whose, where several have
+    one of this name."""
+    with parts.store.write() as session:
+        found = admin_groups.group_state(session, group, owner).group
+        group_sharing.share_with(
+            session, operator.username, found, asked.usernames, everyone=asked.everyone
+        )
+    return show_group(parts, operator, found.id)
+
+
+@router.post("/groups/{group}/unshare")
+def unshare_group(
+    parts: PartsDep, operator: OperatorDep, group: str, asked: Unsharing, owner: Owner = None
+) -> dict[str, Any]:
+    """Let users send no more tasks to a machine group; what they have submitted goes on."""
+    with parts.store.write() as session:
+        found = admin_groups.group_state(session, group, owner).group
+        group_sharing.unshare_with(session, operator.username, found, asked.usernames)
+    return show_group(parts, operator, found.id)
+
+
+@router.put("/groups/{group}/default")
+def set_default_group(
+    parts: PartsDep, operator: OperatorDep, group: str, asked: Default, owner: Owner = None
+) -> dict[str, Any]:
+    """Have tasks that name no group go to this one, where their users may use it, or no longer."""
+    with parts.store.write() as session:
+        found = admin_groups.group_state(session, group, owner).group
+        group_sharing.set_default(session, operator.username, found, is_default=asked.is_default)
+    return show_group(parts, operator, found.id)
 
 
 @router.get("/prices")

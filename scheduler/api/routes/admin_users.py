@@ -13,7 +13,8 @@ from scheduler.api.deps import OperatorDep, PartsDep
 from scheduler.api.routes.users import quotas_json
 from scheduler.api.strict import StrictRouter
 from scheduler.api.wire import when
-from scheduler.services import admin_keys, admin_users
+from scheduler.config import PROVIDERS
+from scheduler.services import admin_keys, admin_users, provider_access
 from scheduler.services.admin_keys import KeyState
 from scheduler.services.admin_users import UserState
 from scheduler.services.quotas import change_quota, give_defaults, states
@@ -43,6 +44,13 @@ class Standing(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     operator: bool
+
+
+class Providers(BaseModel):
+    """The providers that a user may start machines with; null: all that are on."""
+
+    model_config = ConfigDict(extra="forbid")
+    providers: list[Annotated[str, Field(max_length=40)]] | None = Field(max_length=len(PROVIDERS))
 
 
 class NewKey(BaseModel):
@@ -88,6 +96,7 @@ def _user(state: UserState) -> dict[str, Any]:
         "operator": user.is_operator,
         "disabled_at": when(user.disabled_at),
         "quotas": user.quotas,
+        "providers": user.providers,
         "tasks": state.tasks,
         "groups": state.groups,
     }
@@ -162,6 +171,17 @@ def set_operator(
     """Make a user an operator, or no longer one."""
     with parts.store.write() as session:
         admin_users.set_operator(session, operator.username, username, asked.operator)
+    return _one(parts, username)
+
+
+@router.put("/users/{username}/providers")
+def set_providers(
+    parts: PartsDep, operator: OperatorDep, username: str, asked: Providers
+) -> dict[str, Any]:
+    """Narrow the providers that a user may start machines with; null: all that are on."""
+    with parts.store.write() as session:
+        user = admin_users.named_user(session, username, lock=True)
+        provider_access.set_providers(session, operator.username, user, asked.providers)
     return _one(parts, username)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import Depends, Query
 
@@ -12,7 +12,11 @@ from scheduler.api.strict import StrictRouter
 from scheduler.catalogue.search import Offer, Range, Wanted, offers
 from scheduler.services.errors import Invalid, NotFound
 from scheduler.services.prices import machine_types as machine_types_now
+from scheduler.services.provider_access import providers_of, wire_providers
 from simherd.contract import limits
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 router = StrictRouter(tags=["catalogue"])
 
@@ -99,9 +103,20 @@ def machine_types(
     Ranges are two values, the least and the most, both allowed: vCPUs, GiB of memory, US$ per
     hour, GPUs. Other filters may be given more than once, and name what is wanted.
     """
-    provider = provider_id or _PROVIDER
-    if provider not in parts.catalogue.providers:
-        return []
+    return _offers_of(parts, wanted, provider_id, parts.settings.enabled_providers)
+
+
+def _offers_of(
+    parts: PartsDep, wanted: Wanted, provider_id: str | None, on: Sequence[str]
+) -> list[dict[str, Any]]:
+    """What can be had with the providers that are `on`; of a provider id without any: nothing."""
+    table = wire_providers(parts, on)
+    provider = provider_id or (_PROVIDER if _PROVIDER in table else next(iter(table), _PROVIDER))
+    if provider not in table:
+        if provider not in parts.catalogue.providers:
+            return []
+        there = f"There are: {', '.join(sorted(table))}." if table else "There are none."
+        raise Invalid(f"provider_id: {provider!r} is not available here. {there}")
     with parts.store.read() as session:
         kinds = machine_types_now(session, parts.catalogue)
     return [_json(o, provider) for o in offers(kinds.values(), wanted)]
@@ -111,8 +126,8 @@ def machine_types(
 def own_machine_types(
     parts: PartsDep, user: UserDep, wanted: WantedDep, provider_id: Provider | None = None
 ) -> list[dict[str, Any]]:
-    """The same, for who speaks to the task API alone."""
-    return machine_types(parts, wanted, provider_id)
+    """The same with the providers that are on for the user."""
+    return _offers_of(parts, wanted, provider_id, providers_of(parts, user))
 
 
 def _json(offer: Offer, provider: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import redis
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import or_, select
+from sqlalchemy import select
 
 from scheduler.api.bounded import Name, Page, Parameters, Seconds, Shown, Time
 from scheduler.api.deps import PartsDep, UserDep
@@ -18,6 +18,7 @@ from scheduler.api.strict import StrictRouter
 from scheduler.api.wire import group_json, past_group_json
 from scheduler.services import end_group, groups, machine_access
 from scheduler.services.errors import Invalid, NotFound
+from scheduler.services.group_access import named_group, usable_by
 from scheduler.services.group_history import (
     HistoryFilter,
     groups_ever,
@@ -136,14 +137,11 @@ def invite(parts: PartsDep, user: UserDep, name: str) -> dict[str, str]:
 
 @router.get("/compute/groups")
 def list_groups(parts: PartsDep, user: UserDep) -> list[dict[str, Any]]:
-    """The user's active groups."""
+    """The active groups that the user may send tasks to; `own`: whether it is the user's."""
     with parts.store.read() as session:
         found = session.scalars(
             select(MachineGroup)
-            .where(
-                or_(MachineGroup.user_id == user.id, MachineGroup.shared),
-                MachineGroup.status.in_(ACTIVE),
-            )
+            .where(usable_by(user.id), MachineGroup.status.in_(ACTIVE))
             .order_by(MachineGroup.created_at)
         ).all()
         return [{**_with_machines(parts, session, g), "own": g.user_id == user.id} for g in found]
@@ -178,16 +176,9 @@ def group_history(
 
 @router.get("/compute/group/{name}")
 def get_group(parts: PartsDep, user: UserDep, name: str) -> dict[str, Any]:
-    """One group by name."""
+    """One group by name: the user's own, else one that is shared with the user."""
     with parts.store.read() as session:
-        named = select(MachineGroup).where(MachineGroup.name == name)
-        # One's own comes before one of that name that somebody shares.
-        group = session.scalar(named.where(MachineGroup.user_id == user.id)) or session.scalar(
-            named.where(MachineGroup.shared, MachineGroup.status.in_(ACTIVE))
-        )
-        if group is None:
-            raise NotFound(f"name: there is no machine group {name!r}.")
-        return _with_machines(parts, session, group)
+        return _with_machines(parts, session, named_group(session, user.id, name))
 
 
 def _with_machines(parts: PartsDep, session: Any, group: MachineGroup) -> dict[str, Any]:

@@ -98,7 +98,8 @@ def test_the_scheduler_s_settings_are_the_stack_s(
     assert scheduler.machine_types_file is not None
     table = tmp_path / scheduler.machine_types_file.name
     assert table.read_text() == stack.given["MachineTypes"]
-    assert dict(load(table).providers) == {"AWS": "ec2"}
+    assert dict(load(table).providers) == {"AWS": ("ec2",)}
+    assert scheduler.enabled_providers == ("ec2",)
     # The name of Redis leads to its host.
     [host] = stack.client("ec2").describe_instances(InstanceIds=[stack.ids["Redis"]])[
         "Reservations"

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from scheduler.store import schema
 from scheduler.store.admin_models import AuditEntry
 from scheduler.store.engine import Store, migrate, open_engine
-from scheduler.store.models import Base, MachineGroup, Task
+from scheduler.store.models import Base, MachineGroup, Task, User
 from tests.support.builders import make_group, make_task
 
 if TYPE_CHECKING:
@@ -147,4 +147,27 @@ def test_who_may_work_with_which_schema(database_url: str, engine: Engine) -> No
     with engine.begin() as connection, pytest.raises(schema.SchemaError, match="simherd-scheduler"):
         schema.check(connection)
     migrate(database_url)
+    engine.dispose()
+
+
+def test_only_groups_of_operators_stay_shared_and_their_first_one_is_the_default(
+    database_url: str, engine: Engine
+) -> None:
+    migrate(database_url)
+    shared: dict[str, bool] = {}
+    with Store(engine).write() as session:
+        for name, is_operator in (("user", False), ("operator", True)):
+            group = make_group(session, name="local", shared=True)
+            session.get_one(User, group.user_id).is_operator = is_operator
+            shared[group.id] = is_operator
+            group = make_group(session, user_id=group.user_id, name=name, shared=True)
+            shared[group.id] = is_operator
+    migrate(database_url, "0010")
+    migrate(database_url)
+    with engine.begin() as connection:
+        rows = connection.execute(
+            select(MachineGroup.id, MachineGroup.name, MachineGroup.shared, MachineGroup.is_default)
+        ).all()
+    assert {row.id: row.shared for row in rows if row.id in shared} == shared
+    assert [(r.name, shared.get(r.id)) for r in rows if r.is_default] == [("local", True)]
     engine.dispose()

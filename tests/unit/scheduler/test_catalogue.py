@@ -16,7 +16,7 @@ def test_the_shipped_tables_serve_the_guides() -> None:
     tables = load()
     assert tables.machine_types["c2-standard-4"].vcpus == 4
     assert all(0 < t.spot <= t.on_demand for t in tables.machine_types.values())
-    assert tables.providers == {"GCP": "local", "LOCAL": "local"}
+    assert tables.providers == {"GCP": ("local", "docker"), "LOCAL": ("local", "docker")}
     assert {"splishsplash", "reef3d", "gromacs"} <= set(tables.production)
     local = tables.resolve_image("docker://inductiva/kutu:splishsplash_v2.13.0")
     assert local == "simherd/splishsplash:local"

@@ -44,6 +44,49 @@ def test_a_deployment_needs_a_long_signing_key(url: str, key: str, fine: bool) -
         Settings(**given)
 
 
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"SIMHERD_PROVIDERS": "local,moon"}, "SIMHERD_PROVIDERS: 'moon' is not a provider. There"),
+        ({"SIMHERD_PROVIDERS": "ec2"}, "SIMHERD_PROVIDERS: it names ec2, so SIMHERD_EC2_IMAGE_ID"),
+        ({"SIMHERD_BACKEND": "process"}, "SIMHERD_BACKEND: 'process' does not isolate simulations"),
+        (
+            {"SIMHERD_BACKEND": "process", "SIMHERD_INSECURE_PROCESS_BACKEND": "no"},
+            "or set SIMHERD_INSECURE_PROCESS_BACKEND=true",
+        ),
+    ],
+)
+def test_a_process_does_not_start_with_what_is_not_safe(
+    given: dict[str, str], sentence: str
+) -> None:
+    needed = {f"SIMHERD_{name}_URL": "redis://x" for name in ("REDIS", "BROKER", "DATABASE")}
+    done = subprocess.run(
+        [sys.executable, "-m", "scheduler", "recorder"],
+        env={**needed, "SIMHERD_SIGNING_KEY": "k" * LEAST_SIGNING_KEY, **given},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_nothing_is_on_that_an_operator_has_not_switched_on() -> None:
+    given: dict[str, Any] = {"database_url": "sqlite://", "redis_url": "", "broker_url": ""}
+    settings = Settings(**given, signing_key="k")
+    assert settings.enabled_providers == ()
+    assert settings.backend == "docker"
+    assert settings.reserved_names == {"local", "default"}
+    more = Settings(
+        **given, signing_key="k", providers=" external, local,", reserved_group_names=""
+    )
+    assert more.enabled_providers == ("local", "external")
+    assert more.reserved_names == frozenset()
+    insecure = Settings(**given, signing_key="k", backend="process", insecure_process_backend=True)
+    assert insecure.backend == "process"
+
+
 def test_settings_come_from_files_unless_they_are_in_the_environment(tmp_path: Path) -> None:
     for name, text in (
         ("simherd_database_url", POSTGRES),

@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
 from pydantic import ValidationError
 
 from scheduler.config import Ec2Settings, Settings
-from scheduler.wiring import Parts
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from scheduler.providers.base import MachineProvider
 
 
-def providers() -> Mapping[str, MachineProvider]:
-    settings = Settings(database_url="sqlite://", redis_url="", broker_url="", signing_key="k")
-    return Parts(settings).providers
+def settings() -> Settings:
+    return Settings(database_url="sqlite://", redis_url="", broker_url="", signing_key="k")
 
 
-def test_an_image_makes_the_provider(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "ec2" not in providers()
+def test_without_an_image_it_cannot_be_switched_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIMHERD_PROVIDERS", "ec2")
+    with pytest.raises(ValidationError, match="SIMHERD_EC2_IMAGE_ID"):
+        settings()
 
     monkeypatch.setenv("SIMHERD_EC2_IMAGE_ID", "ami-1")
     monkeypatch.setenv("SIMHERD_EC2_SUBNET_ID", "subnet-1")
-    assert "ec2" in providers()
+    assert settings().enabled_providers == ("ec2",)
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

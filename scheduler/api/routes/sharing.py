@@ -1,0 +1,90 @@
+"""Sharing one's machine groups with other users, who have to accept it; the default group."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import select
+
+from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.strict import StrictRouter
+from scheduler.api.wire import group_json, share_json
+from scheduler.services import group_sharing
+from scheduler.services.errors import NotFound
+from scheduler.services.group_access import default_group
+from scheduler.store.models import MachineGroup, User
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+router = StrictRouter(prefix="/v1", tags=["compute"])
+
+
+class NewOffer(BaseModel):
+    """The user that a machine group is offered to."""
+
+    model_config = ConfigDict(extra="forbid")
+    username: str = Field(min_length=1, max_length=64)
+
+
+def _own(session: Session, user: User, name: str) -> MachineGroup:
+    group = session.scalar(
+        select(MachineGroup).where(MachineGroup.user_id == user.id, MachineGroup.name == name)
+    )
+    if group is None:
+        raise NotFound(f"name: you have no machine group {name!r}.")
+    return group
+
+
+@router.get("/default-group")
+def show_default_group(parts: PartsDep, user: UserDep) -> dict[str, Any]:
+    """The machine group that a task goes to that names none: the operators' default where the user
+    may use it, else the user's only group that is started."""
+    with parts.store.read() as session:
+        return group_json(default_group(session, user.id))
+
+
+@router.get("/groups/{name}/shares")
+def list_shares(parts: PartsDep, user: UserDep, name: str) -> list[dict[str, Any]]:
+    """With whom a machine group of the user's is shared; `accepted_at` null: only offered."""
+    with parts.store.read() as session:
+        group = _own(session, user, name)
+        return [share_json(share) for share in group_sharing.shares_of(session, group.id)]
+
+
+@router.post("/groups/{name}/shares", status_code=201)
+def offer_group(parts: PartsDep, user: UserDep, name: str, asked: NewOffer) -> list[dict[str, Any]]:
+    """Offer a machine group to another user, who may send tasks to it once they accept."""
+    with parts.store.write() as session:
+        group_sharing.offer(session, user, _own(session, user, name), asked.username)
+    return list_shares(parts, user, name)
+
+
+@router.delete("/groups/{name}/shares/{username}", status_code=204)
+def withdraw_group(parts: PartsDep, user: UserDep, name: str, username: str) -> None:
+    """Let another user send no more tasks to a machine group; what they have submitted goes on."""
+    with parts.store.write() as session:
+        group_sharing.withdraw(session, user, _own(session, user, name), username)
+
+
+@router.get("/group-offers")
+def list_offers(parts: PartsDep, user: UserDep) -> list[dict[str, Any]]:
+    """The machine groups that others share with the user; `accepted_at` null: not yet accepted."""
+    with parts.store.read() as session:
+        return [share_json(share) for share in group_sharing.offers_to(session, user.id)]
+
+
+@router.post("/group-offers/{group_id}/accept")
+def accept_offer(parts: PartsDep, user: UserDep, group_id: str) -> dict[str, Any]:
+    """Use a machine group that is offered; its owner can read what is sent there."""
+    with parts.store.write() as session:
+        group = group_sharing.accept(session, user, group_id)
+    return group_json(group)
+
+
+@router.post("/group-offers/{group_id}/decline", status_code=204)
+def decline_offer(parts: PartsDep, user: UserDep, group_id: str) -> None:
+    """Refuse a machine group that is offered, or use it no longer."""
+    with parts.store.write() as session:
+        group_sharing.decline(session, user, group_id)

@@ -1,0 +1,173 @@
+"""Which machine groups a user may send tasks to, and which one a name stands for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import and_, or_, select
+
+from scheduler.services.errors import Conflict, Forbidden, NotFound
+from scheduler.services.group_states import ACCEPTING, ACTIVE, UP
+from scheduler.store.models import GroupShare, MachineGroup, User
+from simherd.contract.limits import DEFAULT_GROUP
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import ColumnElement, Select
+    from sqlalchemy.orm import Session
+
+    from scheduler.wiring import Parts
+
+#: Groups that an error names at the most.
+_NAMED = 5
+
+
+def usable_by(user_id: str) -> ColumnElement[bool]:
+    """The condition that a user may send tasks to a machine group: it is theirs, an operator has
+    shared it with everyone, or it is shared with them and they have accepted that."""
+    accepted = (
+        select(GroupShare.group_id)
+        .where(
+            GroupShare.group_id == MachineGroup.id,
+            GroupShare.user_id == user_id,
+            GroupShare.accepted_at.is_not(None),
+        )
+        .exists()
+    )
+    return or_(MachineGroup.user_id == user_id, MachineGroup.shared, accepted)
+
+
+def may_use(session: Session, group: MachineGroup, user_id: str) -> bool:
+    """Whether a user may send tasks to a group."""
+    query = select(MachineGroup.id).where(MachineGroup.id == group.id, usable_by(user_id))
+    return session.scalar(query) is not None
+
+
+def is_shared(session: Session, group: MachineGroup) -> bool:
+    """Whether others than its owner may send tasks to a group: then users take turns."""
+    if group.shared:
+        return True
+    accepted = select(GroupShare.group_id).where(
+        GroupShare.group_id == group.id, GroupShare.accepted_at.is_not(None)
+    )
+    return session.scalar(accepted.limit(1)) is not None
+
+
+def usable_group(
+    session: Session, group: MachineGroup | None, user_id: str, group_id: str
+) -> MachineGroup:
+    """A group that a user may send tasks to.
+
+    Raises:
+        NotFound: there is none, or it is another user's and not shared with this one.
+    """
+    if group is None or not may_use(session, group, user_id):
+        raise NotFound(
+            f"resource_pool: there is no machine group with the id {group_id!r}. "
+            "`simherd resources list` shows yours."
+        )
+    return group
+
+
+def named_group(session: Session, user_id: str, name: str) -> MachineGroup:
+    """The group that a name stands for: the user's own, else one that is shared with them.
+
+    The user's own group that is terminated is found only where none is shared with them.
+
+    Raises:
+        NotFound: there is none that the user may use.
+    """
+    named = select(MachineGroup).where(MachineGroup.name == name)
+    own = session.scalar(named.where(MachineGroup.user_id == user_id))
+    if own is not None and own.status in ACTIVE:
+        return own
+    # The oldest: two of one name can only be left from before names were checked.
+    shared = named.where(usable_by(user_id), MachineGroup.status.in_(ACTIVE))
+    group = session.scalar(shared.order_by(MachineGroup.created_at).limit(1)) or own
+    if group is None:
+        raise NotFound(f"name: there is no machine group {name!r}.")
+    return group
+
+
+def default_group(session: Session, user_id: str) -> MachineGroup:
+    """The group that a task goes to that names none: the user's own group `local`, which clients of
+    before name then; the operator's default, where the user may use it; the only group of the
+    user's own that is started.
+
+    Raises:
+        NotFound: there is neither; the message says what to do.
+    """
+    mine = MachineGroup.user_id == user_id
+    usual = and_(mine, MachineGroup.name == DEFAULT_GROUP)
+    chosen = and_(MachineGroup.is_default, usable_by(user_id))
+    for wanted in (usual, chosen):
+        accepting = MachineGroup.status.in_(ACCEPTING)
+        group = session.scalar(select(MachineGroup).where(wanted, accepting).limit(1))
+        if group is not None:
+            return group
+    own = session.scalars(
+        select(MachineGroup)
+        .where(mine, MachineGroup.status.in_(UP))
+        .order_by(MachineGroup.created_at)
+        .limit(_NAMED)
+    ).all()
+    if len(own) == 1:
+        return own[0]
+    raise NotFound(
+        "resource_pool: no machine group is named, and this server has no default for you. "
+        + _what_to_do(own)
+    )
+
+
+def _what_to_do(own: Sequence[MachineGroup]) -> str:
+    if own:
+        names = ", ".join(group.name for group in own)
+        return f"You have several: name one of them (`--on NAME`), such as {names}."
+    return "Start a group (`simherd resources start TYPE`), or name one that is shared with you."
+
+
+def check_name(parts: Parts, session: Session, user: User, name: str) -> None:
+    """Refuse the name of a new group that would stand for something else to somebody.
+
+    Raises:
+        Forbidden: the name is reserved, and the user is not an operator.
+        Conflict: a group of this name is shared with the user.
+    """
+    if name in parts.settings.reserved_names and not user.is_operator:
+        raise Forbidden(f"name: {name!r} is reserved for operators. Choose another name.")
+    other = session.scalar(
+        _of_name(name).where(usable_by(user.id), MachineGroup.user_id != user.id).limit(1)
+    )
+    if other is not None:
+        owner = session.get_one(User, other.user_id).username
+        raise Conflict(
+            f"name: a machine group {name!r} of {owner} is shared with you. Choose another name."
+        )
+
+
+def check_sight(session: Session, group: MachineGroup, user: User) -> None:
+    """Raises Conflict: the user may use another group that has this one's name."""
+    others = _of_name(group.name).where(MachineGroup.id != group.id, usable_by(user.id))
+    other = session.scalar(others.limit(1))
+    if other is not None:
+        owner = session.get_one(User, other.user_id).username
+        raise Conflict(
+            f"group: {user.username} has or sees another machine group {group.name!r}, that of "
+            f"{owner}. One of the two must have another name."
+        )
+
+
+def check_unique(session: Session, group: MachineGroup) -> None:
+    """Raises Conflict: anybody has another group of this one's name."""
+    other = session.scalar(_of_name(group.name).where(MachineGroup.id != group.id).limit(1))
+    if other is not None:
+        owner = session.get_one(User, other.user_id).username
+        raise Conflict(
+            f"group: {owner} has another machine group {group.name!r}, so that this one cannot be "
+            "shared with everyone. One of the two must have another name."
+        )
+
+
+def _of_name(name: str) -> Select[MachineGroup]:
+    return select(MachineGroup).where(MachineGroup.name == name, MachineGroup.status.in_(ACTIVE))
