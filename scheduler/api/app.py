@@ -94,7 +94,9 @@ class Api(FastAPI):
 
     def build_middleware_stack(self) -> Application:
         """What a request goes through."""
-        return SecurityHeaders(super().build_middleware_stack(), self.state.parts.settings.public_url)
+        return SecurityHeaders(
+            super().build_middleware_stack(), self.state.parts.settings.public_url
+        )
 
     def openapi(self) -> dict[str, Any]:
         """See `FastAPI`."""

@@ -4,7 +4,6 @@ read, ends in time, takes no memory, and keeps nobody from being served."""
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -19,8 +18,8 @@ from tests.support.api_process import ApiProcess, api_process, head, response_to
 from tests.support.waits import until
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 MIB = 1024**2
 #: What the issue allows a flood of strangers to cost.
@@ -223,7 +222,7 @@ def test_a_body_over_the_limit_without_a_length_is_cut_off(api: ApiProcess, key:
             answer = ada.post("/tasks/submit", content=(chunk for _ in range(100)))
             assert answer.status_code == 413
         assert api.memory - before < 16 * MIB
-        answer = ada.post("/tasks/submit", content=(chunk[:MIB // 2 + 1] for _ in range(2)))
+        answer = ada.post("/tasks/submit", content=(chunk[: MIB // 2 + 1] for _ in range(2)))
         assert answer.status_code == 413
         assert str(limits.MAX_BODY_BYTES) in answer.json()["detail"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from tests.support.api_process import ApiProcess, api_process, head
 from tests.support.waits import until
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator
     from pathlib import Path
 

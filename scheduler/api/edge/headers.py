@@ -39,8 +39,7 @@ class SecurityHeaders:
         self._usual = _pairs(always)
         self._page = _pairs(always | {"Content-Security-Policy": _PAGES_CSP})
         self._file = _pairs(
-            always
-            | {"Content-Security-Policy": _FILE_CSP, "Content-Disposition": "attachment"}
+            always | {"Content-Security-Policy": _FILE_CSP, "Content-Disposition": "attachment"}
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
