@@ -14,6 +14,7 @@ from scheduler.api import problems
 from scheduler.api.edge.access import Rules
 from scheduler.api.edge.guard import Guard
 from scheduler.api.edge.headers import SecurityHeaders
+from scheduler.api.edge.rates import Lane
 from scheduler.api.measured import Measured
 from scheduler.api.names import EncodedNames
 from scheduler.api.request_log import Caller, RequestLog, note_task
@@ -117,6 +118,9 @@ def make_app(parts: Parts) -> FastAPI:
     app.state.parts = parts
     app.state.connections = Connections(parts)
     app.state.streams = Streams()
+    app.state.uploads = Lane(
+        limits.UPLOADS_IN_PARTS, "There are too many uploads at one time. Try again."
+    )
     app.state.dependencies = dependencies(parts)
     app.state.pulse = Pulse("The API's event loop")
     problems.install(app)

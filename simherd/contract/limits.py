@@ -125,6 +125,9 @@ REQUESTS_BURST_S = 25.0
 BODY_TOTAL_S = 60.0
 #: Bytes per second, on the average after the first `BODY_TOTAL_S`, at which a file must come.
 LEAST_BYTES_PER_S = 1024
+#: Uploads through an API process into a storage that takes parts, such as S3; one user has half of
+#: them at the most. Each holds a part in memory, twice while it is stored (`uploads.part_size`).
+UPLOADS_IN_PARTS = 32
 #: Seconds and bytes of a refused request's body that are read and forgotten, so that its client
 #: sees why it was refused.
 LINGER_S = 1.0

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
+from simherd.config import Connection
+from simherd.contract import limits
 from simherd.contract.health import SECURITY_HEADERS
+from simherd.http import Api
+from tests.support.api import serving
 from tests.support.api_process import ApiProcess, api_process, head
+from tests.support.parts import make_parts
 from tests.support.waits import until
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -148,3 +154,59 @@ def _send(connection: socket.socket, size: int, statuses: list[int]) -> None:
             sent += connection.send(b" " * min(65536, size - sent))
     with contextlib.suppress(OSError):
         statuses.append(int(connection.recv(65536).split(b" ", 2)[1]))
+
+
+def test_who_does_not_read_a_response_is_let_go(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SLOW_READER_S", 1.0)
+    parts, _ = make_parts(f"sqlite:///{tmp_path / 'test.db'}", redis_url, tmp_path)
+    large = tmp_path / "ada" / "large.bin"
+    large.parent.mkdir()
+    with large.open("wb") as file:
+        file.truncate(64 * 1024**2)
+    with serving(parts) as url, socket.socket() as reader:
+        signed = parts.file_urls.sign("ada", "large.bin", "download", 60)
+        path = signed.partition("/files/")[2]
+        # More than the kernels hold for this connection waits for its reader.
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        reader.settimeout(30)
+        host, _, port = url.removeprefix("http://").partition(":")
+        reader.connect((host, int(port)))
+        reader.sendall(head(f"GET /files/{path}"))
+        assert reader.recv(12) == b"HTTP/1.1 200"
+        mine = reader.getsockname()
+
+        def is_let_go() -> bool:
+            open_there = psutil.Process().net_connections("tcp")
+            return not any(c.raddr == mine and c.status == "ESTABLISHED" for c in open_there)
+
+        until(is_let_go, timeout_s=30, what="the end of the connection")
+
+
+def test_an_upload_into_s3_takes_the_memory_of_a_part(
+    tmp_path: Path, redis_url: str, s3: dict[str, str]
+) -> None:
+    with api_process(tmp_path, redis_url, **s3) as alone, alone.client() as uploader:
+        key = alone.new_user("ada")
+        before, most = alone.memory, 0
+        piece = b"x" * 1024**2
+
+        def pieces() -> Iterator[bytes]:
+            nonlocal most
+            for _ in range(100):
+                most = max(most, alone.memory)
+                yield piece
+
+        wanted = {"operation": "upload", "paths": "large.bin"}
+        shown = {"X-API-Key": key}
+        (url,) = uploader.get("/storage/signed-urls", params=wanted, headers=shown).json()
+        assert uploader.put(url, content=pieces()).status_code == 200
+        # S3's client takes its share when it is first used.
+        assert most - before < 96 * 1024**2
+
+
+def test_our_client_waits_its_turn(api: ApiProcess) -> None:
+    patient = Api(Connection(api.url, api.new_user("patient")))
+    for _ in range(_BURST + 3):
+        assert patient.get("/users/info")["username"] == "patient"

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 #: Where keys do not belong: URLs are logged, by proxies too.
 _KEY_NAMES = frozenset({"x-api-key", "x_api_key", "api_key", "apikey", "api-key"})
 _MACHINE_ID, _SECRET = MACHINE_HEADER.lower().encode(), SECRET_HEADER.lower().encode()
+_STRANGERS = "There are too many requests without a known key at one time. Try again."
 
 
 class Guard:
@@ -48,8 +49,8 @@ class Guard:
         self._requests = Buckets(per_s, max(1.0, per_s * limits.REQUESTS_BURST_S))
         self._failures = Buckets(settings.failed_keys_per_min / 60, settings.failed_keys_per_min)
         self._known = KnownKeys()
-        self._strangers = Lane(limits.STRANGERS)
-        self._open_bodies = Lane(limits.STRANGERS)
+        self._strangers = Lane(limits.STRANGERS, _STRANGERS)
+        self._open_bodies = Lane(limits.STRANGERS, _STRANGERS)
         self._budget = BodyBudget()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

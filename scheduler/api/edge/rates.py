@@ -58,25 +58,26 @@ class Buckets:
 
 
 class Lane:
-    """How many may be within it at one time, of all and of one address."""
+    """How many may be within it at one time, of all and of one name: an address, a user."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, most: int, refusal: str) -> None:
+        """`refusal`: what those are told for whom there is no room."""
+        self._most, self._refusal = most, refusal
         self._inside: Counter[str] = Counter()
 
     @contextmanager
-    def entered(self, address: str) -> Iterator[None]:
+    def entered(self, name: str) -> Iterator[None]:
         """Be within. Raises HTTPException: it is full."""
-        # One address never takes all of it.
-        if self._inside.total() >= self._most or self._inside[address] >= self._most // 2:
-            raise too_many(503, "Too many requests without a known key at one time. Try again.")
-        self._inside[address] += 1
+        # One name never takes all of it.
+        if self._inside.total() >= self._most or self._inside[name] >= self._most // 2:
+            raise too_many(503, self._refusal)
+        self._inside[name] += 1
         try:
             yield
         finally:
-            self._inside[address] -= 1
-            if not self._inside[address]:
-                del self._inside[address]
+            self._inside[name] -= 1
+            if not self._inside[name]:
+                del self._inside[name]
 
 
 class KnownKeys:

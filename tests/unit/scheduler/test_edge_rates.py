@@ -32,7 +32,7 @@ def test_names_beyond_the_table_are_forgotten() -> None:
 
 
 def test_one_address_never_takes_the_whole_lane() -> None:
-    lane = Lane(4)
+    lane = Lane(4, "Full.")
     with lane.entered("a"), lane.entered("a"):
         with pytest.raises(HTTPException) as refused, lane.entered("a"):
             pass
