@@ -46,7 +46,7 @@ class ApiProcess:
             **settings,
         }
         migrate(database)
-        self._store = Store(open_engine(database))
+        self.store = Store(open_engine(database))
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> ApiProcess:
@@ -76,7 +76,7 @@ class ApiProcess:
 
     def new_user(self, name: str) -> str:
         """A user's key."""
-        with self._store.write() as session:
+        with self.store.write() as session:
             user = create_user(session, "test", name, f"{name}@localhost")
             return create_key(session, user.id, "test")
 
