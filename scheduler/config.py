@@ -178,7 +178,7 @@ class Settings(StoreSettings):
     request_body_s: float = Field(default=30.0, gt=0, le=3600)
     keep_alive_s: int = Field(default=30, ge=1, le=3600)
     #: Requests per second of one user to one API process, over the time of a burst: 25 s' worth.
-    user_requests_per_s: float = Field(default=200.0, gt=0)
+    user_requests_per_s: float = Field(default=300.0, gt=0)
     #: Wrong keys per minute from one address to one API process; then unknown keys wait.
     failed_keys_per_min: float = Field(default=1200.0, ge=1)
     #: Where each process serves `/livez`, `/readyz` and `/metrics`; without a port it does not.
