@@ -81,7 +81,7 @@ def test_requests_and_files_go_through(api: ApiProcess, proxy: Nginx, key: str) 
         assert ada.get("/users/info").json()["username"] == "ada"
         assert ada.get("/projects/a%2Fb").status_code == 404
         assert "a/b" in ada.get("/projects/a%2Fb").json()["detail"]
-        urls = []
+        urls: list[str] = []
         for verb in ("upload", "download"):
             if verb == "download":
                 # In chunks, without a length, as the published client sends.

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from simherd.contract import limits
 from simherd.contract.health import SECURITY_HEADERS
+
+log = logging.getLogger(__name__)
 
 #: Seconds between two looks at all connections.
 _SWEEP_S = 1.0
@@ -104,6 +107,8 @@ class Connections:
         #: Those that wait for a request, the one first that has waited for longest.
         self._waiting: dict[Connection, None] = {}
         self._head_bytes = 0
+        #: How many were closed since the last sweep, to make room.
+        self._shed = 0
         self._sweep: asyncio.TimerHandle | None = None
 
     def protocol(self) -> type[Connection]:
@@ -161,10 +166,14 @@ class Connections:
     def _end(self, connection: Connection) -> None:
         self.discard(connection)
         connection.transport.abort()
+        self._shed += 1
 
     def _look(self) -> None:
         """End what is too slow."""
         now = _now()
+        if self._shed:
+            log.warning("event=connections_shed closed=%s open=%s", self._shed, len(self._open))
+            self._shed = 0
         for connection in list(self._waiting):
             if not connection.is_idle and now - connection.since > self._head_s:
                 self._leave_waiting(connection)
