@@ -65,7 +65,7 @@ def test_a_body_is_charged_until_its_request_is_over() -> None:
     first, second = (Body(CHUNKED, _pieces(50, 20), 1000, 60.0) for _ in range(2))
     for body in (first, second):
         body.admit(_rule(Credential.USER), "ada", budget)
-    asyncio.run(first.receive())  # type: ignore[arg-type]
+    asyncio.run(first.receive())
     assert budget.held == 50
     assert _status(second, 1) == 429
     second.release()

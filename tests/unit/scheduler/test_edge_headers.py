@@ -14,7 +14,8 @@ from simherd.contract.health import SECURITY_HEADERS
 
 
 def test_a_failure_has_security_headers_too() -> None:
-    app = make_app(Parts(Settings.model_construct(redis_url=SecretStr("redis://localhost"))))
+    where = {"redis_url": SecretStr("redis://localhost"), "database_url": SecretStr("sqlite://")}
+    app = make_app(Parts(Settings.model_construct(**where)))
     app.state.dependencies = None
 
     async def ask() -> httpx.Response:
