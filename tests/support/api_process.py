@@ -38,7 +38,7 @@ class ApiProcess:
             **{k: v for k, v in os.environ.items() if not k.startswith("SIMHERD_")},
             "SIMHERD_DATABASE_URL": database,
             "SIMHERD_REDIS_URL": redis_url,
-            "SIMHERD_BROKER_URL": redis_url,
+            "SIMHERD_BROKER_URL": f"{redis_url.removesuffix('/0')}/1",
             "SIMHERD_SIGNING_KEY": "k" * LEAST_SIGNING_KEY,
             "SIMHERD_STORAGE_DIR": str(folder / "storage"),
             "SIMHERD_PUBLIC_URL": self.url,

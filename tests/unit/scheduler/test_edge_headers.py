@@ -14,8 +14,8 @@ from simherd.contract.health import SECURITY_HEADERS
 
 
 def test_a_failure_has_security_headers_too() -> None:
-    where = {"redis_url": SecretStr("redis://localhost"), "database_url": SecretStr("sqlite://")}
-    app = make_app(Parts(Settings.model_construct(**where)))
+    redis, database = SecretStr("redis://localhost"), SecretStr("sqlite://")
+    app = make_app(Parts(Settings.model_construct(redis_url=redis, database_url=database)))
     app.state.dependencies = None
 
     async def ask() -> httpx.Response:
