@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two tries while the scheduler is out of reach; doubles up to the second one.
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 10.0
+#: Statuses that say "too slow" and "too many": others boot at the same time.
+_PASSING = frozenset({408, 429})
 
 
 class JoinRefused(Exception):
@@ -147,7 +149,7 @@ def _ask(ticket: Ticket, secret: str, wait: Callable[[float], object]) -> httpx.
             if answer.is_success:
                 return answer
             said = answer.text[:300]
-            if answer.is_client_error:
+            if answer.is_client_error and answer.status_code not in _PASSING:
                 raise JoinRefused(f"{ticket.api_url} does not let this machine join: {said}")
         except httpx.TransportError as error:
             said = str(error)

@@ -122,26 +122,15 @@ def _warn_of_providers(parts: Parts) -> None:
 
 
 def _api(parts: Parts) -> None:
-    import uvicorn
-
     from scheduler.api.app import make_app
+    from scheduler.api.edge.server import serve
     from scheduler.health import served
 
     # uvicorn ends in good order, and then sends itself the signal again: that is to be no death.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     app = make_app(parts)
     with served(parts, "api", app.state.dependencies, app.state.pulse.trouble):
-        uvicorn.run(
-            app,
-            host=parts.settings.host,
-            port=parts.settings.port,
-            log_config=None,
-            access_log=False,
-            # Signed URLs for many files make long request lines.
-            h11_max_incomplete_event_size=1024 * 1024,
-            http="h11",
-            timeout_graceful_shutdown=5,
-        )
+        serve(app, parts.settings)
 
 
 def _worker(parts: Parts) -> None:

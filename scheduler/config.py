@@ -186,6 +186,18 @@ class Settings(StoreSettings):
     reserved_group_names: str = f"{limits.DEFAULT_GROUP},default"
     host: str = "127.0.0.1"
     port: int = limits.API_PORT
+    #: Networks (CIDR, commas between) of the reverse proxies whose `X-Forwarded-For` is believed;
+    #: without one, a client is who connects.
+    trusted_proxies: str = ""
+    #: Seconds in which a connection must have sent a request's head; in which some more of a body
+    #: must come; and for which a connection without requests is kept. The API's.
+    request_head_s: float = Field(default=10.0, gt=0, le=3600)
+    request_body_s: float = Field(default=30.0, gt=0, le=3600)
+    keep_alive_s: int = Field(default=30, ge=1, le=3600)
+    #: Requests per second of one user to one API process, over the time of a burst: 25 s' worth.
+    user_requests_per_s: float = Field(default=300.0, gt=0)
+    #: Wrong keys per minute from one address to one API process; then unknown keys wait.
+    failed_keys_per_min: float = Field(default=1200.0, ge=1)
     #: Where each process serves `/livez`, `/readyz` and `/metrics`; without a port it does not.
     #: Port 0 is a free one, told in the file `metrics-PROCESS.json` of the working folder.
     metrics_host: str = health.HOST
@@ -328,7 +340,7 @@ class Settings(StoreSettings):
             raise ValueError("traces need the extra `otel`: pip install 'simherd[scheduler,otel]'")
         return url
 
-    @field_validator("outbound_allow")
+    @field_validator("outbound_allow", "trusted_proxies")
     @classmethod
     def _networks(cls, text: str) -> str:
         networks(text)

@@ -18,6 +18,12 @@ need_postgres() {
     missing "no PostgreSQL" "apt-get install postgresql"
 }
 
+need_nginx() {
+  [ -x /usr/sbin/nginx ] || command -v nginx >/dev/null && return
+  { can_install && say "installing nginx" && apt_install nginx-light openssl; } ||
+    missing "no nginx" "apt-get install nginx-light"
+}
+
 need_ip() { # for the tests' own networks
   command -v ip >/dev/null && return
   { can_install && say "installing iproute2" && apt_install iproute2; } ||

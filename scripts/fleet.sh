@@ -38,3 +38,12 @@ wait_until_well() { # NAME CONTAINER
   docker logs --tail 20 "$2" >&2
   fail "$1 is not well; above is what it said last."
 }
+
+wait_until_healthy() { # NAME CONTAINER
+  for _ in $(seq 180); do
+    [ "$(docker inspect -f '{{.State.Health.Status}}' "$2")" = healthy ] && return
+    sleep 1
+  done
+  docker logs --tail 20 "$2" >&2
+  fail "$1 is not healthy; above is what it said last."
+}

@@ -9,15 +9,22 @@ new .env.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import json
 import os
 import re
 import secrets
+import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 EXAMPLE = Path(__file__).parents[1] / "deploy" / ".env.example"
 SOCKET = Path("/var/run/docker.sock")
+#: A line of a .env.
+SETTING = r"^(\w+)=(.*)$"
+#: What clients trust where the reverse proxy's certificate was made here.
+OWN_CERTIFICATE = "connection.pem"
 #: Also of an S3 server that takes a key of this form alone.
 S3_KEY_ID = "simherd:fleet"
 #: What a user of Redis may do besides reading and writing its keys. The scheduler makes users.
@@ -32,15 +39,82 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / ".env").exists():
         write(folder / ".env", environment(folder))
-    settings = dict(re.findall(r"^(\w+)=(.*)$", (folder / ".env").read_text(), re.MULTILINE))
+    settings = check(folder / ".env")
     place = EXAMPLE.parent / settings["SECRETS_DIR"]
     if not place.exists():
         make_secrets(place)
+    if not (place / "proxy_certificate").exists():
+        make_certificate(place, settings)
     key = (place / "simherd_bootstrap_key").read_text()
-    write(
-        place / "connection.env",
-        f"SIMHERD_API_URL={settings['PUBLIC_URL']}\nSIMHERD_API_KEY={key}\n",
-    )
+    connection = f"SIMHERD_API_URL={settings['PUBLIC_URL']}\nSIMHERD_API_KEY={key}\n"
+    if (place / OWN_CERTIFICATE).exists():
+        connection += f"SSL_CERT_FILE={place.resolve() / OWN_CERTIFICATE}\n"
+    write(place / "connection.env", connection)
+
+
+def check(file: Path) -> dict[str, str]:
+    """The settings of a .env; what an older fleet's lacks is added."""
+    text, example = file.read_text(), EXAMPLE.read_text()
+    settings = dict(re.findall(SETTING, text, re.MULTILINE))
+    missing = {n: v for n, v in re.findall(SETTING, example, re.MULTILINE) if n not in settings}
+    if missing:
+        more = "".join(f"{name}={value}\n" for name, value in missing.items())
+        write(file, text.rstrip("\n") + "\n" + more)
+        settings |= missing
+    for name in ("PUBLIC_URL", "S3_PUBLIC_URL"):
+        if not settings[name].startswith("https://"):
+            sys.exit(
+                f"fleet_files.py: {name}={settings[name]} in {file}: the reverse proxy in front of "
+                "the fleet speaks TLS. Write https:// there."
+            )
+    if not settings["API_PORT"].isdigit():
+        sys.exit(
+            f"fleet_files.py: API_PORT={settings['API_PORT']} in {file}: one port is enough. The "
+            "reverse proxy finds all API processes."
+        )
+    return settings
+
+
+def make_certificate(place: Path, settings: dict[str, str]) -> None:
+    """The reverse proxy's certificate and key: given ones, or made for the names in the URLs."""
+    given = [os.environ.get(f"PROXY_{name}_FILE") for name in ("CERTIFICATE", "KEY")]
+    certificate, key = place / "proxy_certificate", place / "proxy_key"
+    if given[0] and given[1]:
+        write(key, Path(given[1]).read_text(), mode=0o644)
+        write(certificate, Path(given[0]).read_text(), mode=0o644)
+        return
+    urls = (settings["PUBLIC_URL"], settings["S3_PUBLIC_URL"])
+    hosts = {"localhost", "127.0.0.1", *(urlsplit(url).hostname or "" for url in urls)} - {""}
+    names = ",".join(sorted(f"{'IP' if is_address(h) else 'DNS'}:{h}" for h in hosts))
+    new = place / "proxy_certificate.new"
+    try:
+        subprocess.run(
+            [
+                *("openssl", "req", "-x509", "-newkey", "ec", "-nodes", "-days", "825"),
+                *("-pkeyopt", "ec_paramgen_curve:P-256", "-subj", "/CN=simherd"),
+                *("-addext", f"subjectAltName={names}", "-keyout", str(key), "-out", str(new)),
+            ],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    except FileNotFoundError:
+        sys.exit("fleet_files.py: there is no openssl (apt-get install openssl).")
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"fleet_files.py: openssl made no certificate for {names}: {error.stderr}")
+    key.chmod(0o644)  # as the other secrets: the folder keeps it
+    new.chmod(0o644)
+    write(place / OWN_CERTIFICATE, new.read_text(), mode=0o644)
+    new.replace(certificate)
+
+
+def is_address(host: str) -> bool:
+    """Whether a host is named by its address."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def environment(folder: Path) -> str:
@@ -58,10 +132,11 @@ def environment(folder: Path) -> str:
     project = values.get("COMPOSE_PROJECT_NAME")
     if project is not None:
         values.setdefault("MACHINES_DIR", f"/var/lib/simherd/{project}/machines")
+        third, fourth = hashlib.sha256(project.encode()).digest()[:2]
+        values.setdefault("FRONT_SUBNET", f"198.19.{third}.{fourth & 0xF0}/28")
     for name, port in (("PUBLIC_URL", "API_PORT"), ("S3_PUBLIC_URL", "S3_PORT")):
         if port in values:
-            first = values[port].partition("-")[0]
-            values.setdefault(name, f"http://127.0.0.1:{first}")
+            values.setdefault(name, f"https://127.0.0.1:{values[port]}")
     return "\n".join(_line(line, values) for line in text.splitlines()) + "\n"
 
 

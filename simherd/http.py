@@ -134,7 +134,7 @@ class Api:
                     ) from error
             else:
                 self._has_answered = True
-                if last or answer.status_code not in _NOT_NOW:
+                if last or not _is_passing(answer):
                     return check_answer(answer)
             time.sleep(pause * random.uniform(0.5, 1))  # so that many clients do not march in step
             pause = min(pause * 2, _MAX_PAUSE_S)
@@ -191,6 +191,12 @@ def check_answer(answer: httpx.Response) -> Any:
         detail, request_id = f"The server answered {answer.status_code}.", None
     kind = _KINDS.get(answer.status_code, ApiError)
     raise kind(detail, answer.status_code, request_id)
+
+
+def _is_passing(answer: httpx.Response) -> bool:
+    """Whether the server refused for now, and the same request may be sent again."""
+    too_fast = answer.status_code == 429 and "Retry-After" in answer.headers
+    return too_fast or answer.status_code in _NOT_NOW
 
 
 @functools.lru_cache(maxsize=8)

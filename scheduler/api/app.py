@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Depends, FastAPI
 
 from scheduler.api import problems
+from scheduler.api.edge.access import Rules
+from scheduler.api.edge.guard import Guard
+from scheduler.api.edge.headers import SecurityHeaders
+from scheduler.api.edge.rates import Lane
 from scheduler.api.measured import Measured
 from scheduler.api.names import EncodedNames
 from scheduler.api.request_log import Caller, RequestLog, note_task
@@ -38,14 +42,10 @@ from scheduler.api.routes import (
     users,
     version,
 )
-from scheduler.api.routes.attempts import CHECKPOINT_VERB
-from scheduler.api.routes.batches import BATCH
-from scheduler.api.routes.storage import EXPORT_VERB
 from scheduler.api.sse import Streams
 from scheduler.api.strict import bounded_document
 from scheduler.bridge.connections import Connections
 from scheduler.health import dependencies
-from scheduler.objects.file_urls import ROUTE as FILES_ROUTE
 from simherd.contract import limits
 from simherd.contract.health import Pulse
 from simherd.contract.logs import LogFormat, about
@@ -65,8 +65,41 @@ if TYPE_CHECKING:
 _BEAT_S = 5.0
 
 
-class _Api(FastAPI):
-    """The application, whose OpenAPI document says what holds for every request."""
+#: In the order in which they are asked whether a request is theirs.
+_ROUTES = (
+    health,
+    users,
+    tasks,
+    live_files,
+    batches,
+    bridge,
+    own_tasks,
+    own_costs,
+    own_storage,
+    attempts,
+    machines,
+    admin,
+    admin_users,
+    admin_groups,
+    compute,
+    sharing,
+    events,
+    catalogue,
+    storage,
+    files,
+    projects,
+    version,
+)
+
+
+class Api(FastAPI):
+    """The application; every response has its security headers, those to failures too."""
+
+    def build_middleware_stack(self) -> Application:
+        """What a request goes through."""
+        return SecurityHeaders(
+            super().build_middleware_stack(), self.state.parts.settings.public_url
+        )
 
     def openapi(self) -> dict[str, Any]:
         """See `FastAPI`."""
@@ -77,7 +110,7 @@ class _Api(FastAPI):
 
 def make_app(parts: Parts) -> FastAPI:
     """The application over `parts`."""
-    app = _Api(
+    app = Api(
         title="Simherd",
         version=version.SERVER_VERSION,
         redirect_slashes=False,
@@ -87,10 +120,13 @@ def make_app(parts: Parts) -> FastAPI:
     app.state.parts = parts
     app.state.connections = Connections(parts)
     app.state.streams = Streams()
+    app.state.uploads = Lane(
+        limits.UPLOADS_IN_PARTS, "There are too many uploads at one time. Try again."
+    )
     app.state.dependencies = dependencies(parts)
     app.state.pulse = Pulse("The API's event loop")
     problems.install(app)
-    app.add_middleware(BodyLimit)
+    app.add_middleware(Guard, parts=parts, rules=rules())
     if parts.settings.log_format is LogFormat.JSON:
         # For people, a line for each request says nothing that our own lines do not.
         app.add_middleware(RequestLog)
@@ -99,32 +135,14 @@ def make_app(parts: Parts) -> FastAPI:
     app.add_middleware(RequestId)
     app.add_middleware(EncodedNames)
     app.add_middleware(Measured)
-    for module in (
-        health,
-        users,
-        tasks,
-        live_files,
-        batches,
-        bridge,
-        own_tasks,
-        own_costs,
-        own_storage,
-        attempts,
-        machines,
-        admin,
-        admin_users,
-        admin_groups,
-        compute,
-        sharing,
-        events,
-        catalogue,
-        storage,
-        files,
-        projects,
-        version,
-    ):
+    for module in _ROUTES:
         app.include_router(module.router)
     return app
+
+
+def rules() -> Rules:
+    """What each route takes."""
+    return Rules(module.router for module in _ROUTES)
 
 
 @asynccontextmanager
@@ -167,56 +185,3 @@ class RequestId:
 
         with about(request_id=request_id):
             await self._app(scope, receive, answer)
-
-
-#: The largest bodies, by how their requests' paths end: lists that are as long as there are files
-#: of a checkpoint, or parts of an export.
-_LONG_BODIES = {
-    CHECKPOINT_VERB: limits.MAX_CHECKPOINT_BODY_BYTES,
-    EXPORT_VERB: limits.MAX_EXPORT_BODY_BYTES,
-    BATCH: limits.MAX_BATCH_BODY_BYTES,
-}
-
-
-class BodyLimit:
-    """Refuses a JSON body that is too large, by its real length; files are not JSON."""
-
-    def __init__(self, app: Application) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, unless its body goes over the limit."""
-        if scope["type"] != "http" or scope["path"].startswith(FILES_ROUTE):
-            await self._app(scope, receive, send)
-            return
-        path = scope["path"]
-        most = next(
-            (size for verb, size in _LONG_BODIES.items() if path.endswith(verb)),
-            limits.MAX_BODY_BYTES,
-        )
-        messages, size = [], 0
-        while True:
-            message = await receive()
-            messages.append(message)
-            size += len(message.get("body", b""))
-            if size > most:
-                await _too_large(scope, receive, send, most)
-                return
-            if message["type"] == "http.disconnect" or not message.get("more_body"):
-                break
-
-        async def replay() -> MutableMapping[str, Any]:
-            return messages.pop(0) if messages else await receive()
-
-        await self._app(scope, replay, send)
-
-
-async def _too_large(scope: Scope, receive: Receive, send: Send, most: int) -> None:
-    from fastapi import Request
-
-    detail = (
-        f"body: larger than {most} bytes. "
-        "Put data into the input files; the request holds parameters only."
-    )
-    response = problems.problem(Request(scope), 413, detail, {"Connection": "close"})
-    await response(scope, receive, send)

@@ -16,6 +16,8 @@ from scheduler.objects.base import NoSuchObject, PathTaken, StorageAway
 from scheduler.services import errors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fastapi import FastAPI
 
 log = logging.getLogger(__name__)
@@ -37,6 +39,7 @@ _TITLES = {
     404: "Not found",
     405: "Method not allowed",
     406: "Not acceptable",
+    408: "Too slow",
     409: "Conflict",
     413: "Too large",
     422: "Invalid field",
@@ -62,15 +65,14 @@ def problem(
 
 def install(app: FastAPI) -> None:
     """Have the application answer every error this way."""
-    app.add_exception_handler(errors.Refused, _refused)
-    app.add_exception_handler(NoSuchObject, _no_object)
-    app.add_exception_handler(PathTaken, _path_taken)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(redis.RedisError, _unavailable)
-    app.add_exception_handler(OperationalError, _unavailable)
-    app.add_exception_handler(StorageAway, _unavailable)
-    app.add_exception_handler(Exception, _unexpected)
+    for kind, handler in _HANDLERS.items():
+        app.add_exception_handler(kind, handler)
+
+
+def answer_to(request: Request, error: Exception) -> JSONResponse:
+    """The response for an error that is raised outside of the application's routes."""
+    handlers = (_HANDLERS[kind] for kind in type(error).__mro__ if kind in _HANDLERS)
+    return next(handlers)(request, error)
 
 
 def _refused(request: Request, error: Exception) -> JSONResponse:
@@ -115,3 +117,16 @@ def _unexpected(request: Request, error: Exception) -> JSONResponse:
     log.exception(text, request.url.path, request_id, exc_info=error)
     detail = "The server failed. The log has the cause under this request id."
     return problem(request, 500, detail)
+
+
+_HANDLERS: dict[type[Exception], Callable[[Request, Exception], JSONResponse]] = {
+    errors.Refused: _refused,
+    NoSuchObject: _no_object,
+    PathTaken: _path_taken,
+    HTTPException: _http,
+    RequestValidationError: _invalid,
+    redis.RedisError: _unavailable,
+    OperationalError: _unavailable,
+    StorageAway: _unavailable,
+    Exception: _unexpected,
+}

@@ -101,8 +101,11 @@ async def _parts(
             raise TooLarge(f"The file is larger than {limits.MAX_INPUT_BYTES} bytes.")
         await body.add(len(chunk))
         while len(held) >= (length := part_size(len(parts) + 1)):
-            await store_part(bytes(held[:length]))
+            with memoryview(held) as view:  # a slice of `held` itself would be one copy more
+                part = bytes(view[:length])
             del held[:length]
+            await store_part(part)
+            del part
     if held or not parts:
         await store_part(bytes(held))
     check_digest(request, md5)

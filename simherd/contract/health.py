@@ -30,6 +30,16 @@ LIVE, READY, METRICS = "/livez", "/readyz", "/metrics"
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 #: Where it is served, unless `SIMHERD_METRICS_HOST` says otherwise: it is for this machine alone.
 HOST = "127.0.0.1"
+#: On every response, unless it has its own: nothing of it is run, framed, kept, or named to others.
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
 #: Seconds that a client has for its request.
 _REQUEST_S = 10.0
 
@@ -242,6 +252,12 @@ def _handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def end_headers(self) -> None:
+            """Send the head, of errors that the base class sends too."""
+            for name, value in SECURITY_HEADERS.items():
+                self.send_header(name, value)
+            super().end_headers()
 
         def log_message(self, *_: object) -> None:
             """Say nothing: somebody asks every few seconds."""

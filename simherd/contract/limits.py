@@ -109,6 +109,39 @@ MAX_KEY_S = 100 * 366 * 86400
 MAX_EMAIL_CHARACTERS = 320
 #: US$, and what else an amount in a request may be at the most.
 MAX_AMOUNT = 1e12
+#: Largest body of a request that shows no key: a machine's join token and digest, bytes.
+MAX_OPEN_BODY_BYTES = 4096
+#: Longest API key, characters: made ones have 46.
+MAX_KEY_CHARACTERS = 256
+#: Bytes of JSON bodies in the memory of one API process, of all users and of one, who may send the
+#: largest. Parsed they take several times as much.
+BODIES_BYTES = 64 * 1024**2
+BODIES_OF_ONE_BYTES = 40 * 1024**2
+#: Requests of strangers that are looked into at one time, by an API process.
+STRANGERS = 64
+#: Seconds' worth of requests that a user may send at once.
+REQUESTS_BURST_S = 25.0
+#: Seconds in which a body must have come, without the time that the server itself takes.
+BODY_TOTAL_S = 60.0
+#: Bytes per second, on the average after the first `BODY_TOTAL_S`, at which a file must come.
+LEAST_BYTES_PER_S = 1024
+#: Uploads through an API process into a storage that takes parts, such as S3; one user has half of
+#: them at the most. Each holds a part in memory, twice while it is stored (`uploads.part_size`).
+UPLOADS_IN_PARTS = 32
+#: Seconds and bytes of a refused request's body that are read and forgotten, so that its client
+#: sees why it was refused.
+LINGER_S = 1.0
+LINGER_BYTES = 256 * 1024
+#: Largest head of a request, bytes: the published client asks in one request line for signed URLs
+#: for all files of a folder, about 100 bytes for each of 10,000. Those that are not complete may
+#: have so many bytes together.
+MAX_HEAD_BYTES = 1024**2
+INCOMPLETE_HEADS_BYTES = 16 * 1024**2
+#: Connections of an API process: all, and those that wait for a request.
+MAX_CONNECTIONS = 4096
+MAX_WAITING_CONNECTIONS = 512
+#: Seconds in which a client must have read something of what waits for it.
+SLOW_READER_S = 60.0
 #: Largest input archive, bytes.
 MAX_INPUT_BYTES = 64 * 1024**3
 #: Entries of a stored zip that the API lists, and bytes of its central directory (160 bytes an

@@ -10,6 +10,7 @@ import httpx
 import uvicorn
 
 from scheduler.api.app import make_app
+from scheduler.api.edge.server import server_config
 from tests.support.waits import until
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 @contextmanager
 def serving(parts: Parts) -> Iterator[str]:
     """Serve it on a free port; answers the URL."""
-    server = uvicorn.Server(uvicorn.Config(make_app(parts), port=0, log_level="error"))
+    server = uvicorn.Server(server_config(make_app(parts), parts.settings, port=0))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

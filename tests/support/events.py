@@ -12,6 +12,7 @@ import uvicorn
 from sqlalchemy import select, update
 
 from scheduler.api.app import make_app
+from scheduler.api.edge.server import server_config
 from scheduler.services.accounts import create_key, create_user
 from scheduler.services.deliver import deliver_due
 from scheduler.services.ids import new_uuid
@@ -32,8 +33,7 @@ if TYPE_CHECKING:
 @contextmanager
 def serving(parts: Parts) -> Iterator[str]:
     """The API over `parts`; its URL."""
-    config = uvicorn.Config(make_app(parts), port=0, log_config=None)
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(server_config(make_app(parts), parts.settings, port=0))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -55,14 +55,12 @@ FAULTS = (
         _API,
         "keys in a query, or with control characters",
         "400 or 401; no key is logged",
-        is_pending=True,
     ),
     Fault(
         "B7",
         _API,
         "connections that send slowly or nothing",
         "they are closed; others are served meanwhile",
-        is_pending=True,
     ),
     Fault(
         "B8",
@@ -91,7 +89,6 @@ FAULTS = (
         _API,
         "a thousand requests a second with one key",
         "429 with Retry-After; other users do not notice",
-        is_pending=True,
     ),
     Fault(
         "B14",

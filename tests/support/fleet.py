@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import secrets
-import socket
+import ssl
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,7 @@ class Fleet:
     def __init__(self, repository: Path, folder: Path, image: str) -> None:
         self.folder = folder
         self.project = f"test-fleet-{secrets.token_hex(3)}"
-        self.s3_url = f"http://127.0.0.1:{free_port()}"
+        self.s3_url = f"https://127.0.0.1:{free_port()}"
         self._repository = repository
         self._environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("SIMHERD_")},
@@ -42,7 +41,7 @@ class Fleet:
             "REDIS_IMAGE": "simherd/redis:local",
             "POSTGRES_IMAGE": "simherd/postgres:local",
             "S3_IMAGE": "simherd/s3:local",
-            "API_PORT": _two_ports(),
+            "API_PORT": str(free_port()),
             "API_PROCESSES": "2",
             "RECORDERS": "2",
             "WORKERS": "2",
@@ -66,15 +65,28 @@ class Fleet:
         url, headers = self._connection()["SIMHERD_API_URL"], {"X-API-Key": key}
         return httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=60)
 
-    def get(self, path: str, /, port: str | None = None, **query: str) -> Any:
-        """What the API answers the first user; `port`: of another process than its first."""
+    def get(self, path: str, /, **query: str) -> Any:
+        """What the API answers the first user."""
         connection = self._connection()
         url, headers = connection["SIMHERD_API_URL"], {"X-API-Key": connection["SIMHERD_API_KEY"]}
-        if port is not None:
-            url = f"http://127.0.0.1:{port}"
-        answer = httpx.get(url + path, params=query, headers=headers, trust_env=False, timeout=60)
+        answer = self.fetch(url + path, params=query, headers=headers)
         assert answer.status_code == 200, answer.text
         return answer.json()
+
+    def fetch(self, url: str, **more: Any) -> httpx.Response:
+        """What is at a URL of the fleet, whose certificate is trusted."""
+        trusted = ssl.create_default_context(cafile=self._connection()["SSL_CERT_FILE"])
+        return httpx.get(url, verify=trusted, trust_env=False, timeout=60, **more)
+
+    @property
+    def url(self) -> str:
+        """Where users reach the API."""
+        return self._connection()["SIMHERD_API_URL"]
+
+    @property
+    def key(self) -> str:
+        """The first user's key."""
+        return self._connection()["SIMHERD_API_KEY"]
 
     def _connection(self) -> dict[str, str]:
         lines = (self.folder / "secrets" / "connection.env").read_text().splitlines()
@@ -152,12 +164,3 @@ class Fleet:
     @property
     def _machines(self) -> str:
         return f"label=simherd.deployment={self.project}"
-
-
-def _two_ports() -> str:
-    """Two free ports that follow each other, as a range."""
-    while True:
-        first = free_port()
-        with socket.socket() as probe, contextlib.suppress(OSError, OverflowError):
-            probe.bind(("127.0.0.1", first + 1))
-            return f"{first}-{first + 1}"

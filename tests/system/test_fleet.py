@@ -32,6 +32,12 @@ for place in sys.argv[1:]:
     except OSError:
         print(place, "closed")
 """
+#: Writes what an API process answers to the user with a key.
+TASKS = """
+import sys, urllib.request
+asked = urllib.request.Request("http://127.0.0.1:8000/tasks", headers={"X-API-Key": sys.argv[1]})
+print(urllib.request.urlopen(asked).read().decode())
+"""
 #: Says how Redis answers somebody without a name.
 NAMELESS = """
 import redis
@@ -70,8 +76,8 @@ def test_a_simulation_ran_and_its_outputs_came_through_s3(fleet: Fleet) -> None:
     assert files
     for url in (file["url"] for file in files):
         assert url.startswith(fleet.s3_url)
-        assert httpx.get(url, trust_env=False, timeout=60).status_code == 200
-        assert httpx.get(f"{url[:-4]}beef", trust_env=False, timeout=60).status_code == 403
+        assert fleet.fetch(url).status_code == 200
+        assert fleet.fetch(f"{url[:-4]}beef").status_code == 403
 
 
 def test_a_machine_reaches_what_it_must_and_not_the_database(fleet: Fleet) -> None:
@@ -101,8 +107,10 @@ def test_nobody_is_root_and_no_secret_is_to_be_seen(fleet: Fleet) -> None:
         assert not [s for s in fleet.secrets() if s in shown], container
     assert (fleet.folder / "secrets").stat().st_mode & 0o777 == 0o700
     assert (fleet.folder / "secrets" / "connection.env").stat().st_mode & 0o777 == 0o600
-    published = [docker("port", c) for part in ("api", "s3") for c in fleet.containers(part)]
-    assert all(line.count("127.0.0.1:") == 1 for line in published), published
+    published = {name: docker("port", name) for name in fleet.names()}
+    proxy = published.pop(fleet.container("proxy"))
+    assert proxy.count("127.0.0.1:") == 2
+    assert not any(published.values()), published
 
 
 @pytest.fixture(scope="module")
@@ -168,9 +176,22 @@ def test_there_are_as_many_processes_as_its_settings_say(fleet: Fleet) -> None:
     # Each of them answers, and says the same.
     (known,) = json.loads(fleet.cli("tasks", "list", "--json").stdout)
     for container in fleet.containers("api"):
-        port = docker("port", container, "8000").rpartition(":")[2]
-        (task,) = fleet.get("/tasks", port=port)["tasks"]
+        (task,) = json.loads(docker("exec", container, PYTHON, "-c", TASKS, fleet.key))["tasks"]
         assert task["task_id"] == known["task_id"]
+
+
+def test_the_proxy_alone_is_reached_from_outside_and_speaks_tls(fleet: Fleet) -> None:
+    proxy = fleet.container("proxy")
+    assert docker("exec", proxy, "id", "-u") == "33"
+    host = fleet.seen(proxy)["HostConfig"]
+    assert host["ReadonlyRootfs"]
+    assert host["CapDrop"] == ["ALL"]
+    answer = fleet.fetch(f"{fleet.url}/livez")
+    assert answer.headers["Strict-Transport-Security"]
+    with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+        httpx.get(f"{fleet.url}/livez", trust_env=False)
+    plain = httpx.get(f"{fleet.url}/livez".replace("https", "http"), trust_env=False)
+    assert plain.status_code == 400
 
 
 def test_parts_end_when_they_are_told_and_know_everything_afterwards(fleet: Fleet) -> None:

@@ -22,20 +22,21 @@ _ABORT = "/abort"
 CHECKPOINT_VERB = "/checkpoint"
 
 
-def _outputs(
+def get_outputs(
     request: Request,
     parts: PartsDep,
     task_id: str,
     attempt: AttemptNumber,
     authorization: Annotated[str, Header()] = "",
 ) -> AttemptOutputs:
+    """What belongs to the attempt whose token came with the request."""
     # What an attempt that has lost its lease left half done, it may still clear away.
     fenced = not request.url.path.endswith(_ABORT)
     token = authorization.removeprefix("Bearer ")
     return AttemptOutputs(parts, task_id, attempt, token, fenced=fenced)
 
 
-Outputs = Annotated[AttemptOutputs, Depends(_outputs)]
+Outputs = Annotated[AttemptOutputs, Depends(get_outputs)]
 
 
 _SLICE = rf"{LIVE_SLICE}[0-9a-f]{{32}}/[0-9]{{1,9}}"

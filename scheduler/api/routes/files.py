@@ -92,7 +92,8 @@ async def upload(
         if isinstance(parts.objects, FolderStore):
             await _into_folder(request, parts.objects, user, clean, body)
         else:
-            await receive_in_parts(request, parts.objects, user, clean, body)
+            with request.app.state.uploads.entered(user):
+                await receive_in_parts(request, parts.objects, user, clean, body)
     return Response(status_code=200)
 
 

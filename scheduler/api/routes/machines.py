@@ -19,6 +19,8 @@ router = StrictRouter(prefix=ROUTE, tags=["machines"])
 MachineId = Annotated[str, Header(alias=MACHINE_HEADER)]
 Secret = Annotated[str, Header(alias=SECRET_HEADER)]
 
+SECRET_VERB = "/secret"
+
 
 class NewSecret(BaseModel):
     """SHA-256 of the secret that a machine has made for itself."""
@@ -46,7 +48,7 @@ def join(parts: PartsDep, asked: Joining) -> dict[str, Any]:
     return asdict(machine_access.join(parts, asked.token, asked.secret_digest))
 
 
-@router.post("/secret")
+@router.post(SECRET_VERB)
 def change_secret(
     parts: PartsDep, asked: NewSecret, machine_id: MachineId = "", secret: Secret = ""
 ) -> dict[str, Any]:

@@ -10,7 +10,15 @@ import httpx
 import pytest
 
 from simherd.contract import health, health_check, limits
-from simherd.contract.health import Dependencies, Dependency, Pages, Pulse, Served, Target
+from simherd.contract.health import (
+    SECURITY_HEADERS,
+    Dependencies,
+    Dependency,
+    Pages,
+    Pulse,
+    Served,
+    Target,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,6 +75,12 @@ def test_each_page_says_what_it_is_for(process: Process) -> None:
     assert process.get(health.METRICS).text == "simherd_x 1\n"
     assert process.get("/else").status_code == 404
     assert health.METRICS in process.get("/else").json()["detail"]
+
+
+def test_every_page_has_security_headers_errors_too(process: Process) -> None:
+    for path in ("/livez", "/metrics", "/none"):
+        headers = process.get(path).headers
+        assert {name: headers.get(name) for name in SECURITY_HEADERS} == SECURITY_HEADERS
 
 
 @pytest.mark.parametrize(

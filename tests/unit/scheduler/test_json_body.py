@@ -12,6 +12,7 @@ from simherd.contract import limits
 pytestmark = pytest.mark.fault("B2")
 
 
+@pytest.mark.fault("B2")
 @pytest.mark.parametrize(
     ("data", "words"),
     [

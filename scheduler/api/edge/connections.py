@@ -1,0 +1,193 @@
+"""The API's connections: bounded in number, in the time for a request's head, and by readers.
+
+uvicorn has a limit for connections that are idle between two requests, and none for those that
+never send one, send one slowly, or do not read the response.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from simherd.contract import limits
+from simherd.contract.health import SECURITY_HEADERS
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at all connections.
+_SWEEP_S = 1.0
+
+
+class Connection(H11Protocol):
+    """One connection, which its server's `Connections` watch."""
+
+    #: Set by `Connections.protocol`.
+    watch: Connections
+    #: Since when it waits for a request, in seconds of the event loop.
+    since = 0.0
+    #: Bytes of a head that is not complete.
+    head_bytes = 0
+    #: What its client had not read when it was last looked at, and when that last became less.
+    unread_bytes = 0
+    read_at = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Somebody has connected."""
+        super().connection_made(transport)
+        self.watch.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is over."""
+        self.watch.discard(self)
+        super().connection_lost(exc)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether no request is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits after a response, and nothing of another request has come."""
+        unfinished = self.conn.their_state is h11.SEND_BODY
+        return self.cycle is not None and not self.head_bytes and not unfinished
+
+    def data_received(self, data: bytes) -> None:
+        """Something has come."""
+        # What comes of a body after its response is forgotten, and no part of a head.
+        in_head = self.is_waiting and self.conn.their_state is not h11.SEND_BODY
+        if in_head:
+            self.watch.head_grows(self, len(data))
+        super().data_received(data)
+        if not self.is_waiting:
+            self.watch.request_begins(self)
+        self.watch.shed()
+
+    def on_response_complete(self) -> None:
+        """A response is written, to the transport at least."""
+        super().on_response_complete()
+        if self.is_waiting:
+            self.watch.waits(self)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP, as the application refuses all else."""
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.close()
+            return
+        problem = {"type": "about:blank", "title": "Bad request", "status": 400, "detail": msg}
+        body = json.dumps(problem).encode()
+        headers = {
+            **SECURITY_HEADERS,
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+            "Connection": "close",
+        }
+        head = h11.Response(status_code=400, headers=list(headers.items()), reason=b"Bad Request")
+        for event in (head, h11.Data(data=body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+
+class Connections:
+    """All connections of one server."""
+
+    def __init__(
+        self,
+        head_s: float,
+        most: int = limits.MAX_CONNECTIONS,
+        most_waiting: int = limits.MAX_WAITING_CONNECTIONS,
+    ) -> None:
+        """`head_s`: seconds in which each request's head must have come."""
+        self._head_s, self._most, self._most_waiting = head_s, most, most_waiting
+        self._open: set[Connection] = set()
+        #: Those that wait for a request, the one first that has waited for longest.
+        self._waiting: dict[Connection, None] = {}
+        self._head_bytes = 0
+        #: How many were closed since the last sweep, to make room.
+        self._shed = 0
+        self._sweep: asyncio.TimerHandle | None = None
+
+    def protocol(self) -> type[Connection]:
+        """The class of these connections, as uvicorn's option `http` takes it."""
+        return type("WatchedConnection", (Connection,), {"watch": self})
+
+    def add(self, connection: Connection) -> None:
+        """It is open, and waits."""
+        self._open.add(connection)
+        connection.read_at = _now()
+        self.waits(connection)
+        self.shed()
+        if self._sweep is None:
+            self._sweep = asyncio.get_running_loop().call_later(_SWEEP_S, self._look)
+
+    def discard(self, connection: Connection) -> None:
+        """It is open no more."""
+        self._open.discard(connection)
+        self._leave_waiting(connection)
+
+    def waits(self, connection: Connection) -> None:
+        """It waits for a request, from now on."""
+        self._leave_waiting(connection)
+        if connection in self._open:
+            connection.since = _now()
+            self._waiting[connection] = None
+
+    def head_grows(self, connection: Connection, size: int) -> None:
+        """A part of a request's head has come."""
+        if connection.is_idle:
+            self.waits(connection)
+        if connection in self._waiting:
+            connection.head_bytes += size
+            self._head_bytes += size
+
+    def request_begins(self, connection: Connection) -> None:
+        """A whole head has come."""
+        self._leave_waiting(connection)
+
+    def _leave_waiting(self, connection: Connection) -> None:
+        self._waiting.pop(connection, None)
+        self._head_bytes -= connection.head_bytes
+        connection.head_bytes = 0
+
+    def shed(self) -> None:
+        """Close what is too much, that first which has waited for longest: who asks at once is
+        served, however many others wait."""
+        while self._waiting and (
+            len(self._waiting) > self._most_waiting or len(self._open) > self._most
+        ):
+            self._end(next(iter(self._waiting)))
+        while self._head_bytes > limits.INCOMPLETE_HEADS_BYTES:
+            self._end(max(self._waiting, key=lambda one: one.head_bytes))
+
+    def _end(self, connection: Connection) -> None:
+        self.discard(connection)
+        connection.transport.abort()
+        self._shed += 1
+
+    def _look(self) -> None:
+        """End what is too slow."""
+        now = _now()
+        if self._shed:
+            log.warning("event=connections_shed closed=%s open=%s", self._shed, len(self._open))
+            self._shed = 0
+        for connection in list(self._waiting):
+            if not connection.is_idle and now - connection.since > self._head_s:
+                self._leave_waiting(connection)
+                connection.transport.close()
+        for connection in list(self._open):
+            unread = connection.transport.get_write_buffer_size()
+            if not unread or unread < connection.unread_bytes:
+                connection.read_at = now
+            connection.unread_bytes = unread
+            if now - connection.read_at > limits.SLOW_READER_S:
+                self._end(connection)
+        again = asyncio.get_running_loop().call_later
+        self._sweep = again(_SWEEP_S, self._look) if self._open else None
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,229 @@
+"""Who asks is known, and how often, before one byte of a body is read."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+from fastapi import HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
+
+from scheduler.api import problems
+from scheduler.api.edge.access import Credential, Rule, Rules
+from scheduler.api.edge.bodies import Body
+from scheduler.api.edge.rates import BodyBudget, Buckets, KnownKeys, Lane, too_many
+from scheduler.services.accounts import digest, user_of_key
+from scheduler.services.attempt_outputs import check_token
+from scheduler.services.errors import Forbidden
+from scheduler.services.machine_access import known_machine
+from simherd.contract import limits, logs
+from simherd.contract.joining import MACHINE_HEADER, SECRET_HEADER
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, MutableMapping
+
+    from scheduler.api.app import Application, Receive, Scope, Send
+    from scheduler.store.models import User
+    from scheduler.wiring import Parts
+
+    Headers = Mapping[bytes, bytes]
+
+#: Where keys do not belong: URLs are logged, by proxies too.
+_KEY_NAMES = frozenset({"x-api-key", "x_api_key", "api_key", "apikey", "api-key"})
+_MACHINE_ID, _SECRET = MACHINE_HEADER.lower().encode(), SECRET_HEADER.lower().encode()
+_STRANGERS = "There are too many requests without a known key at one time. Try again."
+
+
+class Guard:
+    """Passes on what shows the credential that its route takes; `request.state.user` is the user.
+
+    What it remembers is this API process' own.
+    """
+
+    def __init__(self, app: Application, parts: Parts, rules: Rules) -> None:
+        self._app, self._parts, self._rules = app, parts, rules
+        settings = parts.settings
+        self._idle_s = settings.request_body_s
+        per_s = settings.user_requests_per_s
+        self._requests = Buckets(per_s, max(1.0, per_s * limits.REQUESTS_BURST_S))
+        self._failures = Buckets(settings.failed_keys_per_min / 60, settings.failed_keys_per_min)
+        self._known = KnownKeys()
+        self._strangers = Lane(limits.STRANGERS, _STRANGERS)
+        self._open_bodies = Lane(limits.STRANGERS, _STRANGERS)
+        self._budget = BodyBudget()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        found = self._rules.of(scope)
+        most = limits.MAX_OPEN_BODY_BYTES if found is None else found[0].most_bytes
+        body = Body(headers, receive, most, self._idle_s)
+        answer = _answering(body, send)
+        with ExitStack() as held:
+            held.callback(body.release)
+            try:
+                if found is not None:
+                    scope["route"] = found[0].route
+                    await self._admit(scope, headers, body, held, *found)
+            except Exception as error:
+                response = problems.answer_to(Request(scope), error)
+                await response(scope, body.receive, answer)
+                return
+            await self._app(scope, body.receive, answer)
+
+    async def _admit(
+        self,
+        scope: Scope,
+        headers: Headers,
+        body: Body,
+        held: ExitStack,
+        rule: Rule,
+        named: Mapping[str, str],
+    ) -> None:
+        """Check what is shown. Raises: a refusal, see `problems`."""
+        _check_query(scope["query_string"])
+        address = _address(scope)
+        match rule.credential:
+            case Credential.USER | Credential.OPERATOR:
+                name = await self._admit_user(scope, rule, address)
+            case Credential.ATTEMPT:
+                name = f"attempt {named['task_id']}"
+                token = headers.get(b"authorization", b"").removeprefix(b"Bearer ")
+                check_token(self._parts, named["task_id"], named["attempt"], token)
+            case Credential.MACHINE:
+                name = address
+                if not await self._knows_machine(headers, address):
+                    if not rule.may_be_repeated:
+                        raise Forbidden("This machine is not, or no longer, let in.")
+                    held.enter_context(self._open_bodies.entered(address))
+            case _:
+                # Signed URLs are checked by their routes, which read nothing before.
+                name = address
+                if body.is_announced and not rule.is_file:
+                    held.enter_context(self._open_bodies.entered(address))
+        body.admit(rule, name, self._budget)
+
+    async def _admit_user(self, scope: Scope, rule: Rule, address: str) -> str:
+        """The id of the user whose key it is. Raises HTTPException, Forbidden."""
+        key = _key(scope)
+        user = await self._user_of(key, address)
+        if user.disabled_at is not None:
+            raise HTTPException(
+                401, f"X-API-Key: the account {user.username!r} is disabled. Ask an operator."
+            )
+        logs.note(user=user.id)
+        if wait := self._requests.take(user.id):
+            raise too_many(
+                429,
+                f"Your requests are more than {self._parts.settings.user_requests_per_s:g} a "
+                "second. Ask again later; POST /v1/tasks/batch submits many tasks at once.",
+                wait,
+            )
+        if rule.credential is Credential.OPERATOR and not user.is_operator:
+            raise Forbidden("Only operators may do this; your key is not one of theirs.")
+        scope.setdefault("state", {})["user"] = user
+        return user.id
+
+    async def _user_of(self, key: str, address: str) -> User:
+        name = digest(key)
+        with ExitStack() as held:
+            if name not in self._known:
+                if wait := self._failures.wait_s(address):
+                    raise too_many(429, "X-API-Key: too many wrong keys from this address.", wait)
+                held.enter_context(self._strangers.entered(address))
+            user = await run_in_threadpool(_look_up, self._parts, key)
+        if user is None:
+            self._known.discard(name)
+            self._failures.take(address)
+            raise HTTPException(401, "X-API-Key: the key is not known, has expired or was revoked.")
+        self._known.add(name)
+        return user
+
+    async def _knows_machine(self, headers: Headers, address: str) -> bool:
+        if _MACHINE_ID not in headers or _SECRET not in headers:
+            raise HTTPException(
+                401, f"{MACHINE_HEADER}, {SECRET_HEADER}: only machines that have joined may ask."
+            )
+        machine_id, secret = (headers[n].decode("latin-1") for n in (_MACHINE_ID, _SECRET))
+        if wait := self._failures.wait_s(address):
+            raise too_many(429, f"{SECRET_HEADER}: too many wrong secrets from this address.", wait)
+        if await run_in_threadpool(_is_machine, self._parts, machine_id, secret):
+            return True
+        self._failures.take(address)
+        return False
+
+
+def _look_up(parts: Parts, key: str) -> User | None:
+    with parts.store.read() as session:
+        return user_of_key(session, key)
+
+
+def _is_machine(parts: Parts, machine_id: str, secret: str) -> bool:
+    if not machine_id.isprintable():
+        return False
+    with parts.store.read() as session:
+        try:
+            known_machine(session, machine_id, secret)
+        except Forbidden:
+            return False
+    return True
+
+
+def _key(scope: Scope) -> str:
+    """The key that came with a request. Raises HTTPException."""
+    keys = [value for name, value in scope["headers"] if name == b"x-api-key"]
+    if not keys or not keys[0]:
+        raise HTTPException(401, "X-API-Key: no key was sent. `simherd auth login` stores one.")
+    key = str(keys[0].decode("latin-1"))
+    if len(keys) > 1:
+        raise HTTPException(400, "X-API-Key: it was sent more than once. Send one key.")
+    if len(key) > limits.MAX_KEY_CHARACTERS or not (key.isascii() and key.isprintable()):
+        raise HTTPException(
+            400,
+            f"X-API-Key: a key has at most {limits.MAX_KEY_CHARACTERS} characters, all of them "
+            "printable ASCII.",
+        )
+    return key
+
+
+def _check_query(query: bytes) -> None:
+    if b"api" not in query.lower():
+        return
+    for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+        if name.lower() in _KEY_NAMES:
+            raise HTTPException(
+                400,
+                f"{name}: a key does not belong into a URL, which others log. Send it in the "
+                "header X-API-Key, and have this key revoked.",
+            )
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
+def _answering(body: Body, send: Send) -> Send:
+    """`send`, which ends the connection of a request that is refused before its body was read."""
+    lingers = False
+
+    async def answer(message: MutableMapping[str, Any]) -> None:
+        nonlocal lingers
+        if message["type"] == "http.response.start":
+            lingers = not body.is_read and message["status"] >= 400
+            if lingers:
+                others = [pair for pair in message["headers"] if pair[0].lower() != b"connection"]
+                message["headers"] = [*others, (b"connection", b"close")]
+        elif lingers and not message.get("more_body"):
+            # The response is complete for the client; the connection ends with the last message.
+            await send({**message, "more_body": True})
+            body.release()
+            await body.discard()
+            message = {"type": "http.response.body", "body": b"", "more_body": False}
+        await send(message)
+
+    return answer
