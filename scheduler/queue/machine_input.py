@@ -179,7 +179,7 @@ class _Usage(_Input):
 
 class _Observed(_Input):
     observer_id: str = Field(max_length=limits.MAX_REDIS_NAME)
-    captured: Sentence | None = None
+    captured: Attributes | None = None
     trouble: Sentence | None = None
     missed: Count | bool | None = None
 

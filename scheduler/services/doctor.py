@@ -180,15 +180,17 @@ def _shut_out(parts: Parts, client: redis.Redis, machine_id: str) -> bool:
 
 def _leases(parts: Parts, group: MachineGroup, machines: dict[str, Machine]) -> Iterator[_Ill]:
     """Leases without holders, and tasks without machines."""
-    holdings = parts.queue.reader.leases(group.id).holders
-    for attempt, holder_id in holdings.items():
-        holder = machines.get(holder_id)
+    leases = parts.queue.reader.leases(group.id)
+    holdings = leases.holders
+    for lease in leases.all:
+        attempt, holder = lease.attempt, machines.get(lease.holder)
         if holder is None or holder.status == MACHINE_DOWN:
-            text = f"{attempt} is leased to {holder_id}, which is gone."
+            name = lease.holder or "a machine that is not of its group"
+            text = f"{attempt} is leased to {name}, which is gone."
 
             def revoke(attempt=attempt) -> bool:  # type: ignore[no-untyped-def]
                 now = parts.queue.reader.holder(group.id, attempt)
-                if now is None or _is_wanted(parts, now):
+                if now is not None and _is_wanted(parts, now):
                     return False
                 parts.queue.revoke(group.id, attempt)
                 return True

@@ -363,7 +363,8 @@ def test_an_attempt_stores_below_its_own_path_alone(parts: Parts, api: httpx.Cli
     for path in ("../x", "/etc/passwd", "a/../../x", "a//b", "a\\b", "a\0b", "\x1b[2J"):
         saved = {"path": path, "size": 1, "mode": 0o644, "mtime_ns": 0, "sha256": "0" * 64}
         answer = api.post(f"{base}/checkpoint", json={"files": [saved]}, headers=mine)
-        assert answer.status_code == 422
+        # A NUL is refused wherever it stands in a body.
+        assert answer.status_code == (400 if "\0" in path else 422), answer.text
         assert "path" in answer.json()["detail"]
     # Its token opens no other attempt, and no other task.
     for other, number in ((task, 1), (task, 3), (strangers, 2)):

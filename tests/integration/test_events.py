@@ -63,7 +63,7 @@ def test_outputs_that_are_stored_call_the_webhook(site: Site, hook: Hook) -> Non
         "event_id": event["event_id"],
         "delivery_id": delivery["delivery_id"],
         "trigger": "task_output_uploaded",
-        "at": "1970-01-01T00:16:46+00:00",
+        "at": "2023-11-14T22:13:26+00:00",
         "task_id": task.id,
         "status": "success",
         "attempt": 1,

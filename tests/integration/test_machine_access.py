@@ -17,6 +17,7 @@ from scheduler.services.sweep import sweep
 from simherd.contract import limits
 from simherd.contract.joining import digest, redis_user
 from simherd.contract.queue.keys import GroupKeys
+from tests.support.api import serving, user_of
 from tests.support.cloud import Fleet, open_fleet, raw
 
 if TYPE_CHECKING:
@@ -126,3 +127,17 @@ def test_users_of_machines_that_are_gone_are_taken_away_again(fleet: Fleet) -> N
     assert "ghost-of-it" in shut_out_again(fleet.parts)
     assert machine.id in admitted(fleet.parts.queue.client)
     assert "ghost-of-it" not in admitted(fleet.parts.queue.client)
+
+
+@pytest.mark.fault("B9")
+@pytest.mark.parametrize("at", ["1e308", "-1", "NaN", '"soon"'])
+def test_a_reclaim_at_a_time_that_cannot_be_is_refused(fleet: Fleet, at: str) -> None:
+    group = fleet.group(num_machines=1)
+    (machine,) = fleet.scale(group)
+    credentials = {"X-Machine-Id": machine.id, "X-Machine-Secret": fleet.join(machine)}
+    headers = {**credentials, "Content-Type": "application/json"}
+    body = f'{{"reclaim_at": {at}}}'
+    with serving(fleet.parts) as url, user_of(url) as http:
+        refused = http.post("/v1/machines/notice", content=body, headers=headers)
+    assert refused.status_code in {400, 422}, refused.text
+    assert "reclaim_at" in refused.json()["detail"]

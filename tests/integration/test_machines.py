@@ -176,7 +176,9 @@ def test_of_too_many_machines_the_idle_ones_go(fleet: Fleet) -> None:
     machines = fleet.scale(group)
     secrets = {machine.id: fleet.join(machine) for machine in machines}
     works = machines[0]
-    fleet.parts.queue.enqueue(group.id, [Arrival("t:1", 1, "{}")])
+    with fleet.parts.store.write() as session:
+        task = make_task(session, group)
+    fleet.parts.queue.enqueue(group.id, [Arrival(f"{task.id}:1", 1, "{}")])
     claimer = Claimer(fleet.address(works.id, secrets[works.id]), group.id, works.id)
     assert claimer.claim(new_token()) is not None
     claimer.close()
@@ -248,11 +250,13 @@ def test_the_doctor_finds_what_nobody_wants_and_ends_it(fleet: Fleet) -> None:
     before = {(f.kind, f.what) for f in examine(fleet.parts, fix=False)}
     fleet.cloud.states["nobodys"] = MachineState.RUNNING
     raw(queue.client, "ACL", "SETUSER", redis_user("ghost"), "on")
-    queue.enqueue(group.id, [Arrival("lost:1", 1, "{}")])
+    with fleet.parts.store.write() as session:
+        lost = f"{make_task(session, group).id}:1"
+    queue.enqueue(group.id, [Arrival(lost, 1, "{}")])
     claimer = Claimer(fleet.redis_url, group.id, "ghost")
     assert claimer.claim(new_token()) is not None
     claimer.close()
-    wrong = {("stray_machine", "nobodys"), ("stray_user", "ghost"), ("stray_lease", "lost:1")}
+    wrong = {("stray_machine", "nobodys"), ("stray_user", "ghost"), ("stray_lease", lost)}
     assert {(f.kind, f.what) for f in examine(fleet.parts, fix=False)} - before == wrong
     assert fleet.cloud.states["nobodys"] == MachineState.RUNNING
     mended = {(f.kind, f.what) for f in examine(fleet.parts, fix=True) if f.mended}
