@@ -15,11 +15,12 @@ from sqlalchemy.exc import OperationalError
 
 from scheduler.metrics import table
 from scheduler.metrics.live import later
+from scheduler.queue.broken_keys import broken_keys
 from scheduler.queue.group_queue import announce, connect
 from scheduler.queue.stream import EventStreams
 from scheduler.services.duties import attend, leave, new_holder
 from scheduler.services.group_states import ACTIVE
-from scheduler.services.quarantine import broken_keys, quarantine
+from scheduler.services.quarantine import quarantine
 from scheduler.services.queue_task import enqueue
 from scheduler.services.record_event import Recording, Verdict
 from scheduler.store.models import MachineGroup
@@ -163,8 +164,8 @@ class _Reader:
         if not self._cursors:
             self._load_groups()
         news = self._streams.read(self._cursors, _WAIT_S)
-        for group in news.broken:
-            self._set_aside(group, "events: it is not a stream")
+        for group, reason in news.broken.items():
+            self._set_aside(group, reason)
         for group, entries in news.reports.items():
             self._apply(group, entries)
         is_idle = not news.reports and not news.broken

@@ -16,8 +16,8 @@ import redis
 from sqlalchemy import func, select
 
 from scheduler.metrics import table
+from scheduler.queue.broken_keys import BrokenKeys
 from scheduler.queue.group_measures import measure
-from scheduler.queue.group_reader import BrokenKeys
 from scheduler.services.group_states import ACTIVE
 from scheduler.services.machine_states import MACHINE_DOWN, SHOWN_STATES, shown_state_column
 from scheduler.store.event_models import Delivery

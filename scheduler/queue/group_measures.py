@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from scheduler.queue.group_reader import reading
+from scheduler.queue.broken_keys import reading
 from simherd.contract.queue.keys import PRIORITY_BAND, GroupKeys
 from simherd.contract.spec import parse_attempt
 

@@ -8,7 +8,6 @@ quarantined, and no other group notices.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
+from scheduler.queue.broken_keys import BrokenKeys, broken_keys, reading
 from scheduler.queue.dropped_input import DroppedInput
 from scheduler.queue.machine_input import InvalidInput, parse_facts, parse_report
 from simherd.contract import limits
@@ -24,7 +24,7 @@ from simherd.contract.queue.keys import GroupKeys
 from simherd.contract.spec import attempt_key, parse_attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from scheduler.queue.ownership import Ownership
     from scheduler.queue.servers import Servers
@@ -37,18 +37,6 @@ _BATCH_BYTES = 8 * 1024**2
 _LATEST_MS = 7_258_118_400_000.0
 #: Machines of one MPI group.
 _MOST_MEMBERS = 1000
-
-
-class BrokenKeys(redis.RedisError):
-    """Keys of a machine group cannot be read; the message says which, and why.
-
-    To those who only look at a group, it is as if Redis were out of reach.
-    """
-
-    def __init__(self, group: str, reason: str) -> None:
-        super().__init__(reason)
-        self.group = group
-        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -88,17 +76,6 @@ class Entry:
 
     id: str
     report: Event | None
-
-
-@contextlib.contextmanager
-def reading(group: str, what: str) -> Iterator[None]:
-    """Turn what Redis says of a key of another type into `BrokenKeys`."""
-    try:
-        yield
-    except redis.ResponseError as error:
-        if "WRONGTYPE" in str(error):
-            raise BrokenKeys(group, f"{what}: a key of another type is in its place") from error
-        raise
 
 
 class GroupReader:
@@ -237,11 +214,13 @@ class GroupReader:
             queued, leased = pipe.execute()
         return [(q is not None, h is not None) for q, h in zip(queued, leased, strict=True)]
 
-    def reports(self, client: redis.Redis, cursors: dict[str, str]) -> dict[str, list[Entry]]:
+    def reports(
+        self, client: redis.Redis, cursors: dict[str, str]
+    ) -> tuple[dict[str, list[Entry]], dict[str, str]]:
         """Return what each group's executors have reported after its cursor, in order.
 
-        A group without new reports is left out, and so is one whose stream is broken: it raises
-        nothing here, for the others' sake, but `BrokenKeys` in `check`.
+        Returns:
+            Group → its reports, where there are any; and group → how its stream is broken.
         """
         pipe = client.pipeline(transaction=False)
         args: list[str | int] = [BATCH, _BATCH_BYTES, "e", limits.MAX_REPORT_BYTES]
@@ -249,15 +228,17 @@ class GroupReader:
             key = GroupKeys(group).events
             self._scripts["read_stream"](keys=[key], args=[cursor, *args], client=pipe)
         replies = pipe.execute(raise_on_error=False) if cursors else []
-        now, found = time.time(), {}
+        now = time.time()
+        found: dict[str, list[Entry]] = {}
+        broken: dict[str, str] = {}
         for group, reply in zip(cursors, replies, strict=True):
-            if isinstance(reply, redis.ResponseError) and "WRONGTYPE" in str(reply):
-                continue
-            if isinstance(reply, Exception):
+            if isinstance(reply, redis.RedisError) and (reason := broken_keys(reply)):
+                broken[group] = f"events: {reason}"
+            elif isinstance(reply, Exception):
                 raise reply
-            if reply:
+            elif reply:
                 found[group] = [self._entry(group, entry, text, now) for entry, text in reply]
-        return found
+        return found, broken
 
     def check(self, group: str) -> None:
         """Look whether every key of the group is of its type.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -27,10 +27,10 @@ class News:
 
     #: Group → its reports, in order.
     reports: dict[str, list[Entry]]
+    #: Group → why its stream cannot be read.
+    broken: Mapping[str, str] = field(default_factory=dict)
     #: Whether the set of groups changed.
     is_changed: bool = False
-    #: The groups whose stream cannot be read.
-    broken: tuple[str, ...] = ()
 
 
 class EventStreams:
@@ -57,7 +57,7 @@ class EventStreams:
             # One entry of each stream: it says whose are read. Machines choose how long they are.
             found: Any = self._client.xread(streams, count=1, block=int(wait_s * 1000)) or []
         except redis.ResponseError as error:
-            broken = self._broken(names) if "WRONGTYPE" in str(error) else ()
+            broken = self._broken(names) if "WRONGTYPE" in str(error) else {}
             if not broken:
                 raise
             return News({}, broken=broken)
@@ -71,15 +71,19 @@ class EventStreams:
                 ready[names[key]] = cursors[names[key]]
         if ready:
             time.sleep(_GATHER_S)
-        return News(self._reader.reports(self._client, ready), is_changed)
+        return News(*self._reader.reports(self._client, ready), is_changed)
 
-    def _broken(self, names: Mapping[str, str]) -> tuple[str, ...]:
-        """The groups whose stream is not one."""
+    def _broken(self, names: Mapping[str, str]) -> dict[str, str]:
+        """The groups whose stream is not one, and what it is."""
         pipe = self._client.pipeline(transaction=False)
         for key in names:
             pipe.type(key)
         kinds = zip(names.values(), pipe.execute() if names else [], strict=True)
-        return tuple(group for group, kind in kinds if kind not in ("stream", "none"))
+        return {
+            group: f"events: it is a {kind} where a stream belongs"
+            for group, kind in kinds
+            if kind not in ("stream", "none")
+        }
 
     def acknowledge(self, group: str, recorded: Mapping[str, int], upto: str) -> None:
         """Note what stands in SQL, and drop the entries up to `upto` from the stream."""

@@ -20,6 +20,7 @@ from scheduler.services.doctor_storage import missing_outputs
 from scheduler.services.group_states import ACTIVE
 from scheduler.services.machine_states import MACHINE_DOWN
 from scheduler.services.provider_access import looked_after
+from scheduler.services.quarantine import isolated
 from scheduler.store.models import Machine, MachineGroup, Task
 from simherd.contract.lifecycle import HELD
 from simherd.contract.spec import attempt_key
@@ -118,7 +119,13 @@ def _ills(parts: Parts) -> Iterator[_Ill]:
     yield from _silent_machines(groups, machines)
     yield from _stray_users(parts, machines)
     for group in groups:
-        yield from _leases(parts, group, machines)
+        if group.quarantined_at is not None:
+            text = f"Machine group {group.name} is quarantined: {group.quarantine_reason}."
+            yield _Ill(Finding("quarantined_group", group.id, text))
+            continue
+        # What it finds as well, the sweep does: the group is set aside.
+        with isolated(parts, group.id):
+            yield from _leases(parts, group, machines)
     yield from _uploads(parts)
 
 

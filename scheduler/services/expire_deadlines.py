@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from scheduler.services.costs import past_their_money
 from scheduler.services.end_attempt import end_attempt
+from scheduler.services.quarantine import isolated
 from scheduler.store.models import MachineGroup, Task
 from simherd.contract import limits
 from simherd.contract.lifecycle import Status
@@ -61,6 +62,7 @@ def expire_deadlines(parts: Parts, server: str, now: float) -> None:
             continue
         key = attempt_key(task.id, task.attempt)
         log.warning("event=deadline_backstop attempt=%s machine=%s", key, task.machine_id)
-        holder = parts.queue.revoke(task.group_id, key)
-        if holder:
-            parts.queue.stop(task.group_id, holder, key, Cause.LEASE_LOST)
+        with isolated(parts, task.group_id):
+            holder = parts.queue.revoke(task.group_id, key)
+            if holder:
+                parts.queue.stop(task.group_id, holder, key, Cause.LEASE_LOST)

@@ -8,6 +8,7 @@ ends.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ import redis
 from sqlalchemy import select, update
 
 from scheduler.queue import access
-from scheduler.queue.group_reader import BrokenKeys
+from scheduler.queue.broken_keys import broken_keys
 from scheduler.services.admin_groups import group_state
 from scheduler.services.audit import note
 from scheduler.services.errors import Conflict
@@ -27,6 +28,8 @@ from scheduler.services.reconcile import reconcile_queue
 from scheduler.store.models import Machine, MachineGroup
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from scheduler.services.admin_groups import GroupState
     from scheduler.wiring import Parts
 
@@ -38,13 +41,19 @@ _REASON = 500
 _FILLING_S = 20.0
 
 
-def broken_keys(error: redis.RedisError) -> str | None:
-    """Return why an error is the fault of one group's keys; None where Redis itself has one."""
-    if isinstance(error, BrokenKeys):
-        return error.reason
-    if isinstance(error, redis.ResponseError) and "WRONGTYPE" in str(error):
-        return "a key of another type is in the place of one that is written to"
-    return None
+@contextlib.contextmanager
+def isolated(parts: Parts, group_id: str) -> Iterator[None]:
+    """Quarantine a group whose keys turn out to be broken meanwhile, and go on without it.
+
+    Raises what is not its fault.
+    """
+    try:
+        yield
+    except redis.RedisError as error:
+        reason = broken_keys(error)
+        if reason is None:
+            raise
+        quarantine(parts, group_id, reason)
 
 
 def quarantine(parts: Parts, group_id: str, reason: str) -> bool:

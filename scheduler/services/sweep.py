@@ -33,7 +33,7 @@ from scheduler.services.machine_access import restore_access
 from scheduler.services.machine_health import retire_drained
 from scheduler.services.machine_states import MACHINE_DOWN
 from scheduler.services.machines import scale_group
-from scheduler.services.quarantine import broken_keys, quarantine, release_ending
+from scheduler.services.quarantine import isolated, release_ending
 from scheduler.services.queue_task import enqueue
 from scheduler.services.reconcile import reconcile_queue
 from scheduler.services.redis_usage import bound_usage
@@ -112,14 +112,10 @@ def sweep(parts: Parts, started_at: float, server: str = limits.MAIN_SERVER) -> 
     for number, group in enumerate(groups):
         left = max(0.0, until - time.monotonic()) / (len(groups) - number)
         try:
-            _sweep_group(parts, group, now, patient, left)
-        except OperationalError:
+            with isolated(parts, group.id):
+                _sweep_group(parts, group, now, patient, left)
+        except (redis.RedisError, OperationalError):
             raise
-        except redis.RedisError as error:
-            reason = broken_keys(error)
-            if reason is None:
-                raise
-            quarantine(parts, group.id, reason)
         except Exception:
             # What is wrong with one group, such as its provider, holds up no other.
             log.exception("event=sweep_broke group=%s", group.id)

@@ -24,6 +24,7 @@ from scheduler.services.quarantine import repair_group
 from scheduler.services.queue_task import enqueue
 from scheduler.services.sweep import sweep
 from scheduler.store.models import Machine, Task, User
+from simherd.contract import limits
 from simherd.contract.lifecycle import Status
 from simherd.contract.outcome import Cause
 from simherd.contract.queue import scripts
@@ -242,7 +243,9 @@ def test_broken_keys_are_set_aside_and_made_anew(fleet: Fleet) -> None:
                 until(lambda m=machine: m.beat() == "recorded", what="the last report")  # type: ignore[misc]
             machine.close()
             shown = mine.get(f"/compute/group/{thief.group.name}").json()
-            assert name in shown["quarantine"]["reason"], shown["quarantine"]
+            assert name.split(":")[0] in shown["quarantine"]["reason"], shown["quarantine"]
+            kinds = {(f.kind, f.what) for f in examine(parts, fix=False)}
+            assert ("quarantined_group", thief.group.id) in kinds
             assert theirs.get("/compute/groups").json()[0]["quarantine"] is None
             why = mine.get(f"/v1/tasks/{stranger.task}/explain").json()
             assert why["reason"] == "group_quarantined"
@@ -270,6 +273,28 @@ def test_broken_keys_are_set_aside_and_made_anew(fleet: Fleet) -> None:
         ended = until(lambda: _ended(fleet, stranger.task), what="the task to end")
     assert ended.status == Status.SUCCESS
     honest.close()
+    stranger.client.close()
+
+
+def test_broken_keys_keep_no_deadline_from_being_kept(fleet: Fleet) -> None:
+    thief, other = Tenant(fleet), Tenant(fleet)
+    stranger, past = thief.stolen(), time.time() - 10 * limits.DEADLINE_BACKSTOP_S
+    with fleet.parts.store.write() as session:
+        late = [
+            make_task(
+                session,
+                tenant.group,
+                status=Status.COMPUTATION_STARTED.value,
+                machine_id=tenant.machine.id,
+                deadline_at=past,
+            )
+            for tenant in (thief, other)
+        ]
+    dict(stranger.breaks())["leases"]()
+    sweep(fleet.parts, 0)
+    assert [now(fleet, task.id).status for task in late] == [Status.TTL_EXCEEDED] * 2
+    assert fleet.now(thief.group).quarantined_at is not None
+    assert fleet.now(other.group).quarantined_at is None
     stranger.client.close()
 
 

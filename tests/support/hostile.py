@@ -229,3 +229,6 @@ class Stranger:
                     client.hset(key, "x", "1")
 
             yield name, replace
+        # The largest id that there is: nothing comes after it.
+        last = f"{2**64 - 1}-{2**64 - 1}"
+        yield "events: the last id", lambda: client.xadd(self.keys.events, {"e": "{}"}, id=last)

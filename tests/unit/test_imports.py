@@ -11,6 +11,16 @@ import simherd
 from tests.conftest import REPOSITORY
 
 
+def test_only_the_queue_room_knows_the_keys_that_machines_write() -> None:
+    """Everything else reads them through `scheduler/queue/group_reader.py`."""
+    knowing = {
+        file.parent.name
+        for file in (REPOSITORY / "scheduler").rglob("*.py")
+        if "GroupKeys" in file.read_text()
+    }
+    assert knowing == {"queue"}
+
+
 def test_the_import_rules_hold() -> None:
     done = subprocess.run(
         [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()"],

@@ -15,6 +15,7 @@ from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.strict import StrictRouter
 from scheduler.api.submissions import Key, TaskRequest
 from scheduler.api.wire import history_json, task_json
+from scheduler.queue.broken_keys import BrokenKeys
 from scheduler.services.costs import costs_of_tasks, spent
 from scheduler.services.errors import NotFound
 from scheduler.services.kill_task import kill_task
@@ -40,7 +41,11 @@ def owned_task(parts: Parts, user: User, task_id: str) -> Task:
 def _status_json(parts: Parts, task: Task) -> dict[str, Any]:
     position = None
     if task.status == Status.SUBMITTED:
-        ahead = parts.queue.reader.position(task.group_id, attempt_key(task.id, task.attempt))
+        try:
+            key = attempt_key(task.id, task.attempt)
+            ahead = parts.queue.reader.position(task.group_id, key)
+        except BrokenKeys:
+            ahead = None  # its group is quarantined: `explain` says so
         position = None if ahead is None else {"tasks_ahead": ahead}
     return {
         "id": task.id,

@@ -1,0 +1,68 @@
+"""Keys of a machine group that cannot be worked with, told from a Redis that cannot be."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import redis
+from redis.exceptions import (
+    ClusterDownError,
+    MasterDownError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class BrokenKeys(redis.RedisError):
+    """Keys of a machine group cannot be read; the message says which, and why.
+
+    To those who only look at a group, it is as if Redis were out of reach.
+    """
+
+    def __init__(self, group: str, reason: str) -> None:
+        super().__init__(reason)
+        self.group = group
+        self.reason = reason
+
+
+#: What Redis says of itself, not of a key, and how the library names some of it.
+_OF_REDIS = (
+    OutOfMemoryError,
+    NoPermissionError,
+    NoScriptError,
+    ReadOnlyError,
+    MasterDownError,
+    ClusterDownError,
+)
+_WORDS_OF_REDIS = ("MISCONF", "NOREPLICAS", "BUSY", "UNKILLABLE", "EXECABORT", "NOAUTH")
+
+
+def broken_keys(error: redis.RedisError) -> str | None:
+    """Return why an error is the fault of one group's keys; None where Redis itself has one."""
+    if isinstance(error, BrokenKeys):
+        return error.reason
+    is_of_redis = isinstance(error, _OF_REDIS) or str(error).startswith(_WORDS_OF_REDIS)
+    if isinstance(error, redis.ResponseError) and not is_of_redis:
+        # Whatever a machine has put there: a key of another type, an entry with the last id of all.
+        return f"Redis refuses to work with one of its keys ({error})"
+    return None
+
+
+@contextlib.contextmanager
+def reading(group: str, what: str) -> Iterator[None]:
+    """Turn what Redis says of a key that is broken into `BrokenKeys`."""
+    try:
+        yield
+    except redis.ResponseError as error:
+        if "WRONGTYPE" in str(error):
+            raise BrokenKeys(group, f"{what}: a key of another type is in its place") from error
+        reason = broken_keys(error)
+        if reason is None:
+            raise
+        raise BrokenKeys(group, f"{what}: {reason}") from error
