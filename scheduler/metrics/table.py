@@ -70,10 +70,17 @@ REPORTS = counter(
     "Reports of executors that were read, by what became of them.",
     "verdict",
 )
+#: The kinds of `queue/dropped_input.py`: the keys that were read, and what was wrong with reports.
+_INPUTS = (
+    *("report", "protocol", "time", "foreign_report", "frame", "facts", "heartbeat", "lease"),
+    *("lease_holder", "mpi_group", "queue", "leases", "machines", "gangs", "staged", "recorded"),
+)
 INPUTS_DROPPED = counter(
     "simherd_machine_inputs_dropped_total",
     "What machines wrote to Redis and the scheduler refused, by kind: it is logged once a group.",
     "kind",
+    # An alert sees an increase only of what was there before.
+    begins=((kind,) for kind in _INPUTS),
 )
 QUEUE_SECONDS = histogram(
     "simherd_queue_wait_seconds",

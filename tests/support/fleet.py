@@ -63,7 +63,13 @@ class Fleet:
     def api(self, key: str) -> httpx.Client:
         """The API as the user of this key speaks to it."""
         url, headers = self._connection()["SIMHERD_API_URL"], {"X-API-Key": key}
-        return httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=60)
+        return httpx.Client(
+            base_url=url, headers=headers, verify=self._trusted(), trust_env=False, timeout=60
+        )
+
+    def _trusted(self) -> ssl.SSLContext:
+        """What trusts the fleet's own certificate."""
+        return ssl.create_default_context(cafile=self._connection()["SSL_CERT_FILE"])
 
     def get(self, path: str, /, **query: str) -> Any:
         """What the API answers the first user."""
@@ -75,8 +81,7 @@ class Fleet:
 
     def fetch(self, url: str, **more: Any) -> httpx.Response:
         """What is at a URL of the fleet, whose certificate is trusted."""
-        trusted = ssl.create_default_context(cafile=self._connection()["SSL_CERT_FILE"])
-        return httpx.get(url, verify=trusted, trust_env=False, timeout=60, **more)
+        return httpx.get(url, verify=self._trusted(), trust_env=False, timeout=60, **more)
 
     @property
     def url(self) -> str:
