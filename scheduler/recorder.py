@@ -23,6 +23,7 @@ from scheduler.services.group_states import ACTIVE
 from scheduler.services.quarantine import quarantine
 from scheduler.services.queue_task import enqueue
 from scheduler.services.record_event import Recording, Verdict
+from scheduler.services.redis_usage import bound_usage
 from scheduler.store.models import MachineGroup
 from simherd.contract.health import Pulse
 from simherd.contract.logs import about
@@ -180,6 +181,7 @@ class _Reader:
     def _load_groups(self) -> None:
         # Who does not reach the server leaves its groups to those who do.
         self._client.ping()
+        bound_usage(self._parts, self.server, only_pressed=True)
         self.share.look()
         with self._parts.store.read() as session:
             rows = session.execute(

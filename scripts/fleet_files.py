@@ -27,8 +27,9 @@ SETTING = r"^(\w+)=(.*)$"
 OWN_CERTIFICATE = "connection.pem"
 #: Also of an S3 server that takes a key of this form alone.
 S3_KEY_ID = "simherd:fleet"
-#: What a user of Redis may do besides reading and writing its keys. The scheduler makes users.
-REDIS_ADMIN = "+info +acl|setuser +acl|deluser +acl|users"
+#: What a user of Redis may do besides reading and writing its keys. The scheduler makes users, and
+#: counts their connections.
+REDIS_ADMIN = "+info +acl|setuser +acl|deluser +acl|users +client|list"
 #: Celery subscribes to a pattern, which Redis allows where it stands here as it is.
 BROKER_CHANNELS = "&cel:* &cel:/1.celery.pidbox"
 

@@ -7,7 +7,11 @@ knows. Redis checks commands inside scripts as well, so the list holds what the 
 from __future__ import annotations
 
 import hashlib
+import logging
+from collections import Counter
 from typing import TYPE_CHECKING, Any
+
+import redis
 
 from scheduler.queue.notes import write_note
 from simherd.contract.joining import redis_user
@@ -17,7 +21,7 @@ from simherd.contract.queue.keys import ACCESS, GroupKeys
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import redis
+log = logging.getLogger(__name__)
 
 #: Never UNLINK: it is what keeps the scheduler's own scripts from them, see `unlimited.lua`.
 _COMMANDS = (
@@ -28,8 +32,6 @@ _COMMANDS = (
     *("get", "set"),
 )
 _MPI_COMMANDS = ("hgetall", "zremrangebyscore")
-#: The scripts that executors call: they may run them, but load none of their own.
-_SCRIPTS: tuple[scripts.Name, ...] = ("claim", "gather", "renew", "stage")
 
 
 def admit(
@@ -54,9 +56,9 @@ def shut_out(client: redis.Redis, machine_id: str) -> None:
 
 
 def load_scripts(client: redis.Redis) -> None:
-    """Have Redis know the scripts that executors call."""
-    for name in _SCRIPTS:
-        client.script_load(scripts.source(name))
+    """Have Redis know the scripts that executors call: they may run them, but load none."""
+    for source in scripts.sources_of_agents():
+        client.script_load(source)
 
 
 def admitted(client: redis.Redis) -> set[str]:
@@ -67,6 +69,19 @@ def admitted(client: redis.Redis) -> set[str]:
         for text in map(scripts.text, _acl(client, "USERS"))
         if text.startswith(prefix) and text != prefix
     }
+
+
+def connections(client: redis.Redis) -> dict[str, int]:
+    """Return machine → how many connections it has; nothing where the scheduler may not look."""
+    prefix = redis_user("")
+    try:
+        found: Any = client.client_list(_type="normal")
+    except redis.exceptions.NoPermissionError as error:
+        # A deployment whose users of Redis were made by a release before this one.
+        log.warning("event=connections_not_counted error=%s", error)
+        return {}
+    users = (str(row.get("user", "")) for row in found)
+    return dict(Counter(u.removeprefix(prefix) for u in users if u.startswith(prefix)))
 
 
 def forgotten(client: redis.Redis, run_id: str) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import func, select
 
+from scheduler.queue import access
 from scheduler.queue.memory import group_usages, memory_of
 from scheduler.services.group_states import ACTIVE, GroupStatus
 from scheduler.services.machine_states import MACHINE_DOWN
@@ -22,6 +23,7 @@ from simherd.contract import limits
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import redis
     from sqlalchemy.orm import Session
 
     from scheduler.queue.memory import GroupUsage
@@ -57,15 +59,22 @@ class UsageClock:
         self._due[server] = time.monotonic() + wait_s
 
 
-def bound_usage(parts: Parts, server: str) -> None:
+def bound_usage(parts: Parts, server: str, *, only_pressed: bool = False) -> None:
     """Cut off the groups that take too much of a Redis server, and drop what ended ones have left.
 
     Under pressure this is done each time, and exactly; else now and then.
+
+    Args:
+        parts: the scheduler's parts.
+        server: the name of the server.
+        only_pressed: do nothing without pressure. For the recorder, which needs no broker: where
+            that is on the same server, it is refused at the limit too, and no sweep begins.
     """
     client = parts.queue.servers.named(server)
     is_pressed = memory_of(client).share >= limits.REDIS_PRESSURE_SHARE
-    if not is_pressed and not parts.usage_clock.is_due(server):
+    if not is_pressed and (only_pressed or not parts.usage_clock.is_due(server)):
         return
+    _bound_connections(parts, client)
     began = time.monotonic()
     usages = group_usages(client, exact=is_pressed)
     parts.usage_clock.note(server, time.monotonic() - began)
@@ -86,6 +95,24 @@ def bound_usage(parts: Parts, server: str) -> None:
                 f"{bound.bytes / 1024**2:.0f} MiB are allowed"
             )
             cut_off(parts, group, reason)
+
+
+def _bound_connections(parts: Parts, client: redis.Redis) -> None:
+    """Cut off the groups of machines that have more connections than an agent needs: each keeps
+    replies that are not read."""
+    most = limits.MACHINE_REDIS_CONNECTIONS
+    numbers = {m: n for m, n in access.connections(client).items() if n > most}
+    if not numbers:
+        return
+    with parts.store.read() as session:
+        query = select(Machine, MachineGroup).join(
+            MachineGroup, MachineGroup.id == Machine.group_id
+        )
+        found = session.execute(query.where(Machine.id.in_(numbers))).all()
+    for machine, group in found:
+        number = numbers[machine.id]
+        reason = f"machine {machine.name} has {number} connections to Redis, {most} are allowed"
+        cut_off(parts, group, reason)
 
 
 def _groups(session: Session, server: str, ids: Iterable[str]) -> list[MachineGroup]:

@@ -278,6 +278,12 @@ REDIS_USAGE_EVERY_S = 60.0
 #: streams of machines is never sent more at once.
 REDIS_BULK_BYTES = 4 * 1024**2
 REDIS_QUERY_BYTES = 16 * 1024**2
+#: What Redis keeps for a client that does not read its replies, bytes, before it ends the
+#: connection; a quarter of that after ten seconds. The scheduler's largest reply is some 10 MiB.
+REDIS_OUTPUT_BYTES = 64 * 1024**2
+#: Connections of one machine to Redis: an agent has one for its inbox, its heartbeat, its reports,
+#: its claims, its live answers, and what a pool adds.
+MACHINE_REDIS_CONNECTIONS = 64
 #: Processes a simulation may have at one time.
 PIDS_LIMIT = 4096
 #: Open files that a simulation's process may have.

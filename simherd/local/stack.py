@@ -213,6 +213,8 @@ class Stack:
             "maxmemory-policy noeviction",
             f"proto-max-bulk-len {limits.REDIS_BULK_BYTES}",
             f"client-query-buffer-limit {limits.REDIS_QUERY_BYTES}",
+            f"client-output-buffer-limit normal {limits.REDIS_OUTPUT_BYTES} "
+            f"{limits.REDIS_OUTPUT_BYTES // 4} 10",
         ]
         return "\n".join(lines).encode() + b"\n"
 

@@ -24,6 +24,7 @@ from tests.integration.test_stolen_machine import Tenant
 from tests.support import servers
 from tests.support.api import serving, user_of
 from tests.support.cloud import Fleet, open_fleet
+from tests.support.hostile import client_of
 from tests.support.parts import recording
 from tests.support.waits import until
 
@@ -164,6 +165,40 @@ def test_keys_are_counted_also_those_that_machines_make_up(
     sweep(fleet.parts, 0)
     assert "keys in Redis" in (fleet.now(thief.group).quarantine_reason or "")
     assert not list(fleet.parts.queue.client.scan_iter(stranger.keys.every))
+    stranger.client.close()
+
+
+def test_a_machine_with_too_many_connections_is_cut_off(fleet: Fleet) -> None:
+    thief, other = Tenant(fleet), Tenant(fleet)
+    stranger, clients = thief.stolen(), []
+    for _ in range(limits.MACHINE_REDIS_CONNECTIONS + 1):
+        clients.append(client_of(fleet.redis_url, thief.machine, thief.secret))
+        clients[-1].ping()
+    sweep(fleet.parts, 0)
+    assert "connections to Redis" in (fleet.now(thief.group).quarantine_reason or "")
+    for client in clients:
+        with pytest.raises(redis.RedisError):
+            client.ping()
+        client.close()
+    assert fleet.now(other.group).quarantined_at is None
+    stranger.client.close()
+
+
+def test_the_recorder_relieves_a_redis_that_is_full(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sweep is a job of Celery's, whose broker may be on the same server: at the limit it is
+    refused, too."""
+    monkeypatch.setattr(limits, "GROUP_REDIS_BYTES", 2 * _MIB)
+    monkeypatch.setattr(limits, "MACHINE_REDIS_BYTES", 0)
+    thief = Tenant(fleet)
+    stranger = thief.stolen()
+    for number in range(100):
+        stranger.client.hset(stranger.keys.facts, f"made-up-{number}", "x" * 64 * 1024)
+    _limit(fleet, -_MIB // 4)
+    with recording(fleet.parts):
+        until(lambda: fleet.now(thief.group).quarantined_at is not None, what="the quarantine")
+        until(lambda: memory_of(fleet.parts.queue.client).share < 1, what="room")
     stranger.client.close()
 
 

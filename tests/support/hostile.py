@@ -214,6 +214,12 @@ class Stranger:
         yield "leases that are none", odd_leases
         assert group != self.group
 
+    def _not_a_number(self) -> None:
+        self.client.hset(self.keys.fair, "waiting:u", "many")
+        for number in range(10):
+            self.client.hset(self.keys.fair, f"of:j{number}", "u")
+            self.client.zadd(self.keys.queue, {f"j{number}": 1})
+
     def breaks(self) -> Iterator[tuple[str, Callable[[], object]]]:
         """One key of a wrong type after another: its name, and the act."""
         client = self.client
@@ -229,6 +235,8 @@ class Stranger:
                     client.hset(key, "x", "1")
 
             yield name, replace
+        # What is not a number where the scheduler's scripts count.
+        yield "fair", self._not_a_number
         # The largest id that there is: nothing comes after it.
         last = f"{2**64 - 1}-{2**64 - 1}"
         yield "events: the last id", lambda: client.xadd(self.keys.events, {"e": "{}"}, id=last)

@@ -28,6 +28,9 @@ Name = Literal[
     "read_scores",
     "read_stream",
 ]
+#: The scripts that agents call, and the folder of those of release 0.1; 0.3 drops it.
+_OF_AGENTS: tuple[Name, ...] = ("claim", "gather", "renew", "stage")
+_OLD = "release_0_1"
 #: What is put before a script: Redis' scripts cannot call one another.
 _BEFORE = {
     "claim": ("left", "take"),
@@ -43,6 +46,19 @@ _BEFORE = {
 def source(name: Name) -> str:
     """The text of the script `name`."""
     return "".join(map(_read, (*_BEFORE.get(name, ()), name)))
+
+
+def sources_of_agents() -> list[str]:
+    """The texts of the scripts that agents call, also those of the release before.
+
+    Agents cannot load scripts: they name one by the digest of its text, as their release has it.
+    """
+    old = (*(f"{_OLD}/{name}" for name in ("left", "take")),)
+    return [
+        *(source(name) for name in _OF_AGENTS),
+        *("".join(map(_read, (*old, f"{_OLD}/{name}"))) for name in ("claim", "gather")),
+        *(_read(f"{_OLD}/{name}") for name in ("renew", "stage")),
+    ]
 
 
 def _read(name: str) -> str:

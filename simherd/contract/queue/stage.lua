@@ -11,7 +11,8 @@ if ARGV[2] ~= '' and redis.call('ZSCORE', KEYS[1], ARGV[2]) then
   redis.call('HSET', KEYS[3], ARGV[2], mark)
   return {'kept'}
 end
-local waiting = redis.call('ZRANGE', KEYS[1], 0, tonumber(ARGV[4]) - 1)
+-- No more than 64, whatever the caller says: Redis does nothing else meanwhile.
+local waiting = redis.call('ZRANGE', KEYS[1], 0, math.min(tonumber(ARGV[4]), 64) - 1)
 for _, attempt in ipairs(waiting) do
   local old = redis.call('HGET', KEYS[3], attempt)
   local expiry = old and tonumber(string.match(old, '^%d+')) or 0
