@@ -270,6 +270,11 @@ class Settings(StoreSettings):
         return tuple(name for name in PROVIDERS if name in _listed(self.providers))
 
     @property
+    def isolates_simulations(self) -> bool:
+        """Whether no simulation of this deployment's machines runs as a plain process here."""
+        return self.backend != "process" or "local" not in self.enabled_providers
+
+    @property
     def reserved_names(self) -> frozenset[str]:
         """The names of machine groups that only operators may take."""
         return frozenset(_listed(self.reserved_group_names))

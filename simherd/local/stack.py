@@ -18,6 +18,7 @@ from typing import IO
 
 from simherd.contract import limits
 from simherd.contract.policy import INSECURE_BACKEND
+from simherd.local import backend
 from simherd.local.processes import Child, stop_left_over
 
 #: The database of one that is not told of another, in its data folder.
@@ -118,6 +119,7 @@ class Stack:
         self._take_lock()
         self._stop_left_over()
         self._check_port()
+        backend.record(self.data_dir, self.options.backend)
         self.key = self._secret("api_key", "sh_")
         redis_port, password = free_port(), self._secret("redis_password")
         env = self._environment(f"redis://:{password}@127.0.0.1:{redis_port}")
@@ -308,17 +310,6 @@ def default_data_dir() -> Path:
     """Where `simherd up` keeps its state when it is not told."""
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(base) / "simherd"
-
-
-def has_docker() -> bool:
-    """Whether a Docker engine answers on this machine."""
-    if shutil.which("docker") is None:
-        return False
-    try:
-        done = subprocess.run(["docker", "info"], capture_output=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0
 
 
 def free_port() -> int:
