@@ -7,7 +7,6 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -20,6 +19,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from scheduler.database_url import check_database_url
 from scheduler.mail import read_server
 from scheduler.outbound import networks
 from simherd.contract import health, limits
@@ -38,28 +38,6 @@ PROVIDERS = ("local", "docker", "ec2", "external")
 
 def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _checked_database(url: str) -> None:
-    """Raises ValueError: no database that Simherd works with; nothing of the URL but its scheme."""
-    scheme, found, rest = url.partition("://")
-    if found and scheme in {"sqlite", "sqlite+pysqlite"}:
-        if rest and not rest.startswith("/"):
-            raise ValueError("a URL of SQLite has three slashes before the file: sqlite:///FILE")
-        return
-    example = "postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
-    if found and scheme == "postgresql+psycopg":
-        try:
-            is_complete = urlsplit(url).port is None or bool(urlsplit(url).hostname)
-        except ValueError:
-            is_complete = False
-        if not is_complete:
-            raise ValueError(f"its host or port cannot be read. Write {example}")
-        return
-    if found and scheme.startswith("postgres"):
-        raise ValueError(f"it begins with {scheme}://. Write postgresql+psycopg:// instead")
-    begins = f"it begins with {scheme}://" if found else "it is not a URL"
-    raise ValueError(f"{begins}. Write {example} or sqlite:///FILE")
 
 
 def _has(module: str) -> bool:
@@ -127,7 +105,7 @@ class StoreSettings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _known_database(cls, url: SecretStr) -> SecretStr:
-        _checked_database(url.get_secret_value())
+        check_database_url(url.get_secret_value())
         return url
 
     @field_validator("default_quotas")

@@ -108,14 +108,13 @@ class Stack:
         """
         check_installed()
         _check_metrics_port()
-        for name in ("redis", "storage", "machines", "run", "logs"):
-            (self.data_dir / name).mkdir(parents=True, exist_ok=True, mode=0o700)
-        if DATABASE_VARIABLE not in os.environ:
-            # SQLite gives its other files the mode of this one.
-            (self.data_dir / DATABASE).touch(mode=0o600)
-        # Work folders below it are read by the containers' own user.
-        os.chmod(self.data_dir, 0o711)
-        os.chmod(self.data_dir / "machines", 0o711)
+        try:
+            self._make_folders()
+        except OSError as error:
+            raise UpError(
+                f"The data folder {self.data_dir} cannot be made or written: {error.strerror} "
+                f"({error.filename}). Choose another with --data-dir."
+            ) from error
         self._take_lock()
         self._stop_left_over()
         self._check_port()
@@ -134,6 +133,16 @@ class Stack:
         for name in _ORDER[1:]:
             self._children[name] = self._child(name, [sys.executable, "-m", "scheduler", name], env)
             self._children[name].start()
+
+    def _make_folders(self) -> None:
+        for name in ("redis", "storage", "machines", "run", "logs"):
+            (self.data_dir / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+        if DATABASE_VARIABLE not in os.environ:
+            # SQLite gives its other files the mode of this one.
+            (self.data_dir / DATABASE).touch(mode=0o600)
+        # Work folders below it are read by the containers' own user.
+        os.chmod(self.data_dir, 0o711)
+        os.chmod(self.data_dir / "machines", 0o711)
 
     def look(self) -> list[str]:
         """Start again what died; answers the names."""

@@ -69,6 +69,13 @@ def test_a_folder_that_ran_with_docker_does_not_lose_its_isolation(
     assert backend.choose(None, tmp_path).backend == "process"
 
 
+def test_a_data_folder_that_cannot_be_made_is_named() -> None:
+    done = CliRunner().invoke(up.command, ["--backend", "process", "--data-dir", "/proc/foo"])
+    assert done.exit_code == 1
+    assert "The data folder /proc/foo cannot be made or written" in str(done.exception)
+    assert "--data-dir" in str(done.exception)
+
+
 def test_docker_that_was_asked_for_must_respond(docker: Path, tmp_path: Path) -> None:
     engine(docker, STOPPED)
     data = tmp_path / "data"
