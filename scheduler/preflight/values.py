@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from scheduler.preflight.finding import PREFIX, Finding
+from scheduler.preflight.names import of_names
 from scheduler.preflight.paths import of_paths
 from simherd.contract import limits
 
@@ -73,6 +74,7 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
     for name, wrong, says in found:
         if wrong:
             yield Finding(f"{PREFIX}{name}", says, True)
+    yield from of_names(settings)
     yield from of_paths(settings)
     places = Counter(_place(url) for url in settings.redis_urls.values())
     if any(count > 1 for count in places.values()):

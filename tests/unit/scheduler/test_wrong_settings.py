@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
+from fastapi import FastAPI
 
 from scheduler.__main__ import main
+from scheduler.api.edge.server import serve
 from scheduler.config import Ec2Settings, Settings
 from tests.unit.scheduler.test_preflight import GOOD
 
@@ -91,6 +94,18 @@ WRONG: dict[str, list[tuple[str, str]]] = {
     "SMTP_URL": [(f"mail:{SECRET}@host", "smtps://USER:PASSWORD@HOST:465")],
     "SMTP_STARTTLS": [("perhaps", "true or false")],
     "BOOTSTRAP_MACHINES": [("-1", "not '-1'")],
+    "S3_BUCKET": [("a b", "'a b' cannot be used"), ("s3://bucket", "cannot be used")],
+    "S3_REGION": [("us east", "'us east' cannot be used")],
+    "EC2_REGION": [("https://ec2", "cannot be used")],
+    "SMTP_FROM": [("Simherd", "'Simherd' cannot be used: it has no @HOST")],
+    **{
+        name: [("a b", "'a b' has a space in it")]
+        for name in (
+            *("DOCKER_IMAGE", "DOCKER_NETWORK", "DOCKER_DEPLOYMENT", "HOST", "METRICS_HOST"),
+            *("EC2_SUBNET_ID", "EC2_INSTANCE_PROFILE"),
+        )
+    },
+    "EC2_IMAGE_ID": [("ami-1", "SIMHERD_EC2_SUBNET_ID must be too")],
     "SECRETS_DIR": [("/nonexist", "there is no folder"), ("/dev/null", "is not a folder")],
     "EC2_ENDPOINT_URL": [(f"me:{SECRET}@ec2", "http:// or https://")],
     "EC2_DEPLOYMENT": [("", "at least 1 character")],
@@ -98,12 +113,7 @@ WRONG: dict[str, list[tuple[str, str]]] = {
 }
 #: Free text, of which only its server can say whether it is right; `ec2` has settings of its own,
 #: and the key of `BOOTSTRAP_KEY` is judged with a warning.
-FREE = {
-    *("EC2", "S3_BUCKET", "S3_REGION", "DOCKER_IMAGE", "DOCKER_NETWORK", "DOCKER_DEPLOYMENT"),
-    *("HOST", "METRICS_HOST", "ICE_USERNAME", "ICE_CREDENTIAL", "SMTP_FROM", "BOOTSTRAP_KEY"),
-    *("EC2_IMAGE_ID", "EC2_REGION", "EC2_SUBNET_ID", "EC2_SECURITY_GROUP_IDS"),
-    "EC2_INSTANCE_PROFILE",
-}
+FREE = {"EC2", "ICE_USERNAME", "ICE_CREDENTIAL", "BOOTSTRAP_KEY", "EC2_SECURITY_GROUP_IDS"}
 
 
 def test_the_table_has_every_setting() -> None:
@@ -146,6 +156,25 @@ def test_a_wrong_value_ends_the_process_with_one_line_that_names_the_setting(
     assert "pattern" not in lines[0]
     assert not re.search(r"There are: .*, not ", lines[0])
     assert list(recwarn) == []
+
+
+@pytest.mark.parametrize("host", ["no host", "203.0.113.9", "taken"])
+def test_an_address_that_cannot_be_listened_on_names_the_settings(
+    host: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"database_url": "sqlite://", "redis_url": "", "broker_url": "", "signing_key": "k"}
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        where = "127.0.0.1" if host == "taken" else host
+        settings = Settings.model_validate({**given, "host": where, "port": port})
+        with pytest.raises(SystemExit, match="2"):
+            serve(FastAPI(), settings)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        f"simherd-scheduler: SIMHERD_HOST, SIMHERD_PORT: cannot listen on {where!r}"
+    )
 
 
 def test_the_help_names_every_process_and_command(
