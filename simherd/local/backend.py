@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 _ENGINE_S = 10
 #: Where a data folder keeps the backend that it ran with last.
 _RECORD = "run/backend"
+#: What every data folder has that was started once.
+_STARTED = "connection.env"
 
 
 class BackendError(Exception):
@@ -50,9 +52,13 @@ def choose(asked: str | None, data_dir: Path) -> Choice:
             f"{says}. Start Docker, or say --backend process: simulations are then plain "
             "processes and are not isolated from this machine."
         )
-    if last_backend(data_dir) == "docker":
+    last = last_backend(data_dir)
+    # A folder of an earlier release has no record: it may have been isolated.
+    is_old = last is None and (data_dir / _STARTED).exists()
+    if last == "docker" or is_old:
+        ran = "may have run with it before" if is_old else "ran with it before"
         raise BackendError(
-            f"{says}, and {data_dir} ran with it before. Start Docker, or say --backend process "
+            f"{says}, and {data_dir} {ran}. Start Docker, or say --backend process "
             "if simulations may run as plain processes that are not isolated from this machine."
         )
     return Choice(

@@ -69,6 +69,16 @@ def test_a_folder_that_ran_with_docker_does_not_lose_its_isolation(
     assert backend.choose(None, tmp_path).backend == "process"
 
 
+def test_a_folder_of_a_release_without_the_record_counts_as_isolated(
+    docker: Path, tmp_path: Path
+) -> None:
+    engine(docker, STOPPED)
+    (tmp_path / "connection.env").touch()
+    with pytest.raises(backend.BackendError, match="may have run with it before"):
+        backend.choose(None, tmp_path)
+    assert backend.choose("process", tmp_path).backend == "process"
+
+
 def test_a_data_folder_that_cannot_be_made_is_named() -> None:
     done = CliRunner().invoke(up.command, ["--backend", "process", "--data-dir", "/proc/foo"])
     assert done.exit_code == 1
