@@ -20,7 +20,7 @@ import sys
 import time
 from contextlib import nullcontext
 from threading import Event
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
@@ -30,6 +30,9 @@ from scheduler.config import Settings, StoreSettings
 from scheduler.wiring import Parts
 from simherd.contract import health_check
 from simherd.contract.logs import LogFormat
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +47,8 @@ def main() -> None:
     """Start the process that is named on the command line, or carry out the command."""
     parser = argparse.ArgumentParser(prog="simherd-scheduler")
     names = parser.add_subparsers(dest="process", required=True, metavar="COMMAND")
-    for name in _PROCESSES:
-        names.add_parser(name)
+    for name, (_, does) in _PROCESSES.items():
+        names.add_parser(name, help=does)
     names.add_parser("health", help="exit with 0 when this container's process lives, else with 1")
     commands.add_to(names)
     given = parser.parse_args()
@@ -65,18 +68,22 @@ def main() -> None:
         _wait_for_schema(settings)
         _check_servers(parts)
         _warn_of_providers(parts)
-    _PROCESSES[given.process](parts)
+    _PROCESSES[given.process][0](parts)
 
 
 def _read(kind: type[_S]) -> _S:
     """The settings, or the end with what is wrong about them."""
+    # Before they are read: pydantic warns of such a folder with a line of its own code.
+    findings = list(preflight.of_secrets_dir(os.environ))
+    preflight.stop_or_warn(findings, "warn")
     try:
         return kind()
     except ValidationError as error:
         said = list(preflight.refusals(error))
-    except (SettingsError, OSError, UnicodeDecodeError) as error:
-        # JSON that is none, or a file of secrets that cannot be read.
-        said = [f"settings: {error}"]
+    except SettingsError as error:
+        said = [preflight.not_json(error)]
+    except (OSError, UnicodeDecodeError) as error:
+        said = [f"SIMHERD_SECRETS_DIR: a file in it cannot be read: {error}"]
     for line in said:
         print(f"simherd-scheduler: {line}", file=sys.stderr)
     sys.exit(2)
@@ -225,13 +232,14 @@ def _bootstrap(parts: Parts) -> None:
         sys.exit(f"simherd-scheduler: bootstrap: {error}")
 
 
-_PROCESSES = {
-    "bootstrap": _bootstrap,
-    "api": _api,
-    "worker": _worker,
-    "recorder": _recorder,
-    "bucket": _bucket,
-    "end-machines": _end_machines,
+#: Name → what starts it, and what `--help` says of it.
+_PROCESSES: dict[str, tuple[Callable[[Parts], None], str]] = {
+    "api": (_api, "serve the HTTP API"),
+    "recorder": (_recorder, "store what machines report"),
+    "worker": (_worker, "run background jobs: sweeps, transfers, events, machines"),
+    "bootstrap": (_bootstrap, "bring the schema up to date; make the first user and group"),
+    "bucket": (_bucket, "make the bucket of SIMHERD_S3_BUCKET where it does not exist"),
+    "end-machines": (_end_machines, "end every machine that the providers have"),
 }
 #: These work with the database all the time, and so only with a schema that they can work with.
 _LASTING = frozenset({"api", "worker", "recorder"})

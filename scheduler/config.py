@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from scheduler.database_url import check_database_url
 from scheduler.mail import read_server
 from scheduler.outbound import networks
 from simherd.contract import health, limits
@@ -101,6 +102,12 @@ class StoreSettings(BaseSettings):
         merged = {**limits.DEFAULT_QUOTAS, **self.default_quotas}
         return {name: value for name, value in merged.items() if value is not None}
 
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, url: SecretStr) -> SecretStr:
+        check_database_url(url.get_secret_value())
+        return url
+
     @field_validator("default_quotas")
     @classmethod
     def _known_quotas(cls, quotas: dict[str, float | None]) -> dict[str, float | None]:
@@ -137,10 +144,10 @@ class Settings(StoreSettings):
     #: Where machines reach the API, when it is elsewhere for them than `public_url`.
     machines_api_url: str | None = None
     #: Seconds in which a machine must have joined after its launch; then it is replaced.
-    register_s: float = Field(default=limits.JOIN_S, gt=0)
+    register_s: float = Field(default=limits.JOIN_S, gt=0, allow_inf_nan=False)
     #: Seconds for which a machine of an elastic group has had nothing to do before it may go, and
     #: for which a group that has changed its size keeps the new one.
-    elastic_idle_s: float = Field(default=60.0, gt=0)
+    elastic_idle_s: float = Field(default=60.0, gt=0, allow_inf_nan=False)
     #: URL of Celery's broker; another database than `redis_url`.
     broker_url: SecretStr
     #: Where the API can be reached: the start of every URL that it signs.
@@ -195,17 +202,17 @@ class Settings(StoreSettings):
     request_body_s: float = Field(default=30.0, gt=0, le=3600)
     keep_alive_s: int = Field(default=30, ge=1, le=3600)
     #: Requests per second of one user to one API process, over the time of a burst: 25 s' worth.
-    user_requests_per_s: float = Field(default=300.0, gt=0)
+    user_requests_per_s: float = Field(default=300.0, gt=0, allow_inf_nan=False)
     #: Wrong keys per minute from one address to one API process; then unknown keys wait.
-    failed_keys_per_min: float = Field(default=1200.0, ge=1)
+    failed_keys_per_min: float = Field(default=1200.0, ge=1, allow_inf_nan=False)
     #: Where each process serves `/livez`, `/readyz` and `/metrics`; without a port it does not.
     #: Port 0 is a free one, told in the file `metrics-PROCESS.json` of the working folder.
     metrics_host: str = health.HOST
     metrics_port: int | None = Field(default=None, ge=0, le=65535)
     #: Seconds between two sweeps (leases, lost tasks, group limits).
-    sweep_s: float = Field(default=5.0, gt=0)
+    sweep_s: float = Field(default=5.0, gt=0, allow_inf_nan=False)
     #: Seconds after a start in which nobody is declared lost.
-    grace_s: float = Field(default=limits.GRACE_AFTER_START_S, ge=0)
+    grace_s: float = Field(default=limits.GRACE_AFTER_START_S, ge=0, allow_inf_nan=False)
     #: STUN and TURN servers (`stun:`, `turn:` or `turns:` URLs, commas between) by which clients of
     #: the WebRTC bridge find a way to the API; without one, at its own addresses alone.
     ice_servers: str = ""
@@ -239,6 +246,11 @@ class Settings(StoreSettings):
     def enabled_providers(self) -> tuple[str, ...]:
         """The providers that are on in this deployment, in the order of `PROVIDERS`."""
         return tuple(name for name in PROVIDERS if name in _listed(self.providers))
+
+    @property
+    def isolates_simulations(self) -> bool:
+        """Whether no simulation of this deployment's machines runs as a plain process here."""
+        return self.backend != "process" or "local" not in self.enabled_providers
 
     @property
     def reserved_names(self) -> frozenset[str]:
@@ -323,6 +335,25 @@ class Settings(StoreSettings):
         ec2 = info.data.get("ec2")
         if "ec2" in _listed(text) and ec2 is not None and not ec2.image_id:
             raise ValueError("it names ec2, so SIMHERD_EC2_IMAGE_ID must be set")
+        return text
+
+    @field_validator("max_machines")
+    @classmethod
+    def _providers_of_maxima(cls, most: dict[str, int]) -> dict[str, int]:
+        for name in most:
+            if name not in PROVIDERS:
+                raise ValueError(f"{name!r} is not a provider. There are: {', '.join(PROVIDERS)}")
+        return most
+
+    @field_validator("reserved_group_names")
+    @classmethod
+    def _group_names(cls, text: str) -> str:
+        for name in _listed(text):
+            if not re.fullmatch(limits.GROUP_NAME, name):
+                raise ValueError(
+                    f"{name!r} cannot be a machine group's name: it has at most 63 lower-case "
+                    "letters, digits and -. Write commas between names"
+                )
         return text
 
     @field_validator("ice_servers")

@@ -34,7 +34,7 @@ def read_server(url: str) -> Server:
     """
     parts = urlsplit(url)
     if parts.scheme not in _PORTS or not parts.hostname:
-        raise ValueError("no URL such as smtps://user:password@host:465")
+        raise ValueError("it is not a URL such as smtps://USER:PASSWORD@HOST:465")
     return Server(
         parts.scheme == "smtps",
         parts.hostname,

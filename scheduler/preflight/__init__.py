@@ -11,10 +11,11 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from scheduler.preflight.environment import of_environment
+from scheduler.preflight.environment import of_environment, of_secrets_dir
 from scheduler.preflight.finding import Finding, stop_or_warn
 from scheduler.preflight.redis_servers import look_at_redis
-from scheduler.preflight.refusals import refusals
+from scheduler.preflight.refusals import not_json, refusals
+from scheduler.preflight.urls import of_urls
 from scheduler.preflight.values import contradictions, unsafe
 
 if TYPE_CHECKING:
@@ -22,7 +23,15 @@ if TYPE_CHECKING:
 
     from scheduler.config import Settings
 
-__all__ = ["Finding", "look", "look_at_redis", "refusals", "stop_or_warn"]
+__all__ = [
+    "Finding",
+    "look",
+    "look_at_redis",
+    "not_json",
+    "of_secrets_dir",
+    "refusals",
+    "stop_or_warn",
+]
 
 #: The oldest Python that Simherd is tested with.
 _OLDEST_PYTHON = (3, 11)
@@ -30,6 +39,9 @@ _OLDEST_PYTHON = (3, 11)
 
 def look(settings: Settings, env: Mapping[str, str]) -> list[Finding]:
     """Everything that is wrong with a scheduler's settings, without asking other servers."""
+    wrong_urls = list(of_urls(settings))
+    if wrong_urls:  # what is compared and asked below cannot be read from them
+        return wrong_urls
     return [
         *_python(),
         *of_environment(env),

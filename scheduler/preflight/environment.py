@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import stat
 from collections import Counter
 from pathlib import Path
@@ -37,6 +38,22 @@ def of_environment(env: Mapping[str, str]) -> Iterator[Finding]:
     yield from _names(env)
     yield from _values(env)
     yield from _secret_files(env)
+
+
+def of_secrets_dir(env: Mapping[str, str]) -> Iterator[Finding]:
+    """A folder of secrets that does not exist or cannot be read."""
+    folder = _secrets_dir(env)
+    if folder is None:
+        return
+    says = ""
+    if not os.path.isdir(folder):
+        is_other = os.path.exists(folder)
+        says = f"{folder} is not a folder" if is_other else f"there is no folder {folder}"
+    elif not os.access(folder, os.R_OK | os.X_OK):
+        says = f"this account cannot read {folder}"
+    if says:
+        says += ". Name a folder of files such as simherd_signing_key, or unset it"
+        yield Finding(f"{PREFIX}SECRETS_DIR", says, True)
 
 
 def _known_names() -> set[str]:

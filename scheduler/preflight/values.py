@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from scheduler.preflight.finding import PREFIX, Finding
+from scheduler.preflight.names import of_names
+from scheduler.preflight.paths import of_paths
 from simherd.contract import limits
 
 if TYPE_CHECKING:
@@ -43,11 +45,6 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
             f"{settings.port} is not a port; take one from 0 to {_LAST_PORT}",
         ),
         (
-            "PUBLIC_URL",
-            not settings.public_url.startswith(("http://", "https://")),
-            f"{settings.public_url!r} is not a URL that begins with http:// or https://",
-        ),
-        (
             "REGISTER_S",
             settings.register_s > limits.JOIN_S,
             f"{settings.register_s:g} s are longer than a join token is good for, "
@@ -67,13 +64,6 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
             f"there is no storage: set it to a folder, or set {PREFIX}S3_BUCKET",
         ),
         (
-            "STORAGE_DIR",
-            settings.storage_dir is not None
-            and settings.storage_dir.exists()
-            and not settings.storage_dir.is_dir(),
-            f"{settings.storage_dir} is not a folder",
-        ),
-        (
             "BROKER_URL",
             _place(settings.broker_url.get_secret_value())
             in {_place(url) for url in settings.redis_urls.values()},
@@ -84,10 +74,8 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
     for name, wrong, says in found:
         if wrong:
             yield Finding(f"{PREFIX}{name}", says, True)
-    for name in ("machine_types_file", "images_file"):
-        file = getattr(settings, name)
-        if file is not None and not file.is_file():
-            yield Finding(f"{PREFIX}{name.upper()}", f"there is no file {file}", True)
+    yield from of_names(settings)
+    yield from of_paths(settings)
     places = Counter(_place(url) for url in settings.redis_urls.values())
     if any(count > 1 for count in places.values()):
         says = "two names lead to the same Redis database; its groups would be swept twice"

@@ -69,6 +69,14 @@ def create(username: str, email: str, operator: bool, json_: bool) -> None:
         as_json(made)
     else:
         echo(f"User {username} was created. A key: `simherd admin keys create {username}`.")
+    # A server of an earlier release does not say.
+    if not made.get("simulations_isolated", True):
+        echo(
+            "This server runs simulations as plain processes: its users can read whatever the "
+            "account that it runs as can, the keys of other users included. Give keys only to "
+            "people who may, or run it with --backend docker.",
+            err=True,
+        )
 
 
 @command.command()

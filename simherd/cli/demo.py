@@ -22,7 +22,8 @@ from simherd.cli.render import echo
 from simherd.cli.up import running
 from simherd.contract.lifecycle import TABLE, Status
 from simherd.errors import SimherdError
-from simherd.local.stack import Options, has_docker
+from simherd.local.backend import engine_trouble
+from simherd.local.stack import Options
 from simherd.utils import format_seconds
 
 if TYPE_CHECKING:
@@ -87,10 +88,17 @@ def _prepare(backend: str | None) -> str:
     Raises:
         SimherdError: it cannot be had.
     """
-    if backend is None:
-        backend = "docker" if has_docker() else "process"
-        if backend == "process":
-            _say("No Docker engine answers: the simulation runs as a plain process (insecure).")
+    if backend != "process":
+        trouble = engine_trouble()
+        if trouble is not None and backend == "docker":
+            raise SimherdError(
+                f"The Docker engine does not respond ({trouble}). Start Docker, or say "
+                "--backend process."
+            )
+        if trouble is not None:
+            _say(f"The Docker engine does not respond ({trouble}).")
+            _say("The simulation runs as a plain process, not isolated from this machine.")
+        backend = "docker" if trouble is None else "process"
     if backend == "docker" and _BUILD.exists():
         if subprocess.run([_BUILD], check=False).returncode != 0:
             raise SimherdError("The simulator's image could not be built; see above.")

@@ -18,7 +18,8 @@ from simherd.config import Connection, connection_file, write_connection
 from simherd.contract.limits import DEFAULT_GROUP
 from simherd.errors import SimherdError, Unreachable
 from simherd.http import Api
-from simherd.local.stack import Options, Stack, UpError, default_data_dir, has_docker
+from simherd.local.backend import BackendError, choose
+from simherd.local.stack import Options, Stack, UpError, default_data_dir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,19 +60,20 @@ _READY_S = 60.0
 @click.option(
     "--backend",
     type=click.Choice(["docker", "process"]),
-    help="How simulations run [default: docker if an engine answers, else process].",
+    help="How simulations run [default: docker if its engine responds, else process].",
 )
 def command(
     data_dir: Path | None, host: str, port: int, machines: int, slots: int, backend: str | None
 ) -> None:
     """Run all of Simherd on this machine until Ctrl-C."""
+    folder = (data_dir or default_data_dir()).resolve()
     options = Options(
-        data_dir=(data_dir or default_data_dir()).resolve(),
+        data_dir=folder,
         host=host,
         port=port,
         machines=machines,
         slots=slots,
-        backend=backend or ("docker" if has_docker() else "process"),
+        backend=_backend(backend, folder),
     )
     stop = stop_on_signals()
     with running(options, stop) as stack:
@@ -82,6 +84,21 @@ def command(
         watch(stack, stop)
         echo("Stopping ...")
     echo(f"Stopped. Everything is kept in {options.data_dir}")
+
+
+def _backend(asked: str | None, data_dir: Path) -> str:
+    """The backend, after a warning where simulations are not isolated without anybody's wish.
+
+    Raises:
+        SimherdError: the engine is needed and does not respond.
+    """
+    try:
+        choice = choose(asked, data_dir)
+    except BackendError as error:
+        raise SimherdError(str(error)) from error
+    if choice.warning:
+        echo(choice.warning, err=True)
+    return choice.backend
 
 
 def stop_on_signals() -> threading.Event:

@@ -99,6 +99,8 @@ MAX_FILTER_VALUES = 100
 MAX_INSTANT = 253_402_300_799
 #: Longest text of a name, of a file's path in a machine's folder, and of a URL, characters.
 MAX_NAME_CHARACTERS = 128
+#: Names of machine groups: labels of host names (RFC 1123), since machines are named after them.
+GROUP_NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 MAX_FILE_PATH_CHARACTERS = 4096
 MAX_URL_CHARACTERS = 8192
 #: Entries of metadata of a task or a project, and of a task's free parameters.

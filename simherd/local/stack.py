@@ -18,6 +18,7 @@ from typing import IO
 
 from simherd.contract import limits
 from simherd.contract.policy import INSECURE_BACKEND
+from simherd.local import backend
 from simherd.local.processes import Child, stop_left_over
 
 #: The database of one that is not told of another, in its data folder.
@@ -107,17 +108,17 @@ class Stack:
         """
         check_installed()
         _check_metrics_port()
-        for name in ("redis", "storage", "machines", "run", "logs"):
-            (self.data_dir / name).mkdir(parents=True, exist_ok=True, mode=0o700)
-        if DATABASE_VARIABLE not in os.environ:
-            # SQLite gives its other files the mode of this one.
-            (self.data_dir / DATABASE).touch(mode=0o600)
-        # Work folders below it are read by the containers' own user.
-        os.chmod(self.data_dir, 0o711)
-        os.chmod(self.data_dir / "machines", 0o711)
+        try:
+            self._make_folders()
+        except OSError as error:
+            raise UpError(
+                f"The data folder {self.data_dir} cannot be made or written: {error.strerror} "
+                f"({error.filename}). Choose another with --data-dir."
+            ) from error
         self._take_lock()
         self._stop_left_over()
         self._check_port()
+        backend.record(self.data_dir, self.options.backend)
         self.key = self._secret("api_key", "sh_")
         redis_port, password = free_port(), self._secret("redis_password")
         env = self._environment(f"redis://:{password}@127.0.0.1:{redis_port}")
@@ -132,6 +133,16 @@ class Stack:
         for name in _ORDER[1:]:
             self._children[name] = self._child(name, [sys.executable, "-m", "scheduler", name], env)
             self._children[name].start()
+
+    def _make_folders(self) -> None:
+        for name in ("redis", "storage", "machines", "run", "logs"):
+            (self.data_dir / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+        if DATABASE_VARIABLE not in os.environ:
+            # SQLite gives its other files the mode of this one.
+            (self.data_dir / DATABASE).touch(mode=0o600)
+        # Work folders below it are read by the containers' own user.
+        os.chmod(self.data_dir, 0o711)
+        os.chmod(self.data_dir / "machines", 0o711)
 
     def look(self) -> list[str]:
         """Start again what died; answers the names."""
@@ -310,17 +321,6 @@ def default_data_dir() -> Path:
     """Where `simherd up` keeps its state when it is not told."""
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(base) / "simherd"
-
-
-def has_docker() -> bool:
-    """Whether a Docker engine answers on this machine."""
-    if shutil.which("docker") is None:
-        return False
-    try:
-        done = subprocess.run(["docker", "info"], capture_output=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0
 
 
 def free_port() -> int:

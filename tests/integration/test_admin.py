@@ -116,6 +116,19 @@ def test_users_are_made_disabled_and_let_in_again(desk: Desk) -> None:
     assert "there is no user 'nobody'" in desk.types("users", "show", "nobody", fails=True)
 
 
+def test_new_users_of_a_server_without_isolation_are_said_to_read_what_it_can(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("users", "create", "--email", "x@example.org")
+    assert "plain processes" not in desk.types(*words, "isolated")
+    monkeypatch.setattr(desk.parts.settings, "backend", "process")
+    monkeypatch.setattr(desk.parts.settings, "providers", "local")
+    assert "can read whatever the account" in desk.types(*words, "readers")
+    # On standard error: JSON stays JSON.
+    monkeypatch.setattr(desk.parts.settings, "providers", "ec2")
+    assert desk.json(*words, "elsewhere")["simulations_isolated"] is True
+
+
 def test_what_a_disabled_user_runs_goes_on_unless_it_is_killed(desk: Desk) -> None:
     def status() -> str | None:
         with desk.parts.store.read() as session:

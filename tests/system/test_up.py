@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from simherd.local.backend import last_backend
 from tests.conftest import REPOSITORY, missing
 from tests.support.env import Env, processes_below
 
@@ -21,6 +22,8 @@ def test_a_second_one_on_the_same_folder_is_refused(env: Env) -> None:
     assert done.returncode == 1
     assert f"Another `simherd up` runs on {env.data}" in done.stderr
     assert env.api.get("/readyz").status_code == 200
+    # What a later start without an engine compares with.
+    assert last_backend(env.data) == "process"
 
 
 def test_a_port_that_is_taken_is_named(env: Env, tmp_path: Path) -> None:

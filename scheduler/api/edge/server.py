@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import socket
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -43,13 +44,37 @@ def server_config(app: FastAPI, settings: Settings, *, port: int | None = None) 
 
 
 def serve(app: FastAPI, settings: Settings) -> None:
-    """Serve the API until the process is to end."""
+    """Serve the API until the process is to end.
+
+    Raises:
+        SystemExit: the process cannot listen where the settings say.
+    """
+    _check_address(settings.host, settings.port)
     _allow_files(limits.MAX_CONNECTIONS + _OTHER_FILES)
     server = uvicorn.Server(server_config(app, settings))
     with suppress(KeyboardInterrupt):
         server.run()
     if not server.started:
         sys.exit(3)  # as uvicorn's own command does
+
+
+def _check_address(host: str, port: int) -> None:
+    """End the process where it cannot listen; uvicorn's own line would not name the settings."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        print(
+            f"simherd-scheduler: SIMHERD_HOST, SIMHERD_PORT: cannot listen on {host!r} "
+            f"port {port}: {reason}. Name an address of this host, and a port that is free",
+            file=sys.stderr,
+        )
+        sys.exit(2)
 
 
 def _allow_files(wanted: int) -> None:

@@ -128,7 +128,11 @@ def list_users(parts: PartsDep, _user_: OperatorDep) -> list[dict[str, Any]]:
 
 @router.post("/users", status_code=201)
 def create_user(parts: PartsDep, operator: OperatorDep, asked: NewUser) -> dict[str, Any]:
-    """Make a user, who has no key yet, with the server's default quotas."""
+    """Make a user, who has no key yet, with the server's default quotas.
+
+    `simulations_isolated`: false where the server runs simulations as plain processes, which can
+    read what its own account can.
+    """
     with parts.store.write() as session:
         admin_users.create_user(
             session,
@@ -138,7 +142,8 @@ def create_user(parts: PartsDep, operator: OperatorDep, asked: NewUser) -> dict[
             operator=asked.operator,
             quotas=parts.settings.quotas_of_new_users,
         )
-    return _one(parts, asked.username)
+    made = _one(parts, asked.username)
+    return {**made, "simulations_isolated": parts.settings.isolates_simulations}
 
 
 @router.get("/users/{username}")

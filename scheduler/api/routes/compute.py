@@ -49,9 +49,7 @@ class GroupBody(BaseModel):
     disk_size_gb: float = Field(default=10, gt=0, le=65536)
     threads_per_core: Literal[1, 2] = 2
     zone: Shown | None = Field(default=None, max_length=limits.MAX_NAME_CHARACTERS)
-    name: str | None = Field(
-        default=None, max_length=63, pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
-    )
+    name: str | None = Field(default=None, max_length=63, pattern=limits.GROUP_NAME)
     type: Literal["standard", "mpi"] = "standard"
     max_idle_time: Seconds | None = None
     auto_terminate_ts: Time | None = None

@@ -59,7 +59,8 @@ def test_a_deployment_needs_a_long_signing_key(url: str, key: str, fine: bool) -
 def test_a_process_does_not_start_with_what_is_not_safe(
     given: dict[str, str], sentence: str
 ) -> None:
-    needed = {f"SIMHERD_{name}_URL": "redis://x" for name in ("REDIS", "BROKER", "DATABASE")}
+    needed = {f"SIMHERD_{name}_URL": "redis://x" for name in ("REDIS", "BROKER")}
+    needed["SIMHERD_DATABASE_URL"] = POSTGRES
     done = subprocess.run(
         [sys.executable, "-m", "scheduler", "recorder"],
         env={**needed, "SIMHERD_SIGNING_KEY": "k" * LEAST_SIGNING_KEY, **given},
