@@ -221,13 +221,15 @@ def _bootstrap(parts: Parts) -> None:
     from scheduler.services.first_start import first_start
     from scheduler.store.engine import migrate
     from scheduler.store.schema import SchemaError
+    from simherd.contract.bootstrap import KEY_IS_UNUSABLE
 
     try:
         migrate(parts.settings.database_url.get_secret_value())
     except SchemaError as error:
         sys.exit(f"simherd-scheduler: {error}")
     try:
-        first_start(parts)
+        if not first_start(parts):
+            print(KEY_IS_UNUSABLE)
     except Refused as error:
         sys.exit(f"simherd-scheduler: bootstrap: {error}")
 

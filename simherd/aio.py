@@ -171,7 +171,9 @@ async def _changes(ids: list[str], end: float | None) -> AsyncIterator[dict[str,
             if told and left == 0.0:
                 return
             try:
-                async for kind, state in _events(client, {"ids": ids, "seconds": left}):
+                async for kind, state in _events(
+                    client, connection.key_source, {"ids": ids, "seconds": left}
+                ):
                     patience.worked()
                     if kind == "end":
                         return
@@ -186,14 +188,14 @@ async def _changes(ids: list[str], end: float | None) -> AsyncIterator[dict[str,
 
 
 async def _events(
-    client: httpx.AsyncClient, body: dict[str, Any]
+    client: httpx.AsyncClient, key_source: str, body: dict[str, Any]
 ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
     parser = EventParser()
     request = client.stream("POST", CHANGES, json=body, timeout=EVENTS_TIMEOUT)
     async with request as answer:
         if not answer.is_success:
             await answer.aread()
-            check_answer(answer)
+            check_answer(answer, key_source)
         async for line in answer.aiter_lines():
             event = parser.feed(line)
             if event is not None:

@@ -26,6 +26,8 @@ class Connection:
 
     url: str
     key: str
+    #: Where the key came from, in words for people; empty: somebody has just typed it.
+    key_source: str = ""
 
 
 def connection_file() -> Path:
@@ -49,7 +51,8 @@ def read_connection() -> Connection:
             f"{missing} is not set and {connection_file()} does not hold it. "
             "Start a server with `simherd up`, or log in to one with `simherd auth login`."
         )
-    return Connection(url.rstrip("/"), key.strip())
+    source = KEY_VARIABLE if os.environ.get(KEY_VARIABLE) else str(connection_file())
+    return Connection(url.rstrip("/"), key.strip(), source)
 
 
 def _read_file(path: Path) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from simherd.config import Connection, read_connection
+from simherd.config import KEY_VARIABLE, Connection, read_connection
 from simherd.errors import ApiError, NotFound, SimherdError, Unauthorized, Unreachable
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Api:
                 self._has_answered = True
                 if not answer.is_success:
                     answer.read()
-                    check_answer(answer)
+                    check_answer(answer, self.connection.key_source)
                 yield EventStream(answer)
         except httpx.HTTPError as error:
             raise Unreachable(f"The connection to {self.connection.url} broke: {error}") from error
@@ -99,7 +99,7 @@ class Api:
             with self._client.stream("GET", path, params=params) as answer:
                 if not answer.is_success:
                     answer.read()
-                    check_answer(answer)
+                    check_answer(answer, self.connection.key_source)
                 yield answer.iter_bytes()
         except httpx.HTTPError as error:
             raise Unreachable(f"The connection to {self.connection.url} broke: {error}") from error
@@ -135,7 +135,7 @@ class Api:
             else:
                 self._has_answered = True
                 if last or not _is_passing(answer):
-                    return check_answer(answer)
+                    return check_answer(answer, self.connection.key_source)
             time.sleep(pause * random.uniform(0.5, 1))  # so that many clients do not march in step
             pause = min(pause * 2, _MAX_PAUSE_S)
 
@@ -180,8 +180,13 @@ class EventParser:
         return None
 
 
-def check_answer(answer: httpx.Response) -> Any:
-    """What the server answered. Raises ApiError where it refused."""
+def check_answer(answer: httpx.Response, key_source: str = "") -> Any:
+    """What the server answered. Raises ApiError where it refused.
+
+    Args:
+        answer: the response, read.
+        key_source: where the request's key came from, for the sentence about a key that is refused.
+    """
     if answer.is_success:
         return answer.json() if answer.content else None
     try:
@@ -189,6 +194,10 @@ def check_answer(answer: httpx.Response) -> Any:
         detail, request_id = str(problem["detail"]), problem.get("request_id")
     except (ValueError, KeyError, TypeError):
         detail, request_id = f"The server answered {answer.status_code}.", None
+    if answer.status_code == 401 and key_source:
+        detail += f" The key came from {key_source}; `simherd auth login` stores another."
+        if key_source == KEY_VARIABLE:
+            detail += f" Unset {KEY_VARIABLE} then: it goes before what is stored."
     kind = _KINDS.get(answer.status_code, ApiError)
     raise kind(detail, answer.status_code, request_id)
 

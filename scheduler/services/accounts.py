@@ -7,7 +7,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING
 
-from sqlalchemy import or_, select
+from sqlalchemy import and_, or_, select
 
 from scheduler.services.ids import new_uuid
 from scheduler.services.projects import DEFAULT_PROJECT, ensure_project
@@ -16,6 +16,7 @@ from scheduler.store.models import ApiKey, User
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
 
@@ -72,9 +73,11 @@ def user_of_key(session: Session, key: str) -> User | None:
     return session.scalar(
         select(User)
         .join(ApiKey, ApiKey.user_id == User.id)
-        .where(
-            ApiKey.digest == digest(key),
-            ApiKey.revoked_at.is_(None),
-            or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > time.time()),
-        )
+        .where(ApiKey.digest == digest(key), is_usable())
     )
+
+
+def is_usable() -> ColumnElement[bool]:
+    """That a key is neither revoked nor expired, as a condition of a query."""
+    in_time = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > time.time())
+    return and_(ApiKey.revoked_at.is_(None), in_time)

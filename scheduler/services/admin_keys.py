@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from scheduler.services.accounts import create_key, digest
-from scheduler.services.admin_users import named_user
+from scheduler.services.accounts import create_key, digest, is_usable
+from scheduler.services.admin_users import lock_operators, named_user
 from scheduler.services.audit import note
 from scheduler.services.errors import Conflict, Invalid, NotFound
 from scheduler.store.models import ApiKey, User
@@ -80,9 +80,15 @@ def make_key(
 
 
 def revoke_key(session: Session, actor: str, key_id: str) -> None:
-    """End a key now. Doing so again changes nothing. Raises NotFound, Conflict."""
+    """End a key now. Doing so again changes nothing.
+
+    Raises:
+        NotFound: no such key.
+        Conflict: its id is not clear, or no operator would have a usable key any more.
+    """
     key, username = _key(session, key_id)
     if key.revoked_at is None:
+        _check_others(session, key, username)
         key.revoked_at = time.time()
         note(session, actor, "key_revoke", username, key=key_id, label=key.label)
 
@@ -117,6 +123,20 @@ def rotate_key(
         key.revoked_at = now
     note(session, actor, "key_rotate", username, key=key_id, by=made[1].id, keep_s=keep_s)
     return made
+
+
+def _check_others(session: Session, key: ApiKey, username: str) -> None:
+    """Refuse to end the last key that lets an operator in. Raises Conflict."""
+    lock_operators(session)
+    usable = select(ApiKey.digest).join(User, User.id == ApiKey.user_id)
+    usable = usable.where(User.is_operator, User.disabled_at.is_(None), is_usable())
+    if set(session.scalars(usable.limit(2))) == {key.digest}:
+        key_id = key.digest[:_ID_LENGTH]
+        raise Conflict(
+            f"key: {key_id} of {username!r} is the last usable key of an operator: nobody could "
+            f"look after the server any more. Make another first (`simherd admin keys create "
+            f"{username}`), or replace it: `simherd admin keys rotate {key_id}`."
+        )
 
 
 def _key(session: Session, key_id: str) -> tuple[ApiKey, str]:

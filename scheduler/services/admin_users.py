@@ -14,7 +14,7 @@ from scheduler.services.audit import note
 from scheduler.services.errors import Conflict, Invalid, NotFound
 from scheduler.services.group_states import UP
 from scheduler.services.kill_task import kill_task
-from scheduler.store.models import MachineGroup, Task, User
+from scheduler.store.models import ApiKey, MachineGroup, Task, User
 from simherd.contract.lifecycle import TERMINAL
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ def set_operator(session: Session, actor: str, username: str, operator: bool) ->
         NotFound: no such user.
         Conflict: there would be no operator left.
     """
+    lock_operators(session)
     user = named_user(session, username, lock=True)
     if user.is_operator == operator:
         return
@@ -123,6 +124,7 @@ def disable_user(parts: Parts, actor: str, username: str, *, kill: bool = False)
         Conflict: there would be no operator left.
     """
     with parts.store.write() as session:
+        lock_operators(session)
         user = named_user(session, username, lock=True)
         if user.disabled_at is None:
             if user.is_operator:
@@ -146,12 +148,21 @@ def enable_user(session: Session, actor: str, username: str) -> None:
         note(session, actor, "user_enable", username)
 
 
+def lock_operators(session: Session) -> None:
+    """Take turns with whatever else may leave the server without an operator's key.
+
+    Lock no user's row before it: of two operators that drop each other at once, one stays.
+    """
+    enabled = select(User.id).where(User.is_operator, User.disabled_at.is_(None))
+    session.execute(enabled.order_by(User.id).with_for_update()).all()
+
+
 def _check_others(session: Session, user: User) -> None:
     """Refuse to do without the last operator. Raises Conflict."""
-    others = select(User.id).where(User.is_operator, User.disabled_at.is_(None), User.id != user.id)
-    # Locked: of two operators that drop each other at once, one stays.
-    if session.scalars(others.with_for_update()).first() is None:
+    others = select(User.id).join(ApiKey, ApiKey.user_id == User.id)
+    others = others.where(User.is_operator, User.disabled_at.is_(None), User.id != user.id)
+    if session.scalars(others.where(accounts.is_usable()).limit(1)).first() is None:
         raise Conflict(
-            f"username: {user.username!r} is the only operator. Make another one first: "
-            "`simherd admin users operator NAME on`."
+            f"username: {user.username!r} is the only operator with a usable key. Make another "
+            "one first: `simherd admin users operator NAME on`, `simherd admin keys create NAME`."
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from scheduler.services import end_group, groups
-from scheduler.services.accounts import create_key, create_user, digest
+from scheduler.services.accounts import create_key, create_user, digest, user_of_key
 from scheduler.services.group_sharing import set_default
 from scheduler.services.group_states import ACTIVE, ENDING, UP, GroupStatus
 from scheduler.store.models import ApiKey, MachineGroup, User
@@ -23,10 +23,13 @@ _WIRE_PROVIDER = "LOCAL"
 _DISK_GB = 100
 
 
-def first_start(parts: Parts) -> None:
+def first_start(parts: Parts) -> bool:
     """Have the user, the key, and the group with as many machines as the settings say, if any.
 
     Run before the API is up and while no machine runs. The group keeps its tasks.
+
+    Returns:
+        Whether the key is usable. One that was revoked stays so.
 
     Raises:
         ValueError: no key is set.
@@ -43,15 +46,20 @@ def first_start(parts: Parts) -> None:
             user = create_user(session, _USERNAME, "local@localhost", quotas=quotas)
             user.is_operator = True
         key = settings.bootstrap_key.get_secret_value()
-        # One that was revoked stays so, whoever starts what again.
         if session.get(ApiKey, digest(key)) is None:
             create_key(session, user.id, "simherd up", key)
+            session.flush()
+        is_key_usable = user_of_key(session, key) is not None
         user_id = user.id
-    if settings.bootstrap_machines == 0:
-        return
+    if settings.bootstrap_machines > 0:
+        _start_first_group(parts, user_id)
+    return is_key_usable
+
+
+def _start_first_group(parts: Parts, user_id: str) -> None:
     group = _first_group(parts, user_id)
     _make_default(parts, group)
-    groups.resize_group(parts, group.id, settings.bootstrap_machines)
+    groups.resize_group(parts, group.id, parts.settings.bootstrap_machines)
     if group.status not in UP:
         groups.start_group(parts, group, by_settings=True)
 

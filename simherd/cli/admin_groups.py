@@ -11,6 +11,7 @@ from simherd.cli.parts import Spread, Verbs, confirm, yes_option
 from simherd.cli.render import as_json, echo, moment, table
 from simherd.cli.resources import print_machines, print_quarantine, shown_status
 from simherd.cli.watch import shows
+from simherd.errors import SimherdError
 from simherd.http import api
 from simherd.utils import format_money
 
@@ -92,7 +93,12 @@ def remove_machine(group: str, machine: str, yes: bool) -> None:
     For a machine that is not trusted any more. The tasks that it has are lost there; those that are
     to be resubmitted run again elsewhere.
     """
-    confirm(f"Terminate machine {machine} of {group}, and lose what it runs?", yes)
+    if not yes:
+        found = api().get(_path(group))
+        what = f"{found['name']} of {found['username']}"
+        if not any(machine in {m["id"], m["host_name"]} for m in found["group"]["machines"]):
+            raise SimherdError(f"machine: there is no machine {machine!r} in {what}.")
+        confirm(f"Terminate machine {machine} of {what}, and lose what it runs?", yes)
     done = api().delete(f"{_path(group)}/machines/{quote(machine, safe='')}")
     echo(f"Machine {done['name']} is let in no more.")
 

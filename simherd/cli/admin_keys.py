@@ -11,6 +11,7 @@ from simherd.cli.admin_users import print_keys
 from simherd.cli.parts import Verbs, confirm, yes_option
 from simherd.cli.render import as_json, echo, json_option, moment
 from simherd.cli.watch import shows
+from simherd.errors import SimherdError
 from simherd.http import api
 from simherd.utils import parse_duration
 
@@ -52,7 +53,8 @@ def create(username: str, label: str, valid: str | None, json_: bool) -> None:
 @yes_option
 def revoke(key: str, yes: bool) -> None:
     """End KEY, an id of `list`, now and for ever."""
-    confirm(f"Revoke {key}? Who uses it is refused from now on.", yes)
+    if not yes:
+        confirm(f"Revoke {_named(key)}? Who uses it is refused from now on.", yes)
     api().post(f"{_KEYS}/{quote(key, safe='')}/revoke", repeatable=True)
     echo(f"Key {key} is revoked.")
 
@@ -64,10 +66,18 @@ def revoke(key: str, yes: bool) -> None:
 @json_option
 def rotate(key: str, keep: str | None, yes: bool, json_: bool) -> None:
     """Make a key in place of KEY, an id of `list`, and show it: this once."""
-    if keep is None:
-        confirm(f"Replace {key} at once? Who uses it is refused from now on.", yes)
     keep_s = 0.0 if keep is None else parse_duration(keep, "keep")
+    if keep is None and not yes:
+        confirm(f"Replace {_named(key)} at once? Who uses it is refused from now on.", yes)
     _show(api().post(f"{_KEYS}/{quote(key, safe='')}/rotate", {"keep_s": keep_s}), json_)
+
+
+def _named(key: str) -> str:
+    """A key with whose it is and what for. Raises SimherdError where there is none."""
+    for known in api().get(_KEYS):
+        if key.startswith(known["id"]):
+            return f"{known['id']} of {known['username']} ({known['label']})"
+    raise SimherdError(f"key: there is no key {key!r}. `simherd admin keys list` shows them.")
 
 
 def _show(made: dict[str, Any], json_: bool) -> None:

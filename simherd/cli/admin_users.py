@@ -121,7 +121,8 @@ def print_keys(keys: list[dict[str, Any]]) -> None:
 @yes_option
 def disable(username: str, kill: bool, yes: bool) -> None:
     """Refuse the keys of USERNAME from now on. What they have running goes on."""
-    if kill:
+    if kill and not yes:
+        api().get(user_path(username))  # where it is missing, the server says so beforehand
         confirm(f"Disable {username} and kill their tasks?", yes)
     done = api().post(f"{user_path(username)}/disable", {"kill": kill})
     echo(f"User {username} is disabled.")

@@ -48,6 +48,8 @@ def list_(folder: str, max_results: int, json_: bool) -> None:
 def remove(folder: str, name: str, yes: bool) -> None:
     """Remove an image from FOLDER."""
     path = f"{folder.rstrip('/')}/{name}"
+    if not yes:
+        storage.listdir(path, 1)  # where it is missing, the server says so before the question
     confirm(f"Remove {path} for good?", yes)
     storage.remove(path)
     echo(f"Removed {path}.")
@@ -74,7 +76,7 @@ def upload(image: str, output_path: str | None, overwrite: bool) -> None:
     """
     path = _remote_path(image, output_path)
     if _is_stored(path):
-        confirm(f"{path} is there already. Replace it?", overwrite)
+        confirm(f"{path} is there already. Replace it?", overwrite, option="--overwrite")
     folder = str(path.parent)
     with tempfile.TemporaryDirectory(prefix="simherd-image-") as scratch:
         file = Path(scratch, path.name)

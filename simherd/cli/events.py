@@ -142,6 +142,9 @@ def info(event_id: str, json_: bool) -> None:
 @json_option
 def remove(event_ids: tuple[str, ...], yes: bool, json_: bool) -> None:
     """Remove events; nothing more is sent for them."""
+    if not yes:
+        for event_id in event_ids:
+            events.get(event_id)  # where it is missing, the server says so before the question
     confirm(f"Remove {', '.join(event_ids)}?", yes)
     for event_id in event_ids:
         events.remove(event_id)

@@ -73,9 +73,18 @@ def yes_option(command: Callable[..., None]) -> Callable[..., None]:
     return click.option("-y", "--yes", is_flag=True, help="Do not ask.")(command)
 
 
-def agree(question: str, yes: bool) -> None:
-    """Ask before something expensive, unless the user has said yes already; an answer that is piped
-    in counts. The question goes to stderr: stdout may be read by a program.
+def confirm(
+    question: str, yes: bool, *, option: str = "--yes", refused: str = "Nothing was done."
+) -> None:
+    """Ask before something expensive or final, unless the user has said yes already.
+
+    An answer that is piped in counts. The question goes to stderr: a program may read stdout.
+
+    Args:
+        question: what is asked.
+        yes: whether the answer was given by an option.
+        option: that option.
+        refused: what to print where the answer is no.
 
     Raises:
         UsageError: the input ended without an answer.
@@ -84,28 +93,12 @@ def agree(question: str, yes: bool) -> None:
     if yes:
         return
     try:
-        agreed = click.confirm(visible(question), err=True)
+        is_agreed = click.confirm(visible(question), err=True)
     except click.Abort:
         if sys.stdin.isatty():
             raise
         echo("", err=True)
-        raise click.UsageError(f"{question} There was no answer: give one with --yes.") from None
-    if not agreed:
-        echo("Nothing was started.", err=True)
-        raise click.exceptions.Exit(1)
-
-
-def confirm(question: str, yes: bool) -> None:
-    """Ask before something that cannot be undone, unless the user has said yes already.
-
-    Raises:
-        UsageError: nobody can be asked.
-        Exit: the answer was no.
-    """
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise click.UsageError(f"{question} Nobody can be asked here: say it with --yes.")
-    if not click.confirm(visible(question)):
-        echo("Nothing was done.")
+        raise click.UsageError(f"{question} There was no answer: say it with {option}.") from None
+    if not is_agreed:
+        echo(refused, err=True)
         raise click.exceptions.Exit(1)

@@ -9,7 +9,7 @@ import click
 
 from simherd import resources
 from simherd.cli import complete, sharing
-from simherd.cli.parts import Spread, Verbs, agree, confirm, yes_option
+from simherd.cli.parts import Spread, Verbs, confirm, yes_option
 from simherd.cli.render import as_json, echo, json_option, moment, table
 from simherd.cli.watch import shows
 from simherd.contract import limits
@@ -151,7 +151,8 @@ def _agree_to_size(machine_type: str, machines: int, spot: bool, yes: bool) -> N
     except NotFound:
         return  # the server says so, with the machine types that there are
     if machines > limits.ASK_ABOVE_MACHINES or price > limits.ASK_ABOVE_PRICE_HOUR:
-        agree(f"Start {machines} machines of {machine_type}, up to {price:.2f} US$/h?", yes)
+        question = f"Start {machines} machines of {machine_type}, up to {price:.2f} US$/h?"
+        confirm(question, yes, refused="Nothing was started.")
 
 
 def _minutes(given: str | None) -> float | None:

@@ -115,6 +115,10 @@ def remove(paths: tuple[str, ...], yes: bool, all_: bool, region: str | None) ->
     if not paths:
         echo("There is nothing.")
         return
+    if not yes:
+        # Where it is missing, the server says so before the question.
+        for path in paths:
+            storage.listdir(path, 1, region=region)
     lines = ["You are about to remove from the storage:", *(f"  {path}" for path in paths)]
     confirm("\n".join([*lines, "Remove them for good?"]), yes)
     _remove_each(paths, region)

@@ -40,6 +40,11 @@ def announce(stack: Stack) -> None:
     echo(f"  backend        {how}")
     echo(f"  data           {options.data_dir}")
     echo(f"  URL and key    {options.data_dir / 'connection.env'}")
+    if stack.has_new_key:
+        echo(
+            f"The key in {options.data_dir / 'run' / 'api_key'} was revoked or has expired: a new "
+            "one was made and stored there. The old one stays refused."
+        )
     echo("Ctrl-C stops everything.")
 
 

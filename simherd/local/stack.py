@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from simherd.contract import limits
+from simherd.contract.bootstrap import KEY_IS_UNUSABLE
 from simherd.contract.policy import INSECURE_BACKEND
 from simherd.local import backend
 from simherd.local.processes import Child, stop_left_over
@@ -94,6 +95,8 @@ class Stack:
         self.port = options.port or free_port()
         shown = "127.0.0.1" if options.host in {"0.0.0.0", "::"} else options.host
         self.url = f"http://{shown}:{self.port}"
+        #: Whether the stored key was revoked or had expired, and another one was made.
+        self.has_new_key = False
 
     @property
     def data_dir(self) -> Path:
@@ -129,7 +132,7 @@ class Stack:
             self._redis_conf(redis_port, password),
         )
         self._children["redis"].start()
-        self._bootstrap(env)
+        self.prepare(env)
         for name in _ORDER[1:]:
             self._children[name] = self._child(name, [sys.executable, "-m", "scheduler", name], env)
             self._children[name].start()
@@ -171,7 +174,19 @@ class Stack:
         pid_file = self.data_dir / "run" / f"{name}.pid"
         return Child(name, argv, env, self.log_of(name), pid_file, self.data_dir / "run", stdin)
 
-    def _bootstrap(self, env: dict[str, str]) -> None:
+    def prepare(self, env: dict[str, str]) -> None:
+        """Bring the database up to date, with a user and a key that is usable. Raises UpError.
+
+        Args:
+            env: the parts' environment; the key in it is replaced where it is unusable.
+        """
+        if KEY_IS_UNUSABLE in self._bootstrap(env):
+            self.key, self.has_new_key = self._secret("api_key", "sh_", is_new=True), True
+            env["SIMHERD_BOOTSTRAP_KEY"] = self.key
+            self._bootstrap(env)
+
+    def _bootstrap(self, env: dict[str, str]) -> list[str]:
+        """Run it; returns the lines that it printed. Raises UpError."""
         done = subprocess.run(
             [sys.executable, "-m", "scheduler", "bootstrap"],
             env=env,
@@ -183,6 +198,7 @@ class Stack:
         )
         if done.returncode != 0:
             raise UpError(f"`simherd-scheduler bootstrap` failed:\n{done.stderr.strip()}")
+        return done.stdout.splitlines()
 
     def _environment(self, redis_url: str) -> dict[str, str]:
         data = self.data_dir
@@ -229,12 +245,16 @@ class Stack:
         ]
         return "\n".join(lines).encode() + b"\n"
 
-    def _secret(self, name: str, prefix: str = "") -> str:
+    def _secret(self, name: str, prefix: str = "", *, is_new: bool = False) -> str:
+        """The secret of this name, made where there is none; `is_new`: in place of any."""
         path = self.data_dir / "run" / name
-        if not path.exists():
-            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        if is_new or not path.exists():
+            new = path.with_suffix(".new")
+            new.unlink(missing_ok=True)
+            file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(file, "w") as writer:
                 writer.write(prefix + secrets.token_urlsafe(32))
+            new.replace(path)
         return path.read_text()
 
     def _take_lock(self) -> None:

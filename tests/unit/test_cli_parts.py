@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from simherd.cli import reference
-from simherd.cli.parts import Spread, Verbs
+from simherd.cli.parts import Spread, Verbs, confirm, yes_option
 from simherd.cli.render import _fitted, _padded
 from tests.conftest import REPOSITORY
 
@@ -83,3 +83,36 @@ def test_columns_are_shortened_from_the_widest(
 )
 def test_cells_have_their_width_in_columns(text: str, width: int, padded: str) -> None:
     assert _padded(text, width) == padded
+
+
+@click.command()
+@yes_option
+def end(yes: bool) -> None:
+    """Ask."""
+    confirm("End it?", yes)
+    click.echo("ended")
+
+
+@pytest.mark.parametrize(
+    ("words", "piped", "code", "shown"),
+    [
+        ("", "y\n", 0, "ended"),
+        ("", "n\n", 1, ""),
+        ("", "\n", 1, ""),
+        ("", "", 2, ""),
+        ("--yes", "", 0, "ended"),
+    ],
+)
+def test_a_question_takes_its_answer_from_a_pipe(
+    words: str, piped: str, code: int, shown: str
+) -> None:
+    done = CliRunner().invoke(end, words.split(), input=piped)
+    assert (done.exit_code, done.stdout.strip()) == (code, shown)
+    assert ("Nothing was done." in done.stderr) == (code == 1)
+    assert ("say it with --yes" in done.stderr) == (code == 2)
+
+
+def test_every_command_asks_by_the_one_function() -> None:
+    folder = REPOSITORY / "simherd" / "cli"
+    askers = [f.name for f in folder.rglob("*.py") if "click.confirm" in f.read_text()]
+    assert askers == ["parts.py"]
