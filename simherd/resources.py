@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simherd import users
 from simherd.contract import limits
-from simherd.errors import InvalidInput
+from simherd.errors import ApiError, InvalidInput
 from simherd.http import api
 from simherd.utils import parse_duration
 from simherd.visible import say
@@ -36,6 +36,21 @@ class VCPUCount(NamedTuple):
 
     total: int
     per_machine: int
+
+
+def check_group(machine_type: str, num_machines: int, **named: Any) -> None:
+    """Have the server refuse a machine group that it would not start now; nothing is registered.
+
+    Args:
+        machine_type: as of `MachineGroup`.
+        num_machines: likewise.
+        named: its other arguments.
+
+    Raises:
+        InvalidInput: an argument is not usable.
+        ApiError: the group is refused.
+    """
+    _CheckedGroup(machine_type, num_machines, **named)
 
 
 class MachineGroup:
@@ -104,8 +119,7 @@ class MachineGroup:
         """
         if num_machines < 1:
             raise InvalidInput(f"num_machines: {num_machines} must be at least 1.")
-        self._fields = api().post(
-            "/compute/group",
+        self._fields = self._register(
             {
                 "machine_type": machine_type,
                 "provider_id": provider,
@@ -128,6 +142,10 @@ class MachineGroup:
                 "type": "mpi" if mpi else "standard",
             },
         )
+
+    def _register(self, asked: dict[str, Any]) -> dict[str, Any]:
+        fields: dict[str, Any] = api().post("/compute/group", asked)
+        return fields
 
     @classmethod
     def from_api_info(cls, info: dict[str, Any]) -> MachineGroup:
@@ -265,6 +283,18 @@ class MPICluster(MachineGroup):
     def __init__(self, machine_type: str, num_machines: int = 2, **more: Any) -> None:
         """Register a group; the arguments are those of `MachineGroup`."""
         super().__init__(machine_type, num_machines, mpi=True, **more)
+
+
+class _CheckedGroup(MachineGroup):
+    """A group that is not registered, only checked."""
+
+    def _register(self, asked: dict[str, Any]) -> dict[str, Any]:
+        try:
+            api().post("/compute/group/check", asked, repeatable=True)
+        except ApiError as error:
+            if error.status not in {404, 405}:  # a server before 0.2 has no such route
+                raise
+        return asked
 
 
 def _class_of(info: Mapping[str, Any]) -> type[MachineGroup]:

@@ -59,8 +59,16 @@ class GroupRequest:
     policy: Policy = field(default_factory=Policy)
 
 
-def register_group(parts: Parts, user_id: str, asked: GroupRequest) -> MachineGroup:
+def register_group(
+    parts: Parts, user_id: str, asked: GroupRequest, *, only_check: bool = False
+) -> MachineGroup:
     """Note a new machine group; nothing runs until it is started.
+
+    Args:
+        parts: the scheduler's parts.
+        user_id: whose it is to be.
+        asked: what it is to be.
+        only_check: note nothing, and refuse also what could not be started now.
 
     Raises:
         Invalid: an unknown machine type or provider, or a number out of bounds.
@@ -122,10 +130,6 @@ def register_group(parts: Parts, user_id: str, asked: GroupRequest) -> MachineGr
         )
         if taken is not None and taken.status != GroupStatus.TERMINATED:
             raise Conflict(f"name: you have a machine group {group.name!r} already.")
-        if taken is not None:
-            # Names are for people; the old group keeps its id and gives its name away.
-            taken.name = f"{taken.name}~{taken.id[:8]}"
-            session.flush()
         there = select(func.count()).where(
             MachineGroup.user_id == user_id, MachineGroup.status.in_(ACTIVE)
         )
@@ -134,6 +138,14 @@ def register_group(parts: Parts, user_id: str, asked: GroupRequest) -> MachineGr
         check_name(parts, session, user, group.name)
         check_alone(parts, session, group)
         check_cap(parts.settings, session, group, alone=True)
+        if only_check:
+            check_start(parts, session, group)
+            check_cap(parts.settings, session, group)
+            return group
+        if taken is not None:
+            # Names are for people; the old group keeps its id and gives its name away.
+            taken.name = f"{taken.name}~{taken.id[:8]}"
+            session.flush()
         session.add(group)
         if asked.shared:
             session.flush()

@@ -67,13 +67,17 @@ def check_cap(
     cap, machines = cap_of(settings, group.provider), most_machines(group)
     if cap is None:
         return
+    bound = " on this host" if group.provider in ON_HOST else ""
+    allowed = f"the provider {group.provider!r} may have {cap} machines{bound}, all users together"
+    how_to_raise = "The server's operator can raise it with the setting SIMHERD_MAX_MACHINES."
+    if machines > cap:
+        raise QuotaExceeded(
+            f"num_machines: {machines} asked for is too many: {allowed}. {how_to_raise}"
+        )
     in_use = 0 if alone else _in_use(session, group)
     if in_use + machines > cap:
-        bound = " on this host" if group.provider in ON_HOST else ""
         raise QuotaExceeded(
-            f"num_machines: the provider {group.provider!r} may have {cap} machines{bound}, all "
-            f"users together: {in_use} in use, {machines} more asked for. The server's operator "
-            "can raise it with the setting SIMHERD_MAX_MACHINES."
+            f"num_machines: {allowed}: {in_use} in use, {machines} more asked for. {how_to_raise}"
         )
 
 

@@ -160,8 +160,15 @@ def check_alone(parts: Parts, session: Session, group: MachineGroup) -> None:
         QuotaExceeded: it is larger than its user's quotas.
     """
     allowed = locked_quotas(session, group.user_id)
-    if allowed:
-        _check(allowed, {}, _needs(machine_types(session, parts.catalogue), group))
+    if not allowed:
+        return
+    for quota, amount in _needs(machine_types(session, parts.catalogue), group).items():
+        limit = allowed.get(quota.value)
+        if limit is not None and not _fits(amount, limit):
+            raise QuotaExceeded(
+                f"{quota}: {amount:g} asked for is more than the {limit:g} allowed altogether. "
+                f"{how_to_raise(quota)}"
+            )
 
 
 def check_start(parts: Parts, session: Session, group: MachineGroup) -> None:
@@ -205,9 +212,13 @@ def _check(
 ) -> None:
     for quota, more in needs.items():
         limit, in_use = allowed.get(quota.value), used.get(quota, 0)
-        # A sum of prices is not exact.
-        if limit is not None and in_use + more > limit * (1 + 1e-9):
+        if limit is not None and not _fits(in_use + more, limit):
             raise QuotaExceeded(_sentence(quota, limit, in_use, more))
+
+
+def _fits(amount: float, limit: float) -> bool:
+    # A sum of prices is not exact.
+    return amount <= limit * (1 + 1e-9)
 
 
 def _sentence(quota: Quota, allowed: float, in_use: float, more: float | None = None) -> str:

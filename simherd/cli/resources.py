@@ -118,23 +118,28 @@ def start(
     json_: bool,
 ) -> None:
     """Start a machine group of MACHINE_TYPE. A large or expensive one asks first."""
-    _agree_to_size(machine_type, most or num_machines, spot and not on_demand_fallback, yes)
-    group = resources.MachineGroup(
-        machine_type,
-        num_machines,
-        name=name,
-        spot=spot,
-        disk_size_gb=disk,
-        max_idle_time=max_idle_time,
-        policy=dict(map(_setting, policy)),
-        max_machines=most,
-        min_machines=least,
-        machines_from=provider,
-        shared=shared,
-        on_demand_fallback=on_demand_fallback,
-        mpi=mpi,
-        auto_terminate_minutes=_minutes(time_limit),
-    )
+    if least is not None and most is None:
+        raise click.UsageError("--min needs --max: how far the group may grow.")
+    asked: dict[str, Any] = {
+        "name": name,
+        "spot": spot,
+        "disk_size_gb": disk,
+        "max_idle_time": max_idle_time,
+        "policy": dict(map(_setting, policy)),
+        "max_machines": most,
+        "min_machines": least,
+        "machines_from": provider,
+        "shared": shared,
+        "on_demand_fallback": on_demand_fallback,
+        "mpi": mpi,
+        "auto_terminate_minutes": _minutes(time_limit),
+    }
+    question = _size_question(machine_type, most or num_machines, spot and not on_demand_fallback)
+    if question and not yes:
+        # Nobody is asked about what would be refused.
+        resources.check_group(machine_type, num_machines, **asked)
+        confirm(question, yes, refused="Nothing was started.")
+    group = resources.MachineGroup(machine_type, num_machines, **asked)
     group.start()
     if json_:
         as_json(group.info)
@@ -142,17 +147,15 @@ def start(
         echo(f"Machine group {group.name} is starting with {num_machines} machine(s).")
 
 
-def _agree_to_size(machine_type: str, machines: int, spot: bool, yes: bool) -> None:
-    """Ask before a group that is larger or more expensive than most."""
-    if yes:
-        return
+def _size_question(machine_type: str, machines: int, spot: bool) -> str | None:
+    """What to ask before a group that is larger or more expensive than most; None: nothing."""
     try:
         price = machines * resources.estimate_machine_cost(machine_type, spot)
     except NotFound:
-        return  # the server says so, with the machine types that there are
+        return None  # the server says so, with the machine types that there are
     if machines > limits.ASK_ABOVE_MACHINES or price > limits.ASK_ABOVE_PRICE_HOUR:
-        question = f"Start {machines} machines of {machine_type}, up to {price:.2f} US$/h?"
-        confirm(question, yes, refused="Nothing was started.")
+        return f"Start {machines} machines of {machine_type}, up to {price:.2f} US$/h?"
+    return None
 
 
 def _minutes(given: str | None) -> float | None:

@@ -50,11 +50,14 @@ def parts(
     return made
 
 
-def registered(parts: Parts, machines: int, **fields: Any) -> MachineGroup:
+def registered(
+    parts: Parts, machines: int, *, only_check: bool = False, **fields: Any
+) -> MachineGroup:
     """A group of a new user."""
     with parts.store.write() as session:
         user = create_user(session, new_uuid(), "any@localhost").id
-    return register_group(parts, user, GroupRequest("local", "LOCAL", machines, **fields))
+    asked = GroupRequest("local", "LOCAL", machines, **fields)
+    return register_group(parts, user, asked, only_check=only_check)
 
 
 def test_a_host_is_bounded_by_its_cores_and_its_memory(
@@ -67,7 +70,7 @@ def test_a_host_is_bounded_by_its_cores_and_its_memory(
     for provider in ("local", "docker"):
         assert cap_of(parts.settings, provider) == host_cap()
     # The laptop of the field report: 433 processes.
-    with pytest.raises(QuotaExceeded, match=r"machines on this host, .* 500 more asked for"):
+    with pytest.raises(QuotaExceeded, match=r"500 asked for is too many: .* machines on this host"):
         registered(parts, 500)
     assert cap_of(parts.settings, "ec2") == 100
     assert cap_of(parts.settings, "external") == 1000
@@ -88,9 +91,23 @@ def test_groups_of_all_users_count_and_the_sentence_says_who_can_raise_it(parts:
     start_group(parts, registered(parts, 4))
 
 
+def test_a_check_refuses_what_could_not_start_now_and_registers_nothing(parts: Parts) -> None:
+    start_group(parts, registered(parts, 6))
+
+    def groups() -> int:
+        with parts.store.read() as session:
+            return len(session.scalars(select(MachineGroup.id)).all())
+
+    before = groups()
+    with pytest.raises(QuotaExceeded, match="6 in use, 5 more asked for"):
+        registered(parts, 5, only_check=True)
+    registered(parts, 4, only_check=True)
+    assert groups() == before
+
+
 def test_an_elastic_group_counts_with_its_largest_size(parts: Parts) -> None:
     elastic = {"is_elastic": True, "min_machines": 0}
-    with pytest.raises(QuotaExceeded, match="0 in use, 11 more"):
+    with pytest.raises(QuotaExceeded, match=r"11 asked for is too many: .* may have 10 machines"):
         registered(parts, 1, max_machines=11, **elastic)
     start_group(parts, registered(parts, 1, max_machines=8, **elastic))
     with pytest.raises(QuotaExceeded, match="8 in use, 3 more"):
@@ -143,7 +160,7 @@ def test_the_first_group_of_a_server_fits_onto_its_host(parts: Parts) -> None:
     first_start(parts)
     for machines in (11, 500):
         parts.settings.bootstrap_machines = machines
-        with pytest.raises(QuotaExceeded, match=f"{machines} more asked for"):
+        with pytest.raises(QuotaExceeded, match=f"{machines} asked for is too many"):
             first_start(parts)
     parts.settings.bootstrap_machines = 9
     first_start(parts)

@@ -90,7 +90,7 @@ on_demand = 6
 spot = 1
 """
     )
-    more = {"machine_types_file": table, "max_machines": {"local": 1000}}
+    more = {"machine_types_file": table, "max_machines": {"local": 900}}
     parts, _ = make_parts(database_url, redis_url, folder, **more)
     parts.__dict__["send_job"] = lambda *_: None
     with parts.store.write() as session:
@@ -157,3 +157,18 @@ def test_on_a_terminal_the_question_is_answered_by_typing(shell: Shell) -> None:
     code, shown = terminal.ends()
     assert (code, shell.groups) == (1, before)
     assert "Nothing was started." in shown
+
+
+def test_what_is_refused_is_not_asked_about(shell: Shell) -> None:
+    before = shell.groups
+    done = shell.start("local", "-n", "950", typed="y\n")
+    assert done.returncode == 1
+    assert "num_machines: 950 asked for is too many" in done.stderr
+    assert "[y/N]" not in done.stderr
+    assert shell.groups == before
+
+
+def test_a_least_number_needs_a_largest(shell: Shell) -> None:
+    done = shell.start("local", "--min", "2")
+    assert done.returncode == 2
+    assert "--min needs --max" in done.stderr

@@ -179,6 +179,9 @@ RECIPES: dict[str, Recipe | tuple[Recipe, ...]] = {
     "PATCH /projects/{name}/metadata": Refused(path=_PROJECT, body={"a": "b"}),
     # Machine groups.
     "POST /compute/group": OwnOnly(201, body={"machine_type": "local", "name": "{group_name}"}),
+    "POST /compute/group/check": OwnOnly(
+        204, body={"machine_type": "local", "name": "{group_name}"}
+    ),
     "DELETE /compute/group": Refused(query={"machine_group_id": "{group}"}),
     "POST /compute/group/start": Refused(query={"machine_group_id": "{group}"}),
     "POST /v1/groups/{name}/invitations": Refused(path={"name": "{group_name}"}),

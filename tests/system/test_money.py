@@ -156,7 +156,7 @@ except simherd.SimherdError as error:
     print(error)
 """
     said = limited.python(script, tmp_path).strip()
-    assert said.startswith("max_vcpus: 4 allowed, 0 in use, 8 more asked for.")
+    assert said.startswith("max_vcpus: 8 asked for is more than the 4 allowed altogether.")
     listed = limited.cli("quotas", "list").stdout
     (row,) = [line.split() for line in listed.splitlines() if line.startswith("max_vcpus")]
     assert row[-3:] == ["2", "4", "vcpu"]

@@ -75,32 +75,37 @@ def _policy(given: dict[str, Any]) -> Policy:
 @router.post("/compute/group", status_code=201)
 def register(parts: PartsDep, user: UserDep, asked: GroupBody) -> dict[str, Any]:
     """Register a machine group."""
-    group = groups.register_group(
-        parts,
-        user.id,
-        groups.GroupRequest(
-            machine_type=asked.machine_type,
-            wire_provider=asked.provider_id,
-            num_machines=asked.num_vms,
-            min_machines=asked.min_vms,
-            max_machines=asked.max_vms,
-            is_elastic=asked.is_elastic,
-            spot=asked.spot,
-            disk_size_gb=round(asked.disk_size_gb),
-            threads_per_core=asked.threads_per_core,
-            zone=asked.zone,
-            name=asked.name,
-            group_type=asked.type,
-            max_idle_s=asked.max_idle_time,
-            auto_terminate_at=_timestamp(asked.auto_terminate_ts),
-            reconnect_s=asked.reconnect_s,
-            provider=asked.provider,
-            shared=asked.shared,
-            on_demand_fallback=asked.on_demand_fallback,
-            policy=_policy(asked.policy),
-        ),
+    return group_json(groups.register_group(parts, user.id, _request(asked)))
+
+
+@router.post("/compute/group/check", status_code=204)
+def check(parts: PartsDep, user: UserDep, asked: GroupBody) -> None:
+    """Refuse a machine group that could not be registered and started now; nothing is registered."""
+    groups.register_group(parts, user.id, _request(asked), only_check=True)
+
+
+def _request(asked: GroupBody) -> groups.GroupRequest:
+    return groups.GroupRequest(
+        machine_type=asked.machine_type,
+        wire_provider=asked.provider_id,
+        num_machines=asked.num_vms,
+        min_machines=asked.min_vms,
+        max_machines=asked.max_vms,
+        is_elastic=asked.is_elastic,
+        spot=asked.spot,
+        disk_size_gb=round(asked.disk_size_gb),
+        threads_per_core=asked.threads_per_core,
+        zone=asked.zone,
+        name=asked.name,
+        group_type=asked.type,
+        max_idle_s=asked.max_idle_time,
+        auto_terminate_at=_timestamp(asked.auto_terminate_ts),
+        reconnect_s=asked.reconnect_s,
+        provider=asked.provider,
+        shared=asked.shared,
+        on_demand_fallback=asked.on_demand_fallback,
+        policy=_policy(asked.policy),
     )
-    return group_json(group)
 
 
 @router.post("/compute/group/start")
