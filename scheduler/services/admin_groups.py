@@ -15,7 +15,7 @@ from scheduler.services.errors import Conflict, NotFound
 from scheduler.services.group_states import ACTIVE, UP
 from scheduler.services.machine_states import MACHINE_DRAINED, MACHINE_UP
 from scheduler.services.machines import machines_of, retire
-from scheduler.store.models import Machine, MachineGroup, Task, User
+from scheduler.store.models import GroupShare, Machine, MachineGroup, Task, User
 from simherd.contract.lifecycle import TERMINAL
 from simherd.contract.outcome import Cause
 
@@ -33,10 +33,12 @@ _DRAINED = "An operator has drained it."
 @dataclass(frozen=True)
 class GroupState:
     """A group, its user, its machines that are there, its tasks that have not ended, and what its
-    machines have cost so far, US$."""
+    machines have cost so far, US$; `shares`: the users who have accepted it or need not."""
 
     group: MachineGroup
     username: str
+    is_owner_operator: bool
+    shares: int
     machines: int
     tasks: int
     cost: float
@@ -44,11 +46,11 @@ class GroupState:
 
 def group_states(session: Session, *, ended: bool = False) -> list[GroupState]:
     """Every user's groups, the oldest first; `ended`: those that are terminated too."""
-    wanted = select(MachineGroup, User.username).join(User, User.id == MachineGroup.user_id)
+    wanted = select(MachineGroup, User).join(User, User.id == MachineGroup.user_id)
     if not ended:
         wanted = wanted.where(MachineGroup.status.in_(ACTIVE))
     found = session.execute(wanted.order_by(MachineGroup.created_at))
-    return _states(session, [(group, username) for group, username in found])
+    return _states(session, [(group, user) for group, user in found])
 
 
 def group_state(session: Session, named: str, owner: str | None = None) -> GroupState:
@@ -57,7 +59,7 @@ def group_state(session: Session, named: str, owner: str | None = None) -> Group
     Raises NotFound, Conflict.
     """
     wanted = (
-        select(MachineGroup, User.username)
+        select(MachineGroup, User)
         .join(User, User.id == MachineGroup.user_id)
         .where(or_(MachineGroup.id == named, MachineGroup.name == named))
     )
@@ -67,12 +69,12 @@ def group_state(session: Session, named: str, owner: str | None = None) -> Group
     if not rows:
         raise NotFound(f"group: there is no machine group {named!r}. `simherd admin groups list`.")
     if len(rows) > 1:
-        owners = ", ".join(f"{group.id} of {username}" for group, username in rows)
+        owners = ", ".join(f"{group.id} of {user.username}" for group, user in rows)
         raise Conflict(f"group: {named!r} is the name of several: {owners}. Give the id.")
     return _states(session, [(rows[0][0], rows[0][1])])[0]
 
 
-def _states(session: Session, found: Sequence[tuple[MachineGroup, str]]) -> list[GroupState]:
+def _states(session: Session, found: Sequence[tuple[MachineGroup, User]]) -> list[GroupState]:
     now, ids = time.time(), [group.id for group, _ in found]
     cost = (
         select(Machine.group_id, cost_of_machines(now, (0.0, now)))
@@ -94,13 +96,26 @@ def _states(session: Session, found: Sequence[tuple[MachineGroup, str]]) -> list
         .where(Task.group_id.in_(ids), Task.status.not_in([s.value for s in TERMINAL]))
         .group_by(Task.group_id)
     )
-    costs, machines, tasks = (
+    shared = (
+        select(GroupShare.group_id, func.count())
+        .where(GroupShare.group_id.in_(ids), GroupShare.accepted_at.is_not(None))
+        .group_by(GroupShare.group_id)
+    )
+    costs, machines, tasks, shares = (
         {group_id: value for group_id, value in session.execute(query)}
-        for query in (cost, there, going_on)
+        for query in (cost, there, going_on, shared)
     )
     return [
-        GroupState(g, n, machines.get(g.id, 0), tasks.get(g.id, 0), float(costs.get(g.id, 0.0)))
-        for g, n in found
+        GroupState(
+            g,
+            u.username,
+            u.is_operator,
+            shares.get(g.id, 0),
+            machines.get(g.id, 0),
+            tasks.get(g.id, 0),
+            float(costs.get(g.id, 0.0)),
+        )
+        for g, u in found
     ]
 
 

@@ -33,7 +33,8 @@ def list_(ended: bool, json_: bool) -> None:
     if json_:
         as_json(found)
         return
-    headers = ["NAME", "USER", "STATUS", "MACHINE TYPE", "FROM", "MACHINES", "TASKS", "COST", "ID"]
+    headers = ["NAME", "USER", "STATUS", "MACHINE TYPE", "FROM", "MACHINES", "TASKS", "COST"]
+    headers += ["SHARED", "ID"]
     table(headers, [_row(g) for g in found], "There are no machine groups.")
 
 
@@ -47,8 +48,18 @@ def _row(group: dict[str, Any]) -> list[Any]:
         group["machines"],
         group["tasks"],
         format_money(group["cost"]),
+        _shared(group),
         group["id"],
     ]
+
+
+def _shared(group: dict[str, Any]) -> str:
+    """Who else may send tasks to a group, in a list: nobody, some users by name, all of them."""
+    # A server before 0.2 does not say with how many.
+    marks = "all" if group["shared"] else "some" if group.get("shared_with") else ""
+    if not group["is_default"]:
+        return marks
+    return f"{marks}, default" if marks else "default"
 
 
 @command.command()
@@ -131,10 +142,24 @@ _usernames = click.option("--with", "usernames", multiple=True, metavar="USERNAM
 @_owner
 @_usernames
 @click.option("--everyone", is_flag=True, help="Every user may send tasks to it.")
-def share(group: str, owner: str | None, usernames: tuple[str, ...], everyone: bool) -> None:
-    """Let users send tasks to GROUP, or everyone; they see it at once."""
+@yes_option
+def share(
+    group: str, owner: str | None, usernames: tuple[str, ...], everyone: bool, yes: bool
+) -> None:
+    """Let users send tasks to GROUP, or everyone; they see it at once.
+
+    Its owner can read what is sent there: it asks where that is not an operator.
+    """
     if bool(usernames) == everyone:
         raise click.UsageError("Name users with --with, or say --everyone.")
+    if not yes:
+        found = api().get(_path(group), owner=owner)
+        if not found.get("is_owner_operator", True):
+            confirm(
+                f"{found['name']} belongs to {found['username']}, who is not an operator. Its "
+                "owner can read the inputs and outputs of all tasks that are sent there. Share it?",
+                yes,
+            )
     body = {"usernames": list(usernames), "everyone": everyone}
     done = api().post(f"{_path(group)}/share", body, repeatable=True, owner=owner)
     echo(f"Machine group {done['name']} is shared with {_shared_with(done)}.")
@@ -152,6 +177,11 @@ def unshare(group: str, owner: str | None, usernames: tuple[str, ...]) -> None:
     body = {"usernames": list(usernames)}
     done = api().post(f"{_path(group)}/unshare", body, repeatable=True, owner=owner)
     echo(f"Machine group {done['name']} is shared with {_shared_with(done)}.")
+    if done["is_default"] and _shared_with(done) == "nobody":
+        echo(
+            "It is still the default, and nobody but its owner may use it: share it again, or "
+            f"`simherd admin groups default {done['name']} --off`."
+        )
 
 
 @command.command()
@@ -165,6 +195,11 @@ def default(group: str, owner: str | None, off: bool) -> None:
         echo(f"Machine group {done['name']} is the default no longer.")
         return
     echo(f"Machine group {done['name']} is the default, shared with {_shared_with(done)}.")
+    if _shared_with(done) == "nobody":
+        echo(
+            "Nobody but its owner may use it yet: "
+            f"`simherd admin groups share {done['name']} --everyone`."
+        )
 
 
 def _shared_with(group: dict[str, Any]) -> str:

@@ -343,3 +343,46 @@ def test_providers_are_narrowed_by_operators(site: Site) -> None:
     assert "Name providers" in site.types("root", "admin", "users", "providers", "ann", fails=True)
     audit = site.api("root").get("/v1/admin/audit", params={"subject": "ann"}).json()
     assert [e["action"] for e in audit if e["action"] == "providers_set"] == ["providers_set"] * 3
+
+
+def test_sharing_the_group_of_an_ordinary_user_is_asked_about(site: Site) -> None:
+    group = site.group("kim", "lair")
+    site._user("bob")
+    share = ("admin", "groups", "share", "lair")
+    for whom in (("--everyone",), ("--with", "bob")):
+        asked = site.types("root", *share, *whom, fails=True)
+        assert "lair belongs to kim, who is not an operator." in asked
+        assert "can read the inputs" in asked
+        assert "say it with --yes" in asked
+        assert site.submits("bob", group)[0] == 404
+    assert "with everyone" in site.types("root", *share, "--everyone", "-y")
+    assert site.submits("bob", group)[0] == 202
+    site.end(group)
+
+
+def test_a_default_that_nobody_may_use_is_pointed_out(site: Site) -> None:
+    group = site.group("root", "hall")
+    told = site.types("root", "admin", "groups", "default", "hall")
+    assert "Nobody but its owner may use it yet" in told
+    assert "`simherd admin groups share hall --everyone`" in told
+    listed = {g["name"]: g for g in _listed(site)}
+    assert (listed["hall"]["is_default"], listed["hall"]["shared_with"]) == (True, 0)
+    assert " default " in _line(site, "hall")
+    site.types("root", "admin", "groups", "share", "hall", "--with", "bob")
+    assert " some, default " in _line(site, "hall")
+    site.types("root", "admin", "groups", "share", "hall", "--everyone")
+    assert " all, default " in _line(site, "hall")
+    assert "may use it yet" not in site.types("root", "admin", "groups", "default", "hall")
+    told = site.types("root", "admin", "groups", "unshare", "hall")
+    assert "`simherd admin groups default hall --off`" in told
+    site.end(group)
+
+
+def _listed(site: Site) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = site.api("root").get("/v1/admin/groups").json()
+    return found
+
+
+def _line(site: Site, name: str) -> str:
+    lines = site.types("root", "admin", "groups", "list").splitlines()
+    return next(line for line in lines if line.startswith(f"{name} "))

@@ -64,12 +64,14 @@ def _group(state: GroupState) -> dict[str, Any]:
         "id": group.id,
         "name": group.name,
         "username": state.username,
+        "is_owner_operator": state.is_owner_operator,
         "status": group.status,
         "status_detail": group.status_detail,
         "quarantine": quarantine_json(group),
         "machine_type": group.machine_type,
         "provider": group.provider,
         "shared": group.shared,
+        "shared_with": state.shares,
         "is_default": group.is_default,
         "machines": state.machines,
         "tasks": state.tasks,
@@ -99,10 +101,13 @@ def list_groups(parts: PartsDep, _user: OperatorDep, ended: bool = False) -> lis
 
 
 @router.get("/groups/{group}")
-def show_group(parts: PartsDep, _user: OperatorDep, group: str) -> dict[str, Any]:
-    """One machine group, by id or name, with its machines under `group`."""
+def show_group(
+    parts: PartsDep, _user: OperatorDep, group: str, owner: Owner = None
+) -> dict[str, Any]:
+    """One machine group, by id or name, with its machines under `group`; `owner`: whose, where
+    several have one of this name."""
     with parts.store.read() as session:
-        state = admin_groups.group_state(session, group)
+        state = admin_groups.group_state(session, group, owner)
         machines = session.scalars(
             select(Machine).where(Machine.group_id == state.group.id).order_by(Machine.created_at)
         ).all()

@@ -80,7 +80,7 @@ def register(parts: PartsDep, user: UserDep, asked: GroupBody) -> dict[str, Any]
 
 @router.post("/compute/group/check", status_code=204)
 def check(parts: PartsDep, user: UserDep, asked: GroupBody) -> None:
-    """Refuse a machine group that could not be registered and started now; nothing is registered."""
+    """Refuse what could not be registered and started now as a group; nothing is registered."""
     groups.register_group(parts, user.id, _request(asked), only_check=True)
 
 
