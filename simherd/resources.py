@@ -364,7 +364,7 @@ def look_up(on: MachineGroup | str | None) -> MachineGroup:
 
 
 def get_available_machine_types(
-    provider: str = "GCP",
+    provider: str | None = "GCP",
     machine_families: Sequence[str] | None = None,
     machine_configs: Sequence[str] | None = None,
     vcpus_range: tuple[int, int] | None = None,
@@ -378,7 +378,7 @@ def get_available_machine_types(
     """The machine types that groups can be made of, with prices in US$ per hour.
 
     Args:
-        provider: the wire's provider name.
+        provider: the wire's provider name; None: any that the user may start machines with.
         machine_families: only these, such as `c2`.
         machine_configs: only these, such as `standard` or `highcpu`.
         vcpus_range: the least and the most vCPUs.
@@ -393,7 +393,7 @@ def get_available_machine_types(
         ApiError: there is no such provider, or a range is none.
     """
     found: list[dict[str, Any]] = api().get(
-        "/pricing/machine-types",
+        "/compute/machine_types",
         provider_id=provider,
         machine_families=machine_families,
         machine_configs=machine_configs,

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
+from scheduler.api.patterns import RULES
 from scheduler.objects.base import NoSuchObject, PathTaken, StorageAway
 from scheduler.services import errors
 
@@ -101,8 +102,14 @@ def _invalid(request: Request, error: Exception) -> JSONResponse:
     for row in error.errors()[:10]:
         where = ".".join(str(p) for p in row["loc"] if p not in {"body", "query", "path"})
         given = repr(row.get("input"))[:200]
-        parts.append(f"{where or 'body'}: {row['msg']}; given was {given}")
+        parts.append(f"{where or 'body'}: {_rule(row)}; given was {given}")
     return problem(request, 422, ". ".join(parts) + ".")
+
+
+def _rule(row: dict[str, Any]) -> str:
+    """What is asked of a field; a pattern in words, where there are any."""
+    pattern = str(row.get("ctx", {}).get("pattern"))
+    return RULES.get(pattern, str(row["msg"]))
 
 
 def _unavailable(request: Request, error: Exception) -> JSONResponse:

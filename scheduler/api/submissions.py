@@ -8,13 +8,14 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictStr
 
 from scheduler.api.bounded import Metadata, Parameters, Shown
+from scheduler.api.patterns import PRINTABLE
 from scheduler.services.submit_task import ClientKey, Submission
 from simherd.contract import limits
 
 #: A path in the user's storage.
 Path = Annotated[StrictStr, Field(max_length=limits.MAX_FILE_PATH_CHARACTERS)]
 #: What a client calls a submission: printable ASCII, as HTTP headers take it.
-Key = Annotated[str, Field(min_length=1, max_length=200, pattern="^[!-~]+$")]
+Key = Annotated[str, Field(min_length=1, max_length=200, pattern=PRINTABLE)]
 
 
 class TaskRequest(BaseModel):

@@ -86,8 +86,32 @@ def named_group(session: Session, user_id: str, name: str) -> MachineGroup:
     shared = named.where(usable_by(user_id), MachineGroup.status.in_(ACTIVE))
     group = session.scalar(shared.order_by(MachineGroup.created_at).limit(1)) or own
     if group is None:
-        raise NotFound(f"name: there is no machine group {name!r}.")
+        raise NotFound(_no_group(session, user_id, name))
     return group
+
+
+def _no_group(session: Session, user_id: str, name: str) -> str:
+    """Why a name stands for no group: perhaps it is offered to the user, who has yet to accept."""
+    offered = (
+        select(User.username)
+        .join(MachineGroup, MachineGroup.user_id == User.id)
+        .join(GroupShare, GroupShare.group_id == MachineGroup.id)
+        .where(
+            MachineGroup.name == name,
+            MachineGroup.status.in_(ACTIVE),
+            GroupShare.user_id == user_id,
+            GroupShare.accepted_at.is_(None),
+        )
+        .order_by(User.username)
+    )
+    owners = session.scalars(offered.limit(_NAMED)).all()
+    if not owners:
+        return f"name: there is no machine group {name!r}."
+    choice = f" --from {owners[0]}" if len(owners) > 1 else ""
+    return (
+        f"name: the machine group {name!r} of {', '.join(owners)} is offered to you: "
+        f"`simherd resources accept {name}{choice}` lets you use it."
+    )
 
 
 def default_group(session: Session, user_id: str) -> MachineGroup:

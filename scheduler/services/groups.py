@@ -11,7 +11,7 @@ from sqlalchemy import func, select, update
 
 from scheduler.services.errors import Conflict, Forbidden, Invalid, NotFound
 from scheduler.services.gangs import MPI
-from scheduler.services.group_access import check_name
+from scheduler.services.group_access import check_name, may_use
 from scheduler.services.group_sharing import share_with
 from scheduler.services.group_states import ACTIVE, UP, GroupStatus
 from scheduler.services.ids import new_group_name, new_uuid
@@ -26,6 +26,8 @@ from simherd.contract import limits
 from simherd.contract.policy import Policy
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from scheduler.catalogue.tables import MachineType
     from scheduler.wiring import Parts
 
@@ -214,13 +216,27 @@ def owned_group(parts: Parts, user_id: str, group_id: str) -> MachineGroup:
     """A user's machine group by id.
 
     Raises:
-        NotFound: there is none, or it is another user's.
+        NotFound: there is none, or it is another user's; of one that is shared with this user the
+            message says whose.
     """
     with parts.store.read() as session:
         group = session.get(MachineGroup, group_id)
+        if group is not None and group.user_id != user_id and may_use(session, group, user_id):
+            raise NotFound(_not_owned(session, group))
     if group is None or group.user_id != user_id:
         raise NotFound(f"machine_group_id: there is no machine group {group_id!r}.")
     return group
+
+
+def _not_owned(session: Session, group: MachineGroup) -> str:
+    owner = session.get_one(User, group.user_id).username
+    sentence = (
+        f"machine_group_id: the machine group {group.name!r} is {owner}'s and shared with you; "
+        "only its owner starts and ends it."
+    )
+    if group.shared:
+        return sentence
+    return f"{sentence} `simherd resources decline {group.name}` ends your use of it."
 
 
 def start_group(parts: Parts, group: MachineGroup, *, by_settings: bool = False) -> None:

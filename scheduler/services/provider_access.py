@@ -58,11 +58,19 @@ def choose_provider(parts: Parts, user: User, asked: str | None, wire_provider: 
             raise Invalid(f"provider: {asked!r} is not available to you. {_there_are(on)}")
         return asked
     table = wire_providers(parts, on)
-    if wire_provider not in table:
+    if wire_provider in table:
+        return table[wire_provider]
+    if on and wire_provider in parts.catalogue.providers:
+        # What clients send where their user has named nothing: the name means nothing to people.
         raise Invalid(
-            f"provider_id: {wire_provider!r} is not available to you. {_there_are(sorted(table))}"
+            "provider: the server's usual provider is not available to you. "
+            f"{_there_are(on)} Name one (`--from NAME`)."
         )
-    return table[wire_provider]
+    if not on:
+        raise Invalid(f"provider: no provider is available to you. {_there_are(on)}")
+    raise Invalid(
+        f"provider_id: {wire_provider!r} is not available to you. {_there_are(sorted(table))}"
+    )
 
 
 def wire_providers(parts: Parts, on: Sequence[str]) -> Mapping[str, str]:
@@ -77,7 +85,7 @@ def wire_providers(parts: Parts, on: Sequence[str]) -> Mapping[str, str]:
 
 def _there_are(names: Sequence[str]) -> str:
     if not names:
-        return "There are none: ask an operator (SIMHERD_PROVIDERS, `simherd admin users show`)."
+        return "There are none: you may start no machines. Ask an operator."
     return f"There are: {', '.join(names)}."
 
 

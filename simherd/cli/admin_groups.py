@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import click
 
-from simherd.cli.parts import Spread, Verbs, confirm, yes_option
+from simherd.cli.parts import Spread, Verbs, confirm, exactly_one, yes_option
 from simherd.cli.render import as_json, echo, moment, table
 from simherd.cli.resources import print_machines, print_quarantine, shown_status
 from simherd.cli.watch import shows
@@ -150,8 +150,7 @@ def share(
 
     Its owner can read what is sent there: it asks where that is not an operator.
     """
-    if bool(usernames) == everyone:
-        raise click.UsageError("Name users with --with, or say --everyone.")
+    exactly_one("Name users with --with, or say --everyone.", usernames, everyone)
     if not yes:
         found = api().get(_path(group), owner=owner)
         if not found.get("is_owner_operator", True):

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import click
 
 from simherd.cli.admin_users import user_path
-from simherd.cli.parts import Verbs
+from simherd.cli.parts import Verbs, exactly_one
 from simherd.cli.quotas import print_quotas
 from simherd.cli.render import as_json, echo
 from simherd.cli.watch import shows
@@ -57,8 +57,7 @@ def unset(username: str, name: str) -> None:
 @click.option("--all-users", is_flag=True, help="Every user of the server.")
 def defaults(username: str | None, all_users: bool) -> None:
     """Give USERNAME the server's default quotas. Quotas that were set stay as they are."""
-    if (username is None) != all_users:
-        raise click.UsageError("Name a user, or use --all-users.")
+    exactly_one("Name a user, or use --all-users.", username is not None, all_users)
     changed = api().post("/v1/admin/quotas/defaults", {"username": username})
     for name, quotas in changed.items():
         echo(f"{name}: {', '.join(quotas)}.")

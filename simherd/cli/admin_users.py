@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import click
 
-from simherd.cli.parts import Verbs, confirm, yes_option
+from simherd.cli.parts import Verbs, confirm, exactly_one, yes_option
 from simherd.cli.render import as_json, echo, json_option, moment, table
 from simherd.cli.watch import shows
 from simherd.http import api
@@ -161,8 +161,7 @@ def providers(username: str, names: tuple[str, ...], all_: bool, none: bool) -> 
 
     Machines that they have go on; groups of providers that are left out start no more.
     """
-    if [bool(names), all_, none].count(True) != 1:
-        raise click.UsageError("Name providers, or say --all or --none.")
+    exactly_one("Name providers, or say --all or --none.", names, all_, none)
     body = {"providers": None if all_ else list(names)}
     user = api().put(f"{user_path(username)}/providers", body)
     echo(f"{username} may start machines with: {_providers(user)}, of those that are on.")

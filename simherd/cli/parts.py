@@ -73,6 +73,23 @@ def yes_option(command: Callable[..., None]) -> Callable[..., None]:
     return click.option("-y", "--yes", is_flag=True, help="Do not ask.")(command)
 
 
+def exactly_one(sentence: str, *given: object) -> None:
+    """Refuse a command line with none, or with several, of what excludes each other.
+
+    Args:
+        sentence: what to give, such as "Name users, or use --all."
+        given: each of them; what is empty or False was not given.
+
+    Raises:
+        UsageError: none or several were given.
+    """
+    count = sum(map(bool, given))
+    if count == 0:
+        raise click.UsageError(sentence)
+    if count > 1:
+        raise click.UsageError(f"{sentence} Give one of them, not both.")
+
+
 def confirm(
     question: str, yes: bool, *, option: str = "--yes", refused: str = "Nothing was done."
 ) -> None:

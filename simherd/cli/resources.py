@@ -9,7 +9,7 @@ import click
 
 from simherd import resources
 from simherd.cli import complete, sharing
-from simherd.cli.parts import Spread, Verbs, confirm, yes_option
+from simherd.cli.parts import Spread, Verbs, confirm, exactly_one, yes_option
 from simherd.cli.render import as_json, echo, json_option, moment, table
 from simherd.cli.watch import shows
 from simherd.contract import limits
@@ -244,8 +244,7 @@ def _machine(machine: dict[str, Any]) -> list[Any]:
 @yes_option
 def terminate(names: tuple[str, ...], all_: bool, yes: bool) -> None:
     """Terminate machine groups; their tasks that have not ended do so too."""
-    if bool(names) == all_:
-        raise click.UsageError("Name the machine groups to terminate, or use --all.")
+    exactly_one("Name the machine groups to terminate, or use --all.", names, all_)
     if all_:
         groups = [group for group in resources.get() if group.info["own"]]
     else:
@@ -253,6 +252,9 @@ def terminate(names: tuple[str, ...], all_: bool, yes: bool) -> None:
     if not groups:
         echo("There are no machine groups.")
         return
+    for group in groups:
+        if not group.info.get("own", True):
+            group.terminate()  # the server refuses it, with whose it is, before anything is asked
     confirm(f"Terminate {', '.join(g.name for g in groups)} and end the tasks there?", yes)
     for group in groups:
         group.terminate()
@@ -277,14 +279,14 @@ def cost(machine_type: str, spot: bool, num_machines: int, zone: str | None, jso
 
 
 @command.command(cls=Spread, spread=["--family"])
-@click.option("-p", "--provider", default="GCP", show_default=True, help="The provider's name.")
+@click.option("-p", "--provider", help="A provider's name on the wire, such as GCP.")
 @click.option("-f", "--family", multiple=True, metavar="NAME...", help="Only these, such as c2.")
 @click.option("-s", "--spot", is_flag=True, help="Prices of spot machines.")
 @shows
-def available(provider: str, family: tuple[str, ...], spot: bool, json_: bool) -> None:
-    """List the machine types that groups can be made of."""
+def available(provider: str | None, family: tuple[str, ...], spot: bool, json_: bool) -> None:
+    """List the machine types that you can start groups of."""
     found = resources.get_available_machine_types(
-        provider.upper(), machine_families=family, spot=spot
+        provider and provider.upper(), machine_families=family, spot=spot
     )
     if json_:
         as_json(found)

@@ -16,7 +16,7 @@ import click
 
 from simherd import resources
 from simherd.cli import complete
-from simherd.cli.parts import Verbs, confirm, yes_option
+from simherd.cli.parts import Verbs, confirm, exactly_one, yes_option
 from simherd.cli.render import as_json, echo, json_option, table
 from simherd.errors import InvalidInput
 from simherd.local.stack import default_data_dir
@@ -107,8 +107,7 @@ _targets = click.argument("targets", nargs=-1, metavar="[TARGET...]")
 def _victims(
     ground: Ground, targets: Sequence[str], group: str | None, count: int, seed: int | None
 ) -> list[Machine]:
-    if bool(targets) == bool(group):
-        raise click.UsageError("Name the machines, or use --group.")
+    exactly_one("Name the machines, or use --group.", targets, group)
     if group is None:
         return ground.named(targets)
     ids = {str(m["uuid"]) for m in resources.get_by_name(group).info["machines"]}

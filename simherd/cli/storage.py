@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from simherd import storage
-from simherd.cli.parts import Verbs, confirm, yes_option
+from simherd.cli.parts import Verbs, confirm, exactly_one, yes_option
 from simherd.cli.render import as_json, echo, json_option, moment, table
 from simherd.cli.watch import shows
 from simherd.errors import NotFound
@@ -108,8 +108,7 @@ def download(remote_path: str, local_dir: str, decompress: bool, region: str | N
 @region_option
 def remove(paths: tuple[str, ...], yes: bool, all_: bool, region: str | None) -> None:
     """Remove files, and folders with all in them."""
-    if bool(paths) == all_:
-        raise click.UsageError("Give either paths or --all.")
+    exactly_one("Give either paths or --all.", paths, all_)
     if all_:
         paths = tuple(e.name for e in storage.listdir(max_results=None, region=region))
     if not paths:

@@ -9,7 +9,7 @@ import click
 
 from simherd import config
 from simherd.cli import complete, live
-from simherd.cli.parts import Spread, Verbs, confirm, yes_option
+from simherd.cli.parts import Spread, Verbs, confirm, exactly_one, yes_option
 from simherd.cli.render import as_json, echo, moment, status_cell, table
 from simherd.cli.watch import shows
 from simherd.contract.lifecycle import TABLE, Status
@@ -169,8 +169,7 @@ def kill(
 
 
 def _to_be_killed(task_ids: tuple[str, ...], all_: bool) -> list[Task]:
-    if bool(task_ids) == all_:
-        raise click.UsageError("Name the tasks to kill, or use --all.")
+    exactly_one("Name the tasks to kill, or use --all.", task_ids, all_)
     if not all_:
         return [require(t) for t in dict.fromkeys(task_ids)]
     return [task for status in Status if TABLE[status].killable for task in get_all(status.value)]

@@ -386,3 +386,72 @@ def _listed(site: Site) -> list[dict[str, Any]]:
 def _line(site: Site, name: str) -> str:
     lines = site.types("root", "admin", "groups", "list").splitlines()
     return next(line for line in lines if line.startswith(f"{name} "))
+
+
+def test_a_group_that_is_shared_with_one_is_ended_by_its_owner(site: Site) -> None:
+    byname, open_ = site.group("lea", "byname"), site.group("root", "open", shared=True)
+    site.api("kit")
+    site.types("lea", "resources", "share", "byname", "kit")
+    # It is offered, and not accepted yet.
+    for words in (("run", "--on", "byname", "-I", "any", "--", "true"), _ends("byname")):
+        told = site.types("kit", *words, fails=True)
+        assert "'byname' of lea is offered to you: `simherd resources accept byname`" in told
+    assert "there is no machine group 'byname'" in site.types("max", *_ends("byname"), fails=True)
+    site.types("kit", "resources", "accept", "byname")
+    told = site.types("kit", *_ends("byname"), fails=True)
+    assert "'byname' is lea's and shared with you" in told
+    assert "`simherd resources decline byname`" in told
+    told = site.types("kit", *_ends("open"), fails=True)
+    assert "'open' is root's" in told
+    assert "decline" not in told
+    for group in (byname, open_):
+        site.end(group)
+
+
+def _ends(name: str) -> tuple[str, ...]:
+    return "resources", "terminate", name
+
+
+def test_a_narrowed_user_is_shown_and_refused_in_words_for_users(site: Site) -> None:
+    site.api("nina")
+    start = ("resources", "start", "c2-standard-4")
+    site.types("root", "admin", "users", "providers", "nina", "--none")
+    told = site.types("nina", *start, fails=True)
+    assert "you may start no machines. Ask an operator." in told
+    for word in ("GCP", "SIMHERD_", "admin"):
+        assert word not in told
+    assert site.types("nina", "resources", "available").strip() == "There are none."
+    site.types("root", "admin", "users", "providers", "nina", "--all")
+    assert "c2-standard-4" in site.types("nina", "resources", "available")
+
+
+def test_words_that_exclude_each_other_and_names_are_refused_with_the_rule(site: Site) -> None:
+    for words in (
+        ("admin", "quotas", "defaults", "ann", "--all-users"),
+        ("admin", "users", "providers", "ann", "--all", "local"),
+        ("resources", "terminate", "x", "--all"),
+        ("tasks", "kill", "x", "--all"),
+        ("storage", "remove", "x", "--all"),
+        ("admin", "groups", "share", "x", "--everyone", "--with", "ann"),
+    ):
+        assert "not both" in site.types("root", *words, fails=True)
+    status, said = _registers(site, "root", "a b")
+    assert status == 422
+    assert "name: use 1 to 63 lower-case letters, digits and hyphens" in said
+    assert "a-z0-9" not in said
+
+
+def test_what_is_missing_is_refused_before_the_question(site: Site) -> None:
+    group = site.group("root", "there")
+    for words, sentence in (
+        (("admin", "groups", "remove-machine", "there", "m"), "no machine 'm' in there of root"),
+        (("admin", "groups", "remove-machine", "nil", "m"), "no machine group 'nil'"),
+        (("admin", "users", "disable", "nobody", "--kill"), "no user 'nobody'"),
+        (("storage", "remove", "nothing/here"), "nothing/here"),
+        (("events", "remove", "no-such-event"), "no-such-event"),
+        (("containers", "remove", "-n", "none.tar"), "none.tar"),
+    ):
+        told = site.types("root", *words, fails=True)
+        assert sentence in told
+        assert "?" not in told
+    site.end(group)

@@ -65,10 +65,14 @@ def _register(fleet: Fleet, group: MachineGroup, **fields: Any) -> MachineGroup:
     ("on", "asked", "sentence"),
     [
         ("", {"provider": "local"}, "provider: 'local' is not available to you. There are none"),
-        ("", {"wire": "GCP"}, "provider_id: 'GCP' is not available to you. There are none"),
+        ("", {"wire": "GCP"}, "provider: no provider is available to you. There are none: you may"),
         ("external", {"provider": "docker"}, "'docker' is not available.*There are: external"),
         ("external", {"provider": "ec2"}, "'ec2' is not available.*There are: external"),
-        ("external", {"wire": "LOCAL"}, "provider_id: 'LOCAL' is not available"),
+        (
+            "external",
+            {"wire": "LOCAL"},
+            "usual provider is not available to you. There are: external. Name one",
+        ),
         ("local", {"wire": "AWS"}, "provider_id: 'AWS' is not available.*There are: GCP, LOCAL"),
         ("local", {"provider": "process"}, "provider: 'process' is not available"),
     ],

@@ -110,9 +110,12 @@ def _offers_of(
     parts: PartsDep, wanted: Wanted, provider_id: str | None, on: Sequence[str]
 ) -> list[dict[str, Any]]:
     """What can be had with the providers that are `on`; of a provider id without any: nothing."""
+    if not on and provider_id is None:
+        return []
     table = wire_providers(parts, on)
     provider = provider_id or (_PROVIDER if _PROVIDER in table else next(iter(table), _PROVIDER))
-    if provider not in table:
+    # Without a name on the wire, what is on is named in a request by itself.
+    if provider not in table and (table or provider_id is not None):
         if provider not in parts.catalogue.providers:
             return []
         there = f"There are: {', '.join(sorted(table))}." if table else "There are none."

@@ -181,7 +181,8 @@ def group_history(
 def get_group(parts: PartsDep, user: UserDep, name: str) -> dict[str, Any]:
     """One group by name: the user's own, else one that is shared with the user."""
     with parts.store.read() as session:
-        return _with_machines(parts, session, named_group(session, user.id, name))
+        group = named_group(session, user.id, name)
+        return {**_with_machines(parts, session, group), "own": group.user_id == user.id}
 
 
 def _with_machines(parts: PartsDep, session: Any, group: MachineGroup) -> dict[str, Any]:

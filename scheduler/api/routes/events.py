@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scheduler.api.bounded import FilePath, Url
 from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.event_wire import delivery_json, event_json, whole_event_json
+from scheduler.api.patterns import ID
 from scheduler.api.strict import StrictRouter
 from scheduler.services.errors import Invalid
 from scheduler.services.events import (
@@ -28,7 +29,7 @@ router = StrictRouter(tags=["events"])
 
 
 #: No id is anything else, and a database may refuse to compare it.
-_Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$", max_length=64)]
+_Id = Annotated[str, Field(pattern=ID, max_length=64)]
 
 
 class _Strict(BaseModel):

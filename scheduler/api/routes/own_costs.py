@@ -8,13 +8,14 @@ from typing import Annotated, Any
 from fastapi import Query
 
 from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.patterns import MONTH
 from scheduler.api.strict import StrictRouter
 from scheduler.api.wire import dollars
 from scheduler.services.user_costs import Month, costs_by_group, costs_by_project
 
 router = StrictRouter(prefix="/v1/costs", tags=["users"])
 
-MonthText = Annotated[str | None, Query(pattern=r"^(19[7-9]\d|[2-9]\d{3})-(0[1-9]|1[0-2])$")]
+MonthText = Annotated[str | None, Query(pattern=MONTH)]
 
 
 @router.get("")
