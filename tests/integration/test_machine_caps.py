@@ -106,7 +106,7 @@ def test_a_check_refuses_what_could_not_start_now_and_registers_nothing(parts: P
 
 
 def test_an_elastic_group_counts_with_its_largest_size(parts: Parts) -> None:
-    elastic = {"is_elastic": True, "min_machines": 0}
+    elastic: dict[str, Any] = {"is_elastic": True, "min_machines": 0}
     with pytest.raises(QuotaExceeded, match=r"11 asked for is too many: .* may have 10 machines"):
         registered(parts, 1, max_machines=11, **elastic)
     start_group(parts, registered(parts, 1, max_machines=8, **elastic))
