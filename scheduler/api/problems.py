@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from scheduler.api.patterns import RULES
+from scheduler.objects.archive import ArchivesBusy
 from scheduler.objects.base import NoSuchObject, PathTaken, StorageAway
 from scheduler.services import errors
 
@@ -118,6 +119,11 @@ def _unavailable(request: Request, error: Exception) -> JSONResponse:
     return problem(request, 503, detail, {"Retry-After": "5"})
 
 
+def _busy(request: Request, error: Exception) -> JSONResponse:
+    detail = "path: the server reads as many archives as it can at one time. Try again."
+    return problem(request, 503, detail, {"Retry-After": "2"})
+
+
 def _unexpected(request: Request, error: Exception) -> JSONResponse:
     request_id = getattr(request.state, "request_id", None)
     text = "event=unexpected path=%s request_id=%s"
@@ -135,5 +141,6 @@ _HANDLERS: dict[type[Exception], Callable[[Request, Exception], JSONResponse]] =
     redis.RedisError: _unavailable,
     OperationalError: _unavailable,
     StorageAway: _unavailable,
+    ArchivesBusy: _busy,
     Exception: _unexpected,
 }

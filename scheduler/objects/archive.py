@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import threading
+from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -16,6 +18,8 @@ from simherd.contract.archive.ranged import RangedFile
 from simherd.contract.archive.times import read_time
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from scheduler.objects.base import ObjectStore
     from simherd.contract.archive.directory import Entry
 
@@ -24,8 +28,42 @@ _BLOCK = 256 * 1024
 #: Fixed part of a zip member's own header, before its name (APPNOTE 4.3.7), and how it begins.
 _LOCAL_HEADER = 30
 _LOCAL_SIGNATURE = b"PK\3\4"
+
+
+class ArchivesBusy(Exception):
+    """As many archives are read as may be at one time: try again in some seconds."""
+
+
+class _Readers:
+    """Who reads directories: so many at one time, and one user never takes all places."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._most_of_one = most, max(1, most - 1)
+        self._changed = threading.Condition()
+        self._inside: Counter[str] = Counter()
+
+    @contextmanager
+    def entered(self, user: str) -> Iterator[None]:
+        """Have a place. Raises ArchivesBusy: none became free in `ZIP_WAIT_S`."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._has_room(user), limits.ZIP_WAIT_S):
+                raise ArchivesBusy
+            self._inside[user] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside[user] -= 1
+                if not self._inside[user]:
+                    del self._inside[user]
+                self._changed.notify_all()
+
+    def _has_room(self, user: str) -> bool:
+        return self._inside.total() < self._most and self._inside[user] < self._most_of_one
+
+
 #: Directories that one process reads at the same time: each of the largest takes some 60 MB.
-_readers = threading.BoundedSemaphore(limits.ZIP_READERS)
+_readers = _Readers(limits.ZIP_READERS)
 
 
 class TooManyMembers(ValueError):
@@ -61,6 +99,7 @@ def list_zip(store: ObjectStore, user: str, path: str) -> Listing:
         NoSuchObject: nothing lies there.
         TooManyMembers: it has more than MAX_ZIP_ENTRIES, or a directory of more than
             MAX_ZIP_DIRECTORY_BYTES.
+        ArchivesBusy: others are read just now.
         ValueError: it is no zip, or a broken one.
     """
     found = store.stat(user, path)
@@ -69,7 +108,7 @@ def list_zip(store: ObjectStore, user: str, path: str) -> Listing:
     ranged = RangedFile(found.size, lambda start, length: store.read(user, path, start, length))
     reader = io.BufferedReader(ranged, _BLOCK)
     try:
-        with _readers:
+        with _readers.entered(user):
             directory = locate(reader, limits.MAX_ZIP_ENTRIES, limits.MAX_ZIP_DIRECTORY_BYTES)
             return Listing(
                 found.size, _members(list(read_entries(reader, directory)), directory.start)

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scheduler.objects.archive import TooManyMembers, list_zip, raw_range
+from scheduler.objects.archive import ArchivesBusy, TooManyMembers, list_zip, raw_range
 from scheduler.objects.base import NoSuchObject
 from scheduler.services.errors import Invalid, NotFound, TooLarge
 from simherd.contract import limits, objects
@@ -64,6 +64,8 @@ class SavedFiles:
                 members = list_zip(self._store, self._user, self._path).members
             except NoSuchObject:
                 members = ()
+            except ArchivesBusy as error:
+                raise Unanswered("outputs: too many archives are read just now.") from error
             except TooManyMembers as error:
                 raise TooLarge(f"outputs: {error}.") from error
             except ValueError as error:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 #: Months that are asked for at once, at most.
 MOST_MONTHS = 120
+#: Years that can be asked for: those that seconds since the epoch begin with, and up to the last
+#: whose every month ends before the year 10000, which `datetime` does not have.
+FIRST_YEAR, LAST_YEAR = 1970, 9998
 
 
 @dataclass(frozen=True, order=True)

@@ -139,6 +139,15 @@ LINGER_BYTES = 256 * 1024
 #: have so many bytes together.
 MAX_HEAD_BYTES = 1024**2
 INCOMPLETE_HEADS_BYTES = 16 * 1024**2
+#: Header fields of a request: clients and proxies send some 20. A field of three bytes takes some
+#: hundred times as much memory once it is parsed.
+MAX_HEAD_FIELDS = 128
+#: Parameters of a URL's query: a path for each file of a folder, and some others.
+MAX_QUERY_PARAMETERS = MAX_SIGNED_PATHS + 100
+#: Requests of one user that one API process works on in threads at the same time (of 40 threads, as
+#: many as AnyIO has), and how many more wait for their turn, without a thread.
+USER_THREADS = 12
+USER_WAITING_REQUESTS = 500
 #: Connections of an API process: all, and those that wait for a request.
 MAX_CONNECTIONS = 4096
 MAX_WAITING_CONNECTIONS = 512
@@ -153,6 +162,8 @@ MAX_ZIP_ENTRIES = 100_000
 MAX_ZIP_DIRECTORY_BYTES = 16 * 1024**2
 #: Directories of stored zips that one API process reads at the same time.
 ZIP_READERS = 2
+#: Seconds for which a request waits, in its thread, until one of these readers is free.
+ZIP_WAIT_S = 1.0
 #: Largest file that is fetched from a URL into the storage, bytes.
 MAX_FETCH_BYTES = 64 * 1024**3
 #: Largest part of an export, bytes: what a turn has time for.

@@ -4,6 +4,7 @@ read, ends in time, takes no memory, and keeps nobody from being served."""
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -120,6 +121,66 @@ def test_a_flood_of_strangers_takes_little_memory_and_others_are_served(
     assert grown < MOST_GROWTH, f"{grown / MIB:.0f} MiB"
 
 
+@pytest.mark.fault("B1")
+def test_heads_of_very_many_fields_take_no_memory(
+    api: ApiProcess, key: str, idle_bytes: int
+) -> None:
+    begun = b"GET /livez HTTP/1.1\r\nHost: x\r\n" + b"a:\r\n" * 250_000
+    over = threading.Event()
+
+    def send() -> None:
+        while not over.is_set():
+            with contextlib.suppress(OSError):
+                response_to(api.connect(), begun + b"\r\n")
+
+    threads = [threading.Thread(target=send, daemon=True) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    most = 0
+    try:
+        with api.client(key) as ada:
+            for _ in range(100):
+                assert ada.get("/tasks").status_code == 200
+                most = max(most, api.memory)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(30)
+    assert most - idle_bytes < MOST_GROWTH, f"{(most - idle_bytes) / MIB:.0f} MiB"
+
+
+def _with_fields(number: int, newline: bytes) -> bytes:
+    fields = [b"Host: x", b"Connection: close", *[b"a:"] * (number - 2)]
+    return newline.join([b"GET /livez HTTP/1.1", *fields, b"", b""])
+
+
+@pytest.mark.parametrize("newline", [b"\r\n", b"\n"])
+def test_a_head_with_too_many_fields_gets_a_problem_response(
+    api: ApiProcess, newline: bytes
+) -> None:
+    taken = response_to(api.connect(), _with_fields(limits.MAX_HEAD_FIELDS, newline))
+    assert taken.startswith(b"HTTP/1.1 200")
+    said = response_to(api.connect(), _with_fields(limits.MAX_HEAD_FIELDS + 1, newline))
+    fields, _, body = said.partition(b"\r\n\r\n")
+    assert fields.startswith(b"HTTP/1.1 431")
+    assert b"content-security-policy" in fields.lower()
+    assert str(limits.MAX_HEAD_FIELDS) in json.loads(body)["detail"]
+
+
+def test_a_body_of_many_lines_is_not_a_head(api: ApiProcess, key: str) -> None:
+    with api.client(key) as ada:
+        for _ in range(2):  # over one connection
+            body = b"\n\r\n" * 10_000 + b"{}"
+            assert ada.post("/tasks/submit", content=body).status_code == 422
+
+
+def test_a_query_of_very_many_parameters_is_refused(api: ApiProcess) -> None:
+    query = "a&" * limits.MAX_QUERY_PARAMETERS
+    said = response_to(api.connect(), head(f"GET /version-check?{query}", Connection="close"))
+    assert said.startswith(b"HTTP/1.1 422")
+    assert str(limits.MAX_QUERY_PARAMETERS).encode() in said
+
+
 def _path(path: str) -> str:
     return path.replace("{path:path}", "a").replace("{", "").replace("}", "")
 
@@ -220,6 +281,16 @@ def test_a_key_in_the_url_is_refused_and_written_nowhere(
     assert "header" in answer.json()["detail"]
     assert key not in answer.text
     assert key not in api.log.read_text()
+
+
+@pytest.mark.fault("B6")
+@pytest.mark.parametrize("name", ["ap%69_key", "%61pikey", "X%2DAPI%2dKey", "+api_key", "API%5FKEY"])
+def test_an_encoded_name_hides_no_key(api: ApiProcess, key: str, name: str) -> None:
+    with api.client(key) as ada:
+        answer = ada.get(f"/tasks?page=1&{name}=secret")
+    assert answer.status_code == 400
+    assert "header" in answer.json()["detail"]
+    assert "secret" not in answer.text
 
 
 @pytest.mark.fault("B1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import defaultdict
 from dataclasses import dataclass
 from enum import Enum
@@ -56,6 +57,11 @@ class Rule:
     def is_file(self) -> bool:
         """Whether the body is a file, which is streamed to where it is stored."""
         return self.credential is Credential.SIGNATURE
+
+    @property
+    def is_threaded(self) -> bool:
+        """Whether the route's function runs in a thread: those that are coroutines do not."""
+        return not inspect.iscoroutinefunction(self.route.endpoint)
 
     @property
     def may_be_repeated(self) -> bool:

@@ -13,6 +13,7 @@ import logging
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from scheduler.api.edge.heads import TOO_MANY_FIELDS, HeadBuffer
 from simherd.contract import limits
 from simherd.contract.health import SECURITY_HEADERS
 
@@ -20,6 +21,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks at all connections.
 _SWEEP_S = 1.0
+_TOO_MANY = (
+    f"headers: the request has more than {limits.MAX_HEAD_FIELDS} header fields. Send fewer of them."
+)
 
 
 class Connection(H11Protocol):
@@ -29,6 +33,8 @@ class Connection(H11Protocol):
     watch: Connections
     #: Since when it waits for a request, in seconds of the event loop.
     since = 0.0
+    #: What has arrived, and is not parsed yet.
+    received: HeadBuffer
     #: Bytes of a head that is not complete.
     head_bytes = 0
     #: What its client had not read when it was last looked at, and when that last became less.
@@ -38,6 +44,8 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Somebody has connected."""
         super().connection_made(transport)
+        self.received = HeadBuffer()
+        self.conn._receive_buffer = self.received
         self.watch.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -78,7 +86,10 @@ class Connection(H11Protocol):
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.close()
             return
-        problem = {"type": "about:blank", "title": "Bad request", "status": 400, "detail": msg}
+        status, title = 400, "Bad request"
+        if self.received.is_refused:
+            status, title, msg = TOO_MANY_FIELDS, "Request header fields too large", _TOO_MANY
+        problem = {"type": "about:blank", "title": title, "status": status, "detail": msg}
         body = json.dumps(problem).encode()
         headers = {
             **SECURITY_HEADERS,
@@ -86,7 +97,9 @@ class Connection(H11Protocol):
             "Content-Length": str(len(body)),
             "Connection": "close",
         }
-        head = h11.Response(status_code=400, headers=list(headers.items()), reason=b"Bad Request")
+        head = h11.Response(
+            status_code=status, headers=list(headers.items()), reason=title.encode()
+        )
         for event in (head, h11.Data(data=body), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_plus
 
 from fastapi import HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
@@ -12,7 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 from scheduler.api import problems
 from scheduler.api.edge.access import Credential, Rule, Rules
 from scheduler.api.edge.bodies import Body
-from scheduler.api.edge.rates import BodyBudget, Buckets, KnownKeys, Lane, too_many
+from scheduler.api.edge.rates import BodyBudget, Buckets, KnownKeys, Lane, Shares, too_many
 from scheduler.services.accounts import digest, user_of_key
 from scheduler.services.attempt_outputs import check_token
 from scheduler.services.errors import Forbidden
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 #: Where keys do not belong: URLs are logged, by proxies too.
 _KEY_NAMES = frozenset({"x-api-key", "x_api_key", "api_key", "apikey", "api-key"})
 _MACHINE_ID, _SECRET = MACHINE_HEADER.lower().encode(), SECRET_HEADER.lower().encode()
+_OWN_REQUESTS = "Too many of your requests are under way. Send one after another."
 _STRANGERS = "There are too many requests without a known key at one time. Try again."
 
 
@@ -52,6 +53,7 @@ class Guard:
         self._strangers = Lane(limits.STRANGERS, _STRANGERS)
         self._open_bodies = Lane(limits.STRANGERS, _STRANGERS)
         self._budget = BodyBudget()
+        self._threads = Shares(limits.USER_THREADS, limits.USER_WAITING_REQUESTS, _OWN_REQUESTS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -63,7 +65,7 @@ class Guard:
         most = limits.MAX_OPEN_BODY_BYTES if found is None else found[0].most_bytes
         body = Body(headers, receive, most, self._idle_s)
         answer = _answering(body, send)
-        with ExitStack() as held:
+        async with AsyncExitStack() as held:
             held.callback(body.release)
             try:
                 if found is not None:
@@ -80,13 +82,13 @@ class Guard:
         scope: Scope,
         headers: Headers,
         body: Body,
-        held: ExitStack,
+        held: AsyncExitStack,
         rule: Rule,
         named: Mapping[str, str],
     ) -> None:
         """Check what is shown. Raises: a refusal, see `problems`."""
         _check_query(scope["query_string"])
-        address = _address(scope)
+        address, holder = _address(scope), ""
         match rule.credential:
             case Credential.USER | Credential.OPERATOR:
                 name = await self._admit_user(scope, rule, address)
@@ -96,7 +98,10 @@ class Guard:
                 check_token(self._parts, named["task_id"], named["attempt"], token)
             case Credential.MACHINE:
                 name = address
-                if not await self._knows_machine(headers, address):
+                if await self._knows_machine(headers, address):
+                    # Machines may share an address, each has its own part of the threads.
+                    holder = f"machine {headers[_MACHINE_ID].decode('latin-1')}"
+                else:
                     if not rule.may_be_repeated:
                         raise Forbidden("This machine is not, or no longer, let in.")
                     held.enter_context(self._open_bodies.entered(address))
@@ -106,6 +111,9 @@ class Guard:
                 if body.is_announced and not rule.is_file:
                     held.enter_context(self._open_bodies.entered(address))
         body.admit(rule, name, self._budget)
+        # Not files: a slow reader of one needs a thread now and then only.
+        if rule.is_threaded and not rule.is_file:
+            await held.enter_async_context(self._threads.held(holder or name))
 
     async def _admit_user(self, scope: Scope, rule: Rule, address: str) -> str:
         """The id of the user whose key it is. Raises HTTPException, Forbidden."""
@@ -191,10 +199,17 @@ def _key(scope: Scope) -> str:
 
 
 def _check_query(query: bytes) -> None:
-    if b"api" not in query.lower():
-        return
-    for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
-        if name.lower() in _KEY_NAMES:
+    """Refuse what does not belong into a URL. Raises HTTPException."""
+    if query.count(b"&") >= limits.MAX_QUERY_PARAMETERS:
+        raise HTTPException(
+            422,
+            f"query: it has more than {limits.MAX_QUERY_PARAMETERS} parameters. Send several "
+            "requests.",
+        )
+    for pair in query.split(b"&"):
+        # As the routes read it: percent-encoded or not, it is the same name.
+        name = unquote_plus(pair.partition(b"=")[0].decode("latin-1"))
+        if name.strip().lower() in _KEY_NAMES:
             raise HTTPException(
                 400,
                 f"{name}: a key does not belong into a URL, which others log. Send it in the "

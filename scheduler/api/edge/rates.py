@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections import Counter, OrderedDict
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from fastapi import HTTPException
@@ -13,7 +14,7 @@ from fastapi import HTTPException
 from simherd.contract import limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 #: Names that a table remembers: who was not heard of for longest is forgotten first.
 _MOST_NAMES = 10_000
@@ -78,6 +79,37 @@ class Lane:
             self._inside[name] -= 1
             if not self._inside[name]:
                 del self._inside[name]
+
+
+class Shares:
+    """How many of a name's requests go on at one time; its others wait in order, in the event loop.
+
+    Only names that have requests are remembered.
+    """
+
+    def __init__(self, most: int, most_waiting: int, refusal: str) -> None:
+        """`most`, `most_waiting`: of one name; `refusal`: the error's text beyond both."""
+        self._most, self._most_waiting, self._refusal = most, most_waiting, refusal
+        #: Requests of a name, those that wait included.
+        self._requests: Counter[str] = Counter()
+        self._free: dict[str, asyncio.Semaphore] = {}
+
+    @asynccontextmanager
+    async def held(self, name: str) -> AsyncIterator[None]:
+        """Have one of the name's places. Raises HTTPException, status 429: too many wait."""
+        if self._requests[name] >= self._most + self._most_waiting:
+            raise too_many(429, self._refusal)
+        self._requests[name] += 1
+        try:
+            async with self._free.setdefault(name, asyncio.Semaphore(self._most)):
+                yield
+        finally:
+            self._requests[name] -= 1
+            if not self._requests[name]:
+                del self._requests[name], self._free[name]
+
+    def __len__(self) -> int:
+        return len(self._requests)
 
 
 class KnownKeys:

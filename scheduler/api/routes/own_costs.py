@@ -6,16 +6,31 @@ import time
 from typing import Annotated, Any
 
 from fastapi import Query
+from pydantic import AfterValidator
 
 from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.patterns import MONTH
 from scheduler.api.strict import StrictRouter
 from scheduler.api.wire import dollars
-from scheduler.services.user_costs import Month, costs_by_group, costs_by_project
+from scheduler.services.user_costs import (
+    FIRST_YEAR,
+    LAST_YEAR,
+    Month,
+    costs_by_group,
+    costs_by_project,
+)
 
 router = StrictRouter(prefix="/v1/costs", tags=["users"])
 
-MonthText = Annotated[str | None, Query(pattern=MONTH)]
+
+def _within_years(text: str | None) -> str | None:
+    if text is not None and not FIRST_YEAR <= int(text[:4]) <= LAST_YEAR:
+        raise ValueError(f"months are those of the years {FIRST_YEAR} to {LAST_YEAR}")
+    return text
+
+
+#: A month: `2026-07`.
+MonthText = Annotated[str | None, Query(pattern=MONTH), AfterValidator(_within_years)]
 
 
 @router.get("")

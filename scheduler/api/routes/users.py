@@ -12,11 +12,17 @@ from scheduler.api.strict import StrictRouter
 from scheduler.api.wire import dollars, when
 from scheduler.services.errors import Invalid
 from scheduler.services.quotas import QuotaState, states
-from scheduler.services.user_costs import Month, costs_by_month, months_between
+from scheduler.services.user_costs import (
+    FIRST_YEAR,
+    LAST_YEAR,
+    Month,
+    costs_by_month,
+    months_between,
+)
 
 router = StrictRouter(prefix="/users", tags=["users"])
 
-Year = Annotated[int, Query(ge=1970, le=9998)]
+Year = Annotated[int, Query(ge=FIRST_YEAR, le=LAST_YEAR)]
 MonthNumber = Annotated[int, Query(ge=1, le=12)]
 
 
