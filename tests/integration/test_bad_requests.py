@@ -417,3 +417,17 @@ def test_the_largest_directory_is_listed(account: Account) -> None:
     found = account.http.get("/storage/zip-contents", params={"path": "many.zip"})
     assert len(found.json()["contents"]) == 20_000
     assert limits.MAX_ZIP_ENTRIES > 20_000
+
+
+@pytest.mark.fault("B12")
+@pytest.mark.parametrize("month", ["9999-12", "9999-01", "1969-12", "0000-01", "10000-01", "2026-13"])
+def test_a_month_that_cannot_be_counted_is_refused(account: Account, month: str) -> None:
+    _refused(account.http.get("/v1/costs", params={"month": month}), 422, "month", month)
+
+
+@pytest.mark.parametrize("month", ["1970-01", "9998-12"])
+def test_the_first_and_the_last_month_cost_nothing(account: Account, month: str) -> None:
+    assert account.http.get("/v1/costs", params={"month": month}).json()["total"] == 0
+    year, number = month.split("-")
+    query = {"start_year": year, "start_month": number, "end_year": year, "end_month": number}
+    assert account.http.get("/users/costs", params=query).is_success

@@ -18,6 +18,7 @@ from tests.conftest import missing
 from tests.support.api_process import ApiProcess, api_process, head, response_to, status_of
 from tests.support.builders import make_group, make_task
 from tests.support.nginx import NGINX, Nginx
+from tests.support.waits import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,8 +153,10 @@ def test_what_the_proxy_refuses_itself_is_a_problem_with_security_headers(
     proxy: Nginx, key: str
 ) -> None:
     begun = {
-        414: head(f"GET /tasks?project={'x' * 300_000}", X_API_Key=key),
-        413: head("POST /tasks/submit", X_API_Key=key, Content_Length=40_000_000),
+        414: head(f"GET /tasks?signature=secret&project={'x' * 300_000}", X_API_Key=key),
+        413: head(
+            "POST /tasks/submit?signature=secret", X_API_Key=key, Content_Length=40_000_000
+        ),
     }
     for status, data in begun.items():
         start, _, body = response_to(_connect(proxy), data).partition(b"\r\n\r\n")
@@ -163,6 +166,15 @@ def test_what_the_proxy_refuses_itself_is_a_problem_with_security_headers(
         assert "detail" in json.loads(body)
         assert {name: headers.get(name) for name in SECURITY_HEADERS} == SECURITY_HEADERS
         assert headers["Strict-Transport-Security"]
+    _check_logs(proxy)
+
+
+def _check_logs(proxy: Nginx) -> None:
+    """The logs have the paths of requests, and no queries, which hold signatures and keys."""
+    until(lambda: (proxy.folder / "access.log").read_text(), timeout_s=20, what="a line")
+    for name in ("access.log", "error.log"):
+        text = (proxy.folder / name).read_text()
+        assert "secret" not in text, text[-2000:]
 
 
 def test_an_address_has_a_number_of_requests_at_one_time(
@@ -197,6 +209,8 @@ def test_an_api_that_is_down_is_said_to_be(api: ApiProcess, tmp_path: Path, prox
     )
     gone.config.write_text(text)
     with gone.running(), gone.client() as client:
-        answer = client.get("/tasks")
+        answer = client.get("/tasks", params={"signature": "secret"})
+        _check_logs(gone)
+        assert "502" in (gone.folder / "access.log").read_text()
     assert (answer.status_code, answer.headers["Retry-After"]) == (502, "2")
     assert "proxy" in answer.json()["detail"]
