@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from scheduler.objects.archive import ArchivesBusy, TooManyMembers, list_zip, raw_range
 from scheduler.objects.base import NoSuchObject
-from scheduler.services.errors import Invalid, NotFound, TooLarge
+from scheduler.services.errors import Invalid, NotFound, TooLarge, Unanswered
 from simherd.contract import limits, objects
 from simherd.contract.live import FileEntry, FileKind
 

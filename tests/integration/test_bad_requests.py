@@ -420,7 +420,9 @@ def test_the_largest_directory_is_listed(account: Account) -> None:
 
 
 @pytest.mark.fault("B12")
-@pytest.mark.parametrize("month", ["9999-12", "9999-01", "1969-12", "0000-01", "10000-01", "2026-13"])
+@pytest.mark.parametrize(
+    "month", ["9999-12", "9999-01", "1969-12", "0000-01", "10000-01", "2026-13"]
+)
 def test_a_month_that_cannot_be_counted_is_refused(account: Account, month: str) -> None:
     _refused(account.http.get("/v1/costs", params={"month": month}), 422, "month", month)
 

@@ -284,7 +284,9 @@ def test_a_key_in_the_url_is_refused_and_written_nowhere(
 
 
 @pytest.mark.fault("B6")
-@pytest.mark.parametrize("name", ["ap%69_key", "%61pikey", "X%2DAPI%2dKey", "+api_key", "API%5FKEY"])
+@pytest.mark.parametrize(
+    "name", ["ap%69_key", "%61pikey", "X%2DAPI%2dKey", "+api_key", "API%5FKEY"]
+)
 def test_an_encoded_name_hides_no_key(api: ApiProcess, key: str, name: str) -> None:
     with api.client(key) as ada:
         answer = ada.get(f"/tasks?page=1&{name}=secret")

@@ -154,9 +154,7 @@ def test_what_the_proxy_refuses_itself_is_a_problem_with_security_headers(
 ) -> None:
     begun = {
         414: head(f"GET /tasks?signature=secret&project={'x' * 300_000}", X_API_Key=key),
-        413: head(
-            "POST /tasks/submit?signature=secret", X_API_Key=key, Content_Length=40_000_000
-        ),
+        413: head("POST /tasks/submit?signature=secret", X_API_Key=key, Content_Length=40_000_000),
     }
     for status, data in begun.items():
         start, _, body = response_to(_connect(proxy), data).partition(b"\r\n\r\n")
