@@ -21,7 +21,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks at all connections.
 _SWEEP_S = 1.0
-_TOO_MANY = f"headers: the request has more than {limits.MAX_HEAD_FIELDS} header fields. Send fewer of them."
+_TOO_MANY = (
+    f"headers: the request has more than {limits.MAX_HEAD_FIELDS} header fields. Send fewer."
+)
 
 
 class Connection(H11Protocol):
