@@ -38,7 +38,7 @@ _LASTING = frozenset(
         *("test_migrations.py", "test_objects.py", "test_scale_out.py", "test_traces.py"),
         *("test_machine_access.py", "test_transfers.py", "test_edge.py", "test_edge_limits.py"),
         *("test_reverse_proxy.py", "test_stolen_machine.py", "test_redis_full.py"),
-        "test_storage_room.py",
+        *("test_storage_room.py", "test_quarantine.py"),
     }
 )
 

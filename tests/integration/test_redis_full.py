@@ -20,12 +20,12 @@ from scheduler.store.models import Task
 from simherd.contract import limits
 from simherd.contract.lifecycle import Status
 from simherd.contract.queue.keys import GroupKeys
-from tests.integration.test_stolen_machine import Tenant
 from tests.support import servers
 from tests.support.api import serving, user_of
 from tests.support.cloud import Fleet, open_fleet
 from tests.support.hostile import client_of
 from tests.support.parts import recording
+from tests.support.tenants import Tenant
 from tests.support.waits import until
 
 if TYPE_CHECKING:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import subprocess
-import sys
 import time
 import zipfile
 from typing import TYPE_CHECKING, Any
@@ -16,27 +13,19 @@ import redis
 from sqlalchemy import select
 
 from scheduler.metrics.state import read_state
-from scheduler.providers.base import MachineState
-from scheduler.services.accounts import create_key
-from scheduler.services.admin_groups import remove_machine
 from scheduler.services.doctor import examine
-from scheduler.services.end_group import request_termination
-from scheduler.services.errors import Conflict, NotFound
-from scheduler.services.quarantine import repair_group
 from scheduler.services.queue_task import enqueue
 from scheduler.services.sweep import sweep
-from scheduler.store.models import Machine, Task, User
-from simherd.contract import limits
+from scheduler.store.models import Machine
 from simherd.contract.lifecycle import Status
-from simherd.contract.outcome import Cause
 from simherd.contract.queue import scripts
 from simherd.contract.queue.keys import ACCESS, CHANGES, EPOCH, GROUPS_CHANGED, GroupKeys
 from tests.conftest import REPOSITORY
-from tests.support.api import serving, user_of
 from tests.support.builders import make_task
 from tests.support.cloud import Fleet, open_fleet, raw
 from tests.support.hostile import RUN, HonestMachine, Stranger, Victim, client_of
 from tests.support.parts import recording
+from tests.support.tenants import Tenant, ended
 from tests.support.waits import until
 
 if TYPE_CHECKING:
@@ -44,45 +33,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from scheduler.store.engine import Store
-    from scheduler.store.models import MachineGroup
-
-
-class Tenant:
-    """A user with a group, one machine that does its work, and tasks."""
-
-    def __init__(self, fleet: Fleet) -> None:
-        self.fleet = fleet
-        self.group: MachineGroup = fleet.group(num_machines=1, status="started")
-        (self.machine,) = fleet.scale(self.group)
-        self.secret = fleet.join(self.machine)
-
-    def task(self) -> Task:
-        """A task that waits."""
-        with self.fleet.parts.store.write() as session:
-            task = make_task(session, self.group)
-        enqueue(self.fleet.parts, task.id)
-        return task
-
-    def honest(self) -> HonestMachine:
-        """Its machine, at work."""
-        return HonestMachine(self.fleet.redis_url, self.machine, self.secret)
-
-    def stolen(self) -> Stranger:
-        """Its machine, stolen, with a task of the tenant's that waits."""
-        client = client_of(self.fleet.redis_url, self.machine, self.secret)
-        return Stranger(
-            client, self.group.id, self.machine.id, self.task().id, lambda: self.task().id
-        )
-
-    def as_victim(self, machine: HonestMachine) -> Victim:
-        """What strangers know of it."""
-        task = machine.attempt.partition(":")[0]
-        return Victim(self.group.id, self.machine.id, task, machine.attempt)
-
-
-def now(fleet: Fleet, task_id: str) -> Task:
-    with fleet.parts.store.read() as session:
-        return session.scalars(select(Task).where(Task.id == task_id)).one()
 
 
 @pytest.fixture
@@ -200,9 +150,9 @@ def _try_lie(fleet: Fleet, stranger: Stranger, others: list[Tenant], name: str) 
             assert machine.beat() in {"held", "recorded"}, name
         sweep(fleet.parts, 0)
     for task in tasks:
-        ended = until(lambda t=task: _ended(fleet, t.id), what=f"{name}: the task to end")  # type: ignore[misc]
-        assert ended.status == Status.SUCCESS, (name, ended.status, ended.error_detail)
-        assert ended.losses == []
+        over = until(lambda t=task: ended(fleet, t.id), what=f"{name}: the task to end")  # type: ignore[misc]
+        assert over.status == Status.SUCCESS, (name, over.status, over.error_detail)
+        assert over.losses == []
     with fleet.parts.store.read() as session:
         rows = session.scalars(select(Machine).where(Machine.id.in_([v.machine for v in victims])))
         assert {(row.status, row.failures) for row in rows} == {("started", "")}, name
@@ -212,115 +162,6 @@ def _try_lie(fleet: Fleet, stranger: Stranger, others: list[Tenant], name: str) 
     # Everybody's lists, the metrics and the doctor can still be looked at.
     read_state(fleet.parts)
     examine(fleet.parts, fix=False)
-
-
-def _ended(fleet: Fleet, task_id: str) -> Task | None:
-    task = now(fleet, task_id)
-    return task if task.end_time is not None else None
-
-
-def test_broken_keys_are_set_aside_and_made_anew(fleet: Fleet) -> None:
-    thief, other = Tenant(fleet), Tenant(fleet)
-    stranger, parts = thief.stolen(), fleet.parts
-    with parts.store.write() as session:
-        key, others_key = (
-            create_key(session, thief.group.user_id, "t"),
-            create_key(session, other.group.user_id, "o"),
-        )
-        session.get_one(User, other.group.user_id).is_operator = True
-        operators_key = create_key(session, other.group.user_id, "operator")
-    with serving(parts) as url, user_of(url, key) as mine, user_of(url, others_key) as theirs:
-        with pytest.raises(Conflict, match="not quarantined"):
-            repair_group(parts, "operator", thief.group.id)
-        for name, act in stranger.breaks():
-            machine, task = other.honest(), other.task()
-            machine.claim()
-            with recording(parts):
-                act()
-                for _ in RUN:
-                    machine.report()
-                    assert machine.beat() in {"held", "recorded"}
-                    sweep(parts, 0)
-                ended = until(lambda t=task: _ended(fleet, t.id), what=f"{name}: the task to end")  # type: ignore[misc]
-                assert ended.status == Status.SUCCESS
-                until(lambda m=machine: m.beat() == "recorded", what="the last report")  # type: ignore[misc]
-            machine.close()
-            shown = mine.get(f"/compute/group/{thief.group.name}").json()
-            reason = shown["quarantine"]["reason"]
-            assert name.split(":")[0] in reason or "not an integer" in reason, (name, reason)
-            kinds = {(f.kind, f.what) for f in examine(parts, fix=False)}
-            assert ("quarantined_group", thief.group.id) in kinds
-            assert theirs.get("/compute/groups").json()[0]["quarantine"] is None
-            why = mine.get(f"/v1/tasks/{stranger.task}/explain").json()
-            assert why["reason"] == "group_quarantined"
-            # It takes no tasks meanwhile, and says why.
-            refused = mine.post(
-                "/tasks/submit",
-                json={
-                    "simulator": "arbitrary_commands",
-                    "resource_pool": thief.group.id,
-                    "container_image": "any",
-                    "extra_params": {"commands": [{"cmd": "true"}]},
-                },
-            )
-            assert refused.status_code == 409
-            assert "quarantined" in refused.json()["detail"]
-            _repair(url, operators_key, thief.group.name)
-            assert mine.get(f"/compute/group/{thief.group.name}").json()["quarantine"] is None
-            # What waits is there again, and the machine's own work goes on.
-            assert parts.queue.reader.waiting(thief.group.id, 0, 9) == [f"{stranger.task}:1"]
-    honest = thief.honest()
-    assert honest.claim() == f"{stranger.task}:1"
-    with recording(parts):
-        for _ in RUN:
-            honest.report()
-        ended = until(lambda: _ended(fleet, stranger.task), what="the task to end")
-    assert ended.status == Status.SUCCESS
-    honest.close()
-    stranger.client.close()
-
-
-def test_broken_keys_keep_no_deadline_from_being_kept(fleet: Fleet) -> None:
-    thief, other = Tenant(fleet), Tenant(fleet)
-    stranger, past = thief.stolen(), time.time() - 10 * limits.DEADLINE_BACKSTOP_S
-    with fleet.parts.store.write() as session:
-        late = [
-            make_task(
-                session,
-                tenant.group,
-                status=Status.COMPUTATION_STARTED.value,
-                machine_id=tenant.machine.id,
-                deadline_at=past,
-            )
-            for tenant in (thief, other)
-        ]
-    dict(stranger.breaks())["leases"]()
-    sweep(fleet.parts, 0)
-    assert [now(fleet, task.id).status for task in late] == [Status.TTL_EXCEEDED] * 2
-    assert fleet.now(thief.group).quarantined_at is not None
-    assert fleet.now(other.group).quarantined_at is None
-    stranger.client.close()
-
-
-def test_an_inbox_that_takes_no_message_holds_up_no_other_group(fleet: Fleet) -> None:
-    """Its machine writes the last id that there is: every order for it fails from then on."""
-    thief, other = Tenant(fleet), Tenant(fleet)
-    stranger, last = thief.stolen(), f"{2**64 - 1}-{2**64 - 1}"
-    stranger.client.xadd(stranger.keys.inbox(stranger.machine), {"m": "x"}, id=last)
-    machine, task = other.honest(), other.task()
-    machine.claim()
-    with recording(fleet.parts):
-        for number, _ in enumerate(RUN):
-            # It speaks for an attempt that is over: the recorder tells it to stop.
-            stranger.forge(RUN[0][0], stranger.task, number + 1, attempt=77)
-            machine.report()
-            assert machine.beat() in {"held", "recorded"}
-            sweep(fleet.parts, 0)
-        ended = until(lambda: _ended(fleet, task.id), what="the task to end")
-        assert ended.status == Status.SUCCESS
-        until(lambda: fleet.now(thief.group).quarantined_at is not None, what="the quarantine")
-    machine.close()
-    stranger.client.close()
 
 
 def test_scripts_of_the_release_before_are_there_for_its_agents(fleet: Fleet) -> None:
@@ -343,52 +184,6 @@ def test_scripts_of_the_release_before_are_there_for_its_agents(fleet: Fleet) ->
     client.close()
 
 
-def _swept(fleet: Fleet, group: MachineGroup) -> str:
-    sweep(fleet.parts, 0)
-    return fleet.now(group).status
-
-
-def _repair(url: str, key: str, group: str) -> None:
-    """Repair a group as an operator does."""
-    done = subprocess.run(
-        [sys.executable, "-m", "simherd.cli.main", "admin", "groups", "repair", group],
-        env={"PATH": os.environ["PATH"], "SIMHERD_API_URL": url, "SIMHERD_API_KEY": key},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "is repaired" in done.stdout
-
-
-def test_a_machine_that_is_removed_is_let_in_no_more(fleet: Fleet) -> None:
-    tenant = Tenant(fleet)
-    task, machine = tenant.task(), tenant.honest()
-    machine.claim()
-    with pytest.raises(NotFound, match="no machine 'no-such'"):
-        remove_machine(fleet.parts, "operator", tenant.group.id, "no-such")
-    remove_machine(fleet.parts, "operator", tenant.group.id, tenant.machine.name)
-    with pytest.raises(redis.RedisError):
-        machine.beat()
-    assert fleet.cloud.states[tenant.machine.id] is MachineState.GONE
-    sweep(fleet.parts, 0)
-    assert now(fleet, task.id).status == Status.EXECUTER_TERMINATED
-    machine.close()
-
-
-def test_a_quarantined_group_can_be_terminated(fleet: Fleet) -> None:
-    thief = Tenant(fleet)
-    stranger = thief.stolen()
-    dict(stranger.breaks())["queue"]()
-    sweep(fleet.parts, 0)
-    assert fleet.now(thief.group).quarantined_at is not None
-    request_termination(fleet.parts, fleet.now(thief.group), Cause.GROUP_TERMINATED)
-    until(lambda: _swept(fleet, thief.group) == "terminated", what="the group to end")
-    assert now(fleet, stranger.task).end_time is not None
-    assert not list(fleet.parts.queue.client.scan_iter(GroupKeys(thief.group.id).every))
-    stranger.client.close()
-
-
 def test_a_machine_that_reports_for_its_neighbour_changes_nothing(fleet: Fleet) -> None:
     """Within a group as well, only who holds an attempt reports about it."""
     group = fleet.group(num_machines=2, status="started")
@@ -406,8 +201,8 @@ def test_a_machine_that_reports_for_its_neighbour_changes_nothing(fleet: Fleet) 
             liar.forge(kind, task.id, number, body={**body, "exit_code": 1})
             honest.report()
             assert honest.beat() in {"held", "recorded"}
-        ended = until(lambda: _ended(fleet, task.id), what="the task to end")
-    assert (ended.status, ended.machine_id, ended.exit_code) == (Status.SUCCESS, mine.id, 0)
+        over = until(lambda: ended(fleet, task.id), what="the task to end")
+    assert (over.status, over.machine_id, over.exit_code) == (Status.SUCCESS, mine.id, 0)
     client.close()
     honest.close()
 
