@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from simherd.contract import limits
 from simherd.contract.bootstrap import KEY_IS_UNUSABLE
 from simherd.contract.policy import INSECURE_BACKEND
 from simherd.local import backend
 from simherd.local.processes import Child, stop_left_over
+from simherd.local.redis_settings import redis_settings
 
 #: The database of one that is not told of another, in its data folder.
 DATABASE = "simherd.db"
@@ -28,9 +28,6 @@ DATABASE = "simherd.db"
 DATABASE_VARIABLE = "SIMHERD_DATABASE_URL"
 #: Seconds each part has for stopping by itself.
 _GRACE_S = 15.0
-#: The least and the most memory that Redis gets, bytes: a waiting task takes some 6 KiB, so that
-#: these hold 40,000 and 600,000.
-_REDIS_LEAST_BYTES, _REDIS_MOST_BYTES = 256 * 1024**2, 4 * 1024**3
 #: Parts in the order in which they start; they stop in another, see `stop`.
 _ORDER = ("redis", "api", "recorder", "worker")
 
@@ -129,7 +126,7 @@ class Stack:
             "redis",
             [_redis_server(), "-"],
             dict(os.environ),
-            self._redis_conf(redis_port, password),
+            redis_settings(self.data_dir / "redis", redis_port, password),
         )
         self._children["redis"].start()
         self.prepare(env)
@@ -226,25 +223,6 @@ class Stack:
             **{k: v for k, v in os.environ.items() if k in _PASSED_ON},
         }
 
-    def _redis_conf(self, port: int, password: str) -> bytes:
-        """Redis' settings, by standard input: arguments are there for every user to read."""
-        lines = [
-            "bind 127.0.0.1",
-            f"port {port}",
-            f"requirepass {password}",
-            f'dir "{self.data_dir / "redis"}"',
-            "appendonly yes",
-            "appendfsync everysec",
-            'save ""',
-            f"maxmemory {_redis_bytes()}",
-            "maxmemory-policy noeviction",
-            f"proto-max-bulk-len {limits.REDIS_BULK_BYTES}",
-            f"client-query-buffer-limit {limits.REDIS_QUERY_BYTES}",
-            f"client-output-buffer-limit normal {limits.REDIS_OUTPUT_BYTES} "
-            f"{limits.REDIS_OUTPUT_BYTES // 4} 10",
-        ]
-        return "\n".join(lines).encode() + b"\n"
-
     def _secret(self, name: str, prefix: str = "", *, is_new: bool = False) -> str:
         """The secret of this name, made where there is none; `is_new`: in place of any."""
         path = self.data_dir / "run" / name
@@ -313,12 +291,6 @@ def _check_metrics_port() -> None:
             f"SIMHERD_METRICS_PORT is {port!r}: with `simherd up` it can only be 0, a free port "
             "for each process, which run/metrics-*.json in the data folder tell."
         )
-
-
-def _redis_bytes() -> int:
-    """What Redis may take of this machine's memory: a quarter, within bounds."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min(_REDIS_MOST_BYTES, max(_REDIS_LEAST_BYTES, total // 4))
 
 
 def _redis_server() -> str:
