@@ -73,7 +73,7 @@ def main() -> None:
 
 def _read(kind: type[_S]) -> _S:
     """The settings, or the end with what is wrong about them."""
-    # Before they are read: pydantic warns of such a folder with a line of its own code.
+    # Before they are read: pydantic would print a warning with a line of its code.
     findings = list(preflight.of_secrets_dir(os.environ))
     preflight.stop_or_warn(findings, "warn")
     try:

@@ -118,7 +118,7 @@ FAULTS = (
         "B18",
         _AGENTS,
         "reports of an attempt that is over or unknown, or by a machine that does not hold it",
-        "nothing changes; the sender is told to stop what is not its own, and it is logged",
+        "nothing changes; the sender gets the order to stop that attempt, and it is logged",
     ),
     Fault(
         "B19",
@@ -130,7 +130,7 @@ FAULTS = (
         "B20",
         _AGENTS,
         "pieces of live files with wrong offsets, twice, huge, binary, without end",
-        "text is told once and in order, bytes that are not UTF-8 become U+FFFD; what is not of "
+        "text is sent once and in order, bytes that are not UTF-8 become U+FFFD; what is not of "
         "its form is a 503",
     ),
     Fault(

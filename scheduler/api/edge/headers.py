@@ -29,7 +29,7 @@ Pairs = list[tuple[bytes, bytes]]
 
 
 class SecurityHeaders:
-    """Adds them to what has none of its own, whoever made the response."""
+    """Adds the headers that a response does not set itself, on every response."""
 
     def __init__(self, app: Application, public_url: str) -> None:
         self._app = app

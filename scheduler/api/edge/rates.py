@@ -62,7 +62,7 @@ class Lane:
     """How many may be within it at one time, of all and of one name: an address, a user."""
 
     def __init__(self, most: int, refusal: str) -> None:
-        """`refusal`: what those are told for whom there is no room."""
+        """`refusal`: the sentence for a request that finds no room."""
         self._most, self._refusal = most, refusal
         self._inside: Counter[str] = Counter()
 

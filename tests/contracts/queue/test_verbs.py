@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import zipfile
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -13,7 +14,8 @@ from executor.link.lease import Held, Keeper, new_token
 from simherd.contract import queue as contract_queue
 from simherd.contract.commands import Message, Order
 from simherd.contract.queue.keys import GroupKeys
-from simherd.contract.queue.scripts import Name, source
+from simherd.contract.queue.scripts import Name, source, sources_of_agents
+from tests.conftest import REPOSITORY
 from tests.support.queue import held_in, waiting_in
 
 if TYPE_CHECKING:
@@ -152,6 +154,23 @@ def test_a_scripts_text_is_short_and_says_its_replies() -> None:
             text = file.read_text()
             assert len(text.splitlines()) <= 50, file.name
             assert "cjson" not in text, file.name
+
+
+def test_the_scripts_of_the_release_before_are_loaded_as_its_agents_name_them() -> None:
+    """By the digest of their text: a changed byte, and they find none after a restart of Redis."""
+    with zipfile.ZipFile(next((REPOSITORY / "tests/releases").glob("*.whl"))) as wheel:
+
+        def text(*names: str) -> str:
+            parts = (wheel.read(f"simherd/contract/queue/{name}.lua") for name in names)
+            return b"".join(parts).decode()
+
+        wanted = {
+            text("left", "take", "claim"),
+            text("left", "take", "gather"),
+            text("renew"),
+            text("stage"),
+        }
+    assert wanted <= set(sources_of_agents())
 
 
 def test_an_acl_user_of_one_group_can_do_all_of_it_and_nothing_else(
