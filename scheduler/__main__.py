@@ -112,7 +112,7 @@ def _wait_for_schema(settings: Settings) -> None:
 
 
 def _check_servers(parts: Parts) -> None:
-    from scheduler.services.groups import unnamed_servers
+    from scheduler.services.groups.register import unnamed_servers
 
     unnamed = unnamed_servers(parts)
     if unnamed:
@@ -123,7 +123,7 @@ def _check_servers(parts: Parts) -> None:
 
 
 def _warn_of_providers(parts: Parts) -> None:
-    from scheduler.services.provider_access import warn_of_groups_off
+    from scheduler.services.accounts.provider_access import warn_of_groups_off
 
     warn_of_groups_off(parts)
 
@@ -145,7 +145,7 @@ def _worker(parts: Parts) -> None:
     from scheduler.jobs.app import app
     from scheduler.jobs.measured import CANARY
     from scheduler.metrics.exposition import shared_with_children
-    from scheduler.services.carry_on_transfers import MOST_TURNS
+    from scheduler.services.storage.transfer_worker import MOST_TURNS
 
     asked = dependencies(parts)
     if parts.settings.log_format is LogFormat.JSON:
@@ -208,8 +208,8 @@ def _bucket(parts: Parts) -> None:
 
 
 def _end_machines(parts: Parts) -> None:
-    from scheduler.services.end_machines import end_machines
-    from scheduler.services.provider_access import looked_after
+    from scheduler.services.accounts.provider_access import looked_after
+    from scheduler.services.machines.terminate_all import end_machines
 
     left = end_machines(looked_after(parts).values())
     if left:
@@ -217,8 +217,8 @@ def _end_machines(parts: Parts) -> None:
 
 
 def _bootstrap(parts: Parts) -> None:
+    from scheduler.services.bootstrap import first_start
     from scheduler.services.errors import Refused
-    from scheduler.services.first_start import first_start
     from scheduler.store.engine import migrate
     from scheduler.store.schema import SchemaError
     from simherd.contract.bootstrap import KEY_IS_UNUSABLE

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import OperationalError
 
-from scheduler.services.admin_keys import make_key
-from scheduler.services.admin_users import create_user
-from scheduler.services.backups import restore_backup, write_backup
+from scheduler.services.accounts.admin_keys import make_key
+from scheduler.services.accounts.admin_users import create_user
+from scheduler.services.backup.backup import restore_backup, write_backup
 from scheduler.services.errors import Refused
 from scheduler.store import schema
 from scheduler.store.engine import Store, migrate, open_engine

@@ -18,12 +18,12 @@ from scheduler.metrics.live import later
 from scheduler.queue.broken_keys import broken_keys
 from scheduler.queue.group_queue import announce, connect
 from scheduler.queue.stream import EventStreams
-from scheduler.services.duties import attend, leave, new_holder
+from scheduler.services.attempts.record_report import Recording, Verdict
+from scheduler.services.control.leadership import attend, leave, new_holder
+from scheduler.services.control.quarantine import quarantine
+from scheduler.services.control.redis_usage import bound_usage
 from scheduler.services.group_states import ACTIVE
-from scheduler.services.quarantine import quarantine
-from scheduler.services.queue_task import enqueue
-from scheduler.services.record_event import Recording, Verdict
-from scheduler.services.redis_usage import bound_usage
+from scheduler.services.tasks.enqueue import enqueue
 from scheduler.store.models import MachineGroup
 from simherd.contract.health import Pulse
 from simherd.contract.logs import about

@@ -21,8 +21,8 @@ from scheduler.queue.group_queue import GroupQueue, connect
 from scheduler.queue.live import Announcer, Changes, LiveAnswers, connect_async
 from scheduler.queue.ownership import Ownership, RememberedOwnership
 from scheduler.queue.servers import Servers
-from scheduler.services.redis_usage import UsageClock
-from scheduler.services.stored import StoredBytes
+from scheduler.services.control.redis_usage import UsageClock
+from scheduler.services.storage.usage import StoredBytes
 from scheduler.store.engine import Store, open_engine
 from scheduler.store.models import MachineGroup
 from scheduler.store.ownership import SqlOwnership
@@ -187,7 +187,7 @@ class Parts:
         """Provider name → provider, also those that are off.
 
         Machines that were started before a provider was switched off are still observed, drained
-        and ended. Whether new ones may be started: `scheduler.services.provider_access`.
+        and ended. Whether new ones may be started: `scheduler.services.accounts.provider_access`.
         """
         makers: dict[str, Callable[[], MachineProvider]] = {
             "local": self._local,

@@ -27,7 +27,7 @@ from bench.fleet.agents import Agents
 from bench.fleet.probe import probe
 from bench.fleet.rows import make_groups, make_tasks
 from bench.fleet.site import Site, wait_s
-from scheduler.services.accounts import create_key
+from scheduler.services.accounts.users import create_key
 from scheduler.store.models import MachineGroup
 from simherd.contract.queue.keys import GroupKeys
 

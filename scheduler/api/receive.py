@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from scheduler.objects.base import ObjectStore, Part
-    from scheduler.services.storage_room import Room
+    from scheduler.services.storage.room import Room
 
 
 def check_digest(request: Request, md5: Any) -> None:

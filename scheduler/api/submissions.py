@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictStr
 
 from scheduler.api.bounded import Metadata, Parameters, Shown
 from scheduler.api.patterns import PRINTABLE
-from scheduler.services.submit_task import ClientKey, Submission
+from scheduler.services.tasks.submit import ClientKey, Submission
 from simherd.contract import limits
 
 #: A path in the user's storage.

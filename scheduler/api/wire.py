@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from scheduler.services.attempt_numbers import retries
-from scheduler.services.costs import machine_cost
+from scheduler.services.billing.costs import machine_cost
 from scheduler.services.machine_states import shown_state
 from simherd.contract import objects
 from simherd.contract.lifecycle import TABLE, TERMINAL, Status
@@ -17,7 +17,7 @@ from simherd.contract.operations import Operation
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from scheduler.services.group_sharing import Offer
+    from scheduler.services.groups.sharing import Offer
     from scheduler.store.models import (
         AttemptRow,
         Machine,

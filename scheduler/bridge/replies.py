@@ -10,10 +10,10 @@ import redis
 from sqlalchemy.exc import OperationalError
 
 from scheduler.bridge.shapes import Lines, cut, in_messages, last_message, tree
-from scheduler.services import live_files
 from scheduler.services.errors import Refused
-from scheduler.services.follow_task import follow_task
-from scheduler.services.live_files import Question
+from scheduler.services.watch import live
+from scheduler.services.watch.follow import follow_task
+from scheduler.services.watch.live import Question
 from simherd.contract.data_channel import Reply, ReplyStatus, Wanted
 from simherd.contract.live import Ask, Trouble
 
@@ -61,12 +61,12 @@ def _error(sentence: str) -> Reply:
 async def _once(parts: Parts, task: Task, asked: ChannelRequest, most: int) -> Reply:
     match asked.wanted:
         case Wanted.LIST:
-            found = await live_files.list_files(parts, task)
+            found = await live.list_files(parts, task)
             return _success(tree(found["entries"], most, truncated=found["truncated"]))
         case Wanted.TOP:
-            return _success(cut(await live_files.top(parts, task), most))
+            return _success(cut(await live.top(parts, task), most))
         case Wanted.LAST_MODIFIED:
-            return _success(_last_modified(await live_files.last_modified(parts, task)))
+            return _success(_last_modified(await live.last_modified(parts, task)))
         case Wanted.TAIL:
             return await _tail(parts, task, asked, most)
 
@@ -95,7 +95,7 @@ async def _tail(parts: Parts, task: Task, asked: ChannelRequest, most: int) -> R
 
 async def _last_lines(parts: Parts, task: Task, asked: ChannelRequest) -> dict[str, Any]:
     question = Question(Ask.TAIL, (asked.file,), asked.lines)
-    row: dict[str, Any] = (await live_files.tail_once(parts, task, question))["files"][0]
+    row: dict[str, Any] = (await live.tail_once(parts, task, question))["files"][0]
     return row
 
 

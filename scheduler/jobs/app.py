@@ -13,7 +13,7 @@ from celery import Celery, signals
 from celery.utils.log import get_multiprocessing_logger
 
 from scheduler.config import Settings
-from scheduler.services.sweep import SWEEP
+from scheduler.services.control.sweep import SWEEP
 from scheduler.wiring import Parts, build
 from simherd.contract import limits
 

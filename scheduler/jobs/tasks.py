@@ -6,11 +6,14 @@ import logging
 import time
 
 from scheduler.jobs.app import app, parts, started_at
-from scheduler.services import doctor, end_group, machines, transfers
-from scheduler.services.carry_on_transfers import carry_on
-from scheduler.services.deliver import deliver_due
-from scheduler.services.observers import tell_observers
-from scheduler.services.sweep import SWEEP, sweep_in_turn
+from scheduler.services.control import orphans
+from scheduler.services.control.sweep import SWEEP, sweep_in_turn
+from scheduler.services.groups import terminate
+from scheduler.services.machines import provision
+from scheduler.services.notifications.deliver import deliver_due
+from scheduler.services.storage import transfers
+from scheduler.services.storage.transfer_worker import carry_on
+from scheduler.services.watch.observers import tell_observers
 from simherd.contract import limits
 
 log = logging.getLogger(__name__)
@@ -25,8 +28,8 @@ def sweep(server: str = limits.MAIN_SERVER) -> None:
 @app.task(name="end_again")  # type: ignore[untyped-decorator]
 def end_again() -> None:
     """Machines that were terminated and are still there, and what they could do."""
-    doctor.end_again(parts())
-    doctor.shut_out_again(parts())
+    orphans.end_again(parts())
+    orphans.shut_out_again(parts())
 
 
 @app.task(name=transfers.JOB)  # type: ignore[untyped-decorator]
@@ -44,13 +47,13 @@ def forget_transfers() -> None:
 @app.task(name="scale_group")  # type: ignore[untyped-decorator]
 def scale_group(group_id: str) -> None:
     """Bring a group's machines to their number."""
-    machines.scale_group(parts(), group_id)
+    provision.scale_group(parts(), group_id)
 
 
 @app.task(name="shut_down_group")  # type: ignore[untyped-decorator]
 def shut_down_group(group_id: str) -> None:
     """End a group's tasks and stop its machines."""
-    end_group.shut_down_group(parts(), group_id)
+    terminate.shut_down_group(parts(), group_id)
 
 
 @app.task(name="deliver")  # type: ignore[untyped-decorator]

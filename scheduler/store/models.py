@@ -110,7 +110,7 @@ class MachineGroup(Base):
     #: What its containers may do: the fields of `Policy`.
     policy: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     #: Whether an operator has let every user of this server send tasks to it; see
-    #: `services/group_access.py`, which decides who may.
+    #: `services/groups/access.py`, which decides who may.
     shared: Mapped[bool] = mapped_column(default=False)
     #: Whether tasks go to it that name no group; of one group at the most.
     is_default: Mapped[bool] = mapped_column(default=False)

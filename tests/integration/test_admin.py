@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import select, update
 
-from scheduler.services.accounts import create_key
-from scheduler.services.admin_users import create_user
+from scheduler.services.accounts.admin_users import create_user
+from scheduler.services.accounts.users import create_key
 from scheduler.store.models import ApiKey, Machine, MachineGroup, Task, User
 from simherd.cli.main import cli
 from simherd.contract.backups import check

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from scheduler.queue.live_frames import BadFrame, read_frame
-from scheduler.services import live_files
-from scheduler.services.attempt_outputs import grant_of
+from scheduler.services.attempts.outputs import grant_of
+from scheduler.services.attempts.record_report import Recording, Verdict
 from scheduler.services.errors import Unanswered
 from scheduler.services.ids import new_uuid
-from scheduler.services.machine_health import note_end
 from scheduler.services.machine_states import MACHINE_UP
-from scheduler.services.record_event import Recording, Verdict
+from scheduler.services.machines.health import note_end
+from scheduler.services.watch import live
 from scheduler.store.models import Machine, RefusedChange, StatusChange, Task
 from simherd.contract import limits
 from simherd.contract.commands import Message
@@ -256,7 +256,7 @@ BROKEN: dict[str, list[Any]] = {
 
 async def answered(parts: Parts, task: Task, frames: list[Any]) -> Any:
     """What users are told while the machine answers their question with these frames."""
-    asking = asyncio.create_task(live_files.list_files(parts, task))
+    asking = asyncio.create_task(live.list_files(parts, task))
     inbox, client = GroupKeys(task.group_id).inbox("m1"), parts.queue.servers.of(task.group_id)
     while not asking.done() and not client.xlen(inbox):
         await asyncio.sleep(0.01)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import select
 
-from scheduler.services.attempt_spec import build_spec
-from scheduler.services.attempts import close_attempt, open_attempt
-from scheduler.services.costs import costs_of_projects, costs_of_tasks
-from scheduler.services.end_group import end_tasks
-from scheduler.services.expire_deadlines import expire_deadlines
-from scheduler.services.kill_task import kill_task
-from scheduler.services.queue_task import enqueue
+from scheduler.services.attempts.rows import close_attempt, open_attempt
+from scheduler.services.attempts.spec import build_spec
+from scheduler.services.billing.costs import costs_of_projects, costs_of_tasks
+from scheduler.services.control.expire_deadlines import expire_deadlines
+from scheduler.services.groups.terminate import end_tasks
+from scheduler.services.tasks.enqueue import enqueue
+from scheduler.services.tasks.kill import kill_task
 from scheduler.store.models import AttemptRow, Machine, MachineGroup, Task
 from simherd.contract import limits
 from simherd.contract.commands import Message, Order

@@ -14,13 +14,13 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import func, select, text
 
-from scheduler.services.accounts import create_key, user_of_key
-from scheduler.services.attempts import note_saved, open_attempt
-from scheduler.services.backups import restore_backup, write_backup
-from scheduler.services.end_attempt import end_attempt
+from scheduler.services.accounts.users import create_key, user_of_key
+from scheduler.services.attempts.end import end_attempt
+from scheduler.services.attempts.record_report import Recording, Verdict
+from scheduler.services.attempts.rows import note_saved, open_attempt
+from scheduler.services.backup.backup import restore_backup, write_backup
+from scheduler.services.control.sweep import sweep
 from scheduler.services.errors import Conflict
-from scheduler.services.record_event import Recording, Verdict
-from scheduler.services.sweep import sweep
 from scheduler.store import schema
 from scheduler.store.dump import dump
 from scheduler.store.engine import Store, migrate, open_engine

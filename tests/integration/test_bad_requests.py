@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import func, select
 
 from scheduler.objects.archive import TooManyMembers, list_zip
-from scheduler.services.accounts import create_key
+from scheduler.services.accounts.users import create_key
 from scheduler.store.models import MachineGroup, Task, User
 from simherd.contract import limits, objects
 from simherd.contract.lifecycle import Status

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from scheduler.api.app import make_app
-from scheduler.services.accounts import create_key
+from scheduler.services.accounts.users import create_key
 from tests.support.builders import make_group, make_task
 from tests.support.parts import make_parts
 

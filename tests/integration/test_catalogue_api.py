@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from scheduler.services.accounts import create_key
+from scheduler.services.accounts.users import create_key
 from scheduler.services.ids import new_uuid
-from scheduler.services.projects import ensure_project
+from scheduler.services.projects.projects import ensure_project
 from scheduler.store.models import AttemptRow, Machine
 from tests.support.api import serving, user_of
 from tests.support.builders import make_group, make_task

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from sqlalchemy import select
 
 from scheduler.config import StoreSettings
-from scheduler.services.accounts import create_key
-from scheduler.services.admin_users import create_user
-from scheduler.services.first_start import first_start
+from scheduler.services.accounts.admin_users import create_user
+from scheduler.services.accounts.users import create_key
+from scheduler.services.bootstrap import first_start
 from scheduler.store.models import User
 from simherd.cli.main import cli
 from simherd.contract.limits import DEFAULT_QUOTAS

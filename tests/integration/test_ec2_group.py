@@ -12,11 +12,11 @@ import pytest
 from executor.link.connection import Address
 from executor.link.lease import Keeper, new_token
 from scheduler.providers.ec2 import Ec2Provider
-from scheduler.services import machine_access
-from scheduler.services.end_group import request_termination, shut_down_group
-from scheduler.services.explain_task import explain_task
+from scheduler.services.control.sweep import sweep
 from scheduler.services.group_states import GroupStatus
-from scheduler.services.sweep import sweep
+from scheduler.services.groups.terminate import request_termination, shut_down_group
+from scheduler.services.machines import access
+from scheduler.services.tasks.explain import explain_task
 from scheduler.store.models import Machine, MachineGroup
 from simherd.contract.joining import digest, redis_user
 from simherd.contract.outcome import Cause
@@ -91,7 +91,7 @@ def test_a_group_on_ec2_lives_and_ends(parts: Parts, ec2: Cloud, redis_url: str)
 
     # What runs on the instance joins with what it finds there.
     secret = new_token()
-    told = machine_access.join(parts, _ticket(ec2, instance)["token"], digest(secret))
+    told = access.join(parts, _ticket(ec2, instance)["token"], digest(secret))
     assert (told.machine_id, told.vcpus) == (machine.id, group.vcpus)
     address = Address(redis_url, redis_user(machine.id), lambda: secret)
     keeper = Keeper(address, group.id, machine.id)

@@ -10,8 +10,8 @@ import pytest
 
 from scheduler.objects.archive import ArchivesBusy, list_zip
 from scheduler.objects.folder import FolderStore
-from scheduler.services.accounts import create_key
-from scheduler.services.admin_users import create_user
+from scheduler.services.accounts.admin_users import create_user
+from scheduler.services.accounts.users import create_key
 from scheduler.store.engine import migrate
 from simherd.contract import limits
 from tests.support.api import serving, user_of

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from scheduler.services.deliver import deliver_due
+from scheduler.services.notifications.deliver import deliver_due
 from scheduler.store.engine import migrate
 from scheduler.store.event_models import Registration
 from simherd.contract import limits

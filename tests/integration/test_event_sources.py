@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from scheduler.providers.base import NoCapacity
-from scheduler.services.attempt_spec import build_spec
-from scheduler.services.end_group import overdue_groups, request_termination, shut_down_group
-from scheduler.services.machine_notices import note_reclaim
-from scheduler.services.machines import retire, scale_group
-from scheduler.services.observers import tell_observers
+from scheduler.services.attempts.spec import build_spec
+from scheduler.services.groups.terminate import overdue_groups, request_termination, shut_down_group
+from scheduler.services.machines.provision import retire, scale_group
+from scheduler.services.machines.reclaim_notices import note_reclaim
+from scheduler.services.watch.observers import tell_observers
 from scheduler.store.engine import migrate
 from scheduler.store.models import Machine
 from simherd.contract.commands import Message, Order

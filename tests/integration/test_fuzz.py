@@ -23,10 +23,10 @@ from schemathesis.generation import GenerationMode
 
 from scheduler.api.reference import openapi
 from scheduler.objects.folder import FolderStore
-from scheduler.services.accounts import create_key
-from scheduler.services.admin_keys import key_states
-from scheduler.services.admin_users import create_user
-from scheduler.services.attempt_outputs import grant_of
+from scheduler.services.accounts.admin_keys import key_states
+from scheduler.services.accounts.admin_users import create_user
+from scheduler.services.accounts.users import create_key
+from scheduler.services.attempts.outputs import grant_of
 from scheduler.store.engine import migrate
 from scheduler.store.models import Machine, User
 from simherd.contract import objects

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
-from scheduler.services.accounts import create_key
-from scheduler.services.admin_users import create_user
+from scheduler.services.accounts.admin_users import create_user
+from scheduler.services.accounts.users import create_key
 from scheduler.store.models import GroupShare, MachineGroup, Task, User
 from simherd.cli.main import cli
 from simherd.errors import SimherdError

@@ -17,7 +17,7 @@ from scheduler.queue import live
 from scheduler.queue.dropped_input import DroppedInput
 from scheduler.queue.live import LiveAnswers, StreamGone, connect_async
 from scheduler.services.errors import NotFound
-from scheduler.services.saved_files import SavedFiles
+from scheduler.services.watch.saved import SavedFiles
 from simherd.contract import limits
 from simherd.contract.queue.keys import GroupKeys
 from tests.support.queue import one_server

@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import select, update
 
-from scheduler.services.accounts import create_key, digest
-from scheduler.services.admin_keys import revoke_key, rotate_key
-from scheduler.services.admin_users import create_user, disable_user, set_operator
+from scheduler.services.accounts.admin_keys import revoke_key, rotate_key
+from scheduler.services.accounts.admin_users import create_user, disable_user, set_operator
+from scheduler.services.accounts.users import create_key, digest
 from scheduler.services.errors import Conflict
 from scheduler.store.engine import Store, open_engine
 from scheduler.store.models import ApiKey, User

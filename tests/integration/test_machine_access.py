@@ -10,10 +10,10 @@ import redis
 
 from executor.link.lease import Keeper
 from scheduler.queue.access import admitted
-from scheduler.services import machine_access
-from scheduler.services.doctor import shut_out_again
+from scheduler.services.control.orphans import shut_out_again
+from scheduler.services.control.sweep import sweep
 from scheduler.services.errors import Forbidden
-from scheduler.services.sweep import sweep
+from scheduler.services.machines import access
 from simherd.contract import limits
 from simherd.contract.joining import digest, redis_user
 from simherd.contract.queue.keys import GroupKeys
@@ -36,30 +36,30 @@ def test_a_ticket_is_good_once_for_one_and_not_for_long(fleet: Fleet) -> None:
     (machine,) = fleet.scale(group)
     token = fleet.cloud.plans[-1].ticket.token
     mine = digest("my secret")
-    first = machine_access.join(fleet.parts, token, mine)
+    first = access.join(fleet.parts, token, mine)
     # The answer was lost: the same machine asks again.
-    assert machine_access.join(fleet.parts, token, mine) == first
+    assert access.join(fleet.parts, token, mine) == first
     with pytest.raises(Forbidden, match="used by another"):
-        machine_access.join(fleet.parts, token, digest("another's secret"))
+        access.join(fleet.parts, token, digest("another's secret"))
     with pytest.raises(Forbidden, match="not known"):
-        machine_access.join(fleet.parts, "join_guessed", mine)
+        access.join(fleet.parts, "join_guessed", mine)
     fleet.set(machine, join_expires_at=time.time() - 1)
     with pytest.raises(Forbidden, match="too old"):
-        machine_access.join(fleet.parts, token, mine)
+        access.join(fleet.parts, token, mine)
 
 
 def test_a_changed_secret_ends_the_old_one(fleet: Fleet) -> None:
     group = fleet.group(num_machines=1)
     (machine,) = fleet.scale(group)
     old = fleet.join(machine)
-    machine_access.change_secret(fleet.parts, machine.id, old, digest("new"))
+    access.change_secret(fleet.parts, machine.id, old, digest("new"))
     # The answer was lost: it is told again, with the old secret.
-    machine_access.change_secret(fleet.parts, machine.id, old, digest("new"))
+    access.change_secret(fleet.parts, machine.id, old, digest("new"))
     Keeper(fleet.address(machine.id, "new"), group.id, machine.id).beat([])
     with pytest.raises(redis.AuthenticationError):
         Keeper(fleet.address(machine.id, old), group.id, machine.id).beat([])
     with pytest.raises(Forbidden):
-        machine_access.change_secret(fleet.parts, machine.id, old, digest("third"))
+        access.change_secret(fleet.parts, machine.id, old, digest("third"))
 
 
 @pytest.mark.fault("B21")
@@ -99,7 +99,7 @@ def test_what_a_machines_credentials_cannot_do(fleet: Fleet) -> None:
     with pytest.raises(redis.exceptions.NoPermissionError):
         raw(me, "SELECT", 1)
     # And the scheduler's API knows them for what a machine says of itself alone.
-    machine_access.revoke(fleet.parts, group.id, [mine.id])
+    access.revoke(fleet.parts, group.id, [mine.id])
     with pytest.raises(redis.RedisError):
         me.hset(keys.facts, mine.id, "{}")
     me.close()
@@ -109,7 +109,7 @@ def test_redis_that_forgot_its_users_is_told_them_again(fleet: Fleet) -> None:
     group = fleet.group(num_machines=1)
     (machine,) = fleet.scale(group)
     secret = fleet.join(machine)
-    machine_access.restore_access(fleet.parts, limits.MAIN_SERVER)
+    access.restore_access(fleet.parts, limits.MAIN_SERVER)
     raw(fleet.parts.queue.client, "ACL", "DELUSER", redis_user(machine.id))
     fleet.parts.queue.client.script_flush()
     fleet.parts.queue.client.flushdb()

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import select, update
 
-from scheduler.services.accounts import create_user
+from scheduler.services.accounts.users import create_user
+from scheduler.services.bootstrap import first_start
 from scheduler.services.errors import QuotaExceeded
-from scheduler.services.first_start import first_start
-from scheduler.services.groups import GroupRequest, register_group, start_group
+from scheduler.services.groups.register import GroupRequest, register_group, start_group
 from scheduler.services.ids import new_uuid
-from scheduler.services.machine_caps import cap_of, host_cap
+from scheduler.services.machines.caps import cap_of, host_cap
 from scheduler.store.models import Machine, MachineGroup
 from simherd.contract import limits
 from tests.support.parts import Machines, make_parts

@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 import pytest
 
-from scheduler.services.accounts import create_key
-from scheduler.services.projects import delete_project, ensure_project
+from scheduler.services.accounts.users import create_key
+from scheduler.services.projects.projects import delete_project, ensure_project
 from scheduler.store.models import AttemptRow, Project
 from simherd.contract.lifecycle import Status
 from tests.support.api import serving, user_of

@@ -9,14 +9,18 @@ from sqlalchemy import select
 
 from scheduler.providers.base import MachineState
 from scheduler.providers.external import ExternalProvider
-from scheduler.services import machine_access
-from scheduler.services.doctor import examine
-from scheduler.services.end_group import request_termination, shut_down_group
+from scheduler.services.accounts.provider_access import (
+    looked_after,
+    set_providers,
+    warn_of_groups_off,
+)
+from scheduler.services.control.orphans import examine
+from scheduler.services.control.sweep import sweep
 from scheduler.services.errors import Conflict, Forbidden, Invalid
-from scheduler.services.groups import GroupRequest, register_group, start_group
+from scheduler.services.groups.register import GroupRequest, register_group, start_group
+from scheduler.services.groups.terminate import request_termination, shut_down_group
 from scheduler.services.machine_states import MACHINE_DOWN, MACHINE_UP
-from scheduler.services.provider_access import looked_after, set_providers, warn_of_groups_off
-from scheduler.services.sweep import sweep
+from scheduler.services.machines import access
 from scheduler.store.admin_models import AuditEntry
 from scheduler.store.models import Machine, MachineGroup, User
 from simherd.contract.joining import digest
@@ -174,14 +178,14 @@ def test_the_doctor_finds_what_a_provider_that_is_off_left(site: Site) -> None:
 def test_a_group_whose_provider_is_off_invites_nobody(site: Site) -> None:
     fleet = site.on("external")
     group = fleet.group(provider="external", status="started", num_machines=0)
-    ticket = machine_access.invite(fleet.parts, fleet.now(group))
+    ticket = access.invite(fleet.parts, fleet.now(group))
     fleet = site.on("local")
     with pytest.raises(Conflict, match="'external' is switched off on this server"):
-        machine_access.invite(fleet.parts, fleet.now(group))
+        access.invite(fleet.parts, fleet.now(group))
     # Nor is one let in that was invited before.
     with pytest.raises(Forbidden, match="'external' is switched off"):
-        machine_access.join(fleet.parts, ticket.token, digest("secret"))
-    machine_access.join(site.on("external").parts, ticket.token, digest("secret"))
+        access.join(fleet.parts, ticket.token, digest("secret"))
+    access.join(site.on("external").parts, ticket.token, digest("secret"))
     with fleet.parts.store.read() as session:
         (machine,) = session.scalars(select(Machine).where(Machine.group_id == group.id))
     assert machine.status == MACHINE_UP

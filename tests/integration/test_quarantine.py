@@ -12,13 +12,13 @@ import pytest
 import redis
 
 from scheduler.providers.base import MachineState
-from scheduler.services.accounts import create_key
-from scheduler.services.admin_groups import remove_machine
-from scheduler.services.doctor import examine
-from scheduler.services.end_group import request_termination
+from scheduler.services.accounts.users import create_key
+from scheduler.services.control.orphans import examine
+from scheduler.services.control.quarantine import repair_group
+from scheduler.services.control.sweep import sweep
 from scheduler.services.errors import Conflict, NotFound
-from scheduler.services.quarantine import repair_group
-from scheduler.services.sweep import sweep
+from scheduler.services.groups.admin import remove_machine
+from scheduler.services.groups.terminate import request_termination
 from scheduler.store.models import User
 from simherd.contract import limits
 from simherd.contract.lifecycle import Status

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from scheduler.services.errors import Invalid, NotFound, QuotaExceeded
-from scheduler.services.groups import GroupRequest, register_group, start_group
-from scheduler.services.ids import new_uuid
-from scheduler.services.quotas import Quota, set_quota, states
-from scheduler.services.stored import StoredBytes
-from scheduler.services.submit_task import Submission, submit_tasks
-from scheduler.services.user_costs import (
+from scheduler.services.billing.quotas import Quota, set_quota, states
+from scheduler.services.billing.user_costs import (
     Month,
     costs_by_group,
     costs_by_month,
     costs_by_project,
     months_between,
 )
+from scheduler.services.errors import Invalid, NotFound, QuotaExceeded
+from scheduler.services.groups.register import GroupRequest, register_group, start_group
+from scheduler.services.ids import new_uuid
+from scheduler.services.storage.usage import StoredBytes
+from scheduler.services.tasks.submit import Submission, submit_tasks
 from scheduler.store.models import Machine, MachineGroup, User
 from simherd.contract.lifecycle import Status
 from tests.support.builders import make_group, make_task

@@ -11,11 +11,11 @@ from sqlalchemy import select
 
 from scheduler.health import dependencies
 from scheduler.queue.memory import memory_of
-from scheduler.services import redis_usage
-from scheduler.services.accounts import create_key
-from scheduler.services.kill_task import kill_task
-from scheduler.services.quarantine import repair_group
-from scheduler.services.sweep import sweep
+from scheduler.services.accounts.users import create_key
+from scheduler.services.control import redis_usage
+from scheduler.services.control.quarantine import repair_group
+from scheduler.services.control.sweep import sweep
+from scheduler.services.tasks.kill import kill_task
 from scheduler.store.models import Task
 from simherd.contract import limits
 from simherd.contract.lifecycle import Status

@@ -14,10 +14,10 @@ from executor.link.lease import Claimer, new_token
 from scheduler.config import Settings
 from scheduler.queue.group_queue import Arrival
 from scheduler.queue.servers import UnknownServer
-from scheduler.services import duties, reconcile
-from scheduler.services.groups import GroupRequest, register_group, unnamed_servers
-from scheduler.services.queue_task import enqueue
-from scheduler.services.sweep import SWEEP, sweep, sweep_in_turn
+from scheduler.services.control import leadership, reconcile_queue
+from scheduler.services.control.sweep import SWEEP, sweep, sweep_in_turn
+from scheduler.services.groups.register import GroupRequest, register_group, unnamed_servers
+from scheduler.services.tasks.enqueue import enqueue
 from scheduler.store.models import Duty, StatusChange, Task
 from simherd.contract import limits
 from simherd.contract.events import Kind
@@ -170,13 +170,13 @@ def _all_compute(parts: Parts, tasks: list[Task]) -> bool:
 
 def test_a_duty_is_one_holders_until_its_time_is_over(parts: Parts) -> None:
     store = parts.store
-    assert duties.take(store, "d", "a", now=100, seconds=10)
-    assert not duties.take(store, "d", "b", now=109, seconds=10)
-    assert duties.take(store, "d", "a", now=109, seconds=10)
-    assert duties.take(store, "d", "b", now=119, seconds=10)
-    assert not duties.take(store, "d", "a", now=120, seconds=10)
-    duties.keep_until(store, "d", "a", 0)  # it has it no more
-    assert not duties.take(store, "d", "a", now=121, seconds=10)
+    assert leadership.take(store, "d", "a", now=100, seconds=10)
+    assert not leadership.take(store, "d", "b", now=109, seconds=10)
+    assert leadership.take(store, "d", "a", now=109, seconds=10)
+    assert leadership.take(store, "d", "b", now=119, seconds=10)
+    assert not leadership.take(store, "d", "a", now=120, seconds=10)
+    leadership.keep_until(store, "d", "a", 0)  # it has it no more
+    assert not leadership.take(store, "d", "a", now=121, seconds=10)
 
 
 def test_who_sweeps_keeps_others_from_it_for_a_while(parts: Parts) -> None:
@@ -199,20 +199,20 @@ def test_who_sweeps_keeps_others_from_it_for_a_while(parts: Parts) -> None:
 def test_a_long_queue_is_compared_page_by_page(
     parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconcile, "PAGE", 3)
+    monkeypatch.setattr(reconcile_queue, "PAGE", 3)
     group = _group(parts, "b")
     tasks = _tasks(parts, group, 10)
     client = parts.queue.servers.of(group.id)
-    reconcile.reconcile_queue(parts, group, filling_s=60)
+    reconcile_queue.reconcile_queue(parts, group, filling_s=60)
     assert waiting(parts, group.id) == _keys(tasks)
     # Redis has lost everything, and with it how far the comparing was: all of it at once.
     client.flushdb()
-    reconcile.reconcile_queue(parts, group, filling_s=60)
+    reconcile_queue.reconcile_queue(parts, group, filling_s=60)
     assert waiting(parts, group.id) == _keys(tasks)
     # It has lost some of it: found in a few turns.
     for task in (tasks[1], tasks[8]):
         parts.queue.withdraw(group.id, f"{task.id}:1")
     parts.queue.enqueue(group.id, [Arrival(f"stranger-{n}:1", n, "{}") for n in range(5)])
     for _ in range(8):
-        reconcile.reconcile_queue(parts, group)
+        reconcile_queue.reconcile_queue(parts, group)
     assert waiting(parts, group.id) == _keys(tasks)

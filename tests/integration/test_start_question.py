@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import select
 
-from scheduler.services.accounts import create_key, create_user
+from scheduler.services.accounts.users import create_key, create_user
 from scheduler.store.models import MachineGroup
 from tests.support.api import serving
 from tests.support.parts import make_parts

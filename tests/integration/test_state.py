@@ -14,7 +14,7 @@ from executor.link.lease import Claimer, new_token
 from scheduler.metrics import live, table
 from scheduler.metrics.snapshot import StateCollector
 from scheduler.metrics.state import read_state
-from scheduler.services.kill_task import settle_kill
+from scheduler.services.control.sweep import reclaim
 from scheduler.services.machine_states import (
     MACHINE_DOWN,
     MACHINE_DRAINED,
@@ -23,8 +23,8 @@ from scheduler.services.machine_states import (
     shown_state,
     shown_state_column,
 )
-from scheduler.services.queue_task import put_in_queue
-from scheduler.services.sweep import reclaim
+from scheduler.services.tasks.enqueue import put_in_queue
+from scheduler.services.tasks.kill import settle_kill
 from scheduler.store.models import Machine, MachineGroup, Task
 from scheduler.store.transitions import change_status
 from simherd.contract import limits

@@ -13,9 +13,9 @@ import redis
 from sqlalchemy import select
 
 from scheduler.metrics.state import read_state
-from scheduler.services.doctor import examine
-from scheduler.services.queue_task import enqueue
-from scheduler.services.sweep import sweep
+from scheduler.services.control.orphans import examine
+from scheduler.services.control.sweep import sweep
+from scheduler.services.tasks.enqueue import enqueue
 from scheduler.store.models import Machine
 from simherd.contract.lifecycle import Status
 from simherd.contract.queue import scripts

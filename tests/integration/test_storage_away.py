@@ -12,11 +12,11 @@ from scheduler.objects import s3
 from scheduler.objects.base import StorageAway
 from scheduler.objects.folder import FolderStore
 from scheduler.objects.s3 import S3Store
-from scheduler.services.accounts import create_key
+from scheduler.services.accounts.users import create_key
+from scheduler.services.control.reconcile_queue import reconcile_queue
 from scheduler.services.errors import Conflict
-from scheduler.services.queue_task import enqueue_all
-from scheduler.services.reconcile import reconcile_queue
-from scheduler.services.storage import copy
+from scheduler.services.storage.browse import copy
+from scheduler.services.tasks.enqueue import enqueue_all
 from scheduler.store.engine import migrate
 from simherd.contract.spec import attempt_key
 from tests.support.api import serving, user_of

@@ -12,14 +12,14 @@ import httpx
 import pytest
 from sqlalchemy import select, update
 
-from scheduler.services.accounts import create_key
-from scheduler.services.carry_on_transfers import carry_on
+from scheduler.services.accounts.users import create_key
+from scheduler.services.billing.quotas import Quota, states
 from scheduler.services.errors import QuotaExceeded
-from scheduler.services.quotas import Quota, states
-from scheduler.services.storage_room import Room
-from scheduler.services.stored import StoredBytes, used_bytes
-from scheduler.services.submit_task import Submission, submit_tasks
-from scheduler.services.transfers import begin_fetch, transfer_of
+from scheduler.services.storage.room import Room
+from scheduler.services.storage.transfer_worker import carry_on
+from scheduler.services.storage.transfers import begin_fetch, transfer_of
+from scheduler.services.storage.usage import StoredBytes, used_bytes
+from scheduler.services.tasks.submit import Submission, submit_tasks
 from scheduler.store.models import StorageRoom, User
 from scheduler.wiring import Parts
 from simherd import transfer

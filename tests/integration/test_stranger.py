@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from scheduler.services.accounts import create_key
-from scheduler.services.admin_users import create_user
+from scheduler.services.accounts.admin_users import create_user
+from scheduler.services.accounts.users import create_key
 from scheduler.store.models import User
 from tests.conftest import REPOSITORY
 from tests.support import stranger

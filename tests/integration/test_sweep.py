@@ -11,11 +11,11 @@ from sqlalchemy import select
 from executor.link.lease import Claimer, new_token
 from scheduler.providers.base import MachineState
 from scheduler.queue.group_queue import Arrival
-from scheduler.services.expire_deadlines import expire_deadlines
+from scheduler.services.control.expire_deadlines import expire_deadlines
+from scheduler.services.control.reconcile_queue import reconcile_queue
+from scheduler.services.control.sweep import reclaim, sweep
 from scheduler.services.machine_states import MACHINE_UP
-from scheduler.services.queue_task import enqueue
-from scheduler.services.reconcile import reconcile_queue
-from scheduler.services.sweep import reclaim, sweep
+from scheduler.services.tasks.enqueue import enqueue
 from scheduler.store.models import Machine, MachineGroup, Task
 from simherd.contract import limits
 from simherd.contract.lifecycle import Status

@@ -15,9 +15,9 @@ import httpx
 import pytest
 
 from scheduler.api.reference import openapi
-from scheduler.services.accounts import create_key
-from scheduler.services.admin_keys import key_states
-from scheduler.services.attempt_outputs import grant_of
+from scheduler.services.accounts.admin_keys import key_states
+from scheduler.services.accounts.users import create_key
+from scheduler.services.attempts.outputs import grant_of
 from scheduler.store.models import Base, Machine, MachineGroup, User
 from simherd.contract import objects
 from simherd.contract.joining import digest

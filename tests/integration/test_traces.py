@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from scheduler.services.kill_task import kill_task
-from scheduler.services.submit_task import Submission, submit_tasks
+from scheduler.services.tasks.kill import kill_task
+from scheduler.services.tasks.submit import Submission, submit_tasks
 from simherd.contract.events import Kind
 from simherd.contract.lifecycle import Status
 from simherd.contract.outcome import Cause

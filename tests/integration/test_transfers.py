@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import delete
 
 from scheduler.objects.s3 import S3Store
-from scheduler.services import transfer_turn, transfers
-from scheduler.services.accounts import create_user
-from scheduler.services.carry_on_transfers import carry_on
+from scheduler.services.accounts.users import create_user
 from scheduler.services.errors import Invalid, NotFound, QuotaExceeded
 from scheduler.services.ids import new_uuid
+from scheduler.services.storage import transfer_turn, transfers
+from scheduler.services.storage.transfer_worker import carry_on
 from scheduler.store.models import Transfer
 from simherd.contract import limits
 from simherd.contract.transfers import State

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from scheduler.services.accounts import create_user
+from scheduler.services.accounts.users import create_user
 from scheduler.services.ids import new_task_id, new_uuid
-from scheduler.services.projects import ensure_project
+from scheduler.services.projects.projects import ensure_project
 from scheduler.store.models import MachineGroup, StatusChange, Task
 from simherd.contract.lifecycle import Status
 

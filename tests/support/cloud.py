@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from executor.link.connection import Address
 from executor.link.lease import Keeper, new_token
 from scheduler.providers.base import Found, LaunchRefused, MachineState
-from scheduler.services import machine_access
 from scheduler.services.machine_states import MACHINE_UP
-from scheduler.services.machines import machines_of, scale_group
+from scheduler.services.machines import access
+from scheduler.services.machines.provision import machines_of, scale_group
 from scheduler.store.models import Machine, MachineGroup
 from simherd.contract.joining import digest, redis_user
 from tests.support.builders import make_group
@@ -78,7 +78,7 @@ class Fleet:
         """The machine joins and beats once; answers its secret."""
         plan = next(p for p in reversed(self.cloud.plans) if p.machine_id == machine.id)
         secret = new_token()
-        machine_access.join(self.parts, plan.ticket.token, digest(secret))
+        access.join(self.parts, plan.ticket.token, digest(secret))
         keeper = Keeper(self.address(machine.id, secret), machine.group_id, machine.id)
         keeper.beat([])
         keeper.close()

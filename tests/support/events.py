@@ -13,9 +13,9 @@ from sqlalchemy import select, update
 
 from scheduler.api.app import make_app
 from scheduler.api.edge.server import server_config
-from scheduler.services.accounts import create_key, create_user
-from scheduler.services.deliver import deliver_due
+from scheduler.services.accounts.users import create_key, create_user
 from scheduler.services.ids import new_uuid
+from scheduler.services.notifications.deliver import deliver_due
 from scheduler.store.models import MachineGroup, Task
 from simherd.contract.events import Kind
 from simherd.contract.queue.keys import GroupKeys

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from scheduler.services.queue_task import enqueue
+from scheduler.services.tasks.enqueue import enqueue
 from scheduler.store.models import Task
 from tests.support.builders import make_task
 from tests.support.hostile import HonestMachine, Stranger, Victim, client_of

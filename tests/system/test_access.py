@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from scheduler.services.accounts import create_key, create_user
+from scheduler.services.accounts.users import create_key, create_user
 from scheduler.store.engine import Store, open_engine
 
 if TYPE_CHECKING:

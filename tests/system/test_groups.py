@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from executor.join import join
-from scheduler.services.accounts import create_key, create_user
+from scheduler.services.accounts.users import create_key, create_user
 from scheduler.store.engine import Store, open_engine
 from simherd.contract.policy import INSECURE_BACKEND
 from tests.support.env import Env, zipped

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import simherd
-from scheduler.services.accounts import create_key, create_user
+from scheduler.services.accounts.users import create_key, create_user
 from scheduler.store.engine import Store, open_engine
 from simherd import resources, simulators, tasks
 from tests.support.contract_rows import PUBLISHED, ROWS

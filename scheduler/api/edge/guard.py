@@ -13,10 +13,10 @@ from scheduler.api import problems
 from scheduler.api.edge.access import Credential, Rule, Rules
 from scheduler.api.edge.bodies import Body
 from scheduler.api.edge.rates import BodyBudget, Buckets, KnownKeys, Lane, Shares, too_many
-from scheduler.services.accounts import digest, user_of_key
-from scheduler.services.attempt_outputs import check_token
+from scheduler.services.accounts.users import digest, user_of_key
+from scheduler.services.attempts.outputs import check_token
 from scheduler.services.errors import Forbidden
-from scheduler.services.machine_access import known_machine
+from scheduler.services.machines.access import known_machine
 from simherd.contract import limits, logs
 from simherd.contract.joining import MACHINE_HEADER, SECRET_HEADER
 

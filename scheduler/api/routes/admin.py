@@ -13,9 +13,9 @@ from scheduler.api.bounded import BigNumber
 from scheduler.api.deps import OperatorDep, PartsDep
 from scheduler.api.strict import StrictRouter
 from scheduler.api.wire import when
-from scheduler.services.audit import MOST_ENTRIES, entries, note
-from scheduler.services.backups import stream_backup
-from scheduler.services.doctor import examine
+from scheduler.services.accounts.audit import MOST_ENTRIES, entries, note
+from scheduler.services.backup.backup import stream_backup
+from scheduler.services.control.orphans import examine
 
 router = StrictRouter(prefix="/v1/admin", tags=["admin"])
 

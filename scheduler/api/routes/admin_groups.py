@@ -12,9 +12,11 @@ from scheduler.api.bounded import Amount
 from scheduler.api.deps import OperatorDep, PartsDep
 from scheduler.api.strict import StrictRouter
 from scheduler.api.wire import dollars, group_json, quarantine_json, share_json, when
-from scheduler.services import admin_groups, group_sharing, prices, quarantine
-from scheduler.services.admin_groups import GroupState
-from scheduler.services.prices import PriceState
+from scheduler.services.billing import prices
+from scheduler.services.billing.prices import PriceState
+from scheduler.services.control import quarantine
+from scheduler.services.groups import admin, sharing
+from scheduler.services.groups.admin import GroupState
 from scheduler.store.models import Machine
 from simherd.contract import limits
 
@@ -97,7 +99,7 @@ def _price(state: PriceState) -> dict[str, Any]:
 def list_groups(parts: PartsDep, _user: OperatorDep, ended: bool = False) -> list[dict[str, Any]]:
     """Every user's machine groups with what they have cost; `ended`: the terminated ones too."""
     with parts.store.read() as session:
-        return [_group(state) for state in admin_groups.group_states(session, ended=ended)]
+        return [_group(state) for state in admin.group_states(session, ended=ended)]
 
 
 @router.get("/groups/{group}")
@@ -107,11 +109,11 @@ def show_group(
     """One machine group, by id or name, with its machines under `group`; `owner`: whose, where
     several have one of this name."""
     with parts.store.read() as session:
-        state = admin_groups.group_state(session, group, owner)
+        state = admin.group_state(session, group, owner)
         machines = session.scalars(
             select(Machine).where(Machine.group_id == state.group.id).order_by(Machine.created_at)
         ).all()
-        shares = group_sharing.shares_of(session, state.group.id)
+        shares = sharing.shares_of(session, state.group.id)
     return {
         **_group(state),
         "shares": [share_json(share) for share in shares],
@@ -122,13 +124,13 @@ def show_group(
 @router.post("/groups/{group}/terminate", status_code=202)
 def terminate_group(parts: PartsDep, operator: OperatorDep, group: str) -> dict[str, Any]:
     """Terminate a user's machine group: its tasks end, its machines stop."""
-    return _group(admin_groups.terminate_group(parts, operator.username, group))
+    return _group(admin.terminate_group(parts, operator.username, group))
 
 
 @router.post("/groups/{group}/drain", status_code=202)
 def drain_group(parts: PartsDep, operator: OperatorDep, group: str) -> dict[str, int]:
     """Have a group's machines end what they have and be replaced by others."""
-    return {"drained": admin_groups.drain_group(parts, operator.username, group)}
+    return {"drained": admin.drain_group(parts, operator.username, group)}
 
 
 @router.delete("/groups/{group}/machines/{machine}")
@@ -136,7 +138,7 @@ def remove_machine(
     parts: PartsDep, operator: OperatorDep, group: str, machine: str
 ) -> dict[str, str]:
     """Revoke a machine's credentials and terminate it, by its id or name."""
-    removed = admin_groups.remove_machine(parts, operator.username, group, machine)
+    removed = admin.remove_machine(parts, operator.username, group, machine)
     return {"id": removed.id, "name": removed.name}
 
 
@@ -153,8 +155,8 @@ def share_group(
     """Let users, or everyone, send tasks to a machine group; `owner`: whose, where several have
     one of this name."""
     with parts.store.write() as session:
-        found = admin_groups.group_state(session, group, owner).group
-        group_sharing.share_with(
+        found = admin.group_state(session, group, owner).group
+        sharing.share_with(
             session, operator.username, found, asked.usernames, everyone=asked.everyone
         )
     return show_group(parts, operator, found.id)
@@ -166,8 +168,8 @@ def unshare_group(
 ) -> dict[str, Any]:
     """Let users send no more tasks to a machine group; what they have submitted goes on."""
     with parts.store.write() as session:
-        found = admin_groups.group_state(session, group, owner).group
-        group_sharing.unshare_with(session, operator.username, found, asked.usernames)
+        found = admin.group_state(session, group, owner).group
+        sharing.unshare_with(session, operator.username, found, asked.usernames)
     return show_group(parts, operator, found.id)
 
 
@@ -177,8 +179,8 @@ def set_default_group(
 ) -> dict[str, Any]:
     """Have tasks that name no group go to this one, where their users may use it, or no longer."""
     with parts.store.write() as session:
-        found = admin_groups.group_state(session, group, owner).group
-        group_sharing.set_default(session, operator.username, found, is_default=asked.is_default)
+        found = admin.group_state(session, group, owner).group
+        sharing.set_default(session, operator.username, found, is_default=asked.is_default)
     return show_group(parts, operator, found.id)
 
 

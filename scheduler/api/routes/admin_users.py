@@ -14,10 +14,10 @@ from scheduler.api.routes.users import quotas_json
 from scheduler.api.strict import StrictRouter
 from scheduler.api.wire import when
 from scheduler.config import PROVIDERS
-from scheduler.services import admin_keys, admin_users, provider_access
-from scheduler.services.admin_keys import KeyState
-from scheduler.services.admin_users import UserState
-from scheduler.services.quotas import change_quota, give_defaults, states
+from scheduler.services.accounts import admin_keys, admin_users, provider_access
+from scheduler.services.accounts.admin_keys import KeyState
+from scheduler.services.accounts.admin_users import UserState
+from scheduler.services.billing.quotas import change_quota, give_defaults, states
 from simherd.contract import limits
 
 router = StrictRouter(prefix="/v1/admin", tags=["admin"])

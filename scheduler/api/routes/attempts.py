@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from scheduler.api.bounded import AttemptNumber, BigNumber
 from scheduler.api.deps import PartsDep
 from scheduler.api.strict import StrictRouter
-from scheduler.services.attempt_outputs import ROUTE, AttemptOutputs
+from scheduler.services.attempts.outputs import ROUTE, AttemptOutputs
 from simherd.contract import limits
 from simherd.contract.checkpoints import MOST_FILES, SavedFile
 from simherd.contract.objects import CHECKPOINT_FILE, LIVE_SLICE, MANIFEST, OUTPUT, normalise

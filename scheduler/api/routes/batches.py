@@ -11,8 +11,8 @@ from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.strict import StrictRouter
 from scheduler.api.submissions import KeyedRequest
 from scheduler.objects.file_urls import COUNTED_UPLOAD
-from scheduler.services.queue_task import inputs_uploaded
-from scheduler.services.submit_task import submit_tasks
+from scheduler.services.tasks.enqueue import inputs_uploaded
+from scheduler.services.tasks.submit import submit_tasks
 from simherd.contract import limits, objects
 from simherd.contract.lifecycle import Status
 

@@ -10,9 +10,9 @@ from scheduler.api.bounded import Amount, Name
 from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.strict import StrictRouter
 from scheduler.catalogue.search import Offer, Range, Wanted, offers
+from scheduler.services.accounts.provider_access import providers_of, wire_providers
+from scheduler.services.billing.prices import machine_types as machine_types_now
 from scheduler.services.errors import Invalid, NotFound
-from scheduler.services.prices import machine_types as machine_types_now
-from scheduler.services.provider_access import providers_of, wire_providers
 from simherd.contract import limits
 
 if TYPE_CHECKING:

@@ -16,16 +16,17 @@ from scheduler.api.bounded import Name, Page, Parameters, Seconds, Shown, Time
 from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.strict import StrictRouter
 from scheduler.api.wire import group_json, past_group_json
-from scheduler.services import end_group, groups, machine_access
 from scheduler.services.errors import Invalid, NotFound
-from scheduler.services.group_access import named_group, usable_by
-from scheduler.services.group_history import (
+from scheduler.services.group_states import ACTIVE
+from scheduler.services.groups import register, terminate
+from scheduler.services.groups.access import named_group, usable_by
+from scheduler.services.groups.history import (
     HistoryFilter,
     groups_ever,
     machines_of_groups,
     task_seconds,
 )
-from scheduler.services.group_states import ACTIVE
+from scheduler.services.machines import access
 from scheduler.store.models import Machine, MachineGroup, Task
 from simherd.contract import limits
 from simherd.contract.lifecycle import HELD
@@ -73,19 +74,19 @@ def _policy(given: dict[str, Any]) -> Policy:
 
 
 @router.post("/compute/group", status_code=201)
-def register(parts: PartsDep, user: UserDep, asked: GroupBody) -> dict[str, Any]:
+def register_group(parts: PartsDep, user: UserDep, asked: GroupBody) -> dict[str, Any]:
     """Register a machine group."""
-    return group_json(groups.register_group(parts, user.id, _request(asked)))
+    return group_json(register.register_group(parts, user.id, _request(asked)))
 
 
 @router.post("/compute/group/check", status_code=204)
 def check(parts: PartsDep, user: UserDep, asked: GroupBody) -> None:
     """Refuse what could not be registered and started now as a group; nothing is registered."""
-    groups.register_group(parts, user.id, _request(asked), only_check=True)
+    register.register_group(parts, user.id, _request(asked), only_check=True)
 
 
-def _request(asked: GroupBody) -> groups.GroupRequest:
-    return groups.GroupRequest(
+def _request(asked: GroupBody) -> register.GroupRequest:
+    return register.GroupRequest(
         machine_type=asked.machine_type,
         wire_provider=asked.provider_id,
         num_machines=asked.num_vms,
@@ -111,19 +112,19 @@ def _request(asked: GroupBody) -> groups.GroupRequest:
 @router.post("/compute/group/start")
 def start(parts: PartsDep, user: UserDep, machine_group_id: str) -> dict[str, Any]:
     """Start a registered group's machines."""
-    group = groups.owned_group(parts, user.id, machine_group_id)
-    groups.start_group(parts, group)
+    group = register.owned_group(parts, user.id, machine_group_id)
+    register.start_group(parts, group)
     parts.send_job("scale_group", group.id)
-    return group_json(groups.owned_group(parts, user.id, machine_group_id))
+    return group_json(register.owned_group(parts, user.id, machine_group_id))
 
 
 @router.delete("/compute/group", status_code=202)
-def terminate(parts: PartsDep, user: UserDep, machine_group_id: str) -> dict[str, Any]:
+def terminate_group(parts: PartsDep, user: UserDep, machine_group_id: str) -> dict[str, Any]:
     """Terminate a group: its tasks end, its machines stop."""
-    group = groups.owned_group(parts, user.id, machine_group_id)
-    end_group.request_termination(parts, group, Cause.GROUP_TERMINATED)
+    group = register.owned_group(parts, user.id, machine_group_id)
+    terminate.request_termination(parts, group, Cause.GROUP_TERMINATED)
     parts.send_job("shut_down_group", group.id)
-    return group_json(groups.owned_group(parts, user.id, machine_group_id))
+    return group_json(register.owned_group(parts, user.id, machine_group_id))
 
 
 @router.post("/v1/groups/{name}/invitations", status_code=201)
@@ -135,7 +136,7 @@ def invite(parts: PartsDep, user: UserDep, name: str) -> dict[str, str]:
         )
     if group is None:
         raise NotFound(f"name: there is no machine group {name!r}.")
-    return asdict(machine_access.invite(parts, group))
+    return asdict(access.invite(parts, group))
 
 
 @router.get("/compute/groups")

@@ -13,7 +13,7 @@ from scheduler.api.event_wire import delivery_json, event_json, whole_event_json
 from scheduler.api.patterns import ID
 from scheduler.api.strict import StrictRouter
 from scheduler.services.errors import Invalid
-from scheduler.services.events import (
+from scheduler.services.notifications.register import (
     Wanted,
     deliveries_of,
     events_of,
@@ -21,7 +21,7 @@ from scheduler.services.events import (
     register_event,
     remove_event,
 )
-from scheduler.services.observers import tell_observers
+from scheduler.services.watch.observers import tell_observers
 from simherd.contract import limits
 from simherd.contract.triggers import ActionType, Trigger, TriggerType
 

@@ -18,8 +18,8 @@ from scheduler.api.strict import StrictRouter
 from scheduler.objects.file_urls import COUNTED_UPLOAD, ROUTE
 from scheduler.objects.folder import TEMPORARY, FolderStore
 from scheduler.services.errors import TooLarge
-from scheduler.services.storage import readable_path
-from scheduler.services.storage_room import Room
+from scheduler.services.storage.browse import readable_path
+from scheduler.services.storage.room import Room
 from simherd.contract import limits, objects
 from simherd.contract.uploads import PART_VERB, part_offset, part_size
 

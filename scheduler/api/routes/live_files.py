@@ -16,11 +16,11 @@ from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.routes.tasks import owned_task
 from scheduler.api.sse import ClosedStream, Streams
 from scheduler.api.strict import StrictRouter
-from scheduler.services import live_files
 from scheduler.services.errors import Invalid, NotFound
-from scheduler.services.follow_task import follow_task
-from scheduler.services.live_files import Question
-from scheduler.services.task_states import follow_states, read_states
+from scheduler.services.watch import live
+from scheduler.services.watch.follow import follow_task
+from scheduler.services.watch.live import Question
+from scheduler.services.watch.states import follow_states, read_states
 from simherd.contract import limits
 from simherd.contract.live import Ask
 
@@ -74,21 +74,21 @@ async def changes(
 async def list_files(parts: PartsDep, user: UserDep, task_id: str) -> dict[str, Any]:
     """The files in a task's work folder, or those it has put out once it has ended."""
     task = await run_in_threadpool(owned_task, parts, user, task_id)
-    return await live_files.list_files(parts, task)
+    return await live.list_files(parts, task)
 
 
 @router.get("/{task_id}/files/last-modified")
 async def last_modified(parts: PartsDep, user: UserDep, task_id: str) -> dict[str, Any]:
     """The file that was written to last."""
     task = await run_in_threadpool(owned_task, parts, user, task_id)
-    return await live_files.last_modified(parts, task)
+    return await live.last_modified(parts, task)
 
 
 @router.get("/{task_id}/top")
 async def top(parts: PartsDep, user: UserDep, task_id: str) -> dict[str, str]:
     """The processes of the command that runs."""
     task = await run_in_threadpool(owned_task, parts, user, task_id)
-    return {"text": await live_files.top(parts, task)}
+    return {"text": await live.top(parts, task)}
 
 
 @router.get("/{task_id}/files/tail")
@@ -102,7 +102,7 @@ async def tail(
     """The last lines of some files."""
     task = await run_in_threadpool(owned_task, parts, user, task_id)
     question = Question(Ask.TAIL, tuple(dict.fromkeys(file)), lines)
-    return await live_files.tail_once(parts, task, question)
+    return await live.tail_once(parts, task, question)
 
 
 @router.get("/{task_id}/follow")
@@ -134,7 +134,7 @@ async def content(
 ) -> StreamingResponse | JSONResponse:
     """One file as it is now, or as it was saved."""
     task = await run_in_threadpool(owned_task, parts, user, task_id)
-    pieces = live_files.content(parts, task, file)
+    pieces = live.content(parts, task, file)
     # What cannot be had is told by the status code, which goes out before the first byte.
     first = await anext(pieces, b"")
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scheduler.api.bounded import Instant
 from scheduler.api.deps import PartsDep
 from scheduler.api.strict import StrictRouter
-from scheduler.services import machine_access, machine_notices
+from scheduler.services.machines import access, reclaim_notices
 from simherd.contract.joining import MACHINE_HEADER, ROUTE, SECRET_HEADER
 
 router = StrictRouter(prefix=ROUTE, tags=["machines"])
@@ -45,7 +45,7 @@ class Notice(BaseModel):
 @router.post("/join")
 def join(parts: PartsDep, asked: Joining) -> dict[str, Any]:
     """Let a machine in with its ticket."""
-    return asdict(machine_access.join(parts, asked.token, asked.secret_digest))
+    return asdict(access.join(parts, asked.token, asked.secret_digest))
 
 
 @router.post(SECRET_VERB)
@@ -53,7 +53,7 @@ def change_secret(
     parts: PartsDep, asked: NewSecret, machine_id: MachineId = "", secret: Secret = ""
 ) -> dict[str, Any]:
     """Let a machine use another secret from now on."""
-    machine_access.change_secret(parts, machine_id, secret, asked.secret_digest)
+    access.change_secret(parts, machine_id, secret, asked.secret_digest)
     return {}
 
 
@@ -62,5 +62,5 @@ def notice(
     parts: PartsDep, asked: Notice, machine_id: MachineId = "", secret: Secret = ""
 ) -> dict[str, Any]:
     """A machine was told that it is about to be reclaimed."""
-    machine_notices.note_reclaim(parts, machine_id, secret, asked.reclaim_at)
+    reclaim_notices.note_reclaim(parts, machine_id, secret, asked.reclaim_at)
     return {}

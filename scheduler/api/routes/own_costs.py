@@ -12,7 +12,7 @@ from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.patterns import MONTH
 from scheduler.api.strict import StrictRouter
 from scheduler.api.wire import dollars
-from scheduler.services.user_costs import (
+from scheduler.services.billing.user_costs import (
     FIRST_YEAR,
     LAST_YEAR,
     Month,

@@ -7,8 +7,8 @@ from typing import Any
 from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.strict import StrictRouter
 from scheduler.api.wire import transfer_json
-from scheduler.services import storage
-from scheduler.services.transfers import transfer_of, transfers_of
+from scheduler.services.storage import browse
+from scheduler.services.storage.transfers import transfer_of, transfers_of
 from simherd.contract import limits
 
 router = StrictRouter(prefix="/v1/storage", tags=["storage"])
@@ -20,8 +20,8 @@ def list_files(
 ) -> list[dict[str, Any]]:
     """The file at `path`, or all files in the folder there, each with its size and a URL that
     downloads it for an hour."""
-    storage.check_region(parts, region)
-    clean = storage.readable_path(parts, user.id, storage.clean_path(path))
+    browse.check_region(parts, region)
+    clean = browse.readable_path(parts, user.id, browse.clean_path(path))
     return [
         {
             "path": info.path,
@@ -30,7 +30,7 @@ def list_files(
                 user.id, info.path, "download", limits.USER_URL_S, public=True
             ),
         }
-        for info in storage.files_at(parts, user.id, clean)
+        for info in browse.files_at(parts, user.id, clean)
     ]
 
 

@@ -14,9 +14,9 @@ from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.routes.tasks import get_task, owned_task
 from scheduler.api.strict import StrictRouter
 from scheduler.api.wire import attempt_json, usage_json
-from scheduler.services.costs import attempt_cost
-from scheduler.services.explain_task import explain_task
-from scheduler.services.extend_task import extend_task
+from scheduler.services.billing.costs import attempt_cost
+from scheduler.services.tasks.explain import explain_task
+from scheduler.services.tasks.extend import extend_task
 from scheduler.store.models import AttemptRow, Machine, UsageSample
 from simherd.contract import limits
 

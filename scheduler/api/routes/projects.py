@@ -14,9 +14,9 @@ from scheduler.api.bounded import Metadata, Name, Page
 from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.strict import StrictRouter
 from scheduler.api.wire import project_json
-from scheduler.services import projects
-from scheduler.services.costs import costs_of_projects
-from scheduler.services.project_table import project_table
+from scheduler.services.billing.costs import costs_of_projects
+from scheduler.services.projects import projects
+from scheduler.services.projects.table import project_table
 from scheduler.store.models import Project
 from simherd.contract.lifecycle import Status
 

@@ -10,9 +10,9 @@ from sqlalchemy import select
 from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.strict import StrictRouter
 from scheduler.api.wire import group_json, share_json
-from scheduler.services import group_sharing
 from scheduler.services.errors import NotFound
-from scheduler.services.group_access import default_group
+from scheduler.services.groups import sharing
+from scheduler.services.groups.access import default_group
 from scheduler.store.models import MachineGroup, User
 
 if TYPE_CHECKING:
@@ -50,14 +50,14 @@ def list_shares(parts: PartsDep, user: UserDep, name: str) -> list[dict[str, Any
     """With whom a machine group of the user's is shared; `accepted_at` null: only offered."""
     with parts.store.read() as session:
         group = _own(session, user, name)
-        return [share_json(share) for share in group_sharing.shares_of(session, group.id)]
+        return [share_json(share) for share in sharing.shares_of(session, group.id)]
 
 
 @router.post("/groups/{name}/shares", status_code=201)
 def offer_group(parts: PartsDep, user: UserDep, name: str, asked: NewOffer) -> list[dict[str, Any]]:
     """Offer a machine group to another user, who may send tasks to it once they accept."""
     with parts.store.write() as session:
-        group_sharing.offer(session, user, _own(session, user, name), asked.username)
+        sharing.offer(session, user, _own(session, user, name), asked.username)
     return list_shares(parts, user, name)
 
 
@@ -65,21 +65,21 @@ def offer_group(parts: PartsDep, user: UserDep, name: str, asked: NewOffer) -> l
 def withdraw_group(parts: PartsDep, user: UserDep, name: str, username: str) -> None:
     """Let another user send no more tasks to a machine group; what they have submitted goes on."""
     with parts.store.write() as session:
-        group_sharing.withdraw(session, user, _own(session, user, name), username)
+        sharing.withdraw(session, user, _own(session, user, name), username)
 
 
 @router.get("/group-offers")
 def list_offers(parts: PartsDep, user: UserDep) -> list[dict[str, Any]]:
     """The machine groups that others share with the user; `accepted_at` null: not yet accepted."""
     with parts.store.read() as session:
-        return [share_json(share) for share in group_sharing.offers_to(session, user.id)]
+        return [share_json(share) for share in sharing.offers_to(session, user.id)]
 
 
 @router.post("/group-offers/{group_id}/accept")
 def accept_offer(parts: PartsDep, user: UserDep, group_id: str) -> dict[str, Any]:
     """Use a machine group that is offered; its owner can read what is sent there."""
     with parts.store.write() as session:
-        group = group_sharing.accept(session, user, group_id)
+        group = sharing.accept(session, user, group_id)
     return group_json(group)
 
 
@@ -87,4 +87,4 @@ def accept_offer(parts: PartsDep, user: UserDep, group_id: str) -> dict[str, Any
 def decline_offer(parts: PartsDep, user: UserDep, group_id: str) -> None:
     """Refuse a machine group that is offered, or use it no longer."""
     with parts.store.write() as session:
-        group_sharing.decline(session, user, group_id)
+        sharing.decline(session, user, group_id)

@@ -12,9 +12,9 @@ from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.strict import StrictRouter
 from scheduler.api.wire import dollars, transfer_json, when
 from scheduler.objects.archive import Listing, Member, TooManyMembers, list_zip, raw_range
-from scheduler.services import storage, transfers
 from scheduler.services.errors import Invalid, NotFound, TooLarge
-from scheduler.services.storage_room import Upload, forget_stored, sign_uploads
+from scheduler.services.storage import browse, transfers
+from scheduler.services.storage.room import Upload, forget_stored, sign_uploads
 from scheduler.wiring import Parts
 from simherd.contract import limits, objects
 from simherd.contract.uploads import MOST_PARTS
@@ -42,8 +42,8 @@ def signed_urls(
     """URLs that allow the operation on each path for an hour, in the order of `paths`; a folder
     that is downloaded stands for the files in it. `sizes`: bytes of what is to be uploaded, in the
     same order; room for them is kept in the user's storage for that hour."""
-    storage.check_region(parts, region)
-    clean = [storage.clean_path(p, "paths") for p in paths]
+    browse.check_region(parts, region)
+    clean = [browse.clean_path(p, "paths") for p in paths]
     if operation == "upload":
         if sizes is not None and len(sizes) != len(clean):
             raise Invalid(f"sizes: {len(sizes)} sizes for {len(clean)} paths. Give one for each.")
@@ -55,10 +55,10 @@ def signed_urls(
 
 def _downloads(parts: Parts, user_id: str, path: str) -> list[str]:
     """A file under the name that was asked for, which the URL is to have; a folder as its files."""
-    real = storage.readable_path(parts, user_id, path)
+    real = browse.readable_path(parts, user_id, path)
     if parts.objects.stat(user_id, real) is not None:
         return [path]
-    return [info.path for info in storage.files_at(parts, user_id, path)]
+    return [info.path for info in browse.files_at(parts, user_id, path)]
 
 
 @router.get("/contents")
@@ -78,10 +78,10 @@ def contents(
     With `recursive`, folders have the size of what is in them, and the newest date. Else they
     have no size, and no date but a task's: that takes no look below.
     """
-    storage.check_region(parts, region, every=_EVERY_REGION)
-    folder = storage.clean_path(path) if path.strip("/") else ""
+    browse.check_region(parts, region, every=_EVERY_REGION)
+    folder = browse.clean_path(path) if path.strip("/") else ""
     rows = sorted(
-        storage.listing(parts, user.id, folder, with_sizes=recursive),
+        browse.listing(parts, user.id, folder, with_sizes=recursive),
         key=lambda row: _sort_key(row, sort_by),
         reverse=order == "desc",
     )
@@ -92,13 +92,13 @@ def contents(
     }
 
 
-def _sort_key(row: storage.Row, sort_by: str) -> tuple[float, str]:
+def _sort_key(row: browse.Row, sort_by: str) -> tuple[float, str]:
     """What is not known counts as less than all else."""
     value = {"creation_time": row.at, "size": row.size, "name": 0}[sort_by]
     return (-1 if value is None else value, row.name)
 
 
-def _row_json(parts: Parts, row: storage.Row) -> dict[str, Any]:
+def _row_json(parts: Parts, row: browse.Row) -> dict[str, Any]:
     return {
         "name": row.name,
         "size_bytes": row.size,
@@ -123,7 +123,7 @@ def zip_contents(
     Those in folders below are always among them: the published client asks with `recursive=false`
     and shows its users all outputs of a task from the answer.
     """
-    storage.check_region(parts, region)
+    browse.check_region(parts, region)
     listing = _listed(parts, user.id, _archive(parts, user.id, path))
     members = [
         {
@@ -140,7 +140,7 @@ def zip_contents(
 
 
 def _archive(parts: Parts, user_id: str, path: str) -> str:
-    return storage.readable_path(parts, user_id, storage.clean_path(path))
+    return browse.readable_path(parts, user_id, browse.clean_path(path))
 
 
 def _listed(parts: Parts, user_id: str, path: str) -> Listing:
@@ -172,7 +172,7 @@ def zip_file_range(
     region: str | None = None,
 ) -> dict[str, int]:
     """Where the raw bytes of one file in a stored zip lie: first and last byte."""
-    storage.check_region(parts, region)
+    browse.check_region(parts, region)
     clean = _archive(parts, user.id, path)
     for member, name in _below(_listed(parts, user.id, clean).members, zip_relative_path):
         if name == filename:
@@ -195,8 +195,8 @@ def _range(parts: Parts, user_id: str, path: str, member: Member) -> tuple[int, 
 @router.delete("/")
 def delete(parts: PartsDep, user: UserDep, path: str, region: str | None = None) -> dict[str, int]:
     """Delete a file, or a folder with all in it. A bare task id is that task's folder."""
-    storage.check_region(parts, region, every=_EVERY_REGION)
-    clean = storage.task_folder(parts, user.id, storage.clean_path(path))
+    browse.check_region(parts, region, every=_EVERY_REGION)
+    clean = browse.task_folder(parts, user.id, browse.clean_path(path))
     count = parts.objects.delete(user.id, clean)
     forget_stored(parts, user.id, clean)
     if count == 0:
@@ -209,9 +209,9 @@ def copy(
     parts: PartsDep, user: UserDep, source: str, target: str, region: str | None = None
 ) -> dict[str, int]:
     """Copy a file, or a folder with all in it, to where nothing is yet."""
-    storage.check_region(parts, region)
-    clean = storage.clean_path(source, "source")
-    return {"copied": storage.copy(parts, user.id, clean, target)}
+    browse.check_region(parts, region)
+    clean = browse.clean_path(source, "source")
+    return {"copied": browse.copy(parts, user.id, clean, target)}
 
 
 @router.post("/input_remote")
@@ -220,10 +220,10 @@ def input_remote(
 ) -> dict[str, Any]:
     """Fetch a file from a URL into the storage, in the background; `/v1/storage/transfers` tells
     how far it is."""
-    storage.check_region(parts, region)
+    browse.check_region(parts, region)
     if path.endswith("/"):
         raise Invalid(f"path: {path!r} is a folder; add the name of the file.")
-    return transfer_json(transfers.begin_fetch(parts, user.id, url, storage.clean_path(path)))
+    return transfer_json(transfers.begin_fetch(parts, user.id, url, browse.clean_path(path)))
 
 
 class UploadPart(BaseModel):
@@ -249,14 +249,14 @@ def export_multipart(
 ) -> dict[str, Any]:
     """Send a stored file to a multipart upload of another S3, in the background;
     `/v1/storage/transfers` tells how far it is."""
-    storage.check_region(parts, region)
+    browse.check_region(parts, region)
     given = sorted(asked.upload_parts, key=lambda p: p.part_number)
     if [p.part_number for p in given] != list(range(1, len(given) + 1)):
         raise Invalid("upload_parts: the part numbers must be 1, 2, 3 and so on, each once.")
     made = transfers.begin_export(
         parts,
         user.id,
-        storage.clean_path(asked.path),
+        browse.clean_path(asked.path),
         asked.parts_size,
         [p.part_url for p in given],
         asked.complete_multipart_url,

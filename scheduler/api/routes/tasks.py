@@ -16,11 +16,11 @@ from scheduler.api.strict import StrictRouter
 from scheduler.api.submissions import Key, TaskRequest
 from scheduler.api.wire import history_json, task_json
 from scheduler.queue.broken_keys import BrokenKeys
-from scheduler.services.costs import costs_of_tasks, spent
+from scheduler.services.billing.costs import costs_of_tasks, spent
 from scheduler.services.errors import NotFound
-from scheduler.services.kill_task import kill_task
-from scheduler.services.queue_task import inputs_uploaded
-from scheduler.services.submit_task import submit_tasks
+from scheduler.services.tasks.enqueue import inputs_uploaded
+from scheduler.services.tasks.kill import kill_task
+from scheduler.services.tasks.submit import submit_tasks
 from scheduler.store.models import MachineGroup, Project, StatusChange, Task, TaskOperation, User
 from scheduler.wiring import Parts
 from simherd.contract.lifecycle import TERMINAL, Status

@@ -10,15 +10,15 @@ from fastapi import Query
 from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.strict import StrictRouter
 from scheduler.api.wire import dollars, when
-from scheduler.services.errors import Invalid
-from scheduler.services.quotas import QuotaState, states
-from scheduler.services.user_costs import (
+from scheduler.services.billing.quotas import QuotaState, states
+from scheduler.services.billing.user_costs import (
     FIRST_YEAR,
     LAST_YEAR,
     Month,
     costs_by_month,
     months_between,
 )
+from scheduler.services.errors import Invalid
 
 router = StrictRouter(prefix="/users", tags=["users"])
 

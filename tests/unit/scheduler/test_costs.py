@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from scheduler.services.costs import attempt_cost, cost, machine_cost, seconds_for
+from scheduler.services.billing.costs import attempt_cost, cost, machine_cost, seconds_for
+from scheduler.services.billing.user_costs import MOST_MONTHS, Month, months_between
 from scheduler.services.errors import Invalid
-from scheduler.services.user_costs import MOST_MONTHS, Month, months_between
 from scheduler.store.models import AttemptRow, Machine
 from simherd.utils import format_money
 

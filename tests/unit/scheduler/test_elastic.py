@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.services.elastic import GROW_AFTER_S, Load, wanted_size
+from scheduler.services.groups.autoscale import GROW_AFTER_S, Load, wanted_size
 
 QUIET = Load(
     waiting=0,

@@ -6,8 +6,8 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
-from scheduler.services.follow_task import _Following
-from scheduler.services.live_files import Question
+from scheduler.services.watch.follow import _Following
+from scheduler.services.watch.live import Question
 from simherd.contract.live import Ask, FrameKind
 
 

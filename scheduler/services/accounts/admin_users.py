@@ -1,0 +1,168 @@
+"""Users, as operators look after them."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select
+
+from scheduler.services.accounts import users as accounts
+from scheduler.services.accounts.audit import note
+from scheduler.services.errors import Conflict, Invalid, NotFound
+from scheduler.services.group_states import UP
+from scheduler.services.tasks.kill import kill_task
+from scheduler.store.models import ApiKey, MachineGroup, Task, User
+from simherd.contract.lifecycle import TERMINAL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy.orm import Session
+
+    from scheduler.wiring import Parts
+
+_USERNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+
+
+@dataclass(frozen=True)
+class UserState:
+    """A user with what they have going on: tasks that have not ended, groups that are up."""
+
+    user: User
+    tasks: int
+    groups: int
+
+
+def named_user(session: Session, username: str, *, lock: bool = False) -> User:
+    """A user by name; `lock`: until the transaction ends. Raises NotFound."""
+    wanted = select(User).where(User.username == username)
+    user = session.scalar(wanted.with_for_update() if lock else wanted)
+    if user is None:
+        raise NotFound(f"username: there is no user {username!r}.")
+    return user
+
+
+def user_states(session: Session, username: str | None = None) -> list[UserState]:
+    """Every user by name, or one. Raises NotFound."""
+    if username is not None:
+        users = [named_user(session, username)]
+    else:
+        users = list(session.scalars(select(User).order_by(User.username)))
+    tasks = select(Task.user_id, func.count()).where(Task.status.not_in(_ended()))
+    groups = select(MachineGroup.user_id, func.count()).where(MachineGroup.status.in_(UP))
+    open_tasks = {u: n for u, n in session.execute(tasks.group_by(Task.user_id))}
+    up = {u: n for u, n in session.execute(groups.group_by(MachineGroup.user_id))}
+    return [UserState(u, open_tasks.get(u.id, 0), up.get(u.id, 0)) for u in users]
+
+
+def _ended() -> list[str]:
+    return [status.value for status in TERMINAL]
+
+
+def create_user(
+    session: Session,
+    actor: str,
+    username: str,
+    email: str,
+    *,
+    operator: bool = False,
+    quotas: Mapping[str, float] | None = None,
+) -> User:
+    """Make a user, who has no key yet; `quotas`: see `accounts.create_user`.
+
+    Raises:
+        Invalid: a name or an address that cannot be.
+        Conflict: there is a user of that name.
+    """
+    if not _USERNAME.fullmatch(username):
+        raise Invalid(
+            f"username: {username[:80]!r} is not 1 to 64 of letters, digits and . _ @ -, "
+            "beginning with a letter or a digit."
+        )
+    if email.count("@") != 1 or not email.isprintable() or " " in email or len(email) > 254:
+        raise Invalid(f"email: {email[:80]!r} is no address such as ada@example.org.")
+    if session.scalar(select(User.id).where(User.username == username)) is not None:
+        raise Conflict(f"username: there is a user {username!r} already.")
+    user = accounts.create_user(session, username, email, quotas=quotas)
+    user.is_operator = operator
+    note(session, actor, "user_create", username, email=email, operator=operator)
+    return user
+
+
+def set_operator(session: Session, actor: str, username: str, operator: bool) -> None:
+    """Let a user look after the server, or no longer. Doing so again changes nothing.
+
+    Raises:
+        NotFound: no such user.
+        Conflict: there would be no operator left.
+    """
+    lock_operators(session)
+    user = named_user(session, username, lock=True)
+    if user.is_operator == operator:
+        return
+    if not operator:
+        _check_others(session, user)
+    user.is_operator = operator
+    note(session, actor, "operator_on" if operator else "operator_off", username)
+
+
+def disable_user(parts: Parts, actor: str, username: str, *, kill: bool = False) -> int:
+    """Refuse a user's keys from now on. Their tasks and groups go on; answers how many tasks were
+    killed.
+
+    Args:
+        parts: the scheduler's parts.
+        actor: who asks for it.
+        username: whom.
+        kill: kill their tasks that have not ended.
+
+    Raises:
+        NotFound: no such user.
+        Conflict: there would be no operator left.
+    """
+    with parts.store.write() as session:
+        lock_operators(session)
+        user = named_user(session, username, lock=True)
+        if user.disabled_at is None:
+            if user.is_operator:
+                _check_others(session, user)
+            user.disabled_at = time.time()
+            note(session, actor, "user_disable", username, kill=kill)
+        open_tasks = select(Task.id).where(Task.user_id == user.id, Task.status.not_in(_ended()))
+        tasks = session.scalars(open_tasks).all() if kill else []
+        if tasks:
+            note(session, actor, "tasks_kill", username, tasks=len(tasks))
+    for task_id in tasks:
+        kill_task(parts, user.id, task_id)
+    return len(tasks)
+
+
+def enable_user(session: Session, actor: str, username: str) -> None:
+    """Let a user's keys be good again. Raises NotFound."""
+    user = named_user(session, username, lock=True)
+    if user.disabled_at is not None:
+        user.disabled_at = None
+        note(session, actor, "user_enable", username)
+
+
+def lock_operators(session: Session) -> None:
+    """Take turns with whatever else may leave the server without an operator's key.
+
+    Lock no user's row before it: of two operators that drop each other at once, one stays.
+    """
+    enabled = select(User.id).where(User.is_operator, User.disabled_at.is_(None))
+    session.execute(enabled.order_by(User.id).with_for_update()).all()
+
+
+def _check_others(session: Session, user: User) -> None:
+    """Refuse to do without the last operator. Raises Conflict."""
+    others = select(User.id).join(ApiKey, ApiKey.user_id == User.id)
+    others = others.where(User.is_operator, User.disabled_at.is_(None), User.id != user.id)
+    if session.scalars(others.where(accounts.is_usable()).limit(1)).first() is None:
+        raise Conflict(
+            f"username: {user.username!r} is the only operator with a usable key. Make another "
+            "one first: `simherd admin users operator NAME on`, `simherd admin keys create NAME`."
+        )

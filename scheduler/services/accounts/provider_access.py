@@ -1,0 +1,178 @@
+"""Which providers of machines are on: for a deployment (`SIMHERD_PROVIDERS`) and for a user.
+
+A provider that is off starts no machine. What it started before is still observed, drained and
+ended, for machines cost money as long as they run.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select, update
+
+from scheduler.config import PROVIDERS
+from scheduler.services.accounts.audit import note
+from scheduler.services.errors import Conflict, Invalid
+from scheduler.services.group_states import ACTIVE
+from scheduler.services.machine_states import MACHINE_DOWN
+from scheduler.store.models import Machine, MachineGroup, User
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy.orm import Session
+
+    from scheduler.providers.base import MachineProvider
+    from scheduler.wiring import Parts
+
+log = logging.getLogger(__name__)
+
+#: How the sentence begins that a group shows while its provider is off.
+_OFF = "No machines are started: the provider"
+
+
+def providers_of(parts: Parts, user: User) -> tuple[str, ...]:
+    """The providers that a user may start machines with."""
+    on = parts.settings.enabled_providers
+    if user.providers is None:
+        return on
+    return tuple(name for name in on if name in user.providers)
+
+
+def choose_provider(parts: Parts, user: User, asked: str | None, wire_provider: str) -> str:
+    """The provider that a new group of a user is to have.
+
+    Args:
+        parts: the scheduler's parts.
+        user: whose group it is to be.
+        asked: the provider that the request names, if any.
+        wire_provider: the wire's provider id, which the operator's table maps to providers.
+
+    Raises:
+        Invalid: it is not known, or not on for the user; the message says which are.
+    """
+    on = providers_of(parts, user)
+    if asked is not None:
+        if asked not in on:
+            raise Invalid(f"provider: {asked!r} is not available to you. {_there_are(on)}")
+        return asked
+    table = wire_providers(parts, on)
+    if wire_provider in table:
+        return table[wire_provider]
+    if on and wire_provider in parts.catalogue.providers:
+        # What clients send where their user has named nothing: the name means nothing to people.
+        raise Invalid(
+            "provider: the server's usual provider is not available to you. "
+            f"{_there_are(on)} Name one (`--from NAME`)."
+        )
+    if not on:
+        raise Invalid(f"provider: no provider is available to you. {_there_are(on)}")
+    raise Invalid(
+        f"provider_id: {wire_provider!r} is not available to you. {_there_are(sorted(table))}"
+    )
+
+
+def wire_providers(parts: Parts, on: Sequence[str]) -> Mapping[str, str]:
+    """The wire's provider ids of the operator's table → the first provider that is in `on`."""
+    found = {}
+    for wire, names in parts.catalogue.providers.items():
+        chosen = next((name for name in names if name in on), None)
+        if chosen is not None:
+            found[wire] = chosen
+    return found
+
+
+def _there_are(names: Sequence[str]) -> str:
+    if not names:
+        return "There are none: you may start no machines. Ask an operator."
+    return f"There are: {', '.join(names)}."
+
+
+def why_off(parts: Parts, group: MachineGroup, owner: User) -> str | None:
+    """Why a group may not start machines, as a sentence; None: it may."""
+    if group.provider not in parts.settings.enabled_providers:
+        return f"{_OFF} {group.provider!r} is switched off on this server. Ask an operator."
+    if owner.providers is not None and group.provider not in owner.providers:
+        return f"{_OFF} {group.provider!r} is switched off for {owner.username}. Ask an operator."
+    return None
+
+
+def check_on(parts: Parts, group: MachineGroup) -> None:
+    """Raises Conflict: the provider of the group is off."""
+    with parts.store.read() as session:
+        reason = why_off(parts, group, session.get_one(User, group.user_id))
+    if reason is not None:
+        raise Conflict(f"machine group {group.name!r}: {reason}")
+
+
+def note_state(parts: Parts, group: MachineGroup) -> bool:
+    """Whether a group may start machines; where not, it shows why."""
+    with parts.store.read() as session:
+        reason = why_off(parts, group, session.get_one(User, group.user_id))
+    shown = group.status_detail or ""
+    if reason is not None and shown != reason:
+        log.warning("event=provider_off group=%s provider=%s", group.id, group.provider)
+        _set_detail(parts, group, reason)
+    elif reason is None and shown.startswith(_OFF):
+        _set_detail(parts, group, None)
+    return reason is None
+
+
+def _set_detail(parts: Parts, group: MachineGroup, detail: str | None) -> None:
+    with parts.store.write() as session:
+        session.execute(
+            update(MachineGroup).where(MachineGroup.id == group.id).values(status_detail=detail)
+        )
+
+
+def looked_after(parts: Parts) -> dict[str, MachineProvider]:
+    """The providers whose machines there may be: those that are on, and those of machines and
+    groups that have not ended."""
+    groups = select(MachineGroup.provider).where(MachineGroup.status.in_(ACTIVE))
+    machines = (
+        select(MachineGroup.provider)
+        .join(Machine, Machine.group_id == MachineGroup.id)
+        .where(Machine.status != MACHINE_DOWN, Machine.terminated_at.is_(None))
+    )
+    with parts.store.read() as session:
+        used = {*session.scalars(groups.distinct()), *session.scalars(machines.distinct())}
+    wanted = used.union(parts.settings.enabled_providers)
+    return {name: parts.providers[name] for name in PROVIDERS if name in wanted}
+
+
+def warn_of_groups_off(parts: Parts) -> None:
+    """Write to the log which groups have a provider that is off."""
+    query = (
+        select(MachineGroup.provider, func.count())
+        .where(
+            MachineGroup.status.in_(ACTIVE),
+            MachineGroup.provider.not_in(parts.settings.enabled_providers),
+        )
+        .group_by(MachineGroup.provider)
+    )
+    with parts.store.read() as session:
+        found = session.execute(query).all()
+    for provider, groups in found:
+        log.warning("event=provider_off provider=%s groups=%s", provider, groups)
+    if not parts.settings.enabled_providers:
+        log.warning("event=no_providers set SIMHERD_PROVIDERS so that machines can be started")
+
+
+def set_providers(
+    session: Session, actor: str, user: User, providers: Sequence[str] | None
+) -> None:
+    """Narrow the providers that a user may start machines with; None: all that are on.
+
+    Machines that the user has go on; groups of providers that are left out start no more.
+
+    Raises:
+        Invalid: a provider is not known.
+    """
+    for name in providers or ():
+        if name not in PROVIDERS:
+            raise Invalid(
+                f"providers: {name!r} is not a provider. There are: {', '.join(PROVIDERS)}."
+            )
+    user.providers = None if providers is None else sorted(set(providers))
+    note(session, actor, "providers_set", user.username, providers=user.providers)

@@ -1,0 +1,1 @@
+"""One attempt: its spec, its reports, its end, its outputs and checkpoints."""

@@ -1,0 +1,185 @@
+"""What an executor may do with the storage for an attempt that it holds."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from scheduler.objects.base import NoSuchObject, PartsRefused
+from scheduler.services.attempts.checkpoints import add_generation, generations
+from scheduler.services.errors import Conflict, Forbidden, Invalid, NotFound
+from scheduler.store.models import Task
+from simherd.contract import limits, objects
+from simherd.contract.lifecycle import TERMINAL
+from simherd.contract.spec import attempt_key
+from simherd.contract.uploads import Grant
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from scheduler.objects.base import Part
+    from scheduler.wiring import Parts
+    from simherd.contract.checkpoints import SavedFile
+
+#: Route under which an executor asks; the attempt's task and number follow.
+ROUTE = "/v1/attempts"
+_NO_UPLOAD = "upload: there is no such upload, or no longer."
+
+
+def grant_of(parts: Parts, task_id: str, attempt: int) -> Grant:
+    """What lets an executor store the outputs of this attempt, for as long as it is current."""
+    base = parts.settings.api_url_of_machines
+    return Grant(f"{base}{ROUTE}/{task_id}/{attempt}", _token(parts, task_id, attempt))
+
+
+def _token(parts: Parts, task_id: str, attempt: int) -> str:
+    key = parts.settings.signing_key.get_secret_value().encode()
+    text = f"grant\n{attempt_key(task_id, attempt)}"
+    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+
+
+def check_token(parts: Parts, task_id: str, attempt: str | int, token: bytes) -> None:
+    """Whether a token is this attempt's; nothing is looked up. Raises Forbidden."""
+    number = str(attempt)
+    known = number.isascii() and number.isdigit() and len(number) < 10
+    good = _token(parts, task_id, int(number)).encode() if known else b""
+    if not known or not hmac.compare_digest(good, token):
+        raise Forbidden("Authorization: the token is not this attempt's.")
+
+
+class AttemptOutputs:
+    """One attempt's outputs. An attempt that is over, or another machine's, may store no more."""
+
+    def __init__(
+        self, parts: Parts, task_id: str, attempt: int, token: str, *, fenced: bool = True
+    ) -> None:
+        """`fenced`: only for the current attempt.
+
+        Raises:
+            Forbidden: the token is not this attempt's.
+            NotFound: there is no such task.
+            Conflict: the attempt is no longer current.
+        """
+        check_token(parts, task_id, attempt, token.encode())
+        self._store = parts.store
+        with parts.store.read() as session:
+            task = session.scalar(select(Task).where(Task.id == task_id))
+        if task is None:
+            raise NotFound(f"There is no task {task_id!r}.")
+        if fenced and (task.attempt != attempt or task.status in TERMINAL):
+            raise Conflict(f"Attempt {attempt} of task {task_id} is over. Stop it.")
+        self._objects = parts.objects
+        self._task = task
+        self._attempt = attempt
+
+    def _path(self, name: str) -> str:
+        """Where what an executor names so is stored."""
+        prefix, task_id = self._task.storage_prefix, self._task.id
+        if name == objects.OUTPUT:
+            return objects.output_path(prefix, task_id, self._attempt)
+        if name == objects.MANIFEST:
+            return objects.manifest_path(prefix, task_id, self._attempt)
+        if name.startswith(objects.LIVE_SLICE):
+            return objects.live_slice_path(prefix, task_id, self._attempt, name)
+        digest = name.removeprefix(objects.CHECKPOINT_FILE)
+        return f"{objects.checkpoint_dir(prefix, task_id)}/{digest}"
+
+    def urls(self, names: Sequence[str]) -> dict[str, str]:
+        """New signed URLs for storing these whole."""
+        user, valid = self._task.user_id, limits.EXECUTOR_URL_S
+        return {name: self._objects.sign(user, self._path(name), "upload", valid) for name in names}
+
+    def stored_size(self, name: str) -> int:
+        """The size of what is stored, bytes. Raises NotFound."""
+        found = self._objects.stat(self._task.user_id, self._path(name))
+        if found is None:
+            raise NotFound(f"object: {name!r} is not stored.")
+        return found.size
+
+    def begin(self, name: str) -> str:
+        """Begin an upload in parts; answers its id."""
+        return self._objects.begin_upload(self._task.user_id, self._path(name))
+
+    def part_url(self, name: str, upload: str, number: int) -> str:
+        """Where to send a part of it. Raises NotFound."""
+        try:
+            return self._objects.sign_part(
+                self._task.user_id, self._path(name), upload, number, limits.USER_URL_S
+            )
+        except NoSuchObject as error:
+            raise NotFound(_NO_UPLOAD) from error
+
+    def complete(self, name: str, upload: str, parts: Sequence[Part]) -> int:
+        """Make an object of the parts; answers its stored size, bytes.
+
+        Raises:
+            NotFound: there is no such upload.
+            Invalid: the parts are not those that were stored.
+        """
+        try:
+            return self._objects.complete_upload(
+                self._task.user_id, self._path(name), upload, parts
+            )
+        except NoSuchObject as error:
+            raise NotFound(_NO_UPLOAD) from error
+        except PartsRefused as error:
+            raise Invalid(f"parts: the storage refuses them: {error}.") from error
+
+    def abort(self, name: str, upload: str) -> None:
+        """Forget an upload in parts."""
+        self._objects.abort_upload(self._task.user_id, self._path(name), upload)
+
+    def drop_slice(self, name: str) -> None:
+        """Delete a slice of a live file that nobody took away. Raises Invalid."""
+        if not name.startswith(objects.LIVE_SLICE):
+            raise Invalid(f"object: {name!r} is no slice of a live file, and stays.")
+        self._objects.delete(self._task.user_id, self._path(name))
+
+    def save_checkpoint(self, files: Sequence[SavedFile]) -> int:
+        """Note a generation whose files are all stored; answers its number.
+
+        Older ones than the newest `KEPT` are dropped, with the files that nothing else names.
+
+        Raises:
+            Invalid: a file is not stored, or not in full.
+        """
+        names = {file.sha256: file.size for file in files}
+        for digest, size in names.items():
+            found = self._objects.stat(
+                self._task.user_id, self._path(objects.CHECKPOINT_FILE + digest)
+            )
+            if found is None or found.size != size:
+                raise Invalid(f"files: {digest} is not stored with its {size} bytes.")
+        with self._store.write() as session:
+            number, dropped = add_generation(session, self._task.id, self._attempt, files)
+        for digest in dropped:
+            path = self._path(objects.CHECKPOINT_FILE + digest)
+            self._objects.delete(self._task.user_id, path)
+        return number
+
+    def checkpoints(self) -> list[dict[str, Any]]:
+        """The generations that are kept, newest first; each file with a URL to fetch it."""
+        user, valid = self._task.user_id, limits.EXECUTOR_URL_S
+        with self._store.read() as session:
+            rows = generations(session, self._task.id)
+        return [
+            {
+                "generation": row.generation,
+                "files": [
+                    {
+                        **file,
+                        "url": self._objects.sign(
+                            user,
+                            self._path(objects.CHECKPOINT_FILE + file["sha256"]),
+                            "download",
+                            valid,
+                        ),
+                    }
+                    for file in row.files
+                ],
+            }
+            for row in rows
+        ]

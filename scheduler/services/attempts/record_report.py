@@ -1,0 +1,377 @@
+"""Applying what executors report to SQL: in order, once, and only for the current attempt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import case, or_, select, update
+
+from scheduler.metrics.stages import note_stage, note_wait
+from scheduler.services.attempts.end import end_attempt
+from scheduler.services.attempts.rows import note_saved, open_attempt
+from scheduler.services.billing.costs import money_until
+from scheduler.services.machines.health import note_end
+from scheduler.store.models import MachineGroup, StatusChange, Task, TaskOperation, UsageSample
+from scheduler.store.outbox import observed
+from scheduler.store.transitions import change_status
+from simherd.contract.events import USAGE_FIELDS, Event, Kind
+from simherd.contract.lifecycle import TERMINAL, Status
+from simherd.contract.operations import Metric, Operation
+from simherd.contract.outcome import Cause
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from sqlalchemy.orm import Session
+
+
+#: Seconds by which an executor's word for a deadline may be off without being corrected.
+_CLOCKS_DIFFER_S = 1.0
+
+
+class Verdict(Enum):
+    """What became of a report."""
+
+    RECORDED = "recorded"
+    #: It stands in SQL already.
+    REPEATED = "repeated"
+    #: One before it is missing; the executor will send both again.
+    GAP = "gap"
+    #: It is for an attempt that is no longer current: its sender must stop.
+    FENCED = "fenced"
+    #: It is for a task of another group, or from a machine that does not hold the attempt. It
+    #: changes nothing: who sent it may have no right to.
+    FOREIGN = "foreign"
+    #: The task is being killed and its holder must be told.
+    KILL = "kill"
+
+
+@dataclass
+class Recorded:
+    """The verdict, the number of the attempt's last event in SQL, and what to do next."""
+
+    verdict: Verdict
+    last: int = 0
+    requeue: list[str] = field(default_factory=list)
+    #: With KILL: nobody wants the outputs.
+    discard: bool = False
+    #: The machine that is to be told to take nothing more.
+    drain: str | None = None
+    #: The deadline that the executor must be told: it knows another one.
+    deadline_at: float | None = None
+    #: The same for the end of its money.
+    money_until: float | None = None
+
+
+@dataclass
+class _Row:
+    """A task as this transaction holds it, and what is still to be written of it."""
+
+    id: str
+    group_id: str
+    attempt: int
+    status: Status
+    last_event: int
+    #: The machine that took the current attempt up; None before that.
+    machine_id: str | None
+    resubmit: bool
+    discard_outputs: bool
+    input_submit_time: float | None
+    #: The machine that took the current attempt up; None before that.
+    holder: str | None
+    computation_start_time: float | None
+    time_to_live_s: float | None
+    deadline_at: float | None
+    max_cost: float | None
+    create_time: float
+    queued_at: float | None
+    losses: list[dict[str, Any]]
+    metrics: dict[str, float]
+    columns: dict[str, Any] = field(default_factory=dict)
+    operations: dict[int, TaskOperation] = field(default_factory=dict)
+    #: The history entry that new operations belong to, once it is known.
+    history_id: int | None = None
+
+    def measure(self, values: dict[str, float]) -> None:
+        """Note measured values."""
+        self.metrics = {**self.metrics, **values}
+        self.columns["metrics"] = self.metrics
+
+    def taken_columns(self) -> dict[str, Any]:
+        """What is to be written now."""
+        columns, self.columns = self.columns, {}
+        return columns
+
+
+class Recording:
+    """Applies reports of one group in the caller's transaction; `finish` writes what is left.
+
+    A task's row is read once, locked, and written as rarely as its status changes: an attempt
+    makes some twenty-five reports, and most of them come in one batch.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        group_id: str,
+        machines: Collection[str],
+        holders: Mapping[str, str],
+    ) -> None:
+        """
+        Args:
+            session: the transaction.
+            group_id: the group whose machines have reported.
+            machines: those of the senders that are machines of the group.
+            holders: attempt → the machine that holds its lease, of those that begin.
+        """
+        self._session = session
+        self._group_id = group_id
+        self._machines = machines
+        self._holders = holders
+        self._rows: dict[str, _Row | None] = {}
+        self._provider: str | None = None
+
+    def record(self, event: Event) -> Recorded:
+        """Apply one report."""
+        row = self._row(event.task_id)
+        is_own = row is not None and row.group_id == self._group_id
+        if row is None or not is_own or event.executor not in self._machines:
+            return Recorded(Verdict.FOREIGN)
+        if event.attempt != row.attempt:
+            return Recorded(Verdict.FENCED, event.number)
+        if event.executor != self._holder(row, event):
+            return Recorded(Verdict.FOREIGN, row.last_event)
+        if event.number <= row.last_event:
+            return Recorded(Verdict.REPEATED, row.last_event)
+        if event.number > row.last_event + 1:
+            return Recorded(Verdict.GAP, row.last_event)
+        if row.status in TERMINAL:
+            return Recorded(Verdict.FENCED, event.number)
+        if row.machine_id is None:
+            # From here on nobody else reports about this attempt.
+            row.machine_id = event.executor
+        row.last_event = row.columns["last_event"] = event.number
+        result = Recorded(Verdict.RECORDED, event.number)
+        if row.status == Status.PENDING_KILL and event.kind is Kind.STARTED:
+            result.verdict, result.discard = Verdict.KILL, row.discard_outputs
+        _APPLY[event.kind](self, row, event, result)
+        return result
+
+    def _holder(self, row: _Row, event: Event) -> str:
+        """The machine that may report about a task's current attempt."""
+        if row.machine_id is not None:
+            return row.machine_id
+        # Redis may have lost the lease: its holder presents it with the next heartbeat.
+        return self._holders.get(event.attempt_key, event.executor)
+
+    def finish(self) -> None:
+        """Write what no status change has written."""
+        for row in self._rows.values():
+            if row is not None and row.columns:
+                self._write(row)
+
+    def _write(self, row: _Row) -> None:
+        self._session.execute(
+            update(Task)
+            .where(Task.id == row.id, Task.attempt == row.attempt)
+            .values(**row.taken_columns(), machine_id=row.machine_id)
+            .execution_options(synchronize_session=False)
+        )
+
+    def _row(self, task_id: str) -> _Row | None:
+        if task_id not in self._rows:
+            self._rows[task_id] = self._load(task_id)
+        return self._rows[task_id]
+
+    def _load(self, task_id: str) -> _Row | None:
+        found = self._session.execute(
+            select(
+                Task.id,
+                Task.group_id,
+                Task.attempt,
+                Task.status,
+                Task.last_event,
+                case(
+                    (or_(Task.start_time.is_not(None), Task.last_event > 0), Task.machine_id)
+                ).label("machine_id"),
+                Task.resubmit,
+                Task.discard_outputs,
+                Task.input_submit_time,
+                case((Task.start_time.is_not(None), Task.machine_id)).label("holder"),
+                Task.computation_start_time,
+                Task.time_to_live_s,
+                Task.deadline_at,
+                Task.max_cost,
+                Task.create_time,
+                Task.queued_at,
+                Task.losses,
+                Task.metrics,
+            )
+            .where(Task.id == task_id)
+            .with_for_update()
+        ).one_or_none()
+        if found is None:
+            return None
+        values = found._asdict()
+        return _Row(**{**values, "status": Status(values["status"])})
+
+    def _move(self, row: _Row, event: Event, to: Status) -> None:
+        # What a task that is being killed still goes through is measured, not shown.
+        if row.status == Status.PENDING_KILL:
+            return
+        columns = row.taken_columns()
+        applied = change_status(
+            self._session,
+            row.id,
+            to,
+            attempt=row.attempt,
+            at=event.at,
+            machine_id=event.executor,
+            **columns,
+        )
+        if applied:
+            row.status, row.history_id = to, None
+        else:
+            # The report counts all the same: without its number all later ones would be gaps.
+            row.columns = columns
+
+    def _started(self, row: _Row, event: Event, _result: Recorded) -> None:
+        if self._provider is None:
+            self._provider = self._session.scalar(
+                select(MachineGroup.wire_provider).where(MachineGroup.id == self._group_id)
+            )
+        waited = event.at - (row.input_submit_time or row.create_time)
+        row.measure({Metric.QUEUE_TIME_SECONDS.value: round(max(0.0, waited), 6)})
+        note_wait(self._session, event.at - (row.queued_at or row.create_time))
+        row.holder = event.executor
+        executer = event.body.get("executer") or {}
+        open_attempt(
+            self._session, row.id, row.attempt, event.executor, event.at, executer.get("slots")
+        )
+        row.columns |= {
+            "executer": {**executer, "host_type": self._provider},
+            "start_time": event.at,
+        }
+        if row.status == Status.PENDING_KILL:
+            self._write(row)
+        self._move(row, event, Status.STARTED)
+
+    def _computation_started(self, row: _Row, event: Event, result: Recorded) -> None:
+        row.computation_start_time = row.columns["computation_start_time"] = event.at
+        if row.time_to_live_s is not None:
+            if row.deadline_at is None:
+                row.deadline_at = row.columns["deadline_at"] = event.at + row.time_to_live_s
+            # The task may have been extended while its attempt was on its way.
+            if abs((event.body.get("deadline") or 0) - row.deadline_at) > _CLOCKS_DIFFER_S:
+                result.deadline_at = row.deadline_at
+        if row.max_cost is not None:
+            until = money_until(self._session, row.id, row.attempt, row.max_cost)
+            # The executor does not know what its machine costs.
+            if until and abs((event.body.get("money_until") or 0) - until) > _CLOCKS_DIFFER_S:
+                result.money_until = until
+        self._move(row, event, Status.COMPUTATION_STARTED)
+
+    def _computation_ended(self, row: _Row, event: Event, _result: Recorded) -> None:
+        row.columns["computation_end_time"] = event.at
+        if row.computation_start_time is not None:
+            seconds = round(max(0.0, event.at - row.computation_start_time), 6)
+            row.measure({Metric.COMPUTATION_SECONDS.value: seconds})
+        self._move(row, event, Status.COMPUTATION_ENDED)
+
+    def _operation_started(self, row: _Row, event: Event, _result: Recorded) -> None:
+        if row.history_id is None:
+            self._session.flush()
+            row.history_id = self._session.scalars(
+                select(StatusChange.id)
+                .where(StatusChange.task_id == row.id)
+                .order_by(StatusChange.id.desc())
+                .limit(1)
+            ).one()
+        operation = TaskOperation(
+            task_id=row.id,
+            attempt=row.attempt,
+            number=event.body["id"],
+            status_change_id=row.history_id,
+            name=event.body["name"],
+            status="RUNNING",
+            started_at=event.at,
+            attributes=event.body["attributes"],
+        )
+        row.operations[operation.number] = operation
+        self._session.add(operation)
+
+    def _operation_ended(self, row: _Row, event: Event, _result: Recorded) -> None:
+        number = event.body["id"]
+        operation = row.operations.get(number) or self._session.scalar(
+            select(TaskOperation).where(
+                TaskOperation.task_id == row.id,
+                TaskOperation.attempt == row.attempt,
+                TaskOperation.number == number,
+            )
+        )
+        if operation is not None:
+            operation.status = event.body["status"]
+            operation.ended_at = event.at
+            operation.attributes = {**operation.attributes, **event.body["attributes"]}
+            note_stage(self._session, operation, row.metrics)
+            if (operation.name, operation.status) == (Operation.UPLOAD_OUTPUT.value, "OK"):
+                size = row.metrics.get(Metric.OUTPUT_ZIPPED_SIZE_BYTES.value)
+                note_saved(self._session, row.id, row.attempt, output_bytes=size)
+
+    def _metrics(self, row: _Row, event: Event, _result: Recorded) -> None:
+        row.measure(event.body["metrics"])
+
+    def _usage(self, row: _Row, event: Event, _result: Recorded) -> None:
+        told = {name: event.body[name] for name in USAGE_FIELDS}
+        self._session.add(UsageSample(task_id=row.id, attempt=row.attempt, at=event.at, **told))
+
+    def _observed(self, row: _Row, event: Event, _result: Recorded) -> None:
+        observed(self._session, row.id, row.attempt, event.at, event.body)
+
+    def _finished(self, row: _Row, event: Event, result: Recorded) -> None:
+        total = round(max(0.0, event.at - row.create_time), 6)
+        row.measure({Metric.TOTAL_SECONDS.value: total})
+        cause = Cause(event.body["cause"])
+        generation = (event.body.get("saved") or {}).get("generation")
+        if generation is not None:
+            note_saved(self._session, row.id, row.attempt, generation=generation)
+        columns = row.taken_columns()
+        ended = end_attempt(
+            self._session,
+            row.id,
+            row.attempt,
+            row.status,
+            row.resubmit,
+            cause,
+            event.at,
+            losses=row.losses,
+            detail=event.body.get("detail"),
+            exit_code=event.body.get("exit_code"),
+            machine_id=event.executor,
+            **columns,
+        )
+        if ended is None:
+            row.columns = columns
+        else:
+            row.status = ended
+            if note_end(self._session, self._group_id, event.executor, row.id, cause):
+                result.drain = event.executor
+        if ended == Status.SUBMITTED:
+            result.requeue.append(row.id)
+            # It has another attempt now, which is read when something is said of it.
+            del self._rows[row.id]
+
+
+_APPLY = {
+    Kind.STARTED: Recording._started,
+    Kind.COMPUTATION_STARTED: Recording._computation_started,
+    Kind.COMPUTATION_ENDED: Recording._computation_ended,
+    Kind.OPERATION_STARTED: Recording._operation_started,
+    Kind.OPERATION_ENDED: Recording._operation_ended,
+    Kind.METRICS: Recording._metrics,
+    Kind.USAGE: Recording._usage,
+    Kind.OBSERVED: Recording._observed,
+    Kind.FINISHED: Recording._finished,
+}

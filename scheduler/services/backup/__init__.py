@@ -1,0 +1,1 @@
+"""Backup, restore and the fence after a restore."""

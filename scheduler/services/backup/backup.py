@@ -1,0 +1,96 @@
+"""Backups of the task store, and putting one back."""
+
+from __future__ import annotations
+
+import os
+import time
+import zipfile
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from scheduler.services.accounts.audit import note
+from scheduler.services.backup.fence import fence_off
+from scheduler.services.errors import Conflict
+from scheduler.store import dump
+from simherd.contract.backups import BadBackup, Manifest, check
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from scheduler.store.engine import Store
+
+
+def stream_backup(store: Store, actor: str) -> Iterator[bytes]:
+    """A backup in pieces; it is noted that it was asked for."""
+    with store.write() as session:
+        note(session, actor, "backup", "database")
+    yield from dump.dump(store.engine, version("simherd"), time.time())
+
+
+def write_backup(store: Store, actor: str, file: Path) -> Manifest:
+    """Write a backup to a file that only its owner can read, and read it back.
+
+    Raises:
+        Conflict: the file is there already.
+        OSError: it cannot be written.
+    """
+    part = file.with_name(f"{file.name}.part")
+    if file.exists():
+        raise Conflict(f"file: {file} is there already. Choose another name, or remove it.")
+    part.unlink(missing_ok=True)
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as writer:
+            for piece in stream_backup(store, actor):
+                writer.write(piece)
+            writer.flush()
+            os.fsync(writer.fileno())
+        manifest = check(part)
+        part.rename(file)
+    finally:
+        part.unlink(missing_ok=True)
+    return manifest
+
+
+def restore_backup(store: Store, actor: str, file: Path, *, replace: bool) -> tuple[Manifest, int]:
+    """Put a backup in place of what the database has; all of it, or nothing.
+
+    Args:
+        store: the task store; none of the scheduler's processes may run.
+        actor: who asks for it.
+        file: the backup.
+        replace: destroy what is there.
+
+    Returns:
+        What the backup holds, and how many of its tasks go on.
+
+    Raises:
+        BadBackup: it is none, damaged, or of a schema that is not known here.
+        Conflict: others work with the database, or it is not empty.
+    """
+    manifest = check(file)
+    store.engine.dispose()  # what this process has open is no other's
+    if dump.others_use_it(store.engine):
+        raise Conflict(
+            "Other processes are connected to the database. Stop api, worker and recorder "
+            "(or `simherd up`) first, and start them again afterwards."
+        )
+    now = time.time()
+    try:
+        with store.engine.begin() as connection, zipfile.ZipFile(file) as archive:
+            if not replace and not dump.is_empty(connection):
+                raise Conflict(
+                    "The database is not empty, and a restore destroys what is in it. Back it up, "
+                    "then say --replace."
+                )
+            dump.load(connection, archive, manifest)
+            with Session(connection, join_transaction_mode="rollback_only") as session:
+                going_on = fence_off(session, now)
+                note(session, actor, "restore", "database", made=manifest.created_at)
+                session.flush()
+    except DBAPIError as error:
+        raise BadBackup(f"The database does not take what {file} holds: {error.orig}") from error
+    return manifest, going_on

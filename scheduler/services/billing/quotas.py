@@ -1,0 +1,261 @@
+"""What each user may have at one time: set by the operator, checked where more is asked for.
+
+Machines count with the most that their group may grow to, for as long as it is up: an elastic group
+can always grow as far as it was let to. A group that is only registered uses nothing yet, so that a
+client can wait with it until there is room.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select
+
+from scheduler.services.accounts.audit import note
+from scheduler.services.billing.prices import machine_types
+from scheduler.services.errors import Invalid, NotFound, QuotaExceeded
+from scheduler.services.group_states import UP
+from scheduler.services.machines.caps import most_machines
+from scheduler.services.storage.usage import used_bytes
+from scheduler.store.models import MachineGroup, Task, User
+from simherd.contract.lifecycle import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy.orm import Session
+
+    from scheduler.catalogue.tables import Catalogue, MachineType
+    from scheduler.wiring import Parts
+
+_GIB = 1024**3
+#: The statuses of tasks that have not started.
+_QUEUED = (Status.PENDING_INPUT.value, Status.SUBMITTED.value)
+
+
+class Quota(str, Enum):
+    """A quota by its name on the wire; the first three are the contract's, the others ours."""
+
+    MAX_PRICE_HOUR = "max_price_hour"
+    MAX_VCPUS = "max_vcpus"
+    MAX_INSTANCES = "max_instances"
+    MAX_QUEUED_TASKS = "max_queued_tasks"
+    MAX_STORAGE_GB = "max_storage_gb"
+
+    def __str__(self) -> str:
+        return self.value
+
+    @property
+    def label(self) -> str:
+        """The words for people."""
+        return _WORDS[self][0]
+
+    @property
+    def unit(self) -> str:
+        """What it counts."""
+        return _WORDS[self][1]
+
+
+_WORDS = {
+    Quota.MAX_PRICE_HOUR: ("Price of all machines", "USD/h"),
+    Quota.MAX_VCPUS: ("vCPUs of all machines", "vcpu"),
+    Quota.MAX_INSTANCES: ("Machines", "machine"),
+    Quota.MAX_QUEUED_TASKS: ("Tasks that wait", "task"),
+    Quota.MAX_STORAGE_GB: ("Storage", "GiB"),
+}
+
+
+@dataclass(frozen=True)
+class QuotaState:
+    """One quota of a user. `allowed` None: unlimited; `in_use` None: not counted yet."""
+
+    quota: Quota
+    allowed: float | None
+    in_use: float | None
+
+
+def quotas_of(parts: Parts, user_id: str) -> Mapping[str, float]:
+    """A user's quotas by name; one that is not there is unlimited."""
+    with parts.store.read() as session:
+        return dict(session.scalars(select(User.quotas).where(User.id == user_id)).one())
+
+
+def change_quota(
+    session: Session, actor: str, username: str, name: str, value: float | None
+) -> None:
+    """Set a user's quota, as `set_quota`, and note who did."""
+    set_quota(session, username, name, value)
+    note(session, actor, "quota_set", username, quota=name, value=value)
+
+
+def set_quota(session: Session, username: str, name: str, value: float | None) -> None:
+    """Set a user's quota; None: unlimited. What is in use stays, even if it is more.
+
+    Raises:
+        NotFound: no such user.
+        Invalid: no such quota, or a value that cannot be.
+    """
+    user = session.scalar(select(User).where(User.username == username).with_for_update())
+    if user is None:
+        raise NotFound(f"username: there is no user {username!r}.")
+    if name not in set(Quota):
+        raise Invalid(f"name: there is no quota {name!r}. There are: {', '.join(Quota)}.")
+    if value is not None and not 0 <= value < float("inf"):
+        raise Invalid(f"value: {value} is no number from 0 on.")
+    kept = {k: v for k, v in user.quotas.items() if k != name}
+    user.quotas = kept if value is None else {**kept, name: value}
+
+
+def give_defaults(
+    session: Session, actor: str, defaults: Mapping[str, float], username: str | None
+) -> dict[str, list[str]]:
+    """Set the quotas of `defaults` that a user has not got, and note it; those that were set stay.
+
+    Args:
+        session: in a transaction that writes.
+        actor: who asks for it.
+        defaults: quota name → value.
+        username: whose; None: every user's.
+
+    Returns:
+        Username → the names of the quotas that were set; who had them all is left out.
+
+    Raises:
+        NotFound: no such user.
+    """
+    query = select(User).order_by(User.username).with_for_update()
+    if username is not None:
+        query = query.where(User.username == username)
+    users = session.scalars(query).all()
+    if username is not None and not users:
+        raise NotFound(f"username: there is no user {username!r}.")
+    changes: dict[str, list[str]] = {}
+    for user in users:
+        missing = {name: v for name, v in defaults.items() if name not in user.quotas}
+        if missing:
+            user.quotas = {**user.quotas, **missing}
+            changes[user.username] = sorted(missing)
+            note(session, actor, "quota_defaults", user.username, **missing)
+    return changes
+
+
+def states(parts: Parts, user: User) -> list[QuotaState]:
+    """Every quota of a user with what is in use."""
+    with parts.store.read() as session:
+        used: dict[Quota, float | None] = {
+            **_machines_in_use(session, parts.catalogue, user.id),
+            Quota.MAX_QUEUED_TASKS: _queued(session, user.id),
+        }
+    stored = used_bytes(parts, user.id)
+    used[Quota.MAX_STORAGE_GB] = None if stored is None else stored / _GIB
+    return [QuotaState(q, user.quotas.get(q.value), used[q]) for q in Quota]
+
+
+def check_alone(parts: Parts, session: Session, group: MachineGroup) -> None:
+    """Refuse a new group that could never be started, whatever else is in use.
+
+    Raises:
+        QuotaExceeded: it is larger than its user's quotas.
+    """
+    allowed = locked_quotas(session, group.user_id)
+    if not allowed:
+        return
+    for quota, amount in _needs(machine_types(session, parts.catalogue), group).items():
+        limit = allowed.get(quota.value)
+        if limit is not None and not _fits(amount, limit):
+            raise QuotaExceeded(
+                f"{quota}: {amount:g} asked for is more than the {limit:g} allowed altogether. "
+                f"{how_to_raise(quota)}"
+            )
+
+
+def check_start(parts: Parts, session: Session, group: MachineGroup) -> None:
+    """Refuse a group for which there is no room beside the user's others that are up.
+
+    Two that are started at once are looked at one after the other.
+
+    Raises:
+        QuotaExceeded: there is not enough left.
+    """
+    allowed = locked_quotas(session, group.user_id)
+    if allowed:
+        used = _machines_in_use(session, parts.catalogue, group.user_id)
+        _check(allowed, used, _needs(machine_types(session, parts.catalogue), group))
+
+
+def check_queue(
+    session: Session, user_id: str, allowed: Mapping[str, float], more: int = 1
+) -> None:
+    """Refuse `more` further tasks of a user who has as many waiting as allowed.
+
+    Raises:
+        QuotaExceeded: there are as many.
+    """
+    name = Quota.MAX_QUEUED_TASKS
+    if name.value in allowed:
+        allowed = locked_quotas(session, user_id)  # locks: of two submissions, one counts the other
+        _check(allowed, {name: _queued(session, user_id)}, {name: more})
+
+
+def locked_quotas(session: Session, user_id: str) -> Mapping[str, float]:
+    """A user's quotas, locked where there are any until the transaction ends."""
+    wanted = select(User.quotas).where(User.id == user_id)
+    allowed = session.scalars(wanted).one()
+    # A weaker lock than others that write the row: rows that refer to it may be made meanwhile.
+    return session.scalars(wanted.with_for_update(key_share=True)).one() if allowed else {}
+
+
+def _check(
+    allowed: Mapping[str, float], used: Mapping[Quota, float], needs: Mapping[Quota, float]
+) -> None:
+    for quota, more in needs.items():
+        limit, in_use = allowed.get(quota.value), used.get(quota, 0)
+        if limit is not None and not _fits(in_use + more, limit):
+            raise QuotaExceeded(_sentence(quota, limit, in_use, more))
+
+
+def _fits(amount: float, limit: float) -> bool:
+    # A sum of prices is not exact.
+    return amount <= limit * (1 + 1e-9)
+
+
+def _sentence(quota: Quota, allowed: float, in_use: float, more: float | None = None) -> str:
+    asked = "" if more is None else f", {more:g} more asked for"
+    return f"{quota}: {allowed:g} allowed, {in_use:g} in use{asked}. {how_to_raise(quota)}"
+
+
+def how_to_raise(quota: Quota) -> str:
+    """Who can raise a quota, as a sentence for its refusals."""
+    return f"An operator can raise it: `simherd admin quotas set USERNAME {quota} VALUE`."
+
+
+def _needs(kinds: Mapping[str, MachineType], group: MachineGroup) -> dict[Quota, float]:
+    """What a group takes at its largest, and at its dearest."""
+    machines = most_machines(group)
+    price, kind = group.price_hour, kinds.get(group.machine_type)
+    if group.spot and group.on_demand_fallback and kind is not None:
+        price = max(price, kind.on_demand)
+    return {
+        Quota.MAX_INSTANCES: machines,
+        Quota.MAX_VCPUS: machines * group.vcpus,
+        Quota.MAX_PRICE_HOUR: machines * price,
+    }
+
+
+def _machines_in_use(session: Session, catalogue: Catalogue, user_id: str) -> dict[Quota, float]:
+    names = (Quota.MAX_INSTANCES, Quota.MAX_VCPUS, Quota.MAX_PRICE_HOUR)
+    used: dict[Quota, float] = dict.fromkeys(names, 0)
+    kinds = machine_types(session, catalogue)
+    for group in session.scalars(
+        select(MachineGroup).where(MachineGroup.user_id == user_id, MachineGroup.status.in_(UP))
+    ):
+        for quota, amount in _needs(kinds, group).items():
+            used[quota] += amount
+    return used
+
+
+def _queued(session: Session, user_id: str) -> int:
+    wanted = select(func.count()).where(Task.user_id == user_id, Task.status.in_(_QUEUED))
+    return session.scalar(wanted) or 0

@@ -1,0 +1,149 @@
+"""Machine groups whose keys in Redis are broken: set aside, so that no other group notices.
+
+Neither the recorder nor the sweep looks at a quarantined group, and it takes no tasks. Its
+machines, its tasks and their history stay as they are in SQL, until an operator has its keys made
+anew (`repair_group`). A group that is being terminated needs none: its keys are dropped, and it
+ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import redis
+from sqlalchemy import select, update
+
+from scheduler.queue import access
+from scheduler.queue.broken_keys import broken_keys
+from scheduler.services.accounts.audit import note
+from scheduler.services.control.reconcile_queue import reconcile_queue
+from scheduler.services.errors import Conflict
+from scheduler.services.group_states import ACTIVE, ENDING
+from scheduler.services.groups.admin import group_state
+from scheduler.services.machine_states import MACHINE_DOWN
+from scheduler.services.machines.access import readmit
+from scheduler.store.models import Machine, MachineGroup
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from scheduler.services.groups.admin import GroupState
+    from scheduler.wiring import Parts
+
+log = logging.getLogger(__name__)
+
+#: Characters of the reason that are stored.
+_REASON = 500
+#: Seconds that a repair gives to filling the queue again; the sweep does the rest.
+_FILLING_S = 20.0
+
+
+@contextlib.contextmanager
+def isolated(parts: Parts, group_id: str) -> Iterator[None]:
+    """Quarantine a group whose keys turn out to be broken meanwhile, and go on without it.
+
+    Raises what is not its fault.
+    """
+    try:
+        yield
+    except redis.RedisError as error:
+        reason = broken_keys(error)
+        if reason is None:
+            raise
+        quarantine(parts, group_id, reason)
+
+
+def quarantine(parts: Parts, group_id: str, reason: str) -> bool:
+    """Set a group aside. Doing so again changes nothing.
+
+    Args:
+        parts: the scheduler's parts.
+        group_id: the group.
+        reason: which of its keys is broken, and how: shown to its owner and to operators.
+
+    Returns:
+        Whether it was not quarantined before.
+    """
+    with parts.store.write() as session:
+        changed: Any = session.execute(
+            update(MachineGroup)
+            .where(MachineGroup.id == group_id, MachineGroup.quarantined_at.is_(None))
+            .values(quarantined_at=time.time(), quarantine_reason=reason[:_REASON])
+        )
+    if changed.rowcount:
+        log.error("event=group_quarantined group=%s reason=%s", group_id, reason)
+    return bool(changed.rowcount)
+
+
+def cut_off(parts: Parts, group: MachineGroup, reason: str) -> None:
+    """Quarantine a group whose machines take too much of Redis: they are let in no more, and what
+    they have written is dropped."""
+    quarantine(parts, group.id, reason)
+    client = parts.queue.servers.of(group.id)
+    with parts.store.read() as session:
+        machines = session.scalars(
+            select(Machine.id).where(Machine.group_id == group.id, Machine.status != MACHINE_DOWN)
+        ).all()
+    for machine_id in machines:
+        access.shut_out(client, machine_id)
+    parts.queue.forget_group(group.id)
+
+
+def release_ending(parts: Parts, group: MachineGroup) -> None:
+    """Let a quarantined group that is being terminated end: without keys nothing is in its way."""
+    if group.quarantined_at is None or group.status not in ENDING:
+        return
+    parts.queue.forget_group(group.id)
+    _release(parts, group.id)
+
+
+def repair_group(parts: Parts, actor: str, named: str) -> GroupState:
+    """Make the keys of a quarantined group anew, from SQL.
+
+    What waits is queued again. Machines are let in with the secrets that they have; with their next
+    heartbeats they present what they hold, and report what was not recorded.
+
+    Args:
+        parts: the scheduler's parts.
+        actor: who has asked for it, for the audit log.
+        named: the group's id, or its name as far as it is clear.
+
+    Raises:
+        NotFound, Conflict: there is no such group, several have the name, or it is not quarantined.
+    """
+    with parts.store.read() as session:
+        state = group_state(session, named)
+    group = state.group
+    if group.quarantined_at is None:
+        raise Conflict(f"group: {group.name!r} is not quarantined: there is nothing to repair.")
+    parts.queue.forget_group(group.id)
+    with parts.store.write() as session:
+        note(
+            session,
+            actor,
+            "group_repair",
+            group.name,
+            group=group.id,
+            reason=group.quarantine_reason,
+        )
+    _release(parts, group.id)
+    readmit(parts, group.id)
+    if group.status in ACTIVE - ENDING:
+        reconcile_queue(parts, group, _FILLING_S)
+    parts.queue.announce_group(group.id)
+    log.warning("event=group_repaired group=%s actor=%s", group.id, actor)
+    with parts.store.read() as session:
+        return group_state(session, group.id)
+
+
+def _release(parts: Parts, group_id: str) -> None:
+    with parts.store.write() as session:
+        session.execute(
+            update(MachineGroup)
+            .where(MachineGroup.id == group_id)
+            # Its stream begins anew, with a clock that may be another.
+            .values(quarantined_at=None, quarantine_reason=None, event_cursor="0-0")
+        )

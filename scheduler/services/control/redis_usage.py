@@ -1,0 +1,149 @@
+"""Keeping what each machine group takes of Redis within bounds.
+
+Machines may write to their group's keys as they like, so what they take is measured. A group that
+goes over its bounds is cut off (`quarantine.cut_off`), before it takes the room of the others.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import func, select
+
+from scheduler.queue import access
+from scheduler.queue.memory import group_usages, memory_of
+from scheduler.services.control.quarantine import cut_off
+from scheduler.services.group_states import ACTIVE, GroupStatus
+from scheduler.services.machine_states import MACHINE_DOWN
+from scheduler.store.models import AttemptRow, Machine, MachineGroup, Task
+from simherd.contract import limits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import redis
+    from sqlalchemy.orm import Session
+
+    from scheduler.queue.memory import GroupUsage
+    from scheduler.wiring import Parts
+
+log = logging.getLogger(__name__)
+
+#: How much longer than a measurement took the next one is waited for, at least: Redis does nothing
+#: else meanwhile.
+_REST = 50
+
+
+class Bounds(NamedTuple):
+    """What a group may have in Redis."""
+
+    keys: int
+    bytes: int
+
+
+class UsageClock:
+    """When a process last measured each Redis server."""
+
+    def __init__(self) -> None:
+        self._due: dict[str, float] = {}
+
+    def is_due(self, server: str) -> bool:
+        """Whether it is time to measure a server again."""
+        return time.monotonic() >= self._due.get(server, 0.0)
+
+    def note(self, server: str, took_s: float) -> None:
+        """Note that a measurement has just ended; `took_s`: how long it took, seconds."""
+        wait_s = max(limits.REDIS_USAGE_EVERY_S, _REST * took_s)
+        self._due[server] = time.monotonic() + wait_s
+
+
+def bound_usage(parts: Parts, server: str, *, only_pressed: bool = False) -> None:
+    """Cut off the groups that take too much of a Redis server, and drop what ended ones have left.
+
+    Under pressure this is done each time, and exactly; else now and then.
+
+    Args:
+        parts: the scheduler's parts.
+        server: the name of the server.
+        only_pressed: do nothing without pressure. For the recorder, which needs no broker: where
+            that is on the same server, it is refused at the limit too, and no sweep begins.
+    """
+    client = parts.queue.servers.named(server)
+    is_pressed = memory_of(client).share >= limits.REDIS_PRESSURE_SHARE
+    if not is_pressed and (only_pressed or not parts.usage_clock.is_due(server)):
+        return
+    _bound_connections(parts, client)
+    began = time.monotonic()
+    usages = group_usages(client, exact=is_pressed)
+    parts.usage_clock.note(server, time.monotonic() - began)
+    with parts.store.read() as session:
+        groups = _groups(session, server, usages)
+        bounds = {group.id: _bounds(session, group, usages[group.id]) for group in groups}
+    for group in groups:
+        usage, bound = usages[group.id], bounds[group.id]
+        if group.status == GroupStatus.TERMINATED:
+            log.warning("event=keys_left_over group=%s keys=%s", group.id, usage.keys)
+            parts.queue.forget_group(group.id)
+        elif usage.keys > bound.keys:
+            reason = f"it has {usage.keys} keys in Redis, {bound.keys} are allowed"
+            cut_off(parts, group, reason)
+        elif usage.bytes > bound.bytes:
+            reason = (
+                f"it takes {usage.bytes / 1024**2:.0f} MiB of Redis, "
+                f"{bound.bytes / 1024**2:.0f} MiB are allowed"
+            )
+            cut_off(parts, group, reason)
+
+
+def _bound_connections(parts: Parts, client: redis.Redis) -> None:
+    """Cut off the groups of machines that have more connections than an agent needs: each keeps
+    replies that are not read."""
+    most = limits.MACHINE_REDIS_CONNECTIONS
+    numbers = {m: n for m, n in access.connections(client).items() if n > most}
+    if not numbers:
+        return
+    with parts.store.read() as session:
+        query = select(Machine, MachineGroup).join(
+            MachineGroup, MachineGroup.id == Machine.group_id
+        )
+        found = session.execute(query.where(Machine.id.in_(numbers))).all()
+    for machine, group in found:
+        number = numbers[machine.id]
+        reason = f"machine {machine.name} has {number} connections to Redis, {most} are allowed"
+        cut_off(parts, group, reason)
+
+
+def _groups(session: Session, server: str, ids: Iterable[str]) -> list[MachineGroup]:
+    known = [*ACTIVE, GroupStatus.TERMINATED]
+    return list(
+        session.scalars(
+            select(MachineGroup).where(
+                MachineGroup.id.in_(list(ids)),
+                MachineGroup.redis_server == server,
+                MachineGroup.status.in_(known),
+            )
+        )
+    )
+
+
+def _bounds(session: Session, group: MachineGroup, usage: GroupUsage) -> Bounds:
+    """What a group may have; its tasks are counted only where the rest does not explain it."""
+    up = select(func.count()).where(Machine.group_id == group.id, Machine.status != MACHINE_DOWN)
+    machines = max(group.max_machines, group.num_machines, session.scalar(up) or 0)
+    keys = limits.GROUP_REDIS_KEYS + machines * limits.MACHINE_REDIS_KEYS
+    size = limits.GROUP_REDIS_BYTES + machines * limits.MACHINE_REDIS_BYTES
+    if usage.bytes > size:
+        open_tasks = select(func.count()).where(Task.group_id == group.id, Task.end_time.is_(None))
+        size += limits.TASK_REDIS_BYTES * (session.scalar(open_tasks) or 0)
+    if usage.keys > keys:
+        since = time.time() - limits.TOMBSTONE_S
+        attempts = (
+            select(func.count())
+            .select_from(AttemptRow)
+            .join(Task, Task.id == AttemptRow.task_id)
+            .where(Task.group_id == group.id, AttemptRow.started_at > since)
+        )
+        keys += limits.ATTEMPT_REDIS_KEYS * (session.scalar(attempts) or 0)
+    return Bounds(keys, size)

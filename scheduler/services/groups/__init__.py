@@ -1,0 +1,1 @@
+"""Machine groups: register, terminate, scale, share."""

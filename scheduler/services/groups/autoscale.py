@@ -1,0 +1,172 @@
+"""How many machines an elastic group should have, and which may go."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select, update
+
+from scheduler.services.group_states import UP
+from scheduler.services.machine_states import MACHINE_DRAINED, MACHINE_UP
+from scheduler.services.machines.busy import busy_machines
+from scheduler.services.machines.provision import machines_of
+from scheduler.store.models import AttemptRow, Machine, MachineGroup, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from scheduler.wiring import Parts
+
+log = logging.getLogger(__name__)
+
+#: Seconds that the next task in line has waited before machines are added for the queue.
+GROW_AFTER_S = 5.0
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a group has to do, and what it has to do it with."""
+
+    #: Tasks in the queue, and seconds that the next in line has waited.
+    waiting: int
+    next_waited_s: float
+    #: Machines that are there or on their way, and the slots of one.
+    machines: int
+    slots: int
+    #: Slots of theirs that nobody computes in, those of machines on their way included.
+    free_slots: int
+    #: Machines that have had nothing to do for as long as they may.
+    idle: int
+    #: Whether the size has not changed for that long either.
+    settled: bool
+
+
+def wanted_size(load: Load, smallest: int, largest: int) -> int:
+    """How many machines the group should have now.
+
+    It grows at once by as many as the queue could use, and shrinks only by machines that have had
+    nothing to do for a while, with nothing in the queue, and not soon after a change: one that was
+    just added is given work.
+    """
+    size = load.machines
+    lacking = load.waiting - load.free_slots
+    if lacking > 0 and (size == 0 or load.next_waited_s >= GROW_AFTER_S):
+        size += math.ceil(lacking / load.slots)
+    elif not load.waiting and load.settled:
+        size -= load.idle
+    return min(largest, max(smallest, size))
+
+
+def adjust_size(parts: Parts, group: MachineGroup, now: float, *, patient: bool) -> None:
+    """Note the size that an elastic group should have; `scale_group` makes it so.
+
+    `patient`: it only grows.
+    """
+    if not group.is_elastic or group.status not in UP:
+        return
+    load = _load(parts, group, now)
+    size = wanted_size(load, group.min_machines, group.max_machines)
+    if size == group.num_machines or (patient and size < group.num_machines):
+        return
+    log.info("event=resized group=%s from=%s to=%s %s", group.id, group.num_machines, size, load)
+    with parts.store.write() as session:
+        session.execute(
+            update(MachineGroup)
+            .where(MachineGroup.id == group.id)
+            .values(num_machines=size, scaled_at=now)
+        )
+    group.num_machines = size
+
+
+def _load(parts: Parts, group: MachineGroup, now: float) -> Load:
+    with parts.store.read() as session:
+        machines = [m for m in machines_of(session, group.id, MACHINE_UP) if m.reclaim_at is None]
+    since = _idle_since(parts, group, machines)
+    reader, patience = parts.queue.reader, parts.settings.elastic_idle_s
+    facts = reader.facts(group.id, [m.id for m in machines])
+    slots = max([1, *(f["slots"] for f in facts.values())])
+    here = {m.id for m in machines}
+    held = sum(1 for holder in reader.leases(group.id).holders.values() if holder in here)
+    waiting = reader.queue_length(group.id)
+    return Load(
+        waiting=waiting,
+        next_waited_s=_next_waited(parts, group.id, now) if waiting else 0.0,
+        machines=len(machines),
+        slots=slots,
+        free_slots=max(0, slots * len(machines) - held),
+        idle=sum(1 for at in since.values() if now - at >= patience),
+        settled=now - (group.scaled_at or group.started_at or 0.0) >= patience,
+    )
+
+
+def _next_waited(parts: Parts, group_id: str, now: float) -> float:
+    first = parts.queue.reader.next_task(group_id)
+    if first is None:
+        return 0.0
+    with parts.store.read() as session:
+        at = session.scalar(select(Task.queued_at).where(Task.id == first))
+    return now - (at or now)
+
+
+def _idle_since(parts: Parts, group: MachineGroup, machines: list[Machine]) -> Mapping[str, float]:
+    """The machines that have joined and hold nothing → since when, seconds since the epoch."""
+    busy = busy_machines(parts, group)
+    with parts.store.read() as session:
+        ended = {
+            str(machine_id): float(at)
+            for machine_id, at in session.execute(
+                select(AttemptRow.machine_id, func.max(AttemptRow.ended_at))
+                .where(AttemptRow.machine_id.in_([m.id for m in machines]))
+                .group_by(AttemptRow.machine_id)
+            )
+            if at is not None
+        }
+    return {
+        m.id: max(ended.get(m.id, 0.0), m.launched_at or m.created_at)
+        for m in machines
+        if m.id not in busy and m.last_seen_at is not None
+    }
+
+
+def drain_surplus(parts: Parts, group: MachineGroup) -> None:
+    """Have the machines that are too many take nothing more; those with nothing to do first.
+
+    One that still works ends what it has: `retire_drained` terminates it afterwards.
+    """
+    with parts.store.read() as session:
+        size = session.scalars(
+            select(MachineGroup.num_machines).where(MachineGroup.id == group.id)
+        ).one()
+        machines = [m for m in machines_of(session, group.id, MACHINE_UP) if m.reclaim_at is None]
+    surplus = len(machines) - size
+    if surplus <= 0 or parts.providers[group.provider].by_hand:
+        return
+    since = _idle_since(parts, group, machines)
+    # The one that has been idle for longest goes first, one that works last.
+    machines.sort(key=lambda m: since.get(m.id, math.inf))
+    for machine in machines[:surplus]:
+        if group.is_elastic and machine.id not in since and machine.launched_at is not None:
+            # It was given work meanwhile: it stays, and the size follows at the next look.
+            continue
+        with parts.store.write() as session:
+            session.execute(
+                update(Machine)
+                .where(Machine.id == machine.id, Machine.status == MACHINE_UP)
+                .values(status=MACHINE_DRAINED, drain_reason="It is not needed any more.")
+            )
+        parts.queue.drain(group.id, machine.id)
+        log.info("event=machine_not_needed group=%s machine=%s", group.id, machine.id)
+
+
+def note_size(parts: Parts, group: MachineGroup, *, patient: bool) -> None:
+    """Note the size that a group should have, and drain the machines that are too many.
+
+    `patient`: none goes. A Redis that has lost its leases makes all machines look idle.
+    """
+    adjust_size(parts, group, time.time(), patient=patient)
+    if not patient:
+        drain_surplus(parts, group)

@@ -1,0 +1,293 @@
+"""Machine groups: register, start, terminate, and keep at their size."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select, update
+
+from scheduler.services.accounts.provider_access import check_on, choose_provider
+from scheduler.services.attempts.gangs import MPI
+from scheduler.services.billing.prices import machine_types
+from scheduler.services.billing.quotas import check_alone, check_start
+from scheduler.services.errors import Conflict, Forbidden, Invalid, NotFound
+from scheduler.services.group_states import ACTIVE, UP, GroupStatus
+from scheduler.services.groups.access import check_name, may_use
+from scheduler.services.groups.sharing import share_with
+from scheduler.services.ids import new_group_name, new_uuid
+from scheduler.services.machine_states import MACHINE_DOWN, MACHINE_UP
+from scheduler.services.machines.caps import check_cap
+from scheduler.services.machines.provision import machines_of
+from scheduler.store.models import MachineGroup, User
+from simherd.contract import limits
+from simherd.contract.policy import Policy
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from scheduler.catalogue.tables import MachineType
+    from scheduler.wiring import Parts
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class GroupRequest:
+    """What a user asks for."""
+
+    machine_type: str
+    wire_provider: str
+    num_machines: int = 1
+    min_machines: int | None = None
+    max_machines: int | None = None
+    is_elastic: bool = False
+    spot: bool = True
+    disk_size_gb: int = 10
+    threads_per_core: int = 2
+    zone: str | None = None
+    name: str | None = None
+    group_type: str = "standard"
+    max_idle_s: float | None = None
+    auto_terminate_at: float | None = None
+    reconnect_s: float = limits.RECONNECT_WINDOW_S
+    #: Which provider launches the machines; default: what the operator's table says for
+    #: `wire_provider`.
+    provider: str | None = None
+    shared: bool = False
+    on_demand_fallback: bool = False
+    policy: Policy = field(default_factory=Policy)
+
+
+def register_group(
+    parts: Parts, user_id: str, asked: GroupRequest, *, only_check: bool = False
+) -> MachineGroup:
+    """Note a new machine group; nothing runs until it is started.
+
+    Args:
+        parts: the scheduler's parts.
+        user_id: whose it is to be.
+        asked: what it is to be.
+        only_check: note nothing, and refuse also what could not be started now.
+
+    Raises:
+        Invalid: an unknown machine type or provider, or a number out of bounds.
+        Conflict: the name is taken by a group that still exists, or is shared with the user.
+        Forbidden: the name is reserved, or sharing is not the user's to decide.
+        QuotaExceeded: it alone is more than the user may have, or than the provider can hold.
+    """
+    with parts.store.read() as session:
+        kind = machine_types(session, parts.catalogue).get(asked.machine_type)
+        user = session.get_one(User, user_id)
+    if kind is None:
+        known = ", ".join(sorted(parts.catalogue.machine_types))
+        raise Invalid(f"machine_type: {asked.machine_type!r} is not known. There are: {known}.")
+    provider = choose_provider(parts, user, asked.provider, asked.wire_provider)
+    if asked.shared and not user.is_operator:
+        raise Forbidden(
+            "shared: only operators share a machine group with everyone. Register it without, and "
+            "offer it to users (`simherd resources share NAME USERNAME`), or ask an operator."
+        )
+    _check_policy(asked.policy, kind)
+    if asked.group_type == MPI:
+        _check_mpi(parts, asked, provider)
+    smallest, largest = _sizes(asked)
+    now = time.time()
+    group = MachineGroup(
+        id=new_uuid(),
+        user_id=user_id,
+        name=asked.name or new_group_name(),
+        wire_provider=asked.wire_provider,
+        provider=provider,
+        machine_type=kind.name,
+        zone=asked.zone or kind.zone,
+        group_type=asked.group_type,
+        is_elastic=asked.is_elastic,
+        spot=asked.spot,
+        num_machines=smallest if asked.is_elastic else asked.num_machines,
+        min_machines=smallest,
+        max_machines=largest,
+        disk_size_gb=asked.disk_size_gb,
+        threads_per_core=asked.threads_per_core,
+        vcpus=kind.vcpus,
+        memory_bytes=kind.memory_gb * 1024**3,
+        price_hour=kind.spot if asked.spot else kind.on_demand,
+        status=GroupStatus.REGISTERED.value,
+        max_idle_s=asked.max_idle_s,
+        auto_terminate_at=asked.auto_terminate_at,
+        reconnect_s=asked.reconnect_s,
+        policy=asdict(asked.policy),
+        shared=False,
+        on_demand_fallback=asked.on_demand_fallback,
+        redis_server=_emptiest_server(parts),
+        created_at=now,
+    )
+    with parts.store.write() as session:
+        taken = session.scalar(
+            select(MachineGroup).where(
+                MachineGroup.user_id == user_id, MachineGroup.name == group.name
+            )
+        )
+        if taken is not None and taken.status != GroupStatus.TERMINATED:
+            raise Conflict(f"name: you have a machine group {group.name!r} already.")
+        there = select(func.count()).where(
+            MachineGroup.user_id == user_id, MachineGroup.status.in_(ACTIVE)
+        )
+        if (session.scalar(there) or 0) >= limits.MAX_GROUPS:
+            raise Conflict(f"You have {limits.MAX_GROUPS} machine groups. Terminate some first.")
+        check_name(parts, session, user, group.name)
+        check_alone(parts, session, group)
+        check_cap(parts.settings, session, group, alone=True)
+        if only_check:
+            check_start(parts, session, group)
+            check_cap(parts.settings, session, group)
+            return group
+        if taken is not None:
+            # Names are for people; the old group keeps its id and gives its name away.
+            taken.name = f"{taken.name}~{taken.id[:8]}"
+            session.flush()
+        session.add(group)
+        if asked.shared:
+            session.flush()
+            share_with(session, user.username, group, (), everyone=True)
+    return group
+
+
+def _check_policy(policy: Policy, kind: MachineType) -> None:
+    """Refuse what a container may have where no machine has as much. Raises Invalid."""
+    for name, value, most in (
+        ("memory_bytes", policy.memory_bytes, kind.memory_gb * 1024**3),
+        ("cpus", policy.cpus, kind.vcpus),
+    ):
+        if value > most:
+            raise Invalid(
+                f"policy.{name}: {value} is more than the {most} of a machine of the type "
+                f"{kind.name!r}. Give less, or 0 for all that the machine has."
+            )
+
+
+def _emptiest_server(parts: Parts) -> str:
+    """Of the Redis servers that take new groups, the one that has the fewest."""
+    open_servers = parts.settings.open_servers
+    if len(open_servers) == 1:
+        return open_servers[0]
+    query = (
+        select(MachineGroup.redis_server, func.count())
+        .where(MachineGroup.status != GroupStatus.TERMINATED.value)
+        .group_by(MachineGroup.redis_server)
+    )
+    with parts.store.read() as session:
+        groups = {name: count for name, count in session.execute(query)}
+    return min(open_servers, key=lambda name: groups.get(name, 0))
+
+
+def unnamed_servers(parts: Parts) -> list[str]:
+    """Redis servers that active groups are on, and that the settings do not name."""
+    query = select(MachineGroup.redis_server).where(MachineGroup.status.in_(ACTIVE)).distinct()
+    with parts.store.read() as session:
+        return sorted(set(session.scalars(query)) - set(parts.settings.redis_urls))
+
+
+def _check_mpi(parts: Parts, asked: GroupRequest, provider: str) -> None:
+    if asked.is_elastic:
+        raise Invalid("is_elastic: the machines of an MPI group work together; its size is fixed.")
+    if asked.num_machines > 1 and not getattr(parts.providers[provider], "one_engine", False):
+        raise Invalid(
+            f"type: an MPI group of {asked.num_machines} machines needs machines that run "
+            f"containers on one Docker engine, and those of the provider {provider!r} do not. "
+            "Use one machine, or a provider such as 'docker'."
+        )
+
+
+def _sizes(asked: GroupRequest) -> tuple[int, int]:
+    """The least and the most machines."""
+    smallest = asked.num_machines if asked.min_machines is None else asked.min_machines
+    largest = asked.num_machines if asked.max_machines is None else asked.max_machines
+    if not asked.is_elastic:
+        return asked.num_machines, asked.num_machines
+    if largest < max(1, smallest):
+        raise Invalid(f"max_vms: {largest} is less than min_vms, {smallest}, or than 1.")
+    return smallest, largest
+
+
+def owned_group(parts: Parts, user_id: str, group_id: str) -> MachineGroup:
+    """A user's machine group by id.
+
+    Raises:
+        NotFound: there is none, or it is another user's; of one that is shared with this user the
+            message says whose.
+    """
+    with parts.store.read() as session:
+        group = session.get(MachineGroup, group_id)
+        if group is not None and group.user_id != user_id and may_use(session, group, user_id):
+            raise NotFound(_not_owned(session, group))
+    if group is None or group.user_id != user_id:
+        raise NotFound(f"machine_group_id: there is no machine group {group_id!r}.")
+    return group
+
+
+def _not_owned(session: Session, group: MachineGroup) -> str:
+    owner = session.get_one(User, group.user_id).username
+    sentence = (
+        f"machine_group_id: the machine group {group.name!r} is {owner}'s and shared with you; "
+        "only its owner starts and ends it."
+    )
+    if group.shared:
+        return sentence
+    return f"{sentence} `simherd resources decline {group.name}` ends your use of it."
+
+
+def start_group(parts: Parts, group: MachineGroup, *, by_settings: bool = False) -> None:
+    """Mark a group as starting; `scale_group` launches the machines.
+
+    Args:
+        parts: the scheduler's parts.
+        group: a registered group.
+        by_settings: whether the operator's settings ask for it: then the user's quotas do not
+            hold, which nobody could raise before the server runs.
+
+    Raises:
+        Conflict: it is being shut down or is terminated, or its provider is off.
+        QuotaExceeded: it is more than the user's quotas leave, or than the provider can hold.
+    """
+    if group.status in UP:
+        return
+    check_on(parts, group)
+    with parts.store.write() as session:
+        if not by_settings:
+            check_start(parts, session, group)
+        check_cap(parts.settings, session, group)
+        changed = session.execute(
+            update(MachineGroup)
+            .where(
+                MachineGroup.id == group.id,
+                MachineGroup.status.in_([GroupStatus.REGISTERED, GroupStatus.START_FAILED]),
+            )
+            .values(
+                status=GroupStatus.STARTING.value,
+                started_at=time.time(),
+                status_detail=None,
+                refusals=0,
+                hard_refusals=0,
+                retry_at=None,
+            )
+        )
+    if changed.rowcount == 0:  # type: ignore[attr-defined]
+        raise Conflict(f"Machine group {group.name!r} is {group.status}. Make a new one.")
+    parts.queue.announce_group(group.id)
+
+
+def resize_group(parts: Parts, group_id: str, num_machines: int) -> None:
+    """Change how many machines a group has while none of them runs.
+
+    Raises:
+        QuotaExceeded: it is more than the provider can hold.
+    """
+    with parts.store.write() as session:
+        group = session.scalars(select(MachineGroup).where(MachineGroup.id == group_id)).one()
+        group.num_machines = group.min_machines = group.max_machines = num_machines
+        check_cap(parts.settings, session, group)
+        for machine in machines_of(session, group_id, MACHINE_UP)[num_machines:]:
+            machine.status, machine.terminated_at = MACHINE_DOWN, time.time()

@@ -1,0 +1,239 @@
+"""Ending machine groups: their limits, their tasks, their machines."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, select, update
+
+from scheduler.services.attempts.rows import close_attempt
+from scheduler.services.errors import Conflict
+from scheduler.services.group_states import ACCEPTING, ENDING, GroupStatus
+from scheduler.services.machine_states import MACHINE_DOWN, MACHINE_DRAINED, MACHINE_UP
+from scheduler.services.machines.access import revoke
+from scheduler.services.machines.provision import machines_of
+from scheduler.store.models import Machine, MachineGroup, Task
+from scheduler.store.outbox import group_changed
+from scheduler.store.transitions import change_status
+from simherd.contract import limits
+from simherd.contract.lifecycle import HELD, TERMINAL, Status
+from simherd.contract.outcome import OUTCOMES, Cause
+from simherd.contract.spec import attempt_key
+from simherd.contract.triggers import Trigger
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Select
+    from sqlalchemy.orm import Session
+
+    from scheduler.wiring import Parts
+
+log = logging.getLogger(__name__)
+
+#: Seconds after which the machines of a group that is shut down are stopped by force.
+_FORCE_AFTER_S = limits.AGENT_STOP_S + 5
+#: Tasks that are ended in one transaction, and seconds after which the rest waits.
+_END_AT_A_TIME, _END_TASKS_S = 500, 20.0
+#: Seconds after which a group whose machines still stand is said to have failed to shut down.
+_FAILED_AFTER_S = 600.0
+
+
+def request_termination(parts: Parts, group: MachineGroup, cause: Cause) -> None:
+    """Mark a group for shutting down; `shut_down_group` does the rest.
+
+    Raises:
+        Conflict: it is being shut down or is terminated already.
+    """
+    now = time.time()
+    with parts.store.write() as session:
+        changed: Any = session.execute(
+            update(MachineGroup)
+            .where(
+                MachineGroup.id == group.id,
+                MachineGroup.status.in_(ACCEPTING | {GroupStatus.START_FAILED}),
+            )
+            .values(
+                status=GroupStatus.SHUTTING_DOWN.value,
+                end_cause=cause.value,
+                shutting_down_at=now,
+            )
+        )
+        if changed.rowcount and cause is Cause.GROUP_TIME_LIMIT:
+            group_changed(session, group.id, Trigger.GROUP_TIME_LIMIT, now)
+    if changed.rowcount == 0:
+        raise Conflict(f"Machine group {group.name!r} is {group.status} already.")
+
+
+def shut_down_group(parts: Parts, group_id: str, seconds: float = _END_TASKS_S) -> bool:
+    """End a group's tasks and stop its machines; answers whether all of them are gone.
+
+    Machines are asked to stop; when it is called again later, those that have not are forced.
+
+    Args:
+        parts: the scheduler's parts.
+        group_id: the group.
+        seconds: how long tasks are ended; the rest of very many has its turn the next time.
+    """
+    with parts.store.read() as session:
+        group = session.get(MachineGroup, group_id)
+        machines = machines_of(session, group_id, MACHINE_UP, MACHINE_DRAINED)
+    if group is None or group.status not in ENDING:
+        return True
+    ended = end_tasks(parts, group, Cause(group.end_cause or Cause.GROUP_TERMINATED), seconds)
+    gone, trouble = _stop_machines(parts, group, machines)
+    revoke(parts, group.id, [machine.id for machine in gone])
+    over = ended and len(gone) == len(machines)
+    if over:
+        # First: nobody looks at a terminated group again.
+        for machine in machines:
+            parts.queue.forget_machine(group_id, machine.id)
+        parts.queue.forget_group(group_id)
+    if not _note_gone(parts, group, gone, all_of_them=over, trouble=trouble):
+        return False
+    log.info("event=group_terminated group=%s", group_id)
+    return True
+
+
+def _stop_machines(
+    parts: Parts, group: MachineGroup, machines: list[Machine]
+) -> tuple[list[Machine], str | None]:
+    """Ask them to stop; answers those that are gone, and what the provider had to say."""
+    provider, gone, trouble = parts.providers[group.provider], [], None
+    force = time.time() - (group.shutting_down_at or 0) > _FORCE_AFTER_S
+    for machine in machines:
+        try:
+            if provider.by_hand:
+                ended = force or _has_left(parts, group, machine)
+            else:
+                ended = machine.launched_at is None or provider.terminate(
+                    machine.id, machine.handle, force=force
+                )
+            if ended:
+                gone.append(machine)
+        except Exception as error:
+            # One machine that cannot be ended does not keep the others alive, and costing.
+            log.exception("event=terminate_failed group=%s machine=%s", group.id, machine.id)
+            trouble = f"Machine {machine.name} could not be terminated: {error}"
+    return gone, trouble
+
+
+def _has_left(parts: Parts, group: MachineGroup, machine: Machine) -> bool:
+    """Tell a machine that nobody else can end to leave; answers whether it has."""
+    parts.queue.leave(group.id, machine.id)
+    seen = parts.queue.reader.heartbeats(group.id).get(machine.id, 0.0)
+    return time.time() - seen > 2 * limits.HEARTBEAT_S
+
+
+def _note_gone(
+    parts: Parts,
+    group: MachineGroup,
+    gone: list[Machine],
+    *,
+    all_of_them: bool,
+    trouble: str | None,
+) -> bool:
+    """Answers whether the group is terminated: no task may have come to it meanwhile."""
+    now = time.time()
+    ids = [machine.id for machine in gone]
+    with parts.store.write() as session:
+        session.execute(
+            update(Machine)
+            .where(Machine.id.in_(ids))
+            .values(status=MACHINE_DOWN, terminated_at=now)
+        )
+        row = session.get_one(MachineGroup, group.id, with_for_update=True)
+        over = all_of_them and session.scalar(_open_tasks(group.id).limit(1)) is None
+        if over:
+            row.status, row.terminated_at = GroupStatus.TERMINATED.value, now
+            row.status_detail = None
+            group_changed(session, group.id, Trigger.GROUP_TERMINATED, now)
+        elif now - (group.shutting_down_at or now) > _FAILED_AFTER_S:
+            # It is tried again all the same: machines cost money as long as they are there.
+            row.status = GroupStatus.SHUTDOWN_FAILED.value
+            row.status_detail = trouble or "Machines still run after they were terminated."
+        else:
+            row.status_detail = trouble
+    return over
+
+
+def _open_tasks(group_id: str) -> Select[int]:
+    return select(Task.seq).where(Task.group_id == group_id, Task.end_time.is_(None))
+
+
+def end_tasks(
+    parts: Parts, group: MachineGroup, cause: Cause, seconds: float = _END_TASKS_S
+) -> bool:
+    """Give the tasks of a group that is shut down their final status; answers whether all have it.
+
+    `seconds`: how long this takes at the most; the rest has its turn when it is called again.
+    """
+    until = time.monotonic() + seconds
+    while tasks := _unended(parts, group.id):
+        if not _end_some(parts, group, tasks, cause):
+            # They have changed meanwhile: looked at again the next time.
+            log.warning("event=tasks_not_ended group=%s tasks=%s", group.id, len(tasks))
+            return False
+        if time.monotonic() > until:
+            return False
+    return True
+
+
+def _unended(parts: Parts, group_id: str) -> Sequence[Task]:
+    """Some of a group's tasks that have not ended: of those that machines hold, all."""
+    mine = select(Task).where(Task.group_id == group_id)
+    with parts.store.read() as session:
+        active = Task.status.not_in([s.value for s in {*TERMINAL, Status.SUBMITTED}])
+        waiting = mine.where(Task.status == Status.SUBMITTED.value).limit(_END_AT_A_TIME)
+        return session.scalars(mine.where(active)).all() or session.scalars(waiting).all()
+
+
+def _end_some(parts: Parts, group: MachineGroup, tasks: Sequence[Task], cause: Cause) -> bool:
+    """End these; answers whether any could be."""
+    now, ended = time.time(), []
+    with parts.store.write() as session:
+        for task in tasks:
+            final = OUTCOMES[cause].status if task.status in HELD else Status.ZOMBIE
+            if task.status == Status.PENDING_KILL:
+                final = Status.KILLED
+            if change_status(
+                session, task.id, final, attempt=task.attempt, at=now, cause=cause.value
+            ):
+                close_attempt(session, task.id, task.attempt, now, cause)
+                ended.append(task)
+    for task in ended:
+        if task.attempt:
+            key = attempt_key(task.id, task.attempt)
+            parts.queue.withdraw(group.id, key)
+            if task.status in HELD:
+                parts.queue.revoke(group.id, key)
+    return bool(ended)
+
+
+def overdue_groups(parts: Parts, server: str, now: float) -> list[tuple[MachineGroup, Cause]]:
+    """The groups of a Redis server whose time limit or idle limit has passed, each with the cause
+    of its end."""
+    due: list[tuple[MachineGroup, Cause]] = []
+    with parts.store.read() as session:
+        groups = session.scalars(
+            select(MachineGroup).where(
+                MachineGroup.status.in_(ACCEPTING), MachineGroup.redis_server == server
+            )
+        ).all()
+        for group in groups:
+            if group.auto_terminate_at is not None and now >= group.auto_terminate_at:
+                due.append((group, Cause.GROUP_TIME_LIMIT))
+            elif _is_idle(session, group, now):
+                due.append((group, Cause.GROUP_IDLE))
+    return due
+
+
+def _is_idle(session: Session, group: MachineGroup, now: float) -> bool:
+    if group.max_idle_s is None or group.started_at is None:
+        return False
+    if session.scalar(_open_tasks(group.id).limit(1)) is not None:
+        return False
+    last = session.scalar(select(func.max(Task.end_time)).where(Task.group_id == group.id))
+    return now - max(last or 0, group.started_at) >= group.max_idle_s

@@ -1,0 +1,1 @@
+"""Machines: launch, admit to Redis, watch their health, terminate."""

@@ -1,0 +1,95 @@
+"""Machines on which task after task fails for reasons that are not the tasks' own."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select, update
+
+from scheduler.services.machine_states import MACHINE_DOWN, MACHINE_DRAINED, MACHINE_UP
+from scheduler.services.machines.access import revoke
+from scheduler.services.machines.busy import busy_machines
+from scheduler.store.models import Machine, MachineGroup
+from simherd.contract import limits
+from simherd.contract.outcome import OUTCOMES, Cause
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from scheduler.wiring import Parts
+
+log = logging.getLogger(__name__)
+
+
+def note_end(session: Session, group_id: str, machine_id: str, task_id: str, cause: Cause) -> bool:
+    """Take note of how an attempt ended on a machine; answers whether it is to be drained now.
+
+    A machine of another group than the task's is left alone: who reports may name any machine.
+
+    A machine is drained when `limits.BAD_MACHINE_FAILURES` different tasks in a row failed there
+    through its own fault. When every other machine of its group has begun to fail, too, it is
+    probably us (the storage, the network), and all of them stay.
+    """
+    if not OUTCOMES[cause].machine:
+        session.execute(
+            update(Machine)
+            .where(Machine.id == machine_id, Machine.group_id == group_id, Machine.failures != "")
+            .values(failures="")
+        )
+        return False
+    of_group = (Machine.id == machine_id, Machine.group_id == group_id)
+    machine = session.scalar(select(Machine).where(*of_group).with_for_update())
+    if machine is None:
+        return False
+    tasks = machine.failures.split()
+    if task_id not in tasks:
+        tasks.append(task_id)
+    machine.failures = " ".join(tasks[-limits.BAD_MACHINE_FAILURES :])
+    if len(tasks) < limits.BAD_MACHINE_FAILURES or machine.status != MACHINE_UP:
+        return False
+    others = select(func.count()).where(
+        Machine.group_id == machine.group_id,
+        Machine.id != machine_id,
+        Machine.status == MACHINE_UP,
+    )
+    all_others = session.scalar(others) or 0
+    if all_others and not session.scalar(others.where(Machine.failures == "")):
+        log.error("event=bad_machine_held machine=%s failures=%s", machine_id, machine.failures)
+        return False
+    machine.status = MACHINE_DRAINED
+    machine.drain_reason = f"{len(tasks)} tasks in a row failed here ({cause}): {', '.join(tasks)}."
+    log.error("event=machine_drained machine=%s reason=%s", machine_id, machine.drain_reason)
+    return True
+
+
+def retire_drained(parts: Parts, group: MachineGroup) -> None:
+    """Terminate the drained machines that have nothing left to do; they stay listed."""
+    with parts.store.read() as session:
+        drained = session.scalars(
+            select(Machine).where(
+                Machine.group_id == group.id,
+                Machine.status == MACHINE_DRAINED,
+                Machine.terminated_at.is_(None),
+            )
+        ).all()
+    if not drained:
+        return
+    now, facts = time.time(), parts.queue.reader.facts(group.id, [m.id for m in drained])
+    busy = busy_machines(parts, group)
+    for machine in drained:
+        heard = now - (machine.last_seen_at or 0) < limits.LEASE_S
+        # One that has not heard of it may claim something this very moment.
+        if machine.id in busy or (heard and not facts.get(machine.id, {}).get("draining")):
+            # Told again: the order may have been lost with Redis.
+            parts.queue.drain(group.id, machine.id)
+            continue
+        if parts.providers[group.provider].terminate(machine.id, machine.handle, force=False):
+            with parts.store.write() as session:
+                session.execute(
+                    update(Machine)
+                    .where(Machine.id == machine.id)
+                    .values(status=MACHINE_DOWN, terminated_at=time.time())
+                )
+            revoke(parts, group.id, [machine.id])

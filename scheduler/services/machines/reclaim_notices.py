@@ -1,0 +1,50 @@
+"""Machines that are about to be reclaimed: others are launched in their place at once."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from scheduler.services.machines.access import known_machine
+from scheduler.store.models import MachineGroup
+from scheduler.store.outbox import group_changed
+from simherd.contract.triggers import Trigger
+
+if TYPE_CHECKING:
+    from scheduler.wiring import Parts
+
+log = logging.getLogger(__name__)
+
+
+def _holds_lease(parts: Parts, group_id: str, machine_id: str) -> bool:
+    return machine_id in parts.queue.reader.leases(group_id).holders.values()
+
+
+def note_reclaim(parts: Parts, machine_id: str, secret: str, reclaim_at: float | None) -> None:
+    """Take note of when a machine goes, or that it stays after all.
+
+    Args:
+        parts: the scheduler's parts.
+        machine_id: the machine that says so.
+        secret: what it shows.
+        reclaim_at: when the provider takes it away, seconds since the epoch; None: not any more.
+
+    Raises:
+        Forbidden: it is another's secret.
+    """
+    with parts.store.write() as session:
+        machine = known_machine(session, machine_id, secret)
+        first = machine.reclaim_at is None
+        machine.reclaim_at = reclaim_at
+        group = session.get_one(MachineGroup, machine.group_id)
+        idle = not _holds_lease(parts, group.id, machine_id)
+        if reclaim_at is not None:
+            group_changed(session, group.id, Trigger.GROUP_PREEMPTION, time.time(), machine_id)
+        if first and reclaim_at is not None and group.is_elastic and idle:
+            # Nobody misses it: the group grows again when there is work.
+            group.num_machines = max(group.min_machines, group.num_machines - 1)
+        group_id = group.id
+    log.warning("event=reclaim_noted machine=%s at=%s", machine_id, reclaim_at)
+    if reclaim_at is not None:
+        parts.send_job("scale_group", group_id)

@@ -1,0 +1,1 @@
+"""What users register for, and its delivery."""

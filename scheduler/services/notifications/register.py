@@ -1,0 +1,264 @@
+"""Events that users register: what is to be told, when it happens, and to whom."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, func, select
+
+from scheduler.outbound import NotAllowed, check_host, checked_url, networks
+from scheduler.services.errors import Invalid, NotFound, QuotaExceeded
+from scheduler.services.group_states import GroupStatus
+from scheduler.services.groups.register import owned_group
+from scheduler.services.ids import new_uuid
+from scheduler.store.event_models import Delivery, Registration
+from scheduler.store.models import Machine, MachineGroup, StatusChange, Task
+from scheduler.store.outbox import happen, outputs_stored
+from simherd.contract import limits, objects
+from simherd.contract.lifecycle import FAILED, TERMINAL, Status
+from simherd.contract.outcome import Cause
+from simherd.contract.triggers import OPEN, ActionType, EventState, Trigger, TriggerType
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from scheduler.wiring import Parts
+
+#: An address that no mail server reads as several, or as something else.
+_EMAIL = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]{1,64}@[a-zA-Z0-9.-]{1,189}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a user registers; `target` is the e-mail address or the URL of a webhook."""
+
+    trigger_type: TriggerType
+    trigger: Trigger
+    action_type: ActionType
+    target: str
+    task_id: str | None = None
+    group_id: str | None = None
+    file_path: str | None = None
+    regex: str | None = None
+
+
+def register_event(parts: Parts, user_id: str, wanted: Wanted) -> Registration:
+    """Register an event; it happens at once where it has already.
+
+    Raises:
+        NotFound: the task or the machine group is not the user's.
+        Invalid: the address, the file's name or the pattern cannot be, or it can never happen.
+        QuotaExceeded: the user has as many open as are allowed.
+    """
+    _check_action(parts, wanted)
+    path = _checked_path(wanted.file_path)
+    if wanted.regex is not None:
+        _check_regex(wanted.regex)
+    webhook = wanted.action_type is ActionType.WEBHOOK
+    event = Registration(
+        id=new_uuid(),
+        user_id=user_id,
+        trigger_type=wanted.trigger_type.value,
+        trigger=wanted.trigger.value,
+        task_id=wanted.task_id,
+        group_id=wanted.group_id,
+        file_path=path,
+        regex=wanted.regex,
+        action_type=wanted.action_type.value,
+        target=wanted.target,
+        secret=f"whsec_{secrets.token_urlsafe(32)}" if webhook else None,
+        state=EventState.WAITING.value,
+        untold=wanted.trigger_type is TriggerType.OBSERVER,
+        created_at=time.time(),
+    )
+    if wanted.group_id is not None:
+        owned_group(parts, user_id, wanted.group_id)
+    with parts.store.write() as session:
+        _check_open(session, user_id)
+        if wanted.task_id is not None:
+            _add_to_task(session, event)
+        else:
+            _add_to_group(session, event)
+    return owned_event(parts, user_id, event.id)
+
+
+def _add_to_task(session: Session, event: Registration) -> None:
+    # Locked: its status must not change between the look and the event's row.
+    task = session.scalar(
+        select(Task)
+        .where(Task.id == event.task_id, Task.user_id == event.user_id)
+        .with_for_update()
+    )
+    if task is None:
+        raise NotFound(f"trigger.task_id: there is no task {event.task_id!r}.")
+    task.watched = True
+    session.add(event)
+    session.flush()
+    if _has_happened(session, task, Trigger(event.trigger)):
+        at = task.end_time if task.end_time is not None else time.time()
+        happen(session, event, at, status=task.status, attempt=task.attempt)
+    elif task.status in TERMINAL:
+        raise Invalid(
+            f"trigger.trigger: task {task.id} has ended ({task.status}), so {event.trigger!r} can "
+            "happen no more."
+        )
+
+
+def _has_happened(session: Session, task: Task, trigger: Trigger) -> bool:
+    if trigger is Trigger.TASK_STARTED:
+        started = select(StatusChange.id).where(
+            StatusChange.task_id == task.id, StatusChange.status == Status.STARTED.value
+        )
+        return session.scalar(started.limit(1)) is not None
+    if trigger is Trigger.TASK_FAILED:
+        return task.status in FAILED
+    stored = trigger is Trigger.TASK_OUTPUT_UPLOADED and task.status in TERMINAL
+    return stored and outputs_stored(session, task.id, task.attempt)
+
+
+def _add_to_group(session: Session, event: Registration) -> None:
+    group = session.scalars(
+        select(MachineGroup).where(MachineGroup.id == event.group_id).with_for_update()
+    ).one()
+    session.add(event)
+    session.flush()
+    now = time.time()
+    trigger = Trigger(event.trigger)
+    if trigger is Trigger.GROUP_PREEMPTION:
+        going = select(Machine.id).where(
+            Machine.group_id == group.id,
+            Machine.reclaim_at.is_not(None),
+            Machine.terminated_at.is_(None),
+        )
+        for machine_id in session.scalars(going).all():
+            happen(session, event, now, occasion=machine_id, machine_id=machine_id)
+    elif _has_come_to(group, trigger):
+        happen(session, event, now)
+        return
+    if group.status == GroupStatus.TERMINATED:
+        raise Invalid(
+            f"trigger.trigger: machine group {group.name!r} is terminated, so {event.trigger!r} "
+            "can happen no more."
+        )
+
+
+def _has_come_to(group: MachineGroup, trigger: Trigger) -> bool:
+    if trigger is Trigger.GROUP_TERMINATED:
+        return group.status == GroupStatus.TERMINATED
+    if trigger is Trigger.GROUP_TIME_LIMIT:
+        return group.end_cause == Cause.GROUP_TIME_LIMIT.value
+    return group.status == GroupStatus.STARTING and group.refusals > 0
+
+
+def _check_open(session: Session, user_id: str) -> None:
+    states = [state.value for state in OPEN]
+    count = session.scalar(
+        select(func.count())
+        .select_from(Registration)
+        .where(Registration.user_id == user_id, Registration.state.in_(states))
+    )
+    if (count or 0) >= limits.MAX_OPEN_EVENTS:
+        raise QuotaExceeded(
+            f"You have {count} events open, and {limits.MAX_OPEN_EVENTS} are allowed. Remove some: "
+            "`simherd events list` shows them."
+        )
+
+
+def _check_action(parts: Parts, wanted: Wanted) -> None:
+    if wanted.action_type is ActionType.EMAIL:
+        if parts.settings.smtp_url is None:
+            raise Invalid(
+                "action.action_type: this server sends no e-mail. Use a webhook, or ask the "
+                "operator to set SIMHERD_SMTP_URL and SIMHERD_SMTP_FROM."
+            )
+        if not _EMAIL.fullmatch(wanted.target):
+            raise Invalid(f"action.email_address: {wanted.target[:254]!r} is no e-mail address.")
+        return
+    if len(wanted.target) > limits.MAX_WEBHOOK_URL:
+        raise Invalid(f"action.webhook_url: longer than {limits.MAX_WEBHOOK_URL} characters.")
+    try:
+        url = checked_url(wanted.target)
+        check_host(url, networks(parts.settings.outbound_allow))
+    except NotAllowed as error:
+        raise Invalid(f"action.webhook_url: {error}. Name an address on the internet.") from error
+
+
+def _checked_path(path: str | None) -> str | None:
+    if path is None:
+        return None
+    if path.startswith("/"):
+        raise Invalid(f"trigger.file_path: {path[:200]!r} must be relative to the task's outputs.")
+    try:
+        return objects.normalise(path)
+    except ValueError as error:
+        raise Invalid(f"trigger.file_path: {error}.") from error
+
+
+def _check_regex(regex: str) -> None:
+    if not 0 < len(regex) <= limits.MAX_REGEX_LENGTH or "\0" in regex:
+        raise Invalid(
+            f"trigger.regex: it has {len(regex)} characters; 1 to {limits.MAX_REGEX_LENGTH} are "
+            "allowed, and no NUL."
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            groups = re.compile(regex).groups
+    except (re.error, RecursionError, OverflowError) as error:
+        raise Invalid(f"trigger.regex: {regex!r} is no regular expression: {error}.") from error
+    if groups > limits.MAX_REGEX_GROUPS:
+        raise Invalid(f"trigger.regex: {groups} groups; {limits.MAX_REGEX_GROUPS} are allowed.")
+
+
+def owned_event(parts: Parts, user_id: str, event_id: str) -> Registration:
+    """A user's event by id.
+
+    Raises:
+        NotFound: there is none, or it is another user's.
+    """
+    with parts.store.read() as session:
+        event = session.get(Registration, event_id)
+    if event is None or event.user_id != user_id:
+        raise NotFound(f"event_id: there is no event {event_id!r}. `simherd events list` has all.")
+    return event
+
+
+def events_of(parts: Parts, user_id: str) -> list[Registration]:
+    """A user's events, newest first."""
+    with parts.store.read() as session:
+        return list(
+            session.scalars(
+                select(Registration)
+                .where(Registration.user_id == user_id)
+                .order_by(Registration.created_at.desc(), Registration.id)
+            )
+        )
+
+
+def deliveries_of(parts: Parts, event_id: str) -> list[Delivery]:
+    """What was to be sent for an event, oldest first."""
+    with parts.store.read() as session:
+        return list(
+            session.scalars(
+                select(Delivery).where(Delivery.event_id == event_id).order_by(Delivery.at)
+            )
+        )
+
+
+def remove_event(parts: Parts, user_id: str, event_id: str) -> None:
+    """Remove an event; what is on its way may still arrive.
+
+    Raises:
+        NotFound: there is none, or it is another user's.
+    """
+    owned_event(parts, user_id, event_id)
+    with parts.store.write() as session:
+        # Locked first: a delivery that is just being written must not lose its event.
+        session.scalar(select(Registration).where(Registration.id == event_id).with_for_update())
+        session.execute(delete(Delivery).where(Delivery.event_id == event_id))
+        session.execute(delete(Registration).where(Registration.id == event_id))

@@ -1,0 +1,1 @@
+"""Projects and the tables made of them."""

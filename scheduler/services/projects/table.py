@@ -1,0 +1,85 @@
+"""A project's tasks as a table: what each was run with, how long it took, what it cost."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from scheduler.services.attempt_numbers import retries
+from scheduler.services.billing.costs import costs_of_tasks
+from scheduler.store.models import Task
+from simherd.contract.operations import Metric
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from scheduler.store.models import Project
+    from simherd.contract.lifecycle import Status
+
+#: The columns that every table has, in their order.
+_ALWAYS = (
+    "task_id",
+    "simulator",
+    "machine_type",
+    "computation_time (s)",
+    "estimated_computation_cost (US$)",
+)
+#: What every submission repeats, or holds only for the server.
+_SAID_ELSEWHERE = frozenset({"sim_dir", "container_image"})
+
+
+def project_table(
+    session: Session, project: Project, now: float, *, status: Status | None, distinct: bool
+) -> list[dict[str, Any]]:
+    """A flat row for each task, oldest first; all rows have the same keys.
+
+    Args:
+        session: to ask with.
+        project: whose tasks.
+        now: until when an attempt costs that has not ended, seconds since the epoch.
+        status: only tasks that have it.
+        distinct: of the parameters, only those that are not the same for all tasks.
+    """
+    wanted = select(Task).where(Task.project_id == project.id).order_by(Task.seq)
+    if status is not None:
+        wanted = wanted.where(Task.status == status.value)
+    tasks = session.scalars(wanted).all()
+    costs = costs_of_tasks(session, (t.id for t in tasks), now)
+    parameters = [_parameters(task) for task in tasks]
+    names = sorted(set().union(*parameters))
+    if distinct:
+        names = [n for n in names if len({p.get(n) for p in parameters}) > 1]
+    return [
+        {**_measured(task, costs.get(task.id, 0.0)), **{n: given.get(n) for n in names}}
+        for task, given in zip(tasks, parameters, strict=True)
+    ]
+
+
+def _measured(task: Task, cost: float) -> dict[str, Any]:
+    machine = str((task.executer or {}).get("vm_type", "")).rpartition("/")[2] or None
+    computed = task.metrics.get(Metric.COMPUTATION_SECONDS.value)
+    values = (task.id, task.simulator_alias or task.simulator, machine, computed, round(cost, 6))
+    return dict(zip(_ALWAYS, values, strict=True))
+
+
+def _parameters(task: Task) -> dict[str, str | float | None]:
+    """What a task was run with: flat, and each value a text or a number."""
+    found: dict[str, Any] = {
+        "status": task.status,
+        "container_image": task.container_image,
+        "time_to_live_seconds": task.time_to_live_s,
+        "num_retries": retries(task.attempt, task.attempt_floor, task.attempts_before),
+    }
+    for name, value in task.extra_params.items():
+        if name == "commands":
+            found[name] = "; ".join(str(c["cmd"]) for c in value)
+        elif name not in _SAID_ELSEWHERE and value not in (None, {}, []):
+            found[name] = value
+    found |= {f"metadata.{name}": text for name, text in task.task_metadata.items()}
+    return {n: v if _is_flat(v) else json.dumps(v, sort_keys=True) for n, v in found.items()}
+
+
+def _is_flat(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float)

@@ -1,0 +1,1 @@
+"""Stored bytes: browse, account, transfer, export."""

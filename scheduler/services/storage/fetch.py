@@ -1,0 +1,143 @@
+"""Fetching a file from a URL into the storage, part by part, going on where a turn ended."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from scheduler.services.errors import TooLarge
+from scheduler.services.storage.room import Room
+from scheduler.services.storage.transfer_turn import MOST_ETAG, Again, check_answer
+from simherd.contract import limits
+from simherd.contract.uploads import part_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import httpx
+
+    from scheduler.services.storage.transfer_turn import Turn
+    from scheduler.store.models import Transfer
+    from scheduler.wiring import Parts
+
+#: No file is so large that its size has more digits.
+_RANGE = re.compile(r"bytes (?:([0-9]{1,20})-[0-9]{1,20}|\*)/([0-9]{1,20})")
+_LENGTH = re.compile(r"[0-9]{1,20}")
+
+
+def fetch_some(parts: Parts, turn: Turn) -> bool:
+    """Fetch as much as there is time for; answers whether the file is stored.
+
+    Raises:
+        Again: the next turn may do better.
+        Refused: the other server does not hand it out, it is too large, or the user's storage has
+            no room for it.
+        NotAllowed: the URL leads to where users' requests may not go.
+        PathTaken: it cannot be stored there.
+    """
+    row = turn.row
+    # Kept from turn to turn under the transfer's own id.
+    room = Room(parts, row.user_id, row.path, room_id=row.id)
+    room.take(max(row.moved, row.size or 0))
+    if row.upload is None:
+        row.upload = parts.objects.begin_upload(row.user_id, row.path)
+    if row.size is None or row.moved < row.size or not row.parts:
+        headers = {"Accept-Encoding": "identity", **_going_on(row)}
+        with (
+            turn.client(parts.settings) as client,
+            client.stream("GET", row.url, headers=headers, follow_redirects=True) as answer,
+        ):
+            if not _store(parts, turn, room, _rest(parts, row, answer)):
+                return False
+    done = [(number, etag) for number, etag in row.parts]
+    row.size = parts.objects.complete_upload(row.user_id, row.path, row.upload, done)
+    room.stored(row.size)
+    return True
+
+
+def _going_on(row: Transfer) -> dict[str, str]:
+    if not row.moved:
+        return {}
+    return {
+        "Range": f"bytes={row.moved}-",
+        **({"If-Range": row.validator} if row.validator else {}),
+    }
+
+
+def _rest(parts: Parts, row: Transfer, answer: httpx.Response) -> Iterator[bytes]:
+    """The bytes that are still to come, and no others."""
+    found = _RANGE.fullmatch(answer.headers.get("content-range", ""))
+    if answer.status_code == 416 and found and int(found[2]) == row.moved:
+        return iter(())  # of a file whose size was not known, all was there
+    if answer.status_code != 416 or not row.moved:
+        check_answer(answer, "url")
+    validator = _validator(answer)
+    total = int(found[2]) if found else _length(answer)
+    in_place = answer.status_code != 206 or (found and found[1] == str(row.moved))
+    same = validator == row.validator and (row.size is None or total == row.size)
+    if row.moved and not (in_place and same and answer.is_success):
+        _start_over(parts, row)
+        raise Again("url: the file has changed meanwhile. It is fetched from its beginning.")
+    # Before it is written down: a number may be larger than a database takes.
+    if total is not None and total > limits.MAX_FETCH_BYTES:
+        raise _too_large()
+    row.validator, row.size = validator, total
+    # A server that does not serve ranges begins at the beginning each time.
+    skip = 0 if answer.status_code == 206 else row.moved
+    return _without_first(answer.iter_raw(), skip)
+
+
+def _length(answer: httpx.Response) -> int | None:
+    given = answer.headers.get("content-length", "")
+    return int(given) if _LENGTH.fullmatch(given) else None
+
+
+def _validator(answer: httpx.Response) -> str | None:
+    """What tells this version of the file from another; a weak ETag may not be sent for it."""
+    etag: str = answer.headers.get("etag", "")
+    found = etag if etag.startswith('"') else answer.headers.get("last-modified")
+    return found if len(found or "") <= MOST_ETAG else None
+
+
+def _start_over(parts: Parts, row: Transfer) -> None:
+    if row.upload is not None:
+        parts.objects.abort_upload(row.user_id, row.path, row.upload)
+    row.upload, row.parts, row.moved = None, [], 0
+    row.validator = row.size = None
+
+
+def _without_first(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:
+    for chunk in chunks:
+        yield chunk[count:]
+        count = max(0, count - len(chunk))
+
+
+def _store(parts: Parts, turn: Turn, room: Room, chunks: Iterator[bytes]) -> bool:
+    """Store what comes; answers whether that was all of it."""
+    row, held = turn.row, bytearray()
+    for chunk in chunks:
+        turn.check()
+        held += chunk
+        room.take(max(row.moved + len(held), row.size or 0))
+        if row.moved + len(held) > limits.MAX_FETCH_BYTES:
+            raise _too_large()
+        while len(held) >= (size := part_size(len(row.parts) + 1)):
+            _store_part(parts, row, bytes(held[:size]))
+            del held[:size]
+            if not turn.goes_on():
+                return False
+    if held or not row.parts:
+        _store_part(parts, row, bytes(held))
+    return True
+
+
+def _store_part(parts: Parts, row: Transfer, data: bytes) -> None:
+    assert row.upload is not None
+    number = len(row.parts) + 1
+    etag = parts.objects.store_part(row.user_id, row.path, row.upload, number, data)
+    row.parts.append([number, etag])
+    row.moved += len(data)
+
+
+def _too_large() -> TooLarge:
+    return TooLarge(f"url: the file is larger than {limits.MAX_FETCH_BYTES} bytes, the most.")

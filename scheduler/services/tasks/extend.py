@@ -1,0 +1,63 @@
+"""Moving a task's deadline while it waits or runs."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import redis
+from sqlalchemy import select
+
+from scheduler.services.errors import Conflict, Invalid, NotFound
+from scheduler.services.tasks.enqueue import put_in_queue
+from scheduler.store.models import Task
+from simherd.contract import limits
+from simherd.contract.lifecycle import HELD, TABLE, TERMINAL, Status
+from simherd.contract.spec import attempt_key
+
+if TYPE_CHECKING:
+    from scheduler.wiring import Parts
+
+log = logging.getLogger(__name__)
+
+
+def extend_task(parts: Parts, user_id: str, task_id: str, seconds: float) -> None:
+    """Add to a task's time-to-live, and with it to its deadline.
+
+    An executor that prepares the task hears of it when it starts to compute: the recorder
+    compares what it says with SQL.
+
+    Raises:
+        NotFound: no such task of this user.
+        Conflict: the task has ended or is being killed, or has no time-to-live.
+        Invalid: the sum is longer than a task may live.
+    """
+    with parts.store.write() as session:
+        task = session.scalar(
+            select(Task).where(Task.id == task_id, Task.user_id == user_id).with_for_update()
+        )
+        if task is None:
+            raise NotFound(f"task_id: there is no task {task_id!r}.")
+        if task.status in TERMINAL or task.status == Status.PENDING_KILL:
+            label = TABLE[Status(task.status)].label
+            raise Conflict(f"Task {task_id} is {label}; its deadline cannot be moved any more.")
+        if task.time_to_live_s is None:
+            raise Conflict(f"Task {task_id} has no time-to-live; there is nothing to extend.")
+        if task.time_to_live_s + seconds > limits.MAX_TTL_S:
+            raise Invalid(f"seconds: a task lives for {limits.MAX_TTL_S} s at most.")
+        task.time_to_live_s += seconds
+        if task.deadline_at is not None:
+            task.deadline_at += seconds
+    log.info("event=extended task=%s seconds=%s", task_id, seconds)
+    try:
+        _tell(parts, task)
+    except redis.RedisError as error:
+        log.warning("event=extension_delayed task=%s error=%s", task_id, error)
+
+
+def _tell(parts: Parts, task: Task) -> None:
+    if task.status == Status.SUBMITTED:
+        put_in_queue(parts, [task])  # renews what the claim hands over
+    elif task.status in HELD and task.deadline_at is not None and task.machine_id:
+        key = attempt_key(task.id, task.attempt)
+        parts.queue.set_deadline(task.group_id, task.machine_id, key, task.deadline_at)

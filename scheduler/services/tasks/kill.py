@@ -1,0 +1,84 @@
+"""Killing a task, wherever it is."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+import redis
+from sqlalchemy import select
+
+from scheduler.services.attempts.rows import close_attempt
+from scheduler.services.errors import NotFound
+from scheduler.store.models import Task
+from scheduler.store.transitions import change_status
+from simherd.contract.lifecycle import TERMINAL, Status
+from simherd.contract.outcome import Cause
+from simherd.contract.spec import attempt_key
+
+if TYPE_CHECKING:
+    from scheduler.wiring import Parts
+
+log = logging.getLogger(__name__)
+
+
+def kill_task(parts: Parts, user_id: str, task_id: str, *, discard: bool = False) -> None:
+    """Ask for a task to be killed. A task that has ended, or is being killed, stays as it is.
+
+    What it has put out so far is kept, unless `discard` says that nobody wants it; a second kill
+    may still say so.
+
+    Raises:
+        NotFound: no such task of this user.
+    """
+    now = time.time()
+    with parts.store.write() as session:
+        task = session.scalar(
+            select(Task).where(Task.id == task_id, Task.user_id == user_id).with_for_update()
+        )
+        if task is None:
+            raise NotFound(f"task_id: there is no task {task_id!r}.")
+        repeated = task.status == Status.PENDING_KILL
+        if task.status in TERMINAL or (repeated and (task.discard_outputs or not discard)):
+            return
+        if repeated:
+            task.discard_outputs = True
+        else:
+            change_status(
+                session,
+                task_id,
+                Status.PENDING_KILL,
+                attempt=task.attempt,
+                at=now,
+                discard_outputs=discard,
+            )
+    try:
+        settle_kill(parts, task.group_id, task_id, task.attempt, discard=discard)
+    except redis.RedisError as error:
+        log.warning("event=kill_delayed task=%s error=%s", task_id, error)
+
+
+def settle_kill(parts: Parts, group_id: str, task_id: str, attempt: int, *, discard: bool) -> None:
+    """Carry a pending kill on: out of the queue, or into the holder's inbox.
+
+    Safe to repeat; the reconciler does so for as long as the task is pending-kill.
+    """
+    if attempt:
+        key = attempt_key(task_id, attempt)
+        answer, holder = parts.queue.withdraw(group_id, key)
+        if answer == "held" and holder:
+            parts.queue.stop(group_id, holder, key, Cause.KILLED_BY_USER, discard=discard)
+            return
+    now = time.time()
+    with parts.store.write() as session:
+        killed = change_status(
+            session,
+            task_id,
+            Status.KILLED,
+            attempt=attempt,
+            at=now,
+            cause=Cause.KILLED_BY_USER.value,
+        )
+        if killed:
+            close_attempt(session, task_id, attempt, now, Cause.KILLED_BY_USER)

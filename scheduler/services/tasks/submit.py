@@ -1,0 +1,272 @@
+"""Submitting tasks: checked first, then made, all of them or none."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from scheduler.services.attempts.gangs import MPI
+from scheduler.services.attempts.spec import check_extra_params, check_processes, wants_network
+from scheduler.services.billing.quotas import check_queue, quotas_of
+from scheduler.services.errors import Conflict, Invalid, NotFound, Refused
+from scheduler.services.group_states import ACCEPTING
+from scheduler.services.groups.access import default_group, usable_group
+from scheduler.services.ids import new_task_id
+from scheduler.services.projects.projects import DEFAULT_PROJECT, ensure_project
+from scheduler.services.storage.room import check_storage
+from scheduler.services.tasks.enqueue import check_room, enqueue_all
+from scheduler.store.models import MachineGroup, Project, Task
+from scheduler.store.transitions import add_history
+from simherd.contract import logs, objects
+from simherd.contract.lifecycle import Status
+from simherd.contract.policy import Policy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.orm import Session
+
+    from scheduler.wiring import Parts
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ClientKey:
+    """What a client calls a submission, so that a repeated request makes no second task; `digest`
+    tells whether it is the same one."""
+
+    key: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What a user asks for; already checked field by field."""
+
+    #: None: the default, see `group_access.default_group`.
+    group_id: str | None
+    simulator: str
+    simulator_alias: str | None
+    container_image: str
+    storage_prefix: str = ""
+    project: str | None = None
+    time_to_live_s: float | None = None
+    #: US$ that its machines may cost in all.
+    max_cost: float | None = None
+    resubmit: bool = False
+    stream_zip: bool = True
+    compress_with: str = "SEVEN_Z"
+    input_resources: list[str] = field(default_factory=list)
+    #: Archives in the user's storage that are laid out below the task's own input.
+    shared_inputs: list[str] = field(default_factory=list)
+    #: Whether an input archive of its own is to come.
+    has_input: bool = True
+    priority: int = 0
+    metadata: dict[str, str] = field(default_factory=dict)
+    extra_params: dict[str, Any] = field(default_factory=dict)
+    client_key: ClientKey | None = None
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A task that was made, now or by an earlier request with the same key."""
+
+    task_id: str
+    status: Status
+
+
+def submit_tasks(parts: Parts, user_id: str, asked: Sequence[Submission]) -> list[Submitted]:
+    """Make tasks, all of them or none. Those with an input of their own wait for it.
+
+    Raises:
+        NotFound: a machine group is not the user's.
+        Conflict: it takes no tasks any more, or a key was used for something else.
+        Invalid: a command or a path cannot be.
+        QuotaExceeded: the user would have more than is allowed.
+        Unanswered: Redis has no room for more.
+    """
+    for index, submission in enumerate(asked):
+        try:
+            _check(submission)
+        except Refused as error:
+            raise _at(index, len(asked), error) from error
+    now = time.time()
+    check_storage(parts, user_id)
+    _check_rooms(parts, user_id, asked)
+    try:
+        done = _make(parts, user_id, asked, now)
+    except IntegrityError:
+        # The same request came twice at once: the other one made them.
+        done = _make(parts, user_id, asked, now)
+    enqueue_all(parts, [one.task_id for one in done if one.status is Status.SUBMITTED])
+    return done
+
+
+def _check_rooms(parts: Parts, user_id: str, asked: Sequence[Submission]) -> None:
+    """Raises Unanswered: the Redis of a group has no room."""
+    groups = {submission.group_id for submission in asked}
+    if None in groups:
+        # That there is no default is said where a new task needs it.
+        with parts.store.read() as session, contextlib.suppress(NotFound):
+            groups.add(default_group(session, user_id).id)
+    for group_id in filter(None, groups):
+        check_room(parts, group_id)
+
+
+def _at(index: int, of: int, error: Refused) -> Refused:
+    return error if of == 1 else type(error)(f"tasks[{index}].{error}")
+
+
+def _check(submission: Submission) -> None:
+    check_extra_params(submission.extra_params)
+    try:
+        objects.task_dir(submission.storage_prefix, new_task_id())
+        for path in (*submission.input_resources, *submission.shared_inputs):
+            objects.normalise(path)
+    except ValueError as error:
+        raise Invalid(f"storage_path_prefix, input_resources or shared_inputs: {error}.") from error
+
+
+def _make(parts: Parts, user_id: str, asked: Sequence[Submission], now: float) -> list[Submitted]:
+    with parts.store.write() as session:
+        known = _known(session, user_id, asked)
+        fresh = sum(s.client_key is None or s.client_key.key not in known for s in asked)
+        if fresh:
+            check_queue(session, user_id, quotas_of(parts, user_id), fresh)
+        done: list[Task | Submitted] = []
+        context = _Context(parts, session, user_id, now)
+        for index, submission in enumerate(asked):
+            key = submission.client_key
+            try:
+                if key is not None and key.key in known:
+                    done.append(_again(known[key.key], key))
+                    continue
+                task = context.task(submission)
+            except Refused as error:
+                raise _at(index, len(asked), error) from error
+            if key is not None:
+                known[key.key] = task
+            done.append(task)
+        made = [task for task in done if isinstance(task, Task)]
+        context.add(made)
+    if parts.traces is not None:
+        parts.traces.submitted([task.id for task in made], now)
+    return [d if isinstance(d, Submitted) else Submitted(d.id, Status(d.status)) for d in done]
+
+
+def _known(session: Session, user_id: str, asked: Sequence[Submission]) -> dict[str, Task]:
+    """Client key → the task that it was used for."""
+    keys = [s.client_key.key for s in asked if s.client_key is not None]
+    if not keys:
+        return {}
+    query = select(Task).where(Task.user_id == user_id, Task.client_key.in_(keys))
+    return {task.client_key or "": task for task in session.scalars(query)}
+
+
+def _again(task: Task, key: ClientKey) -> Submitted:
+    if task.client_digest != key.digest:
+        raise Conflict(
+            f"Idempotency-Key: {key.key!r} was used for another task, {task.id}. "
+            "Use another key for another submission."
+        )
+    return Submitted(task.id, Status(task.status))
+
+
+class _Context:
+    """What the tasks of one request share, looked up once."""
+
+    def __init__(self, parts: Parts, session: Session, user_id: str, now: float) -> None:
+        self._providers = parts.providers
+        self._session, self._user, self._now = session, user_id, now
+        self._groups: dict[str | None, MachineGroup] = {}
+        self._projects: dict[str, Project] = {}
+
+    def _group(self, submission: Submission) -> MachineGroup:
+        name = submission.group_id
+        if name not in self._groups:
+            group_id = name or default_group(self._session, self._user).id
+            # Until the tasks are there, it is not terminated, and remains shared.
+            found = self._session.get(
+                MachineGroup, group_id, with_for_update={"read": True}, populate_existing=True
+            )
+            self._groups[name] = usable_group(self._session, found, self._user, group_id)
+        group = self._groups[name]
+        if group.status not in ACCEPTING:
+            raise Conflict(
+                f"resource_pool: machine group {group.name!r} is {group.status}. "
+                "Start another group and submit the task to it."
+            )
+        if group.quarantined_at is not None:
+            raise Conflict(
+                f"resource_pool: machine group {group.name!r} is quarantined: "
+                f"{group.quarantine_reason}. Use another group, or ask an operator to repair it."
+            )
+        if wants_network(submission.extra_params) and not Policy.read(group.policy).network:
+            raise Invalid(
+                f"extra_params.network: machine group {group.name!r} allows no network. "
+                "Start a group whose policy does, or do without."
+            )
+        self._check_processes(group, submission)
+        return group
+
+    def _check_processes(self, group: MachineGroup, submission: Submission) -> None:
+        """Refuse what the group's machines cannot run. Those started by hand may be of any size."""
+        provider = self._providers.get(group.provider)
+        if provider is None or provider.by_hand:
+            return
+        machines = group.max_machines if group.group_type == MPI else 1
+        check_processes(submission.extra_params, group.vcpus * machines)
+
+    def _project(self, name: str) -> Project:
+        if name not in self._projects:
+            self._projects[name] = ensure_project(self._session, self._user, name)
+        return self._projects[name]
+
+    def task(self, submission: Submission) -> Task:
+        """A task as it will be: one that waits for no input is queued at once. Raises Refused."""
+        group, key = self._group(submission), submission.client_key
+        waits = submission.has_input
+        return Task(
+            id=new_task_id(),
+            user_id=self._user,
+            project_id=self._project(submission.project or DEFAULT_PROJECT).id,
+            group_id=group.id,
+            status=(Status.PENDING_INPUT if waits else Status.SUBMITTED).value,
+            attempt=0 if waits else 1,
+            simulator=submission.simulator,
+            simulator_alias=submission.simulator_alias,
+            container_image=submission.container_image,
+            storage_prefix=submission.storage_prefix,
+            time_to_live_s=submission.time_to_live_s,
+            max_cost=submission.max_cost,
+            resubmit=submission.resubmit,
+            stream_zip=submission.stream_zip,
+            compress_with=submission.compress_with,
+            extra_params=submission.extra_params,
+            priority=submission.priority,
+            input_resources=submission.input_resources,
+            shared_inputs=submission.shared_inputs,
+            has_input=submission.has_input,
+            task_metadata=submission.metadata,
+            client_key=None if key is None else key.key,
+            client_digest=None if key is None else key.digest,
+            create_time=self._now,
+            input_submit_time=None if waits else self._now,
+        )
+
+    def add(self, tasks: Sequence[Task]) -> None:
+        """Make them, with their history."""
+        self._session.add_all(tasks)
+        self._session.flush()
+        for task in tasks:
+            add_history(self._session, task.id, Status(task.status), task.attempt, self._now)
+        if len(tasks) == 1:
+            logs.note(task=tasks[0].id)
+        log.info("event=submitted tasks=%s", ",".join(task.id for task in tasks[:10]))

@@ -1,0 +1,1 @@
+"""What looks at a task: live files, saved outputs, its state, its followers."""

@@ -1,0 +1,64 @@
+"""Having executors look for the files that observers wait for."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import redis
+from sqlalchemy import select, update
+
+from scheduler.services.attempts.spec import observers_of
+from scheduler.services.tasks.enqueue import put_in_queue
+from scheduler.store.event_models import Registration
+from scheduler.store.models import Task
+from simherd.contract.lifecycle import HELD, Status
+from simherd.contract.spec import attempt_key
+
+if TYPE_CHECKING:
+    from scheduler.wiring import Parts
+
+log = logging.getLogger(__name__)
+
+
+def tell_observers(parts: Parts, task_id: str | None = None) -> None:
+    """Tell executors of the observers that they may not know of, of one task or of all.
+
+    A task that has not been queued is left alone: its specification will name them.
+    """
+    with parts.store.read() as session:
+        untold = select(Registration.task_id).where(Registration.untold.is_(True)).distinct()
+        if task_id is not None:
+            untold = untold.where(Registration.task_id == task_id)
+        ids = session.scalars(untold).all()
+    for found in ids:
+        if found is None:
+            continue
+        try:
+            _tell(parts, found)
+        except redis.RedisError as error:
+            # The next look makes up for it.
+            log.warning("event=observers_wait task=%s error=%s", found, error)
+
+
+def _tell(parts: Parts, task_id: str) -> None:
+    with parts.store.read() as session:
+        task = session.scalars(select(Task).where(Task.id == task_id)).one()
+        observers = observers_of(session, task_id)
+    key = attempt_key(task.id, task.attempt)
+    if task.status == Status.SUBMITTED:
+        put_in_queue(parts, [task])
+        if parts.queue.reader.holder(task.group_id, key) is not None:
+            # Claimed just now, with another specification perhaps: when it starts, it is told.
+            return
+    else:
+        holder = parts.queue.reader.holder(task.group_id, key)
+        if task.status not in HELD or holder is None:
+            return
+        parts.queue.observe(task.group_id, holder, key, observers)
+    with parts.store.write() as session:
+        session.execute(
+            update(Registration)
+            .where(Registration.id.in_([observer.id for observer in observers]))
+            .values(untold=False)
+        )
