@@ -15,18 +15,18 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from executor.agent import Agent
+from executor.agent.agent import Agent
 from executor.config import Config, ConfigError, Place, check_isolation
-from executor.health import serve
 from executor.join import JoinRefused, join
+from executor.observability.health_pages import serve
 from simherd.contract import health_check, logs
 from simherd.contract.logs import LogFormat
 from simherd.contract.policy import INSECURE_BACKEND
 
 if TYPE_CHECKING:
     from executor.containers.base import ContainerBackend
-    from executor.health import Health
     from executor.join import Identity
+    from executor.observability.health_pages import Health
 
 
 #: Seconds that an agent which was killed has for being gone.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 # As a script it finds both rooms, which do not know each other.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from executor.metrics import table as of_executor
+from executor.observability import table as of_executor
 from scheduler.metrics import table as of_scheduler
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _HEAD = """\
 # Metrics
 
 Written by `python scripts/metrics_page.py` from `scheduler/metrics/table.py` and
-`executor/metrics/table.py`; a test compares them. Change the tables, not this page.
+`executor/observability/table.py`; a test compares them. Change the tables, not this page.
 
 With `SIMHERD_METRICS_PORT` every process shows its numbers at `/metrics`
 ([operating.md](operating.md#health)), beside those of the process itself (`process_…`; of the

@@ -20,10 +20,10 @@ from executor.containers.base import (
     ContainerStuck,
     Exit,
 )
-from executor.containers.carrier import Carrier
 from executor.containers.engine import ENGINE_ERRORS, GONE, engine, remove
-from executor.containers.handlers import warn
-from executor.containers.memfile import memory_file
+from executor.containers.log_shim import Carrier
+from executor.containers.signals import warn
+from executor.containers.stdin_file import memory_file
 from executor.containers.usage import Cgroup
 from simherd.contract.logs import in_context
 

@@ -33,10 +33,10 @@ from executor.containers.base import (
     keep_nothing,
     refusal,
 )
-from executor.containers.handlers import warn
 from executor.containers.leftovers import MARKER, kill_leftovers, members, start_ticks
 from executor.containers.logs import not_started, open_capped
-from executor.containers.memfile import memory_file
+from executor.containers.signals import warn
+from executor.containers.stdin_file import memory_file
 from executor.containers.usage import of_processes
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from executor.spot.http import Asker, refused
 from executor.spot.notice import Notice, SourceError
-from executor.spot.told import believable, fields_of, text_of
+from executor.spot.parse import believable, fields_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

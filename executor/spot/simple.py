@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from executor.spot.http import Asker, refused
 from executor.spot.notice import Notice, SourceError
-from executor.spot.told import FARTHEST_S, believable, fields_of, seconds_of
+from executor.spot.parse import FARTHEST_S, believable, fields_of, seconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,8 +7,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from executor.spot.decide import SILENT_S, Act, Judge, Silence, Word
 from executor.spot.http import LOOK_S
-from executor.spot.judge import SILENT_S, Act, Judge, Silence, Word
 from executor.spot.notice import Notice, SourceError
 
 if TYPE_CHECKING:

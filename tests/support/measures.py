@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from executor.metrics import table as of_executor
+from executor.observability import table as of_executor
 from scheduler.metrics import table as of_scheduler
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import IO, TYPE_CHECKING
 import pytest
 
 from executor.containers.docker import DockerBackend
-from executor.disk.areas import Disk, DiskError, LoopDisk, WatchedDisk, choose_disk
-from executor.disk.room import Room
-from executor.images import Images
+from executor.machine.capacity import Room
+from executor.machine.image_cache import Images
+from executor.machine.volumes import Disk, DiskError, LoopDisk, WatchedDisk, choose_disk
 from tests.conftest import missing
 from tests.support.docker import has_image
 from tests.support.registry import Registry

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
-from executor.livefiles import LiveFiles
+from executor.agent.live_files import LiveFiles
 from simherd.contract import limits
 from simherd.contract.live import FIELD, Ask, LiveRequest
 from simherd.contract.queue.keys import GroupKeys

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from executor.spot.notice import Notice, SourceError
+from executor.spot.parse import FARTHEST_S
 from executor.spot.simple import FileSource, HttpSource
-from executor.spot.told import FARTHEST_S
 from tests.support.metadata import HTML, Clock, Metadata
 
 if TYPE_CHECKING:

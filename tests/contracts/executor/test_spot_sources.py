@@ -14,8 +14,8 @@ from executor.spot.aws import Aws
 from executor.spot.azure import Azure
 from executor.spot.gcp import Gcp
 from executor.spot.notice import Notice, SourceError
+from executor.spot.parse import FARTHEST_S
 from executor.spot.simple import HttpSource
-from executor.spot.told import FARTHEST_S
 from simherd.local.stack import free_port
 from tests.support.metadata import HTML, Clock, Metadata
 

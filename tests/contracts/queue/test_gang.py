@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from executor.link.gang import GangClaimer, GangLink
 from executor.link.lease import new_token
+from executor.link.mpi import GangClaimer, GangLink
 from scheduler.queue import access
 from simherd.contract import limits
 from simherd.contract.commands import Message, Order

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from executor.beneath import CannotShow, walk
-from executor.tail import Tail
+from executor.files.confined import CannotShow, walk
+from executor.files.tail import Tail
 from simherd.contract.live import Trouble
 
 if TYPE_CHECKING:

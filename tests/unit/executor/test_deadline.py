@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from executor.deadline import Deadline, Due
+from executor.attempt.deadline import Deadline, Due
 from simherd.contract.outcome import Cause
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from executor.attempt import StageFailed
-from executor.stages.inputs import fetch_inputs
-from executor.transfer import Transfer, open_client
+from executor.attempt.context import StageFailed
+from executor.attempt.stages.inputs import fetch_inputs
+from executor.transfer.client import Transfer, open_client
 from simherd.contract.outcome import Cause
 from simherd.contract.spec import InputFile
 from tests.support.archives import archive_of, file

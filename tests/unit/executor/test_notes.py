@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from executor.gang.notes import Note, Notes
+from executor.mpi.rsh_folder import Note, Notes
 from tests.support.waits import until
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from executor import matching, observers
-from executor.matching import Matcher, NoTime, TooHard, TookTooLong
-from executor.observers import Observers
+from executor.attempt import file_observers, regex_pool
+from executor.attempt.file_observers import Observers
+from executor.attempt.regex_pool import Matcher, NoTime, TooHard, TookTooLong
 from simherd.contract.triggers import Observer
 from tests.support.waits import until
 
@@ -56,9 +56,9 @@ def found_in(work: Path, path: str, regex: str | None = None) -> list[dict[str, 
 
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observers, "_LOOK_S", 0.02)
-    monkeypatch.setattr(observers, "_PAUSE_SHARE", 1)
-    monkeypatch.setattr(observers, "_LAST_S", 60)
+    monkeypatch.setattr(file_observers, "_LOOK_S", 0.02)
+    monkeypatch.setattr(file_observers, "_PAUSE_SHARE", 1)
+    monkeypatch.setattr(file_observers, "_LAST_S", 60)
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_bytes_and_long_lines_do_no_harm(tmp_path: Path) -> None:
 def test_a_pattern_that_takes_too_long_is_given_up_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(matching, "_MATCH_S", 0.2)
+    monkeypatch.setattr(regex_pool, "_MATCH_S", 0.2)
     (tmp_path / "log").write_text(f"{EVIL_LINE}\ngood\n")
     attempt = Attempt(tmp_path, Observer("evil", "log", EVIL), Observer("good", "log", "good"))
     with observing(attempt):
@@ -176,7 +176,7 @@ def test_an_attempt_that_is_stopped_is_not_held_up(tmp_path: Path) -> None:
 def test_a_machine_that_pauses_is_not_the_patterns_fault(
     matcher: Matcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(matching, "_MATCH_S", 0.1)
+    monkeypatch.setattr(regex_pool, "_MATCH_S", 0.1)
     assert matcher.look("a", "b") is None
     assert matcher._process is not None
     paused = matcher._process.pid
@@ -196,7 +196,7 @@ def test_a_pattern_that_is_given_up_leaves_no_answer_for_the_next(matcher: Match
 def test_a_pattern_that_is_late_twice_is_not_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(matching, "_MATCH_S", 0.05)
+    monkeypatch.setattr(regex_pool, "_MATCH_S", 0.05)
     log = tmp_path / "log"
     log.write_text(f"{EVIL_LINE}\n")
     attempt = Attempt(tmp_path, Observer("o", "log", EVIL))
@@ -222,8 +222,8 @@ def test_a_pattern_that_is_late_twice_is_not_given_up(
 def test_one_look_goes_on_while_there_is_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(observers, "_LOOK_S", 1.0)
-    monkeypatch.setattr(observers, "_BYTES", 10)
+    monkeypatch.setattr(file_observers, "_LOOK_S", 1.0)
+    monkeypatch.setattr(file_observers, "_BYTES", 10)
     # A piece a second would take minutes.
     (tmp_path / "log").write_text("a line\n" * 200 + "needle\n")
     attempt = Attempt(tmp_path, Observer("o", "log", "needle"))
@@ -235,10 +235,10 @@ def test_one_look_goes_on_while_there_is_more(
 def test_at_the_end_all_is_looked_at_that_there_is_time_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(observers, "_BYTES", 1000)
+    monkeypatch.setattr(file_observers, "_BYTES", 1000)
     (tmp_path / "log").write_text("a line\n" * 5000 + "needle")
     assert found_in(tmp_path, "log", "needle")[0]["captured"]["match"] == "needle"
-    monkeypatch.setattr(observers, "_LAST_S", -1.0)
+    monkeypatch.setattr(file_observers, "_LAST_S", -1.0)
     (report,) = found_in(tmp_path, "log", "needle")
     assert report["missed"] == 35_006
     assert "the last 35006 bytes of 'log'" in report["trouble"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from executor.attempt.peak_usage import Peaks
 from executor.containers.usage import Usage
-from executor.peaks import Peaks
 
 MIB = 1024**2
 

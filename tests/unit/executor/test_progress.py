@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from executor.attempt.recovery import Progress, exit_attributes, progress_of
 from executor.containers.base import Exit
 from executor.link.journal import Journal
-from executor.progress import Progress, exit_attributes, progress_of
 from simherd.contract.events import Event, Kind
 from simherd.contract.outcome import Cause
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from executor.spot.judge import CLOCK_OFF_S, OVER_S, SAME_S, SILENT_S, Act, Judge, Silence, Word
+from executor.spot.decide import CLOCK_OFF_S, OVER_S, SAME_S, SILENT_S, Act, Judge, Silence, Word
 from executor.spot.notice import Notice, SourceError
+from executor.spot.parse import FARTHEST_S, believable, fields_of, seconds_of
 from executor.spot.sources import open_source
-from executor.spot.told import FARTHEST_S, believable, fields_of, seconds_of
 
 ERROR = SourceError("500")
 NOTHING, TELL, OVER = Act.NOTHING, Act.TELL, Act.OVER

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from executor import beneath
-from executor.beneath import CannotShow, open_file, walk
-from executor.tail import Tail, last_lines
+from executor.files import confined
+from executor.files.confined import CannotShow, open_file, walk
+from executor.files.tail import Tail, last_lines
 from simherd.contract import limits
 from simherd.contract.live import FileKind, Trouble
 
@@ -147,14 +147,14 @@ def test_links_that_stay_inside_are_followed_and_no_others(tmp_path: Path) -> No
 
 def test_a_folder_deeper_than_descriptors_last_is_listed_to_a_depth(tmp_path: Path) -> None:
     here = os.open(tmp_path, os.O_RDONLY)
-    for _ in range(beneath.MAX_DEPTH + 20):
+    for _ in range(confined.MAX_DEPTH + 20):
         os.mkdir("d", dir_fd=here)
         inner = os.open("d", os.O_RDONLY, dir_fd=here)
         os.close(here)
         here = inner
     os.close(here)
     found = list(walk(tmp_path))
-    assert len(found) == beneath.MAX_DEPTH
+    assert len(found) == confined.MAX_DEPTH
     assert {entry.kind for entry in found} == {FileKind.FOLDER}
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from executor.contact import GIVE_UP_SHARE
+from executor.agent.partition_guard import GIVE_UP_SHARE
 from scheduler import preflight
 from scheduler.__main__ import main
 from scheduler.config import Settings

@@ -1,0 +1,1 @@
+"""The agent: claim attempts, follow its inbox, prefetch, stop and leave."""

@@ -1,0 +1,85 @@
+"""Carrying out what the scheduler tells this executor."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from simherd.contract.commands import Message, Order
+from simherd.contract.outcome import Cause
+from simherd.contract.triggers import Observer
+
+if TYPE_CHECKING:
+    from executor.agent.live_files import LiveFiles
+    from executor.agent.prefetcher import Stager
+    from executor.attempt.context import Attempt
+    from executor.mpi.coordinator import Duty
+
+log = logging.getLogger(__name__)
+
+
+class Obeys(Protocol):
+    """What an order may do to the agent."""
+
+    def live(self, key: str) -> Attempt | None:
+        """The attempt of this name, if it is there."""
+        ...
+
+    def stop_claiming(self) -> None:
+        """Claim nothing more."""
+        ...
+
+    def stop(self) -> None:
+        """Stop what runs, report that, and end."""
+        ...
+
+    def stop_attempt(
+        self, key: str, cause: Cause, detail: str | None = None, *, discard: bool = False
+    ) -> None:
+        """Stop one attempt, if it is there."""
+        ...
+
+
+class Orders:
+    """Passes each message of the inbox to whom it is for."""
+
+    def __init__(
+        self, agent: Obeys, executor_id: str, duty: Duty, live_files: LiveFiles, stager: Stager
+    ) -> None:
+        self._agent, self._executor_id = agent, executor_id
+        self._duty, self._live_files, self._stager = duty, live_files, stager
+
+    def handle(self, message: Message) -> None:
+        """Carry it out."""
+        if self._duty.handle(message):
+            return
+        if message.order is Order.LIVE_FILES:
+            self._live_files.ask(message.attempt, message.body)
+        elif message.order is Order.OBSERVE:
+            self._observe(message)
+        elif message.order is Order.UNSTAGE:
+            self._stager.drop(message.attempt)
+        elif message.order is Order.DRAIN:
+            log.warning("event=drained_by_scheduler executor=%s", self._executor_id)
+            self._agent.stop_claiming()
+        elif message.order is Order.LEAVE:
+            log.warning("event=told_to_leave executor=%s", self._executor_id)
+            self._agent.stop()
+        elif message.order is Order.DEADLINE and message.deadline_at is not None:
+            self._move_deadline(message, message.deadline_at)
+        elif message.cause is not None:
+            detail = message.detail
+            self._agent.stop_attempt(
+                message.attempt, message.cause, detail, discard=message.discard
+            )
+
+    def _move_deadline(self, message: Message, at: float) -> None:
+        attempt = self._agent.live(message.attempt)
+        if attempt is not None:
+            log.info("event=deadline_moved attempt=%s at=%s", message.attempt, at)
+            attempt.move_deadline(at, message.cause or Cause.TASK_TIME_LIMIT)
+
+    def _observe(self, message: Message) -> None:
+        attempt = self._agent.live(message.attempt)
+        if attempt is not None:
+            attempt.observers.add(Observer.decode(o) for o in message.body["observers"])

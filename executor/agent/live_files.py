@@ -1,0 +1,340 @@
+"""Answering questions about the files of attempts that run. Without one there is no thread."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from executor.files.confined import CannotShow, open_file, walk
+from executor.files.tail import Tail
+from executor.files.top import top
+from executor.link.answer import Answer, ReaderGone
+from executor.link.connection import connect
+from executor.transfer.client import TransferFailed
+from simherd.contract import limits, objects
+from simherd.contract.live import Ask, FrameKind, LiveRequest, Trouble
+from simherd.contract.queue.keys import GroupKeys
+
+if TYPE_CHECKING:
+    from executor.attempt.context import Attempt
+    from executor.link.connection import Address
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at files that are followed.
+_TICK_S = 0.25
+#: Threads that answer. One that follows files holds none of them.
+_THREADS = 4
+#: Entries that one frame of a list carries.
+_ENTRIES = 200
+#: Files that are no news of a simulation.
+_OURS = frozenset({objects.SYSTEM_METRICS})
+
+
+class _Follower:
+    """Somebody who follows files of one attempt."""
+
+    def __init__(self, attempt: Attempt, asked: LiveRequest, answer: Answer) -> None:
+        self.key = attempt.spec.key
+        self._asked, self._answer = asked, answer
+        pairs = zip(asked.files, asked.offsets, strict=True)
+        self._tails = [Tail(attempt.work, name, asked.lines, at) for name, at in pairs]
+
+    def look(self) -> bool:
+        """Send what is new; False when there is nothing more to wait for.
+
+        Raises ReaderGone, RedisError: then the next look sends it.
+        """
+        for tail in list(self._tails):
+            try:
+                self._read(tail)
+            except CannotShow as error:
+                if self._asked.wait and error.trouble is Trouble.NOT_FOUND:
+                    tail.from_start()
+                else:
+                    self._give_up(tail, error.trouble, str(error))
+            except OSError as error:
+                self._give_up(tail, Trouble.UNREADABLE, f"{tail.name}: {error.strerror}.")
+        return bool(self._tails)
+
+    def _read(self, tail: Tail) -> None:
+        """All that is there; of a file that is followed as much as its reader takes now, since
+        others wait for their turn."""
+        # A whole backlog, in pieces that end with whole characters.
+        for _ in range(2 * limits.LIVE_BACKLOG_BYTES // limits.LIVE_TEXT_BYTES):
+            if not self._asked.follow:
+                self._answer.await_room()
+            elif not self._answer.has_room():
+                break
+            piece = tail.read(to_end=not self._asked.follow)
+            if piece is None:
+                break
+            try:
+                self._answer.send(FrameKind.TEXT, file=tail.name, **asdict(piece))
+            except redis.RedisError:
+                tail.back_to(piece)
+                raise
+        if not self._asked.follow:
+            self._tails.remove(tail)
+
+    def _give_up(self, tail: Tail, trouble: Trouble, detail: str) -> None:
+        self._answer.send(FrameKind.ERROR, file=tail.name, code=trouble.value, detail=detail)
+        self._tails.remove(tail)
+
+    def end(self, **told: Any) -> None:
+        """Say that nothing more follows."""
+        self._answer.send(FrameKind.END, **told)
+
+    def fail(self) -> None:
+        """Say that it cannot go on."""
+        self._answer.fail()
+
+    def alive(self) -> None:
+        """Say that somebody still looks. Raises ReaderGone when nobody reads any more."""
+        if self._answer.has_room():
+            self._answer.send(FrameKind.ALIVE)
+
+
+class LiveFiles:
+    """Takes questions from the inbox and answers them from threads of its own."""
+
+    def __init__(self, where: str | Address, group: str) -> None:
+        self._client = connect(where)
+        self._keys = GroupKeys(group)
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._attempts: dict[str, Attempt] = {}
+        self._followers: list[_Follower] = []
+        self._following: threading.Thread | None = None
+        #: Whether that thread goes on looking; it may end a moment later than it stops.
+        self._looks = False
+        self._busy = self._fetches = 0
+        self._waits = False
+        self._pool: ThreadPoolExecutor | None = None
+
+    def close(self) -> None:
+        """End every answer, and join."""
+        self._closed.set()
+        with self._lock:
+            pool, self._pool = self._pool, None
+            following = self._following
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
+        if following is not None:
+            following.join()
+        self._client.close()
+
+    def add(self, attempt: Attempt) -> None:
+        """An attempt whose files may be asked for."""
+        with self._lock:
+            self._attempts[attempt.spec.key] = attempt
+
+    def drop(self, attempt: str) -> None:
+        """The attempt has ended; so do the answers about it."""
+        with self._lock:
+            self._attempts.pop(attempt, None)
+
+    @property
+    def waits(self) -> bool:
+        """Whether something could not be sent, and will be."""
+        return self._waits
+
+    @property
+    def busy(self) -> int:
+        """How many questions are being answered, those included that go on."""
+        return self._busy
+
+    def ask(self, attempt: str, body: dict[str, Any]) -> None:
+        """A question from the inbox; returns at once. Raises ValueError where it is none."""
+        asked = LiveRequest.read(body)
+        with self._lock:
+            if self._closed.is_set():
+                return
+            if self._has_room(asked):
+                if self._pool is None:
+                    self._pool = ThreadPoolExecutor(_THREADS, "live")
+                self._pool.submit(self._answer, attempt, asked)
+                self._busy += 1
+                self._fetches += asked.ask is Ask.FETCH
+                return
+        answer = Answer(self._client, self._keys.live(asked.request), self._closed)
+        try:
+            detail = "Too many look at this machine's files just now. Try again in some seconds."
+            answer.send(FrameKind.ERROR, code=Trouble.BUSY.value, detail=detail)
+        except (ReaderGone, redis.RedisError) as error:
+            log.info("event=live_refusal_lost attempt=%s error=%s", attempt, error)
+
+    def _has_room(self, asked: LiveRequest) -> bool:
+        # A fetch waits for its reader, and holds a thread meanwhile.
+        if asked.ask is Ask.FETCH and self._fetches >= limits.LIVE_MAX_FETCHES:
+            return False
+        return self._busy < limits.LIVE_MAX_REQUESTS
+
+    def _answer(self, key: str, asked: LiveRequest) -> None:
+        answer = Answer(self._client, self._keys.live(asked.request), self._closed)
+        kept = False
+        try:
+            # An agent that was started anew reads old questions again.
+            answer.check()
+            kept = self._try(key, asked, answer)
+        except ReaderGone:
+            log.info("event=live_reader_gone attempt=%s", key)
+        except redis.RedisError as error:
+            log.warning("event=live_answer_lost attempt=%s error=%s", key, error)
+        except Exception:
+            # Somebody who looks must not end what is looked at.
+            log.exception("event=live_answer_broke attempt=%s", key)
+            answer.fail()
+        finally:
+            if not kept:
+                self._done()
+            if asked.ask is Ask.FETCH:
+                with self._lock:
+                    self._fetches -= 1
+
+    def _done(self) -> None:
+        with self._lock:
+            self._busy -= 1
+
+    def _try(self, key: str, asked: LiveRequest, answer: Answer) -> bool:
+        """Answer; True when it goes on as one who follows."""
+        with self._lock:
+            attempt = self._attempts.get(key)
+        if attempt is None:
+            answer.send(FrameKind.END, over=True)
+            return False
+        if asked.ask is Ask.TAIL:
+            return self._tail(attempt, asked, answer)
+        try:
+            match asked.ask:
+                case Ask.LIST:
+                    _list(attempt, answer)
+                case Ask.LAST_MODIFIED:
+                    _last_modified(attempt, answer)
+                case Ask.TOP:
+                    _top(attempt, answer, self._closed)
+                case Ask.FETCH:
+                    _fetch(attempt, asked, answer)
+        except CannotShow as error:
+            answer.send(FrameKind.ERROR, code=error.trouble.value, detail=str(error))
+        except (OSError, TransferFailed) as error:
+            answer.send(FrameKind.ERROR, code=Trouble.UNREADABLE.value, detail=str(error))
+        return False
+
+    def _tail(self, attempt: Attempt, asked: LiveRequest, answer: Answer) -> bool:
+        follower = _Follower(attempt, asked, answer)
+        try:
+            goes_on = follower.look()
+        except redis.RedisError:
+            if not asked.follow:
+                raise
+            goes_on = True
+        if not goes_on:
+            follower.end()
+            return False
+        with self._lock:
+            self._followers.append(follower)
+            if not self._looks and not self._closed.is_set():
+                self._looks = True
+                self._following = threading.Thread(target=self._follow, name="live-follow")
+                self._following.start()
+        return True
+
+    def _follow(self) -> None:
+        """Look again and again for all who follow, until none is left."""
+        for turn in itertools.count():
+            self._closed.wait(_TICK_S)
+            with self._lock:
+                followers = list(self._followers)
+                if not followers or self._closed.is_set():
+                    self._looks = False
+                    return
+            gone = [f for f in followers if not self._serve(f, turn)]
+            with self._lock:
+                self._followers = [f for f in self._followers if f not in gone]
+                self._busy -= len(gone)
+
+    def _serve(self, follower: _Follower, turn: int) -> bool:
+        with self._lock:
+            runs = follower.key in self._attempts
+        try:
+            if runs and follower.look():
+                self._waits = False
+                # Nothing may be written for hours: then nothing else tells that nobody reads.
+                if turn % round(limits.LIVE_ALIVE_S / _TICK_S) == 0:
+                    follower.alive()
+                return True
+            follower.end(over=not runs)
+        except ReaderGone:
+            log.info("event=live_reader_gone attempt=%s", follower.key)
+        except redis.RedisError as error:
+            log.warning("event=live_answer_waits attempt=%s error=%s", follower.key, error)
+            self._waits = True
+            return True
+        except Exception:
+            log.exception("event=live_answer_broke attempt=%s", follower.key)
+            follower.fail()
+        return False
+
+
+def _list(attempt: Attempt, answer: Answer) -> None:
+    left = limits.LIVE_MAX_ENTRIES
+    entries = walk(attempt.work, left + 1)
+    while left > 0:
+        some = list(itertools.islice(entries, min(_ENTRIES, left)))
+        if not some:
+            break
+        left -= len(some)
+        answer.await_room()
+        answer.send(FrameKind.ENTRIES, entries=[asdict(entry) for entry in some])
+    answer.send(FrameKind.END, truncated=next(entries, None) is not None)
+
+
+def _last_modified(attempt: Attempt, answer: Answer) -> None:
+    files = (e for e in walk(attempt.work) if e.kind.value == "file" and e.name not in _OURS)
+    newest = max(files, key=lambda e: e.modified_at, default=None)
+    if newest is None:
+        raise CannotShow(Trouble.NOT_FOUND, "There is no file yet.")
+    answer.send(FrameKind.FILE, entry=asdict(newest))
+    answer.send(FrameKind.END)
+
+
+def _top(attempt: Attempt, answer: Answer, closed: threading.Event) -> None:
+    running = attempt.running
+    pids = running.processes() if running is not None else []
+    if not pids:
+        raise CannotShow(Trouble.NOT_RUNNING, "No command of the task runs just now.")
+    answer.send(FrameKind.TOP, text=top(pids, closed.wait))
+    answer.send(FrameKind.END)
+
+
+def _fetch(attempt: Attempt, asked: LiveRequest, answer: Answer) -> None:
+    """Store the file as it is now, slice by slice; whoever asked takes each away."""
+    digest, number = hashlib.sha256(), 0
+    grant, prefix = attempt.spec.grant, f"{objects.LIVE_SLICE}{asked.request}/"
+    with open_file(attempt.work, asked.files[0] if asked.files else "") as file:
+        left = file.seek(0, 2)
+        file.seek(0)
+        try:
+            while left and (data := file.read(min(left, limits.LIVE_SLICE_BYTES))):
+                answer.await_room(limits.LIVE_SLICES)
+                left -= len(data)
+                digest.update(data)
+                name = f"{prefix}{number}"
+                url = attempt.transfer.urls(grant, [name])[name]
+                attempt.transfer.put(grant, name, url, data)
+                number += 1
+                answer.send(FrameKind.SLICE, number=number - 1, size=len(data))
+        except ReaderGone:
+            # What nobody took away.
+            for kept in range(max(0, number - limits.LIVE_SLICES - 1), number):
+                attempt.transfer.drop(grant, f"{prefix}{kept}")
+            raise
+    answer.send(FrameKind.END, sha256=digest.hexdigest())

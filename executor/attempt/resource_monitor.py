@@ -1,0 +1,146 @@
+"""Watching an attempt's commands: what they use, whether the disk is full, whether they stall."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import itertools
+import logging
+import os
+import select
+import threading
+import time
+from dataclasses import replace
+from typing import IO, TYPE_CHECKING, Any
+
+from executor.attempt.stall_detector import Stall
+from simherd.contract.events import USAGE_FIELDS, Kind
+from simherd.contract.logs import in_context
+from simherd.contract.outcome import Cause
+
+if TYPE_CHECKING:
+    from executor.attempt.context import Attempt
+    from executor.containers.base import Running
+    from executor.containers.usage import Usage
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks: close together at first, since most of what goes wrong does so soon.
+_FIRST_LOOKS_S = (0.02, 0.05, 0.1, 0.2, 0.5)
+_LOOK_S = 1.0
+#: Seconds between two rows of the series: of the first ten minutes, and after.
+_ROWS_S = ((600.0, 1.0), (float("inf"), 10.0))
+#: Seconds between two samples that the scheduler is sent: of the first hour, and after.
+_SAMPLES_S = ((3600.0, 60.0), (float("inf"), 300.0))
+#: Looking up the use of a watched disk may take one part in this of the time.
+_WATCH_SHARE = 20
+
+#: Of the series; `time_s` is in seconds since the epoch.
+COLUMNS = ("time_s", *USAGE_FIELDS)
+
+
+class Monitor:
+    """A thread that looks while a command runs; `close` joins it."""
+
+    def __init__(self, attempt: Attempt, running: Running) -> None:
+        self._attempt = attempt
+        self._running = running
+        self._peaks = attempt.peaks
+        self._stall = Stall(attempt, time.monotonic())
+        #: Readable when the command has ended.
+        self._over = os.eventfd(0, os.EFD_CLOEXEC)
+        self._began = time.monotonic()
+        self._next_row = self._next_sample = self._next_disk = 0.0
+        self._disk_bytes = 0
+        self._thread = threading.Thread(
+            target=in_context(self._run), name=f"monitor-{attempt.spec.key}"
+        )
+
+    def __enter__(self) -> Monitor:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.eventfd_write(self._over, 1)
+        self._thread.join()
+        os.close(self._over)
+        self._look_at_disk()
+        self._peaks.see(self._peaks.last, self._disk_bytes)
+        self._stall.close()
+        self._peaks.command_ended()
+
+    def _run(self) -> None:
+        with contextlib.ExitStack() as stack:
+            alarms = [stack.enter_context(file) for file in self._running.alarms()]
+            poll = select.poll()
+            poll.register(self._over, select.POLLIN)
+            for file in alarms:
+                file.read()
+                poll.register(file, select.POLLPRI)
+            try:
+                self._look_again_and_again(stack, poll, alarms)
+            except OSError as error:
+                # A series that cannot be kept must not end a simulation.
+                log.error("event=monitor_ended attempt=%s error=%s", self._attempt.spec.key, error)
+
+    def _look_again_and_again(
+        self, stack: contextlib.ExitStack, poll: select.poll, alarms: list[IO[bytes]]
+    ) -> None:
+        new = not self._attempt.series.exists()
+        series = stack.enter_context(self._attempt.series.open("a", newline=""))
+        writer = csv.writer(series)
+        if new:
+            writer.writerow(COLUMNS)
+        for pause_s in itertools.chain(_FIRST_LOOKS_S, itertools.repeat(_LOOK_S)):
+            ready = dict(poll.poll(1000 * pause_s))
+            if self._over in ready:
+                return
+            self._look(writer)
+            for file in alarms:
+                if file.fileno() in ready:
+                    # Reading it again arms it.
+                    with contextlib.suppress(OSError):
+                        file.seek(0)
+                        file.read()
+            series.flush()
+
+    def _look(self, writer: Any) -> None:
+        now = time.monotonic()
+        usage = self._running.usage()
+        if usage is None:
+            return
+        if now >= self._next_disk:
+            self._look_at_disk()
+            self._next_disk = time.monotonic() + _WATCH_SHARE * (time.monotonic() - now)
+        self._peaks.see(usage, self._disk_bytes)
+        self._stall.look(now, usage.cpu_s)
+        total = replace(usage, cpu_s=self._peaks.cpu_s + usage.cpu_s)
+        if now >= self._next_row:
+            self._next_row = now + _step(_ROWS_S, now - self._began)
+            writer.writerow((f"{time.time():.3f}", *_row(total), self._disk_bytes))
+        if now >= self._next_sample:
+            self._next_sample = now + _step(_SAMPLES_S, now - self._began)
+            told = dict(zip(USAGE_FIELDS, (*_row(total), self._disk_bytes), strict=True))
+            self._attempt.report(Kind.USAGE, **told)
+
+    def _look_at_disk(self) -> None:
+        try:
+            self._disk_bytes = self._attempt.area.used()
+            if self._attempt.area.is_full():
+                self._attempt.switch.trip(Cause.DISK_LIMIT)
+        except OSError as error:
+            log.warning("event=disk_not_read attempt=%s %s", self._attempt.spec.key, error)
+
+
+def _row(usage: Usage) -> tuple[float, int, int, int, int]:
+    return (
+        round(usage.cpu_s, 3),
+        usage.memory_bytes,
+        usage.processes,
+        usage.read_bytes,
+        usage.written_bytes,
+    )
+
+
+def _step(steps: tuple[tuple[float, float], ...], age_s: float) -> float:
+    return next(step for until, step in steps if age_s < until)

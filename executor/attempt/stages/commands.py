@@ -1,0 +1,280 @@
+"""Running the commands, in order, until one fails or the switch is tripped."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import shlex
+import stat
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from executor.attempt.context import StageFailed
+from executor.attempt.deadline import Due
+from executor.attempt.recovery import exit_attributes
+from executor.attempt.resource_monitor import Monitor
+from executor.attempt.stop import Stopped
+from executor.containers.base import ContainerError, ContainerLost, ContainerSpec
+from executor.observability import table
+from executor.observability.instruments import timed
+from simherd.contract import limits
+from simherd.contract.checkpoints import FOLDER
+from simherd.contract.events import Kind
+from simherd.contract.labels import ATTEMPT, HOLDER, TASK
+from simherd.contract.logs import in_context
+from simherd.contract.objects import COMMAND_MARK
+from simherd.contract.operations import Operation
+from simherd.contract.outcome import Cause
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from executor.attempt.context import Attempt
+    from executor.attempt.deadline import Deadline
+    from executor.attempt.recovery import Begun
+    from executor.containers.base import Exit, Running
+    from simherd.contract.spec import Command
+
+log = logging.getLogger(__name__)
+
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def run_commands(attempt: Attempt) -> Exit | None:
+    """Run the attempt's commands; answers how the last one that ran ended.
+
+    Goes on with the command that an earlier agent started, where it can.
+
+    Raises:
+        StageFailed: a container could not be run.
+        Stopped: the switch was tripped before the first command.
+    """
+    done = attempt.progress
+    _set_group_end(attempt)
+    if done.computing:
+        if done.deadline is not None:
+            attempt.deadline.set(done.deadline)
+        if done.money_until is not None:
+            attempt.deadline.set(done.money_until, Cause.COST_LIMIT)
+    else:
+        attempt.switch.check()
+        for file in (attempt.stdout, attempt.stderr):
+            _fresh_log(attempt, file)
+        at, money_until = _set_deadline(attempt), _set_money(attempt)
+        attempt.report(Kind.COMPUTATION_STARTED, deadline=at, money_until=money_until)
+    try:
+        with attempt.observers:
+            return _run_all(attempt)
+    finally:
+        attempt.report(Kind.COMPUTATION_ENDED)
+        attempt.measured(**attempt.peaks.metrics())
+
+
+def _run_all(attempt: Attempt) -> Exit | None:
+    done = attempt.progress
+    ended = done.last_exit
+    for index in range(done.commands, len(attempt.commands)):
+        resumed = done.command if index == done.commands else None
+        if ended is not None and ended.code != 0:
+            break
+        if attempt.switch.cause is not None and resumed is None:
+            break
+        # Stopped: the command had begun, but not its container, and now it is not to.
+        with contextlib.suppress(Stopped):
+            ended = _run_one(attempt, index, resumed)
+    return ended
+
+
+def _fresh_log(attempt: Attempt, file: Path) -> None:
+    """An empty log, also where the inputs hold a file or a link of its name."""
+    if file.is_dir() and not file.is_symlink():
+        detail = f"The inputs hold a folder {file.name!r}; that name is taken for the log."
+        raise StageFailed(Cause.INPUT_INVALID, detail)
+    file.unlink(missing_ok=True)
+    file.touch(mode=0o644)
+    attempt.inputs.pop(file.name, None)
+
+
+def _run_one(attempt: Attempt, index: int, resumed: Begun | None) -> Exit:
+    command = attempt.commands[index]
+    line = shlex.join(command.argv)
+    running: Running | None = None
+    try:
+        with attempt.operation(Operation.EXEC_COMMAND, resumed=resumed, command=line) as learnt:
+            try:
+                running = _start(attempt, _dressed(attempt, index, command), line, resumed)
+                attempt.running = running
+                ended = _guarded(attempt, running)
+                if ended.code and command.mpi and attempt.gang is not None:
+                    attempt.gang.settle()
+            except ContainerLost as error:
+                raise StageFailed(Cause.MACHINE_LOST, str(error)) from error
+            except ContainerError as error:
+                raise StageFailed(Cause.AGENT_ERROR, str(error)) from error
+            if ended.message:
+                _separate(attempt, f"# {ended.message}\n", both=False)
+            learnt |= exit_attributes(ended)
+    finally:
+        # Last: to an agent that takes over, a command without a container never ran.
+        attempt.running = None
+        if running is not None:
+            running.remove()
+    return ended
+
+
+def _start(attempt: Attempt, spec: ContainerSpec, line: str, resumed: Begun | None) -> Running:
+    """Start a command, or take over the one that an earlier agent started."""
+    if resumed is not None:
+        running = attempt.backend.adopt(spec)
+        if running is not None:
+            log.info("event=command_adopted attempt=%s", attempt.spec.key)
+            return running
+        attempt.switch.check()
+    _separate(attempt, f"{COMMAND_MARK}{line}\n")
+    with timed(table.START_SECONDS):
+        return attempt.backend.start(spec)
+
+
+def _separate(attempt: Attempt, line: str, *, both: bool = True) -> None:
+    """Write a line of our own between the commands' outputs."""
+    for place in (attempt.stdout, attempt.stderr) if both else (attempt.stderr,):
+        # A simulation may have put a link or a pipe in the log's place: neither is followed,
+        # and nothing waits for a reader.
+        with contextlib.suppress(OSError):
+            descriptor = os.open(place, _APPEND, 0o644)
+            with os.fdopen(descriptor, "a") as file:
+                if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    file.write(line)
+
+
+def _set_deadline(attempt: Attempt) -> float | None:
+    """Start the clock, unless an earlier attempt did; answers the deadline's wall-clock time."""
+    spec = attempt.spec
+    at = spec.deadline_at
+    if at is None and spec.time_to_live_s is not None:
+        at = time.time() + spec.time_to_live_s
+    if at is not None:
+        attempt.deadline.set(at)
+    return at
+
+
+def _set_group_end(attempt: Attempt) -> None:
+    """Stop a little before the group ends: its machines go then, and outputs take a while."""
+    ends_at = attempt.spec.group_ends_at
+    if ends_at is not None:
+        left = ends_at - time.time()
+        ahead = min(limits.GROUP_END_AHEAD_S, max(0.0, left) / 10)
+        attempt.deadline.set(ends_at - ahead, Cause.GROUP_TIME_LIMIT)
+
+
+def _set_money(attempt: Attempt) -> float | None:
+    """Set when its money runs out; answers the wall-clock time.
+
+    The scheduler may correct it: it knows what the machine costs.
+    """
+    seconds = attempt.spec.seconds_for_money
+    if seconds is None:
+        return None
+    at = attempt.started_at + seconds * attempt.config.slots
+    attempt.deadline.set(at, Cause.COST_LIMIT)
+    return at
+
+
+def _guarded(attempt: Attempt, running: Running) -> Exit:
+    """Wait for a command while a second thread waits for a reason to warn or to stop it."""
+    over = threading.Event()
+    deadline, switch = attempt.deadline, attempt.switch
+
+    def guard() -> None:
+        while not over.is_set():
+            changed = functools.partial(_changed, over, deadline, deadline.moves)
+            tripped = switch.wait(deadline.left(time.monotonic()), changed)
+            if over.is_set():
+                return
+            due = deadline.due(time.monotonic())
+            if not tripped and due is Due.WARN:
+                told = running.warn(attempt.spec.warning.signal)
+                log.info("event=deadline_warning attempt=%s processes=%s", attempt.spec.key, told)
+            elif tripped or due is Due.STOP:
+                switch.trip(deadline.cause or Cause.TASK_TIME_LIMIT)
+                if attempt.times is not None and running.warn(attempt.spec.warning.signal):
+                    # It may save its state; then it is stopped as anything is.
+                    over.wait(attempt.times.stop_in_s)
+                running.stop(_grace(attempt))
+                return
+
+    thread = threading.Thread(target=in_context(guard), name=f"guard-{attempt.spec.key}")
+    thread.start()
+    try:
+        with Monitor(attempt, running), attempt.saver or contextlib.nullcontext():
+            ended = running.wait(None)
+        assert ended is not None
+        if ended.oom:
+            attempt.peaks.ran_out(attempt.memory_limit)
+        return ended
+    finally:
+        over.set()
+        attempt.switch.wake()
+        thread.join()
+
+
+def _changed(over: threading.Event, deadline: Deadline, moves: int) -> bool:
+    return over.is_set() or deadline.moves != moves
+
+
+def _grace(attempt: Attempt) -> float:
+    """Seconds between SIGTERM and SIGKILL: short when the machine itself is going."""
+    if attempt.times is not None:
+        return min(attempt.spec.stop_grace_s, attempt.times.kill_in_s)
+    going = attempt.switch.cause in {Cause.AGENT_STOPPED, Cause.GROUP_TERMINATED}
+    return limits.AGENT_STOP_S / 2 if going else attempt.spec.stop_grace_s
+
+
+def _told(attempt: Attempt) -> dict[str, str]:
+    """What a simulation may want to know of its own run."""
+    deadline, restored = attempt.deadline.wall_time, attempt.restored
+    return {
+        "SIMHERD_TASK_ID": attempt.spec.task_id,
+        "SIMHERD_ATTEMPT": str(attempt.spec.attempt),
+        "SIMHERD_DEADLINE": "" if deadline is None else f"{deadline:.0f}",
+        "SIMHERD_RESTORED": "" if restored is None else str(restored),
+    }
+
+
+def _dressed(attempt: Attempt, index: int, command: Command) -> ContainerSpec:
+    spec = container_spec(attempt, index, command)
+    if command.mpi and attempt.gang is not None:
+        return attempt.gang.dress(spec, index)
+    return spec
+
+
+def container_spec(attempt: Attempt, index: int, command: Command) -> ContainerSpec:
+    """The container of one of the attempt's commands."""
+    spec, config = attempt.spec, attempt.config
+    deadline = attempt.deadline.wall_time
+    return ContainerSpec(
+        name=f"simherd-{spec.task_id}-{spec.attempt}-{index}",
+        image=spec.image,
+        work_dir=attempt.work,
+        argv=command.argv,
+        stdout=attempt.stdout,
+        stderr=attempt.stderr,
+        cwd=spec.run_dir or ".",
+        env={**spec.env, **command.env, **_told(attempt)},
+        paths={} if spec.checkpoints is None else {"SIMHERD_CHECKPOINT_DIR": FOLDER},
+        stdin="".join(f"{p}\n" for p in command.prompts).encode(),
+        labels={
+            HOLDER: config.executor_id,
+            TASK: spec.task_id,
+            ATTEMPT: str(spec.attempt),
+            "simherd.deadline": "" if deadline is None else f"{deadline:.0f}",
+        },
+        memory_bytes=attempt.memory_limit or None,
+        cpus=config.policy.cpus or max(0.1, config.vcpus / config.slots),
+        policy=config.policy,
+        network=spec.network,
+        log_limit_bytes=limits.LOG_LIMIT_BYTES,
+    )

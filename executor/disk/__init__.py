@@ -1,1 +1,0 @@
-"""The disk space of attempts: a limit that holds, and room on the machine."""

@@ -1,0 +1,1 @@
+"""Files below a folder that a container wrote, opened without following a link."""

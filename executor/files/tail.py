@@ -1,0 +1,124 @@
+"""The end of a file that grows: its last lines, and what is added."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
+
+from executor.files.confined import CannotShow, open_file
+from simherd.contract import limits
+from simherd.contract.live import Trouble
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_BLOCK = 64 * 1024
+#: Bytes by which a file is judged to be text or not.
+_PROBE = 8 * 1024
+#: The longest character of UTF-8, bytes.
+_LONGEST = 4
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some text of a file: the bytes from `start` to `offset`, where the next piece begins.
+    `skipped` bytes before it were left out; `anew`: the file was replaced or cut."""
+
+    text: str
+    start: int
+    offset: int
+    skipped: int = 0
+    anew: bool = False
+
+
+class Tail:
+    """One file below `root`, read piece by piece. A file that is replaced or cut begins anew."""
+
+    def __init__(self, root: Path, name: str, lines: int, offset: int = -1) -> None:
+        """`offset`: where to go on; -1: at the last `lines` lines."""
+        self._root, self.name, self._lines = root, name, lines
+        self._offset = offset
+        self._inode: int | None = None
+        self._anew = False
+
+    def from_start(self) -> None:
+        """It was not there when it was first looked for: all of it is new."""
+        self._offset = max(0, self._offset)
+
+    def back_to(self, piece: Piece) -> None:
+        """Read this piece again: it did not arrive."""
+        self._offset, self._anew = piece.start - piece.skipped, piece.anew
+
+    def read(self, *, to_end: bool = False) -> Piece | None:
+        """The next piece; None when there is nothing new. A line or a character that is not whole
+        yet waits, unless `to_end`.
+
+        Raises:
+            CannotShow: there is no such file, or it is no text.
+            OSError: it cannot be read.
+        """
+        with open_file(self._root, self.name) as file:
+            info = os.fstat(file.fileno())
+            size, skipped = info.st_size, 0
+            if self._offset < 0:
+                self._offset = last_lines(file, size, self._lines)
+                _check_text(file, self._offset)
+            elif self._inode not in {None, info.st_ino} or size < self._offset:
+                self._offset, self._anew = 0, True
+            self._inode = info.st_ino
+            behind = size - self._offset
+            if behind > limits.LIVE_BACKLOG_BYTES:
+                skipped = behind - limits.LIVE_BACKLOG_BYTES
+                self._offset += skipped
+            data = _read_at(file, self._offset, min(size - self._offset, limits.LIVE_TEXT_BYTES))
+        if not (to_end and self._offset + len(data) >= size):
+            data = data[: _whole(data)]
+        if not data:
+            return None
+        start, self._offset = self._offset, self._offset + len(data)
+        anew, self._anew = self._anew, False
+        return Piece(data.decode(errors="replace"), start, self._offset, skipped, anew)
+
+
+def _read_at(file: IO[bytes], offset: int, length: int) -> bytes:
+    return os.pread(file.fileno(), length, offset)
+
+
+def _whole(data: bytes) -> int:
+    """How much of `data` ends with a whole character. A long line is not waited for."""
+    for back in range(1, min(_LONGEST, len(data)) + 1):
+        byte = data[-back]
+        if byte < 0x80:
+            return len(data)
+        if byte >= 0xC0:
+            length = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return len(data) if back >= length else len(data) - back
+    return len(data)
+
+
+def last_lines(file: IO[bytes], size: int, lines: int) -> int:
+    """Where the last `lines` lines of a file begin, `LIVE_BACKLOG_BYTES` before its end at most."""
+    first = max(0, size - limits.LIVE_BACKLOG_BYTES)
+    if lines == 0:
+        return size
+    at, found = size, 0
+    while at > first:
+        start = max(first, at - _BLOCK)
+        block = _read_at(file, start, at - start)
+        end = len(block)
+        while (newline := block.rfind(b"\n", 0, end)) >= 0:
+            # The newline at the very end ends the last line; it does not begin another.
+            if start + newline < size - 1:
+                found += 1
+                if found == lines:
+                    return start + newline + 1
+            end = newline
+        at = start
+    return first
+
+
+def _check_text(file: IO[bytes], offset: int) -> None:
+    if b"\0" in _read_at(file, offset, _PROBE):
+        detail = "The file is not text. Fetch it instead."
+        raise CannotShow(Trouble.NOT_TEXT, detail)

@@ -1,1 +1,0 @@
-"""Machines that work on one attempt together: one leads, the others are members."""

@@ -1,0 +1,1 @@
+"""This machine: its slots, volumes, images and free disk space."""

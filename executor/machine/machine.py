@@ -1,0 +1,93 @@
+"""This machine: its disks, its images, what it tells of itself, and whether it has room."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from executor.machine.capacity import Room
+from executor.machine.facts import Facts
+from executor.machine.image_cache import Images
+from executor.machine.volumes import choose_disk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from executor.attempt.context import Attempt
+    from executor.attempt.recovery import Progress
+    from executor.config import Config
+    from executor.containers.base import ContainerBackend
+    from executor.machine.volumes import Area
+
+
+class Machine:
+    """Knows what the attempts that are here have of it."""
+
+    def __init__(
+        self, config: Config, backend: ContainerBackend, here: Callable[[], Collection[Attempt]]
+    ) -> None:
+        """`here`: the attempts that have a place on this machine."""
+        self._config = config
+        self._here = here
+        self._disk = choose_disk(config.state_dir, config.disk_bytes)
+        self.images = Images(config.state_dir / "images.json", backend.remove_image)
+        self._room = Room(
+            config.state_dir,
+            backend.data_root(),
+            config.disk_reserve_bytes,
+            self.images,
+            lambda: frozenset(attempt.spec.image for attempt in here()),
+        )
+        self._facts = Facts(config, backend, self._disk)
+        self._waits_for: str | None = None
+
+    @property
+    def lacks(self) -> str | None:
+        """What was found lacking for a further attempt when it was last looked for."""
+        return self._waits_for
+
+    def waits_for(self, *, has_place: bool = False) -> str | None:
+        """Why no further attempt may come here now; None when one may.
+
+        `has_place`: the next one is here already, fetched ahead.
+        """
+        self._waits_for = self._room.reason_to_wait(self._booked(), has_place=has_place)
+        return self._waits_for
+
+    def disk(self) -> tuple[int, int]:
+        """Bytes free on the disk for attempts, and those of it that they never get."""
+        return self._room.disk()
+
+    def _booked(self) -> int:
+        """Bytes of the work disk that the attempts here may still take."""
+        areas = [attempt.area for attempt in self._here()]
+        return sum(max(0, area.limit - area.used()) for area in areas if area.limit)
+
+    def facts(self, *, draining: bool) -> dict[str, Any]:
+        """What it tells of itself."""
+        return self._facts.gather(draining=draining, waits_for=self._waits_for)
+
+    def area(self, key: str, progress: Progress) -> Area:
+        """A place for an attempt, or the one it has; empty where nothing is to be gone on with.
+
+        Raises DiskError.
+        """
+        wanted = self._config.disk_bytes // self._config.slots
+        limit = self._room.limit(wanted, self._booked()) if wanted else 0
+        area = self._disk.make(file_name(key), limit)
+        if progress.started and not progress.computing:
+            area.close()
+            area = self._disk.make(file_name(key), limit)
+        return area
+
+    def close(self) -> None:
+        """Leave nothing mounted that no attempt needs."""
+        self._disk.close()
+
+    def clean_up(self, keep: Collection[str]) -> None:
+        """Remove the places of all attempts but these."""
+        self._disk.clean_up(frozenset(map(file_name, keep)))
+
+
+def file_name(key: str) -> str:
+    """An attempt's name as a file's."""
+    return key.replace(":", "-")

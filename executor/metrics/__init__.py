@@ -1,1 +1,0 @@
-"""What the agent counts and measures for Prometheus: the table, and how it is kept."""

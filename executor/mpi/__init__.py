@@ -1,0 +1,1 @@
+"""MPI groups: one attempt on several machines."""

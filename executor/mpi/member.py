@@ -1,0 +1,247 @@
+"""This machine's part in an attempt that another machine leads."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from executor.attempt.context import StageFailed
+from executor.attempt.run import fetch
+from executor.attempt.stages.commands import container_spec
+from executor.attempt.stop import Stopped
+from executor.containers.base import ContainerError, Peers
+from executor.mpi.rsh_folder import Notes
+from simherd.contract.commands import Message, Order
+from simherd.contract.joining import network_name
+from simherd.contract.logs import about, in_context
+from simherd.contract.outcome import Cause
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from executor.attempt.context import Attempt
+    from executor.containers.base import ContainerSpec, Exit, Running
+    from executor.link.mpi import GangLink
+    from simherd.contract.events import Kind
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks whether the attempt still goes on, and how many of them in a row must
+#: find that it does not: Redis may just have lost everything, and the leader tells it again.
+_LOOK_S, _LOOKS = 2.0, 5
+#: Lines that this machine runs for one attempt at one time.
+_MOST_RUNS = 32
+#: What the daemon of an MPI library may put out on its own behalf, bytes.
+_LOG_BYTES = 2**20
+#: The exit code of a shell that could not start what it was asked for.
+_NOT_RUN = 255
+
+
+class Silent:
+    """Reports of a member: the leader tells all there is to tell."""
+
+    def report(self, attempt: str, kind: Kind, at: float | None = None, **body: Any) -> None:
+        """See `Reports`."""
+
+    def note(self, attempt: str, **notes: Any) -> None:
+        """See `Reports`."""
+
+
+class Member:
+    """See the module. Owns its threads and its containers."""
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        link: GangLink,
+        leader: str,
+        host: str,
+        forget: Callable[[Member], None],
+    ) -> None:
+        """`host`: this machine's name in its containers; `forget` is called when all is over."""
+        self.attempt = attempt
+        self._link = link
+        self._leader = leader
+        self._host = host
+        self._forget = forget
+        self._network = network_name(attempt.config.group_id)
+        self._state: dict[str, Any] = {"state": "joining"}
+        self._left = threading.Event()
+        self._lock = threading.Lock()
+        self._seen: set[str] = set()
+        self._running: list[Running] = []
+        self._runs: list[threading.Thread] = []
+        with about(attempt=attempt.spec.key):
+            run = in_context(self._run)
+        self._thread = threading.Thread(target=run, name=f"member-{attempt.spec.key}")
+
+    def start(self) -> None:
+        """Begin to prepare."""
+        self._thread.start()
+
+    def leave(self) -> None:
+        """It is over; returns at once."""
+        self.attempt.switch.trip(Cause.LEASE_LOST)
+        self._left.set()
+
+    def join(self) -> None:
+        """Wait until nothing of it is left."""
+        self._thread.join()
+
+    def fail(self, cause: Cause, detail: str) -> None:
+        """Have the leader stop the attempt; what runs here goes on until it says so."""
+        self._say(state="broken", cause=cause.value, detail=detail)
+
+    def reclaimed(self, at: float) -> None:
+        """This machine goes at this moment, seconds since the epoch."""
+        self._say(state="reclaimed", at=at)
+
+    def say_again(self) -> None:
+        """Tell the leader how it is."""
+        self._say(**self._state)
+
+    def _say(self, **state: Any) -> None:
+        self._state = state
+        self._send(Order.GANG_STATE, state)
+
+    def _send(self, order: Order, body: dict[str, Any]) -> None:
+        told = {"member": self._link.executor, **body}
+        # What is lost the leader asks for again, or it finds this machine silent.
+        with contextlib.suppress(redis.RedisError):
+            self._link.send(self._leader, Message(order, self.attempt.spec.key, body=told))
+
+    def _run(self) -> None:
+        key = self.attempt.spec.key
+        log.info("event=gang_joined attempt=%s leader=%s", key, self._leader)
+        try:
+            self.say_again()
+            fetch(self.attempt)
+            self._say(state="ready")
+            self._watch()
+        except Stopped:
+            pass
+        except StageFailed as failed:
+            self.fail(failed.cause, f"On machine {self._link.executor}: {failed.detail}")
+        except Exception as error:
+            log.exception("event=member_broke attempt=%s", key)
+            self.fail(Cause.AGENT_ERROR, f"Machine {self._link.executor} failed: {error}")
+        finally:
+            self._clean_up()
+            log.info("event=gang_left attempt=%s", key)
+
+    def _watch(self) -> None:
+        """Return when it is over, whether anybody says so or not."""
+        misses = 0
+        while not self._left.wait(_LOOK_S):
+            if self.attempt.switch.cause is not None:
+                return
+            try:
+                there = self._link.executor in self._link.members(self.attempt.spec.key)
+            except redis.RedisError:
+                continue
+            misses = 0 if there else misses + 1
+            if misses >= _LOOKS:
+                log.warning("event=gang_is_gone attempt=%s", self.attempt.spec.key)
+                return
+
+    def _clean_up(self) -> None:
+        self.leave()
+        with self._lock:
+            runs, running = list(self._runs), list(self._running)
+        for container in running:
+            with contextlib.suppress(ContainerError):
+                container.stop(0)
+        for thread in runs:
+            thread.join()
+        self.attempt.backend.remove_network(self._network)
+        self.attempt.area.close()
+        self.attempt.series.unlink(missing_ok=True)
+        self.attempt.slot.give()
+        self._forget(self)
+
+    def run_line(self, body: dict[str, Any]) -> None:
+        """Run a line in a container of its own, beside the leader's; returns at once."""
+        request = str(body["request"])
+        with self._lock:
+            self._runs = [thread for thread in self._runs if thread.is_alive()]
+            if request in self._seen or self._left.is_set():
+                return
+            self._seen.add(request)
+            if len(self._runs) >= _MOST_RUNS:
+                self._send(Order.GANG_RAN, {"request": request, "code": _NOT_RUN})
+                return
+            name = f"line-{request}"
+            with about(attempt=self.attempt.spec.key):
+                run = in_context(self._run_line)
+            thread = threading.Thread(target=run, args=(request, body), name=name)
+            self._runs.append(thread)
+            thread.start()
+
+    def _run_line(self, request: str, body: dict[str, Any]) -> None:
+        answer: dict[str, Any] = {"code": _NOT_RUN}
+        try:
+            ended = self._contain(self._spec(request, body))
+            answer = {"code": ended.code, **self._why(ended)}
+        except (ContainerError, OSError, ValueError, LookupError) as error:
+            detail = f"Machine {self._link.executor} could not run its part: {error}"
+            answer |= {"cause": Cause.AGENT_ERROR.value, "detail": detail}
+        log.info("event=line_ended attempt=%s answer=%s", self.attempt.spec.key, answer)
+        if not self._left.is_set():
+            self._send(Order.GANG_RAN, {"request": request, **answer})
+
+    def _spec(self, request: str, body: dict[str, Any]) -> ContainerSpec:
+        index = int(body["index"])
+        folder = self.attempt.folder / f"mpi-{request}"
+        notes = Notes(folder)
+        try:
+            # The daemon looks for it, though it never uses it.
+            notes.put_shell()
+        finally:
+            notes.close()
+        spec = container_spec(self.attempt, index, self.attempt.commands[index])
+        return replace(
+            spec,
+            name=f"{spec.name}-{self._host}-{len(self._seen)}",
+            argv=("sh", "-c", str(body["line"])),
+            env={**spec.env, **body["env"]},
+            stdin=b"",
+            cwd=".",
+            stdout=self.attempt.folder / f"{request}.out",
+            stderr=self.attempt.folder / f"{request}.err",
+            log_limit_bytes=_LOG_BYTES,
+            peers=Peers(self._network, self._host, folder),
+        )
+
+    def _contain(self, spec: ContainerSpec) -> Exit:
+        running = self.attempt.backend.start(spec)
+        try:
+            with self._lock:
+                self._running.append(running)
+            if self._left.is_set():
+                # Whoever cleans up may have looked just before.
+                running.stop(0)
+            ended = running.wait(None)
+            assert ended is not None
+            return ended
+        finally:
+            with self._lock:
+                self._running.remove(running)
+            running.remove()
+
+    def _why(self, ended: Exit) -> dict[str, str]:
+        """Why it ended so, where that is not the command's own doing."""
+        me = self._link.executor
+        if ended.oom:
+            cause, what = Cause.OUT_OF_MEMORY, "it used more memory than it may"
+        elif self.attempt.area.is_full():
+            cause, what = Cause.DISK_LIMIT, "it used more disk space than there is"
+        elif ended.signal == 9:
+            cause, what = Cause.MACHINE_LOST, "it was killed"
+        else:
+            return {}
+        return {"cause": cause.value, "detail": f"On machine {me} of the MPI group {what}."}

@@ -1,0 +1,49 @@
+"""The agent as it is now."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from executor.observability import table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from executor.observability.status import Insight
+    from simherd.contract.measures import Measure
+
+
+def look(agent: Insight) -> Iterator[tuple[Measure, float]]:
+    """Row and value of everything that there is; what does not apply is left out."""
+    yield table.SLOTS, agent.slots.number
+    # Not how many slots are taken: one is while the next attempt is waited for.
+    yield table.SLOTS_BUSY, sum(attempt.slot.held for attempt in agent.attempts())
+    yield table.ATTEMPTS, len(agent.attempts())
+    yield table.DRAINING, agent.draining.is_set()
+    yield from _disk(agent)
+    yield table.SILENT, agent.contact.silent_s
+    yield table.GIVES_UP, agent.contact.left_s
+    journals, reports = agent.reporter.unrecorded()
+    yield table.JOURNALS, journals
+    yield table.JOURNAL_REPORTS, reports
+    yield from _endings(agent)
+
+
+def _disk(agent: Insight) -> Iterator[tuple[Measure, float]]:
+    free, reserve = agent.machine.disk()
+    yield table.DISK_FREE, free
+    yield table.DISK_RESERVE, reserve
+
+
+def _endings(agent: Insight) -> Iterator[tuple[Measure, float]]:
+    """What may end attempts, and when."""
+    reclaim_at, silent = agent.presence.reclaim_at, agent.presence.silent_s
+    if reclaim_at is not None:
+        yield table.RECLAIM, reclaim_at - time.time()
+    if silent is not None:
+        yield table.NOTICES_SILENT, silent
+    limits = [attempt.deadline.wall_time for attempt in agent.attempts()]
+    known = [at for at in limits if at is not None]
+    if known:
+        yield table.DEADLINE_LEFT, min(known) - time.time()

@@ -1,0 +1,68 @@
+"""What is seen of an agent from outside: whether it lives, what it can reach, how it does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simherd.contract import limits
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+    from executor.agent.interruption import Presence
+    from executor.agent.partition_guard import Contact
+    from executor.attempt.context import Attempt
+    from executor.config import Config
+    from executor.containers.base import ContainerBackend
+    from executor.link.inbox import Inbox
+    from executor.link.reporter import Reporter
+    from executor.machine.machine import Machine
+    from executor.machine.slots import Slots
+    from simherd.contract.health import Pulse
+
+
+@dataclass(frozen=True)
+class Insight:
+    """The agent's parts, to be looked at from other threads; nothing is changed by it."""
+
+    config: Config
+    backend: ContainerBackend
+    slots: Slots
+    reporter: Reporter
+    inbox: Inbox
+    machine: Machine
+    contact: Contact
+    presence: Presence
+    #: Of the heartbeat.
+    pulse: Pulse
+    attempts: Callable[[], list[Attempt]]
+    #: Set when nothing more is claimed.
+    draining: threading.Event
+
+    def trouble(self) -> str | None:
+        """Why the agent is not live, as a sentence; None when it is."""
+        if self.pulse.trouble() is not None:
+            return self.pulse.trouble()
+        for name, thread in (("reports", self.reporter), ("reads its inbox", self.inbox)):
+            if thread.has_died:
+                return f"The thread that {name} has died."
+        return None
+
+    def redis(self) -> str | None:
+        """Why the scheduler's Redis cannot be reached, as a sentence; None when it can."""
+        silent = self.contact.silent_s
+        if silent < limits.LEASE_S:
+            return None
+        return f"Redis has not answered a heartbeat or a claim for {silent:.0f} s."
+
+    def engine(self) -> str | None:
+        """None when the container engine answers. Raises EngineUnavailable."""
+        self.backend.check()
+        return None
+
+    def disk(self) -> str | None:
+        """Why nothing more is claimed for want of room, as a sentence; None while there is some."""
+        lacking = self.machine.lacks
+        return None if lacking is None else f"There is no room for another task: {lacking}."

@@ -1,0 +1,1 @@
+"""Transfers between this machine and object storage."""

@@ -1,0 +1,104 @@
+"""Storing an archive while it is made: in parts that are held until they are stored."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING
+
+from executor.transfer.client import TransferFailed
+from simherd.contract.logs import in_context
+from simherd.contract.uploads import MOST_PARTS, part_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from executor.transfer.client import Transfer
+    from simherd.contract.uploads import Grant
+
+#: Parts on their way at one time; one more is being filled.
+_PARALLEL = 3
+
+
+class Upload:
+    """Takes bytes like a file. What fits in one part goes with one PUT, the rest in parts.
+
+    Nothing is written to disk, and a part is sent again from what is held of it.
+    """
+
+    def __init__(
+        self,
+        transfer: Transfer,
+        grant: Grant,
+        name: str,
+        put_url: str,
+        begun: Callable[[str], None],
+    ) -> None:
+        """`begun` is told the id of an upload in parts before the first part is sent."""
+        self._name = name
+        self._transfer = transfer
+        self._grant = grant
+        self._put_url = put_url
+        self._begun = begun
+        self._pool = ThreadPoolExecutor(_PARALLEL, "upload")
+        self._room = threading.BoundedSemaphore(_PARALLEL)
+        self._held = bytearray()
+        self._id: str | None = None
+        self._parts: dict[int, Future[str]] = {}
+
+    def write(self, data: bytes) -> int:
+        """Take bytes; waits while too many parts are on their way. Raises TransferFailed."""
+        self._transfer.check()
+        left = memoryview(data)
+        while left:
+            room = part_size(len(self._parts) + 1) - len(self._held)
+            self._held += left[:room]
+            left = left[room:]
+            if len(self._held) == part_size(len(self._parts) + 1):
+                self._send_part()
+        return len(data)
+
+    def finish(self) -> int:
+        """Send the rest and make an object of it; answers its size, bytes, as it is stored.
+
+        Raises TransferFailed.
+        """
+        if self._id is None:
+            self._transfer.put(self._grant, self._name, self._put_url, bytes(self._held))
+            return self._transfer.stored_size(self._grant, self._name)
+        if self._held:
+            self._send_part()
+        wait(self._parts.values(), return_when=FIRST_EXCEPTION)
+        self._raise_failure()
+        parts = [(number, part.result()) for number, part in self._parts.items()]
+        return self._transfer.complete(self._grant, self._name, self._id, parts)
+
+    def close(self) -> None:
+        """Join the threads; an upload that was not finished is forgotten by the storage, too."""
+        for part in self._parts.values():
+            part.cancel()
+        self._pool.shutdown()
+
+    def _send_part(self) -> None:
+        self._raise_failure()
+        number = len(self._parts) + 1
+        if number > MOST_PARTS:
+            raise TransferFailed(f"the outputs are larger than {MOST_PARTS} parts")
+        if self._id is None:
+            self._id = self._transfer.begin(self._grant, self._name)
+            self._begun(self._id)
+        while not self._room.acquire(timeout=1):
+            self._transfer.check()
+        data, self._held = bytes(self._held), bytearray()
+        self._parts[number] = self._pool.submit(in_context(self._store), self._id, number, data)
+
+    def _store(self, upload: str, number: int, data: bytes) -> str:
+        try:
+            return self._transfer.put_part(self._grant, self._name, upload, number, data)
+        finally:
+            self._room.release()
+
+    def _raise_failure(self) -> None:
+        for part in self._parts.values():
+            if part.done() and not part.cancelled():
+                part.result()
