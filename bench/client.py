@@ -8,7 +8,8 @@ import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from simherd import config, simulators, tasks, transfer
+from simherd import config, simulators, tasks
+from simherd.transfers import signed_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,5 +112,5 @@ def download(folder: Path) -> float:
     url = task.get_output_url()
     assert url is not None
     began = time.monotonic()
-    transfer.download(url, folder / "output.zip")
+    signed_url.download(url, folder / "output.zip")
     return (folder / "output.zip").stat().st_size / (time.monotonic() - began)

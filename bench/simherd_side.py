@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from bench.stamps import stamp_command, wait_for_stamp
-from simherd import archive
 from simherd.contract.lifecycle import TERMINAL, Status
+from simherd.transfers import input_archive
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,7 @@ class SimherdSide:
 
     def __init__(self, folder: Path, slots: int) -> None:
         self._folder, self._slots = folder, slots
-        self._body = b"".join(archive.zipped([]))
+        self._body = b"".join(input_archive.zipped([]))
 
     def __enter__(self) -> SimherdSide:
         environment = {

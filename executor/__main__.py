@@ -19,9 +19,9 @@ from executor.agent.agent import Agent
 from executor.config import Config, ConfigError, Place, check_isolation
 from executor.join import JoinRefused, join
 from executor.observability.health_pages import serve
-from simherd.contract import health_check, logs
-from simherd.contract.logs import LogFormat
 from simherd.contract.policy import INSECURE_BACKEND
+from simherd.runtime import health_check, logs
+from simherd.runtime.logs import LogFormat
 
 if TYPE_CHECKING:
     from executor.containers.base import ContainerBackend

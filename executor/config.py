@@ -12,9 +12,9 @@ import psutil
 from executor.link.connection import Address
 from executor.spot.sources import open_source
 from simherd.contract import limits
-from simherd.contract.health import HOST
-from simherd.contract.joining import redis_user
+from simherd.contract.join import redis_user
 from simherd.contract.policy import INSECURE_BACKEND, Policy
+from simherd.runtime.health import HOST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """Joining the group that a ticket was made for, and keeping the secret that came of it.
 
 The secret is made here and stored before it is used, so that neither a crash nor a lost answer
-costs the membership. See `simherd.contract.joining`.
+costs the membership. See `simherd.contract.join`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from simherd.contract import limits
-from simherd.contract.joining import (
-    MACHINE_HEADER,
-    ROUTE,
-    SECRET_HEADER,
-    Membership,
-    digest,
-)
+from simherd.contract.join import MACHINE_HEADER, ROUTE, SECRET_HEADER, Membership, digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable

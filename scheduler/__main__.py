@@ -28,8 +28,8 @@ from pydantic_settings import SettingsError
 from scheduler import commands, logs, preflight
 from scheduler.config import Settings, StoreSettings
 from scheduler.wiring import Parts
-from simherd.contract import health_check
-from simherd.contract.logs import LogFormat
+from simherd.runtime import health_check
+from simherd.runtime.logs import LogFormat
 
 if TYPE_CHECKING:
     from collections.abc import Callable

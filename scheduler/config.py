@@ -22,8 +22,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from scheduler.database_url import check_database_url
 from scheduler.mail import read_server
 from scheduler.outbound import networks
-from simherd.contract import health, limits
-from simherd.contract.logs import LogFormat
+from simherd.contract import limits
+from simherd.runtime import health
+from simherd.runtime.logs import LogFormat
 
 #: As RFC 7064 and RFC 7065 write them.
 _SERVER = r"[^?:/@\s]+(:[0-9]{1,5})?"

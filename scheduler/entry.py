@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from simherd.contract import health_check
+from simherd.runtime import health_check
 
 
 def main() -> None:

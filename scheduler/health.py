@@ -16,8 +16,8 @@ from sqlalchemy import text
 from scheduler.metrics.exposition import DependenciesCollector, Exposition
 from scheduler.queue.group_queue import connect
 from simherd.contract import limits
-from simherd.contract.health import Dependencies, Dependency, Pages, Served, Target
 from simherd.contract.queue.keys import READY
+from simherd.runtime.health import Dependencies, Dependency, Pages, Served, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,14 +1,14 @@
-"""The log of a scheduler process, see `simherd.contract.logs`."""
+"""The log of a scheduler process, see `simherd.runtime.logs`."""
 
 from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING
 
-from simherd.contract import logs
+from simherd.runtime import logs
 
 if TYPE_CHECKING:
-    from simherd.contract.logs import LogFormat
+    from simherd.runtime.logs import LogFormat
 
 
 def set_up(process: str, level: str, style: LogFormat) -> None:

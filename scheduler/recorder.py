@@ -25,10 +25,10 @@ from scheduler.services.control.redis_usage import bound_usage
 from scheduler.services.group_states import ACTIVE
 from scheduler.services.tasks.enqueue import enqueue
 from scheduler.store.models import MachineGroup
-from simherd.contract.health import Pulse
-from simherd.contract.logs import about
-from simherd.contract.outcome import Cause
-from simherd.contract.spec import attempt_key
+from simherd.contract.attempt_spec import attempt_key
+from simherd.contract.cause import Cause
+from simherd.runtime.health import Pulse
+from simherd.runtime.logs import about
 
 if TYPE_CHECKING:
     from threading import Event as Flag
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from scheduler.queue.group_reader import Entry
     from scheduler.store.engine import Store
     from scheduler.wiring import Parts
-    from simherd.contract.events import Event
+    from simherd.contract.reports import Event
 
 log = logging.getLogger(__name__)
 

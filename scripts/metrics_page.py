@@ -15,7 +15,7 @@ from scheduler.metrics import table as of_scheduler
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from simherd.contract.measures import Measure
+    from simherd.runtime.metric_table import Measure
 
 _HEAD = """\
 # Metrics

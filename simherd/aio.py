@@ -25,7 +25,7 @@ from simherd.contract.objects import STDERR, STDOUT
 from simherd.contract.operations import Metric
 from simherd.errors import ApiError, Unreachable, WaitTimeout
 from simherd.http import EVENTS_TIMEOUT, EventParser, check_answer
-from simherd.patience import Patience
+from simherd.reconnect import Patience
 from simherd.waiting import BROKEN_OFF, CHANGES
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from simherd.contract.lifecycle import TABLE, Status
 from simherd.contract.objects import COMMAND_MARK, STDERR, STDOUT
 from simherd.errors import ApiError, Unreachable
-from simherd.patience import Patience
+from simherd.reconnect import Patience
 from simherd.visible import VisibleStream, is_terminal, visible_line
 from simherd.waiting import BROKEN_OFF
 

@@ -7,15 +7,15 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from simherd import archive, transfer
-from simherd.download import progress_bar
 from simherd.errors import InvalidInput, NotFound
 from simherd.http import api
+from simherd.transfers import input_archive, signed_url
+from simherd.transfers.download import progress_bar
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from simherd.archive import Entry
+    from simherd.transfers.input_archive import Entry
 
 #: Folder of the user's storage that holds them.
 FOLDER = "shared"
@@ -30,13 +30,13 @@ def store_shared(folder: Path) -> str:
         InvalidInput: the folder cannot be sent, or changed while it was.
         TransferError: it could not be uploaded.
     """
-    entries = archive.scan(folder)
+    entries = input_archive.scan(folder)
     path = f"{FOLDER}/{_digest(entries)}.zip"
     if not _is_stored(path):
         (url,) = api().get("/storage/signed-urls", operation="upload", paths=[path])
         with progress_bar(folder.name) as progress:
-            transfer.upload(url, lambda: archive.zipped(entries, progress))
-        if _digest(archive.scan(folder)) != _digest_of(path):
+            signed_url.upload(url, lambda: input_archive.zipped(entries, progress))
+        if _digest(input_archive.scan(folder)) != _digest_of(path):
             api().delete("/storage/", path=path)
             raise InvalidInput(
                 f"shared_dir: {str(folder)!r} changed while it was uploaded. Submit again."

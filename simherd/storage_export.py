@@ -11,13 +11,13 @@ import httpx
 
 from simherd import storage
 from simherd.contract import limits
-from simherd.contract.uploads import LEAST_PART_BYTES, MIB, MOST_PARTS
+from simherd.contract.upload_grant import LEAST_PART_BYTES, MIB, MOST_PARTS
 from simherd.errors import InvalidInput, TransferError
 from simherd.http import api
-from simherd.presign import s3_account
+from simherd.transfers.s3_presign import s3_account
 
 if TYPE_CHECKING:
-    from simherd.presign import S3Account
+    from simherd.transfers.s3_presign import S3Account
 
 #: Seconds for which the URLs are good: a large export has its turns beside others.
 _VALID_S = 6 * 86400

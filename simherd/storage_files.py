@@ -8,14 +8,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simherd import archive, transfer
 from simherd.contract.archive import ArchiveRejected
 from simherd.contract.archive.paths import checked_parts
 from simherd.contract.objects import INPUT_ROOT, OUTPUT_ROOT
-from simherd.download import Total, progress_bar
 from simherd.errors import InvalidInput, NotFound
 from simherd.http import api
-from simherd.members import MemberDownload
+from simherd.transfers import input_archive, signed_url
+from simherd.transfers.download import Total, progress_bar
+from simherd.transfers.zip_members import MemberDownload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +47,7 @@ def upload_files(local: Path, remote_dir: str, region: str | None) -> list[str]:
             )
             for url, file, part in zip(urls, sources[some], parts[some], strict=True):
                 size = file.stat().st_size
-                transfer.upload(url, functools.partial(_read, file, part), size)
+                signed_url.upload(url, functools.partial(_read, file, part), size)
     return paths
 
 
@@ -70,7 +70,7 @@ def _local_files(local: Path) -> dict[str, Path]:
     return found
 
 
-def _read(file: Path, progress: transfer.Progress) -> Iterator[bytes]:
+def _read(file: Path, progress: signed_url.Progress) -> Iterator[bytes]:
     """A file's bytes, told as they go."""
     size, done = file.stat().st_size, 0
     with file.open("rb") as reader:
@@ -100,7 +100,7 @@ def download_files(remote: str, local_dir: Path, decompress: bool, region: str |
         for row, part in zip(rows, parts, strict=True):
             name = "" if single else row["path"].removeprefix(wanted).strip("/")
             target = whole.joinpath(*_parts(name)) if name else whole
-            transfer.download(row["url"], target, part)
+            signed_url.download(row["url"], target, part)
             written.append(target)
     unpacked = [_unpacked(file) for file in written] if decompress else written
     return unpacked[0] if single else whole
@@ -123,7 +123,7 @@ def _unpacked(file: Path) -> Path:
     if file.suffix != _ZIP:
         return file
     folder = file.with_suffix("")
-    archive.extract_all(file, folder)
+    input_archive.extract_all(file, folder)
     file.unlink()
     return folder
 

@@ -10,22 +10,22 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from simherd import archive, transfer
 from simherd.contract import limits
 from simherd.contract.lifecycle import Status
 from simherd.contract.objects import INPUT_ROOT, UNCOMPRESSED
-from simherd.download import Total, progress_bar
 from simherd.errors import InvalidInput, SimherdError
 from simherd.http import api
 from simherd.resources import MachineGroup, look_up
 from simherd.shared_inputs import store_shared
 from simherd.task import Task
+from simherd.transfers import input_archive, signed_url
+from simherd.transfers.download import Total, progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from simherd.archive import Entry
+    from simherd.transfers.input_archive import Entry
 
 #: Inputs that are uploaded at one time.
 _UPLOADS = 8
@@ -130,12 +130,12 @@ class _Waiting:
     entries: list[Entry]
     signed_at: float = field(default_factory=time.monotonic)
 
-    def send(self, progress: transfer.Progress) -> _Waiting:
+    def send(self, progress: signed_url.Progress) -> _Waiting:
         """Upload it."""
         if time.monotonic() - self.signed_at > limits.USER_URL_S / 2:
             path = f"{self.storage_dir}/{self.task_id}/input.zip"
             (self.url,) = api().get("/storage/signed-urls", operation="upload", paths=[path])
-        transfer.upload(self.url, functools.partial(archive.zipped, self.entries, progress))
+        signed_url.upload(self.url, functools.partial(input_archive.zipped, self.entries, progress))
         return self
 
 
@@ -171,8 +171,8 @@ def _tell(there: list[_Waiting], waiting: list[_Waiting]) -> None:
 
 
 def _entries(wanted: Submission) -> list[Entry]:
-    found = archive.scan(wanted.input_dir) if wanted.input_dir is not None else []
-    more = [archive.Entry.of_bytes(name, data) for name, data in wanted.files.items()]
+    found = input_archive.scan(wanted.input_dir) if wanted.input_dir is not None else []
+    more = [input_archive.Entry.of_bytes(name, data) for name, data in wanted.files.items()]
     taken = {entry.name for entry in more}
     return [entry for entry in found if entry.name not in taken] + more
 

@@ -102,7 +102,7 @@ class TaskFiles(TaskFacts):
         filenames: list[str] | None,
         options: tuple[bool, bool, bool],
     ) -> Path | None:
-        from simherd.download import download_archive, download_members
+        from simherd.transfers.download import download_archive, download_members
 
         uncompress, remove_archive, remove_remote = options
         if url is None:

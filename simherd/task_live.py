@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from simherd.config import output_path
 from simherd.contract.lifecycle import TABLE, Status
-from simherd.contract.live import FileEntry, FileKind
+from simherd.contract.live_frames import FileEntry, FileKind
 from simherd.errors import ApiError, InvalidInput, SimherdError
 from simherd.follow import Follow, Output, Printer
 from simherd.task_facts import TaskFacts

@@ -86,17 +86,20 @@ def download_from_url(url: str, unzip: bool = False, save_path: str | Path | Non
         InvalidInput: `url` is no web address with a file name.
         TransferError: it could not be fetched whole, or is not a zip.
     """
-    from simherd import archive, transfer  # heavy, and most programs never need them
+    from simherd.transfers import (  # heavy, and most programs never need them
+        input_archive,
+        signed_url,
+    )
 
     parts = urlsplit(url)
     name = PurePosixPath(unquote(parts.path)).name
     if parts.scheme not in {"http", "https"} or not parts.netloc or not name:
         raise InvalidInput(f"url: {url!r} is no http(s) address of a file.")
     target = Path(save_path or name)
-    transfer.download(url, target)
+    signed_url.download(url, target)
     if not unzip:
         return str(target)
     folder = target.with_suffix("")
-    archive.extract_all(target, folder, root=folder.name)
+    input_archive.extract_all(target, folder, root=folder.name)
     target.unlink()
     return str(folder)

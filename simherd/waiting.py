@@ -9,7 +9,7 @@ from simherd.contract import limits
 from simherd.contract.lifecycle import TABLE, TERMINAL, Status
 from simherd.errors import ApiError, InvalidInput, Unreachable, WaitTimeout
 from simherd.http import api
-from simherd.patience import Patience
+from simherd.reconnect import Patience
 from simherd.visible import say
 
 if TYPE_CHECKING:

@@ -16,12 +16,12 @@ import redis.asyncio
 
 from bench.fleet.rows import SECRET
 from simherd.contract import limits
-from simherd.contract.events import Event, Kind
-from simherd.contract.joining import redis_user
-from simherd.contract.outcome import Cause
+from simherd.contract.attempt_spec import parse_attempt
+from simherd.contract.cause import Cause
+from simherd.contract.join import redis_user
 from simherd.contract.queue import scripts
 from simherd.contract.queue.keys import PRIORITY_BAND, GroupKeys
-from simherd.contract.spec import parse_attempt
+from simherd.contract.reports import Event, Kind
 
 if TYPE_CHECKING:
     from bench.fleet.rows import Group

@@ -13,7 +13,7 @@ from scheduler.services.ids import new_task_id, new_uuid
 from scheduler.services.machine_states import MACHINE_UP
 from scheduler.services.projects.projects import ensure_project
 from scheduler.store.models import Machine
-from simherd.contract.joining import digest
+from simherd.contract.join import digest
 from simherd.contract.lifecycle import TABLE, Status
 from tests.support.builders import make_group
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import docker
 from docker.errors import APIError
 
-from simherd import archive
 from simherd.contract.labels import HOLDER, MACHINE
 from simherd.contract.lifecycle import TERMINAL, Status
+from simherd.transfers import input_archive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -171,7 +171,7 @@ def ended(task: dict[str, Any]) -> bool:
 
 
 def _input(contents: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO(b"".join(archive.zipped([])))
+    buffer = io.BytesIO(b"".join(input_archive.zipped([])))
     with zipfile.ZipFile(buffer, "a") as out:
         for name, data in contents.items():
             out.writestr(f"sim_dir/{name}", data)

@@ -32,12 +32,12 @@ from executor.observability.instruments import count
 from executor.observability.status import Insight
 from executor.transfer.client import Transfer, open_client
 from simherd.contract import limits
-from simherd.contract.events import Kind
-from simherd.contract.health import Pulse
+from simherd.contract.attempt_spec import AttemptSpec, attempt_key
+from simherd.contract.cause import OUTCOMES, Cause
 from simherd.contract.labels import ATTEMPT, HOLDER, TASK
-from simherd.contract.logs import about, in_context
-from simherd.contract.outcome import OUTCOMES, Cause
-from simherd.contract.spec import AttemptSpec, attempt_key
+from simherd.contract.reports import Kind
+from simherd.runtime.health import Pulse
+from simherd.runtime.logs import about, in_context
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Protocol
 
-from simherd.contract.commands import Message, Order
-from simherd.contract.outcome import Cause
-from simherd.contract.triggers import Observer
+from simherd.contract.cause import Cause
+from simherd.contract.inbox import Message, Order
+from simherd.contract.notifications import Observer
 
 if TYPE_CHECKING:
     from executor.agent.live_files import LiveFiles

@@ -19,7 +19,7 @@ from executor.link.answer import Answer, ReaderGone
 from executor.link.connection import connect
 from executor.transfer.client import TransferFailed
 from simherd.contract import limits, objects
-from simherd.contract.live import Ask, FrameKind, LiveRequest, Trouble
+from simherd.contract.live_frames import Ask, FrameKind, LiveRequest, Trouble
 from simherd.contract.queue.keys import GroupKeys
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from simherd.contract import limits
-from simherd.contract.outcome import Cause
+from simherd.contract.cause import Cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from executor.attempt.run import PULL_JOIN_S, fetch, machine_of
-from simherd.contract.events import Kind
-from simherd.contract.logs import about, in_context
-from simherd.contract.outcome import Cause
+from simherd.contract.cause import Cause
+from simherd.contract.reports import Kind
+from simherd.runtime.logs import about, in_context
 
 if TYPE_CHECKING:
     from executor.attempt.context import Attempt, Reports
-    from simherd.contract.spec import AttemptSpec
+    from simherd.contract.attempt_spec import AttemptSpec
 
 log = logging.getLogger(__name__)
 

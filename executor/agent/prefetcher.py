@@ -11,7 +11,7 @@ import redis
 
 from executor.agent.prefetch import Ahead, Later
 from executor.machine.volumes import DiskError
-from simherd.contract.spec import AttemptSpec
+from simherd.contract.attempt_spec import AttemptSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,9 +21,9 @@ from executor.attempt.stop import Stopped
 from executor.transfer.client import TransferFailed
 from executor.transfer.multipart_upload import Upload
 from simherd.contract.checkpoints import FOLDER, KEPT, MOST_FILES, SavedFile, total_bytes
-from simherd.contract.logs import in_context
 from simherd.contract.objects import CHECKPOINT_FILE, normalise
 from simherd.contract.operations import Operation
+from simherd.runtime.logs import in_context
 
 if TYPE_CHECKING:
     from executor.attempt.context import Attempt

@@ -14,9 +14,9 @@ from executor.attempt.peak_usage import Peaks
 from executor.attempt.reclaim_timetable import Timetable
 from executor.observability import table
 from executor.observability.instruments import observe
-from simherd.contract.events import Kind
+from simherd.contract.cause import Cause
 from simherd.contract.objects import STDERR, STDOUT
-from simherd.contract.outcome import Cause
+from simherd.contract.reports import Kind
 
 if TYPE_CHECKING:
     import threading
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from executor.machine.volumes import Area
     from executor.mpi.leader import Gang
     from executor.transfer.client import Transfer
+    from simherd.contract.attempt_spec import AttemptSpec, Command
     from simherd.contract.operations import Metric, Operation
-    from simherd.contract.spec import AttemptSpec, Command
 
 
 #: Seconds for saving what is to be saved of an attempt that lost another of its machines.

@@ -7,7 +7,7 @@ import time
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from simherd.contract.outcome import Cause
+from simherd.contract.cause import Cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable

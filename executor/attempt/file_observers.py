@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from executor.attempt.regex_pool import Matcher, NoTime, TooHard, TookTooLong
 from executor.files.confined import CannotShow, open_file
-from simherd.contract.events import Kind
-from simherd.contract.logs import in_context
+from simherd.contract.reports import Kind
+from simherd.runtime.logs import in_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from executor.attempt.context import Attempt
-    from simherd.contract.triggers import Observer
+    from simherd.contract.notifications import Observer
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from executor.transfer.client import TransferFailed
-from simherd.contract.outcome import Cause
+from simherd.contract.cause import Cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable

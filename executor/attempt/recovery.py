@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from executor.containers.base import Exit
-from simherd.contract.events import Event, Kind
+from simherd.contract.cause import Cause
 from simherd.contract.operations import Operation
-from simherd.contract.outcome import Cause
+from simherd.contract.reports import Event, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

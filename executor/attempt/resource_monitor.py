@@ -14,9 +14,9 @@ from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
 from executor.attempt.stall_detector import Stall
-from simherd.contract.events import USAGE_FIELDS, Kind
-from simherd.contract.logs import in_context
-from simherd.contract.outcome import Cause
+from simherd.contract.cause import Cause
+from simherd.contract.reports import USAGE_FIELDS, Kind
+from simherd.runtime.logs import in_context
 
 if TYPE_CHECKING:
     from executor.attempt.context import Attempt

@@ -22,9 +22,9 @@ from executor.attempt.verdict import disk_detail, judge
 from executor.observability import table
 from executor.observability.instruments import count
 from executor.transfer.client import TransferFailed
-from simherd.contract.events import Kind
-from simherd.contract.logs import in_context
-from simherd.contract.outcome import OUTCOMES, Cause
+from simherd.contract.cause import OUTCOMES, Cause
+from simherd.contract.reports import Kind
+from simherd.runtime.logs import in_context
 
 if TYPE_CHECKING:
     from executor.attempt.context import Attempt

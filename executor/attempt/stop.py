@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from simherd.contract.outcome import Cause
+from simherd.contract.cause import Cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable

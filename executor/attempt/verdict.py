@@ -6,7 +6,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from simherd.contract.outcome import OUTCOMES, Cause
+from simherd.contract.cause import OUTCOMES, Cause
 from simherd.utils import format_bytes
 
 if TYPE_CHECKING:

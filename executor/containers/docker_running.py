@@ -25,7 +25,7 @@ from executor.containers.log_shim import Carrier
 from executor.containers.signals import warn
 from executor.containers.stdin_file import memory_file
 from executor.containers.usage import Cgroup
-from simherd.contract.logs import in_context
+from simherd.runtime.logs import in_context
 
 if TYPE_CHECKING:
     import socket

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING
 
 from executor.archive import readable
 from simherd.contract.archive.paths import ArchiveRejected, checked_parts, link_stays_inside
-from simherd.contract.live import FileEntry, FileKind, Trouble
+from simherd.contract.live_frames import FileEntry, FileKind, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING
 
 from executor.files.confined import CannotShow, open_file
 from simherd.contract import limits
-from simherd.contract.live import Trouble
+from simherd.contract.live_frames import Trouble
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from simherd.contract import limits
-from simherd.contract.live import FIELD, Frame, FrameKind, Trouble
+from simherd.contract.live_frames import FIELD, Frame, FrameKind, Trouble
 
 if TYPE_CHECKING:
     import threading

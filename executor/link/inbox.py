@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from executor.link.connection import connect
-from simherd.contract.commands import Message
+from simherd.contract.inbox import Message
 from simherd.contract.queue.keys import GroupKeys
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from simherd.contract.events import Event, Kind
+from simherd.contract.reports import Event, Kind
 
 
 @dataclass

@@ -17,7 +17,7 @@ from simherd.contract.queue.scripts import Claimed
 
 if TYPE_CHECKING:
     from executor.link.connection import Address
-    from simherd.contract.commands import Message
+    from simherd.contract.inbox import Message
 
 #: Seconds between two tries of a leader that has too few machines.
 _GATHER_S = 1.0

@@ -13,9 +13,9 @@ import redis
 from executor.link.connection import connect
 from executor.link.lease import Held
 from simherd.contract import limits
-from simherd.contract.events import Event, Kind
+from simherd.contract.attempt_spec import parse_attempt
 from simherd.contract.queue.keys import GroupKeys
-from simherd.contract.spec import parse_attempt
+from simherd.contract.reports import Event, Kind
 
 if TYPE_CHECKING:
     from executor.link.connection import Address

@@ -14,9 +14,9 @@ from executor.link.mpi import GangClaimer, GangLink
 from executor.machine.volumes import DiskError
 from executor.mpi.leader import Gang
 from executor.mpi.member import Member, Silent
-from simherd.contract.commands import Message, Order
-from simherd.contract.outcome import Cause
-from simherd.contract.spec import AttemptSpec
+from simherd.contract.attempt_spec import AttemptSpec
+from simherd.contract.cause import Cause
+from simherd.contract.inbox import Message, Order
 
 if TYPE_CHECKING:
     from collections.abc import Callable

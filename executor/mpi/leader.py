@@ -17,10 +17,10 @@ from executor.attempt.context import StageFailed
 from executor.containers.base import PEERS_DIR, ContainerError, Peers
 from executor.mpi.rsh_folder import Notes
 from simherd.contract import limits
-from simherd.contract.commands import Message, Order
-from simherd.contract.joining import network_name
-from simherd.contract.logs import about, in_context
-from simherd.contract.outcome import Cause
+from simherd.contract.cause import Cause
+from simherd.contract.inbox import Message, Order
+from simherd.contract.join import network_name
+from simherd.runtime.logs import about, in_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable

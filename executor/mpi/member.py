@@ -16,10 +16,10 @@ from executor.attempt.stages.commands import container_spec
 from executor.attempt.stop import Stopped
 from executor.containers.base import ContainerError, Peers
 from executor.mpi.rsh_folder import Notes
-from simherd.contract.commands import Message, Order
-from simherd.contract.joining import network_name
-from simherd.contract.logs import about, in_context
-from simherd.contract.outcome import Cause
+from simherd.contract.cause import Cause
+from simherd.contract.inbox import Message, Order
+from simherd.contract.join import network_name
+from simherd.runtime.logs import about, in_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from executor.attempt.context import Attempt
     from executor.containers.base import ContainerSpec, Exit, Running
     from executor.link.mpi import GangLink
-    from simherd.contract.events import Kind
+    from simherd.contract.reports import Kind
 
 log = logging.getLogger(__name__)
 

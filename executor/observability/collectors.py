@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from executor.observability.status import Insight
-    from simherd.contract.measures import Measure
+    from simherd.runtime.metric_table import Measure
 
 
 def look(agent: Insight) -> Iterator[tuple[Measure, float]]:

@@ -7,14 +7,7 @@ from typing import TYPE_CHECKING
 
 from executor.config import ConfigError, metrics_address
 from executor.observability.exposition import Exposition
-from simherd.contract.health import (
-    Dependencies,
-    Dependency,
-    Pages,
-    Served,
-    Target,
-    executor_file,
-)
+from simherd.runtime.health import Dependencies, Dependency, Pages, Served, Target, executor_file
 
 if TYPE_CHECKING:
     from executor.config import Place

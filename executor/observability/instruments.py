@@ -10,12 +10,12 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from executor.observability import table
-from simherd.contract.measures import Kind
+from simherd.runtime.metric_table import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from simherd.contract.measures import Measure
+    from simherd.runtime.metric_table import Measure
 
 # Each would double its series with the moment at which it was made.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]

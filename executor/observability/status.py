@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from executor.link.reporter import Reporter
     from executor.machine.machine import Machine
     from executor.machine.slots import Slots
-    from simherd.contract.health import Pulse
+    from simherd.runtime.health import Pulse
 
 
 @dataclass(frozen=True)

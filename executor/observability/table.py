@@ -6,8 +6,8 @@ asks, by `state.py`.
 
 from __future__ import annotations
 
-from simherd.contract.measures import CALL_BUCKETS, STAGE_BUCKETS, counter, gauge, histogram
-from simherd.contract.outcome import Cause
+from simherd.contract.cause import Cause
+from simherd.runtime.metric_table import CALL_BUCKETS, STAGE_BUCKETS, counter, gauge, histogram
 
 CLAIM_SECONDS = histogram(
     "simherd_executor_claim_seconds",

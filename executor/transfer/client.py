@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from simherd.contract.uploads import Grant
+    from simherd.contract.upload_grant import Grant
 
 T = TypeVar("T")
 

@@ -7,14 +7,14 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 from executor.transfer.client import TransferFailed
-from simherd.contract.logs import in_context
-from simherd.contract.uploads import MOST_PARTS, part_size
+from simherd.contract.upload_grant import MOST_PARTS, part_size
+from simherd.runtime.logs import in_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from executor.transfer.client import Transfer
-    from simherd.contract.uploads import Grant
+    from simherd.contract.upload_grant import Grant
 
 #: Parts on their way at one time; one more is being filled.
 _PARALLEL = 3

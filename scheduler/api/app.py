@@ -47,8 +47,8 @@ from scheduler.api.strict import bounded_document
 from scheduler.bridge.connections import Connections
 from scheduler.health import dependencies
 from simherd.contract import limits
-from simherd.contract.health import Pulse
-from simherd.contract.logs import LogFormat, about
+from simherd.runtime.health import Pulse
+from simherd.runtime.logs import LogFormat, about
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from scheduler.api.wire import when
-from simherd.contract.triggers import ActionType, TriggerType
+from simherd.contract.notifications import ActionType, TriggerType
 
 if TYPE_CHECKING:
     from scheduler.store.event_models import Delivery, Registration

@@ -12,7 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from scheduler.services.errors import TooLarge
 from simherd.contract import limits
-from simherd.contract.uploads import part_size
+from simherd.contract.upload_grant import part_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable

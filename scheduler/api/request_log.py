@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Request
 
 from scheduler.traces.sender import caller
-from simherd.contract import logs
+from simherd.runtime import logs
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping

@@ -13,7 +13,7 @@ from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCSession
 from scheduler.bridge.replies import replies
 from scheduler.services.errors import Conflict, Invalid
 from simherd.contract import limits
-from simherd.contract.data_channel import LABEL, ChannelRequest, Reply, ReplyStatus
+from simherd.contract.webrtc_channel import LABEL, ChannelRequest, Reply, ReplyStatus
 
 if TYPE_CHECKING:
     from aiortc import RTCDataChannel

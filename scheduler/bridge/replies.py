@@ -14,8 +14,8 @@ from scheduler.services.errors import Refused
 from scheduler.services.watch import live
 from scheduler.services.watch.follow import follow_task
 from scheduler.services.watch.live import Question
-from simherd.contract.data_channel import Reply, ReplyStatus, Wanted
-from simherd.contract.live import Ask, Trouble
+from simherd.contract.live_frames import Ask, Trouble
+from simherd.contract.webrtc_channel import Reply, ReplyStatus, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from scheduler.store.models import Task
     from scheduler.wiring import Parts
-    from simherd.contract.data_channel import ChannelRequest
+    from simherd.contract.webrtc_channel import ChannelRequest
 
 log = logging.getLogger(__name__)
 

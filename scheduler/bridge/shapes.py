@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from simherd.contract.live import FileKind
+from simherd.contract.live_frames import FileKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

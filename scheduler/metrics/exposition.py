@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from simherd.contract.health import Dependencies
+    from simherd.runtime.health import Dependencies
 
 #: The environment variable by which prometheus_client is told of the files' folder.
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"

@@ -10,12 +10,12 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from scheduler.metrics import table
-from simherd.contract.measures import Kind
+from simherd.runtime.metric_table import Kind
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from simherd.contract.measures import Measure
+    from simherd.runtime.metric_table import Measure
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from scheduler.metrics.state import Reading
-    from simherd.contract.measures import Measure
+    from simherd.runtime.metric_table import Measure
 
 log = logging.getLogger(__name__)
 

@@ -23,8 +23,8 @@ from scheduler.services.machine_states import MACHINE_DOWN, SHOWN_STATES, shown_
 from scheduler.store.event_models import Delivery
 from scheduler.store.models import Machine, MachineGroup, Task
 from simherd.contract.lifecycle import HELD
+from simherd.contract.notifications import DeliveryState
 from simherd.contract.queue.keys import EPOCH
-from simherd.contract.triggers import DeliveryState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from scheduler.wiring import Parts
-    from simherd.contract.measures import Measure
+    from simherd.runtime.metric_table import Measure
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+from simherd.contract.cause import OUTCOMES
 from simherd.contract.lifecycle import Status
-from simherd.contract.measures import (
+from simherd.contract.operations import Operation
+from simherd.runtime.metric_table import (
     CALL_BUCKETS,
     STAGE_BUCKETS,
     Measure,
@@ -15,8 +17,6 @@ from simherd.contract.measures import (
     gauge,
     histogram,
 )
-from simherd.contract.operations import Operation
-from simherd.contract.outcome import OUTCOMES
 
 DEPENDENCY_UP = gauge(
     "simherd_dependency_up",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from scheduler.objects.base import Entry, NoSuchObject, ObjectInfo, PathTaken, Unfinished
 from scheduler.objects.file_urls import FileUrls
 from simherd.contract.objects import normalise
-from simherd.contract.uploads import PART_VERB, part_offset
+from simherd.contract.upload_grant import PART_VERB, part_offset
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

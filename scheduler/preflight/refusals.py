@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_origin
 from scheduler.config import Ec2Settings, Settings
 from scheduler.preflight.finding import EC2_PREFIX, PREFIX
 from scheduler.preflight.urls import without_credentials
-from simherd.contract.redaction import redact
+from simherd.runtime.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

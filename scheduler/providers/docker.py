@@ -21,7 +21,7 @@ from docker.types import LogConfig, Mount
 
 from scheduler.providers.base import Found, LaunchRefused, MachineState, NoCapacity
 from simherd.contract import labels
-from simherd.contract.joining import network_name
+from simherd.contract.join import network_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

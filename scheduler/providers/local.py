@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from scheduler.providers.base import Found, MachineState
-from simherd.contract.logs import FORMAT_VARIABLE
 from simherd.contract.policy import INSECURE_BACKEND
+from simherd.runtime.logs import FORMAT_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

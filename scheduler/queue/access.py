@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from scheduler.queue.notes import write_note
-from simherd.contract.joining import redis_user
+from simherd.contract.join import redis_user
 from simherd.contract.queue import scripts
 from simherd.contract.queue.keys import ACCESS, GroupKeys
 

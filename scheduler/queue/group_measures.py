@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scheduler.queue.broken_keys import reading
+from simherd.contract.attempt_spec import parse_attempt
 from simherd.contract.queue.keys import PRIORITY_BAND, GroupKeys
-from simherd.contract.spec import parse_attempt
 
 if TYPE_CHECKING:
     import redis

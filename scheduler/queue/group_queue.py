@@ -11,8 +11,8 @@ from redis.retry import Retry
 
 from scheduler.queue.group_reader import GroupReader
 from simherd.contract import limits
-from simherd.contract.commands import Message, Order
-from simherd.contract.outcome import Cause
+from simherd.contract.cause import Cause
+from simherd.contract.inbox import Message, Order
 from simherd.contract.queue import scripts
 from simherd.contract.queue.keys import GROUPS_CHANGED, PRIORITY_BAND, GroupKeys
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from scheduler.queue.ownership import Ownership
     from scheduler.queue.servers import Servers
-    from simherd.contract.live import LiveRequest
-    from simherd.contract.triggers import Observer
+    from simherd.contract.live_frames import LiveRequest
+    from simherd.contract.notifications import Observer
 
 #: Keys that are looked at in one call.
 _SCANNED = 1000

@@ -19,16 +19,16 @@ from scheduler.queue.broken_keys import BrokenKeys, broken_keys, reading
 from scheduler.queue.dropped_input import DroppedInput
 from scheduler.queue.machine_input import InvalidInput, parse_facts, parse_report
 from simherd.contract import limits
+from simherd.contract.attempt_spec import attempt_key, parse_attempt
 from simherd.contract.queue import scripts
 from simherd.contract.queue.keys import GroupKeys
-from simherd.contract.spec import attempt_key, parse_attempt
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from scheduler.queue.ownership import Ownership
     from scheduler.queue.servers import Servers
-    from simherd.contract.events import Event
+    from simherd.contract.reports import Event
 
 #: Reports that are read of one group at a time, and their bytes: the others have their turn.
 BATCH = 500

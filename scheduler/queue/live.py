@@ -19,7 +19,7 @@ from redis.retry import Retry
 
 from scheduler.queue.live_frames import BadFrame, read_frame
 from simherd.contract import limits
-from simherd.contract.live import FIELD, Frame, FrameKind
+from simherd.contract.live_frames import FIELD, Frame, FrameKind
 from simherd.contract.queue import scripts
 from simherd.contract.queue.keys import CHANGES, GroupKeys
 

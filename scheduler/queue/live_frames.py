@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from simherd.contract import limits
-from simherd.contract.live import FileKind, Frame, FrameKind, Trouble
+from simherd.contract.live_frames import FileKind, Frame, FrameKind, Trouble
 
 #: The largest number of bytes of a file, and position in it: what file systems count with.
 _MOST = 2**63 - 1

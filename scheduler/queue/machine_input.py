@@ -20,10 +20,10 @@ from pydantic import (
 )
 
 from simherd.contract import limits
-from simherd.contract.events import Event, Kind
+from simherd.contract.attempt_spec import PROTOCOL
+from simherd.contract.cause import Cause
 from simherd.contract.operations import Metric, Operation
-from simherd.contract.outcome import Cause
-from simherd.contract.spec import PROTOCOL
+from simherd.contract.reports import Event, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

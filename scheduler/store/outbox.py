@@ -9,7 +9,13 @@ from sqlalchemy import select, update
 from scheduler.store.event_models import Delivery, Registration
 from scheduler.store.models import AttemptRow
 from simherd.contract.lifecycle import FAILED, TERMINAL, Status
-from simherd.contract.triggers import REPEATING, DeliveryState, EventState, Trigger, TriggerType
+from simherd.contract.notifications import (
+    REPEATING,
+    DeliveryState,
+    EventState,
+    Trigger,
+    TriggerType,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -22,7 +22,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from simherd.contract.tracing import trace_id
+from simherd.runtime.tracing import trace_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select
 
 from scheduler.store.models import AttemptRow, StatusChange, Task, TaskOperation
+from simherd.contract.cause import OUTCOMES, Cause
 from simherd.contract.lifecycle import FAILED, Status
-from simherd.contract.outcome import OUTCOMES, Cause
-from simherd.contract.redaction import redact
-from simherd.contract.tracing import span_id
+from simherd.runtime.redaction import redact
+from simherd.runtime.tracing import span_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,7 @@ from simherd import events, resources
 from simherd.cli.parts import Verbs, confirm, yes_option
 from simherd.cli.render import as_json, echo, json_option, moment, table
 from simherd.cli.watch import shows
-from simherd.contract.triggers import Trigger
+from simherd.contract.notifications import Trigger
 from simherd.errors import InvalidInput
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from simherd.cli import complete
 from simherd.cli.render import as_json, echo, table
 from simherd.cli.watch import shows
 from simherd.contract import limits
-from simherd.contract.live import FileKind
+from simherd.contract.live_frames import FileKind
 from simherd.follow import Output
 from simherd.tasks import require
 from simherd.utils import format_bytes

@@ -5,14 +5,14 @@ python -m simherd.contract.lifecycle_page > docs/lifecycle.md
 
 from __future__ import annotations
 
+from simherd.contract.cause import OUTCOMES
 from simherd.contract.lifecycle import TABLE, TERMINAL
-from simherd.contract.outcome import OUTCOMES
 
 _HEAD = """\
 # The lifecycle of a task
 
 Written by `python -m simherd.contract.lifecycle_page` from `simherd/contract/lifecycle.py` and
-`simherd/contract/outcome.py`; a test compares the two. Change the tables, not this page.
+`simherd/contract/cause.py`; a test compares the two. Change the tables, not this page.
 
 A task's status changes in one place, `scheduler/store/transitions.py`, by an SQL update that
 demands one of the statuses before it and the current attempt; every change is kept in the task's

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from simherd.contract.triggers import ActionType
+from simherd.contract.notifications import ActionType
 
 
 class Action(Protocol):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import ClassVar, Protocol
 
-from simherd.contract import triggers as contract
-from simherd.contract.triggers import TriggerType
+from simherd.contract import notifications as contract
+from simherd.contract.notifications import TriggerType
 
 
 class Trigger(Protocol):

@@ -22,13 +22,13 @@ from scheduler.services.machines.health import note_end
 from scheduler.services.watch import live
 from scheduler.store.models import Machine, RefusedChange, StatusChange, Task
 from simherd.contract import limits
-from simherd.contract.commands import Message
-from simherd.contract.events import Event, Kind
-from simherd.contract.joining import digest
+from simherd.contract.cause import Cause
+from simherd.contract.inbox import Message
+from simherd.contract.join import digest
 from simherd.contract.lifecycle import Status
-from simherd.contract.live import FrameKind
-from simherd.contract.outcome import Cause
+from simherd.contract.live_frames import FrameKind
 from simherd.contract.queue.keys import GroupKeys
+from simherd.contract.reports import Event, Kind
 from tests.support.api import serving
 from tests.support.builders import make_group, make_task
 from tests.support.cloud import open_fleet

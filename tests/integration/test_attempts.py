@@ -17,11 +17,11 @@ from scheduler.services.tasks.enqueue import enqueue
 from scheduler.services.tasks.kill import kill_task
 from scheduler.store.models import AttemptRow, Machine, MachineGroup, Task
 from simherd.contract import limits
-from simherd.contract.commands import Message, Order
-from simherd.contract.events import Kind
+from simherd.contract.cause import Cause
+from simherd.contract.inbox import Message, Order
 from simherd.contract.lifecycle import Status
-from simherd.contract.outcome import Cause
 from simherd.contract.queue.keys import GroupKeys
+from simherd.contract.reports import Kind
 from tests.support.builders import make_group, make_task
 from tests.support.parts import REPORTED_AT, machine_of, make_parts, recording, report
 from tests.support.waits import until

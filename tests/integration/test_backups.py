@@ -27,9 +27,9 @@ from scheduler.store.engine import Store, migrate, open_engine
 from scheduler.store.models import Base, Machine, StatusChange, Task
 from simherd.cli import admin
 from simherd.contract.backups import MANIFEST, BadBackup, check
-from simherd.contract.events import Event, Kind
+from simherd.contract.cause import Cause
 from simherd.contract.lifecycle import Status
-from simherd.contract.outcome import Cause
+from simherd.contract.reports import Event, Kind
 from simherd.errors import InvalidInput
 from tests.support import servers
 from tests.support.builders import make_group, make_task

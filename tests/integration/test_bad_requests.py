@@ -18,7 +18,7 @@ from scheduler.services.accounts.users import create_key
 from scheduler.store.models import MachineGroup, Task, User
 from simherd.contract import limits, objects
 from simherd.contract.lifecycle import Status
-from simherd.contract.logs import JsonLines, TextLines
+from simherd.runtime.logs import JsonLines, TextLines
 from tests.support.api import serving, user_of
 from tests.support.builders import make_group, make_task
 from tests.support.env import zipped

@@ -18,8 +18,8 @@ from scheduler.services.groups.terminate import request_termination, shut_down_g
 from scheduler.services.machines import access
 from scheduler.services.tasks.explain import explain_task
 from scheduler.store.models import Machine, MachineGroup
-from simherd.contract.joining import digest, redis_user
-from simherd.contract.outcome import Cause
+from simherd.contract.cause import Cause
+from simherd.contract.join import digest, redis_user
 from tests.support.builders import make_group, make_task
 from tests.support.ec2 import CREDENTIALS, error_answer, settings_for
 from tests.support.parts import make_parts

@@ -12,8 +12,8 @@ import pytest
 
 from simherd.config import Connection
 from simherd.contract import limits
-from simherd.contract.health import SECURITY_HEADERS
 from simherd.http import Api
+from simherd.runtime.health import SECURITY_HEADERS
 from tests.support.api import serving
 from tests.support.api_process import ApiProcess, api_process, head
 from tests.support.parts import make_parts

@@ -15,13 +15,13 @@ from scheduler.services.machines.reclaim_notices import note_reclaim
 from scheduler.services.watch.observers import tell_observers
 from scheduler.store.engine import migrate
 from scheduler.store.models import Machine
-from simherd.contract.commands import Message, Order
-from simherd.contract.events import Kind
-from simherd.contract.joining import digest
+from simherd.contract.attempt_spec import AttemptSpec
+from simherd.contract.cause import Cause
+from simherd.contract.inbox import Message, Order
+from simherd.contract.join import digest
 from simherd.contract.lifecycle import Status
-from simherd.contract.outcome import Cause
 from simherd.contract.queue.keys import GroupKeys
-from simherd.contract.spec import AttemptSpec
+from simherd.contract.reports import Kind
 from tests.support.events import STARTED, Site, ended, of_file, of_group, serving
 from tests.support.hooks import hook_server
 from tests.support.parts import add_machine, machine_of, make_parts, recording, report

@@ -11,9 +11,9 @@ import pytest
 from scheduler.store.event_models import Registration
 from scheduler.store.transitions import change_status
 from simherd.contract import limits
-from simherd.contract.events import Kind
+from simherd.contract.cause import Cause
 from simherd.contract.lifecycle import Status
-from simherd.contract.outcome import Cause
+from simherd.contract.reports import Kind
 from simherd.events import verify_signature
 from tests.support.events import COMPUTED, STARTED, STORED, Site, ended, of_task, serving
 from tests.support.hooks import hook_server

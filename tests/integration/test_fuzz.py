@@ -30,7 +30,7 @@ from scheduler.services.attempts.outputs import grant_of
 from scheduler.store.engine import migrate
 from scheduler.store.models import Machine, User
 from simherd.contract import objects
-from simherd.contract.joining import digest
+from simherd.contract.join import digest
 from simherd.contract.lifecycle import Status
 from tests.support import servers, tenancy
 from tests.support.api import serving

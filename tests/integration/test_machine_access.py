@@ -15,7 +15,7 @@ from scheduler.services.control.sweep import sweep
 from scheduler.services.errors import Forbidden
 from scheduler.services.machines import access
 from simherd.contract import limits
-from simherd.contract.joining import digest, redis_user
+from simherd.contract.join import digest, redis_user
 from simherd.contract.queue.keys import GroupKeys
 from tests.support.api import serving, user_of
 from tests.support.cloud import Fleet, open_fleet, raw

@@ -21,8 +21,8 @@ from scheduler.services.machine_states import MACHINE_UP
 from scheduler.services.machines.provision import scale_group
 from scheduler.services.tasks.enqueue import enqueue
 from scheduler.store.models import Machine
-from simherd.contract.joining import redis_user
-from simherd.contract.outcome import Cause
+from simherd.contract.cause import Cause
+from simherd.contract.join import redis_user
 from simherd.contract.queue.keys import GroupKeys
 from tests.support.builders import make_task
 from tests.support.cloud import Cloud, Fleet, open_fleet, raw

@@ -23,8 +23,8 @@ from scheduler.services.machine_states import MACHINE_DOWN, MACHINE_UP
 from scheduler.services.machines import access
 from scheduler.store.admin_models import AuditEntry
 from scheduler.store.models import Machine, MachineGroup, User
-from simherd.contract.joining import digest
-from simherd.contract.outcome import Cause
+from simherd.contract.cause import Cause
+from simherd.contract.join import digest
 from tests.support.cloud import Cloud, Fleet
 from tests.support.parts import make_parts
 

@@ -21,8 +21,8 @@ from scheduler.services.groups.admin import remove_machine
 from scheduler.services.groups.terminate import request_termination
 from scheduler.store.models import User
 from simherd.contract import limits
+from simherd.contract.cause import Cause
 from simherd.contract.lifecycle import Status
-from simherd.contract.outcome import Cause
 from simherd.contract.queue.keys import GroupKeys
 from tests.support.api import serving, user_of
 from tests.support.builders import make_task

@@ -8,11 +8,11 @@ import pytest
 from sqlalchemy import select
 
 from scheduler.store.models import StatusChange, Task, TaskOperation
-from simherd.contract.commands import Message, Order
-from simherd.contract.events import Kind
+from simherd.contract.cause import Cause
+from simherd.contract.inbox import Message, Order
 from simherd.contract.lifecycle import Status
-from simherd.contract.outcome import Cause
 from simherd.contract.queue.keys import GroupKeys
+from simherd.contract.reports import Kind
 from tests.support.builders import make_group, make_task
 from tests.support.parts import REPORTED_AT, machine_of, make_parts, recording, report, waiting
 from tests.support.waits import until

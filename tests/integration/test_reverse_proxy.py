@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from scheduler.services.accounts.users import create_key
-from simherd.contract.health import SECURITY_HEADERS
+from simherd.runtime.health import SECURITY_HEADERS
 from tests.conftest import missing
 from tests.support.api_process import ApiProcess, api_process, head, response_to, status_of
 from tests.support.builders import make_group, make_task

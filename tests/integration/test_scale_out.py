@@ -20,8 +20,8 @@ from scheduler.services.groups.register import GroupRequest, register_group, unn
 from scheduler.services.tasks.enqueue import enqueue
 from scheduler.store.models import Duty, StatusChange, Task
 from simherd.contract import limits
-from simherd.contract.events import Kind
 from simherd.contract.lifecycle import Status
+from simherd.contract.reports import Kind
 from tests.support import servers
 from tests.support.builders import make_group, make_task
 from tests.support.parts import machine_of, make_parts, recording, report, waiting

@@ -28,9 +28,9 @@ from scheduler.services.tasks.kill import settle_kill
 from scheduler.store.models import Machine, MachineGroup, Task
 from scheduler.store.transitions import change_status
 from simherd.contract import limits
-from simherd.contract.events import Kind
 from simherd.contract.lifecycle import Status
 from simherd.contract.queue.keys import GroupKeys
+from simherd.contract.reports import Kind
 from tests.support.builders import make_group, make_task
 from tests.support.parts import make_parts, recording, report
 from tests.support.queue import held_in
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from scheduler.store.engine import Store
     from scheduler.wiring import Parts
-    from simherd.contract.measures import Measure
+    from simherd.runtime.metric_table import Measure
 
 
 @pytest.fixture

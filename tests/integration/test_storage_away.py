@@ -18,7 +18,7 @@ from scheduler.services.errors import Conflict
 from scheduler.services.storage.browse import copy
 from scheduler.services.tasks.enqueue import enqueue_all
 from scheduler.store.engine import migrate
-from simherd.contract.spec import attempt_key
+from simherd.contract.attempt_spec import attempt_key
 from tests.support.api import serving, user_of
 from tests.support.builders import make_group, make_task
 from tests.support.parts import make_parts, waiting

@@ -22,10 +22,10 @@ from scheduler.services.storage.usage import StoredBytes, used_bytes
 from scheduler.services.tasks.submit import Submission, submit_tasks
 from scheduler.store.models import StorageRoom, User
 from scheduler.wiring import Parts
-from simherd import transfer
 from simherd.contract import limits
 from simherd.contract.transfers import State
 from simherd.errors import TransferError
+from simherd.transfers import signed_url
 from tests.support.api import serving, user_of
 from tests.support.builders import make_group
 from tests.support.parts import make_parts
@@ -321,7 +321,7 @@ def test_a_fetch_ends_where_nothing_is_left(person: Person) -> None:
 
 def test_our_client_says_why_the_storage_refused(person: Person) -> None:
     with pytest.raises(TransferError, match="refused with 403: max_storage_gb: 1048576"):
-        transfer.upload(person.url("big"), lambda: pieces(2048), 2048 * KIB)
+        signed_url.upload(person.url("big"), lambda: pieces(2048), 2048 * KIB)
 
 
 @pytest.mark.parametrize(

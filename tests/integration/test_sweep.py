@@ -18,9 +18,9 @@ from scheduler.services.machine_states import MACHINE_UP
 from scheduler.services.tasks.enqueue import enqueue
 from scheduler.store.models import Machine, MachineGroup, Task
 from simherd.contract import limits
+from simherd.contract.attempt_spec import AttemptSpec, attempt_key
 from simherd.contract.lifecycle import Status
 from simherd.contract.queue.keys import GroupKeys
-from simherd.contract.spec import AttemptSpec, attempt_key
 from tests.support.builders import make_group, make_task
 from tests.support.parts import add_machine, make_parts, waiting
 from tests.support.queue import held_in

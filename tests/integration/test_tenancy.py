@@ -20,7 +20,7 @@ from scheduler.services.accounts.users import create_key
 from scheduler.services.attempts.outputs import grant_of
 from scheduler.store.models import Base, Machine, MachineGroup, User
 from simherd.contract import objects
-from simherd.contract.joining import digest
+from simherd.contract.join import digest
 from simherd.contract.lifecycle import Status
 from tests.support import tenancy
 from tests.support.api import serving, user_of

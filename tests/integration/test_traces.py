@@ -11,10 +11,10 @@ import pytest
 
 from scheduler.services.tasks.kill import kill_task
 from scheduler.services.tasks.submit import Submission, submit_tasks
-from simherd.contract.events import Kind
+from simherd.contract.cause import Cause
 from simherd.contract.lifecycle import Status
-from simherd.contract.outcome import Cause
-from simherd.contract.tracing import trace_id
+from simherd.contract.reports import Kind
+from simherd.runtime.tracing import trace_id
 from tests.integration.test_recorder import RUN, recorded
 from tests.support.builders import make_group, make_task
 from tests.support.collector import attributes, collector

@@ -18,7 +18,7 @@ from scheduler.services.storage.transfer_worker import carry_on
 from scheduler.store.models import Transfer
 from simherd.contract import limits
 from simherd.contract.transfers import State
-from simherd.contract.uploads import LEAST_PART_BYTES, part_size
+from simherd.contract.upload_grant import LEAST_PART_BYTES, part_size
 from tests.support.parts import make_parts
 from tests.support.web import CUT_BYTES, web_server
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
-from simherd.contract.data_channel import LABEL
+from simherd.contract.webrtc_channel import LABEL
 from simherd.local.stack import free_port
 from tests.support.waits import until
 

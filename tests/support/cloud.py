@@ -12,7 +12,7 @@ from scheduler.services.machine_states import MACHINE_UP
 from scheduler.services.machines import access
 from scheduler.services.machines.provision import machines_of, scale_group
 from scheduler.store.models import Machine, MachineGroup
-from simherd.contract.joining import digest, redis_user
+from simherd.contract.join import digest, redis_user
 from tests.support.builders import make_group
 from tests.support.parts import Machines, make_parts
 

@@ -17,8 +17,8 @@ from scheduler.services.accounts.users import create_key, create_user
 from scheduler.services.ids import new_uuid
 from scheduler.services.notifications.deliver import deliver_due
 from scheduler.store.models import MachineGroup, Task
-from simherd.contract.events import Kind
 from simherd.contract.queue.keys import GroupKeys
+from simherd.contract.reports import Kind
 from tests.support.builders import make_group, make_task
 from tests.support.parts import recording, report
 from tests.support.waits import until
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from scheduler.wiring import Parts
-    from simherd.contract.outcome import Cause
+    from simherd.contract.cause import Cause
 
 
 @contextmanager

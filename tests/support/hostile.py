@@ -13,10 +13,10 @@ import redis
 from executor.link.connection import Address
 from executor.link.lease import Claimer, Held, Keeper, new_token
 from simherd.contract import limits
-from simherd.contract.events import Event, Kind
-from simherd.contract.joining import redis_user
+from simherd.contract.attempt_spec import parse_attempt
+from simherd.contract.join import redis_user
 from simherd.contract.queue.keys import GroupKeys
-from simherd.contract.spec import parse_attempt
+from simherd.contract.reports import Event, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

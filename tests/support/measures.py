@@ -8,7 +8,7 @@ from executor.observability import table as of_executor
 from scheduler.metrics import table as of_scheduler
 
 if TYPE_CHECKING:
-    from simherd.contract.measures import Measure
+    from simherd.runtime.metric_table import Measure
 
 
 def measures() -> dict[str, Measure]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING, Any
 
-from simherd.contract.joining import network_name
+from simherd.contract.join import network_name
 from tests.support.docker import containers, label
 from tests.support.waits import until
 

@@ -13,9 +13,9 @@ from scheduler.recorder import Recorder
 from scheduler.services.machine_states import MACHINE_UP
 from scheduler.store.models import Machine
 from scheduler.wiring import Parts
-from simherd.contract.events import Event, Kind
 from simherd.contract.limits import LEAST_SIGNING_KEY
 from simherd.contract.queue.keys import GroupKeys
+from simherd.contract.reports import Event, Kind
 from tests.support.queue import waiting_in
 
 if TYPE_CHECKING:

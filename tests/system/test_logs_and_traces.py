@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from simherd.contract.lifecycle import Status
-from simherd.contract.tracing import trace_id
+from simherd.runtime.tracing import trace_id
 from tests.support.collector import attributes, collector
 from tests.support.env import Env
 from tests.support.waits import until

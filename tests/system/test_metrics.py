@@ -16,8 +16,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from scheduler.metrics import table
-from simherd.contract.health import LIVE, METRICS, READY
-from simherd.contract.measures import Kind
+from simherd.runtime.health import LIVE, METRICS, READY
+from simherd.runtime.metric_table import Kind
 from tests.support.measures import measures
 from tests.support.waits import until
 from tests.unit.test_metrics import names_in_use

@@ -14,7 +14,7 @@ from urllib.request import Request, urlopen
 import httpx
 import pytest
 
-from simherd.contract.uploads import LEAST_PART_BYTES
+from simherd.contract.upload_grant import LEAST_PART_BYTES
 from tests.support.env import zipped
 from tests.support.waits import until
 from tests.support.web import web_server

@@ -14,7 +14,7 @@ import yaml
 
 from scheduler.jobs.canary import Canary
 from simherd.contract import limits
-from simherd.contract.measures import Kind
+from simherd.runtime.metric_table import Kind
 from tests.conftest import REPOSITORY, missing
 from tests.support.measures import measures
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 OTHER_WORDS = {
     ("scheduler/services/group_states.py", "started"),
     ("scheduler/services/machine_states.py", "started"),
-    ("simherd/contract/data_channel.py", "success"),
-    ("simherd/contract/events.py", "started"),
+    ("simherd/contract/webrtc_channel.py", "success"),
+    ("simherd/contract/reports.py", "started"),
     ("simherd/contract/transfers.py", "failed"),
     ("simherd/cli/up_view.py", "started"),
     ("simherd/resources.py", "started"),

@@ -21,13 +21,13 @@ from executor.containers.base import ContainerError, ContainerLost, ContainerSpe
 from executor.observability import table
 from executor.observability.instruments import timed
 from simherd.contract import limits
+from simherd.contract.cause import Cause
 from simherd.contract.checkpoints import FOLDER
-from simherd.contract.events import Kind
 from simherd.contract.labels import ATTEMPT, HOLDER, TASK
-from simherd.contract.logs import in_context
 from simherd.contract.objects import COMMAND_MARK
 from simherd.contract.operations import Operation
-from simherd.contract.outcome import Cause
+from simherd.contract.reports import Kind
+from simherd.runtime.logs import in_context
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from executor.attempt.deadline import Deadline
     from executor.attempt.recovery import Begun
     from executor.containers.base import Exit, Running
-    from simherd.contract.spec import Command
+    from simherd.contract.attempt_spec import Command
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from executor.attempt.context import StageFailed
 from executor.containers.base import ContainerError
+from simherd.contract.cause import Cause
 from simherd.contract.operations import Metric, Operation
-from simherd.contract.outcome import Cause
 
 if TYPE_CHECKING:
     from executor.attempt.context import Attempt

@@ -10,9 +10,9 @@ from executor.archive import save_stamps, snapshot
 from executor.attempt.context import StageFailed
 from executor.transfer.client import Changed, TransferFailed
 from simherd.contract.archive import ArchiveRejected, unpack
+from simherd.contract.cause import Cause
 from simherd.contract.objects import INPUT_ROOT, normalise
 from simherd.contract.operations import Metric, Operation
-from simherd.contract.outcome import Cause
 
 if TYPE_CHECKING:
     from pathlib import Path

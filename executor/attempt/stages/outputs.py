@@ -11,9 +11,9 @@ from executor.attempt.stop import Stopped
 from executor.files.manifest import Manifest
 from executor.transfer.client import TransferFailed
 from executor.transfer.multipart_upload import Upload
+from simherd.contract.cause import Cause
 from simherd.contract.objects import MANIFEST, OUTPUT, OUTPUT_ROOT, SYSTEM_METRICS
 from simherd.contract.operations import Metric, Operation
-from simherd.contract.outcome import Cause
 
 if TYPE_CHECKING:
     from executor.attempt.context import Attempt

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from executor.attempt.context import StageFailed
 from executor.transfer.client import Refused, TransferFailed
+from simherd.contract.cause import Cause
 from simherd.contract.objects import normalise
 from simherd.contract.operations import Operation
-from simherd.contract.outcome import Cause
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,7 +16,7 @@ from scheduler.api.routes.batches import BATCH
 from scheduler.api.routes.machines import SECRET_VERB
 from scheduler.api.routes.storage import EXPORT_VERB
 from simherd.contract import limits
-from simherd.contract.joining import SECRET_HEADER
+from simherd.contract.join import SECRET_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, MutableMapping

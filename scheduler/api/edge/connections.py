@@ -15,7 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from scheduler.api.edge.heads import TOO_MANY_FIELDS, HeadBuffer
 from simherd.contract import limits
-from simherd.contract.health import SECURITY_HEADERS
+from simherd.runtime.health import SECURITY_HEADERS
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,9 @@ from scheduler.services.accounts.users import digest, user_of_key
 from scheduler.services.attempts.outputs import check_token
 from scheduler.services.errors import Forbidden
 from scheduler.services.machines.access import known_machine
-from simherd.contract import limits, logs
-from simherd.contract.joining import MACHINE_HEADER, SECRET_HEADER
+from simherd.contract import limits
+from simherd.contract.join import MACHINE_HEADER, SECRET_HEADER
+from simherd.runtime import logs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from scheduler.objects.file_urls import ROUTE as FILES_ROUTE
-from simherd.contract.health import SECURITY_HEADERS
+from simherd.runtime.health import SECURITY_HEADERS
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping

@@ -14,7 +14,7 @@ from scheduler.services.attempts.outputs import ROUTE, AttemptOutputs
 from simherd.contract import limits
 from simherd.contract.checkpoints import MOST_FILES, SavedFile
 from simherd.contract.objects import CHECKPOINT_FILE, LIVE_SLICE, MANIFEST, OUTPUT, normalise
-from simherd.contract.uploads import MOST_PARTS
+from simherd.contract.upload_grant import MOST_PARTS
 
 router = StrictRouter(prefix=ROUTE + "/{task_id}/{attempt}", tags=["attempts"])
 

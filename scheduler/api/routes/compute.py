@@ -29,8 +29,8 @@ from scheduler.services.groups.history import (
 from scheduler.services.machines import access
 from scheduler.store.models import Machine, MachineGroup, Task
 from simherd.contract import limits
+from simherd.contract.cause import Cause
 from simherd.contract.lifecycle import HELD
-from simherd.contract.outcome import Cause
 from simherd.contract.policy import Policy
 
 router = StrictRouter(tags=["compute"])

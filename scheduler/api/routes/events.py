@@ -23,7 +23,7 @@ from scheduler.services.notifications.register import (
 )
 from scheduler.services.watch.observers import tell_observers
 from simherd.contract import limits
-from simherd.contract.triggers import ActionType, Trigger, TriggerType
+from simherd.contract.notifications import ActionType, Trigger, TriggerType
 
 router = StrictRouter(tags=["events"])
 

@@ -21,7 +21,7 @@ from scheduler.services.errors import TooLarge
 from scheduler.services.storage.browse import readable_path
 from scheduler.services.storage.room import Room
 from simherd.contract import limits, objects
-from simherd.contract.uploads import PART_VERB, part_offset, part_size
+from simherd.contract.upload_grant import PART_VERB, part_offset, part_size
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import Request, Response
 
 from scheduler.api.strict import StrictRouter
-from simherd.contract.health import LIVE, READY, readiness
+from simherd.runtime.health import LIVE, READY, readiness
 
 router = StrictRouter(tags=["health"])
 

@@ -22,7 +22,7 @@ from scheduler.services.watch.follow import follow_task
 from scheduler.services.watch.live import Question
 from scheduler.services.watch.states import follow_states, read_states
 from simherd.contract import limits
-from simherd.contract.live import Ask
+from simherd.contract.live_frames import Ask
 
 router = StrictRouter(prefix="/v1/tasks", tags=["tasks"])
 

@@ -12,7 +12,7 @@ from scheduler.api.bounded import Instant
 from scheduler.api.deps import PartsDep
 from scheduler.api.strict import StrictRouter
 from scheduler.services.machines import access, reclaim_notices
-from simherd.contract.joining import MACHINE_HEADER, ROUTE, SECRET_HEADER
+from simherd.contract.join import MACHINE_HEADER, ROUTE, SECRET_HEADER
 
 router = StrictRouter(prefix=ROUTE, tags=["machines"])
 

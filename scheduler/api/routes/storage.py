@@ -17,7 +17,7 @@ from scheduler.services.storage import browse, transfers
 from scheduler.services.storage.room import Upload, forget_stored, sign_uploads
 from scheduler.wiring import Parts
 from simherd.contract import limits, objects
-from simherd.contract.uploads import MOST_PARTS
+from simherd.contract.upload_grant import MOST_PARTS
 
 router = StrictRouter(prefix="/storage", tags=["storage"])
 

@@ -23,8 +23,8 @@ from scheduler.services.tasks.kill import kill_task
 from scheduler.services.tasks.submit import submit_tasks
 from scheduler.store.models import MachineGroup, Project, StatusChange, Task, TaskOperation, User
 from scheduler.wiring import Parts
+from simherd.contract.attempt_spec import attempt_key
 from simherd.contract.lifecycle import TERMINAL, Status
-from simherd.contract.spec import attempt_key
 
 router = StrictRouter(prefix="/tasks", tags=["tasks"])
 

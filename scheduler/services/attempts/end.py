@@ -15,8 +15,8 @@ from scheduler.services.billing.costs import limit_sentence, over_limit
 from scheduler.store.models import StatusChange, Task, TaskOperation
 from scheduler.store.transitions import change_status
 from simherd.contract import limits
+from simherd.contract.cause import OUTCOMES, Cause
 from simherd.contract.lifecycle import Status
-from simherd.contract.outcome import OUTCOMES, Cause
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

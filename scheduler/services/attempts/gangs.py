@@ -11,7 +11,7 @@ from scheduler.providers.base import MachineState
 from scheduler.services.machine_states import MACHINE_DOWN
 from scheduler.store.models import Machine
 from simherd.contract import limits
-from simherd.contract.outcome import Cause
+from simherd.contract.cause import Cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable

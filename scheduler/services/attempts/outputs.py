@@ -13,9 +13,9 @@ from scheduler.services.attempts.checkpoints import add_generation, generations
 from scheduler.services.errors import Conflict, Forbidden, Invalid, NotFound
 from scheduler.store.models import Task
 from simherd.contract import limits, objects
+from simherd.contract.attempt_spec import attempt_key
 from simherd.contract.lifecycle import TERMINAL
-from simherd.contract.spec import attempt_key
-from simherd.contract.uploads import Grant
+from simherd.contract.upload_grant import Grant
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,10 +16,10 @@ from scheduler.services.machines.health import note_end
 from scheduler.store.models import MachineGroup, StatusChange, Task, TaskOperation, UsageSample
 from scheduler.store.outbox import observed
 from scheduler.store.transitions import change_status
-from simherd.contract.events import USAGE_FIELDS, Event, Kind
+from simherd.contract.cause import Cause
 from simherd.contract.lifecycle import TERMINAL, Status
 from simherd.contract.operations import Metric, Operation
-from simherd.contract.outcome import Cause
+from simherd.contract.reports import USAGE_FIELDS, Event, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import JSON, Float, String, case, exists, insert, literal, select, update
 
 from scheduler.store.models import AttemptRow, Machine, MachineGroup, Task
-from simherd.contract.outcome import OUTCOMES, Cause
+from simherd.contract.cause import OUTCOMES, Cause
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

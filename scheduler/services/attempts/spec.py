@@ -15,10 +15,10 @@ from scheduler.services.errors import Invalid
 from scheduler.store.event_models import Registration
 from scheduler.store.models import MachineGroup
 from simherd.contract import limits, objects
+from simherd.contract.attempt_spec import AttemptSpec, Command, DeadlineWarning, InputFile
 from simherd.contract.checkpoints import Checkpoints
+from simherd.contract.notifications import EventState, Observer, TriggerType
 from simherd.contract.operations import Metric
-from simherd.contract.spec import AttemptSpec, Command, DeadlineWarning, InputFile
-from simherd.contract.triggers import EventState, Observer, TriggerType
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

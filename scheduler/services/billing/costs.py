@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ColumnElement, case, func, select
 
 from scheduler.store.models import AttemptRow, Machine, MachineGroup, Project, Task
-from simherd.contract.outcome import OUTCOMES, Cause
+from simherd.contract.cause import OUTCOMES, Cause
 from simherd.utils import format_money
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from scheduler.services.billing.costs import past_their_money
 from scheduler.services.control.quarantine import isolated
 from scheduler.store.models import MachineGroup, Task
 from simherd.contract import limits
+from simherd.contract.attempt_spec import attempt_key
+from simherd.contract.cause import Cause
 from simherd.contract.lifecycle import Status
-from simherd.contract.outcome import Cause
-from simherd.contract.spec import attempt_key
 
 if TYPE_CHECKING:
     from scheduler.wiring import Parts

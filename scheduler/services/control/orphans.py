@@ -22,8 +22,8 @@ from scheduler.services.control.quarantine import isolated
 from scheduler.services.group_states import ACTIVE
 from scheduler.services.machine_states import MACHINE_DOWN
 from scheduler.store.models import Machine, MachineGroup, Task
+from simherd.contract.attempt_spec import attempt_key
 from simherd.contract.lifecycle import HELD
-from simherd.contract.spec import attempt_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

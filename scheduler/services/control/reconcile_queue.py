@@ -19,9 +19,9 @@ from scheduler.services.tasks.enqueue import enqueue_all
 from scheduler.services.tasks.kill import settle_kill
 from scheduler.store.models import Task
 from simherd.contract import limits
+from simherd.contract.attempt_spec import attempt_key
+from simherd.contract.cause import Cause
 from simherd.contract.lifecycle import Status
-from simherd.contract.outcome import Cause
-from simherd.contract.spec import attempt_key
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator

@@ -40,10 +40,10 @@ from scheduler.services.tasks.enqueue import enqueue
 from scheduler.store.models import Machine, MachineGroup, Task
 from scheduler.store.transitions import change_status
 from simherd.contract import limits
+from simherd.contract.attempt_spec import attempt_key, parse_attempt
+from simherd.contract.cause import Cause
 from simherd.contract.lifecycle import HELD, Status
-from simherd.contract.outcome import Cause
 from simherd.contract.queue.keys import EPOCH
-from simherd.contract.spec import attempt_key, parse_attempt
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -16,8 +16,8 @@ from scheduler.services.groups.terminate import request_termination
 from scheduler.services.machine_states import MACHINE_DRAINED, MACHINE_UP
 from scheduler.services.machines.provision import machines_of, retire
 from scheduler.store.models import GroupShare, Machine, MachineGroup, Task, User
+from simherd.contract.cause import Cause
 from simherd.contract.lifecycle import TERMINAL
-from simherd.contract.outcome import Cause
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,10 +18,10 @@ from scheduler.store.models import Machine, MachineGroup, Task
 from scheduler.store.outbox import group_changed
 from scheduler.store.transitions import change_status
 from simherd.contract import limits
+from simherd.contract.attempt_spec import attempt_key
+from simherd.contract.cause import OUTCOMES, Cause
 from simherd.contract.lifecycle import HELD, TERMINAL, Status
-from simherd.contract.outcome import OUTCOMES, Cause
-from simherd.contract.spec import attempt_key
-from simherd.contract.triggers import Trigger
+from simherd.contract.notifications import Trigger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

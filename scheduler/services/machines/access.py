@@ -1,4 +1,4 @@
-"""Who may join a group, and what a machine shows to be let in. See `simherd.contract.joining`."""
+"""Who may join a group, and what a machine shows to be let in. See `simherd.contract.join`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from scheduler.services.ids import new_uuid
 from scheduler.services.machine_states import MACHINE_DOWN, MACHINE_UP
 from scheduler.store.models import Machine, MachineGroup, User
 from simherd.contract import limits
-from simherd.contract.joining import Membership, digest
+from simherd.contract.join import Membership, digest
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -13,7 +13,7 @@ from scheduler.services.machines.access import revoke
 from scheduler.services.machines.busy import busy_machines
 from scheduler.store.models import Machine, MachineGroup
 from simherd.contract import limits
-from simherd.contract.outcome import OUTCOMES, Cause
+from simherd.contract.cause import OUTCOMES, Cause
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

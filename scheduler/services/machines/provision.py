@@ -24,7 +24,7 @@ from scheduler.services.machines.access import new_ticket, revoke
 from scheduler.store.models import Machine, MachineGroup
 from scheduler.store.outbox import group_changed
 from simherd.contract import limits
-from simherd.contract.triggers import Trigger
+from simherd.contract.notifications import Trigger
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from scheduler.services.machines.access import known_machine
 from scheduler.store.models import MachineGroup
 from scheduler.store.outbox import group_changed
-from simherd.contract.triggers import Trigger
+from simherd.contract.notifications import Trigger
 
 if TYPE_CHECKING:
     from scheduler.wiring import Parts

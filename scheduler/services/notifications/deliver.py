@@ -20,8 +20,8 @@ from scheduler.outbound import NotAllowed, networks, open_client
 from scheduler.store.event_models import Delivery, Registration
 from scheduler.store.outbox import DELIVER
 from simherd.contract import limits
+from simherd.contract.notifications import REPEATING, ActionType, DeliveryState, EventState, Trigger
 from simherd.contract.signing import signature_headers
-from simherd.contract.triggers import REPEATING, ActionType, DeliveryState, EventState, Trigger
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -20,9 +20,9 @@ from scheduler.store.event_models import Delivery, Registration
 from scheduler.store.models import Machine, MachineGroup, StatusChange, Task
 from scheduler.store.outbox import happen, outputs_stored
 from simherd.contract import limits, objects
+from simherd.contract.cause import Cause
 from simherd.contract.lifecycle import FAILED, TERMINAL, Status
-from simherd.contract.outcome import Cause
-from simherd.contract.triggers import OPEN, ActionType, EventState, Trigger, TriggerType
+from simherd.contract.notifications import OPEN, ActionType, EventState, Trigger, TriggerType
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

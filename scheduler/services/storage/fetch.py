@@ -9,7 +9,7 @@ from scheduler.services.errors import TooLarge
 from scheduler.services.storage.room import Room
 from scheduler.services.storage.transfer_turn import MOST_ETAG, Again, check_answer
 from simherd.contract import limits
-from simherd.contract.uploads import part_size
+from simherd.contract.upload_grant import part_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

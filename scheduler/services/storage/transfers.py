@@ -15,7 +15,7 @@ from scheduler.services.storage.room import check_storage
 from scheduler.store.models import Transfer
 from simherd.contract import limits
 from simherd.contract.transfers import ENDED, Kind, State
-from simherd.contract.uploads import LEAST_PART_BYTES, MOST_PARTS
+from simherd.contract.upload_grant import LEAST_PART_BYTES, MOST_PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,10 +21,10 @@ from scheduler.services.groups.access import is_shared
 from scheduler.store.models import MachineGroup, Task
 from scheduler.store.transitions import change_status
 from simherd.contract import limits, objects
+from simherd.contract.attempt_spec import attempt_key
+from simherd.contract.cause import Cause
 from simherd.contract.lifecycle import Status
 from simherd.contract.operations import Metric
-from simherd.contract.outcome import Cause
-from simherd.contract.spec import attempt_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

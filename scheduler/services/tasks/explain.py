@@ -12,8 +12,8 @@ from scheduler.services.group_states import UP, GroupStatus
 from scheduler.services.machine_states import MACHINE_DRAINED, MACHINE_UP, shown_state
 from scheduler.services.machines.provision import machines_of
 from scheduler.store.models import Machine, MachineGroup, Task
+from simherd.contract.attempt_spec import attempt_key
 from simherd.contract.lifecycle import HELD, TABLE, TERMINAL, Status
-from simherd.contract.spec import attempt_key
 
 if TYPE_CHECKING:
     from scheduler.wiring import Parts

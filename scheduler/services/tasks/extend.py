@@ -12,8 +12,8 @@ from scheduler.services.errors import Conflict, Invalid, NotFound
 from scheduler.services.tasks.enqueue import put_in_queue
 from scheduler.store.models import Task
 from simherd.contract import limits
+from simherd.contract.attempt_spec import attempt_key
 from simherd.contract.lifecycle import HELD, TABLE, TERMINAL, Status
-from simherd.contract.spec import attempt_key
 
 if TYPE_CHECKING:
     from scheduler.wiring import Parts

@@ -13,9 +13,9 @@ from scheduler.services.attempts.rows import close_attempt
 from scheduler.services.errors import NotFound
 from scheduler.store.models import Task
 from scheduler.store.transitions import change_status
+from simherd.contract.attempt_spec import attempt_key
+from simherd.contract.cause import Cause
 from simherd.contract.lifecycle import TERMINAL, Status
-from simherd.contract.outcome import Cause
-from simherd.contract.spec import attempt_key
 
 if TYPE_CHECKING:
     from scheduler.wiring import Parts

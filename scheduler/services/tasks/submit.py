@@ -23,9 +23,10 @@ from scheduler.services.storage.room import check_storage
 from scheduler.services.tasks.enqueue import check_room, enqueue_all
 from scheduler.store.models import MachineGroup, Project, Task
 from scheduler.store.transitions import add_history
-from simherd.contract import logs, objects
+from simherd.contract import objects
 from simherd.contract.lifecycle import Status
 from simherd.contract.policy import Policy
+from simherd.runtime import logs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,9 +13,9 @@ import redis
 from scheduler.services.errors import Refused, Unanswered
 from scheduler.services.watch.live import AttemptOver, Question, frames, tail_once
 from scheduler.services.watch.states import TaskState, describe, follow_states
+from simherd.contract.attempt_spec import attempt_key
 from simherd.contract.lifecycle import Status
-from simherd.contract.live import FrameKind
-from simherd.contract.spec import attempt_key
+from simherd.contract.live_frames import FrameKind
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from scheduler.services.errors import Conflict, Invalid, NotFound, Refused, Unan
 from scheduler.services.watch.saved import SavedFiles
 from scheduler.services.watch.states import TaskState
 from simherd.contract import limits, objects
-from simherd.contract.live import Ask, FrameKind, LiveRequest, Trouble
-from simherd.contract.spec import attempt_key
+from simherd.contract.attempt_spec import attempt_key
+from simherd.contract.live_frames import Ask, FrameKind, LiveRequest, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from scheduler.queue.live import Reading
     from scheduler.store.models import Task
     from scheduler.wiring import Parts
-    from simherd.contract.live import Frame
+    from simherd.contract.live_frames import Frame
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from scheduler.services.attempts.spec import observers_of
 from scheduler.services.tasks.enqueue import put_in_queue
 from scheduler.store.event_models import Registration
 from scheduler.store.models import Task
+from simherd.contract.attempt_spec import attempt_key
 from simherd.contract.lifecycle import HELD, Status
-from simherd.contract.spec import attempt_key
 
 if TYPE_CHECKING:
     from scheduler.wiring import Parts

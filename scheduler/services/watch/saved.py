@@ -11,7 +11,7 @@ from scheduler.objects.archive import ArchivesBusy, TooManyMembers, list_zip, ra
 from scheduler.objects.base import NoSuchObject
 from scheduler.services.errors import Invalid, NotFound, TooLarge, Unanswered
 from simherd.contract import limits, objects
-from simherd.contract.live import FileEntry, FileKind
+from simherd.contract.live_frames import FileEntry, FileKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

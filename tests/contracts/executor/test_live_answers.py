@@ -12,7 +12,7 @@ import redis
 
 from executor.agent.live_files import LiveFiles
 from simherd.contract import limits
-from simherd.contract.live import FIELD, Ask, LiveRequest
+from simherd.contract.live_frames import FIELD, Ask, LiveRequest
 from simherd.contract.queue.keys import GroupKeys
 from tests.support.waits import until
 

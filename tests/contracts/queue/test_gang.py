@@ -11,7 +11,7 @@ from executor.link.lease import new_token
 from executor.link.mpi import GangClaimer, GangLink
 from scheduler.queue import access
 from simherd.contract import limits
-from simherd.contract.commands import Message, Order
+from simherd.contract.inbox import Message, Order
 from simherd.contract.queue.keys import GroupKeys
 from tests.support.queue import held_in, waiting_in
 

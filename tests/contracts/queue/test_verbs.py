@@ -12,7 +12,7 @@ import pytest
 
 from executor.link.lease import Held, Keeper, new_token
 from simherd.contract import queue as contract_queue
-from simherd.contract.commands import Message, Order
+from simherd.contract.inbox import Message, Order
 from simherd.contract.queue.keys import GroupKeys
 from simherd.contract.queue.scripts import Name, source, sources_of_agents
 from tests.conftest import REPOSITORY

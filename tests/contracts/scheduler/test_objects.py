@@ -22,7 +22,7 @@ from scheduler.objects.folder import TEMPORARY, FolderStore
 from scheduler.objects.s3 import S3Store
 from scheduler.wiring import Parts
 from simherd.contract.objects import normalise
-from simherd.contract.uploads import part_size
+from simherd.contract.upload_grant import part_size
 from tests.support.waits import until
 
 if TYPE_CHECKING:

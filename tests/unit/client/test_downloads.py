@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
-from simherd import fetch, transfer
 from simherd.errors import InvalidInput, TransferError
-from simherd.members import MemberDownload, choose
+from simherd.transfers import ranged_download, signed_url
+from simherd.transfers.zip_members import MemberDownload, choose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,8 +77,8 @@ def storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         **{"cuts": [], "asked": [], "statuses": []},
     }.items():
         setattr(Storage, name, value)
-    monkeypatch.setattr(fetch, "PART_BYTES", 500_000)
-    monkeypatch.setattr(transfer, "PAUSE_S", 0.001)
+    monkeypatch.setattr(ranged_download, "PART_BYTES", 500_000)
+    monkeypatch.setattr(signed_url, "PAUSE_S", 0.001)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Storage)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
@@ -90,7 +90,7 @@ def storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def test_a_large_file_comes_in_parts_with_one_progress(storage: str, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    transfer.download(storage, tmp_path / "a", lambda have, size: seen.append((have, size)))
+    signed_url.download(storage, tmp_path / "a", lambda have, size: seen.append((have, size)))
     assert (tmp_path / "a").read_bytes() == DATA
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
     assert len([r for r in Storage.asked if r not in {"", "bytes=0-0"}]) == 6
@@ -101,7 +101,7 @@ def test_a_large_file_comes_in_parts_with_one_progress(storage: str, tmp_path: P
 def test_a_part_that_breaks_off_goes_on_where_it_was(storage: str, tmp_path: Path) -> None:
     Storage.cuts = [100_000, 1, 400_000]
     Storage.statuses = [503, 0, 429, 500]
-    transfer.download(storage, tmp_path / "a")
+    signed_url.download(storage, tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == DATA
 
 
@@ -109,13 +109,13 @@ def test_another_call_fetches_only_what_is_missing(
     storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # One after the other: two are there when the third is refused.
-    monkeypatch.setattr(fetch, "WORKERS", 1)
+    monkeypatch.setattr(ranged_download, "WORKERS", 1)
     Storage.statuses = [0, 0, 0, 404]
     with pytest.raises(TransferError, match="404"):
-        transfer.download(storage, tmp_path / "a")
+        signed_url.download(storage, tmp_path / "a")
     assert not (tmp_path / "a").exists()
     Storage.asked.clear()
-    transfer.download(storage, tmp_path / "a")
+    signed_url.download(storage, tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == DATA
     assert len([r for r in Storage.asked if r != "bytes=0-0"]) == 4
 
@@ -123,31 +123,31 @@ def test_another_call_fetches_only_what_is_missing(
 def test_a_file_that_was_replaced_meanwhile_is_fetched_anew(storage: str, tmp_path: Path) -> None:
     Storage.statuses = [0, 0, 0, 404]
     with pytest.raises(TransferError):
-        transfer.download(storage, tmp_path / "a")
+        signed_url.download(storage, tmp_path / "a")
     Storage.content, Storage.etag = DATA[::-1], '"two"'
-    transfer.download(storage, tmp_path / "a")
+    signed_url.download(storage, tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == DATA[::-1]
 
 
 def test_a_server_without_ranges_serves_it_whole(storage: str, tmp_path: Path) -> None:
     Storage.ranges = False
-    transfer.download(storage, tmp_path / "a")
+    signed_url.download(storage, tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == DATA
-    with pytest.raises(TransferError, match="parts of a file"), transfer.remote_file(storage):
+    with pytest.raises(TransferError, match="parts of a file"), signed_url.remote_file(storage):
         pass
 
 
 @pytest.mark.parametrize("size", [0, 1, 499_999, 500_000, 500_001])
 def test_a_file_of_any_size_arrives(storage: str, tmp_path: Path, size: int) -> None:
     Storage.content = DATA[:size]
-    transfer.download(storage, tmp_path / "a")
+    signed_url.download(storage, tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == DATA[:size]
 
 
 def test_a_server_that_stays_away_is_given_up(storage: str, tmp_path: Path) -> None:
     Storage.statuses = [503] * 100
     with pytest.raises(TransferError, match="503"):
-        transfer.download(storage, tmp_path / "a")
+        signed_url.download(storage, tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from simherd.errors import ApiError, Unreachable
 from simherd.http import PATIENCE_S
-from simherd.patience import Patience
+from simherd.reconnect import Patience
 
 
 class Clock:

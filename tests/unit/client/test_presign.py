@@ -11,7 +11,7 @@ import pytest
 from botocore.config import Config
 
 from simherd.errors import InvalidInput
-from simherd.presign import S3Account, s3_account
+from simherd.transfers.s3_presign import S3Account, s3_account
 
 if TYPE_CHECKING:
     from pathlib import Path

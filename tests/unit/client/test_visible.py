@@ -158,7 +158,7 @@ def test_all_that_is_printed_goes_through_it() -> None:
 
 @pytest.mark.fault("B16")
 def test_a_trace_in_a_text_log_cannot_forge_a_line() -> None:
-    from simherd.contract.logs import TextLines
+    from simherd.runtime.logs import TextLines
 
     try:
         raise ValueError("name\n2026-01-01 INFO event=forged \x1b[2J")

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from simherd.contract import health, health_check, limits
-from simherd.contract.health import (
+from simherd.contract import limits
+from simherd.runtime import health, health_check
+from simherd.runtime.health import (
     SECURITY_HEADERS,
     Dependencies,
     Dependency,

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from simherd.contract import logs
-from simherd.contract.logs import JsonLines, LogFormat, TextLines
-from simherd.contract.outcome import Cause
-from simherd.contract.redaction import redact
-from simherd.contract.tracing import trace_id
+from simherd.contract.cause import Cause
+from simherd.runtime import logs
+from simherd.runtime.logs import JsonLines, LogFormat, TextLines
+from simherd.runtime.redaction import redact
+from simherd.runtime.tracing import trace_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

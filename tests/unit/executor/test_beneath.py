@@ -8,7 +8,7 @@ import pytest
 
 from executor.files.confined import CannotShow, walk
 from executor.files.tail import Tail
-from simherd.contract.live import Trouble
+from simherd.contract.live_frames import Trouble
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from executor.config import Config, ConfigError, Place, metrics_address
-from simherd.contract.joining import Membership
+from simherd.contract.join import Membership
 
 GOOD = {
     "SIMHERD_STATE_DIR": "/state",

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from executor.attempt.deadline import Deadline, Due
-from simherd.contract.outcome import Cause
+from simherd.contract.cause import Cause
 
 
 def made(warn_before_s: float = 60) -> tuple[Deadline, list[int]]:

@@ -11,8 +11,8 @@ import pytest
 from executor.attempt.context import StageFailed
 from executor.attempt.stages.inputs import fetch_inputs
 from executor.transfer.client import Transfer, open_client
-from simherd.contract.outcome import Cause
-from simherd.contract.spec import InputFile
+from simherd.contract.attempt_spec import InputFile
+from simherd.contract.cause import Cause
 from tests.support.archives import archive_of, file
 from tests.support.web import Web, web_server
 

@@ -13,14 +13,14 @@ import pytest
 from executor.attempt import file_observers, regex_pool
 from executor.attempt.file_observers import Observers
 from executor.attempt.regex_pool import Matcher, NoTime, TooHard, TookTooLong
-from simherd.contract.triggers import Observer
+from simherd.contract.notifications import Observer
 from tests.support.waits import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from simherd.contract.events import Kind
+    from simherd.contract.reports import Kind
 
 #: Backtracks for ages.
 EVIL = r"^(a+)+$"

@@ -10,8 +10,8 @@ import pytest
 from executor.attempt.recovery import Progress, exit_attributes, progress_of
 from executor.containers.base import Exit
 from executor.link.journal import Journal
-from simherd.contract.events import Event, Kind
-from simherd.contract.outcome import Cause
+from simherd.contract.cause import Cause
+from simherd.contract.reports import Event, Kind
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ from executor.files import confined
 from executor.files.confined import CannotShow, open_file, walk
 from executor.files.tail import Tail, last_lines
 from simherd.contract import limits
-from simherd.contract.live import FileKind, Trouble
+from simherd.contract.live_frames import FileKind, Trouble
 
 if TYPE_CHECKING:
     from pathlib import Path

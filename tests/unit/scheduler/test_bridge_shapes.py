@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from scheduler.bridge.shapes import Lines, in_messages, last_message, tree
 from simherd.contract import limits
-from simherd.contract.data_channel import Reply, ReplyStatus
+from simherd.contract.webrtc_channel import Reply, ReplyStatus
 
 _MOST = limits.BRIDGE_LEAST_MESSAGE_BYTES
 _texts = st.lists(st.text() | st.sampled_from(["\n", "a\n", "x" * 12_000, "𝄞" * 6000 + "\n"]))

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from scheduler.api.app import make_app
 from scheduler.config import Settings
 from scheduler.wiring import Parts
-from simherd.contract.health import SECURITY_HEADERS
+from simherd.runtime.health import SECURITY_HEADERS
 
 
 def test_a_failure_has_security_headers_too() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from scheduler.services.watch.follow import _Following
 from scheduler.services.watch.live import Question
-from simherd.contract.live import Ask, FrameKind
+from simherd.contract.live_frames import Ask, FrameKind
 
 
 def test_who_is_cancelled_while_a_reader_ends_goes_no_further() -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
 
-from simherd.contract.outcome import Cause
+from simherd.contract.cause import Cause
 
 
 class Order(str, Enum):

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields
 
 from simherd.contract import limits
 from simherd.contract.checkpoints import Checkpoints
-from simherd.contract.triggers import Observer
-from simherd.contract.uploads import Grant
+from simherd.contract.notifications import Observer
+from simherd.contract.upload_grant import Grant
 
 #: Version of the messages between scheduler and executor; raised when their meaning changes.
 PROTOCOL = 1

@@ -69,7 +69,7 @@ def download(url: str, target: Path, progress: Progress | None = None) -> None:
     Raises:
         TransferError: it could not be fetched whole; another call goes on.
     """
-    from simherd.fetch import Fetch
+    from simherd.transfers.ranged_download import Fetch
 
     Fetch(url, target, progress or (lambda _have, _size: None)).run()
 

@@ -13,17 +13,17 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from simherd import transfer
 from simherd.contract.archive.paths import ArchiveRejected, checked_parts, link_stays_inside
 from simherd.contract.archive.times import read_time
 from simherd.errors import InvalidInput, TransferError
-from simherd.fetch import WORKERS
+from simherd.transfers import signed_url
+from simherd.transfers.ranged_download import WORKERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from simherd.transfer import Progress
+    from simherd.transfers.signed_url import Progress
 
 #: Fixed part of the header before each member's data (APPNOTE 4.3.7).
 _HEADER = 30
@@ -99,8 +99,8 @@ class MemberDownload:
 
     def _directory(self) -> dict[str, zipfile.ZipInfo]:
         prefix = f"{self._root}/" if self._root else ""
-        self._archive_size = transfer.look(self._url).size
-        with transfer.remote_file(self._url) as remote:
+        self._archive_size = signed_url.look(self._url).size
+        with signed_url.remote_file(self._url) as remote:
             try:
                 with zipfile.ZipFile(remote) as opened:
                     listed = [i for i in opened.infolist() if not i.is_dir()]
@@ -115,7 +115,7 @@ class MemberDownload:
                 return False
             crc = 0
             with path.open("rb") as file:
-                while data := file.read(transfer.CHUNK):
+                while data := file.read(signed_url.CHUNK):
                     crc = zlib.crc32(data, crc)
             return crc == info.CRC
         return False
@@ -198,7 +198,7 @@ def _inflated(inflate: zlib._Decompress | None, raw: bytes) -> Iterator[bytes]:
     if inflate is None:
         yield raw
         return
-    while data := inflate.decompress(raw, transfer.CHUNK):
+    while data := inflate.decompress(raw, signed_url.CHUNK):
         yield data
         raw = inflate.unconsumed_tail
 
@@ -215,7 +215,7 @@ class _Stream:
 
     def __init__(self, url: str, first: int, length: int) -> None:
         self._at, self._held = first, b""
-        self._pieces = transfer.pieces(url, first, length)
+        self._pieces = signed_url.pieces(url, first, length)
 
     def some(self, most: int) -> bytes:
         """At least one byte, at most so many. Raises TransferError at the end."""

@@ -9,7 +9,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from simherd.contract import limits
-from simherd.contract.health import HOST, LIVE, Target, executor_file
+from simherd.runtime.health import HOST, LIVE, Target, executor_file
 
 #: Seconds that a process has for its answer.
 _ANSWER_S = 5.0

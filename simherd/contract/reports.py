@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from simherd.contract.spec import PROTOCOL, attempt_key
+from simherd.contract.attempt_spec import PROTOCOL, attempt_key
 
 #: What a usage report holds.
 USAGE_FIELDS = (

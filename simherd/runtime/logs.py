@@ -20,8 +20,8 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from simherd.contract.redaction import redact
-from simherd.contract.tracing import trace_id
+from simherd.runtime.redaction import redact
+from simherd.runtime.tracing import trace_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

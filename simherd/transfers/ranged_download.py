@@ -9,13 +9,13 @@ import threading
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
-from simherd import transfer
 from simherd.errors import TransferError
+from simherd.transfers import signed_url
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from simherd.transfer import Progress, RemoteInfo
+    from simherd.transfers.signed_url import Progress, RemoteInfo
 
 #: Bytes of each part; what is lost of one that broke off.
 PART_BYTES = 8 * 1024**2
@@ -38,7 +38,7 @@ class Fetch:
     def run(self) -> None:
         """Fetch what is missing. Raises TransferError."""
         self._target.parent.mkdir(parents=True, exist_ok=True)
-        info = transfer.look(self._url)
+        info = signed_url.look(self._url)
         if info.in_parts and info.size > PART_BYTES:
             self._in_parts(info)
         else:
@@ -49,16 +49,16 @@ class Fetch:
     def _in_one(self) -> None:
         def attempt() -> None:
             with (
-                transfer.client().stream("GET", self._url) as answer,
+                signed_url.client().stream("GET", self._url) as answer,
                 self._part.open("wb") as writer,
             ):
-                transfer.check(answer)
+                signed_url.check(answer)
                 size, have = int(answer.headers.get("content-length") or 0), 0
-                for chunk in answer.iter_bytes(transfer.CHUNK):
+                for chunk in answer.iter_bytes(signed_url.CHUNK):
                     have += writer.write(chunk)
                     self._progress(have, size)
 
-        transfer.retried(attempt, "The download")
+        signed_url.retried(attempt, "The download")
 
     def _in_parts(self, info: RemoteInfo) -> None:
         self._recall(info)
@@ -81,13 +81,13 @@ class Fetch:
                     part.result()
         finally:
             os.close(descriptor)
-        if transfer.look(self._url).etag != info.etag:
+        if signed_url.look(self._url).etag != info.etag:
             self._forget()
             raise TransferError("The file was replaced while it was fetched. Download it again.")
 
     def _fetch(self, number: int, info: RemoteInfo, descriptor: int) -> None:
         at = number * PART_BYTES
-        for data in transfer.pieces(self._url, at, _length(number, info.size)):
+        for data in signed_url.pieces(self._url, at, _length(number, info.size)):
             if self._give_up.is_set():
                 return
             os.pwrite(descriptor, data, at)

@@ -9,11 +9,11 @@ import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from simherd import archive, transfer
 from simherd.config import output_path
 from simherd.contract.objects import OUTPUT_ROOT
 from simherd.errors import TransferError
-from simherd.members import MemberDownload
+from simherd.transfers import input_archive, signed_url
+from simherd.transfers.zip_members import MemberDownload
 from simherd.visible import visible_line
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ def download_archive(
     target = output_path(folder)
     file = target / ("output.zip" if root == OUTPUT_ROOT else "input.zip")
     with progress_bar(file.name) as progress:
-        transfer.download(url, file, progress)
+        signed_url.download(url, file, progress)
     if uncompress:
-        archive.extract_all(file, target, root)
+        input_archive.extract_all(file, target, root)
         if remove_archive:
             file.unlink()
     else:
@@ -64,7 +64,7 @@ def download_members(url: str, root: str, filenames: list[str], folder: str) -> 
 
 
 @contextmanager
-def progress_bar(name: str) -> Iterator[transfer.Progress | None]:
+def progress_bar(name: str) -> Iterator[signed_url.Progress | None]:
     """A bar on the terminal, to be told bytes that are there and of how many; None without one."""
     if not sys.stderr.isatty():
         yield None
@@ -82,12 +82,12 @@ def progress_bar(name: str) -> Iterator[transfer.Progress | None]:
 class Total:
     """One bar for several transfers: the sum of what each has done."""
 
-    def __init__(self, shown: transfer.Progress | None) -> None:
+    def __init__(self, shown: signed_url.Progress | None) -> None:
         self._shown = shown
         self._lock = threading.Lock()
         self._have = self._size = 0
 
-    def part(self, size: int) -> transfer.Progress:
+    def part(self, size: int) -> signed_url.Progress:
         """What one of them, of so many bytes, tells how far it is; it may begin anew."""
         self._size += size
         before = 0

@@ -19,7 +19,7 @@ from simherd.errors import InvalidInput, TransferError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from simherd.transfer import Progress
+    from simherd.transfers.signed_url import Progress
 
 _CHUNK = 1024 * 1024
 #: Folders below one another; the executor takes no more (`ArchiveLimits`).

@@ -1,0 +1,1 @@
+"""What every process needs to run: logs, health pages, redaction, tracing, back-off."""

@@ -1,0 +1,1 @@
+"""Transfers of the client: input archives, downloads, members of archives, signed URLs."""
