@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from scheduler import commands, logs, preflight
+from scheduler import logs, operator_cli, preflight
 from scheduler.config import Settings, StoreSettings
 from scheduler.wiring import Parts
 from simherd.runtime import health_check
@@ -50,12 +50,12 @@ def main() -> None:
     for name, (_, does) in _PROCESSES.items():
         names.add_parser(name, help=does)
     names.add_parser("health", help="exit with 0 when this container's process lives, else with 1")
-    commands.add_to(names)
+    operator_cli.add_to(names)
     given = parser.parse_args()
     if given.process == "health":
         sys.exit(health_check.of_scheduler())
     if given.process not in _PROCESSES:
-        commands.run(given, _read(StoreSettings))
+        operator_cli.run(given, _read(StoreSettings))
         return
     settings = _read(Settings)
     findings = preflight.look(settings, os.environ)
@@ -177,8 +177,8 @@ def _worker(parts: Parts) -> None:
 def _recorder(parts: Parts) -> None:
     from scheduler.health import dependencies, served
     from scheduler.metrics import table
+    from scheduler.metrics.collectors import read_state
     from scheduler.metrics.snapshot import StateCollector
-    from scheduler.metrics.state import read_state
     from scheduler.recorder import Recorder
 
     stop, recorder = Event(), Recorder(parts)

@@ -20,8 +20,8 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from scheduler.database_url import check_database_url
-from scheduler.mail import read_server
-from scheduler.outbound import networks
+from scheduler.net.mail import read_server
+from scheduler.net.ssrf_guard import networks
 from simherd.contract import limits
 from simherd.runtime import health
 from simherd.runtime.logs import LogFormat

@@ -13,16 +13,16 @@ import redis
 from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
+from scheduler.domain.group_status import ACTIVE
 from scheduler.metrics import table
-from scheduler.metrics.live import later
+from scheduler.metrics.instruments import later
 from scheduler.queue.broken_keys import broken_keys
 from scheduler.queue.group_queue import announce, connect
-from scheduler.queue.stream import EventStreams
+from scheduler.queue.report_stream import EventStreams
 from scheduler.services.attempts.record_report import Recording, Verdict
 from scheduler.services.control.leadership import attend, leave, new_holder
 from scheduler.services.control.quarantine import quarantine
 from scheduler.services.control.redis_usage import bound_usage
-from scheduler.services.group_states import ACTIVE
 from scheduler.services.tasks.enqueue import enqueue
 from scheduler.store.models import MachineGroup
 from simherd.contract.attempt_spec import attempt_key

@@ -18,7 +18,7 @@ from scheduler.objects.folder import FolderStore
 from scheduler.providers.external import ExternalProvider
 from scheduler.providers.local import LocalProvider
 from scheduler.queue.group_queue import GroupQueue, connect
-from scheduler.queue.live import Announcer, Changes, LiveAnswers, connect_async
+from scheduler.queue.live_answers import Announcer, Changes, LiveAnswers, connect_async
 from scheduler.queue.ownership import Ownership, RememberedOwnership
 from scheduler.queue.servers import Servers
 from scheduler.services.control.redis_usage import UsageClock

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from scheduler.services.ids import new_task_id, new_uuid
-from scheduler.services.machine_states import MACHINE_UP
 from scheduler.services.projects.projects import ensure_project
+from scheduler.store.machine_state import MACHINE_UP
 from scheduler.store.models import Machine
 from simherd.contract.join import digest
 from simherd.contract.lifecycle import TABLE, Status

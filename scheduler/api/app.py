@@ -15,9 +15,9 @@ from scheduler.api.edge.access import Rules
 from scheduler.api.edge.guard import Guard
 from scheduler.api.edge.headers import SecurityHeaders
 from scheduler.api.edge.rates import Lane
-from scheduler.api.measured import Measured
-from scheduler.api.names import EncodedNames
-from scheduler.api.request_log import Caller, RequestLog, note_task
+from scheduler.api.middleware.encoded_paths import EncodedNames
+from scheduler.api.middleware.metrics import Measured
+from scheduler.api.middleware.request_log import Caller, RequestLog, note_task
 from scheduler.api.routes import (
     admin,
     admin_groups,

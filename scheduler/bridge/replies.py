@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import redis
 from sqlalchemy.exc import OperationalError
 
-from scheduler.bridge.shapes import Lines, cut, in_messages, last_message, tree
+from scheduler.bridge.formats import Lines, cut, in_messages, last_message, tree
 from scheduler.services.errors import Refused
 from scheduler.services.watch import live
 from scheduler.services.watch.follow import follow_task

@@ -12,7 +12,7 @@ from celery import signals, states
 from scheduler.jobs.canary import Canary
 from scheduler.metrics import table
 from scheduler.metrics.exposition import take_place
-from scheduler.metrics.live import count, note, observe
+from scheduler.metrics.instruments import count, note, observe
 
 if TYPE_CHECKING:
     from typing import Any

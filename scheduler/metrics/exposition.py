@@ -19,7 +19,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from scheduler.metrics import live, table
+from scheduler.metrics import instruments, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -63,11 +63,11 @@ class Exposition:
     def __init__(self, *collectors: Collector) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
-        live.begin()
+        instruments.begin()
         if _Place.shared:
             MultiProcessCollector(self._registry)  # type: ignore[no-untyped-call]
         else:
-            self._registry.register(live.REGISTRY)
+            self._registry.register(instruments.REGISTRY)
         for collector in collectors:
             self._registry.register(collector)
 

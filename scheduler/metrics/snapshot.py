@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from scheduler.metrics.state import Reading
+    from scheduler.metrics.collectors import Reading
     from simherd.runtime.metric_table import Measure
 
 log = logging.getLogger(__name__)

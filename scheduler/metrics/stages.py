@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scheduler.metrics import table
-from scheduler.metrics.live import later
+from scheduler.metrics.instruments import later
 from simherd.contract.operations import Metric, Operation
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 
 from scheduler.metrics import table
-from scheduler.metrics.live import count
+from scheduler.metrics.instruments import count
 
 log = logging.getLogger(__name__)
 

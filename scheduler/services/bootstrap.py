@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
+from scheduler.domain.group_status import ACTIVE, ENDING, UP, GroupStatus
 from scheduler.services.accounts.users import create_key, create_user, digest, user_of_key
-from scheduler.services.group_states import ACTIVE, ENDING, UP, GroupStatus
 from scheduler.services.groups import register, terminate
 from scheduler.services.groups.sharing import set_default
 from scheduler.store.models import ApiKey, MachineGroup, User

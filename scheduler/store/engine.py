@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from scheduler.metrics.live import settle
+from scheduler.metrics.instruments import settle
 from scheduler.store.outbox import JOBS
 from scheduler.store.schema import HEAD, change
 

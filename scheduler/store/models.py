@@ -201,7 +201,7 @@ class Task(Base):
     #: The fence: 0 before the first queueing, raised whenever an attempt is queued.
     attempt: Mapped[int] = mapped_column(default=0)
     #: Of a task that was restored from a backup: the first number that no attempt can have had
-    #: before, and how many attempts it had had; see `services/attempt_numbers.py`.
+    #: before, and how many attempts it had had; see `domain/attempt_numbers.py`.
     attempt_floor: Mapped[int] = mapped_column(default=0)
     attempts_before: Mapped[int] = mapped_column(default=0)
     #: Number of the current attempt's last recorded event.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import update
 
 from scheduler.metrics import table
-from scheduler.metrics.live import later
+from scheduler.metrics.instruments import later
 from scheduler.store.engine import CHANGED
 from scheduler.store.models import RefusedChange, StatusChange, Task
 from scheduler.store.outbox import task_changed

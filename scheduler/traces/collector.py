@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.trace import ReadableSpan
 
-    from scheduler.traces.story import Span
+    from scheduler.traces.spans import Span
 
 #: Where OTLP takes traces, below the endpoint.
 _PATH = "/v1/traces"

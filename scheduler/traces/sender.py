@@ -9,7 +9,7 @@ import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
 
-from scheduler.traces.story import Span, story, submission
+from scheduler.traces.spans import Span, story, submission
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -17,9 +17,9 @@ from scheduler.services.attempts.outputs import grant_of
 from scheduler.services.attempts.record_report import Recording, Verdict
 from scheduler.services.errors import Unanswered
 from scheduler.services.ids import new_uuid
-from scheduler.services.machine_states import MACHINE_UP
 from scheduler.services.machines.health import note_end
 from scheduler.services.watch import live
+from scheduler.store.machine_state import MACHINE_UP
 from scheduler.store.models import Machine, RefusedChange, StatusChange, Task
 from simherd.contract import limits
 from simherd.contract.cause import Cause

@@ -11,9 +11,9 @@ import pytest
 
 from executor.link.connection import Address
 from executor.link.lease import Keeper, new_token
+from scheduler.domain.group_status import GroupStatus
 from scheduler.providers.ec2 import Ec2Provider
 from scheduler.services.control.sweep import sweep
-from scheduler.services.group_states import GroupStatus
 from scheduler.services.groups.terminate import request_termination, shut_down_group
 from scheduler.services.machines import access
 from scheduler.services.tasks.explain import explain_task

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import ValidationError
 
-from scheduler.mail import compose
+from scheduler.net.mail import compose
 from scheduler.store.engine import migrate
 from simherd.contract.lifecycle import Status
 from tests.support.events import Site, of_task, serving

@@ -13,9 +13,9 @@ import pytest
 import redis
 
 from scheduler.objects.folder import FolderStore
-from scheduler.queue import live
+from scheduler.queue import live_answers
 from scheduler.queue.dropped_input import DroppedInput
-from scheduler.queue.live import LiveAnswers, StreamGone, connect_async
+from scheduler.queue.live_answers import LiveAnswers, StreamGone, connect_async
 from scheduler.services.errors import NotFound
 from scheduler.services.watch.saved import SavedFiles
 from simherd.contract import limits
@@ -32,7 +32,7 @@ def test_a_redis_that_never_answers_is_told(
     async def read() -> None:
         client = connect_async(redis_url)
         async with LiveAnswers(one_server(client), DroppedInput()).opened("g") as reading:
-            monkeypatch.setattr(live, "_LOST_S", 0.2)
+            monkeypatch.setattr(live_answers, "_LOST_S", 0.2)
             await client.client_pause(1500)
             with pytest.raises(redis.TimeoutError, match="has not answered for"):
                 async for _ in reading.frames():

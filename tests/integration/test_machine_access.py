@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from executor.link.lease import Keeper
-from scheduler.queue.access import admitted
+from scheduler.queue.acl import admitted
 from scheduler.services.control.orphans import shut_out_again
 from scheduler.services.control.sweep import sweep
 from scheduler.services.errors import Forbidden

@@ -10,16 +10,16 @@ import redis
 from sqlalchemy import select
 
 from executor.link.lease import Claimer, Keeper, new_token
+from scheduler.domain.group_status import GroupStatus
 from scheduler.providers.base import LaunchRefused, MachineState, NoCapacity, Uncertain
 from scheduler.queue.group_queue import Arrival
 from scheduler.services.control.orphans import end_again, examine
 from scheduler.services.control.sweep import reclaim, sweep
-from scheduler.services.group_states import GroupStatus
 from scheduler.services.groups.autoscale import drain_surplus
 from scheduler.services.groups.terminate import request_termination, shut_down_group
-from scheduler.services.machine_states import MACHINE_UP
 from scheduler.services.machines.provision import scale_group
 from scheduler.services.tasks.enqueue import enqueue
+from scheduler.store.machine_state import MACHINE_UP
 from scheduler.store.models import Machine
 from simherd.contract.cause import Cause
 from simherd.contract.join import redis_user

@@ -19,9 +19,9 @@ from scheduler.services.control.sweep import sweep
 from scheduler.services.errors import Conflict, Forbidden, Invalid
 from scheduler.services.groups.register import GroupRequest, register_group, start_group
 from scheduler.services.groups.terminate import request_termination, shut_down_group
-from scheduler.services.machine_states import MACHINE_DOWN, MACHINE_UP
 from scheduler.services.machines import access
 from scheduler.store.admin_models import AuditEntry
+from scheduler.store.machine_state import MACHINE_DOWN, MACHINE_UP
 from scheduler.store.models import Machine, MachineGroup, User
 from simherd.contract.cause import Cause
 from simherd.contract.join import digest

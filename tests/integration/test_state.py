@@ -11,11 +11,13 @@ import pytest
 from sqlalchemy import event, select, update
 
 from executor.link.lease import Claimer, new_token
-from scheduler.metrics import live, table
+from scheduler.metrics import instruments, table
+from scheduler.metrics.collectors import read_state
 from scheduler.metrics.snapshot import StateCollector
-from scheduler.metrics.state import read_state
 from scheduler.services.control.sweep import reclaim
-from scheduler.services.machine_states import (
+from scheduler.services.tasks.enqueue import put_in_queue
+from scheduler.services.tasks.kill import settle_kill
+from scheduler.store.machine_state import (
     MACHINE_DOWN,
     MACHINE_DRAINED,
     MACHINE_UP,
@@ -23,8 +25,6 @@ from scheduler.services.machine_states import (
     shown_state,
     shown_state_column,
 )
-from scheduler.services.tasks.enqueue import put_in_queue
-from scheduler.services.tasks.kill import settle_kill
 from scheduler.store.models import Machine, MachineGroup, Task
 from scheduler.store.transitions import change_status
 from simherd.contract import limits
@@ -218,11 +218,11 @@ def test_nobody_waits_for_a_reading_that_hangs(monkeypatch: pytest.MonkeyPatch) 
 
 
 def _counted(row: Measure, **labels: str) -> float:
-    return live.REGISTRY.get_sample_value(row.name, labels) or 0
+    return instruments.REGISTRY.get_sample_value(row.name, labels) or 0
 
 
 def test_what_is_rolled_back_is_not_counted(parts: Parts) -> None:
-    live.begin()
+    instruments.begin()
     with parts.store.write() as session:
         group = make_group(session)
         task = make_task(session, group, status=Status.PENDING_KILL.value)
@@ -247,7 +247,7 @@ def test_what_is_rolled_back_is_not_counted(parts: Parts) -> None:
 
 
 def test_a_lost_machine_is_counted(parts: Parts) -> None:
-    live.begin()
+    instruments.begin()
     with parts.store.write() as session:
         group = make_group(session)
         make_task(session, group, status=Status.STARTED.value, machine_id=f"{group.id}-m1")

@@ -12,7 +12,7 @@ import pytest
 import redis
 from sqlalchemy import select
 
-from scheduler.metrics.state import read_state
+from scheduler.metrics.collectors import read_state
 from scheduler.services.control.orphans import examine
 from scheduler.services.control.sweep import sweep
 from scheduler.services.tasks.enqueue import enqueue

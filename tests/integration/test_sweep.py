@@ -14,8 +14,8 @@ from scheduler.queue.group_queue import Arrival
 from scheduler.services.control.expire_deadlines import expire_deadlines
 from scheduler.services.control.reconcile_queue import reconcile_queue
 from scheduler.services.control.sweep import reclaim, sweep
-from scheduler.services.machine_states import MACHINE_UP
 from scheduler.services.tasks.enqueue import enqueue
+from scheduler.store.machine_state import MACHINE_UP
 from scheduler.store.models import Machine, MachineGroup, Task
 from simherd.contract import limits
 from simherd.contract.attempt_spec import AttemptSpec, attempt_key

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from executor.link.connection import Address
 from executor.link.lease import Keeper, new_token
 from scheduler.providers.base import Found, LaunchRefused, MachineState
-from scheduler.services.machine_states import MACHINE_UP
 from scheduler.services.machines import access
 from scheduler.services.machines.provision import machines_of, scale_group
+from scheduler.store.machine_state import MACHINE_UP
 from scheduler.store.models import Machine, MachineGroup
 from simherd.contract.join import digest, redis_user
 from tests.support.builders import make_group

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from scheduler.config import Settings
 from scheduler.providers.base import Found, MachineState
 from scheduler.recorder import Recorder
-from scheduler.services.machine_states import MACHINE_UP
+from scheduler.store.machine_state import MACHINE_UP
 from scheduler.store.models import Machine
 from scheduler.wiring import Parts
 from simherd.contract.limits import LEAST_SIGNING_KEY

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 #: Statuses whose values are words of their own elsewhere: a machine's or group's state, a
 #: report's kind, a reply's status, an outcome for people.
 OTHER_WORDS = {
-    ("scheduler/services/group_states.py", "started"),
-    ("scheduler/services/machine_states.py", "started"),
+    ("scheduler/domain/group_status.py", "started"),
+    ("scheduler/store/machine_state.py", "started"),
     ("simherd/contract/webrtc_channel.py", "success"),
     ("simherd/contract/reports.py", "started"),
     ("simherd/contract/transfers.py", "failed"),
     ("simherd/cli/up_view.py", "started"),
     ("simherd/resources.py", "started"),
-    ("scheduler/api/wire.py", "started"),
+    ("scheduler/api/serializers.py", "started"),
 }
 
 

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict
 
 from scheduler.api.bounded import BigNumber
 from scheduler.api.deps import OperatorDep, PartsDep
+from scheduler.api.serializers import when
 from scheduler.api.strict import StrictRouter
-from scheduler.api.wire import when
 from scheduler.services.accounts.audit import MOST_ENTRIES, entries, note
 from scheduler.services.backup.backup import stream_backup
 from scheduler.services.control.orphans import examine

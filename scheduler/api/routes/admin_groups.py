@@ -10,8 +10,8 @@ from sqlalchemy import select
 
 from scheduler.api.bounded import Amount
 from scheduler.api.deps import OperatorDep, PartsDep
+from scheduler.api.serializers import dollars, group_json, quarantine_json, share_json, when
 from scheduler.api.strict import StrictRouter
-from scheduler.api.wire import dollars, group_json, quarantine_json, share_json, when
 from scheduler.services.billing import prices
 from scheduler.services.billing.prices import PriceState
 from scheduler.services.control import quarantine

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from scheduler.api.bounded import KeySeconds, Name
 from scheduler.api.deps import OperatorDep, PartsDep
 from scheduler.api.routes.users import quotas_json
+from scheduler.api.serializers import when
 from scheduler.api.strict import StrictRouter
-from scheduler.api.wire import when
 from scheduler.config import PROVIDERS
 from scheduler.services.accounts import admin_keys, admin_users, provider_access
 from scheduler.services.accounts.admin_keys import KeyState

@@ -14,10 +14,10 @@ from sqlalchemy import select
 
 from scheduler.api.bounded import Name, Page, Parameters, Seconds, Shown, Time
 from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.serializers import group_json, past_group_json
 from scheduler.api.strict import StrictRouter
-from scheduler.api.wire import group_json, past_group_json
+from scheduler.domain.group_status import ACTIVE
 from scheduler.services.errors import Invalid, NotFound
-from scheduler.services.group_states import ACTIVE
 from scheduler.services.groups import register, terminate
 from scheduler.services.groups.access import named_group, usable_by
 from scheduler.services.groups.history import (

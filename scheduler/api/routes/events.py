@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from scheduler.api.bounded import FilePath, Url
 from scheduler.api.deps import PartsDep, UserDep
-from scheduler.api.event_wire import delivery_json, event_json, whole_event_json
+from scheduler.api.event_serializers import delivery_json, event_json, whole_event_json
 from scheduler.api.patterns import ID
 from scheduler.api.strict import StrictRouter
 from scheduler.services.errors import Invalid

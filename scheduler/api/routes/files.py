@@ -13,7 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, RedirectResponse
 
 from scheduler.api.deps import PartsDep
-from scheduler.api.receive import CountedBody, check_digest, receive_in_parts
+from scheduler.api.multipart_upload import CountedBody, check_digest, receive_in_parts
 from scheduler.api.strict import StrictRouter
 from scheduler.objects.file_urls import COUNTED_UPLOAD, ROUTE
 from scheduler.objects.folder import TEMPORARY, FolderStore

@@ -10,8 +10,8 @@ from pydantic import AfterValidator
 
 from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.patterns import MONTH
+from scheduler.api.serializers import dollars
 from scheduler.api.strict import StrictRouter
-from scheduler.api.wire import dollars
 from scheduler.services.billing.user_costs import (
     FIRST_YEAR,
     LAST_YEAR,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.serializers import transfer_json
 from scheduler.api.strict import StrictRouter
-from scheduler.api.wire import transfer_json
 from scheduler.services.storage import browse
 from scheduler.services.storage.transfers import transfer_of, transfers_of
 from simherd.contract import limits

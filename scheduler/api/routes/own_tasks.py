@@ -12,8 +12,8 @@ from sqlalchemy import select
 
 from scheduler.api.deps import PartsDep, UserDep
 from scheduler.api.routes.tasks import get_task, owned_task
+from scheduler.api.serializers import attempt_json, usage_json
 from scheduler.api.strict import StrictRouter
-from scheduler.api.wire import attempt_json, usage_json
 from scheduler.services.billing.costs import attempt_cost
 from scheduler.services.tasks.explain import explain_task
 from scheduler.services.tasks.extend import extend_task

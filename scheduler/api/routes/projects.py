@@ -9,11 +9,11 @@ from fastapi import Query
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.orm import Session
 
-import scheduler.api.names  # noqa: F401  the paths below use its {name:name}
+import scheduler.api.middleware.encoded_paths  # noqa: F401  the paths below use its {name:name}
 from scheduler.api.bounded import Metadata, Name, Page
 from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.serializers import project_json
 from scheduler.api.strict import StrictRouter
-from scheduler.api.wire import project_json
 from scheduler.services.billing.costs import costs_of_projects
 from scheduler.services.projects import projects
 from scheduler.services.projects.table import project_table

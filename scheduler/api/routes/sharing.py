@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
 from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.serializers import group_json, share_json
 from scheduler.api.strict import StrictRouter
-from scheduler.api.wire import group_json, share_json
 from scheduler.services.errors import NotFound
 from scheduler.services.groups import sharing
 from scheduler.services.groups.access import default_group

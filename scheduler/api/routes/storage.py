@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from scheduler.api.bounded import FilePath, Page, Url
 from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.serializers import dollars, transfer_json, when
 from scheduler.api.strict import StrictRouter
-from scheduler.api.wire import dollars, transfer_json, when
 from scheduler.objects.archive import Listing, Member, TooManyMembers, list_zip, raw_range
 from scheduler.services.errors import Invalid, NotFound, TooLarge
 from scheduler.services.storage import browse, transfers

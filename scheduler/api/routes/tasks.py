@@ -12,9 +12,9 @@ from sqlalchemy import func, select
 
 from scheduler.api.bounded import Metadata, Page
 from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.serializers import history_json, task_json
 from scheduler.api.strict import StrictRouter
 from scheduler.api.submissions import Key, TaskRequest
-from scheduler.api.wire import history_json, task_json
 from scheduler.queue.broken_keys import BrokenKeys
 from scheduler.services.billing.costs import costs_of_tasks, spent
 from scheduler.services.errors import NotFound

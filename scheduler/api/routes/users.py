@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from fastapi import Query
 
 from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.serializers import dollars, when
 from scheduler.api.strict import StrictRouter
-from scheduler.api.wire import dollars, when
 from scheduler.services.billing.quotas import QuotaState, states
 from scheduler.services.billing.user_costs import (
     FIRST_YEAR,

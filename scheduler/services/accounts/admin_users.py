@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
+from scheduler.domain.group_status import UP
 from scheduler.services.accounts import users as accounts
 from scheduler.services.accounts.audit import note
 from scheduler.services.errors import Conflict, Invalid, NotFound
-from scheduler.services.group_states import UP
 from scheduler.services.tasks.kill import kill_task
 from scheduler.store.models import ApiKey, MachineGroup, Task, User
 from simherd.contract.lifecycle import TERMINAL

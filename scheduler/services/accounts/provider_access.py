@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select, update
 
 from scheduler.config import PROVIDERS
+from scheduler.domain.group_status import ACTIVE
 from scheduler.services.accounts.audit import note
 from scheduler.services.errors import Conflict, Invalid
-from scheduler.services.group_states import ACTIVE
-from scheduler.services.machine_states import MACHINE_DOWN
+from scheduler.store.machine_state import MACHINE_DOWN
 from scheduler.store.models import Machine, MachineGroup, User
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select, update
 
+from scheduler.domain.attempt_numbers import next_number, ordinal
 from scheduler.metrics import table
-from scheduler.metrics.live import later
-from scheduler.services.attempt_numbers import next_number, ordinal
+from scheduler.metrics.instruments import later
 from scheduler.services.attempts.rows import close_attempt
 from scheduler.services.billing.costs import limit_sentence, over_limit
 from scheduler.store.models import StatusChange, Task, TaskOperation

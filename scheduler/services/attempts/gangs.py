@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from scheduler.providers.base import MachineState
-from scheduler.services.machine_states import MACHINE_DOWN
+from scheduler.store.machine_state import MACHINE_DOWN
 from scheduler.store.models import Machine
 from simherd.contract import limits
 from simherd.contract.cause import Cause

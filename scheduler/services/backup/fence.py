@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import case, func, insert, literal, select, update
 
-from scheduler.services.attempt_numbers import floor_at
+from scheduler.domain.attempt_numbers import floor_at
 from scheduler.store.models import MachineGroup, StatusChange, Task
 from simherd.contract.lifecycle import TERMINAL, Status
 

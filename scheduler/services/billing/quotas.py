@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
+from scheduler.domain.group_status import UP
 from scheduler.services.accounts.audit import note
 from scheduler.services.billing.prices import machine_types
 from scheduler.services.errors import Invalid, NotFound, QuotaExceeded
-from scheduler.services.group_states import UP
 from scheduler.services.machines.caps import most_machines
 from scheduler.services.storage.usage import used_bytes
 from scheduler.store.models import MachineGroup, Task, User

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import redis
 from sqlalchemy import select
 
-from scheduler.queue import access
+from scheduler.domain.group_status import ACTIVE
+from scheduler.queue import acl
 from scheduler.services.accounts.provider_access import looked_after
 from scheduler.services.control.missing_outputs import missing_outputs
 from scheduler.services.control.quarantine import isolated
-from scheduler.services.group_states import ACTIVE
-from scheduler.services.machine_states import MACHINE_DOWN
+from scheduler.store.machine_state import MACHINE_DOWN
 from scheduler.store.models import Machine, MachineGroup, Task
 from simherd.contract.attempt_spec import attempt_key
 from simherd.contract.lifecycle import HELD
@@ -101,10 +101,10 @@ def shut_out_again(parts: Parts) -> list[str]:
     gone = []
     for name, client in parts.queue.servers.all():
         try:
-            for machine_id in sorted(access.admitted(client)):
+            for machine_id in sorted(acl.admitted(client)):
                 if not _is_wanted(parts, machine_id):
                     log.error("event=shut_out_again machine=%s", machine_id)
-                    access.shut_out(client, machine_id)
+                    acl.shut_out(client, machine_id)
                     gone.append(machine_id)
         except redis.RedisError as error:
             log.warning("event=server_left_out server=%s error=%s", name, error)
@@ -170,7 +170,7 @@ def _silent_machines(groups: list[MachineGroup], machines: dict[str, Machine]) -
 def _stray_users(parts: Parts, machines: dict[str, Machine]) -> Iterator[_Ill]:
     """Redis users of machines that are gone."""
     for _, client in parts.queue.servers.all():
-        for machine_id in sorted(access.admitted(client)):
+        for machine_id in sorted(acl.admitted(client)):
             machine = machines.get(machine_id)
             if machine is None or machine.status == MACHINE_DOWN:
                 text = f"Machine {machine_id} is gone and may still use Redis."
@@ -181,7 +181,7 @@ def _stray_users(parts: Parts, machines: dict[str, Machine]) -> Iterator[_Ill]:
 def _shut_out(parts: Parts, client: redis.Redis, machine_id: str) -> bool:
     if _is_wanted(parts, machine_id):
         return False
-    access.shut_out(client, machine_id)
+    acl.shut_out(client, machine_id)
     return True
 
 

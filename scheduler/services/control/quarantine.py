@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 import redis
 from sqlalchemy import select, update
 
-from scheduler.queue import access
+from scheduler.domain.group_status import ACTIVE, ENDING
+from scheduler.queue import acl
 from scheduler.queue.broken_keys import broken_keys
 from scheduler.services.accounts.audit import note
 from scheduler.services.control.reconcile_queue import reconcile_queue
 from scheduler.services.errors import Conflict
-from scheduler.services.group_states import ACTIVE, ENDING
 from scheduler.services.groups.admin import group_state
-from scheduler.services.machine_states import MACHINE_DOWN
 from scheduler.services.machines.access import readmit
+from scheduler.store.machine_state import MACHINE_DOWN
 from scheduler.store.models import Machine, MachineGroup
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def cut_off(parts: Parts, group: MachineGroup, reason: str) -> None:
             select(Machine.id).where(Machine.group_id == group.id, Machine.status != MACHINE_DOWN)
         ).all()
     for machine_id in machines:
-        access.shut_out(client, machine_id)
+        acl.shut_out(client, machine_id)
     parts.queue.forget_group(group.id)
 
 

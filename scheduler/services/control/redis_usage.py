@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import func, select
 
-from scheduler.queue import access
+from scheduler.domain.group_status import ACTIVE, GroupStatus
+from scheduler.queue import acl
 from scheduler.queue.memory import group_usages, memory_of
 from scheduler.services.control.quarantine import cut_off
-from scheduler.services.group_states import ACTIVE, GroupStatus
-from scheduler.services.machine_states import MACHINE_DOWN
+from scheduler.store.machine_state import MACHINE_DOWN
 from scheduler.store.models import AttemptRow, Machine, MachineGroup, Task
 from simherd.contract import limits
 
@@ -101,7 +101,7 @@ def _bound_connections(parts: Parts, client: redis.Redis) -> None:
     """Cut off the groups of machines that have more connections than an agent needs: each keeps
     replies that are not read."""
     most = limits.MACHINE_REDIS_CONNECTIONS
-    numbers = {m: n for m, n in access.connections(client).items() if n > most}
+    numbers = {m: n for m, n in acl.connections(client).items() if n > most}
     if not numbers:
         return
     with parts.store.read() as session:

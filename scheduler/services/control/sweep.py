@@ -16,8 +16,9 @@ import redis
 from sqlalchemy import bindparam, or_, select, update
 from sqlalchemy.exc import OperationalError
 
+from scheduler.domain.group_status import ACTIVE, ENDING, UP
 from scheduler.metrics import table
-from scheduler.metrics.live import count, note
+from scheduler.metrics.instruments import count, note
 from scheduler.providers.base import MachineState
 from scheduler.queue.notes import write_note
 from scheduler.services.attempts.end import end_attempt
@@ -29,14 +30,13 @@ from scheduler.services.control.quarantine import isolated, release_ending
 from scheduler.services.control.reconcile_queue import reconcile_queue
 from scheduler.services.control.redis_usage import bound_usage
 from scheduler.services.errors import Conflict
-from scheduler.services.group_states import ACTIVE, ENDING, UP
 from scheduler.services.groups.autoscale import note_size
 from scheduler.services.groups.terminate import overdue_groups, request_termination, shut_down_group
-from scheduler.services.machine_states import MACHINE_DOWN
 from scheduler.services.machines.access import restore_access
 from scheduler.services.machines.health import retire_drained
 from scheduler.services.machines.provision import scale_group
 from scheduler.services.tasks.enqueue import enqueue
+from scheduler.store.machine_state import MACHINE_DOWN
 from scheduler.store.models import Machine, MachineGroup, Task
 from scheduler.store.transitions import change_status
 from simherd.contract import limits

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, or_, select
 
+from scheduler.domain.group_status import ACCEPTING, ACTIVE, UP
 from scheduler.services.errors import Conflict, Forbidden, NotFound
-from scheduler.services.group_states import ACCEPTING, ACTIVE, UP
 from scheduler.store.models import GroupShare, MachineGroup, User
 from simherd.contract.limits import DEFAULT_GROUP
 

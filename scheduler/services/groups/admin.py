@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, or_, select, update
 
+from scheduler.domain.group_status import ACTIVE, UP
 from scheduler.services.accounts.audit import note
 from scheduler.services.billing.costs import cost_of_machines
 from scheduler.services.errors import Conflict, NotFound
-from scheduler.services.group_states import ACTIVE, UP
 from scheduler.services.groups.terminate import request_termination
-from scheduler.services.machine_states import MACHINE_DRAINED, MACHINE_UP
 from scheduler.services.machines.provision import machines_of, retire
+from scheduler.store.machine_state import MACHINE_DRAINED, MACHINE_UP
 from scheduler.store.models import GroupShare, Machine, MachineGroup, Task, User
 from simherd.contract.cause import Cause
 from simherd.contract.lifecycle import TERMINAL

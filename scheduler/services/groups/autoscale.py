@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select, update
 
-from scheduler.services.group_states import UP
-from scheduler.services.machine_states import MACHINE_DRAINED, MACHINE_UP
+from scheduler.domain.group_status import UP
 from scheduler.services.machines.busy import busy_machines
 from scheduler.services.machines.provision import machines_of
+from scheduler.store.machine_state import MACHINE_DRAINED, MACHINE_UP
 from scheduler.store.models import AttemptRow, Machine, MachineGroup, Task
 
 if TYPE_CHECKING:

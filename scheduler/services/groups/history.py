@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
-from scheduler.services.group_states import ACTIVE
+from scheduler.domain.group_status import ACTIVE
 from scheduler.store.models import AttemptRow, Machine, MachineGroup, Project, Task
 
 if TYPE_CHECKING:

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select, update
 
+from scheduler.domain.group_status import ACTIVE, UP, GroupStatus
 from scheduler.services.accounts.provider_access import check_on, choose_provider
 from scheduler.services.attempts.gangs import MPI
 from scheduler.services.billing.prices import machine_types
 from scheduler.services.billing.quotas import check_alone, check_start
 from scheduler.services.errors import Conflict, Forbidden, Invalid, NotFound
-from scheduler.services.group_states import ACTIVE, UP, GroupStatus
 from scheduler.services.groups.access import check_name, may_use
 from scheduler.services.groups.sharing import share_with
 from scheduler.services.ids import new_group_name, new_uuid
-from scheduler.services.machine_states import MACHINE_DOWN, MACHINE_UP
 from scheduler.services.machines.caps import check_cap
 from scheduler.services.machines.provision import machines_of
+from scheduler.store.machine_state import MACHINE_DOWN, MACHINE_UP
 from scheduler.store.models import MachineGroup, User
 from simherd.contract import limits
 from simherd.contract.policy import Policy

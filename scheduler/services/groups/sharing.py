@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import aliased
 
+from scheduler.domain.group_status import ACCEPTING, ACTIVE, GroupStatus
 from scheduler.services.accounts.admin_users import named_user
 from scheduler.services.accounts.audit import note
 from scheduler.services.errors import Conflict, Invalid, NotFound
-from scheduler.services.group_states import ACCEPTING, ACTIVE, GroupStatus
 from scheduler.services.groups.access import check_sight, check_unique
 from scheduler.store.models import GroupShare, MachineGroup, User
 from simherd.contract import limits

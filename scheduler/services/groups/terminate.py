@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select, update
 
+from scheduler.domain.group_status import ACCEPTING, ENDING, GroupStatus
 from scheduler.services.attempts.rows import close_attempt
 from scheduler.services.errors import Conflict
-from scheduler.services.group_states import ACCEPTING, ENDING, GroupStatus
-from scheduler.services.machine_states import MACHINE_DOWN, MACHINE_DRAINED, MACHINE_UP
 from scheduler.services.machines.access import revoke
 from scheduler.services.machines.provision import machines_of
+from scheduler.store.machine_state import MACHINE_DOWN, MACHINE_DRAINED, MACHINE_UP
 from scheduler.store.models import Machine, MachineGroup, Task
 from scheduler.store.outbox import group_changed
 from scheduler.store.transitions import change_status

@@ -10,14 +10,14 @@ from urllib.parse import urlsplit, urlunsplit
 
 from sqlalchemy import select, update
 
+from scheduler.domain.group_status import UP
 from scheduler.providers.base import Ticket
-from scheduler.queue import access
+from scheduler.queue import acl
 from scheduler.services.accounts.provider_access import check_on, why_off
 from scheduler.services.attempts.gangs import MPI
 from scheduler.services.errors import Conflict, Forbidden, Invalid
-from scheduler.services.group_states import UP
 from scheduler.services.ids import new_uuid
-from scheduler.services.machine_states import MACHINE_DOWN, MACHINE_UP
+from scheduler.store.machine_state import MACHINE_DOWN, MACHINE_UP
 from scheduler.store.models import Machine, MachineGroup, User
 from simherd.contract import limits
 from simherd.contract.join import Membership, digest
@@ -114,7 +114,7 @@ def join(parts: Parts, token: str, secret_digest: str) -> Membership:
             raise Forbidden(f"token: {off}")
         machine.secret_digest, machine.secret_at = secret_digest, time.time()
     # Redis may have been started since it was last told the scripts.
-    access.load_scripts(parts.queue.servers.of(group.id))
+    acl.load_scripts(parts.queue.servers.of(group.id))
     _admit(parts, group.id, group.group_type, machine.id, secret_digest)
     log.info("event=machine_joined group=%s machine=%s", group.id, machine.id)
     return _membership(parts, group, machine)
@@ -162,7 +162,7 @@ def change_secret(parts: Parts, machine_id: str, old: str, new_digest: str) -> N
 
 def _admit(parts: Parts, group_id: str, group_type: str, machine_id: str, secret: str) -> None:
     client, together = parts.queue.servers.of(group_id), group_type == MPI
-    access.admit(client, group_id, machine_id, [secret], gangs=together)
+    acl.admit(client, group_id, machine_id, [secret], gangs=together)
 
 
 def known_machine(session: Session, machine_id: str, secret: str, also: str = "") -> Machine:
@@ -187,13 +187,13 @@ def revoke(parts: Parts, group_id: str, machine_ids: list[str]) -> None:
             .values(secret_digest=None, join_digest=None)
         )
     for machine_id in machine_ids:
-        access.shut_out(parts.queue.servers.of(group_id), machine_id)
+        acl.shut_out(parts.queue.servers.of(group_id), machine_id)
 
 
 def readmit(parts: Parts, group_id: str) -> None:
     """Let the machines of one group use Redis again, with the secrets that they have."""
     client = parts.queue.servers.of(group_id)
-    access.load_scripts(client)
+    acl.load_scripts(client)
     with parts.store.read() as session:
         group = session.get_one(MachineGroup, group_id)
         machines = session.execute(
@@ -212,9 +212,9 @@ def restore_access(parts: Parts, server: str) -> None:
     client = parts.queue.servers.named(server)
     about: Any = client.info("server")
     run_id = str(about["run_id"])
-    if not access.forgotten(client, run_id):
+    if not acl.forgotten(client, run_id):
         return
-    access.load_scripts(client)
+    acl.load_scripts(client)
     with parts.store.read() as session:
         rows = session.execute(
             select(MachineGroup.id, MachineGroup.group_type, Machine.id, Machine.secret_digest)
@@ -228,5 +228,5 @@ def restore_access(parts: Parts, server: str) -> None:
         ).all()
     for group_id, group_type, machine_id, secret_digest in rows:
         _admit(parts, group_id, group_type, machine_id, str(secret_digest))
-    access.remembered(client, run_id)
+    acl.remembered(client, run_id)
     log.info("event=access_restored server=%s machines=%s", server, len(rows))

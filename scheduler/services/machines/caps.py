@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import psutil
 from sqlalchemy import func, select, text
 
+from scheduler.domain.group_status import ENDING, UP
 from scheduler.services.errors import QuotaExceeded
-from scheduler.services.group_states import ENDING, UP
 from scheduler.store.models import Machine, MachineGroup
 from simherd.contract import limits
 

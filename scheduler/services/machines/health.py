@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select, update
 
-from scheduler.services.machine_states import MACHINE_DOWN, MACHINE_DRAINED, MACHINE_UP
 from scheduler.services.machines.access import revoke
 from scheduler.services.machines.busy import busy_machines
+from scheduler.store.machine_state import MACHINE_DOWN, MACHINE_DRAINED, MACHINE_UP
 from scheduler.store.models import Machine, MachineGroup
 from simherd.contract import limits
 from simherd.contract.cause import OUTCOMES, Cause

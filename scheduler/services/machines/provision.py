@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select, update
 
+from scheduler.domain.group_status import UP, GroupStatus
 from scheduler.providers.base import (
     LaunchRefused,
     MachinePlan,
@@ -17,10 +18,9 @@ from scheduler.providers.base import (
 )
 from scheduler.services.accounts.provider_access import note_state
 from scheduler.services.billing.prices import machine_types
-from scheduler.services.group_states import UP, GroupStatus
 from scheduler.services.ids import new_uuid
-from scheduler.services.machine_states import MACHINE_DOWN, MACHINE_UP
 from scheduler.services.machines.access import new_ticket, revoke
+from scheduler.store.machine_state import MACHINE_DOWN, MACHINE_UP
 from scheduler.store.models import Machine, MachineGroup
 from scheduler.store.outbox import group_changed
 from simherd.contract import limits

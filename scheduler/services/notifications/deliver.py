@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from sqlalchemy import select, update
 
-from scheduler import mail
-from scheduler.outbound import NotAllowed, networks, open_client
+from scheduler.net import mail
+from scheduler.net.ssrf_guard import NotAllowed, networks, open_client
 from scheduler.store.event_models import Delivery, Registration
 from scheduler.store.outbox import DELIVER
 from simherd.contract import limits

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, func, select
 
-from scheduler.outbound import NotAllowed, check_host, checked_url, networks
+from scheduler.domain.group_status import GroupStatus
+from scheduler.net.ssrf_guard import NotAllowed, check_host, checked_url, networks
 from scheduler.services.errors import Invalid, NotFound, QuotaExceeded
-from scheduler.services.group_states import GroupStatus
 from scheduler.services.groups.register import owned_group
 from scheduler.services.ids import new_uuid
 from scheduler.store.event_models import Delivery, Registration

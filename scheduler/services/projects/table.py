@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from scheduler.services.attempt_numbers import retries
+from scheduler.domain.attempt_numbers import retries
 from scheduler.services.billing.costs import costs_of_tasks
 from scheduler.store.models import Task
 from simherd.contract.operations import Metric

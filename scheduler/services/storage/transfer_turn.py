@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from scheduler.outbound import networks, open_client
+from scheduler.net.ssrf_guard import networks, open_client
 from scheduler.services.errors import Invalid
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import httpx
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import InterfaceError, OperationalError
 
+from scheduler.net.ssrf_guard import NotAllowed
 from scheduler.objects.base import NoSuchObject, PathTaken, StorageAway
-from scheduler.outbound import NotAllowed
 from scheduler.services.errors import Conflict, Refused
 from scheduler.services.storage.export import export_some
 from scheduler.services.storage.fetch import fetch_some

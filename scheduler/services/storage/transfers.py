@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import defer
 
-from scheduler.outbound import NotAllowed, checked_url
+from scheduler.net.ssrf_guard import NotAllowed, checked_url
 from scheduler.services.errors import Invalid, NotFound, QuotaExceeded
 from scheduler.services.ids import new_uuid
 from scheduler.services.storage.room import check_storage

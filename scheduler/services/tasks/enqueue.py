@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import redis
 from sqlalchemy import bindparam, func, select, update
 
+from scheduler.domain.attempt_numbers import next_number, retries
 from scheduler.objects.base import StorageAway
 from scheduler.queue import memory
 from scheduler.queue.group_queue import Arrival
 from scheduler.queue.servers import UnknownServer
-from scheduler.services.attempt_numbers import next_number, retries
 from scheduler.services.attempts.spec import spec_of
 from scheduler.services.errors import Conflict, NotFound, Refused, TooLarge, Unanswered
 from scheduler.services.groups.access import is_shared

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
-from scheduler.services.group_states import UP, GroupStatus
-from scheduler.services.machine_states import MACHINE_DRAINED, MACHINE_UP, shown_state
+from scheduler.domain.group_status import UP, GroupStatus
 from scheduler.services.machines.provision import machines_of
+from scheduler.store.machine_state import MACHINE_DRAINED, MACHINE_UP, shown_state
 from scheduler.store.models import Machine, MachineGroup, Task
 from simherd.contract.attempt_spec import attempt_key
 from simherd.contract.lifecycle import HELD, TABLE, TERMINAL, Status

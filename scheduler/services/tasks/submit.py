@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
+from scheduler.domain.group_status import ACCEPTING
 from scheduler.services.attempts.gangs import MPI
 from scheduler.services.attempts.spec import check_extra_params, check_processes, wants_network
 from scheduler.services.billing.quotas import check_queue, quotas_of
 from scheduler.services.errors import Conflict, Invalid, NotFound, Refused
-from scheduler.services.group_states import ACCEPTING
 from scheduler.services.groups.access import default_group, usable_group
 from scheduler.services.ids import new_task_id
 from scheduler.services.projects.projects import DEFAULT_PROJECT, ensure_project

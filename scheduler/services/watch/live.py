@@ -9,7 +9,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from scheduler.queue.live import StreamGone
+from scheduler.queue.live_answers import StreamGone
 from scheduler.queue.live_frames import BadFrame, size_of
 from scheduler.services.errors import Conflict, Invalid, NotFound, Refused, Unanswered
 from scheduler.services.watch.saved import SavedFiles
@@ -21,7 +21,7 @@ from simherd.contract.live_frames import Ask, FrameKind, LiveRequest, Trouble
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
-    from scheduler.queue.live import Reading
+    from scheduler.queue.live_answers import Reading
     from scheduler.store.models import Task
     from scheduler.wiring import Parts
     from simherd.contract.live_frames import Frame

@@ -9,7 +9,7 @@ import pytest
 
 from executor.link.lease import new_token
 from executor.link.mpi import GangClaimer, GangLink
-from scheduler.queue import access
+from scheduler.queue import acl
 from simherd.contract import limits
 from simherd.contract.inbox import Message, Order
 from simherd.contract.queue.keys import GroupKeys
@@ -164,14 +164,14 @@ def test_a_machine_may_write_to_those_of_its_group_and_to_no_other(
     side: Side, client: redis.Redis
 ) -> None:
     digest = "5" * 64
-    access.admit(client, side.group, "m1", [digest], gangs=True)
-    access.admit(client, side.group, "m2", [digest])
+    acl.admit(client, side.group, "m1", [digest], gangs=True)
+    acl.admit(client, side.group, "m2", [digest])
     inbox = GroupKeys(side.group).inbox("m3")
     allowed = [_may(client, name, "XADD", inbox) for name in ("m1", "m2")]
     assert allowed == [True, False]
     assert not _may(client, "m1", "XADD", GroupKeys("another").inbox("m3"))
     for name in ("m1", "m2"):
-        access.shut_out(client, name)
+        acl.shut_out(client, name)
 
 
 def _may(client: redis.Redis, machine: str, command: str, key: str) -> bool:

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from scheduler.bridge.mailbox import Mailboxes
-from scheduler.queue.live import connect_async
+from scheduler.queue.live_answers import connect_async
 from scheduler.services.errors import Conflict
 from simherd.contract import limits
 from simherd.contract.queue.keys import MailboxKeys

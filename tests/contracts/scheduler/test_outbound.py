@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from scheduler.outbound import NotAllowed, check_host, checked_url, networks, open_client
+from scheduler.net.ssrf_guard import NotAllowed, check_host, checked_url, networks, open_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.bridge.shapes import Lines, in_messages, last_message, tree
+from scheduler.bridge.formats import Lines, in_messages, last_message, tree
 from simherd.contract import limits
 from simherd.contract.webrtc_channel import Reply, ReplyStatus
 

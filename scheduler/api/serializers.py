@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from scheduler.services.attempt_numbers import retries
+from scheduler.domain.attempt_numbers import retries
 from scheduler.services.billing.costs import machine_cost
-from scheduler.services.machine_states import shown_state
+from scheduler.store.machine_state import shown_state
 from simherd.contract import objects
 from simherd.contract.lifecycle import TABLE, TERMINAL, Status
 from simherd.contract.operations import Operation

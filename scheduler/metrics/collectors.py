@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import redis
 from sqlalchemy import func, select
 
+from scheduler.domain.group_status import ACTIVE
 from scheduler.metrics import table
 from scheduler.queue.broken_keys import BrokenKeys
 from scheduler.queue.group_measures import measure
-from scheduler.services.group_states import ACTIVE
-from scheduler.services.machine_states import MACHINE_DOWN, SHOWN_STATES, shown_state_column
 from scheduler.store.event_models import Delivery
+from scheduler.store.machine_state import MACHINE_DOWN, SHOWN_STATES, shown_state_column
 from scheduler.store.models import Machine, MachineGroup, Task
 from simherd.contract.lifecycle import HELD
 from simherd.contract.notifications import DeliveryState

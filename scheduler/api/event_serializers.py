@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from scheduler.api.wire import when
+from scheduler.api.serializers import when
 from simherd.contract.notifications import ActionType, TriggerType
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from scheduler.metrics import table
-from scheduler.metrics.live import count, observe
+from scheduler.metrics.instruments import count, observe
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping

@@ -1,0 +1,1 @@
+"""ASGI middleware: metrics, request log, encoded paths."""

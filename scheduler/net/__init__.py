@@ -1,0 +1,1 @@
+"""Outbound connections: the guard against requests into our own network, and mail."""
