@@ -6,11 +6,15 @@ import importlib
 import io
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from simherd.cli.render import echo
 from simherd.errors import SimherdError
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 #: Command -> module that holds it as `command`, and its line in `--help`.
 _COMMANDS = {
@@ -30,7 +34,7 @@ _COMMANDS = {
     "costs": ("simherd.cli.costs", "Show what a month cost."),
     "user": ("simherd.cli.user", "Show your account."),
     "admin": ("simherd.cli.admin", "For operators: look after a server."),
-    "sim": ("simherd.cli.sim", "For operators: break a fleet on purpose, to see that it holds."),
+    "sim": ("simherd_drills.cli", "For operators: break a fleet on purpose, to see that it holds."),
     "auth": ("simherd.cli.auth", "Log in to a server, and out."),
     "completion": ("simherd.cli.completion", "Print the script that completes for a shell."),
 }
@@ -47,13 +51,24 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return None
-        found = importlib.import_module(_COMMANDS[name][0]).command
+        found = _module(name).command
         assert isinstance(found, click.Command)
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])
+
+
+def _module(name: str) -> ModuleType:
+    module = _COMMANDS[name][0]
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != "simherd_drills":
+            raise
+        message = f"`simherd {name}` is not installed: pip install simherd-drills"
+        raise SimherdError(message) from None
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})

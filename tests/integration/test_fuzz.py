@@ -21,7 +21,6 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis.generation import GenerationMode
 
-from scheduler.api.reference import openapi
 from scheduler.objects.folder import FolderStore
 from scheduler.services.accounts.admin_keys import key_states
 from scheduler.services.accounts.admin_users import create_user
@@ -29,6 +28,7 @@ from scheduler.services.accounts.users import create_key
 from scheduler.services.attempts.outputs import grant_of
 from scheduler.store.engine import migrate
 from scheduler.store.models import Machine, User
+from scripts.pages.http_reference import openapi
 from simherd.contract import objects
 from simherd.contract.join import digest
 from simherd.contract.lifecycle import Status

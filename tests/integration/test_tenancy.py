@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from scheduler.api.reference import openapi
 from scheduler.services.accounts.admin_keys import key_states
 from scheduler.services.accounts.users import create_key
 from scheduler.services.attempts.outputs import grant_of
 from scheduler.store.models import Base, Machine, MachineGroup, User
+from scripts.pages.http_reference import openapi
 from simherd.contract import objects
 from simherd.contract.join import digest
 from simherd.contract.lifecycle import Status

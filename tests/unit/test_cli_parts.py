@@ -6,7 +6,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from simherd.cli import reference
+from scripts.pages import cli_reference
 from simherd.cli.parts import Spread, Verbs, confirm, yes_option
 from simherd.cli.render import _fitted, _padded
 from tests.conftest import REPOSITORY
@@ -14,7 +14,9 @@ from tests.conftest import REPOSITORY
 
 def test_the_reference_is_up_to_date() -> None:
     page = (REPOSITORY / "docs" / "reference" / "cli.md").read_text()
-    assert page == reference.page(), "python -m simherd.cli.reference > docs/reference/cli.md"
+    assert page == cli_reference.page(), (
+        "python -m scripts.pages.cli_reference > docs/reference/cli.md"
+    )
 
 
 @click.command(cls=Spread, spread=["--files"])

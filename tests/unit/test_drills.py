@@ -15,20 +15,20 @@ import psutil
 import pytest
 import yaml
 from click.testing import CliRunner
+from simherd_drills import cli
+from simherd_drills.disks import fill
+from simherd_drills.docker_engine import Container, Engine
+from simherd_drills.drills import held
+from simherd_drills.errors import EngineAway, NotPossible
+from simherd_drills.heal import heal
+from simherd_drills.local_machines import local_redis
+from simherd_drills.machines import DockerMachine
+from simherd_drills.services import services
+from simherd_drills.suspended import FROZEN
+from simherd_drills.targets import Ground
 
-from simherd.cli import sim
 from simherd.contract import labels
 from simherd.errors import SimherdError
-from simherd.sim.disks import fill
-from simherd.sim.drills import held
-from simherd.sim.engine import Container, Engine
-from simherd.sim.errors import EngineAway, NotPossible
-from simherd.sim.frozen import FROZEN
-from simherd.sim.ground import Ground
-from simherd.sim.healing import heal
-from simherd.sim.local import local_redis
-from simherd.sim.machines import DockerMachine
-from simherd.sim.services import services
 from tests.support.waits import until
 
 if TYPE_CHECKING:
@@ -143,8 +143,8 @@ def test_who_is_refused_heals_nothing_and_everybody_else_does() -> None:
 
 _HELD = """
 import os, signal, sys, time
-from simherd.sim.drills import held
-from simherd.sim.interrupts import listen
+from simherd_drills.drills import held
+from simherd_drills.interrupts import listen
 
 def heal():
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -213,9 +213,9 @@ class _Ground(Ground):
 
 def test_heal_goes_on_with_the_others_and_says_what_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     ground = _Ground(_Machine("m-1", error="m-1 does not answer."), _Machine("m-2"))
-    monkeypatch.setattr(sim, "Ground", lambda *_: ground)
-    monkeypatch.setattr(sim, "listen", lambda: None)
-    done = CliRunner().invoke(sim.command, ["heal"])
+    monkeypatch.setattr(cli, "Ground", lambda *_: ground)
+    monkeypatch.setattr(cli, "listen", lambda: None)
+    done = CliRunner().invoke(cli.command, ["heal"])
     assert done.exit_code == 1
     assert done.stdout == "m-2 moves again.\n"
     assert done.stderr == "Error: m-1 does not answer.\n"
@@ -314,7 +314,7 @@ def test_machines_that_are_processes_need_no_engine(
     with pytest.raises(EngineAway, match="does not answer"):
         Ground(None, None).machines()
     monkeypatch.delenv("DOCKER_HOST")
-    monkeypatch.setattr("simherd.sim.engine._SOCKET", tmp_path / "no.sock")
+    monkeypatch.setattr("simherd_drills.docker_engine._SOCKET", tmp_path / "no.sock")
     healed = heal(ground)
     assert (healed.done, healed.failed) == ([], [])
 

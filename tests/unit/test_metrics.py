@@ -7,12 +7,12 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from scheduler.jobs.canary import Canary
+from scripts.pages import metrics_page
 from simherd.contract import limits
 from simherd.runtime.metric_table import Kind
 from tests.conftest import REPOSITORY, missing
@@ -53,11 +53,7 @@ def names_in_use() -> Iterator[str]:
 
 def test_the_page_is_up_to_date() -> None:
     page = (REPOSITORY / "docs" / "metrics.md").read_text()
-    command = "scripts/metrics_page.py"
-    done = subprocess.run(
-        [sys.executable, REPOSITORY / command], capture_output=True, text=True, check=True
-    )
-    assert page == done.stdout, f"python {command} > docs/metrics.md"
+    assert page == metrics_page.page(), "python -m scripts.pages.metrics_page > docs/metrics.md"
 
 
 def test_every_name_has_one_row_with_its_unit() -> None:

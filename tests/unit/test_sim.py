@@ -8,25 +8,25 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from simherd_drills.cli import command
+from simherd_drills.drills import DRILLS
 
-from simherd.cli.sim import command
 from simherd.errors import InvalidInput
-from simherd.sim.drills import DRILLS
 from simherd.utils import parse_size
 
 _PAGE = (Path(__file__).parents[2] / "docs" / "drills.md").read_text()
 
 
-def test_without_the_docker_sdk_it_says_what_installs_it() -> None:
-    script = "import sys; sys.modules['docker'] = None; sys.argv = ['simherd', 'sim', 'list']; "
+def test_without_the_drills_the_error_says_what_installs_them() -> None:
+    script = (
+        "import sys; sys.modules['simherd_drills'] = None; sys.argv = ['simherd', 'sim', 'list']; "
+    )
     script += "from simherd.cli.main import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert done.stderr == (
-        "Error: `simherd sim` needs the Docker SDK: pip install 'simherd[sim]'\n"
-    )
+    assert done.stderr == ("Error: `simherd sim` is not installed: pip install simherd-drills\n")
 
 
 @pytest.mark.parametrize("name", sorted(DRILLS))
@@ -51,7 +51,7 @@ def test_what_makes_no_sense_is_said_before_anything_is_done(
     monkeypatch: pytest.MonkeyPatch, typed: str, said: str
 ) -> None:
     # The signals of the run are its own.
-    monkeypatch.setattr("simherd.cli.sim.listen", lambda: None)
+    monkeypatch.setattr("simherd_drills.cli.listen", lambda: None)
     done = CliRunner().invoke(command, typed.split(), standalone_mode=False)
     assert said in str(getattr(done.exception, "message", done.exception))
 

@@ -131,7 +131,7 @@ PAST_IT = {
     "simherd/cli/watch.py",  # pages of what commands have printed with `echo`
     "simherd/cli/up_view.py",  # clears its own line
     "simherd/cli/completion.py",  # a script for a shell
-    "simherd/cli/reference.py",  # a page of the documentation
+    "scripts/pages/cli_reference.py",  # a page of the documentation
     "simherd/demo_data/splash.py",  # a simulation
 }
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from scripts.pages.lifecycle_drawing import arrows, drawing
+from scripts.pages.lifecycle_page import page
 from simherd.contract.cause import OUTCOMES, Cause
 from simherd.contract.lifecycle import TABLE, TERMINAL, Status, sources_of
-from simherd.contract.lifecycle_drawing import arrows, drawing
-from simherd.contract.lifecycle_page import page
 from tests.conftest import REPOSITORY
 
 

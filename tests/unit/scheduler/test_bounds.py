@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fastapi.routing import APIRoute, iter_route_contexts
 
-from scheduler.api.reference import openapi, reference_app
 from scheduler.api.strict import StrictRoute
+from scripts.pages.http_reference import openapi, reference_app
 from tests.support.openapi import operations, resolved
 
 if TYPE_CHECKING:

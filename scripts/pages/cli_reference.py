@@ -1,4 +1,4 @@
-"""The command line's reference: `python -m simherd.cli.reference > docs/reference/cli.md`."""
+"""The command line's reference: `python -m scripts.pages.cli_reference > docs/reference/cli.md`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _HEAD = """# Command line
 
-Made from the commands themselves by `python -m simherd.cli.reference`.
+Made from the commands themselves by `python -m scripts.pages.cli_reference`.
 
 Every command has `-h`/`--help`. What only shows something has `--json`, and `-w`/`--watch` to show
 it again and again. What cannot be undone asks first; `-y` is the answer where nobody can be asked.

@@ -12,8 +12,8 @@ from simherd.errors import SimherdError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from simherd.sim.engine import Container
-    from simherd.sim.ground import Ground
+    from simherd_drills.docker_engine import Container
+    from simherd_drills.targets import Ground
 
     #: Answers whether there was something to be put right; and the sentence for that.
     Mend = tuple[Callable[[], bool], str]

@@ -10,18 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import docker
+import requests
+from docker.errors import APIError, DockerException, NotFound
+
 from simherd.contract.labels import DRILL
 from simherd.errors import SimherdError
-from simherd.sim.errors import REFUSED, EngineAway, NotPossible
-
-try:
-    import docker
-    import requests
-    from docker.errors import APIError, DockerException, NotFound
-except ImportError as missing:
-    raise SimherdError(
-        "`simherd sim` needs the Docker SDK: pip install 'simherd[sim]'"
-    ) from missing
+from simherd_drills.errors import REFUSED, EngineAway, NotPossible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 from simherd.contract.lifecycle import Status
 from simherd.contract.machines import SUSPECT, SUSPECT_S
 from simherd.errors import SimherdError
-from simherd.sim.disks import fill
-from simherd.sim.drills import held, nothing, reclaimed
-from simherd.sim.fleet import until
-from simherd.sim.services import BREAKS
+from simherd_drills.disks import fill
+from simherd_drills.drills import held, nothing, reclaimed
+from simherd_drills.fleet import until
+from simherd_drills.services import BREAKS
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from simherd.sim.fleet import Fleet
-    from simherd.sim.ground import Ground
-    from simherd.sim.machines import Machine
     from simherd.task import Task
+    from simherd_drills.fleet import Fleet
+    from simherd_drills.machines import Machine
+    from simherd_drills.targets import Ground
 
 #: Bytes left by `fill-disk`, and the rate of `slow-storage`.
 _LEAVE, _RATE = 100 * 1000**2, "1mbit"

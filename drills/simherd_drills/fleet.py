@@ -16,9 +16,9 @@ from simherd.simulators import CustomImage
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from simherd.sim.ground import Ground
-    from simherd.sim.machines import Machine
     from simherd.task import Task
+    from simherd_drills.machines import Machine
+    from simherd_drills.targets import Ground
 
 T = TypeVar("T")
 

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, TypeVar
 
 from simherd.contract import labels
 from simherd.errors import InvalidInput
-from simherd.sim.engine import Engine
-from simherd.sim.errors import EngineAway, NotPossible
-from simherd.sim.local import left_frozen, local_machines, local_redis
-from simherd.sim.machines import DockerMachine
-from simherd.sim.services import Service, services
+from simherd_drills.docker_engine import Engine
+from simherd_drills.errors import EngineAway, NotPossible
+from simherd_drills.local_machines import left_frozen, local_machines, local_redis
+from simherd_drills.machines import DockerMachine
+from simherd_drills.services import Service, services
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from pathlib import Path
 
-    from simherd.sim.engine import Container
-    from simherd.sim.local import LeftFrozen
-    from simherd.sim.machines import Machine
-    from simherd.sim.services import Redis
+    from simherd_drills.docker_engine import Container
+    from simherd_drills.local_machines import LeftFrozen
+    from simherd_drills.machines import Machine
+    from simherd_drills.services import Redis
 
 T = TypeVar("T", bound="Redis | Service")
 

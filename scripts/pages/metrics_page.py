@@ -1,13 +1,8 @@
-"""The page of the metrics: `python scripts/metrics_page.py > docs/metrics.md`."""
+"""The page of the metrics: `python -m scripts.pages.metrics_page > docs/metrics.md`."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-# As a script it finds both rooms, which do not know each other.
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from executor.observability import table as of_executor
 from scheduler.metrics import table as of_scheduler
@@ -20,7 +15,7 @@ if TYPE_CHECKING:
 _HEAD = """\
 # Metrics
 
-Written by `python scripts/metrics_page.py` from `scheduler/metrics/table.py` and
+Written by `python -m scripts.pages.metrics_page` from `scheduler/metrics/table.py` and
 `executor/observability/table.py`; a test compares them. Change the tables, not this page.
 
 With `SIMHERD_METRICS_PORT` every process shows its numbers at `/metrics`

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from simherd.contract import labels
 from simherd.errors import SimherdError
-from simherd.sim.errors import GOES_ON, REFUSED, NotPossible
-from simherd.sim.network import Network
+from simherd_drills.errors import GOES_ON, REFUSED, NotPossible
+from simherd_drills.network import Network
 
 if TYPE_CHECKING:
-    from simherd.sim.engine import Container, Engine
+    from simherd_drills.docker_engine import Container, Engine
 
 #: The file that fills a machine's work disk.
 BALLAST = "drill-ballast"

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from simherd.contract import labels
 from simherd.errors import InvalidInput, SimherdError
-from simherd.sim.errors import GOES_ON, NotPossible
-from simherd.sim.machines import Target
-from simherd.sim.network import Network
+from simherd_drills.errors import GOES_ON, NotPossible
+from simherd_drills.machines import Target
+from simherd_drills.network import Network
 
 if TYPE_CHECKING:
-    from simherd.sim.engine import Container, Engine
+    from simherd_drills.docker_engine import Container, Engine
 
 
 class Redis(Target, Protocol):

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 from simherd.contract.lifecycle import TERMINAL, Status
 from simherd.errors import SimherdError
-from simherd.sim.errors import NotPossible
-from simherd.sim.exercises import exercises
-from simherd.sim.fleet import until, wrong_files
+from simherd_drills.errors import NotPossible
+from simherd_drills.fleet import until, wrong_files
+from simherd_drills.scenarios import exercises
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from simherd.info import TaskInfo
-    from simherd.sim.exercises import Exercise
-    from simherd.sim.fleet import Fleet
     from simherd.task import Task
+    from simherd_drills.fleet import Fleet
+    from simherd_drills.scenarios import Exercise
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simherd.sim.errors import GOES_ON, REFUSED, NotPossible
+from simherd_drills.errors import GOES_ON, REFUSED, NotPossible
 
 if TYPE_CHECKING:
-    from simherd.sim.engine import Container, Engine
+    from simherd_drills.docker_engine import Container, Engine
 
 _CHAIN = "simherd-drill"
 #: The handle of our queueing discipline.

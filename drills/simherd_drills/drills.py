@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simherd.contract.machines import SUSPECT, SUSPECT_S
-from simherd.sim.errors import NotPossible
-from simherd.sim.interrupts import undisturbed
+from simherd_drills.errors import NotPossible
+from simherd_drills.interrupts import undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from simherd.sim.machines import Machine
+    from simherd_drills.machines import Machine
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The drawing of the lifecycle, made from the table in the code.
 
-python -m simherd.contract.lifecycle_drawing > docs/lifecycle.svg
+python -m scripts.pages.lifecycle_drawing > docs/lifecycle.svg
 
 The table has too many transitions for an arrow each. Statuses that are left in the same ways share
 a frame, and one arrow from a frame stands for a transition from every status in it.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simherd.sim.errors import NotPossible
+from simherd_drills.errors import NotPossible
 
 if TYPE_CHECKING:
-    from simherd.sim.ground import Ground
-    from simherd.sim.machines import Machine
+    from simherd_drills.machines import Machine
+    from simherd_drills.targets import Ground
 
 
 def fill(ground: Ground, machine: Machine, leave: int, *, even_shared: bool) -> int:

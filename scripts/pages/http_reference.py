@@ -1,4 +1,4 @@
-"""The HTTP API's reference: `python -m scheduler.api.reference > docs/reference/http.md`."""
+"""The HTTP API's reference: `python -m scripts.pages.http_reference > docs/reference/http.md`."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _HEAD = """\
 # HTTP API
 
-Made from the routes themselves by `python -m scheduler.api.reference`. A server answers with the
-same, with every type and bound, at `/openapi.json`.
+Made from the routes by `python -m scripts.pages.http_reference`. A server returns the same, with
+every type and bound, at `/openapi.json`.
 
 Requests and answers are JSON. Parameters are of the query, of the body where there is one; those
 with a `*` are needed. Every answer carries `X-Request-Id`, and every error is a problem (RFC 9457)

@@ -20,21 +20,21 @@ from simherd.cli.parts import Verbs, confirm, exactly_one, yes_option
 from simherd.cli.render import as_json, echo, json_option, table
 from simherd.errors import InvalidInput
 from simherd.local.stack import default_data_dir
-from simherd.sim.course import run
-from simherd.sim.disks import fill
-from simherd.sim.drills import DRILLS, held, nothing, reclaimed
-from simherd.sim.fleet import Fleet
-from simherd.sim.ground import Ground
-from simherd.sim.healing import heal
-from simherd.sim.interrupts import ignore, listen
-from simherd.sim.services import BREAKS
 from simherd.utils import format_bytes, parse_duration, parse_size
+from simherd_drills.disks import fill
+from simherd_drills.drills import DRILLS, held, nothing, reclaimed
+from simherd_drills.fleet import Fleet
+from simherd_drills.heal import heal
+from simherd_drills.interrupts import ignore, listen
+from simherd_drills.services import BREAKS
+from simherd_drills.suite import run
+from simherd_drills.targets import Ground
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
-    from simherd.sim.machines import Machine, Target
+    from simherd_drills.machines import Machine, Target
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
 #: What `tc` takes as a rate.

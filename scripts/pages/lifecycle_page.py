@@ -1,6 +1,6 @@
 """The lifecycle page of the documentation, written from the tables in the code.
 
-python -m simherd.contract.lifecycle_page > docs/lifecycle.md
+python -m scripts.pages.lifecycle_page > docs/lifecycle.md
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from simherd.contract.lifecycle import TABLE, TERMINAL
 _HEAD = """\
 # The lifecycle of a task
 
-Written by `python -m simherd.contract.lifecycle_page` from `simherd/contract/lifecycle.py` and
+Written by `python -m scripts.pages.lifecycle_page` from `simherd/contract/lifecycle.py` and
 `simherd/contract/cause.py`; a test compares the two. Change the tables, not this page.
 
 A task's status changes in one place, `scheduler/store/transitions.py`, by an SQL update that
@@ -25,7 +25,7 @@ _DRAWING = """\
 
 An arrow that leaves a frame stands for one from each status in it. The one that goes back up is a
 machine that is lost: with resubmission on, the task waits for another one.
-(`python -m simherd.contract.lifecycle_drawing > docs/lifecycle.svg`)
+(`python -m scripts.pages.lifecycle_drawing > docs/lifecycle.svg`)
 """
 
 

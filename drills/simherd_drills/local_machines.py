@@ -14,14 +14,14 @@ import psutil
 
 from simherd.contract import labels
 from simherd.errors import SimherdError
-from simherd.sim.errors import GOES_ON, NotPossible
-from simherd.sim.frozen import FROZEN, gone_or_said, resume, suspend
-from simherd.sim.machines import BALLAST
+from simherd_drills.errors import GOES_ON, NotPossible
+from simherd_drills.machines import BALLAST
+from simherd_drills.suspended import FROZEN, gone_or_said, resume, suspend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from simherd.sim.engine import Container, Engine
+    from simherd_drills.docker_engine import Container, Engine
 
 #: Seconds that Redis has for stopping by itself.
 _STOP_S = 10.0

@@ -1,0 +1,1 @@
+"""Chaos drills: break a fleet on purpose, to see that all holds."""
