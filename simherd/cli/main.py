@@ -65,7 +65,7 @@ def _module(name: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name != "simherd_drills":
+        if error.name not in ("simherd_drills", module):
             raise
         message = f"`simherd {name}` is not installed: pip install simherd-drills"
         raise SimherdError(message) from None

@@ -126,8 +126,8 @@ import pathlib, simherd
 for name in "abc":
     pathlib.Path(name).mkdir(exist_ok=True)
     pathlib.Path(name, "in.txt").write_text(name)
-from simherd import archive
-real = archive.zipped
+from simherd.transfers import input_archive
+real = input_archive.zipped
 def broken(entries, *more):
     if entries[0].path.parent.name == "b":
         raise simherd.SimherdError("the disk broke")
@@ -136,7 +136,7 @@ simulator = simherd.simulators.CustomImage("x")
 def submit():
     cases = [{"input_dir": name} for name in "abc"]
     return simulator.run_sweep(cases, commands=["true"], project=PROJECT, client_key=KEY)
-archive.zipped = broken
+input_archive.zipped = broken
 try:
     submit()
 except simherd.SimherdError as error:
@@ -159,7 +159,7 @@ def test_an_upload_that_fails_kills_only_what_waits_for_it(env: Env, tmp_path: P
 
 
 def test_a_named_submission_goes_on_after_an_upload_that_failed(env: Env, tmp_path: Path) -> None:
-    again = "archive.zipped = real\nprint(simherd.tasks.wait(submit(), silent_mode=True))"
+    again = "input_archive.zipped = real\nprint(simherd.tasks.wait(submit(), silent_mode=True))"
     out = env.python(f"PROJECT, KEY = 'mended', 'mended'\n{_BROKEN}\n{again}", tmp_path)
     assert out.count("SUCCESS") == 3
     assert _statuses(env, "mended") == ["success"] * 3

@@ -27,7 +27,7 @@ TOKEN = "the-secret-token"
 #: Says whether an attempt's disk is a hard one, and where it lies.
 MAKE_AREA = """
 import pathlib, sys
-from executor.disk.areas import choose_disk
+from executor.machine.volumes import choose_disk
 disk = choose_disk(pathlib.Path(sys.argv[1]), 64 * 1024**2)
 print(disk.name, disk.make("task-1", 64 * 1024**2).folder.resolve())
 """

@@ -167,7 +167,7 @@ def test_what_is_no_secret_is_left_alone() -> None:
 def test_uncaught_exceptions_are_lines() -> None:
     script = (
         "import threading\n"
-        "from simherd.contract import logs\n"
+        "from simherd.runtime import logs\n"
         "logs.set_up('worker', 'INFO', logs.LogFormat.JSON, '')\n"
         "logs.always(machine='m1')\n"
         "def work(): raise ValueError('redis://:hush@h')\n"
