@@ -18,8 +18,8 @@ _PAGE = (Path(__file__).parents[2] / "docs" / "drills.md").read_text()
 
 
 def test_without_the_drills_the_error_says_what_installs_them() -> None:
-    script = "import sys; sys.modules['simherd_drills.cli'] = None; sys.argv = ['simherd', 'sim', 'list']; "
-    script += "from simherd.cli.main import main; main()"
+    script = "import sys; sys.modules['simherd_drills.cli'] = None; "
+    script += "sys.argv = ['simherd', 'sim', 'list']; from simherd.cli.main import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
