@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from executor.agent.agent import Agent
-from executor.config import Config, ConfigError, Place, check_isolation
+from executor.config import Config, ConfigError, ExecutorFolders, check_isolation
 from executor.join import JoinRefused, join
 from executor.observability.health_pages import serve
 from simherd.contract.policy import INSECURE_BACKEND
@@ -81,11 +81,13 @@ def _set_up_log() -> None:
         style = LogFormat.of(os.environ)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    logs.set_up("executor", "INFO", style, "%(asctime)s %(levelname)s %(threadName)s %(message)s")
+    logs.configure_logging(
+        "executor", "INFO", style, "%(asctime)s %(levelname)s %(threadName)s %(message)s"
+    )
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
-def _place() -> Place:
+def _place() -> ExecutorFolders:
     """Where the agent works: from its environment, or from the words `join TOKEN`."""
     parser = argparse.ArgumentParser(prog="simherd-executor")
     verbs = parser.add_subparsers(dest="verb")
@@ -105,7 +107,7 @@ def _place() -> Place:
         sys.exit(health_check.of_executor())
     # Before a token is spent or anything is written.
     if given.verb is None:
-        place = Place.from_env()
+        place = ExecutorFolders.from_env()
         check_isolation()
         _take(place.state_dir)
         return place
@@ -119,7 +121,7 @@ def _place() -> Place:
     ticket = given.state_dir / "ticket.json"
     with open(os.open(ticket, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         json.dump({"api_url": given.api, "token": given.token}, file)
-    return Place(given.state_dir, ticket)
+    return ExecutorFolders(given.state_dir, ticket)
 
 
 def _take(state_dir: Path) -> None:
@@ -148,7 +150,7 @@ def _take(state_dir: Path) -> None:
         time.sleep(0.05)
 
 
-def _write_pid(place: Place) -> None:
+def _write_pid(place: ExecutorFolders) -> None:
     # Whole or not at all: who reads it acts on the number.
     written = place.state_dir / "agent.pid.new"
     written.write_text(f"{os.getpid()}\n")

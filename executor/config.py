@@ -32,14 +32,14 @@ class ConfigError(ValueError):
 
 
 @dataclass(frozen=True)
-class Place:
+class ExecutorFolders:
     """Where an executor keeps its state, and its ticket; the variables are `SIMHERD_` + name."""
 
     state_dir: Path
     ticket_file: Path
 
     @classmethod
-    def from_env(cls, env: Mapping[str, str] = os.environ) -> Place:
+    def from_env(cls, env: Mapping[str, str] = os.environ) -> ExecutorFolders:
         """Read the environment. Raises ConfigError."""
         return cls(Path(_need(env, "STATE_DIR")), Path(_need(env, "TICKET_FILE")))
 
@@ -74,7 +74,9 @@ class Config:
     spot_notices: str
 
     @classmethod
-    def of(cls, place: Place, identity: Identity, env: Mapping[str, str] = os.environ) -> Config:
+    def of(
+        cls, place: ExecutorFolders, identity: Identity, env: Mapping[str, str] = os.environ
+    ) -> Config:
         """Read the environment, and what the machine's membership says.
 
         Raises:

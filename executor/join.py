@@ -36,14 +36,14 @@ class JoinRefused(Exception):
 
 
 @dataclass(frozen=True)
-class Ticket:
+class JoinTicket:
     """What lets this machine join: where the scheduler is, and a token that is good once."""
 
     api_url: str
     token: str
 
     @classmethod
-    def read(cls, file: Path) -> Ticket:
+    def read(cls, file: Path) -> JoinTicket:
         """The ticket in a file. Raises JoinRefused."""
         try:
             raw = json.loads(file.read_text())
@@ -112,7 +112,7 @@ def join(ticket_file: Path, state_dir: Path, wait: Callable[[float], object]) ->
     Raises:
         JoinRefused: the scheduler does not let this machine in.
     """
-    ticket = Ticket.read(ticket_file)
+    ticket = JoinTicket.read(ticket_file)
     file = state_dir / "identity.json"
     kept = _kept(file)
     if kept is None or kept["ticket"] != digest(ticket.token):
@@ -132,7 +132,7 @@ def join(ticket_file: Path, state_dir: Path, wait: Callable[[float], object]) ->
     return Identity(file, ticket.api_url, membership, kept["secret"])
 
 
-def _ask(ticket: Ticket, secret: str, wait: Callable[[float], object]) -> httpx.Response:
+def _ask(ticket: JoinTicket, secret: str, wait: Callable[[float], object]) -> httpx.Response:
     body = {"token": ticket.token, "secret_digest": digest(secret)}
     pause = _FIRST_WAIT_S
     while True:

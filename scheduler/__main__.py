@@ -27,7 +27,7 @@ from pydantic_settings import SettingsError
 
 from scheduler import logs, operator_cli, preflight
 from scheduler.config import Settings, StoreSettings
-from scheduler.wiring import Parts
+from scheduler.wiring import Runtime
 from simherd.runtime import health_check
 from simherd.runtime.logs import LogFormat
 
@@ -60,15 +60,15 @@ def main() -> None:
     settings = _read(Settings)
     findings = preflight.look(settings, os.environ)
     preflight.stop_or_warn([one for one in findings if one.is_contradiction], "warn")
-    logs.set_up(given.process, settings.log_level, settings.log_format)
-    parts = Parts(settings)
+    logs.configure_logging(given.process, settings.log_level, settings.log_format)
+    rt = Runtime(settings)
     if given.process in _LASTING:
         findings += preflight.look_at_redis(settings.redis_urls)
         preflight.stop_or_warn(findings, settings.unsafe_settings)
         _wait_for_schema(settings)
-        _check_servers(parts)
-        _warn_of_providers(parts)
-    _PROCESSES[given.process][0](parts)
+        _check_servers(rt)
+        _warn_of_providers(rt)
+    _PROCESSES[given.process][0](rt)
 
 
 def _read(kind: type[_S]) -> _S:
@@ -111,10 +111,10 @@ def _wait_for_schema(settings: Settings) -> None:
             return
 
 
-def _check_servers(parts: Parts) -> None:
+def _check_servers(rt: Runtime) -> None:
     from scheduler.services.groups.register import unnamed_servers
 
-    unnamed = unnamed_servers(parts)
+    unnamed = unnamed_servers(rt)
     if unnamed:
         sys.exit(
             f"simherd-scheduler: SIMHERD_REDIS_SERVERS: it does not name {', '.join(unnamed)}, and "
@@ -122,41 +122,41 @@ def _check_servers(parts: Parts) -> None:
         )
 
 
-def _warn_of_providers(parts: Parts) -> None:
+def _warn_of_providers(rt: Runtime) -> None:
     from scheduler.services.accounts.provider_access import warn_of_groups_off
 
-    warn_of_groups_off(parts)
+    warn_of_groups_off(rt)
 
 
-def _api(parts: Parts) -> None:
+def _api(rt: Runtime) -> None:
     from scheduler.api.app import make_app
     from scheduler.api.edge.server import serve
     from scheduler.health import served
 
     # uvicorn ends in good order, and then sends itself the signal again: that is to be no death.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    app = make_app(parts)
-    with served(parts, "api", app.state.dependencies, app.state.pulse.trouble):
-        serve(app, parts.settings)
+    app = make_app(rt)
+    with served(rt, "api", app.state.dependencies, app.state.pulse.trouble):
+        serve(app, rt.settings)
 
 
-def _worker(parts: Parts) -> None:
+def _worker(rt: Runtime) -> None:
     from scheduler.health import dependencies, served
     from scheduler.jobs.app import app
     from scheduler.jobs.measured import CANARY
     from scheduler.metrics.exposition import shared_with_children
     from scheduler.services.storage.transfer_worker import MOST_TURNS
 
-    asked = dependencies(parts)
-    if parts.settings.log_format is LogFormat.JSON:
+    asked = dependencies(rt)
+    if rt.settings.log_format is LogFormat.JSON:
         # Celery's words about its end, which are no lines of a log, go there: ours go to the other.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
     def trouble() -> str | None:
         return CANARY.trouble(lambda: asked.ask()["broker"] is None)
 
-    shared = nullcontext() if parts.settings.metrics_address is None else shared_with_children()
-    with shared, served(parts, "worker", asked, trouble) as pages:
+    shared = nullcontext() if rt.settings.metrics_address is None else shared_with_children()
+    with shared, served(rt, "worker", asked, trouble) as pages:
         if pages is not None:
             os.register_at_fork(after_in_child=pages.leave_to_parent)
         # Not by its command line, which costs a third of a second more to start.
@@ -174,14 +174,14 @@ def _worker(parts: Parts) -> None:
     sys.exit(worker.exitcode)
 
 
-def _recorder(parts: Parts) -> None:
+def _recorder(rt: Runtime) -> None:
     from scheduler.health import dependencies, served
     from scheduler.metrics import table
     from scheduler.metrics.collectors import read_state
     from scheduler.metrics.snapshot import StateCollector
     from scheduler.recorder import Recorder
 
-    stop, recorder = Event(), Recorder(parts)
+    stop, recorder = Event(), Recorder(rt)
 
     def on_signal(*_: object) -> None:
         stop.set()
@@ -189,53 +189,53 @@ def _recorder(parts: Parts) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
-    state = StateCollector(table.STATE, lambda: read_state(parts))
-    with served(parts, "recorder", dependencies(parts), recorder.trouble, state):
+    state = StateCollector(table.STATE, lambda: read_state(rt))
+    with served(rt, "recorder", dependencies(rt), recorder.trouble, state):
         recorder.run(stop)
-    parts.close()
+    rt.close()
 
 
-def _bucket(parts: Parts) -> None:
+def _bucket(rt: Runtime) -> None:
     from scheduler.objects.s3 import S3Store
 
-    if not isinstance(parts.objects, S3Store):
+    if not isinstance(rt.objects, S3Store):
         sys.exit("simherd-scheduler: SIMHERD_S3_BUCKET is not set: there is no bucket to make.")
     end = time.monotonic() + _STORAGE_S
-    while trouble := parts.objects.make_bucket():
+    while trouble := rt.objects.make_bucket():
         if time.monotonic() > end:
             sys.exit(f"simherd-scheduler: SIMHERD_S3_BUCKET: {trouble}")
         time.sleep(1)
 
 
-def _end_machines(parts: Parts) -> None:
+def _end_machines(rt: Runtime) -> None:
     from scheduler.services.accounts.provider_access import looked_after
     from scheduler.services.machines.terminate_all import end_machines
 
-    left = end_machines(looked_after(parts).values())
+    left = end_machines(looked_after(rt).values())
     if left:
         sys.exit(f"simherd-scheduler: these machines did not end: {', '.join(left)}.")
 
 
-def _bootstrap(parts: Parts) -> None:
-    from scheduler.services.bootstrap import first_start
-    from scheduler.services.errors import Refused
+def _bootstrap(rt: Runtime) -> None:
+    from scheduler.services.bootstrap import bootstrap
+    from scheduler.services.errors import ServiceError
     from scheduler.store.engine import migrate
     from scheduler.store.schema import SchemaError
     from simherd.contract.bootstrap import KEY_IS_UNUSABLE
 
     try:
-        migrate(parts.settings.database_url.get_secret_value())
+        migrate(rt.settings.database_url.get_secret_value())
     except SchemaError as error:
         sys.exit(f"simherd-scheduler: {error}")
     try:
-        if not first_start(parts):
+        if not bootstrap(rt):
             print(KEY_IS_UNUSABLE)
-    except Refused as error:
+    except ServiceError as error:
         sys.exit(f"simherd-scheduler: bootstrap: {error}")
 
 
 #: Name → what starts it, and what `--help` says of it.
-_PROCESSES: dict[str, tuple[Callable[[Parts], None], str]] = {
+_PROCESSES: dict[str, tuple[Callable[[Runtime], None], str]] = {
     "api": (_api, "serve the HTTP API"),
     "recorder": (_recorder, "store what machines report"),
     "worker": (_worker, "run background jobs: sweeps, transfers, events, machines"),

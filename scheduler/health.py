@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from redis.exceptions import OutOfMemoryError, ResponseError
 from sqlalchemy import text
 
-from scheduler.metrics.exposition import DependenciesCollector, Exposition
+from scheduler.metrics.exposition import DependenciesCollector, SchedulerExposition
 from scheduler.queue.group_queue import connect
 from simherd.contract import limits
 from simherd.contract.queue.keys import READY
-from simherd.runtime.health import Dependencies, Dependency, Pages, Served, Target
+from simherd.runtime.health import Dependencies, Dependency, HealthTarget, Pages, Served
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from prometheus_client.registry import Collector
     from redis import Redis
 
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 
 log = logging.getLogger(__name__)
@@ -34,23 +34,23 @@ log = logging.getLogger(__name__)
 _READY_S = 60
 
 
-def dependencies(parts: Parts) -> Dependencies:
+def dependencies(rt: Runtime) -> Dependencies:
     """What must be there for a process of the scheduler to do its work."""
 
     @cache
     def broker() -> Redis:
-        return connect(parts.settings.broker_url.get_secret_value())
+        return connect(rt.settings.broker_url.get_secret_value())
 
     def database() -> None:
-        with parts.store.read() as session:
+        with rt.store.read() as session:
             session.execute(text("SELECT 1"))
 
     def storage() -> str | None:
-        return parts.objects.trouble()
+        return rt.objects.trouble()
 
     return Dependencies(
         {
-            **dict(_redis(parts)),
+            **dict(_redis(rt)),
             "database": Dependency("The database (SIMHERD_DATABASE_URL) does not answer", database),
             "storage": Dependency("The storage does not answer", storage),
             "broker": Dependency(
@@ -60,8 +60,8 @@ def dependencies(parts: Parts) -> Dependencies:
     )
 
 
-def _redis(parts: Parts) -> Iterator[tuple[str, Dependency]]:
-    for name, client in parts.queue.servers.all():
+def _redis(rt: Runtime) -> Iterator[tuple[str, Dependency]]:
+    for name, client in rt.queue.servers.all():
         if name == limits.MAIN_SERVER:
             key, text = "redis", "Redis (SIMHERD_REDIS_URL) does not answer"
         else:
@@ -89,7 +89,7 @@ def _write_and_read(client: Redis, name: str) -> str | None:
 
 @contextmanager
 def served(
-    parts: Parts,
+    rt: Runtime,
     process: str,
     asked: Dependencies,
     trouble: Callable[[], str | None],
@@ -106,13 +106,13 @@ def served(
         trouble: why it is not live, as a sentence; None when it is.
         collectors: numbers that it alone shows.
     """
-    address = parts.settings.metrics_address
+    address = rt.settings.metrics_address
     if address is None:
         yield None
         return
-    known = DependenciesCollector(asked, parts.objects.free_bytes)
-    pages = Pages(trouble, asked, Exposition(known, *collectors).text)
-    target = Target(Path(f"metrics-{process}.json"), process)
+    known = DependenciesCollector(asked, rt.objects.free_bytes)
+    pages = Pages(trouble, asked, SchedulerExposition(known, *collectors).text)
+    target = HealthTarget(Path(f"metrics-{process}.json"), process)
     try:
         made = Served(*address, pages, target)
     except OSError as error:

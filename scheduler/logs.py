@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from simherd.runtime.logs import LogFormat
 
 
-def set_up(process: str, level: str, style: LogFormat) -> None:
+def configure_logging(process: str, level: str, style: LogFormat) -> None:
     """Log to standard error at `level`."""
-    logs.set_up(process, level, style, "%(asctime)s %(levelname)s %(name)s %(message)s")
+    logs.configure_logging(process, level, style, "%(asctime)s %(levelname)s %(name)s %(message)s")
     # One line a request and job says nothing that our own lines do not.
     celery = (
         "kombu",

@@ -17,7 +17,7 @@ from sqlalchemy.exc import OperationalError
 from scheduler.services.accounts.admin_keys import make_key
 from scheduler.services.accounts.admin_users import create_user
 from scheduler.services.backup.backup import restore_backup, write_backup
-from scheduler.services.errors import Refused
+from scheduler.services.errors import ServiceError
 from scheduler.store import schema
 from scheduler.store.engine import Store, migrate, open_engine
 from simherd.contract.backups import BadBackup
@@ -55,7 +55,7 @@ def run(given: argparse.Namespace, settings: StoreSettings) -> None:
     given.quotas = settings.quotas_of_new_users
     try:
         command(given, settings.database_url.get_secret_value())
-    except (Refused, schema.SchemaError, BadBackup, OSError) as error:
+    except (ServiceError, schema.SchemaError, BadBackup, OSError) as error:
         sys.exit(f"simherd-scheduler: {error}")
     except OperationalError as error:
         sys.exit(f"simherd-scheduler: SIMHERD_DATABASE_URL: the database says: {error.orig}")

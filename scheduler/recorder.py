@@ -15,16 +15,16 @@ from sqlalchemy.exc import OperationalError
 
 from scheduler.domain.group_status import ACTIVE
 from scheduler.metrics import table
-from scheduler.metrics.instruments import later
+from scheduler.metrics.instruments import inc_on_commit
 from scheduler.queue.broken_keys import broken_keys
 from scheduler.queue.group_queue import announce, connect
-from scheduler.queue.report_stream import EventStreams
+from scheduler.queue.report_stream import ReportStreams
 from scheduler.services.attempts.record_report import Recording, Verdict
-from scheduler.services.control.leadership import attend, leave, new_holder
+from scheduler.services.control.leadership import announce_presence, new_holder, withdraw_presence
 from scheduler.services.control.quarantine import quarantine
 from scheduler.services.control.redis_usage import bound_usage
-from scheduler.services.tasks.enqueue import enqueue
-from scheduler.store.models import MachineGroup
+from scheduler.services.tasks.enqueue import enqueue_task
+from scheduler.store.models import GroupRow
 from simherd.contract.attempt_spec import attempt_key
 from simherd.contract.cause import Cause
 from simherd.runtime.health import Pulse
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from scheduler.queue.group_reader import Entry
+    from scheduler.queue.group_reader import StreamEntry
     from scheduler.store.engine import Store
-    from scheduler.wiring import Parts
-    from simherd.contract.reports import Event
+    from scheduler.wiring import Runtime
+    from simherd.contract.reports import Report
 
 log = logging.getLogger(__name__)
 
@@ -58,10 +58,10 @@ class Recorder:
     processes; in between it may be nobody's for some seconds, or two's, which does no harm.
     """
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, rt: Runtime) -> None:
+        self._rt = rt
         self._readers = [
-            _Reader(parts, name, client) for name, client in parts.redis_servers(_connect).all()
+            _Reader(rt, name, client) for name, client in rt.redis_servers(_connect).all()
         ]
 
     def run(self, stop: Flag) -> None:
@@ -117,12 +117,14 @@ class Share:
 
     def look(self) -> None:
         """Say that this process is there, and see which others are."""
-        self._there = attend(self._store, self._kind, self._holder, time.time(), _GONE_AFTER_S)
+        self._there = announce_presence(
+            self._store, self._kind, self._holder, time.time(), _GONE_AFTER_S
+        )
 
     def leave(self) -> None:
         """Have the others take over."""
         try:
-            leave(self._store, self._kind, self._holder, time.time())
+            withdraw_presence(self._store, self._kind, self._holder, time.time())
         except OperationalError as error:
             log.warning("event=recorder_leaves_silently error=%s", error)
 
@@ -135,12 +137,12 @@ def _rank(holder: str, group: str) -> bytes:
 class _Reader:
     """Applies the reports of one Redis server's groups."""
 
-    def __init__(self, parts: Parts, server: str, client: redis.Redis) -> None:
+    def __init__(self, rt: Runtime, server: str, client: redis.Redis) -> None:
         self.server = server
-        self.share = Share(parts.store, server)
-        self._parts = parts
+        self.share = Share(rt.store, server)
+        self._rt = rt
         self._client = client
-        self._streams = EventStreams(client, parts.queue.reader)
+        self._streams = ReportStreams(client, rt.queue.reader)
         self._cursors: dict[str, str] = {}
         self._loaded_at = 0.0
         self.pulse = Pulse(f"The recorder's loop for Redis {server}")
@@ -159,7 +161,7 @@ class _Reader:
     def wake(self) -> None:
         """End the wait for reports."""
         with contextlib.suppress(redis.RedisError):
-            announce(self._parts.queue.servers.named(self.server))
+            announce(self._rt.queue.servers.named(self.server))
 
     def _turn(self) -> None:
         if not self._cursors:
@@ -175,26 +177,26 @@ class _Reader:
 
     def _set_aside(self, group: str, reason: str) -> None:
         """Record this group no more: its keys are broken, and the others are not to wait."""
-        quarantine(self._parts, group, reason)
+        quarantine(self._rt, group, reason)
         self._cursors.pop(group, None)
 
     def _load_groups(self) -> None:
         # Who does not reach the server leaves its groups to those who do.
         self._client.ping()
-        bound_usage(self._parts, self.server, only_pressed=True)
+        bound_usage(self._rt, self.server, only_pressed=True)
         self.share.look()
-        with self._parts.store.read() as session:
+        with self._rt.store.read() as session:
             rows = session.execute(
-                select(MachineGroup.id, MachineGroup.event_cursor).where(
-                    MachineGroup.status.in_(ACTIVE),
-                    MachineGroup.redis_server == self.server,
-                    MachineGroup.quarantined_at.is_(None),
+                select(GroupRow.id, GroupRow.event_cursor).where(
+                    GroupRow.status.in_(ACTIVE),
+                    GroupRow.redis_server == self.server,
+                    GroupRow.quarantined_at.is_(None),
                 )
             ).all()
         self._cursors = {group: cursor for group, cursor in rows if self.share.is_mine(group)}
         self._loaded_at = time.monotonic()
 
-    def _apply(self, group: str, entries: list[Entry]) -> None:
+    def _apply(self, group: str, entries: list[StreamEntry]) -> None:
         """Apply one group's reports. One that cannot be applied holds up no other, and no group
         holds up another."""
         try:
@@ -212,11 +214,11 @@ class _Reader:
                     self._apply(group, [entry])
                 return
             log.exception("event=report_broken group=%s report=%s", group, entries[0])
-            with self._parts.store.write() as session:
+            with self._rt.store.write() as session:
                 _note_cursor(session, group, entries[0].id)
             self._cursors[group] = entries[0].id
 
-    def _apply_all(self, group: str, entries: list[Entry]) -> None:
+    def _apply_all(self, group: str, entries: list[StreamEntry]) -> None:
         """Apply reports in one transaction, then answer their senders."""
         recorded: dict[str, int] = {}
         requeue: list[str] = []
@@ -224,18 +226,18 @@ class _Reader:
         kills: dict[str, tuple[str, bool]] = {}
         deadlines: dict[tuple[str, Cause], tuple[str, float]] = {}
         drained: set[str] = set()
-        foreign: list[Event] = []
+        foreign: list[Report] = []
         last = entries[-1].id
         reports = [entry.report for entry in entries if entry.report is not None]
-        machines = self._parts.owned.machines(group, {report.executor for report in reports})
+        machines = self._rt.owned.machines(group, {report.executor for report in reports})
         begun = [report.attempt_key for report in reports if report.number == 1]
-        holders = self._parts.queue.reader.holders(group, begun)
-        with self._parts.store.write() as session, session.no_autoflush:
+        holders = self._rt.queue.reader.holders(group, begun)
+        with self._rt.store.write() as session, session.no_autoflush:
             recording = Recording(session, group, machines, holders)
             for event in reports:
                 with about(task=event.task_id, attempt=event.attempt):
                     result = recording.record(event)
-                later(session, table.REPORTS, result.verdict.value)
+                inc_on_commit(session, table.REPORTS, result.verdict.value)
                 if result.verdict is Verdict.FOREIGN:
                     # Not answered: the answer would reach the machine that does hold it.
                     foreign.append(event)
@@ -259,24 +261,24 @@ class _Reader:
         self._cursors[group] = last
         for event in foreign:
             detail = f"{event.attempt_key} from {event.executor}"
-            self._parts.queue.reader.dropped.note(group, "foreign_report", detail)
+            self._rt.queue.reader.dropped.note(group, "foreign_report", detail)
             if event.executor in machines:
                 # It works on what another machine holds: Redis forgot that, and gave it away again.
                 key = event.attempt_key
-                self._parts.queue.stop(group, event.executor, key, Cause.LEASE_LOST)
+                self._rt.queue.stop(group, event.executor, key, Cause.LEASE_LOST)
         self._streams.acknowledge(group, recorded, last)
         self._answer(group, fenced, kills)
         for (key, cause), (executor, at) in deadlines.items():
-            self._parts.queue.set_deadline(group, executor, key, at, cause)
+            self._rt.queue.set_deadline(group, executor, key, at, cause)
         for executor in drained:
-            self._parts.queue.drain(group, executor)
+            self._rt.queue.drain(group, executor)
         for task_id in requeue:
-            enqueue(self._parts, task_id)
+            enqueue_task(self._rt, task_id)
 
     def _answer(
         self, group: str, fenced: dict[str, str], kills: dict[str, tuple[str, bool]]
     ) -> None:
-        queue = self._parts.queue
+        queue = self._rt.queue
         for key, executor in fenced.items():
             log.warning("event=fenced attempt=%s executor=%s", key, executor)
             queue.revoke(group, key)
@@ -286,4 +288,4 @@ class _Reader:
 
 
 def _note_cursor(session: Session, group: str, entry: str) -> None:
-    session.execute(update(MachineGroup).where(MachineGroup.id == group).values(event_cursor=entry))
+    session.execute(update(GroupRow).where(GroupRow.id == group).values(event_cursor=entry))

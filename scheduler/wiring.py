@@ -24,9 +24,9 @@ from scheduler.queue.servers import Servers
 from scheduler.services.control.redis_usage import UsageClock
 from scheduler.services.storage.usage import StoredBytes
 from scheduler.store.engine import Store, open_engine
-from scheduler.store.models import MachineGroup
+from scheduler.store.models import GroupRow
 from scheduler.store.ownership import SqlOwnership
-from scheduler.traces.sender import Traces
+from scheduler.traces.sender import TraceSender
 from simherd.contract import limits
 from simherd.contract.lifecycle import TERMINAL, Status
 
@@ -64,7 +64,7 @@ class _Providers(Mapping[str, "MachineProvider"]):
 
 
 @dataclass(frozen=True)
-class Parts:
+class Runtime:
     """Everything a service needs. Each part is made when it is first asked for."""
 
     settings: Settings
@@ -88,14 +88,14 @@ class Parts:
             self.traces.ended(ended)
 
     @cached_property
-    def traces(self) -> Traces | None:
+    def traces(self) -> TraceSender | None:
         """Where the traces of tasks go; None: nowhere."""
         if self.settings.otlp_endpoint is None:
             return None
         # OpenTelemetry is an extra.
         from scheduler.traces.collector import Collector
 
-        return Traces(self.store, Collector(self.settings.otlp_endpoint))
+        return TraceSender(self.store, Collector(self.settings.otlp_endpoint))
 
     def close(self) -> None:
         """Send what is still to be sent, at the end of a process."""
@@ -142,7 +142,7 @@ class Parts:
         return Servers(self.settings.redis_urls, connect, self._server_of)
 
     def _server_of(self, group: str) -> str:
-        query = select(MachineGroup.redis_server).where(MachineGroup.id == group)
+        query = select(GroupRow.redis_server).where(GroupRow.id == group)
         with self.store.read() as session:
             return session.scalar(query) or limits.MAIN_SERVER
 
@@ -237,6 +237,6 @@ class Parts:
         send(name, *arguments)
 
 
-def build() -> Parts:
+def build() -> Runtime:
     """The parts as the environment configures them."""
-    return Parts(Settings())
+    return Runtime(Settings())

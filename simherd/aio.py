@@ -25,7 +25,7 @@ from simherd.contract.objects import STDERR, STDOUT
 from simherd.contract.operations import Metric
 from simherd.errors import ApiError, Unreachable, WaitTimeout
 from simherd.http import EVENTS_TIMEOUT, EventParser, check_answer
-from simherd.reconnect import Patience
+from simherd.reconnect import ReconnectPolicy
 from simherd.waiting import BROKEN_OFF, CHANGES
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ async def _changes(ids: list[str], end: float | None) -> AsyncIterator[dict[str,
     """As `simherd.waiting.changes`; `end` as `time.monotonic()` has it."""
     connection = read_connection()
     headers = {"X-API-Key": connection.key}
-    patience, told = Patience(), False
+    patience, told = ReconnectPolicy(), False
     async with httpx.AsyncClient(base_url=connection.url, headers=headers) as client:
         while True:
             left = None if end is None else max(0.0, end - time.monotonic())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from simherd.contract.lifecycle import TABLE, Status
 from simherd.contract.objects import COMMAND_MARK, STDERR, STDOUT
 from simherd.errors import ApiError, Unreachable
-from simherd.reconnect import Patience
+from simherd.reconnect import ReconnectPolicy
 from simherd.visible import VisibleStream, is_terminal, visible_line
 from simherd.waiting import BROKEN_OFF
 
@@ -24,7 +24,7 @@ STD_FILES = (STDOUT, STDERR)
 
 
 @dataclass(frozen=True)
-class News:
+class FollowUpdate:
     """What the server told: `kind` is status, position, text, error or end."""
 
     kind: str
@@ -59,8 +59,8 @@ class Follow:
         if events is not None:
             events.close()
 
-    def __iter__(self) -> Iterator[News]:
-        patience = Patience()
+    def __iter__(self) -> Iterator[FollowUpdate]:
+        patience = ReconnectPolicy()
         while not self._closed:
             try:
                 for news in self._once():
@@ -74,7 +74,7 @@ class Follow:
                     return
                 time.sleep(patience.broke(error))
 
-    def _once(self) -> Iterator[News]:
+    def _once(self) -> Iterator[FollowUpdate]:
         offsets = [self._offsets.get(f, -1) for f in self._files] if self._offsets else []
         with self._api.events(
             "GET",
@@ -89,7 +89,7 @@ class Follow:
             try:
                 for kind, body in events:
                     if self._is_new(kind, body):
-                        yield News(kind, body)
+                        yield FollowUpdate(kind, body)
             finally:
                 self._events = None  # its connection may serve another request from here on
 
@@ -130,7 +130,7 @@ class Printer:
         self._statuses = statuses
         self._rest = ""
 
-    def show(self, news: News) -> None:
+    def show(self, news: FollowUpdate) -> None:
         """Print it, where it is something to be shown."""
         body = news.body
         if news.kind == "text":

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
 
 
-class Patience:
+class ReconnectPolicy:
     """Counts the time from the first failure on, however long all was well before."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

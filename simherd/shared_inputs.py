@@ -15,7 +15,7 @@ from simherd.transfers.download import progress_bar
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from simherd.transfers.input_archive import Entry
+    from simherd.transfers.input_archive import InputEntry
 
 #: Folder of the user's storage that holds them.
 FOLDER = "shared"
@@ -56,7 +56,7 @@ def _is_stored(path: str) -> bool:
     return True
 
 
-def _digest(entries: list[Entry]) -> str:
+def _digest(entries: list[InputEntry]) -> str:
     """SHA-256 over names, kinds, modes and contents."""
     total = hashlib.sha256()
     for entry in sorted(entries, key=lambda e: e.name):
@@ -64,7 +64,7 @@ def _digest(entries: list[Entry]) -> str:
     return total.hexdigest()
 
 
-def _kind(entry: Entry) -> str:
+def _kind(entry: InputEntry) -> str:
     if entry.name.endswith("/"):
         return "folder"
     if entry.is_link:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from simherd.contract.transfers import ENDED, Kind, State
+from simherd.contract.transfers import ENDED, TransferKind, TransferState
 from simherd.errors import InvalidInput, TransferError
 from simherd.http import api
 
@@ -79,8 +79,8 @@ class Transfer:
     """
 
     id: str
-    kind: Kind
-    state: State
+    kind: TransferKind
+    state: TransferState
     path: str
     host: str | None
     size: int | None
@@ -108,7 +108,7 @@ class Transfer:
         while not now.is_ended:
             time.sleep(_LOOK_S)
             now = now.refresh()
-        if now.state == State.FAILED:
+        if now.state == TransferState.FAILED:
             raise TransferError(f"The {now.kind} of {now.path} failed. {now.error}")
         return now
 
@@ -360,8 +360,8 @@ def get_transfer(transfer_id: str) -> Transfer:
 def _transfer(row: dict[str, Any]) -> Transfer:
     return Transfer(
         row["id"],
-        Kind(row["kind"]),
-        State(row["state"]),
+        TransferKind(row["kind"]),
+        TransferState(row["state"]),
         row["path"],
         row["host"],
         row["size_bytes"],

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from simherd.transfers.input_archive import Entry
+    from simherd.transfers.input_archive import InputEntry
 
 #: Inputs that are uploaded at one time.
 _UPLOADS = 8
@@ -97,7 +97,7 @@ def submit_all(wanted: Sequence[Submission]) -> list[Task]:
 
 
 def _submit_batch(
-    bodies: list[dict[str, Any]], inputs: Sequence[list[Entry]], keys: Sequence[str | None]
+    bodies: list[dict[str, Any]], inputs: Sequence[list[InputEntry]], keys: Sequence[str | None]
 ) -> list[Task]:
     # Every one has a key, so that asking again is harmless.
     made = api().post("/v1/tasks/batch", {"tasks": bodies}, repeatable=True)
@@ -127,7 +127,7 @@ class _Waiting:
     task_id: str
     storage_dir: str
     url: str
-    entries: list[Entry]
+    entries: list[InputEntry]
     signed_at: float = field(default_factory=time.monotonic)
 
     def send(self, progress: signed_url.Progress) -> _Waiting:
@@ -170,14 +170,14 @@ def _tell(there: list[_Waiting], waiting: list[_Waiting]) -> None:
         there.clear()
 
 
-def _entries(wanted: Submission) -> list[Entry]:
+def _entries(wanted: Submission) -> list[InputEntry]:
     found = input_archive.scan(wanted.input_dir) if wanted.input_dir is not None else []
-    more = [input_archive.Entry.of_bytes(name, data) for name, data in wanted.files.items()]
+    more = [input_archive.InputEntry.of_bytes(name, data) for name, data in wanted.files.items()]
     taken = {entry.name for entry in more}
     return [entry for entry in found if entry.name not in taken] + more
 
 
-def _has_input(wanted: Submission, entries: list[Entry]) -> bool:
+def _has_input(wanted: Submission, entries: list[InputEntry]) -> bool:
     return bool(entries) or (wanted.shared_dir is None and not wanted.remote_assets)
 
 

@@ -9,7 +9,7 @@ from simherd.contract import limits
 from simherd.contract.lifecycle import TABLE, TERMINAL, Status
 from simherd.errors import ApiError, InvalidInput, Unreachable, WaitTimeout
 from simherd.http import api
-from simherd.reconnect import Patience
+from simherd.reconnect import ReconnectPolicy
 from simherd.visible import say
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def changes(connected: Api, ids: list[str], timeout_s: float | None = None) -> I
     """Each task's state now, and whenever it changes, until all have ended or the time is over;
     the states now are told however little time there is."""
     end = None if timeout_s is None else time.monotonic() + timeout_s
-    patience, told = Patience(), False
+    patience, told = ReconnectPolicy(), False
     while True:
         left = None if end is None else max(0.0, end - time.monotonic())
         if told and left == 0.0:

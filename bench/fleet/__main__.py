@@ -28,7 +28,7 @@ from bench.fleet.probe import probe
 from bench.fleet.rows import make_groups, make_tasks
 from bench.fleet.site import Site, wait_s
 from scheduler.services.accounts.users import create_key
-from scheduler.store.models import MachineGroup
+from scheduler.store.models import GroupRow
 from simherd.contract.queue.keys import GroupKeys
 
 if TYPE_CHECKING:
@@ -77,13 +77,13 @@ def _arguments() -> argparse.Namespace:
 def _fill(site: Site, asked: argparse.Namespace) -> None:
     """SQL, then Redis from SQL, as after the loss of every Redis server."""
     groups = site.groups = make_groups(site, asked.groups, asked.executors)
-    with site.parts.store.write() as session:
+    with site.rt.store.write() as session:
         create_key(session, groups[0].user_id, "bench", _KEY)
     began = time.monotonic()
     make_tasks(site, groups, asked.tasks)
     _row("Rows of the tasks and their history written", _since(began))
     site.start_scheduler()
-    queue_length = site.parts.queue.reader.queue_length
+    queue_length = site.rt.queue.reader.queue_length
     first = wait_s(lambda: all(queue_length(g.id) for g in groups), 600, "the first tasks")
     _row("From SQL to empty Redis: every group has tasks to claim", f"{first:.1f} s")
     rest = wait_s(lambda: sum(queue_length(g.id) for g in groups) >= asked.tasks, 3600, "tasks")
@@ -145,7 +145,7 @@ async def _watch(site: Site, seconds: float) -> list[float]:
 def _oldest_report(site: Site) -> float:
     ages = [0.0]
     for group in site.groups:
-        client: Any = site.parts.queue.servers.of(group.id)
+        client: Any = site.rt.queue.servers.of(group.id)
         cursor = _cursor(site, group.id)
         entries = client.xrange(GroupKeys(group.id).events, min=f"({cursor}", count=1)
         ages += [time.time() - int(entry.partition("-")[0]) / 1000 for entry, _ in entries]
@@ -153,10 +153,8 @@ def _oldest_report(site: Site) -> float:
 
 
 def _cursor(site: Site, group: str) -> str:
-    with site.parts.store.read() as session:
-        return session.scalars(
-            select(MachineGroup.event_cursor).where(MachineGroup.id == group)
-        ).one()
+    with site.rt.store.read() as session:
+        return session.scalars(select(GroupRow.event_cursor).where(GroupRow.id == group)).one()
 
 
 def _requests(site: Site) -> None:

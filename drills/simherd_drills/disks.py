@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simherd_drills.errors import NotPossible
+from simherd_drills.errors import DrillNotPossible
 
 if TYPE_CHECKING:
-    from simherd_drills.machines import Machine
-    from simherd_drills.targets import Ground
+    from simherd_drills.machines import DrillMachine
+    from simherd_drills.targets import Targets
 
 
-def fill(ground: Ground, machine: Machine, leave: int, *, even_shared: bool) -> int:
+def fill(ground: Targets, machine: DrillMachine, leave: int, *, even_shared: bool) -> int:
     """Fill it until so many bytes are left; answers how many that took.
 
     Raises:
@@ -20,14 +20,14 @@ def fill(ground: Ground, machine: Machine, leave: int, *, even_shared: bool) -> 
             filled it.
     """
     if not even_shared and (whose := _shared_with(ground, machine)):
-        raise NotPossible(
+        raise DrillNotPossible(
             f"{machine.name} works on the disk of {whose}: a full one harms more than this "
             "machine. Say --even-shared if that is what you want."
         )
     return machine.fill(leave)
 
 
-def _shared_with(ground: Ground, machine: Machine) -> str:
+def _shared_with(ground: Targets, machine: DrillMachine) -> str:
     """Who else uses its disk; empty where nobody does."""
     disk = machine.disk()
     # A folder that is mounted in a container has the number there that it has on the host.
@@ -39,7 +39,7 @@ def _shared_with(ground: Ground, machine: Machine) -> str:
     return next((whose for other in others if (whose := _works_there(other, disk))), "")
 
 
-def _works_there(other: Machine, disk: int | None) -> str:
+def _works_there(other: DrillMachine, disk: int | None) -> str:
     theirs = other.disk()
     if theirs is None:
         return f"{other.name}, perhaps, which stands still and cannot be asked"

@@ -16,7 +16,7 @@ from docker.errors import APIError, DockerException, NotFound
 
 from simherd.contract.labels import DRILL
 from simherd.errors import SimherdError
-from simherd_drills.errors import REFUSED, EngineAway, NotPossible
+from simherd_drills.errors import REFUSED, DockerUnavailable, DrillNotPossible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -118,7 +118,7 @@ class Engine:
                 with _asked(f"pause {container.name}", but=_CONFLICT):
                     self._api.pause(container.id)
                 return
-            except EngineAway:
+            except DockerUnavailable:
                 raise
             except SimherdError:
                 if not left:
@@ -205,7 +205,7 @@ def _asked(what: str, but: int | None = None) -> Iterator[None]:
                 f"The Docker engine does not {what}: {error.explanation or error}"
             ) from error
     except (DockerException, requests.RequestException) as error:
-        raise EngineAway(
+        raise DockerUnavailable(
             f"The Docker engine does not answer ({error}). Run this on its host, as somebody who "
             "may use it, or set DOCKER_HOST."
         ) from error
@@ -215,6 +215,6 @@ def _result(container: Container, code: Any, said: str) -> str:
     if code != 0:
         lines = said.strip().splitlines() or ["it said nothing"]
         if code == REFUSED:
-            raise NotPossible(f"{container.name}: {lines[-1]}")
+            raise DrillNotPossible(f"{container.name}: {lines[-1]}")
         raise SimherdError(f"{container.name}: that did not work (exit code {code}): {lines[-1]}")
     return said.strip()

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simherd.contract.machines import SUSPECT, SUSPECT_S
-from simherd_drills.errors import NotPossible
+from simherd_drills.errors import DrillNotPossible
 from simherd_drills.interrupts import undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from simherd_drills.machines import Machine
+    from simherd_drills.machines import DrillMachine
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def held(begin: Callable[[], object], heal: Callable[[], object]) -> Iterator[No
     try:
         try:
             begin()
-        except NotPossible:
+        except DrillNotPossible:
             refused = True
             raise
         yield
@@ -97,7 +97,7 @@ def nothing() -> None:
 
 
 @contextmanager
-def reclaimed(machine: Machine, notice_s: float) -> Iterator[None]:
+def reclaimed(machine: DrillMachine, notice_s: float) -> Iterator[None]:
     """A notice is given, and the machine goes at the end; it stays where that comes too early.
 
     Without a notice it goes at once.

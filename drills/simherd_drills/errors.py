@@ -10,12 +10,12 @@ REFUSED = 75
 GOES_ON = "a drill goes on there already; simherd sim heal ends what one has left."
 
 
-class NotPossible(SimherdError):
+class DrillNotPossible(SimherdError):
     """This drill cannot be done here, or only with harm to others; the message says why.
 
     Nothing was done: so there is nothing to be healed either.
     """
 
 
-class EngineAway(SimherdError):
+class DockerUnavailable(SimherdError):
     """There is no Docker engine, or it does not answer, or not to us."""

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from simherd.task import Task
-    from simherd_drills.machines import Machine
-    from simherd_drills.targets import Ground
+    from simherd_drills.machines import DrillMachine
+    from simherd_drills.targets import Targets
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ _LOOK_S = 0.2
 class Fleet:
     """A group whose machines are on this host."""
 
-    def __init__(self, ground: Ground, group: str, image: str | None) -> None:
+    def __init__(self, ground: Targets, group: str, image: str | None) -> None:
         """`image`: what the tasks run in; by default the machines' own.
 
         Raises:
@@ -58,10 +58,10 @@ class Fleet:
             stop_grace=2,
         )
 
-    def holder(self, task: Task) -> Machine:
+    def holder(self, task: Task) -> DrillMachine:
         """Wait until a task computes; answers the machine that it does so on."""
 
-        def computes() -> Machine | None:
+        def computes() -> DrillMachine | None:
             if task.get_info().status != Status.COMPUTATION_STARTED:
                 return None
             ids = [str(m["uuid"]) for m in self._machines() if m["current_task_id"] == task.id]
@@ -69,7 +69,7 @@ class Fleet:
 
         return until(computes, f"task {task.id} to compute on a machine of {self._group.name}")
 
-    def told_of(self, machine: Machine) -> dict[str, Any]:
+    def told_of(self, machine: DrillMachine) -> dict[str, Any]:
         """What the scheduler says of a machine."""
         return next(m for m in self._machines() if m["uuid"] == machine.id)
 

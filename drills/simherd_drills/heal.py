@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from simherd_drills.docker_engine import Container
-    from simherd_drills.targets import Ground
+    from simherd_drills.targets import Targets
 
     #: Answers whether there was something to be put right; and the sentence for that.
     Mend = tuple[Callable[[], bool], str]
@@ -36,7 +36,7 @@ class Healed:
                 self.failed.append(str(error))
 
 
-def heal(ground: Ground) -> Healed:
+def heal(ground: Targets) -> Healed:
     """Put right whatever drills have left on this host."""
     healed = Healed()
     for look in (_helpers, _machines, _left_frozen, _services):
@@ -48,23 +48,23 @@ def heal(ground: Ground) -> Healed:
     return healed
 
 
-def _helpers(ground: Ground) -> Iterator[Mend]:
+def _helpers(ground: Targets) -> Iterator[Mend]:
     for helper in ground.helpers():
         sentence = f"{helper.name}: a container that a drill has left was removed."
         yield partial(_removed, ground, helper), sentence
 
 
-def _left_frozen(ground: Ground) -> Iterator[Mend]:
+def _left_frozen(ground: Targets) -> Iterator[Mend]:
     for frozen in ground.left_frozen():
         yield frozen.thaw, f"{frozen.name}: what its agent has left moves again."
 
 
-def _removed(ground: Ground, helper: Container) -> bool:
+def _removed(ground: Targets, helper: Container) -> bool:
     ground.engine.remove(helper)
     return True
 
 
-def _machines(ground: Ground) -> Iterator[Mend]:
+def _machines(ground: Targets) -> Iterator[Mend]:
     for machine in ground.machines():
         # It must move before anything can be done inside it.
         yield machine.thaw, f"{machine.name} moves again."
@@ -72,6 +72,6 @@ def _machines(ground: Ground) -> Iterator[Mend]:
         yield machine.empty, f"{machine.name} has its work disk back."
 
 
-def _services(ground: Ground) -> Iterator[Mend]:
+def _services(ground: Targets) -> Iterator[Mend]:
     for service in ground.services():
         yield service.mend, f"{service.name} was mended."

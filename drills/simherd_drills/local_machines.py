@@ -14,7 +14,7 @@ import psutil
 
 from simherd.contract import labels
 from simherd.errors import SimherdError
-from simherd_drills.errors import GOES_ON, NotPossible
+from simherd_drills.errors import GOES_ON, DrillNotPossible
 from simherd_drills.machines import BALLAST
 from simherd_drills.suspended import FROZEN, gone_or_said, resume, suspend
 
@@ -80,7 +80,7 @@ class LocalMachine:
     def freeze(self) -> None:
         """See `Machine`."""
         if self.state == psutil.STATUS_STOPPED:
-            raise NotPossible(f"{self.name}: {GOES_ON}")
+            raise DrillNotPossible(f"{self.name}: {GOES_ON}")
         suspend(self._folder, self._processes())
         for container in self._containers():
             if container.state == "running":
@@ -96,7 +96,7 @@ class LocalMachine:
 
     def cut(self, *, one_way: bool) -> None:
         """See `Machine`."""
-        raise NotPossible(
+        raise DrillNotPossible(
             f"{self.name} is a process of this host and cannot be cut off alone. Use machines of "
             "the provider docker, with a network of their own (docs/operating.md)."
         )
@@ -117,7 +117,7 @@ class LocalMachine:
         """See `Machine`."""
         ballast = self._folder / BALLAST
         if ballast.exists():
-            raise NotPossible(f"{self.name}: {GOES_ON}")
+            raise DrillNotPossible(f"{self.name}: {GOES_ON}")
         taken = shutil.disk_usage(self._folder).free - leave
         if taken <= 0:
             raise SimherdError(f"{self.name}: there are only {taken + leave} bytes free already.")

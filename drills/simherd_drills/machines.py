@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from simherd.contract import labels
 from simherd.errors import SimherdError
-from simherd_drills.errors import GOES_ON, REFUSED, NotPossible
+from simherd_drills.errors import GOES_ON, REFUSED, DrillNotPossible
 from simherd_drills.network import Network
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ echo $((free - $1))
 _EMPTY = '[ ! -e "$SIMHERD_STATE_DIR/$1" ] || { rm "$SIMHERD_STATE_DIR/$1"; echo mended; }'
 
 
-class Target(Protocol):
+class DrillTarget(Protocol):
     """Something on this host that a drill may break."""
 
     name: str
@@ -48,7 +48,7 @@ class Target(Protocol):
         ...
 
 
-class Machine(Target, Protocol):
+class DrillMachine(DrillTarget, Protocol):
     """A machine of a group.
 
     Everything raises SimherdError where it does not work, and NotPossible where it cannot.
@@ -122,58 +122,58 @@ class DockerMachine:
 
     @property
     def state(self) -> str:
-        """See `Target`."""
+        """See `DrillTarget`."""
         return self._container.state
 
     @property
     def is_up(self) -> bool:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         return self._container.is_up
 
     def give_notice(self, in_s: float) -> None:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         self._inside(_GIVE_NOTICE, json.dumps({"in_s": in_s}))
 
     def withdraw_notice(self) -> None:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         self._inside(_WITHDRAW)
 
     def take_away(self) -> None:
-        """See `Machine`. The scheduler removes what is left, as it does after any reclaim."""
+        """See `DrillMachine`. The scheduler removes what is left, as it does after any reclaim."""
         for container in self._everything():
             self._engine.kill(container)
 
     def kill_agent(self) -> None:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         self._inside(_KILL_AGENT)
 
     def freeze(self) -> None:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         found = self._everything()
         if any(container.state == "paused" for container in found):
-            raise NotPossible(f"{self.name}: {GOES_ON}")
+            raise DrillNotPossible(f"{self.name}: {GOES_ON}")
         for container in found:
             if container.state == "running":
                 self._engine.pause(container)
 
     def thaw(self) -> bool:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         paused = [c for c in self._everything() if c.state == "paused"]
         for container in paused:
             self._engine.unpause(container)
         return bool(paused)
 
     def cut(self, *, one_way: bool) -> None:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         if self._container.shares_network:
-            raise NotPossible(
+            raise DrillNotPossible(
                 f"{self.name} shares another's network and cannot be cut off alone. Give "
                 "machines a network of their own: SIMHERD_DOCKER_NETWORK (docs/operating.md)."
             )
         self._network().drop(one_way=one_way)
 
     def join(self) -> bool:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         now = self._now()
         if now is None or now.state != "running" or now.shares_network:
             # What it had has gone with it.
@@ -181,7 +181,7 @@ class DockerMachine:
         return self._network().mend()
 
     def disk(self) -> int | None:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         if self.state == "paused":
             return None
         try:
@@ -194,15 +194,15 @@ class DockerMachine:
             raise
 
     def engine_disk(self) -> int | None:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         return int(self._inside(_ENGINE_DISK, self._engine.folder))
 
     def fill(self, leave: int) -> int:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         return int(self._inside(_FILL, str(leave), BALLAST))
 
     def empty(self) -> bool:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         now = self._now()
         return now is not None and now.state == "running" and bool(self._inside(_EMPTY, BALLAST))
 

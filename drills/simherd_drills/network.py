@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simherd_drills.errors import GOES_ON, REFUSED, NotPossible
+from simherd_drills.errors import GOES_ON, REFUSED, DrillNotPossible
 
 if TYPE_CHECKING:
     from simherd_drills.docker_engine import Container, Engine
@@ -98,7 +98,7 @@ class Network:
         Raises NotPossible, see `drop`.
         """
         if "slow" in self._run(_IS_SLOW).split():
-            raise NotPossible(f"{self._container.name}: {GOES_ON}")
+            raise DrillNotPossible(f"{self._container.name}: {GOES_ON}")
         self._run(_SLOW, rate)
         self._at_host(_SLOW, rate)
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from simherd.task import Task
     from simherd_drills.fleet import Fleet
-    from simherd_drills.machines import Machine
-    from simherd_drills.targets import Ground
+    from simherd_drills.machines import DrillMachine
+    from simherd_drills.targets import Targets
 
 #: Bytes left by `fill-disk`, and the rate of `slow-storage`.
 _LEAVE, _RATE = 100 * 1000**2, "1mbit"
@@ -37,22 +37,22 @@ _LEAST_NOTICE_S = 5.0
 _SEEN_S = 1.5
 
 #: Looks for what must be seen while something is broken; answers a sentence, raises SimherdError.
-Look = Callable[["Fleet", "Task", "Machine"], str]
+Look = Callable[["Fleet", "Task", "DrillMachine"], str]
 
 
-def _looks_away(_fleet: Fleet, _task: Task, _machine: Machine) -> str:
+def _looks_away(_fleet: Fleet, _task: Task, _machine: DrillMachine) -> str:
     return ""
 
 
 @dataclass(frozen=True)
-class Exercise:
+class Scenario:
     """One drill of the course."""
 
     #: The drill's command, with its options.
     drill: str
     #: What is done to the machine that holds the task, or to a service.
     done: str
-    broken: Callable[[Ground, Machine], AbstractContextManager[None]]
+    broken: Callable[[Targets, DrillMachine], AbstractContextManager[None]]
     #: Seconds that the task works for, and how many attempts it takes.
     work_s: float
     attempts: int = 1
@@ -70,19 +70,19 @@ class Exercise:
         return f"{self.meanwhile}; {said}" if self.meanwhile else said
 
 
-def exercises(seconds: float, *, even_shared: bool) -> list[Exercise]:
+def scenarios(seconds: float, *, even_shared: bool) -> list[Scenario]:
     """All of them, each of which breaks something for so long; `even_shared`: see `fill`."""
     return [*_on_machines(seconds, even_shared), *_on_redis(seconds), *_on_storage(seconds)]
 
 
-def _on_machines(seconds: float, even_shared: bool) -> list[Exercise]:
+def _on_machines(seconds: float, even_shared: bool) -> list[Scenario]:
     for_, work_s = f"for {seconds:.0f} s", seconds + _BEYOND_S
-    silent = partial(Exercise, done=for_, work_s=work_s)
+    silent = partial(Scenario, done=for_, work_s=work_s)
     if seconds > SUSPECT_S + _SEEN_S:
         silent = partial(silent, meanwhile=SUSPECT, look=_is_suspect)
     notice_s = max(seconds, _LEAST_NOTICE_S)
     return [
-        Exercise(
+        Scenario(
             "reclaim",
             f"notice of {notice_s:.0f} s",
             lambda _, m: reclaimed(m, notice_s),
@@ -90,12 +90,12 @@ def _on_machines(seconds: float, even_shared: bool) -> list[Exercise]:
             attempts=2,
             hold_s=notice_s,
         ),
-        Exercise("reclaim --notice 0", "at once", lambda _, m: reclaimed(m, 0), work_s, attempts=2),
+        Scenario("reclaim --notice 0", "at once", lambda _, m: reclaimed(m, 0), work_s, attempts=2),
         silent("partition", broken=partial(_cut, one_way=False)),
         silent("partition --one-way", broken=partial(_cut, one_way=True)),
         silent("freeze", broken=lambda _, m: held(m.freeze, m.thaw)),
-        Exercise("kill-agent", "SIGKILL", lambda _, m: held(m.kill_agent, nothing), work_s),
-        Exercise(
+        Scenario("kill-agent", "SIGKILL", lambda _, m: held(m.kill_agent, nothing), work_s),
+        Scenario(
             "fill-disk",
             f"{for_}, 100 MB left",
             partial(_filled, even_shared=even_shared),
@@ -106,20 +106,20 @@ def _on_machines(seconds: float, even_shared: bool) -> list[Exercise]:
     ]
 
 
-def _on_redis(seconds: float) -> list[Exercise]:
+def _on_redis(seconds: float) -> list[Scenario]:
     work_s = seconds + _BEYOND_S
     return [
-        Exercise("restart-redis", "SIGTERM", partial(_without_redis, kill=False), work_s),
-        Exercise("restart-redis --kill", "SIGKILL", partial(_without_redis, kill=True), work_s),
+        Scenario("restart-redis", "SIGTERM", partial(_without_redis, kill=False), work_s),
+        Scenario("restart-redis --kill", "SIGKILL", partial(_without_redis, kill=True), work_s),
     ]
 
 
-def _on_storage(seconds: float) -> list[Exercise]:
+def _on_storage(seconds: float) -> list[Scenario]:
     for_, work_s = f"for {seconds:.0f} s", max(seconds * _SHARE, _LEAST_S)
     return [
-        Exercise("slow-storage", f"{for_}, {_RATE}", _slow_storage, work_s, look=_stores),
+        Scenario("slow-storage", f"{for_}, {_RATE}", _slow_storage, work_s, look=_stores),
         *(
-            Exercise(
+            Scenario(
                 f"break-storage --how {how}",
                 for_,
                 partial(_broken_storage, how=how),
@@ -132,16 +132,18 @@ def _on_storage(seconds: float) -> list[Exercise]:
     ]
 
 
-def _cut(_ground: Ground, machine: Machine, *, one_way: bool) -> AbstractContextManager[None]:
+def _cut(_ground: Targets, machine: DrillMachine, *, one_way: bool) -> AbstractContextManager[None]:
     return held(partial(machine.cut, one_way=one_way), machine.join)
 
 
-def _filled(ground: Ground, machine: Machine, *, even_shared: bool) -> AbstractContextManager[None]:
+def _filled(
+    ground: Targets, machine: DrillMachine, *, even_shared: bool
+) -> AbstractContextManager[None]:
     return held(partial(fill, ground, machine, _LEAVE, even_shared=even_shared), machine.empty)
 
 
 def _without_redis(
-    ground: Ground, _machine: Machine, *, kill: bool
+    ground: Targets, _machine: DrillMachine, *, kill: bool
 ) -> AbstractContextManager[None]:
     def restart() -> None:
         for redis in ground.redis((), several=True):
@@ -150,31 +152,33 @@ def _without_redis(
     return held(restart, nothing)
 
 
-def _slow_storage(ground: Ground, _machine: Machine) -> AbstractContextManager[None]:
+def _slow_storage(ground: Targets, _machine: DrillMachine) -> AbstractContextManager[None]:
     (storage,) = ground.storage(())
     return held(partial(storage.slow, _RATE), storage.mend)
 
 
-def _broken_storage(ground: Ground, _machine: Machine, *, how: str) -> AbstractContextManager[None]:
+def _broken_storage(
+    ground: Targets, _machine: DrillMachine, *, how: str
+) -> AbstractContextManager[None]:
     (storage,) = ground.storage(())
     return held(partial(storage.break_, how), storage.mend)
 
 
-def _is_suspect(fleet: Fleet, _task: Task, machine: Machine) -> str:
+def _is_suspect(fleet: Fleet, _task: Task, machine: DrillMachine) -> str:
     def word() -> str | None:
         return SUSPECT if fleet.told_of(machine)["status"] == SUSPECT else None
 
     return until(word, f"{machine.name} to be suspect")
 
 
-def _has_no_room(fleet: Fleet, _task: Task, machine: Machine) -> str:
+def _has_no_room(fleet: Fleet, _task: Task, machine: DrillMachine) -> str:
     def word() -> str | None:
         return (fleet.told_of(machine)["facts"] or {}).get("waits_for")
 
     return until(word, f"{machine.name} to say that it has no room")
 
 
-def _stores(_fleet: Fleet, task: Task, _machine: Machine) -> str:
+def _stores(_fleet: Fleet, task: Task, _machine: DrillMachine) -> str:
     """Wait until the commands have ended, and some more."""
     computing = Status.COMPUTATION_STARTED
     until(lambda: task.get_info().status != computing, f"the commands of task {task.id} to end")
@@ -182,7 +186,7 @@ def _stores(_fleet: Fleet, task: Task, _machine: Machine) -> str:
     return f"{task.get_info()['status_alias']} meanwhile"
 
 
-def _is_held_up(fleet: Fleet, task: Task, machine: Machine) -> str:
+def _is_held_up(fleet: Fleet, task: Task, machine: DrillMachine) -> str:
     said = _stores(fleet, task, machine)
     if task.get_info().is_terminal:
         raise SimherdError(f"task {task.id} was {said}, while the storage was broken.")

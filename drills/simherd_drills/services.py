@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from simherd.contract import labels
 from simherd.errors import InvalidInput, SimherdError
-from simherd_drills.errors import GOES_ON, NotPossible
-from simherd_drills.machines import Target
+from simherd_drills.errors import GOES_ON, DrillNotPossible
+from simherd_drills.machines import DrillTarget
 from simherd_drills.network import Network
 
 if TYPE_CHECKING:
     from simherd_drills.docker_engine import Container, Engine
 
 
-class Redis(Target, Protocol):
+class Redis(DrillTarget, Protocol):
     """A Redis that a drill restarts."""
 
     def restart(self, *, kill: bool) -> None:
@@ -34,7 +34,7 @@ class Service:
 
     @property
     def state(self) -> str:
-        """See `Target`."""
+        """See `DrillTarget`."""
         return self._container.state
 
     def restart(self, *, kill: bool) -> None:
@@ -55,7 +55,7 @@ class Service:
             NotPossible: it has no network of its own, or a drill goes on there already.
         """
         if self._container.state == "paused":
-            raise NotPossible(f"{self.name} of {self.kind}: {GOES_ON}")
+            raise DrillNotPossible(f"{self.name} of {self.kind}: {GOES_ON}")
         if how == "pause":
             self._engine.pause(self._container)
         elif how == "drop":
@@ -85,7 +85,7 @@ class Service:
 
     def _own_network(self) -> Network:
         if self._container.shares_network:
-            raise NotPossible(
+            raise DrillNotPossible(
                 f"{self.name} of {self.kind} shares another's network ({self._container.network}) "
                 "and cannot be broken alone. Give it a network of its own, or say --how pause."
             )

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from simherd.contract.lifecycle import TERMINAL, Status
 from simherd.errors import SimherdError
-from simherd_drills.errors import NotPossible
+from simherd_drills.errors import DrillNotPossible
 from simherd_drills.fleet import until, wrong_files
-from simherd_drills.scenarios import exercises
+from simherd_drills.scenarios import scenarios
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from simherd.info import TaskInfo
     from simherd.task import Task
     from simherd_drills.fleet import Fleet
-    from simherd_drills.scenarios import Exercise
+    from simherd_drills.scenarios import Scenario
 
 
 @dataclass(frozen=True)
-class Row:
+class ScenarioResult:
     """What came of one exercise."""
 
     drill: str
@@ -36,22 +36,22 @@ class Row:
 
 def run(
     fleet: Fleet, drills: Collection[str], seconds: float, *, even_shared: bool
-) -> Iterator[Row]:
+) -> Iterator[ScenarioResult]:
     """Do the exercises of these drills one after another, each with a task of its own.
 
     `seconds`: how long each lasts; `even_shared`: also on a disk that others use. A row comes as
     soon as an exercise is over.
     """
-    for exercise in exercises(seconds, even_shared=even_shared):
+    for exercise in scenarios(seconds, even_shared=even_shared):
         if exercise.drill.split()[0] not in drills:
             continue
         began = time.monotonic()
         good, seen = _see(fleet, exercise, seconds)
         took = time.monotonic() - began
-        yield Row(exercise.drill, exercise.done, exercise.promised, seen, good, took)
+        yield ScenarioResult(exercise.drill, exercise.done, exercise.promised, seen, good, took)
 
 
-def _see(fleet: Fleet, exercise: Exercise, seconds: float) -> tuple[bool | None, str]:
+def _see(fleet: Fleet, exercise: Scenario, seconds: float) -> tuple[bool | None, str]:
     """Break something while a task runs; answers whether all held, and what was seen."""
     task = fleet.submit(exercise.work_s)
     try:
@@ -60,7 +60,7 @@ def _see(fleet: Fleet, exercise: Exercise, seconds: float) -> tuple[bool | None,
             time.sleep(max(seconds, exercise.hold_s))
             said = exercise.look(fleet, task, machine)
         wrong = list(_wrong(fleet, task, exercise))
-    except NotPossible as error:
+    except DrillNotPossible as error:
         return None, f"not done: {error}"
     except SimherdError as error:
         return False, f"broken: {error}"
@@ -71,7 +71,7 @@ def _see(fleet: Fleet, exercise: Exercise, seconds: float) -> tuple[bool | None,
     return not wrong, "; ".join([*([said] if said else []), *wrong, f"attempts: {causes}"])
 
 
-def _wrong(fleet: Fleet, task: Task, exercise: Exercise) -> Iterator[str]:
+def _wrong(fleet: Fleet, task: Task, exercise: Scenario) -> Iterator[str]:
     """Wait for the task's end; a sentence for each thing that is not as it was promised."""
     info = until(lambda: _ended(task), f"the end of task {task.id}")
     ends = [h for h in info["status_history"] if Status(h["status"]) in TERMINAL]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from simherd.contract import labels
 from simherd.errors import InvalidInput
 from simherd_drills.docker_engine import Engine
-from simherd_drills.errors import EngineAway, NotPossible
+from simherd_drills.errors import DockerUnavailable, DrillNotPossible
 from simherd_drills.local_machines import left_frozen, local_machines, local_redis
 from simherd_drills.machines import DockerMachine
 from simherd_drills.services import Service, services
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
     from simherd_drills.docker_engine import Container
     from simherd_drills.local_machines import LeftFrozen
-    from simherd_drills.machines import Machine
+    from simherd_drills.machines import DrillMachine
     from simherd_drills.services import Redis
 
 T = TypeVar("T", bound="Redis | Service")
 
 
-class Ground:
+class Targets:
     """This host's machines and services."""
 
     def __init__(self, data: Path | None, project: str | None) -> None:
@@ -38,7 +38,7 @@ class Ground:
         self._project = project
         self.engine = Engine()
 
-    def machines(self) -> list[Machine]:
+    def machines(self) -> list[DrillMachine]:
         """Every machine that is up, whichever scheduler on this host launched it.
 
         Raises:
@@ -49,21 +49,21 @@ class Ground:
             raise away
         return here
 
-    def _look(self) -> tuple[list[Machine], EngineAway | None]:
+    def _look(self) -> tuple[list[DrillMachine], DockerUnavailable | None]:
         """The machines, and why those that are containers are not among them."""
-        here: list[Machine] = []
+        here: list[DrillMachine] = []
         away = None
         if self._data is not None:
             here += local_machines(self.engine, self._data)
         try:
             found = self.engine.containers(labels.MACHINE)
-        except EngineAway as error:
+        except DockerUnavailable as error:
             away = error
         else:
             here += [DockerMachine(self.engine, one) for one in found if one.is_up]
         return sorted(here, key=lambda machine: machine.name), away
 
-    def named(self, names: Sequence[str]) -> list[Machine]:
+    def named(self, names: Sequence[str]) -> list[DrillMachine]:
         """The machines of these names or ids.
 
         Raises:
@@ -75,7 +75,7 @@ class Ground:
             raise away
         return [_one(here, name) for name in names]
 
-    def some(self, ids: Collection[str], count: int, seed: int) -> list[Machine]:
+    def some(self, ids: Collection[str], count: int, seed: int) -> list[DrillMachine]:
         """So many of the machines with these ids, by a chance that the seed decides.
 
         Raises:
@@ -118,7 +118,7 @@ class Ground:
         """
         found = self.every_storage()
         if not found and self._own_redis() is not None:
-            raise NotPossible(
+            raise DrillNotPossible(
                 "The storage of `simherd up` is a folder that its API serves: it cannot be slowed "
                 f"or broken apart from that. This needs a service {labels.STORAGE!r} of Docker "
                 "Compose."
@@ -132,7 +132,7 @@ class Ground:
     def _services(self, role: str) -> list[Service]:
         try:
             return [service for service in self.services() if service.role == role]
-        except EngineAway:
+        except DockerUnavailable:
             if self._own_redis() is None:
                 raise
             return []
@@ -157,7 +157,7 @@ class Ground:
         return left_frozen(self.engine, self._data) if self._data is not None else []
 
 
-def _one(machines: list[Machine], name: str) -> Machine:
+def _one(machines: list[DrillMachine], name: str) -> DrillMachine:
     found = [m for m in machines if name in (m.id, m.name)]
     if not found:
         raise InvalidInput(

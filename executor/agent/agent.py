@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from executor.agent.claim_loop import Claims
-from executor.agent.inbox_handler import Orders
-from executor.agent.interruption import Presence
+from executor.agent.claim_loop import ClaimLoop
+from executor.agent.inbox_handler import InboxHandler
+from executor.agent.interruption import Interruption
 from executor.agent.live_files import LiveFiles
-from executor.agent.partition_guard import Contact
-from executor.agent.prefetcher import Stager
+from executor.agent.partition_guard import PartitionGuard
+from executor.agent.prefetcher import Prefetcher
 from executor.attempt.context import Attempt
 from executor.attempt.deadline import Deadline
 from executor.attempt.recovery import Progress, progress_of
@@ -21,33 +21,33 @@ from executor.attempt.run import PULL_JOIN_S, run_attempt
 from executor.attempt.stop import StopSwitch
 from executor.link.inbox import Inbox
 from executor.link.journal import Journal, boot_id
-from executor.link.lease import Keeper
+from executor.link.lease import LeaseKeeper
 from executor.link.reporter import Reporter
-from executor.machine.machine import Machine
+from executor.machine.machine import MachineResources
 from executor.machine.slots import Slot, Slots
 from executor.machine.volumes import DiskError
-from executor.mpi.coordinator import Duty
+from executor.mpi.coordinator import MpiCoordinator
 from executor.observability import table
-from executor.observability.instruments import count
-from executor.observability.status import Insight
-from executor.transfer.client import Transfer, open_client
+from executor.observability.instruments import inc
+from executor.observability.status import AgentStatus
+from executor.transfer.client import TransferClient, open_client
 from simherd.contract import limits
 from simherd.contract.attempt_spec import AttemptSpec, attempt_key
 from simherd.contract.cause import OUTCOMES, Cause
 from simherd.contract.labels import ATTEMPT, HOLDER, TASK
-from simherd.contract.reports import Kind
+from simherd.contract.reports import ReportKind
 from simherd.runtime.health import Pulse
 from simherd.runtime.logs import about, in_context
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from executor.agent.prefetch import Ahead
+    from executor.agent.prefetch import Prefetch
     from executor.attempt.context import Reports
     from executor.config import Config
     from executor.containers.base import ContainerBackend
     from executor.join import Identity
-    from executor.link.journal import Entry
+    from executor.link.journal import JournalEntry
     from simherd.contract.queue.scripts import Claimed
 
 log = logging.getLogger(__name__)
@@ -68,20 +68,20 @@ class Agent:
         self._journal = Journal(config.state_dir / "journal")
         self._reporter = Reporter(*where, me, self._journal)
         self._live_files = LiveFiles(*where)
-        self._keeper = Keeper(*where, me)
-        self._stager = Stager(Keeper(*where, me), self._attempt)
-        self._contact = Contact(config.state_dir / "contact", config.reconnect_s)
-        self._machine = Machine(config, backend, self._here)
-        self._presence = Presence(
+        self._keeper = LeaseKeeper(*where, me)
+        self._stager = Prefetcher(LeaseKeeper(*where, me), self._attempt)
+        self._contact = PartitionGuard(config.state_dir / "contact", config.reconnect_s)
+        self._machine = MachineResources(config, backend, self._here)
+        self._presence = Interruption(
             identity, config.spot_notices, self._attempts, self._claims_may_have_changed
         )
         self._http = open_client()
         self._slots = Slots(config.slots)
-        self._duty = Duty(
+        self._duty = MpiCoordinator(
             config, self._slots, self._attempt, self._may_join, self._look_whether_over
         )
         self._claimer = self._duty.claimer
-        orders = Orders(self, me, self._duty, self._live_files, self._stager)
+        orders = InboxHandler(self, me, self._duty, self._live_files, self._stager)
         self._inbox = Inbox(*where, me, orders.handle)
         #: Set when nothing can be claimed any more.
         self._claimed_last = threading.Event()
@@ -89,7 +89,7 @@ class Agent:
         self._draining = threading.Event()
         self._leaving = threading.Event()
         self._stopping = threading.Event()
-        self._claims = Claims(
+        self._claims = ClaimLoop(
             *(self._slots, config.slots, self._claimer, self._stager, self._machine),
             *(self._presence, self._draining),
         )
@@ -98,7 +98,7 @@ class Agent:
         self._beat_now = threading.Event()
         self._last_beat = threading.Event()
         self._pulse = Pulse("The heartbeat")
-        self.insight = Insight(
+        self.insight = AgentStatus(
             *(config, backend, self._slots, self._reporter, self._inbox, self._machine),
             *(self._contact, self._presence, self._pulse, self._all, self._draining),
         )
@@ -206,7 +206,7 @@ class Agent:
         if self._leaving.is_set() and self._claimed_last.is_set() and not self._all():
             self._over.set()
 
-    def _clean_up(self, left: list[Entry]) -> None:
+    def _clean_up(self, left: list[JournalEntry]) -> None:
         """Remove what an earlier agent left, except for what goes on."""
         going_on = {entry.attempt for entry in left if self._goes_on(entry)}
 
@@ -218,10 +218,10 @@ class Agent:
         self._backend.cleanup({HOLDER: self._config.executor_id}, keep)
         self._machine.clean_up(going_on)
 
-    def _goes_on(self, entry: Entry) -> bool:
+    def _goes_on(self, entry: JournalEntry) -> bool:
         return not entry.ended and entry.boot == boot_id()
 
-    def _take_over(self, entry: Entry) -> None:
+    def _take_over(self, entry: JournalEntry) -> None:
         """Go on with an attempt whose journal an earlier agent left, or say that it is lost."""
         self._reporter.adopt(entry)
         if self._goes_on(entry):
@@ -235,7 +235,7 @@ class Agent:
             detail = "The machine was started anew while the task ran."
             cause = Cause.MACHINE_LOST.value
             self._reporter.report(
-                entry.attempt, Kind.FINISHED, cause=cause, detail=detail, exit_code=None
+                entry.attempt, ReportKind.FINISHED, cause=cause, detail=detail, exit_code=None
             )
 
     def _claim(self) -> None:
@@ -249,7 +249,7 @@ class Agent:
             self._claimed_last.set()
             self._look_whether_over()
 
-    def begin(self, claimed: Claimed, token: str, ahead: Ahead | None) -> bool:
+    def begin(self, claimed: Claimed, token: str, ahead: Prefetch | None) -> bool:
         """Start a claimed attempt; False when it cannot even be begun."""
         # Else the watch would stop it: the next heartbeat may still wait for its turn.
         self._contact.made()
@@ -268,7 +268,9 @@ class Agent:
     def _may_join(self) -> bool:
         return not self._draining.is_set() and self._presence.may_claim
 
-    def _begin(self, key: str, text: str, progress: Progress, ahead: Ahead | None = None) -> bool:
+    def _begin(
+        self, key: str, text: str, progress: Progress, ahead: Prefetch | None = None
+    ) -> bool:
         """Start an attempt's thread; False when it cannot even be begun."""
         try:
             spec = AttemptSpec.decode(text)
@@ -279,9 +281,9 @@ class Agent:
             self._duty.lead(attempt)
         except (ValueError, DiskError, OSError, redis.RedisError) as error:
             log.error("event=attempt_not_begun attempt=%s error=%s", key, error)
-            self._reporter.report(key, Kind.STARTED, executer=None)
+            self._reporter.report(key, ReportKind.STARTED, executer=None)
             self._reporter.report(
-                key, Kind.FINISHED, cause=Cause.AGENT_ERROR.value, detail=str(error)
+                key, ReportKind.FINISHED, cause=Cause.AGENT_ERROR.value, detail=str(error)
             )
             return False
         with about(attempt=key):
@@ -310,7 +312,7 @@ class Agent:
             self._machine.area(key, progress),
             self._backend,
             reports,
-            Transfer(self._http, switch.pause),
+            TransferClient(self._http, switch.pause),
             switch,
             Deadline(spec.warning.before_s, switch.wake),
             Slot(self._slots),
@@ -332,7 +334,9 @@ class Agent:
             # Nobody else would ever end it.
             log.exception("event=attempt_broke attempt=%s", key)
             detail = f"{OUTCOMES[Cause.AGENT_ERROR].sentence[:-1]}: {error}"
-            self._reporter.report(key, Kind.FINISHED, cause=Cause.AGENT_ERROR.value, detail=detail)
+            self._reporter.report(
+                key, ReportKind.FINISHED, cause=Cause.AGENT_ERROR.value, detail=detail
+            )
         finally:
             self._live_files.drop(key)
             with self._lock:
@@ -350,7 +354,7 @@ class Agent:
             try:
                 self._beat()
             except redis.RedisError as error:
-                count(table.BEATS_FAILED)
+                inc(table.BEATS_FAILED)
                 log.warning("event=heartbeat_failed error=%s", error)
             except Exception:
                 # Without a heartbeat all that runs here would be given away.

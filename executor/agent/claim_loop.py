@@ -9,17 +9,17 @@ import redis
 
 from executor.link.lease import new_token
 from executor.observability import table
-from executor.observability.instruments import count, timed
+from executor.observability.instruments import inc, timed
 from simherd.contract import limits
 
 if TYPE_CHECKING:
     import threading
 
-    from executor.agent.interruption import Presence
-    from executor.agent.prefetch import Ahead
-    from executor.agent.prefetcher import Stager
+    from executor.agent.interruption import Interruption
+    from executor.agent.prefetch import Prefetch
+    from executor.agent.prefetcher import Prefetcher
     from executor.link.lease import Claimer
-    from executor.machine.machine import Machine
+    from executor.machine.machine import MachineResources
     from executor.machine.slots import Slots
     from simherd.contract.queue.scripts import Claimed
 
@@ -33,17 +33,17 @@ _ROOM_S = 5.0
 _UPLOADS_PER_SLOT = 2
 
 
-class Agent(Protocol):
+class AttemptStarter(Protocol):
     """What is told of a claim."""
 
-    def begin(self, claimed: Claimed, token: str, ahead: Ahead | None) -> bool:
+    def begin(self, claimed: Claimed, token: str, ahead: Prefetch | None) -> bool:
         """Start a claimed attempt; False when it cannot even be begun."""
 
     def number(self) -> int:
         """How many attempts there are, those included that only upload."""
 
 
-class Claims:
+class ClaimLoop:
     """Claims until the agent drains. Runs on a thread of the agent's."""
 
     def __init__(
@@ -51,9 +51,9 @@ class Claims:
         slots: Slots,
         number_of_slots: int,
         claimer: Claimer,
-        stager: Stager,
-        machine: Machine,
-        presence: Presence,
+        stager: Prefetcher,
+        machine: MachineResources,
+        presence: Interruption,
         draining: threading.Event,
     ) -> None:
         """`draining`: set when nothing more is to be claimed."""
@@ -65,7 +65,7 @@ class Claims:
         self._presence = presence
         self._draining = draining
 
-    def run(self, agent: Agent) -> None:
+    def run(self, agent: AttemptStarter) -> None:
         """Claim for `agent` until it drains; then somebody else may have what was fetched ahead.
 
         Raises:
@@ -77,7 +77,7 @@ class Claims:
             try:
                 claimed, ahead = self._claim(token)
                 if claimed is not None:
-                    count(table.CLAIMED)
+                    inc(table.CLAIMED)
                     taken = agent.begin(claimed, token, ahead)
                     token = new_token()
             except redis.RedisError as error:
@@ -93,7 +93,7 @@ class Claims:
                     self._slots.give()
         self._stager.drop()
 
-    def _claim(self, token: str) -> tuple[Claimed | None, Ahead | None]:
+    def _claim(self, token: str) -> tuple[Claimed | None, Prefetch | None]:
         """The next attempt; None after a wait, when there is none or no room for one."""
         waits_for = self._machine.waits_for(has_place=self._stager.attempt is not None)
         if waits_for is not None:
@@ -109,5 +109,5 @@ class Claims:
     def _may_claim(self) -> bool:
         return not self._draining.is_set()
 
-    def _is_ready(self, agent: Agent) -> bool:
+    def _is_ready(self, agent: AttemptStarter) -> bool:
         return agent.number() < self._most and self._presence.may_claim

@@ -11,14 +11,14 @@ from simherd.contract.notifications import Observer
 
 if TYPE_CHECKING:
     from executor.agent.live_files import LiveFiles
-    from executor.agent.prefetcher import Stager
+    from executor.agent.prefetcher import Prefetcher
     from executor.attempt.context import Attempt
-    from executor.mpi.coordinator import Duty
+    from executor.mpi.coordinator import MpiCoordinator
 
 log = logging.getLogger(__name__)
 
 
-class Obeys(Protocol):
+class AgentControl(Protocol):
     """What an order may do to the agent."""
 
     def live(self, key: str) -> Attempt | None:
@@ -40,11 +40,16 @@ class Obeys(Protocol):
         ...
 
 
-class Orders:
+class InboxHandler:
     """Passes each message of the inbox to whom it is for."""
 
     def __init__(
-        self, agent: Obeys, executor_id: str, duty: Duty, live_files: LiveFiles, stager: Stager
+        self,
+        agent: AgentControl,
+        executor_id: str,
+        duty: MpiCoordinator,
+        live_files: LiveFiles,
+        stager: Prefetcher,
     ) -> None:
         self._agent, self._executor_id = agent, executor_id
         self._duty, self._live_files, self._stager = duty, live_files, stager

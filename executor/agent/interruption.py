@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from executor.spot.aws import Aws
+from executor.spot.aws import AwsSource
 from executor.spot.sources import open_source
-from executor.spot.watch import Watch
+from executor.spot.watch import NoticeWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from executor.attempt.context import Attempt
     from executor.join import Identity
-    from executor.spot.notice import Notice
+    from executor.spot.notice import ReclaimNotice
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ _LOOK_S = 600.0
 _UNKNOWN = -1.0
 
 
-class Presence:
+class Interruption:
     """Stands between whoever takes the machine away and the agent. Owns two threads."""
 
     def __init__(
@@ -43,7 +43,9 @@ class Presence:
         self._attempts = attempts
         self._changed = changed
         self._source = source = open_source(notices)
-        self._watch = None if source is None else Watch(source, self._on_notice, self._on_over)
+        self._watch = (
+            None if source is None else NoticeWatch(source, self._on_notice, self._on_over)
+        )
         self.reclaim_at: float | None = None
         #: What the scheduler was told; at first whatever an earlier agent has told it.
         self._told: float | None = _UNKNOWN
@@ -86,14 +88,14 @@ class Presence:
         """What the machine tells of it with its heartbeat."""
         silent = self._watch is not None and self._watch.failing
         # An early hint that some clouds give; nothing follows from it.
-        at_risk = isinstance(self._source, Aws) and self._source.at_risk
+        at_risk = isinstance(self._source, AwsSource) and self._source.at_risk
         return {
             "reclaim_at": self.reclaim_at,
             "spot_notices_silent": silent,
             "reclaim_likely": at_risk,
         }
 
-    def _on_notice(self, notice: Notice) -> None:
+    def _on_notice(self, notice: ReclaimNotice) -> None:
         # First of all nothing more is claimed; then what runs here is handed back.
         self.reclaim_at = notice.reclaim_at
         self._changed()

@@ -15,7 +15,7 @@ import redis
 from executor.files.confined import CannotShow, open_file, walk
 from executor.files.tail import Tail
 from executor.files.top import top
-from executor.link.answer import Answer, ReaderGone
+from executor.link.answer import LiveAnswer, ReaderGone
 from executor.link.connection import connect
 from executor.transfer.client import TransferFailed
 from simherd.contract import limits, objects
@@ -41,7 +41,7 @@ _OURS = frozenset({objects.SYSTEM_METRICS})
 class _Follower:
     """Somebody who follows files of one attempt."""
 
-    def __init__(self, attempt: Attempt, asked: LiveRequest, answer: Answer) -> None:
+    def __init__(self, attempt: Attempt, asked: LiveRequest, answer: LiveAnswer) -> None:
         self.key = attempt.spec.key
         self._asked, self._answer = asked, answer
         pairs = zip(asked.files, asked.offsets, strict=True)
@@ -164,7 +164,7 @@ class LiveFiles:
                 self._busy += 1
                 self._fetches += asked.ask is Ask.FETCH
                 return
-        answer = Answer(self._client, self._keys.live(asked.request), self._closed)
+        answer = LiveAnswer(self._client, self._keys.live(asked.request), self._closed)
         try:
             detail = "Too many look at this machine's files just now. Try again in some seconds."
             answer.send(FrameKind.ERROR, code=Trouble.BUSY.value, detail=detail)
@@ -178,7 +178,7 @@ class LiveFiles:
         return self._busy < limits.LIVE_MAX_REQUESTS
 
     def _answer(self, key: str, asked: LiveRequest) -> None:
-        answer = Answer(self._client, self._keys.live(asked.request), self._closed)
+        answer = LiveAnswer(self._client, self._keys.live(asked.request), self._closed)
         kept = False
         try:
             # An agent that was started anew reads old questions again.
@@ -203,7 +203,7 @@ class LiveFiles:
         with self._lock:
             self._busy -= 1
 
-    def _try(self, key: str, asked: LiveRequest, answer: Answer) -> bool:
+    def _try(self, key: str, asked: LiveRequest, answer: LiveAnswer) -> bool:
         """Answer; True when it goes on as one who follows."""
         with self._lock:
             attempt = self._attempts.get(key)
@@ -228,7 +228,7 @@ class LiveFiles:
             answer.send(FrameKind.ERROR, code=Trouble.UNREADABLE.value, detail=str(error))
         return False
 
-    def _tail(self, attempt: Attempt, asked: LiveRequest, answer: Answer) -> bool:
+    def _tail(self, attempt: Attempt, asked: LiveRequest, answer: LiveAnswer) -> bool:
         follower = _Follower(attempt, asked, answer)
         try:
             goes_on = follower.look()
@@ -284,7 +284,7 @@ class LiveFiles:
         return False
 
 
-def _list(attempt: Attempt, answer: Answer) -> None:
+def _list(attempt: Attempt, answer: LiveAnswer) -> None:
     left = limits.LIVE_MAX_ENTRIES
     entries = walk(attempt.work, left + 1)
     while left > 0:
@@ -297,7 +297,7 @@ def _list(attempt: Attempt, answer: Answer) -> None:
     answer.send(FrameKind.END, truncated=next(entries, None) is not None)
 
 
-def _last_modified(attempt: Attempt, answer: Answer) -> None:
+def _last_modified(attempt: Attempt, answer: LiveAnswer) -> None:
     files = (e for e in walk(attempt.work) if e.kind.value == "file" and e.name not in _OURS)
     newest = max(files, key=lambda e: e.modified_at, default=None)
     if newest is None:
@@ -306,7 +306,7 @@ def _last_modified(attempt: Attempt, answer: Answer) -> None:
     answer.send(FrameKind.END)
 
 
-def _top(attempt: Attempt, answer: Answer, closed: threading.Event) -> None:
+def _top(attempt: Attempt, answer: LiveAnswer, closed: threading.Event) -> None:
     running = attempt.running
     pids = running.processes() if running is not None else []
     if not pids:
@@ -315,7 +315,7 @@ def _top(attempt: Attempt, answer: Answer, closed: threading.Event) -> None:
     answer.send(FrameKind.END)
 
 
-def _fetch(attempt: Attempt, asked: LiveRequest, answer: Answer) -> None:
+def _fetch(attempt: Attempt, asked: LiveRequest, answer: LiveAnswer) -> None:
     """Store the file as it is now, slice by slice; whoever asked takes each away."""
     digest, number = hashlib.sha256(), 0
     grant, prefix = attempt.spec.grant, f"{objects.LIVE_SLICE}{asked.request}/"

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 GIVE_UP_SHARE = 0.8
 
 
-class Contact:
+class PartitionGuard:
     """When Redis last answered a heartbeat or a claim. The clock goes on while a machine sleeps."""
 
     def __init__(self, file: Path, window_s: float) -> None:

@@ -16,7 +16,7 @@ import psutil
 
 from executor.attempt.run import PULL_JOIN_S, fetch, machine_of
 from simherd.contract.cause import Cause
-from simherd.contract.reports import Kind
+from simherd.contract.reports import ReportKind
 from simherd.runtime.logs import about, in_context
 
 if TYPE_CHECKING:
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Later:
+class HeldReports:
     """Reports of an attempt that is not ours yet: kept until it is."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: list[tuple[str, Kind, float, dict[str, Any]]] = []
+        self._kept: list[tuple[str, ReportKind, float, dict[str, Any]]] = []
         self._reports: Reports | None = None
 
-    def report(self, attempt: str, kind: Kind, at: float | None = None, **body: Any) -> None:
+    def report(self, attempt: str, kind: ReportKind, at: float | None = None, **body: Any) -> None:
         """See `Reports`."""
         with self._lock:
             if self._reports is None:
@@ -53,10 +53,10 @@ class Later:
             self._reports = reports
 
 
-class Ahead:
+class Prefetch:
     """One attempt whose image and inputs are being fetched, or are here."""
 
-    def __init__(self, attempt: Attempt, reports: Later) -> None:
+    def __init__(self, attempt: Attempt, reports: HeldReports) -> None:
         self.attempt = attempt
         self._reports = reports
         self._lock = threading.Lock()
@@ -92,7 +92,7 @@ class Ahead:
     def take(self, spec: AttemptSpec, reports: Reports) -> Attempt:
         """It was claimed: tells its start and all that was kept; answers it."""
         attempt = self.attempt
-        reports.report(spec.key, Kind.STARTED, executer=machine_of(attempt.config))
+        reports.report(spec.key, ReportKind.STARTED, executer=machine_of(attempt.config))
         attempt.progress = replace(attempt.progress, started_at=time.time())
         if self._thread.native_id is not None and not self._over:
             _set_priority(self._thread.native_id, psutil.IOPRIO_CLASS_BE)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from executor.agent.prefetch import Ahead, Later
+from executor.agent.prefetch import HeldReports, Prefetch
 from executor.machine.volumes import DiskError
 from simherd.contract.attempt_spec import AttemptSpec
 
@@ -17,23 +17,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from executor.attempt.context import Attempt, Reports
-    from executor.link.lease import Claimer, Keeper
+    from executor.link.lease import Claimer, LeaseKeeper
     from simherd.contract.queue.scripts import Claimed
 
 log = logging.getLogger(__name__)
 
 
-class Stager:
+class Prefetcher:
     """Holds at most one attempt. The heartbeat looks after it, the claim takes it."""
 
-    def __init__(self, keeper: Keeper, make: Callable[[AttemptSpec, Reports], Attempt]) -> None:
+    def __init__(
+        self, keeper: LeaseKeeper, make: Callable[[AttemptSpec, Reports], Attempt]
+    ) -> None:
         """`make` makes an attempt that reports to what it is given."""
         self._keeper = keeper
         self._make = make
         self._lock = threading.Lock()
-        self._ahead: Ahead | None = None
+        self._ahead: Prefetch | None = None
         #: What threads the dropped ones have left.
-        self._dropped: list[Ahead] = []
+        self._dropped: list[Prefetch] = []
 
     @property
     def attempt(self) -> Attempt | None:
@@ -62,16 +64,16 @@ class Stager:
                     self._keeper.unstage(found.attempt)
 
     def _begin(self, found: Claimed) -> None:
-        reports = Later()
+        reports = HeldReports()
         try:
             attempt = self._make(AttemptSpec.decode(found.spec), reports)
         except (ValueError, DiskError) as error:
             log.warning("event=not_staged attempt=%s error=%s", found.attempt, error)
             return
         log.info("event=staging attempt=%s", found.attempt)
-        self._ahead = Ahead(attempt, reports)
+        self._ahead = Prefetch(attempt, reports)
 
-    def claim(self, claimer: Claimer, token: str) -> tuple[Claimed | None, Ahead | None]:
+    def claim(self, claimer: Claimer, token: str) -> tuple[Claimed | None, Prefetch | None]:
         """Claim an attempt; answers it, and what was fetched ahead if it is for that one.
 
         Raises RedisError.
@@ -111,6 +113,6 @@ class Stager:
             self._drop(self._ahead)
             self._ahead = None
 
-    def _drop(self, ahead: Ahead) -> None:
+    def _drop(self, ahead: Prefetch) -> None:
         ahead.drop()
         self._dropped = [a for a in self._dropped if not a.over] + [ahead]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from executor.archive.stamps import Stamp, stamp_of
 from executor.attempt.stop import Stopped
 from executor.transfer.client import TransferFailed
-from executor.transfer.multipart_upload import Upload
+from executor.transfer.multipart_upload import MultipartUpload
 from simherd.contract.checkpoints import FOLDER, KEPT, MOST_FILES, SavedFile, total_bytes
 from simherd.contract.objects import CHECKPOINT_FILE, normalise
 from simherd.contract.operations import Operation
@@ -37,11 +37,11 @@ _CHUNK = 1024 * 1024
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class Changed(Exception):
+class FileChanged(Exception):
     """A file was written to while it was saved."""
 
 
-class Saver:
+class Checkpointer:
     """Saves one attempt's generations: within a `with` block every so often, and on demand."""
 
     def __init__(self, attempt: Attempt, wanted: Checkpoints) -> None:
@@ -53,7 +53,7 @@ class Saver:
         self._known: dict[str, tuple[Stamp, str]] = {}
         self._stored: list[list[SavedFile]] = []
 
-    def __enter__(self) -> Saver:
+    def __enter__(self) -> Checkpointer:
         self._over.clear()
         name = f"saver-{self._attempt.spec.key}"
         self._thread = threading.Thread(target=in_context(self._run), name=name)
@@ -71,7 +71,7 @@ class Saver:
                 self._save_when_stable()
             except Stopped:
                 return
-            except (Changed, TransferFailed, OSError) as error:
+            except (FileChanged, TransferFailed, OSError) as error:
                 # The simulation goes on, and so does the one before.
                 log.warning("event=not_saved attempt=%s error=%s", self._attempt.spec.key, error)
 
@@ -96,7 +96,7 @@ class Saver:
         """
         try:
             return self.save(self._look())
-        except Changed as error:
+        except FileChanged as error:
             raise OSError(f"a file of the checkpoint changes: {error}") from error
 
     def _look(self) -> dict[str, Stamp]:
@@ -151,7 +151,7 @@ class Saver:
                     stored.add(file.sha256)
                     files.append(file)
         if len(files) != len(looked):
-            raise Changed("a file was removed")
+            raise FileChanged("a file was removed")
         return files
 
     def _send_one(
@@ -160,7 +160,7 @@ class Saver:
         with open(os.open(name, _READ, dir_fd=folder), "rb") as file:
             info = os.fstat(file.fileno())
             if stamp_of(info) != stamp:
-                raise Changed(path)
+                raise FileChanged(path)
             known = self._known.get(path)
             if known is not None and known[0] == stamp:
                 digest = known[1]
@@ -174,10 +174,10 @@ class Saver:
                         sent.update(data)
                         upload.write(data)
                     if sent.hexdigest() != digest:
-                        raise Changed(path)
+                        raise FileChanged(path)
                     upload.finish()
             if stamp_of(os.fstat(file.fileno())) != stamp:
-                raise Changed(path)
+                raise FileChanged(path)
         self._known[path] = (stamp, digest)
         return SavedFile(path, stamp.size, info.st_mode & 0o7777, stamp.mtime_ns, digest)
 
@@ -190,10 +190,10 @@ class _uploading:  # reads as the statement that it is
         self._name = CHECKPOINT_FILE + digest
         self._id: str | None = None
 
-    def __enter__(self) -> Upload:
+    def __enter__(self) -> MultipartUpload:
         transfer, grant = self._attempt.transfer, self._attempt.spec.grant
         url = transfer.urls(grant, [self._name])[self._name]
-        self._upload = Upload(transfer, grant, self._name, url, self._begun)
+        self._upload = MultipartUpload(transfer, grant, self._name, url, self._begun)
         return self._upload
 
     def _begun(self, upload: str) -> None:

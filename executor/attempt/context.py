@@ -8,15 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from executor.attempt.checkpointer import Saver
-from executor.attempt.file_observers import Observers
-from executor.attempt.peak_usage import Peaks
+from executor.attempt.checkpointer import Checkpointer
+from executor.attempt.file_observers import FileObservers
+from executor.attempt.peak_usage import PeakUsage
 from executor.attempt.reclaim_timetable import Timetable
 from executor.observability import table
 from executor.observability.instruments import observe
 from simherd.contract.cause import Cause
 from simherd.contract.objects import STDERR, STDOUT
-from simherd.contract.reports import Kind
+from simherd.contract.reports import ReportKind
 
 if TYPE_CHECKING:
     import threading
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from executor.attempt.deadline import Deadline
-    from executor.attempt.recovery import Begun, Progress
+    from executor.attempt.recovery import OpenOperation, Progress
     from executor.attempt.stop import StopSwitch
     from executor.config import Config
     from executor.containers.base import ContainerBackend, Running
-    from executor.machine.image_cache import Images
+    from executor.machine.image_cache import ImageCache
     from executor.machine.slots import Slot
-    from executor.machine.volumes import Area
-    from executor.mpi.leader import Gang
-    from executor.transfer.client import Transfer
+    from executor.machine.volumes import Volume
+    from executor.mpi.leader import MpiLeader
+    from executor.transfer.client import TransferClient
     from simherd.contract.attempt_spec import AttemptSpec, Command
     from simherd.contract.operations import Metric, Operation
 
@@ -53,7 +53,7 @@ class StageFailed(Exception):
 class Reports(Protocol):
     """Where an attempt's reports go."""
 
-    def report(self, attempt: str, kind: Kind, at: float | None = None, **body: Any) -> None:
+    def report(self, attempt: str, kind: ReportKind, at: float | None = None, **body: Any) -> None:
         """Tell the scheduler; returns at once."""
 
     def note(self, attempt: str, **notes: Any) -> None:
@@ -66,14 +66,14 @@ class Attempt:
 
     spec: AttemptSpec
     config: Config
-    area: Area
+    area: Volume
     backend: ContainerBackend
     reporter: Reports
-    transfer: Transfer
+    transfer: TransferClient
     switch: StopSwitch
     deadline: Deadline
     slot: Slot
-    images: Images
+    images: ImageCache
     #: What an earlier agent did of it.
     progress: Progress
     #: Files as they were before the first command: what is still so is no output.
@@ -81,7 +81,7 @@ class Attempt:
     #: Waits for what was begun to be fetched before it was claimed.
     fetching: Callable[[], None] | None = None
     #: The most that its commands had of each resource.
-    peaks: Peaks = field(default_factory=Peaks)
+    peaks: PeakUsage = field(default_factory=PeakUsage)
     #: How the time is spent until the machine goes, once that is known.
     times: Timetable | None = None
     #: The generation of the checkpoint that it goes on from.
@@ -91,7 +91,7 @@ class Attempt:
     #: The command that runs.
     running: Running | None = None
     #: The machines that work on it together, where it has more than this one.
-    gang: Gang | None = None
+    gang: MpiLeader | None = None
     #: A cause that stops it, and a sentence about that.
     told: tuple[Cause, str] | None = None
     #: Threads that outlive the attempt; the agent joins them.
@@ -99,16 +99,16 @@ class Attempt:
     #: When it was taken up, seconds since the epoch: what it costs counts from here.
     started_at: float = 0.0
     #: Saves its checkpoints, where the task has some.
-    saver: Saver | None = field(init=False)
+    saver: Checkpointer | None = field(init=False)
     #: Looks for files while the commands run.
-    observers: Observers = field(init=False)
+    observers: FileObservers = field(init=False)
     _numbers: Iterator[int] = field(init=False)
 
     def __post_init__(self) -> None:
         self._numbers = itertools.count(self.progress.next_operation)
         wanted = self.spec.checkpoints
-        self.saver = Saver(self, wanted) if wanted is not None else None
-        self.observers = Observers(self)
+        self.saver = Checkpointer(self, wanted) if wanted is not None else None
+        self.observers = FileObservers(self)
 
     @property
     def commands(self) -> tuple[Command, ...]:
@@ -171,13 +171,13 @@ class Attempt:
         """Where the commands' standard error goes."""
         return self.work / STDERR
 
-    def report(self, kind: Kind, **body: Any) -> None:
+    def report(self, kind: ReportKind, **body: Any) -> None:
         """Tell the scheduler."""
         self.reporter.report(self.spec.key, kind, **body)
 
     def measured(self, **values: float) -> None:
         """Tell the scheduler measured values by their metric names."""
-        self.report(Kind.METRICS, metrics=values)
+        self.report(ReportKind.METRICS, metrics=values)
 
     def note(self, **notes: Any) -> None:
         """Keep what the next agent must know, should this one break down."""
@@ -196,12 +196,12 @@ class Attempt:
     def begin_operation(self, name: Operation, **attributes: Any) -> int:
         """Report that something began; answers its number."""
         number = next(self._numbers)
-        self.report(Kind.OPERATION_STARTED, id=number, name=name.value, attributes=attributes)
+        self.report(ReportKind.OPERATION_STARTED, id=number, name=name.value, attributes=attributes)
         return number
 
     def end_operation(self, number: int, status: str, attributes: dict[str, Any]) -> None:
         """Report its end: OK or FAILED, and what is known only now."""
-        self.report(Kind.OPERATION_ENDED, id=number, status=status, attributes=attributes)
+        self.report(ReportKind.OPERATION_ENDED, id=number, status=status, attributes=attributes)
 
     @contextmanager
     def operation(
@@ -209,7 +209,7 @@ class Attempt:
         name: Operation,
         seconds: Metric | None = None,
         *,
-        resumed: Begun | None = None,
+        resumed: OpenOperation | None = None,
         **attributes: Any,
     ) -> Iterator[dict[str, Any]]:
         """Time a stage: report its start and its end, and its length as the metric `seconds`.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Due(Enum):
+class DeadlineCheck(Enum):
     """What a deadline asks for."""
 
     NOTHING = "nothing"
@@ -89,15 +89,15 @@ class Deadline:
             warns = self._warn_before_s > 0 and not self._warned
             return max(0.0, at - (self._warn_before_s if warns else 0.0) - now)
 
-    def due(self, now: float) -> Due:
+    def due(self, now: float) -> DeadlineCheck:
         """What is due at the monotonic time `now`. A warning is asked for only once."""
         with self._lock:
             at = self._at
             if at is None:
-                return Due.NOTHING
+                return DeadlineCheck.NOTHING
             if now >= at:
-                return Due.STOP
+                return DeadlineCheck.STOP
             if self._warned or self._warn_before_s <= 0 or now < at - self._warn_before_s:
-                return Due.NOTHING
+                return DeadlineCheck.NOTHING
             self._warned = True
-            return Due.WARN
+            return DeadlineCheck.WARN

@@ -10,9 +10,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from executor.attempt.regex_pool import Matcher, NoTime, TooHard, TookTooLong
+from executor.attempt.regex_pool import NoTime, RegexPool, TooHard, TookTooLong
 from executor.files.confined import CannotShow, open_file
-from simherd.contract.reports import Kind
+from simherd.contract.reports import ReportKind
 from simherd.runtime.logs import in_context
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class _Look:
     more: bool = False
 
 
-class Observers:
+class FileObservers:
     """What is looked for while the commands run: within a `with` block, by a thread of its own,
     which is there only if there is something to look for."""
 
@@ -61,7 +61,7 @@ class Observers:
         self._over = False
         self._until = math.inf
         self._thread: threading.Thread | None = None
-        self._matcher = Matcher()
+        self._matcher = RegexPool()
         self.add(attempt.spec.observers)
 
     def add(self, observers: Iterable[Observer]) -> None:
@@ -71,7 +71,7 @@ class Observers:
                 self._looks.setdefault(observer.id, _Look(observer))
             self._start()
 
-    def __enter__(self) -> Observers:
+    def __enter__(self) -> FileObservers:
         with self._changed:
             self._running = True
             self._start()
@@ -146,7 +146,7 @@ class Observers:
     def _tell(self, look: _Look, told: dict[str, Any]) -> None:
         look.more = False
         try:
-            self._attempt.report(Kind.OBSERVED, observer_id=look.observer.id, **told)
+            self._attempt.report(ReportKind.OBSERVED, observer_id=look.observer.id, **told)
         except Exception:
             log.exception("event=observer_not_told observer=%s", look.observer.id)
             return

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Peaks:
+class PeakUsage:
     """The most that the commands had of each, and what they were refused."""
 
     memory_bytes: int = 0

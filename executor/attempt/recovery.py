@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from executor.containers.base import Exit
 from simherd.contract.cause import Cause
 from simherd.contract.operations import Operation
-from simherd.contract.reports import Event, Kind
+from simherd.contract.reports import Report, ReportKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
 @dataclass(frozen=True)
-class Begun:
+class OpenOperation:
     """An operation that has not ended: its number, and when it began (epoch seconds)."""
 
     number: int
@@ -39,9 +39,9 @@ class Progress:
     commands: int = 0
     last_exit: Exit | None = None
     #: The command that had begun.
-    command: Begun | None = None
+    command: OpenOperation | None = None
     #: Other operations that had begun: they are begun again.
-    cut: tuple[Begun, ...] = ()
+    cut: tuple[OpenOperation, ...] = ()
     next_operation: int = 1
     #: Why it was to be stopped, and whether its outputs are wanted.
     cause: Cause | None = None
@@ -65,17 +65,17 @@ def exit_attributes(ended: Exit) -> dict[str, Any]:
     return {"exit_code": ended.code} | {name: value for name, value in told.items() if value}
 
 
-def progress_of(events: Iterable[Event], notes: Mapping[str, Any]) -> Progress:
+def progress_of(events: Iterable[Report], notes: Mapping[str, Any]) -> Progress:
     """How far it got, by its reports in order and the agent's notes."""
-    kinds: dict[Kind, Event] = {}
-    begun: dict[int, Begun] = {}
+    kinds: dict[ReportKind, Report] = {}
+    begun: dict[int, OpenOperation] = {}
     last_exit, commands, number, stored = None, 0, 0, False
     for event in events:
         kinds[event.kind] = event
-        if event.kind is Kind.OPERATION_STARTED:
+        if event.kind is ReportKind.OPERATION_STARTED:
             number = event.body["id"]
-            begun[number] = Begun(number, event.at, event.body["name"])
-        elif event.kind is Kind.OPERATION_ENDED:
+            begun[number] = OpenOperation(number, event.at, event.body["name"])
+        elif event.kind is ReportKind.OPERATION_ENDED:
             over = begun.pop(event.body["id"], None)
             told = event.body["attributes"]
             if over and over.name == Operation.EXEC_COMMAND and "exit_code" in told:
@@ -91,13 +91,13 @@ def progress_of(events: Iterable[Event], notes: Mapping[str, Any]) -> Progress:
                 or (over and over.name == Operation.UPLOAD_OUTPUT and event.body["status"] == "OK")
             )
     cause = notes.get("cause")
-    computing = kinds.get(Kind.COMPUTATION_STARTED)
+    computing = kinds.get(ReportKind.COMPUTATION_STARTED)
     told_start = computing.body if computing else {}
     command = next((b for b in begun.values() if b.name == Operation.EXEC_COMMAND), None)
     return Progress(
-        started_at=kinds[Kind.STARTED].at if Kind.STARTED in kinds else None,
+        started_at=kinds[ReportKind.STARTED].at if ReportKind.STARTED in kinds else None,
         computing=computing is not None,
-        computed=Kind.COMPUTATION_ENDED in kinds,
+        computed=ReportKind.COMPUTATION_ENDED in kinds,
         stored=stored,
         deadline=notes.get("deadline", told_start.get("deadline")),
         money_until=notes.get("money_until", told_start.get("money_until")),

@@ -36,7 +36,7 @@ class NoTime(Exception):
     """There was no answer in time, which is not the pattern's fault."""
 
 
-class Matcher:
+class RegexPool:
     """A process that looks for patterns, see `regex_worker.py`; started when it is first needed."""
 
     def __init__(self) -> None:

@@ -13,9 +13,9 @@ import time
 from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
-from executor.attempt.stall_detector import Stall
+from executor.attempt.stall_detector import StallDetector
 from simherd.contract.cause import Cause
-from simherd.contract.reports import USAGE_FIELDS, Kind
+from simherd.contract.reports import USAGE_FIELDS, ReportKind
 from simherd.runtime.logs import in_context
 
 if TYPE_CHECKING:
@@ -39,14 +39,14 @@ _WATCH_SHARE = 20
 COLUMNS = ("time_s", *USAGE_FIELDS)
 
 
-class Monitor:
+class ResourceMonitor:
     """A thread that looks while a command runs; `close` joins it."""
 
     def __init__(self, attempt: Attempt, running: Running) -> None:
         self._attempt = attempt
         self._running = running
         self._peaks = attempt.peaks
-        self._stall = Stall(attempt, time.monotonic())
+        self._stall = StallDetector(attempt, time.monotonic())
         #: Readable when the command has ended.
         self._over = os.eventfd(0, os.EFD_CLOEXEC)
         self._began = time.monotonic()
@@ -56,7 +56,7 @@ class Monitor:
             target=in_context(self._run), name=f"monitor-{attempt.spec.key}"
         )
 
-    def __enter__(self) -> Monitor:
+    def __enter__(self) -> ResourceMonitor:
         self._thread.start()
         return self
 
@@ -121,7 +121,7 @@ class Monitor:
         if now >= self._next_sample:
             self._next_sample = now + _step(_SAMPLES_S, now - self._began)
             told = dict(zip(USAGE_FIELDS, (*_row(total), self._disk_bytes), strict=True))
-            self._attempt.report(Kind.USAGE, **told)
+            self._attempt.report(ReportKind.USAGE, **told)
 
     def _look_at_disk(self) -> None:
         try:

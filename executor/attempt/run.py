@@ -18,12 +18,12 @@ from executor.attempt.stages.inputs import fetch_inputs
 from executor.attempt.stages.outputs import store_outputs
 from executor.attempt.stages.restore import restore
 from executor.attempt.stop import Stopped
-from executor.attempt.verdict import disk_detail, judge
+from executor.attempt.verdict import disk_detail, exit_cause
 from executor.observability import table
-from executor.observability.instruments import count
+from executor.observability.instruments import inc
 from executor.transfer.client import TransferFailed
 from simherd.contract.cause import OUTCOMES, Cause
-from simherd.contract.reports import Kind
+from simherd.contract.reports import ReportKind
 from simherd.runtime.logs import in_context
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def run_attempt(attempt: Attempt) -> None:
     try:
         attempt.started_at = attempt.progress.started_at or time.time()
         if not attempt.progress.started:
-            attempt.report(Kind.STARTED, executer=machine_of(attempt.config))
+            attempt.report(ReportKind.STARTED, executer=machine_of(attempt.config))
         attempt.close_operations()
         cause, detail, exit_code = _stages(attempt)
     except Stopped as stopped:
@@ -69,13 +69,13 @@ def run_attempt(attempt: Attempt) -> None:
         attempt.slot.give()
         attempt.area.close()
         attempt.series.unlink(missing_ok=True)
-    count(table.ENDED, cause.value)
+    inc(table.ENDED, cause.value)
     log.info("event=attempt_ended attempt=%s cause=%s", key, cause)
     if detail is None and attempt.told is not None and attempt.told[0] is cause:
         detail = attempt.told[1]
     if cause is not Cause.LEASE_LOST:
         attempt.report(
-            Kind.FINISHED,
+            ReportKind.FINISHED,
             cause=cause.value,
             detail=detail,
             exit_code=exit_code,
@@ -110,7 +110,7 @@ def _stages(attempt: Attempt) -> tuple[Cause, str | None, int | None]:
     if stopped is Cause.DISK_LIMIT:
         detail = disk_detail(attempt)
     elif stopped is None and ended is not None:
-        stopped, detail = judge(attempt, ended)
+        stopped, detail = exit_cause(attempt, ended)
     if not done.stored:
         # From here on a kill or a time limit waits for the outputs; a lost lease does not.
         with _only_fenced(attempt):

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 _IDLE_SHARE = 0.01
 
 
-class Stall:
+class StallDetector:
     """Notices a stall, and its end. A stall is an operation in the task's history, no ending."""
 
     def __init__(self, attempt: Attempt, now: float) -> None:

@@ -20,7 +20,7 @@ _SIGNALS = frozenset(signal.Signals)
 _LARGEST = 10
 
 
-def judge(attempt: Attempt, ended: Exit) -> tuple[Cause, str | None]:
+def exit_cause(attempt: Attempt, ended: Exit) -> tuple[Cause, str | None]:
     """The cause by which the commands ended by themselves, with its evidence.
 
     What the kernel refused counts before the exit code. A full disk does so even before 0: what was

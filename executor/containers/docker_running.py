@@ -21,7 +21,7 @@ from executor.containers.base import (
     Exit,
 )
 from executor.containers.engine import ENGINE_ERRORS, GONE, engine, remove
-from executor.containers.log_shim import Carrier
+from executor.containers.log_shim import LogShim
 from executor.containers.signals import warn
 from executor.containers.stdin_file import memory_file
 from executor.containers.usage import Cgroup
@@ -54,7 +54,7 @@ class DockerRunning:
         self._api = api
         self._container = container
         self._spec = spec
-        self._carrier: Carrier | None = None
+        self._carrier: LogShim | None = None
         self._done = threading.Event()
         self._removed = threading.Event()
         self._cgroup: Cgroup | None = None
@@ -71,11 +71,11 @@ class DockerRunning:
             _attached(self._api, self._container, stdin=bool(stdin)) as sock,
             memory_file(stdin) as feed,
         ):
-            self._carrier = Carrier.start(sock, self._spec, feed)
+            self._carrier = LogShim.start(sock, self._spec, feed)
 
     def take_over(self) -> None:
         """Go on with the carrier that an earlier agent started."""
-        self._carrier = Carrier.find(self._spec)
+        self._carrier = LogShim.find(self._spec)
 
     def follow(self) -> None:
         """Start the thread; `remove` joins it."""

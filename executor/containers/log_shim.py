@@ -2,7 +2,7 @@
 
 An agent that is killed or replaced leaves it at work, and the next agent finds it: no byte is
 missing from the logs, and none is there twice. It needs the standard library alone, and is
-started by `Carrier` with the open descriptors:
+started by `LogShim` with the open descriptors:
 
     python -S -m executor.containers.log_shim SOCKET STDOUT STDERR LOCK LIMIT < what is to be fed
 """
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _ENDED = b"end"
 
 
-class Carrier:
+class LogShim:
     """An agent's handle on a carrier, its own or one that an earlier agent started.
 
     The lock file, beside the work folder, holds its process number; the lock on it says that the
@@ -49,7 +49,7 @@ class Carrier:
             self._pidfd = None
 
     @classmethod
-    def start(cls, sock: socket.socket, spec: ContainerSpec, stdin: int) -> Carrier:
+    def start(cls, sock: socket.socket, spec: ContainerSpec, stdin: int) -> LogShim:
         """Begin to carry what comes from `sock`. Raises OSError when a log cannot be opened."""
         path = _lock_file(spec)
         with contextlib.ExitStack() as opened:
@@ -77,7 +77,7 @@ class Carrier:
         return cls(path, process.pid, process)
 
     @classmethod
-    def find(cls, spec: ContainerSpec) -> Carrier | None:
+    def find(cls, spec: ContainerSpec) -> LogShim | None:
         """The carrier that an earlier agent started, at work or not; None when there was none."""
         path = _lock_file(spec)
         try:

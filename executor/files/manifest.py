@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _IN_MEMORY = 4 * 1024**2
 
 
-class Manifest:
+class OutputManifest:
     """Gathers lines: path, kind, size, mode, mtime, checksums; or path and a note."""
 
     def __init__(self, folder: Path) -> None:
@@ -24,7 +24,7 @@ class Manifest:
             _IN_MEMORY, "w+b", dir=str(folder)
         )
 
-    def __enter__(self) -> Manifest:
+    def __enter__(self) -> OutputManifest:
         return self
 
     def __exit__(self, *_: object) -> None:

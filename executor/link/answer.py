@@ -21,7 +21,7 @@ class ReaderGone(Exception):
     """Nobody reads the answer any more, or the agent ends."""
 
 
-class Answer:
+class LiveAnswer:
     """The stream that one answer goes to. Its reader made it, and trims what was read."""
 
     def __init__(self, client: redis.Redis, key: str, closed: threading.Event) -> None:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from simherd.contract.reports import Event, Kind
+from simherd.contract.reports import Report, ReportKind
 
 
 @dataclass
-class Entry:
+class JournalEntry:
     """One attempt's journal: its lease's token, its specification, its events in order, notes.
 
     `boot` names the machine's boot in which the attempt was claimed; `notes` are the agent's own.
@@ -22,13 +22,13 @@ class Entry:
     token: str
     spec: str
     boot: str
-    events: list[Event] = field(default_factory=list)
+    events: list[Report] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
     def ended(self) -> bool:
         """Whether the attempt's last event ends it."""
-        return bool(self.events) and self.events[-1].kind is Kind.FINISHED
+        return bool(self.events) and self.events[-1].kind is ReportKind.FINISHED
 
     @property
     def last(self) -> int:
@@ -47,32 +47,32 @@ class Journal:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def open(self, attempt: str, token: str, spec: str) -> Entry:
+    def open(self, attempt: str, token: str, spec: str) -> JournalEntry:
         """Begin the journal of a newly claimed attempt."""
         path = self._folder / f"{attempt.replace(':', '-')}.jsonl"
-        entry = Entry(path, attempt, token, spec, boot_id())
+        entry = JournalEntry(path, attempt, token, spec, boot_id())
         head = {"attempt": attempt, "token": token, "spec": spec, "boot": entry.boot}
         path.touch(mode=0o600)
         path.write_text(json.dumps(head) + "\n")
         return entry
 
-    def append(self, entry: Entry, event: Event) -> None:
+    def append(self, entry: JournalEntry, event: Report) -> None:
         """Keep an event until it is recorded."""
         with entry.path.open("a") as file:
             file.write(event.encode() + "\n")
         entry.events.append(event)
 
-    def note(self, entry: Entry, **notes: Any) -> None:
+    def note(self, entry: JournalEntry, **notes: Any) -> None:
         """Keep something that only an agent needs to know; a later value replaces an earlier."""
         entry.notes |= notes
         with entry.path.open("a") as file:
             file.write(json.dumps({"notes": notes}) + "\n")
 
-    def forget(self, entry: Entry) -> None:
+    def forget(self, entry: JournalEntry) -> None:
         """Drop an attempt's journal: all of it stands in SQL, or nobody wants it."""
         entry.path.unlink(missing_ok=True)
 
-    def left_over(self) -> list[Entry]:
+    def left_over(self) -> list[JournalEntry]:
         """The journals that an earlier agent left. A torn last line is as if never written."""
         return [e for p in sorted(self._folder.glob("*.jsonl")) if (e := _load(p)) is not None]
 
@@ -82,7 +82,7 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def _load(path: Path) -> Entry | None:
+def _load(path: Path) -> JournalEntry | None:
     lines = path.read_text().split("\n")[:-1]
     if not lines:
         path.unlink()
@@ -90,11 +90,11 @@ def _load(path: Path) -> Entry | None:
     head = json.loads(lines[0])
     # An earlier release wrote neither: such an attempt cannot be gone on with.
     spec, boot = head.get("spec", ""), head.get("boot", "")
-    entry = Entry(path, head["attempt"], head["token"], spec, boot)
+    entry = JournalEntry(path, head["attempt"], head["token"], spec, boot)
     for line in lines[1:]:
         raw = json.loads(line)
         if "notes" in raw:
             entry.notes |= raw["notes"]
         else:
-            entry.events.append(Event.decode(line))
+            entry.events.append(Report.decode(line))
     return entry

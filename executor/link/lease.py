@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldLease:
     """One attempt as a heartbeat presents it."""
 
     attempt: str
@@ -80,7 +80,7 @@ def new_token() -> str:
     return secrets.token_hex(16)
 
 
-class Keeper:
+class LeaseKeeper:
     """Renews all leases of an executor in one call. Not to be shared between threads."""
 
     def __init__(self, where: str | Address, group: str, executor: str) -> None:
@@ -90,7 +90,7 @@ class Keeper:
         self._renew = self._client.register_script(scripts.source("renew"))
         self._stage = self._client.register_script(scripts.source("stage"))
 
-    def beat(self, held: Iterable[Held]) -> list[Renewal]:
+    def beat(self, held: Iterable[HeldLease]) -> list[Renewal]:
         """Tell that the executor lives, extend its leases, learn what was recorded."""
         keys = self._keys
         args: list[str | int] = [keys.lease_prefix, self._executor, int(limits.LEASE_S * 1000)]

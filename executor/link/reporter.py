@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from executor.link.connection import connect
-from executor.link.lease import Held
+from executor.link.lease import HeldLease
 from simherd.contract import limits
 from simherd.contract.attempt_spec import parse_attempt
 from simherd.contract.queue.keys import GroupKeys
-from simherd.contract.reports import Event, Kind
+from simherd.contract.reports import Report, ReportKind
 
 if TYPE_CHECKING:
     from executor.link.connection import Address
-    from executor.link.journal import Entry, Journal
+    from executor.link.journal import Journal, JournalEntry
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ _RESEND_MAX_S = 120.0
 class _Tracked:
     """One attempt, as far as reporting goes."""
 
-    def __init__(self, entry: Entry) -> None:
+    def __init__(self, entry: JournalEntry) -> None:
         self.entry = entry
         self.recorded = 0
         self.wait_s = _RESEND_S
@@ -50,7 +50,7 @@ class Reporter:
         self._journal = journal
         self._lock = threading.Lock()
         self._tracked: dict[str, _Tracked] = {}
-        self._outgoing: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._outgoing: queue.SimpleQueue[Report | None] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reporter")
 
@@ -76,21 +76,21 @@ class Reporter:
         with self._lock:
             self._tracked[attempt] = _Tracked(entry)
 
-    def adopt(self, entry: Entry) -> None:
+    def adopt(self, entry: JournalEntry) -> None:
         """Go on with an attempt whose journal an earlier agent left."""
         with self._lock:
             self._tracked[entry.attempt] = _Tracked(entry)
         for event in entry.events:
             self._outgoing.put(event)
 
-    def report(self, attempt: str, kind: Kind, at: float | None = None, **body: Any) -> None:
+    def report(self, attempt: str, kind: ReportKind, at: float | None = None, **body: Any) -> None:
         """Tell the scheduler; returns at once. After `finished` nothing more is taken."""
         with self._lock:
             tracked = self._tracked.get(attempt)
             if tracked is None or tracked.entry.ended:
                 return
             task_id, number = parse_attempt(attempt)
-            event = Event(
+            event = Report(
                 kind=kind,
                 task_id=task_id,
                 attempt=number,
@@ -110,11 +110,11 @@ class Reporter:
             if tracked is not None:
                 self._journal.note(tracked.entry, **notes)
 
-    def held(self) -> list[Held]:
+    def held(self) -> list[HeldLease]:
         """Every attempt that a heartbeat has to present."""
         with self._lock:
             return [
-                Held(t.entry.attempt, t.entry.token, t.entry.last, t.entry.ended)
+                HeldLease(t.entry.attempt, t.entry.token, t.entry.last, t.entry.ended)
                 for t in self._tracked.values()
             ]
 
@@ -159,7 +159,7 @@ class Reporter:
             if self._stop.is_set() and self._outgoing.empty():
                 return
 
-    def _send(self, events: list[Event]) -> None:
+    def _send(self, events: list[Report]) -> None:
         while events:
             pipe = self._client.pipeline(transaction=False)
             for event in events:

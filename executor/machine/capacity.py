@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from executor.machine.image_cache import Images
+    from executor.machine.image_cache import ImageCache
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ _INODES_SHARE = 0.02
 _LEAST_BYTES = 1024**3
 
 
-class Room:
+class Capacity:
     """Looks at the work disk and the disk of the engine's images."""
 
     def __init__(
@@ -32,7 +32,7 @@ class Room:
         work: Path,
         images_root: Path | None,
         reserve: int,
-        images: Images,
+        images: ImageCache,
         in_use: Callable[[], frozenset[str]],
     ) -> None:
         """`reserve`: bytes of each disk that no attempt is given; `in_use`: images that stay."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from executor.machine.volumes import Disk
 
 
-class Facts:
+class MachineInfo:
     """Gathers them; what does not change is asked once."""
 
     def __init__(self, config: Config, backend: ContainerBackend, disk: Disk) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Images:
+class ImageCache:
     """Knows only what an agent pulled: an image that came another way may not come again."""
 
     def __init__(self, file: Path, remove: Callable[[str], bool]) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from executor.machine.capacity import Room
-from executor.machine.facts import Facts
-from executor.machine.image_cache import Images
+from executor.machine.capacity import Capacity
+from executor.machine.facts import MachineInfo
+from executor.machine.image_cache import ImageCache
 from executor.machine.volumes import choose_disk
 
 if TYPE_CHECKING:
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from executor.attempt.recovery import Progress
     from executor.config import Config
     from executor.containers.base import ContainerBackend
-    from executor.machine.volumes import Area
+    from executor.machine.volumes import Volume
 
 
-class Machine:
+class MachineResources:
     """Knows what the attempts that are here have of it."""
 
     def __init__(
@@ -29,15 +29,15 @@ class Machine:
         self._config = config
         self._here = here
         self._disk = choose_disk(config.state_dir, config.disk_bytes)
-        self.images = Images(config.state_dir / "images.json", backend.remove_image)
-        self._room = Room(
+        self.images = ImageCache(config.state_dir / "images.json", backend.remove_image)
+        self._room = Capacity(
             config.state_dir,
             backend.data_root(),
             config.disk_reserve_bytes,
             self.images,
             lambda: frozenset(attempt.spec.image for attempt in here()),
         )
-        self._facts = Facts(config, backend, self._disk)
+        self._facts = MachineInfo(config, backend, self._disk)
         self._waits_for: str | None = None
 
     @property
@@ -66,7 +66,7 @@ class Machine:
         """What it tells of itself."""
         return self._facts.gather(draining=draining, waits_for=self._waits_for)
 
-    def area(self, key: str, progress: Progress) -> Area:
+    def area(self, key: str, progress: Progress) -> Volume:
         """A place for an attempt, or the one it has; empty where nothing is to be gone on with.
 
         Raises DiskError.

@@ -39,7 +39,7 @@ class DiskError(Exception):
     """No place for an attempt's files could be made."""
 
 
-class Area(Protocol):
+class Volume(Protocol):
     """One attempt's place."""
 
     @property
@@ -65,7 +65,7 @@ class Disk(Protocol):
     @property
     def name(self) -> str: ...
 
-    def make(self, key: str, limit: int) -> Area:
+    def make(self, key: str, limit: int) -> Volume:
         """A place for an attempt, or the one that was made for it before. Raises DiskError."""
 
     def clean_up(self, keep: frozenset[str]) -> None:
@@ -84,7 +84,7 @@ class WatchedDisk:
         self._root = root
         root.mkdir(exist_ok=True)
 
-    def make(self, key: str, limit: int) -> Area:
+    def make(self, key: str, limit: int) -> Volume:
         """See `Disk`."""
         folder = self._root / key
         folder.mkdir(exist_ok=True)
@@ -106,7 +106,7 @@ class _Watched:
         self.limit = limit
 
     def used(self) -> int:
-        """See `Area`. Blocks that are held open by a deleted file are not seen."""
+        """See `Volume`. Blocks that are held open by a deleted file are not seen."""
         total = 0
         # It may be closed meanwhile.
         with contextlib.suppress(FileNotFoundError):
@@ -117,11 +117,11 @@ class _Watched:
         return total
 
     def is_full(self) -> bool:
-        """See `Area`."""
+        """See `Volume`."""
         return bool(self.limit) and self.used() >= self.limit
 
     def close(self) -> None:
-        """See `Area`."""
+        """See `Volume`."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -146,7 +146,7 @@ class LoopDisk:
         self._spares: list[_FileSystem] = []
         _FileSystem.make(images, _PROBE_BYTES).remove()
 
-    def make(self, key: str, limit: int) -> Area:
+    def make(self, key: str, limit: int) -> Volume:
         """See `Disk`. The limit of one that was made before is its own."""
         folder = self._root / key
         try:
@@ -271,16 +271,16 @@ class _Loop:
         # Once it is given back, it is another's.
         self._lock = threading.Lock()
         found = os.statvfs(file_system.mount)
-        #: See `Area`. What the file system needs for itself is not part of it.
+        #: See `Volume`. What the file system needs for itself is not part of it.
         self.limit = found.f_blocks * found.f_frsize
 
     def used(self) -> int:
-        """See `Area`."""
+        """See `Volume`."""
         found = self._look()
         return (found.f_blocks - found.f_bfree) * found.f_frsize if found else self.limit
 
     def is_full(self) -> bool:
-        """See `Area`. Without inodes nothing can be made, however many bytes are free."""
+        """See `Volume`. Without inodes nothing can be made, however many bytes are free."""
         found = self._look()
         if found is None:
             return False
@@ -293,7 +293,7 @@ class _Loop:
             return None if self._closed else os.statvfs(self._file_system.mount)
 
     def close(self) -> None:
-        """See `Area`."""
+        """See `Volume`."""
         with self._lock:
             if self._closed:
                 return

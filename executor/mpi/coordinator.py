@@ -12,8 +12,8 @@ import redis
 from executor.link.lease import Claimer
 from executor.link.mpi import GangClaimer, GangLink
 from executor.machine.volumes import DiskError
-from executor.mpi.leader import Gang
-from executor.mpi.member import Member, Silent
+from executor.mpi.leader import MpiLeader
+from executor.mpi.member import MpiMember, NoReports
 from simherd.contract.attempt_spec import AttemptSpec
 from simherd.contract.cause import Cause
 from simherd.contract.inbox import Message, Order
@@ -31,7 +31,7 @@ _FROM_LEADER = frozenset({Order.GANG_JOIN, Order.GANG_RUN, Order.GANG_LEAVE})
 _FROM_MEMBER = frozenset({Order.GANG_STATE, Order.GANG_RAN})
 
 
-class Duty:
+class MpiCoordinator:
     """Routes what machines of a group tell one another. Idle where they work each for itself."""
 
     def __init__(
@@ -54,8 +54,8 @@ class Duty:
         self._link = GangLink(*where)
         self.claimer = GangClaimer(*where, config.machines) if self._together else Claimer(*where)
         self._lock = threading.Lock()
-        self._gangs: dict[str, Gang] = {}
-        self._member: Member | None = None
+        self._gangs: dict[str, MpiLeader] = {}
+        self._member: MpiMember | None = None
         #: Attempts of which an earlier agent here was a member: what it held is gone.
         self._lost: dict[str, str] = {}
 
@@ -81,7 +81,7 @@ class Duty:
         """
         if self._together:
             members = self._link.members(attempt.spec.key) or (self._me,)
-            attempt.gang = Gang(attempt, self._link, members, self._forget_gang)
+            attempt.gang = MpiLeader(attempt, self._link, members, self._forget_gang)
             with self._lock:
                 self._gangs[attempt.spec.key] = attempt.gang
 
@@ -128,9 +128,9 @@ class Duty:
             self._refuse(leader, key, Cause.AGENT_ERROR, f"cannot take part: {error}")
 
     def _begin(self, key: str, leader: str, host: str) -> None:
-        attempt = self._make(AttemptSpec.decode(self._link.spec(key)), Silent())
+        attempt = self._make(AttemptSpec.decode(self._link.spec(key)), NoReports())
         self._slots.take_now()
-        self._member = Member(attempt, self._link, leader, host, self._forget_member)
+        self._member = MpiMember(attempt, self._link, leader, host, self._forget_member)
         self._member.start()
 
     def _refuse(self, leader: str, key: str, cause: Cause, why: str) -> None:
@@ -142,7 +142,7 @@ class Duty:
         with self._lock:
             self._gangs.pop(key, None)
 
-    def _forget_member(self, member: Member) -> None:
+    def _forget_member(self, member: MpiMember) -> None:
         if self._member is member:
             self._member = None
             self._left()

@@ -15,7 +15,7 @@ import redis
 
 from executor.attempt.context import StageFailed
 from executor.containers.base import PEERS_DIR, ContainerError, Peers
-from executor.mpi.rsh_folder import Notes
+from executor.mpi.rsh_folder import RshFolder
 from simherd.contract import limits
 from simherd.contract.cause import Cause
 from simherd.contract.inbox import Message, Order
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from executor.attempt.context import Attempt
     from executor.containers.base import ContainerSpec
     from executor.link.mpi import GangLink
-    from executor.mpi.rsh_folder import Note
+    from executor.mpi.rsh_folder import RshRequest
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class _Run:
 
     member: str
     note: str
-    notes: Notes
+    notes: RshFolder
     over: bool = False
 
 
@@ -57,7 +57,7 @@ def host_name(place: int) -> str:
     return f"host{place}"
 
 
-class Gang:
+class MpiLeader:
     """See the module. Owns a thread from `gather` to `disband`."""
 
     def __init__(
@@ -80,7 +80,7 @@ class Gang:
         #: Member → its last heartbeat, and when that was new (monotonic clock).
         self._beats: dict[str, tuple[float, float]] = {}
         self._runs: dict[str, _Run] = {}
-        self._notes: list[tuple[int, Notes, dict[str, str]]] = []
+        self._notes: list[tuple[int, RshFolder, dict[str, str]]] = []
         self._trouble: tuple[Cause, str] | None = None
         self._over = threading.Event()
         with about(attempt=attempt.spec.key):
@@ -130,7 +130,7 @@ class Gang:
     def dress(self, spec: ContainerSpec, index: int) -> ContainerSpec:
         """Put an mpirun where it finds the other machines."""
         folder = self._attempt.folder / f"mpi-{index}"
-        notes = Notes(folder)
+        notes = RshFolder(folder)
         notes.put_shell()
         slots = self._attempt.config.vcpus
         names = [host_name(place) for place in range(len(self.members))]
@@ -249,7 +249,7 @@ class Gang:
             log.warning("event=gang_stops attempt=%s cause=%s %s", attempt.spec.key, cause, detail)
             attempt.stop(cause, detail)
 
-    def _relay(self, index: int, notes: Notes, env: dict[str, str]) -> None:
+    def _relay(self, index: int, notes: RshFolder, env: dict[str, str]) -> None:
         """Pass on what mpirun asks for."""
         hosts = {host_name(place): name for place, name in enumerate(self.members)}
         for note in notes.waiting():
@@ -261,7 +261,7 @@ class Gang:
                 self._request(index, notes, note, member, env)
 
     def _request(
-        self, index: int, notes: Notes, note: Note, member: str, env: dict[str, str]
+        self, index: int, notes: RshFolder, note: RshRequest, member: str, env: dict[str, str]
     ) -> None:
         request = f"{index}-{note.name}-{note.stamp}"
         with self._lock:

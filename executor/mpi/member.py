@@ -15,7 +15,7 @@ from executor.attempt.run import fetch
 from executor.attempt.stages.commands import container_spec
 from executor.attempt.stop import Stopped
 from executor.containers.base import ContainerError, Peers
-from executor.mpi.rsh_folder import Notes
+from executor.mpi.rsh_folder import RshFolder
 from simherd.contract.cause import Cause
 from simherd.contract.inbox import Message, Order
 from simherd.contract.join import network_name
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from executor.attempt.context import Attempt
     from executor.containers.base import ContainerSpec, Exit, Running
     from executor.link.mpi import GangLink
-    from simherd.contract.reports import Kind
+    from simherd.contract.reports import ReportKind
 
 log = logging.getLogger(__name__)
 
@@ -42,17 +42,17 @@ _LOG_BYTES = 2**20
 _NOT_RUN = 255
 
 
-class Silent:
+class NoReports:
     """Reports of a member: the leader tells all there is to tell."""
 
-    def report(self, attempt: str, kind: Kind, at: float | None = None, **body: Any) -> None:
+    def report(self, attempt: str, kind: ReportKind, at: float | None = None, **body: Any) -> None:
         """See `Reports`."""
 
     def note(self, attempt: str, **notes: Any) -> None:
         """See `Reports`."""
 
 
-class Member:
+class MpiMember:
     """See the module. Owns its threads and its containers."""
 
     def __init__(
@@ -61,7 +61,7 @@ class Member:
         link: GangLink,
         leader: str,
         host: str,
-        forget: Callable[[Member], None],
+        forget: Callable[[MpiMember], None],
     ) -> None:
         """`host`: this machine's name in its containers; `forget` is called when all is over."""
         self.attempt = attempt
@@ -197,7 +197,7 @@ class Member:
     def _spec(self, request: str, body: dict[str, Any]) -> ContainerSpec:
         index = int(body["index"])
         folder = self.attempt.folder / f"mpi-{request}"
-        notes = Notes(folder)
+        notes = RshFolder(folder)
         try:
             # The daemon looks for it, though it never uses it.
             notes.put_shell()

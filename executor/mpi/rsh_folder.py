@@ -25,7 +25,7 @@ _MOST = 4096
 
 
 @dataclass(frozen=True)
-class Note:
+class RshRequest:
     """One request: run the line on the host."""
 
     name: str
@@ -35,7 +35,7 @@ class Note:
     line: str
 
 
-class Notes:
+class RshFolder:
     """One command's folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -59,13 +59,13 @@ class Notes:
         """Lay the stand-in for a remote shell there."""
         self.put("rsh", files(__package__).joinpath("rsh.sh").read_text(), 0o755)
 
-    def waiting(self) -> list[Note]:
+    def waiting(self) -> list[RshRequest]:
         """The notes that are there. What is no note is removed, or stays where it does no harm."""
         with os.scandir(self._descriptor) as entries:
             names = [e.name for e, _ in zip(entries, range(_MOST), strict=False)]
         return [n for name in sorted(names) if _NOTE.fullmatch(name) and (n := self._read(name))]
 
-    def _read(self, name: str) -> Note | None:
+    def _read(self, name: str) -> RshRequest | None:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             with os.fdopen(os.open(name, flags, dir_fd=self._descriptor), "rb") as file:
@@ -73,13 +73,13 @@ class Notes:
                 if stat.S_ISREG(found.st_mode) and found.st_size <= _LONGEST:
                     host, _, line = file.read(_LONGEST).decode().partition("\n")
                     stem = name.removesuffix(".note")
-                    return Note(stem, found.st_mtime_ns, host, line.rstrip("\n"))
+                    return RshRequest(stem, found.st_mtime_ns, host, line.rstrip("\n"))
         except (OSError, ValueError):
             pass
         self._drop(name)
         return None
 
-    def taken(self, note: Note) -> None:
+    def taken(self, note: RshRequest) -> None:
         """It is being seen to."""
         self._drop(f"{note.name}.note")
 

@@ -10,11 +10,11 @@ from executor.observability import table
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from executor.observability.status import Insight
+    from executor.observability.status import AgentStatus
     from simherd.runtime.metric_table import Measure
 
 
-def look(agent: Insight) -> Iterator[tuple[Measure, float]]:
+def read_agent(agent: AgentStatus) -> Iterator[tuple[Measure, float]]:
     """Row and value of everything that there is; what does not apply is left out."""
     yield table.SLOTS, agent.slots.number
     # Not how many slots are taken: one is while the next attempt is waited for.
@@ -30,13 +30,13 @@ def look(agent: Insight) -> Iterator[tuple[Measure, float]]:
     yield from _endings(agent)
 
 
-def _disk(agent: Insight) -> Iterator[tuple[Measure, float]]:
+def _disk(agent: AgentStatus) -> Iterator[tuple[Measure, float]]:
     free, reserve = agent.machine.disk()
     yield table.DISK_FREE, free
     yield table.DISK_RESERVE, reserve
 
 
-def _endings(agent: Insight) -> Iterator[tuple[Measure, float]]:
+def _endings(agent: AgentStatus) -> Iterator[tuple[Measure, float]]:
     """What may end attempts, and when."""
     reclaim_at, silent = agent.presence.reclaim_at, agent.presence.silent_s
     if reclaim_at is not None:

@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from executor.observability import instruments, table
-from executor.observability.collectors import look
+from executor.observability.collectors import read_agent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from executor.observability.health_pages import Health
 
 
-class Exposition(Collector):
+class ExecutorExposition(Collector):
     """The text for Prometheus: what was counted, and the agent as it is now."""
 
     def __init__(self, health: Health) -> None:
@@ -42,7 +42,7 @@ class Exposition(Collector):
             family.add_metric([name], float(trouble is None))
         yield family
         if self._health.insight is not None:
-            for found, value in look(self._health.insight):
+            for found, value in read_agent(self._health.insight):
                 yield GaugeMetricFamily(found.name, found.help, float(value))
 
     def describe(self) -> Iterable[Metric]:

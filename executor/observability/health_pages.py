@@ -6,12 +6,19 @@ import os
 from typing import TYPE_CHECKING
 
 from executor.config import ConfigError, metrics_address
-from executor.observability.exposition import Exposition
-from simherd.runtime.health import Dependencies, Dependency, Pages, Served, Target, executor_file
+from executor.observability.exposition import ExecutorExposition
+from simherd.runtime.health import (
+    Dependencies,
+    Dependency,
+    HealthTarget,
+    Pages,
+    Served,
+    executor_file,
+)
 
 if TYPE_CHECKING:
-    from executor.config import Place
-    from executor.observability.status import Insight
+    from executor.config import ExecutorFolders
+    from executor.observability.status import AgentStatus
 
 _JOINING = "The machine has not joined its group yet."
 
@@ -21,7 +28,7 @@ class Health:
 
     def __init__(self) -> None:
         #: Set once there is an agent.
-        self.insight: Insight | None = None
+        self.insight: AgentStatus | None = None
         self.served: Served | None = None
 
         def redis() -> str | None:
@@ -51,7 +58,7 @@ class Health:
         return None if self.insight is None else self.insight.trouble()
 
 
-def serve(place: Place) -> Health:
+def serve(place: ExecutorFolders) -> Health:
     """Serve the health of this machine's agent where the environment says, until it is closed.
 
     Raises:
@@ -61,9 +68,9 @@ def serve(place: Place) -> Health:
     address = metrics_address(os.environ)
     if address is not None:
         host, port = address
-        pages = Pages(health.trouble, health.dependencies, Exposition(health).text)
+        pages = Pages(health.trouble, health.dependencies, ExecutorExposition(health).text)
         try:
-            target = Target(executor_file(place.state_dir, os.environ), "executor")
+            target = HealthTarget(executor_file(place.state_dir, os.environ), "executor")
             health.served = Served(host, port, pages, target)
         except OSError as error:
             raise ConfigError(

@@ -10,7 +10,7 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from executor.observability import table
-from simherd.runtime.metric_table import Kind
+from simherd.runtime.metric_table import MetricKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,19 +25,19 @@ REGISTRY = CollectorRegistry()
 _counters = {
     row.name: Counter(row.name, row.help, row.labels, registry=REGISTRY)
     for row in table.COUNTED
-    if row.kind is Kind.COUNTER
+    if row.kind is MetricKind.COUNTER
 }
 _histograms = {
     row.name: Histogram(row.name, row.help, row.labels, buckets=row.buckets, registry=REGISTRY)
     for row in table.COUNTED
-    if row.kind is Kind.HISTOGRAM
+    if row.kind is MetricKind.HISTOGRAM
 }
 for _row in table.COUNTED:
     for _labels in _row.begins:
         _counters[_row.name].labels(*_labels)
 
 
-def count(row: Measure, *labels: str, by: float = 1) -> None:
+def inc(row: Measure, *labels: str, by: float = 1) -> None:
     """Add to a counter."""
     made = _counters[row.name]
     (made.labels(*labels) if labels else made).inc(by)

@@ -11,20 +11,20 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-    from executor.agent.interruption import Presence
-    from executor.agent.partition_guard import Contact
+    from executor.agent.interruption import Interruption
+    from executor.agent.partition_guard import PartitionGuard
     from executor.attempt.context import Attempt
     from executor.config import Config
     from executor.containers.base import ContainerBackend
     from executor.link.inbox import Inbox
     from executor.link.reporter import Reporter
-    from executor.machine.machine import Machine
+    from executor.machine.machine import MachineResources
     from executor.machine.slots import Slots
     from simherd.runtime.health import Pulse
 
 
 @dataclass(frozen=True)
-class Insight:
+class AgentStatus:
     """The agent's parts, to be looked at from other threads; nothing is changed by it."""
 
     config: Config
@@ -32,9 +32,9 @@ class Insight:
     slots: Slots
     reporter: Reporter
     inbox: Inbox
-    machine: Machine
-    contact: Contact
-    presence: Presence
+    machine: MachineResources
+    contact: PartitionGuard
+    presence: Interruption
     #: Of the heartbeat.
     pulse: Pulse
     attempts: Callable[[], list[Attempt]]

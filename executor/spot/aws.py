@@ -7,8 +7,8 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from executor.spot.http import Asker, refused
-from executor.spot.notice import Notice, SourceError
+from executor.spot.http import MetadataClient, refused
+from executor.spot.notice import ReclaimNotice, SourceError
 from executor.spot.parse import believable, fields_of, text_of
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _ACTIONS = frozenset({"terminate", "stop", "hibernate"})
 _OK, _UNAUTHORIZED, _NONE = 200, 401, 404
 
 
-class Aws:
+class AwsSource:
     """Asks with a token and never without: version 1 of the service is not fallen back to."""
 
     name = "aws"
@@ -42,7 +42,7 @@ class Aws:
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`clock`: seconds since the epoch."""
-        self._asker = Asker(base_url)
+        self._asker = MetadataClient(base_url)
         self._clock = clock
         self._token = ""
         self._renew_at = 0.0
@@ -55,7 +55,7 @@ class Aws:
         """EC2 recommends to leave this machine. An early hint, often without a notice after it."""
         return self._at_risk
 
-    def look(self) -> Notice | None:
+    def look(self) -> ReclaimNotice | None:
         """What `instance-action` says; see `Source.look`."""
         self._asker.begin()
         answer = self._get(_ACTION_PATH)
@@ -65,7 +65,7 @@ class Aws:
             return None
         if answer.status_code != _OK:
             raise refused(answer)
-        return Notice(believable(self._reclaim_at(answer.text), self._clock()), self.name)
+        return ReclaimNotice(believable(self._reclaim_at(answer.text), self._clock()), self.name)
 
     def close(self) -> None:
         """See `Source.close`."""

@@ -8,8 +8,8 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from executor.spot.http import Asker, refused
-from executor.spot.notice import Notice, SourceError
+from executor.spot.http import MetadataClient, refused
+from executor.spot.notice import ReclaimNotice, SourceError
 from executor.spot.parse import believable, fields_of, text_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _NAME = r"[\w.-]{1,256}"
 _OK = 200
 
 
-class Azure:
+class AzureSource:
     """Asks for the events of the machine's whole set, and heeds those that name the machine.
 
     The first answer after a machine's start may take two minutes, while Azure switches the events
@@ -44,13 +44,13 @@ class Azure:
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`clock`: seconds since the epoch."""
-        self._asker = Asker(base_url)
+        self._asker = MetadataClient(base_url)
         self._clock = clock
         self._vm = ""
         #: Of each event that stands, when the machine goes, as it was last understood.
         self._known: dict[str, float] = {}
 
-    def look(self) -> Notice | None:
+    def look(self) -> ReclaimNotice | None:
         """The first event that takes the machine away; see `Source.look`."""
         self._asker.begin()
         # Before it is needed: of a notice of 30 s nothing should depend on a second answer.
@@ -62,7 +62,7 @@ class Azure:
         now = self._clock()
         found = [event for event in events if _takes(event, mine)]
         self._known = {text_of(e, "EventId"): self._reclaim_at(e, now) for e in found}
-        return Notice(min(self._known.values()), self.name) if self._known else None
+        return ReclaimNotice(min(self._known.values()), self.name) if self._known else None
 
     def close(self) -> None:
         """See `Source.close`."""

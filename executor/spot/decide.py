@@ -6,7 +6,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from executor.spot.notice import Notice
+    from executor.spot.notice import ReclaimNotice
 
 #: Seconds after the time it was to go at which a machine that is still there is not going:
 #: FAULTS.md, row 18.
@@ -22,7 +22,7 @@ SAME_S = 3.0
 CLOCK_OFF_S = 900.0
 
 
-class Act(Enum):
+class NoticeAction(Enum):
     """What is to be done after a look."""
 
     NOTHING = auto()
@@ -32,12 +32,12 @@ class Act(Enum):
     OVER = auto()
 
 
-class Judge:
+class NoticeTracker:
     """Tells notices that are new from those that are known, and knows when one came to nothing."""
 
     def __init__(self) -> None:
         #: What was told of, until it is over.
-        self._told: Notice | None = None
+        self._told: ReclaimNotice | None = None
         #: The latest time at which the source said that the machine goes.
         self._last_said = 0.0
         #: When the machine should be gone, seconds since the epoch.
@@ -47,7 +47,7 @@ class Judge:
         #: Whether the last word of the source was that there is no notice.
         self._clear = False
 
-    def see(self, now: float, seen: Notice | Exception | None) -> Act:
+    def see(self, now: float, seen: ReclaimNotice | Exception | None) -> NoticeAction:
         """A look's result; `now` in seconds since the epoch.
 
         An error is no word about the machine. A notice is over in spite of errors when they go on
@@ -64,17 +64,17 @@ class Judge:
             return self._first(now, seen, was_clear)
         return self._again(now, seen, self._told)
 
-    def _first(self, now: float, seen: Notice, was_clear: bool) -> Act:
+    def _first(self, now: float, seen: ReclaimNotice, was_clear: bool) -> NoticeAction:
         if self._stale is not None and abs(seen.reclaim_at - self._stale) <= SAME_S:
-            return Act.NOTHING
+            return NoticeAction.NOTHING
         late_s = now - seen.reclaim_at
         if late_s >= OVER_S and not (was_clear and late_s <= CLOCK_OFF_S):
             # It came to nothing before this agent was there to see it.
             self._stale = seen.reclaim_at
-            return Act.NOTHING
+            return NoticeAction.NOTHING
         return self._tell(now, seen)
 
-    def _again(self, now: float, seen: Notice, told: Notice) -> Act:
+    def _again(self, now: float, seen: ReclaimNotice, told: ReclaimNotice) -> NoticeAction:
         earlier = seen.reclaim_at < told.reclaim_at - SAME_S
         # The one that was told of has passed, and the source says a new time.
         another = told.reclaim_at <= now < seen.reclaim_at and (
@@ -87,24 +87,24 @@ class Judge:
         self._gone_at = max(self._gone_at, seen.reclaim_at)
         return self._look_whether_over(now, OVER_S)
 
-    def _tell(self, now: float, notice: Notice) -> Act:
+    def _tell(self, now: float, notice: ReclaimNotice) -> NoticeAction:
         self._told, self._stale = notice, None
         self._last_said = notice.reclaim_at
         # A time that is that long past is not the machine's own time.
         late = now - notice.reclaim_at >= OVER_S
         self._gone_at = now if late else notice.reclaim_at
-        return Act.TELL
+        return NoticeAction.TELL
 
-    def _look_whether_over(self, now: float, patience_s: float) -> Act:
+    def _look_whether_over(self, now: float, patience_s: float) -> NoticeAction:
         if self._told is None or now < self._gone_at + patience_s:
-            return Act.NOTHING
+            return NoticeAction.NOTHING
         self._told = None
         # What was withdrawn may come again, and is a new notice then.
         self._stale = None if self._clear else self._last_said
-        return Act.OVER
+        return NoticeAction.OVER
 
 
-class Word(Enum):
+class LogChoice(Enum):
     """What is to be logged after a look."""
 
     NOTHING = auto()
@@ -116,7 +116,7 @@ class Word(Enum):
     BACK = auto()
 
 
-class Silence:
+class SourceErrors:
     """For how long a source has answered nothing but errors, and which of them are worth a line.
 
     Times are in seconds of a clock that is never set, and that stands while the machine sleeps.
@@ -126,27 +126,27 @@ class Silence:
         self._answered_at = now
         self._warned_at: float | None = None
         #: What the log says of the source: nothing, WARN or ALARM.
-        self._said = Word.NOTHING
+        self._said = LogChoice.NOTHING
 
     def silent_s(self, now: float) -> float:
         """Seconds since the last answer, or since the start."""
         return max(0.0, now - self._answered_at)
 
-    def see(self, now: float, *, failed: bool) -> Word:
+    def see(self, now: float, *, failed: bool) -> LogChoice:
         """A look's result."""
         if not failed:
             self._answered_at = now
-            said, self._said = self._said, Word.NOTHING
-            return Word.NOTHING if said is Word.NOTHING else Word.BACK
+            said, self._said = self._said, LogChoice.NOTHING
+            return LogChoice.NOTHING if said is LogChoice.NOTHING else LogChoice.BACK
         if self.silent_s(now) >= SILENT_S:
-            word = Word.ALARM
+            word = LogChoice.ALARM
         elif self._warned_at is None or now - self._warned_at >= SILENT_S:
             # A source that fails at every other look must not fill the log.
-            word = Word.WARN
+            word = LogChoice.WARN
         else:
-            return Word.NOTHING
-        if self._said in (word, Word.ALARM):
-            return Word.NOTHING
+            return LogChoice.NOTHING
+        if self._said in (word, LogChoice.ALARM):
+            return LogChoice.NOTHING
         self._said = word
         self._warned_at = now
         return word

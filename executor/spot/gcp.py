@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from executor.spot.http import Asker, refused
-from executor.spot.notice import Notice, SourceError
+from executor.spot.http import MetadataClient, refused
+from executor.spot.notice import ReclaimNotice, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +19,7 @@ _NOTICE_S = 30.0
 _OK = 200
 
 
-class Gcp:
+class GcpSource:
     """Asks whether the machine was preempted; when that was, nobody says."""
 
     name = "gcp"
@@ -33,11 +33,11 @@ class Gcp:
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`clock`: seconds since the epoch."""
-        self._asker = Asker(base_url)
+        self._asker = MetadataClient(base_url)
         self._clock = clock
         self._first_seen: float | None = None
 
-    def look(self) -> Notice | None:
+    def look(self) -> ReclaimNotice | None:
         """TRUE is a notice of 30 s from when it was first seen; see `Source.look`."""
         self._asker.begin()
         answer = self._asker.get(_PATH, {_FLAVOR: "Google"})
@@ -54,7 +54,7 @@ class Gcp:
             raise SourceError(f"preempted is {preempted[:80]!r}")
         if self._first_seen is None:
             self._first_seen = self._clock()
-        return Notice(self._first_seen + _NOTICE_S, self.name)
+        return ReclaimNotice(self._first_seen + _NOTICE_S, self.name)
 
     def close(self) -> None:
         """See `Source.close`."""

@@ -22,7 +22,7 @@ LOOK_S = 2.0
 _MOST_BYTES = 64 * 1024
 
 
-class Asker:
+class MetadataClient:
     """Requests to one service, without proxies and redirects. `begin` goes before each look."""
 
     def __init__(self, base_url: str) -> None:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 @dataclass(frozen=True)
-class Notice:
+class ReclaimNotice:
     """The provider says that it reclaims this machine."""
 
     #: When the machine goes, seconds since the epoch by this machine's clock.
@@ -20,7 +20,7 @@ class SourceError(Exception):
     """A source could not be asked, or answered something that means nothing."""
 
 
-class Source(Protocol):
+class NoticeSource(Protocol):
     """Somebody who can be asked whether the machine is reclaimed. Used by one thread at a time."""
 
     #: A word for logs; never has a password in it.
@@ -28,7 +28,7 @@ class Source(Protocol):
     #: Seconds between two looks.
     every_s: float
 
-    def look(self) -> Notice | None:
+    def look(self) -> ReclaimNotice | None:
         """Ask once; None when there is no notice. The same notice is answered at every look.
 
         Sources that ask over HTTP answer within `executor.spot.http.LOOK_S`.

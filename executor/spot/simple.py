@@ -8,8 +8,8 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from executor.spot.http import Asker, refused
-from executor.spot.notice import Notice, SourceError
+from executor.spot.http import MetadataClient, refused
+from executor.spot.notice import ReclaimNotice, SourceError
 from executor.spot.parse import FARTHEST_S, believable, fields_of, seconds_of
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class FileSource:
         self._path = path
         self._clock = clock
 
-    def look(self) -> Notice | None:
+    def look(self) -> ReclaimNotice | None:
         """What the file says; see `Source.look`."""
         try:
             text, changed_at = self._read()
@@ -52,7 +52,7 @@ class FileSource:
         else:
             told = fields_of(text)
             at = _reclaim_at(told) if "reclaim_at" in told else changed_at + _in_s(told)
-        return Notice(believable(at, self._clock()), self.name)
+        return ReclaimNotice(believable(at, self._clock()), self.name)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -87,12 +87,12 @@ class HttpSource:
         parts = urlsplit(url)
         # Without what may be secret in a URL.
         self.name = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-        self._asker = Asker(url)
+        self._asker = MetadataClient(url)
         self._clock = clock
         self._in_s: float | None = None
         self._since = 0.0
 
-    def look(self) -> Notice | None:
+    def look(self) -> ReclaimNotice | None:
         """What the URL says; see `Source.look`."""
         self._asker.begin()
         answer = self._asker.get("")
@@ -103,11 +103,11 @@ class HttpSource:
             raise refused(answer)
         told, now = fields_of(answer.text), self._clock()
         if "reclaim_at" in told:
-            return Notice(believable(_reclaim_at(told), now), self.name)
+            return ReclaimNotice(believable(_reclaim_at(told), now), self.name)
         in_s = _in_s(told)
         if in_s != self._in_s:
             self._in_s, self._since = in_s, now
-        return Notice(self._since + in_s, self.name)
+        return ReclaimNotice(self._since + in_s, self.name)
 
     def close(self) -> None:
         """See `Source.close`."""

@@ -8,20 +8,24 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 
-from executor.spot.aws import Aws
-from executor.spot.azure import Azure
-from executor.spot.gcp import Gcp
+from executor.spot.aws import AwsSource
+from executor.spot.azure import AzureSource
+from executor.spot.gcp import GcpSource
 from executor.spot.simple import FileSource, HttpSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from executor.spot.notice import Source
+    from executor.spot.notice import NoticeSource
 
-_CLOUDS: dict[str, Callable[[], Source]] = {"aws": Aws, "gcp": Gcp, "azure": Azure}
+_CLOUDS: dict[str, Callable[[], NoticeSource]] = {
+    "aws": AwsSource,
+    "gcp": GcpSource,
+    "azure": AzureSource,
+}
 
 
-def open_source(text: str) -> Source | None:
+def open_source(text: str) -> NoticeSource | None:
     """The source that SIMHERD_SPOT_NOTICES names; None for "", a machine that is never reclaimed.
 
     Nothing is asked yet.
@@ -42,7 +46,7 @@ def open_source(text: str) -> Source | None:
         ) from error
 
 
-def _from_url(text: str) -> Source:
+def _from_url(text: str) -> NoticeSource:
     parts = urlsplit(text)
     if parts.scheme == "file":
         path = Path(unquote(parts.path))

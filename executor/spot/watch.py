@@ -7,14 +7,14 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from executor.spot.decide import SILENT_S, Act, Judge, Silence, Word
+from executor.spot.decide import SILENT_S, LogChoice, NoticeAction, NoticeTracker, SourceErrors
 from executor.spot.http import LOOK_S
-from executor.spot.notice import Notice, SourceError
+from executor.spot.notice import ReclaimNotice, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from executor.spot.notice import Source
+    from executor.spot.notice import NoticeSource
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 _SPARE_S = 0.5
 
 
-class Watch:
+class NoticeWatch:
     """Asks a source again and again, and says what is new. It owns the source, and closes it.
 
     The callbacks run on the watch's thread, which does not look meanwhile: they should only set
@@ -30,7 +30,10 @@ class Watch:
     """
 
     def __init__(
-        self, source: Source, on_notice: Callable[[Notice], None], on_over: Callable[[], None]
+        self,
+        source: NoticeSource,
+        on_notice: Callable[[ReclaimNotice], None],
+        on_over: Callable[[], None],
     ) -> None:
         """Nothing happens before `start`.
 
@@ -44,8 +47,8 @@ class Watch:
         self._source = source
         self._on_notice = on_notice
         self._on_over = on_over
-        self._judge = Judge()
-        self._silence = Silence(time.monotonic())
+        self._judge = NoticeTracker()
+        self._silence = SourceErrors(time.monotonic())
         self._closing = threading.Event()
         # A daemon: a name server may hold a look longer than `close` waits for it, and an agent
         # must still be able to end.
@@ -53,7 +56,7 @@ class Watch:
 
     def start(self) -> None:
         """Begin to look; once."""
-        self._silence = Silence(time.monotonic())
+        self._silence = SourceErrors(time.monotonic())
         self._thread.start()
 
     def close(self) -> None:
@@ -91,7 +94,7 @@ class Watch:
             self._source.close()
 
     def _look(self) -> None:
-        seen: Notice | Exception | None
+        seen: ReclaimNotice | Exception | None
         try:
             seen = self._source.look()
         except Exception as error:
@@ -101,23 +104,23 @@ class Watch:
             return
         self._say(self._silence.see(time.monotonic(), failed=isinstance(seen, Exception)), seen)
         act = self._judge.see(time.time(), seen)
-        if act is Act.TELL and isinstance(seen, Notice):
+        if act is NoticeAction.TELL and isinstance(seen, ReclaimNotice):
             left_s = seen.reclaim_at - time.time()
             log.warning("event=spot_notice source=%s left_s=%.1f", seen.source, left_s)
             self._call(lambda: self._on_notice(seen))
-        elif act is Act.OVER:
+        elif act is NoticeAction.OVER:
             log.warning("event=spot_notice_over source=%s", self._source.name)
             self._call(self._on_over)
 
-    def _say(self, word: Word, seen: object) -> None:
+    def _say(self, word: LogChoice, seen: object) -> None:
         name = self._source.name
         bug = seen if isinstance(seen, Exception) and not isinstance(seen, SourceError) else None
-        if word is Word.WARN:
+        if word is LogChoice.WARN:
             log.warning("event=spot_source_failed source=%s error=%s", name, seen, exc_info=bug)
-        elif word is Word.ALARM:
+        elif word is LogChoice.ALARM:
             text = "event=spot_source_silent source=%s silent_s=%.0f error=%s"
             log.error(text, name, self.silent_s, seen, exc_info=bug)
-        elif word is Word.BACK:
+        elif word is LogChoice.BACK:
             log.info("event=spot_source_back source=%s", name)
 
     def _call(self, callback: Callable[[], None]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx
 
 from executor.observability import table
-from executor.observability.instruments import count
+from executor.observability.instruments import inc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ class TransferFailed(Exception):
     """The storage refused, or stayed out of reach."""
 
 
-class Refused(TransferFailed):
+class TransferRefused(TransferFailed):
     """The storage, or the scheduler, said no."""
 
     def __init__(self, answer: httpx.Response) -> None:
@@ -49,20 +49,20 @@ class Refused(TransferFailed):
         self.status = answer.status_code
 
 
-class Changed(TransferFailed):
+class ObjectChanged(TransferFailed):
     """What is stored is not what was there when the task was submitted."""
 
 
-class Transfer:
+class TransferClient:
     """Downloads and uploads with retries. `pause` waits, and raises to give up early."""
 
     def __init__(self, client: httpx.Client, pause: Callable[[float], None]) -> None:
         self._client = client
         self._pause = pause
 
-    def paused_by(self, pause: Callable[[float], None]) -> Transfer:
+    def paused_by(self, pause: Callable[[float], None]) -> TransferClient:
         """The same connections with another way to give up."""
-        return Transfer(self._client, pause)
+        return TransferClient(self._client, pause)
 
     def download(self, url: str, into: Path, size: int | None = None) -> int:
         """Fetch an object into a file; returns its size in bytes.
@@ -93,7 +93,7 @@ class Transfer:
         """
         try:
             self._again("upload", lambda: self._put(url, data))
-        except Refused as error:
+        except TransferRefused as error:
             if error.status != _FORBIDDEN:
                 raise
             fresh = self.urls(grant, [name])[name]
@@ -182,7 +182,7 @@ class Transfer:
         for start in range(0, len(data), _PIECE):
             self._pause(0)
             piece = data[start : start + _PIECE]
-            count(table.UPLOADED, by=len(piece))
+            inc(table.UPLOADED, by=len(piece))
             yield piece
 
     def _get(self, url: str, into: Path, wanted: int | None) -> int:
@@ -194,16 +194,20 @@ class Transfer:
             with into.open("wb") as file:
                 for chunk in answer.iter_bytes(_CHUNK):
                     if wanted is not None and size + len(chunk) > wanted:
-                        raise Changed(f"it has more than the {wanted} bytes of its submission")
+                        raise ObjectChanged(
+                            f"it has more than the {wanted} bytes of its submission"
+                        )
                     file.write(chunk)
                     size += len(chunk)
-                    count(table.DOWNLOADED, by=len(chunk))
+                    inc(table.DOWNLOADED, by=len(chunk))
                     self._pause(0)
         expected = answer.headers.get("content-length")
         if expected is not None and int(expected) != size:
             raise httpx.ReadError(f"{size} of {expected} bytes came")
         if wanted is not None and size != wanted:
-            raise Changed(f"it has {size} bytes, and had {wanted} when the task was submitted")
+            raise ObjectChanged(
+                f"it has {size} bytes, and had {wanted} when the task was submitted"
+            )
         return size
 
     def _again(self, what: str, attempt: Callable[[], T]) -> T:
@@ -214,7 +218,7 @@ class Transfer:
             except (httpx.TransportError, _Passing) as error:
                 if left == 0:
                     raise TransferFailed(f"{what}: {error}") from error
-            count(table.RETRIES)
+            inc(table.RETRIES)
             self._pause(wait)
             wait = min(2 * wait, _LONGEST_WAIT_S)
         raise AssertionError("unreachable")
@@ -228,4 +232,4 @@ def _accept(answer: httpx.Response) -> None:
     if answer.status_code in {408, 429} or answer.status_code >= 500:
         raise _Passing(f"the storage answered {answer.status_code}")
     if answer.status_code >= 300:
-        raise Refused(answer)
+        raise TransferRefused(answer)

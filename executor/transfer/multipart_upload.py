@@ -13,14 +13,14 @@ from simherd.runtime.logs import in_context
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from executor.transfer.client import Transfer
+    from executor.transfer.client import TransferClient
     from simherd.contract.upload_grant import Grant
 
 #: Parts on their way at one time; one more is being filled.
 _PARALLEL = 3
 
 
-class Upload:
+class MultipartUpload:
     """Takes bytes like a file. What fits in one part goes with one PUT, the rest in parts.
 
     Nothing is written to disk, and a part is sent again from what is held of it.
@@ -28,7 +28,7 @@ class Upload:
 
     def __init__(
         self,
-        transfer: Transfer,
+        transfer: TransferClient,
         grant: Grant,
         name: str,
         put_url: str,

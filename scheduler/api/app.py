@@ -15,9 +15,9 @@ from scheduler.api.edge.access import Rules
 from scheduler.api.edge.guard import Guard
 from scheduler.api.edge.headers import SecurityHeaders
 from scheduler.api.edge.rates import Lane
-from scheduler.api.middleware.encoded_paths import EncodedNames
-from scheduler.api.middleware.metrics import Measured
-from scheduler.api.middleware.request_log import Caller, RequestLog, note_task
+from scheduler.api.middleware.encoded_paths import EncodedPathsMiddleware
+from scheduler.api.middleware.metrics import MetricsMiddleware
+from scheduler.api.middleware.request_log import Caller, RequestLogMiddleware, note_task
 from scheduler.api.routes import (
     admin,
     admin_groups,
@@ -44,7 +44,7 @@ from scheduler.api.routes import (
 )
 from scheduler.api.sse import Streams
 from scheduler.api.strict import bounded_document
-from scheduler.bridge.connections import Connections
+from scheduler.bridge.connections import BridgeConnections
 from scheduler.health import dependencies
 from simherd.contract import limits
 from simherd.runtime.health import Pulse
@@ -53,7 +53,7 @@ from simherd.runtime.logs import LogFormat, about
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
     Scope = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -92,13 +92,13 @@ _ROUTES = (
 )
 
 
-class Api(FastAPI):
+class ApiApp(FastAPI):
     """The application; every response has its security headers, those to failures too."""
 
     def build_middleware_stack(self) -> Application:
         """What a request goes through."""
         return SecurityHeaders(
-            super().build_middleware_stack(), self.state.parts.settings.public_url
+            super().build_middleware_stack(), self.state.runtime.settings.public_url
         )
 
     def openapi(self) -> dict[str, Any]:
@@ -108,33 +108,33 @@ class Api(FastAPI):
         return self.openapi_schema
 
 
-def make_app(parts: Parts) -> FastAPI:
+def make_app(rt: Runtime) -> FastAPI:
     """The application over `parts`."""
-    app = Api(
+    app = ApiApp(
         title="Simherd",
         version=version.SERVER_VERSION,
         redirect_slashes=False,
         lifespan=_lifespan,
         dependencies=[Depends(note_task)],
     )
-    app.state.parts = parts
-    app.state.connections = Connections(parts)
+    app.state.runtime = rt
+    app.state.connections = BridgeConnections(rt)
     app.state.streams = Streams()
     app.state.uploads = Lane(
         limits.UPLOADS_IN_PARTS, "There are too many uploads at one time. Try again."
     )
-    app.state.dependencies = dependencies(parts)
+    app.state.dependencies = dependencies(rt)
     app.state.pulse = Pulse("The API's event loop")
     problems.install(app)
-    app.add_middleware(Guard, parts=parts, rules=rules())
-    if parts.settings.log_format is LogFormat.JSON:
+    app.add_middleware(Guard, rt=rt, rules=rules())
+    if rt.settings.log_format is LogFormat.JSON:
         # For people, a line for each request says nothing that our own lines do not.
-        app.add_middleware(RequestLog)
-    if parts.traces is not None:
+        app.add_middleware(RequestLogMiddleware)
+    if rt.traces is not None:
         app.add_middleware(Caller)
     app.add_middleware(RequestId)
-    app.add_middleware(EncodedNames)
-    app.add_middleware(Measured)
+    app.add_middleware(EncodedPathsMiddleware)
+    app.add_middleware(MetricsMiddleware)
     for module in _ROUTES:
         app.include_router(module.router)
     return app
@@ -155,7 +155,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     beating.cancel()
     await app.state.connections.close()
-    await asyncio.to_thread(app.state.parts.close)
+    await asyncio.to_thread(app.state.runtime.close)
 
 
 async def _beat(pulse: Pulse) -> None:

@@ -8,17 +8,17 @@ from fastapi import Depends, Header, HTTPException, Request
 
 from scheduler.services.errors import Forbidden
 from scheduler.store.models import User
-from scheduler.wiring import Parts
+from scheduler.wiring import Runtime
 
 
-def get_parts(request: Request) -> Parts:
+def get_runtime(request: Request) -> Runtime:
     """The scheduler's parts."""
-    found = request.app.state.parts
-    assert isinstance(found, Parts)
+    found = request.app.state.runtime
+    assert isinstance(found, Runtime)
     return found
 
 
-PartsDep = Annotated[Parts, Depends(get_parts)]
+RuntimeDep = Annotated[Runtime, Depends(get_runtime)]
 
 
 async def get_user(request: Request, x_api_key: Annotated[str | None, Header()] = None) -> User:

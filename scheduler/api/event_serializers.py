@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from scheduler.api.serializers import when
+from scheduler.api.serializers import isoformat_utc
 from simherd.contract.notifications import ActionType, TriggerType
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def whole_event_json(event: Registration) -> dict[str, Any]:
         "trigger": {**told["trigger"], "trigger": event.trigger},
         "state": event.state,
         "state_detail": event.state_detail,
-        "created_at": when(event.created_at),
+        "created_at": isoformat_utc(event.created_at),
     }
 
 
@@ -53,11 +53,11 @@ def delivery_json(delivery: Delivery) -> dict[str, Any]:
     """What was to be sent, and how that went."""
     return {
         "delivery_id": delivery.id,
-        "at": when(delivery.at),
+        "at": isoformat_utc(delivery.at),
         "facts": delivery.facts,
         "state": delivery.state,
         "tries": delivery.tries,
-        "last_try_at": when(delivery.last_try_at),
+        "last_try_at": isoformat_utc(delivery.last_try_at),
         "last_error": delivery.last_error,
-        "next_try_at": when(delivery.next_at) if delivery.next_at else None,
+        "next_try_at": isoformat_utc(delivery.next_at) if delivery.next_at else None,
     }

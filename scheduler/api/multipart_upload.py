@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from scheduler.objects.base import ObjectStore, Part
-    from scheduler.services.storage.room import Room
+    from scheduler.services.storage.room import StorageRoomClaim
 
 
 def check_digest(request: Request, md5: Any) -> None:
@@ -31,10 +31,10 @@ def check_digest(request: Request, md5: Any) -> None:
 class CountedBody:
     """Room in a user's storage for one request's body; a body that is not counted has it."""
 
-    def __init__(self, request: Request, make_room: Callable[[], Room] | None) -> None:
+    def __init__(self, request: Request, make_room: Callable[[], StorageRoomClaim] | None) -> None:
         """Nothing is taken yet. `make_room` None: the body is not counted."""
         self._request, self._make_room = request, make_room
-        self._room: Room | None = None
+        self._room: StorageRoomClaim | None = None
         self._size = 0
 
     async def __aenter__(self) -> CountedBody:
@@ -62,7 +62,7 @@ class CountedBody:
             await run_in_threadpool(self._room.give_back)
 
 
-def _begun(make_room: Callable[[], Room], size: int) -> Room:
+def _begun(make_room: Callable[[], StorageRoomClaim], size: int) -> StorageRoomClaim:
     room = make_room()
     room.take(size)
     return room

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from scheduler.api.patterns import RULES
 from scheduler.objects.archive import ArchivesBusy
-from scheduler.objects.base import NoSuchObject, PathTaken, StorageAway
+from scheduler.objects.base import NoSuchObject, PathTaken, StorageUnavailable
 from scheduler.services import errors
 
 if TYPE_CHECKING:
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_CODES: dict[type[errors.Refused], int] = {
+_CODES: dict[type[errors.ServiceError], int] = {
     errors.Forbidden: 403,
     errors.QuotaExceeded: 403,
-    errors.NotFound: 404,
+    errors.ResourceNotFound: 404,
     errors.Conflict: 409,
     errors.Invalid: 422,
     errors.TooLarge: 413,
-    errors.Busy: 429,
-    errors.Unanswered: 503,
+    errors.TooManyRequests: 429,
+    errors.GatewayTimeout: 503,
 }
 _TITLES = {
     400: "Bad request",
@@ -133,14 +133,14 @@ def _unexpected(request: Request, error: Exception) -> JSONResponse:
 
 
 _HANDLERS: dict[type[Exception], Callable[[Request, Exception], JSONResponse]] = {
-    errors.Refused: _refused,
+    errors.ServiceError: _refused,
     NoSuchObject: _no_object,
     PathTaken: _path_taken,
     HTTPException: _http,
     RequestValidationError: _invalid,
     redis.RedisError: _unavailable,
     OperationalError: _unavailable,
-    StorageAway: _unavailable,
+    StorageUnavailable: _unavailable,
     ArchivesBusy: _busy,
     Exception: _unexpected,
 }

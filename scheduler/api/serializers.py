@@ -17,21 +17,21 @@ from simherd.contract.operations import Operation
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from scheduler.services.groups.sharing import Offer
+    from scheduler.services.groups.sharing import ShareOffer
     from scheduler.store.models import (
         AttemptRow,
-        Machine,
-        MachineGroup,
-        Project,
+        GroupRow,
+        MachineRow,
+        ProjectRow,
         StatusChange,
-        Task,
-        Transfer,
+        TaskRow,
+        TransferRow,
         UsageSample,
     )
     from scheduler.store.models import TaskOperation as OperationRow
 
 
-def when(at: float | None) -> str | None:
+def isoformat_utc(at: float | None) -> str | None:
     """An instant as the contract writes it: with an offset and six fractional digits."""
     if at is None:
         return None
@@ -43,7 +43,7 @@ def dollars(amount: float) -> float:
     return round(amount, 6)
 
 
-def task_json(task: Task, project: str, group_name: str, cost: float) -> dict[str, Any]:
+def task_json(task: TaskRow, project: str, group_name: str, cost: float) -> dict[str, Any]:
     """A task as an element of a list; `cost`: US$ of its attempts so far."""
     status = Status(task.status)
     attempt = max(task.attempt, 1)
@@ -60,12 +60,12 @@ def task_json(task: Task, project: str, group_name: str, cost: float) -> dict[st
         "storage_input_path": objects.input_path(task.storage_prefix, task.id),
         "storage_output_path": objects.output_path(task.storage_prefix, task.id, attempt),
         "container_image": task.container_image,
-        "create_time": when(task.create_time),
-        "input_submit_time": when(task.input_submit_time),
-        "start_time": when(task.start_time),
-        "computation_start_time": when(task.computation_start_time),
-        "computation_end_time": when(task.computation_end_time),
-        "end_time": when(end),
+        "create_time": isoformat_utc(task.create_time),
+        "input_submit_time": isoformat_utc(task.input_submit_time),
+        "start_time": isoformat_utc(task.start_time),
+        "computation_start_time": isoformat_utc(task.computation_start_time),
+        "computation_end_time": isoformat_utc(task.computation_end_time),
+        "end_time": isoformat_utc(end),
         "duration_seconds": None if end is None else round(end - task.create_time, 6),
         "metrics": dict(task.metrics),
         "executer": task.executer,
@@ -79,7 +79,7 @@ def task_json(task: Task, project: str, group_name: str, cost: float) -> dict[st
         "time_to_live_seconds": task.time_to_live_s,
         "estimated_computation_cost": dollars(cost),
         "max_cost": task.max_cost,
-        "deadline": when(task.deadline_at),
+        "deadline": isoformat_utc(task.deadline_at),
         "resubmit_on_preemption": task.resubmit,
         "input_resources": task.input_resources,
         "stream_zip": task.stream_zip,
@@ -97,8 +97,8 @@ def history_json(
         {
             "status": c.status,
             "alias": TABLE[Status(c.status)].label,
-            "timestamp": when(c.at),
-            "end_timestamp": when(c.ended_at),
+            "timestamp": isoformat_utc(c.at),
+            "end_timestamp": isoformat_utc(c.ended_at),
             "description": c.description,
             "machine_id": c.machine_id,
             "attempt": c.attempt,
@@ -113,8 +113,8 @@ def operation_json(row: OperationRow) -> dict[str, Any]:
     return {
         "name": row.name,
         "alias": Operation(row.name).label,
-        "start_timestamp": when(row.started_at),
-        "end_timestamp": when(row.ended_at),
+        "start_timestamp": isoformat_utc(row.started_at),
+        "end_timestamp": isoformat_utc(row.ended_at),
         "status": row.status,
         "attributes": row.attributes,
     }
@@ -126,8 +126,8 @@ def attempt_json(row: AttemptRow, machine_name: str | None, cost: float) -> dict
         "attempt": row.attempt,
         "machine_id": row.machine_id,
         "machine_name": machine_name,
-        "started_at": when(row.started_at),
-        "ended_at": when(row.ended_at),
+        "started_at": isoformat_utc(row.started_at),
+        "ended_at": isoformat_utc(row.ended_at),
         "cause": row.cause,
         "detail": row.detail,
         "saved": row.saved,
@@ -139,7 +139,7 @@ def attempt_json(row: AttemptRow, machine_name: str | None, cost: float) -> dict
 def usage_json(row: UsageSample) -> dict[str, Any]:
     """What a task used at one moment."""
     return {
-        "timestamp": when(row.at),
+        "timestamp": isoformat_utc(row.at),
         "attempt": row.attempt,
         "cpu_seconds": row.cpu_seconds,
         "memory_bytes": row.memory_bytes,
@@ -150,16 +150,16 @@ def usage_json(row: UsageSample) -> dict[str, Any]:
     }
 
 
-def quarantine_json(group: MachineGroup) -> dict[str, Any] | None:
+def quarantine_json(group: GroupRow) -> dict[str, Any] | None:
     """Since when a group's keys are set aside, and why; None: they are not."""
     if group.quarantined_at is None:
         return None
-    return {"since": when(group.quarantined_at), "reason": group.quarantine_reason}
+    return {"since": isoformat_utc(group.quarantined_at), "reason": group.quarantine_reason}
 
 
 def group_json(
-    group: MachineGroup,
-    machines: Sequence[Machine] | None = None,
+    group: GroupRow,
+    machines: Sequence[MachineRow] | None = None,
     current: Mapping[str, str] | None = None,
     facts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
@@ -199,11 +199,11 @@ def group_json(
         "shared": group.shared,
         "on_demand_fallback": group.on_demand_fallback,
         "started": group.started_at is not None,
-        "creation_timestamp": when(group.created_at),
-        "deletion_timestamp": when(group.terminated_at),
+        "creation_timestamp": isoformat_utc(group.created_at),
+        "deletion_timestamp": isoformat_utc(group.terminated_at),
         "max_idle_time": group.max_idle_s,
         "idle_seconds": None,
-        "auto_terminate_ts": when(group.auto_terminate_at),
+        "auto_terminate_ts": isoformat_utc(group.auto_terminate_at),
         "cost_per_hour": {
             "min": price * smallest,
             "max": price * largest,
@@ -233,7 +233,7 @@ def group_json(
     }
 
 
-def share_json(share: Offer) -> dict[str, Any]:
+def share_json(share: ShareOffer) -> dict[str, Any]:
     """With whom a group is shared, by whom, and since when it holds; null: it is an offer."""
     return {
         "group_id": share.group.id,
@@ -241,13 +241,13 @@ def share_json(share: Offer) -> dict[str, Any]:
         "owner": share.owner,
         "username": share.username,
         "granted_by": share.share.granted_by,
-        "offered_at": when(share.share.created_at),
-        "accepted_at": when(share.share.accepted_at),
+        "offered_at": isoformat_utc(share.share.created_at),
+        "accepted_at": isoformat_utc(share.share.accepted_at),
     }
 
 
 def past_group_json(
-    group: MachineGroup, machines: Sequence[Machine], task_seconds: float
+    group: GroupRow, machines: Sequence[MachineRow], task_seconds: float
 ) -> dict[str, Any]:
     """A machine group of the history; `task_seconds`: for how long tasks held its machines."""
     now = time.time()
@@ -258,7 +258,7 @@ def past_group_json(
     return {
         **group_json(group, machines),
         "machines": None,
-        "start_timestamp": when(group.started_at),
+        "start_timestamp": isoformat_utc(group.started_at),
         "termination_reason": group.end_cause,
         "statistics": {
             f"{name}_time": {"name": name, "value": round(seconds, 6), "unit": "seconds"}
@@ -267,7 +267,7 @@ def past_group_json(
     }
 
 
-def _machine_json(group: MachineGroup, machine: Machine, task: str | None) -> dict[str, Any]:
+def _machine_json(group: GroupRow, machine: MachineRow, task: str | None) -> dict[str, Any]:
     now = time.time()
     return {
         "uuid": machine.id,
@@ -276,25 +276,25 @@ def _machine_json(group: MachineGroup, machine: Machine, task: str | None) -> di
         "cpu_count_logical": group.vcpus,
         "cpu_count_physical": max(1, group.vcpus // group.threads_per_core),
         "memory_bytes": group.memory_bytes,
-        "started_at": when(machine.created_at),
-        "terminated_at": when(machine.terminated_at),
-        "last_seen_at": when(machine.last_seen_at),
+        "started_at": isoformat_utc(machine.created_at),
+        "terminated_at": isoformat_utc(machine.terminated_at),
+        "last_seen_at": isoformat_utc(machine.last_seen_at),
         "current_task_id": task,
         "drain_reason": machine.drain_reason,
         "spot": machine.spot,
-        "reclaim_at": when(machine.reclaim_at),
+        "reclaim_at": isoformat_utc(machine.reclaim_at),
         "price_hour": machine.price_hour or group.price_hour,
         "disk_size_gb": group.disk_size_gb,
     }
 
 
-def project_json(project: Project, overview: Mapping[str, int], cost: float) -> dict[str, Any]:
+def project_json(project: ProjectRow, overview: Mapping[str, int], cost: float) -> dict[str, Any]:
     """A project with how many tasks stand where, and what they cost, US$."""
     return {
         "id": project.id,
         "name": project.name,
         "project_type": project.project_type,
-        "created_at": when(project.created_at),
+        "created_at": isoformat_utc(project.created_at),
         "num_tasks": sum(overview.values()),
         "task_status_overview": dict(overview),
         "project_metadata": project.project_metadata,
@@ -304,7 +304,7 @@ def project_json(project: Project, overview: Mapping[str, int], cost: float) -> 
     }
 
 
-def transfer_json(row: Transfer) -> dict[str, Any]:
+def transfer_json(row: TransferRow) -> dict[str, Any]:
     """A fetch or an export. Its URLs may hold secrets of another storage: they are not shown."""
     return {
         "id": row.id,
@@ -315,6 +315,6 @@ def transfer_json(row: Transfer) -> dict[str, Any]:
         "size_bytes": row.size,
         "moved_bytes": row.moved or 0,
         "error": row.error,
-        "created_at": when(row.created_at),
-        "ended_at": when(row.ended_at),
+        "created_at": isoformat_utc(row.created_at),
+        "ended_at": isoformat_utc(row.ended_at),
     }

@@ -17,7 +17,7 @@ import redis
 from fastapi.responses import StreamingResponse
 from sqlalchemy.exc import OperationalError
 
-from scheduler.services.errors import Busy, Refused
+from scheduler.services.errors import ServiceError, TooManyRequests
 from simherd.contract import limits
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Streams:
             Busy: the user has as many as may be.
         """
         if self._open[user_id] >= limits.MAX_STREAMS:
-            raise Busy(
+            raise TooManyRequests(
                 f"You follow or wait for tasks over {limits.MAX_STREAMS} connections already. "
                 "One connection waits for many tasks: POST /v1/tasks/changes."
             )
@@ -120,7 +120,7 @@ async def _lines(
             name, body = found
             yield f"event: {name}\ndata: {json.dumps(body, separators=(',', ':'))}\n\n"
             following = asyncio.ensure_future(anext(news, None))
-    except (Refused, redis.RedisError, OperationalError) as error:
+    except (ServiceError, redis.RedisError, OperationalError) as error:
         # The status code is long gone. Whoever reads asks again, and is told then.
         log.warning("event=stream_broke error=%s", error)
     finally:

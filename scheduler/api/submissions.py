@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictStr
 
 from scheduler.api.bounded import Metadata, Parameters, Shown
 from scheduler.api.patterns import PRINTABLE
-from scheduler.services.tasks.submit import ClientKey, Submission
+from scheduler.services.tasks.submit import ClientKey, NewTask
 from simherd.contract import limits
 
 #: A path in the user's storage.
@@ -44,10 +44,10 @@ class TaskRequest(BaseModel):
     has_input: bool = True
     metadata: Metadata = Field(default_factory=dict)
 
-    def submission(self, key: str | None) -> Submission:
+    def submission(self, key: str | None) -> NewTask:
         """What is asked for, under the client's key."""
         digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()
-        return Submission(
+        return NewTask(
             group_id=self.resource_pool,
             simulator=self.simulator,
             simulator_alias=self.simulator_name_alias,
@@ -74,7 +74,7 @@ class KeyedRequest(TaskRequest):
 
     client_key: Key | None = None
 
-    def keyed(self) -> Submission:
+    def keyed(self) -> NewTask:
         """What is asked for."""
         plain = TaskRequest.model_validate(self.model_dump(exclude={"client_key"}))
         return plain.submission(self.client_key)

@@ -8,20 +8,20 @@ import importlib.util
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from scheduler.services.errors import Busy, Conflict
+from scheduler.services.errors import Conflict, TooManyRequests
 from simherd.contract import limits
 
 if TYPE_CHECKING:
     from scheduler.bridge.peer import Peer
-    from scheduler.store.models import Task
-    from scheduler.wiring import Parts
+    from scheduler.store.models import TaskRow
+    from scheduler.wiring import Runtime
 
 
-class Connections:
+class BridgeConnections:
     """Those that are open."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, rt: Runtime) -> None:
+        self._rt = rt
         self._serving: dict[asyncio.Task[None], Peer] = {}
         self._of_user: Counter[str] = Counter()
         self._closed = False
@@ -35,7 +35,7 @@ class Connections:
                 "Its operator installs it with: pip install 'simherd[webrtc]'"
             )
 
-    async def answer(self, task: Task, offer: str) -> str:
+    async def answer(self, task: TaskRow, offer: str) -> str:
         """The SDP that answers a client's offer; the connection then lives by itself.
 
         Raises:
@@ -47,7 +47,7 @@ class Connections:
         try:
             # It takes a third of a second to import: only who uses it pays, and nobody waits.
             module = await asyncio.to_thread(importlib.import_module, "scheduler.bridge.peer")
-            peer = module.Peer(self._parts, task)
+            peer = module.Peer(self._rt, task)
             sdp = await peer.answer(offer)
         except BaseException:
             self._give_place(task.user_id)
@@ -69,12 +69,16 @@ class Connections:
 
     def _take_place(self, user_id: str) -> None:
         if self._closed:
-            raise Busy("This API process stops just now. Try again in some seconds.")
+            raise TooManyRequests("This API process stops just now. Try again in some seconds.")
         most, most_of_user = limits.BRIDGE_MAX_CONNECTIONS, limits.BRIDGE_MAX_PER_USER
         if self._of_user[user_id] >= most_of_user:
-            raise Busy(f"You follow {most_of_user} files already: stop following some of them.")
+            raise TooManyRequests(
+                f"You follow {most_of_user} files already: stop following some of them."
+            )
         if self._of_user.total() >= most:
-            raise Busy(f"{most} live files are looked at already. Try again in some minutes.")
+            raise TooManyRequests(
+                f"{most} live files are looked at already. Try again in some minutes."
+            )
         self._of_user[user_id] += 1
 
     def _give_place(self, user_id: str) -> None:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from aiortc import RTCDataChannel
 
     from scheduler.config import Settings
-    from scheduler.store.models import Task
-    from scheduler.wiring import Parts
+    from scheduler.store.models import TaskRow
+    from scheduler.wiring import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +34,9 @@ _ALIVE = frozenset({"new", "connecting", "connected"})
 class Peer:
     """A connection that answers one request of one client and then ends."""
 
-    def __init__(self, parts: Parts, task: Task) -> None:
-        self._parts, self._task = parts, task
-        self._connection = RTCPeerConnection(_configuration(parts.settings))
+    def __init__(self, rt: Runtime, task: TaskRow) -> None:
+        self._rt, self._task = rt, task
+        self._connection = RTCPeerConnection(_configuration(rt.settings))
         self._gone = asyncio.Event()
         self._room = asyncio.Event()
         self._asked: asyncio.Future[str | bytes] = asyncio.get_running_loop().create_future()
@@ -100,7 +100,7 @@ class Peer:
             await self._send(Reply(ReplyStatus.INVALID, f"{error}\n"))
         else:
             follows = asked.follow
-            async with aclosing(replies(self._parts, self._task, asked, self._most)) as answer:
+            async with aclosing(replies(self._rt, self._task, asked, self._most)) as answer:
                 async for last in answer:
                     await self._send(last)
         await self._end(by_us=follows and last.status is ReplyStatus.SUCCESS)

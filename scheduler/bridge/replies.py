@@ -10,39 +10,39 @@ import redis
 from sqlalchemy.exc import OperationalError
 
 from scheduler.bridge.formats import Lines, cut, in_messages, last_message, tree
-from scheduler.services.errors import Refused
+from scheduler.services.errors import ServiceError
 from scheduler.services.watch import live
 from scheduler.services.watch.follow import follow_task
 from scheduler.services.watch.live import Question
 from simherd.contract.live_frames import Ask, Trouble
-from simherd.contract.webrtc_channel import Reply, ReplyStatus, Wanted
+from simherd.contract.webrtc_channel import Reply, ReplyStatus, RequestKind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from typing import Any
 
-    from scheduler.store.models import Task
-    from scheduler.wiring import Parts
+    from scheduler.store.models import TaskRow
+    from scheduler.wiring import Runtime
     from simherd.contract.webrtc_channel import ChannelRequest
 
 log = logging.getLogger(__name__)
 
 
 async def replies(
-    parts: Parts, task: Task, asked: ChannelRequest, most: int
+    rt: Runtime, task: TaskRow, asked: ChannelRequest, most: int
 ) -> AsyncGenerator[Reply, None]:
     """The answer to a request, in messages of at most `most` bytes.
 
     One for whoever does not follow; else until the task has ended, or something is wrong.
     """
     try:
-        if asked.wanted is Wanted.TAIL and asked.follow:
-            async with aclosing(_follow(parts, task, asked, most)) as found:
+        if asked.wanted is RequestKind.TAIL and asked.follow:
+            async with aclosing(_follow(rt, task, asked, most)) as found:
                 async for reply in found:
                     yield reply
         else:
-            yield await _once(parts, task, asked, most)
-    except Refused as error:
+            yield await _once(rt, task, asked, most)
+    except ServiceError as error:
         yield _error(str(error))
     except (redis.RedisError, OperationalError) as error:
         log.warning("event=bridge_reply_failed task=%s error=%s", task.id, error)
@@ -58,17 +58,17 @@ def _error(sentence: str) -> Reply:
     return Reply(ReplyStatus.ERROR, f"{sentence}\n")
 
 
-async def _once(parts: Parts, task: Task, asked: ChannelRequest, most: int) -> Reply:
+async def _once(rt: Runtime, task: TaskRow, asked: ChannelRequest, most: int) -> Reply:
     match asked.wanted:
-        case Wanted.LIST:
-            found = await live.list_files(parts, task)
+        case RequestKind.LIST:
+            found = await live.list_files(rt, task)
             return _success(tree(found["entries"], most, truncated=found["truncated"]))
-        case Wanted.TOP:
-            return _success(cut(await live.top(parts, task), most))
-        case Wanted.LAST_MODIFIED:
-            return _success(_last_modified(await live.last_modified(parts, task)))
-        case Wanted.TAIL:
-            return await _tail(parts, task, asked, most)
+        case RequestKind.TOP:
+            return _success(cut(await live.top(rt, task), most))
+        case RequestKind.LAST_MODIFIED:
+            return _success(_last_modified(await live.last_modified(rt, task)))
+        case RequestKind.TAIL:
+            return await _tail(rt, task, asked, most)
 
 
 def _last_modified(found: dict[str, Any]) -> dict[str, Any]:
@@ -82,38 +82,38 @@ def _last_modified(found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-async def _tail(parts: Parts, task: Task, asked: ChannelRequest, most: int) -> Reply:
-    row = await _last_lines(parts, task, asked)
+async def _tail(rt: Runtime, task: TaskRow, asked: ChannelRequest, most: int) -> Reply:
+    row = await _last_lines(rt, task, asked)
     if asked.wait and row.get("code") == Trouble.NOT_FOUND.value:
-        await _something_written(parts, task, asked)
-        row = await _last_lines(parts, task, asked)
+        await _something_written(rt, task, asked)
+        row = await _last_lines(rt, task, asked)
     if "code" in row:
         return _error(row["detail"])
     lines = Lines()
     return _success(last_message([*lines.add(row), *lines.rest()], most))
 
 
-async def _last_lines(parts: Parts, task: Task, asked: ChannelRequest) -> dict[str, Any]:
+async def _last_lines(rt: Runtime, task: TaskRow, asked: ChannelRequest) -> dict[str, Any]:
     question = Question(Ask.TAIL, (asked.file,), asked.lines)
-    row: dict[str, Any] = (await live.tail_once(parts, task, question))["files"][0]
+    row: dict[str, Any] = (await live.tail_once(rt, task, question))["files"][0]
     return row
 
 
-async def _something_written(parts: Parts, task: Task, asked: ChannelRequest) -> None:
+async def _something_written(rt: Runtime, task: TaskRow, asked: ChannelRequest) -> None:
     """Wait until there is something in a file, or the task has ended."""
     question = Question(Ask.TAIL, (asked.file,), asked.lines, follow=True, wait=True)
-    async with aclosing(follow_task(parts, task, question, 0)) as news:
+    async with aclosing(follow_task(rt, task, question, 0)) as news:
         async for name, _ in news:
             if name in {"text", "error"}:
                 return
 
 
 async def _follow(
-    parts: Parts, task: Task, asked: ChannelRequest, most: int
+    rt: Runtime, task: TaskRow, asked: ChannelRequest, most: int
 ) -> AsyncGenerator[Reply, None]:
     question = Question(Ask.TAIL, (asked.file,), asked.lines, follow=True, wait=asked.wait)
     lines = Lines()
-    async with aclosing(follow_task(parts, task, question, 0)) as news:
+    async with aclosing(follow_task(rt, task, question, 0)) as news:
         async for name, body in news:
             if name == "error":
                 yield _error(body["detail"])

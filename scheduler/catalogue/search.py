@@ -15,7 +15,7 @@ Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class OfferFilter:
     """What a machine type has to be; None: any. A type's name is FAMILY-CONFIG-VCPUS."""
 
     families: frozenset[str] | None = None
@@ -31,7 +31,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Offer:
+class MachineOffer:
     """A machine type at one of its two prices, US$ per machine and hour."""
 
     kind: MachineType
@@ -43,18 +43,18 @@ class Offer:
         return self.kind.spot if self.spot else self.kind.on_demand
 
 
-def offers(kinds: Iterable[MachineType], wanted: Wanted) -> Iterator[Offer]:
+def offers(kinds: Iterable[MachineType], wanted: OfferFilter) -> Iterator[MachineOffer]:
     """Each machine type that is wanted, spot before on demand."""
     for kind in kinds:
         if not _is_wanted(kind, wanted):
             continue
         for spot in (True, False):
-            offer = Offer(kind, spot)
+            offer = MachineOffer(kind, spot)
             if wanted.spot in (None, spot) and _within(offer.price, wanted.price):
                 yield offer
 
 
-def _is_wanted(kind: MachineType, wanted: Wanted) -> bool:
+def _is_wanted(kind: MachineType, wanted: OfferFilter) -> bool:
     family, _, rest = kind.name.partition("-")
     return (
         _among(family, wanted.families)

@@ -14,7 +14,7 @@ from celery.utils.log import get_multiprocessing_logger
 
 from scheduler.config import Settings
 from scheduler.services.control.sweep import SWEEP
-from scheduler.wiring import Parts, build
+from scheduler.wiring import Runtime, build
 from simherd.contract import limits
 
 if TYPE_CHECKING:
@@ -34,15 +34,15 @@ _TRANSFERS_S = 5.0
 class _Process:
     """What one worker process keeps from job to job."""
 
-    parts: Parts | None = None
+    runtime: Runtime | None = None
     started_at = time.time()
 
 
-def parts() -> Parts:
+def runtime() -> Runtime:
     """This process' parts; made after the fork, for connections must not be shared."""
-    if _Process.parts is None:
-        _Process.parts = build()
-    return _Process.parts
+    if _Process.runtime is None:
+        _Process.runtime = build()
+    return _Process.runtime
 
 
 def started_at() -> float:
@@ -52,13 +52,13 @@ def started_at() -> float:
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
 def _after_fork(**_: Any) -> None:
-    _Process.parts = None
+    _Process.runtime = None
 
 
 @signals.worker_process_shutdown.connect  # type: ignore[untyped-decorator]
 def _before_exit(**_: Any) -> None:
-    if _Process.parts is not None:
-        _Process.parts.close()
+    if _Process.runtime is not None:
+        _Process.runtime.close()
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]

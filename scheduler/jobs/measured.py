@@ -12,7 +12,7 @@ from celery import signals, states
 from scheduler.jobs.canary import Canary
 from scheduler.metrics import table
 from scheduler.metrics.exposition import take_place
-from scheduler.metrics.instruments import count, note, observe
+from scheduler.metrics.instruments import inc, observe, set_gauge
 
 if TYPE_CHECKING:
     from typing import Any
@@ -36,7 +36,7 @@ def _begin(sender: Any, **_: Any) -> None:
         # Celery has some of its own.
         if "." not in name:
             for outcome in _OUTCOMES:
-                count(table.JOBS, name, outcome, by=0)
+                inc(table.JOBS, name, outcome, by=0)
 
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
@@ -54,13 +54,13 @@ def _after_job(task: Any, state: str | None = None, **_: Any) -> None:
     CANARY.sing()
     done = state == states.SUCCESS
     observe(table.JOB_SECONDS, time.monotonic() - _Job.began, task.name)
-    count(table.JOBS, task.name, _DONE if done else _ERROR)
+    inc(table.JOBS, task.name, _DONE if done else _ERROR)
     if done:
-        note(table.JOB_SUCCESS, time.time(), task.name)
+        set_gauge(table.JOB_SUCCESS, time.time(), task.name)
 
 
 @signals.task_failure.connect  # type: ignore[untyped-decorator]
 def _aborted(sender: Any, exception: BaseException, **_: Any) -> None:
     # Only a parent says so: the child is no more.
     if isinstance(exception, Terminated | TimeLimitExceeded | WorkerLostError):
-        count(table.JOBS, sender.name, _ABORTED)
+        inc(table.JOBS, sender.name, _ABORTED)

@@ -21,7 +21,7 @@ from scheduler.queue.broken_keys import BrokenKeys
 from scheduler.queue.group_measures import measure
 from scheduler.store.event_models import Delivery
 from scheduler.store.machine_state import MACHINE_DOWN, SHOWN_STATES, shown_state_column
-from scheduler.store.models import Machine, MachineGroup, Task
+from scheduler.store.models import GroupRow, MachineRow, TaskRow
 from simherd.contract.lifecycle import HELD
 from simherd.contract.notifications import DeliveryState
 from simherd.contract.queue.keys import EPOCH
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
     from simherd.runtime.metric_table import Measure
 
 log = logging.getLogger(__name__)
@@ -40,42 +40,42 @@ log = logging.getLogger(__name__)
 Reading = dict[str, list[tuple[tuple[str, ...], float]]]
 
 
-def read_state(parts: Parts) -> Reading:
+def read_state(rt: Runtime) -> Reading:
     """All of it, but for what is on a Redis server that does not answer.
 
     Raises what the library of SQL raises.
     """
     now, found = time.time(), _Found()
-    with parts.store.read() as session:
-        groups = list(session.scalars(select(MachineGroup).where(MachineGroup.status.in_(ACTIVE))))
+    with rt.store.read() as session:
+        groups = list(session.scalars(select(GroupRow).where(GroupRow.status.in_(ACTIVE))))
         found.labels = {group.id: (group.id, group.name) for group in groups}
         _groups(found, groups, now)
         _machines(found, session, now)
         _tasks(found, session, now)
         _deliveries(found, session, now)
     heads: dict[str, tuple[str, ...]] = {}
-    for name, client, its_groups in _servers(parts, groups):
+    for name, client, its_groups in _servers(rt, groups):
         try:
             _server(found, name, client)
             for group in its_groups:
                 if group.quarantined_at is None:
                     # The sweep sees it too, and sets the group aside.
                     with contextlib.suppress(BrokenKeys):
-                        heads[group.id] = _queue(found, parts, client, group)
+                        heads[group.id] = _queue(found, rt, client, group)
             found.add(table.REDIS_UP, 1, name)
         except redis.RedisError as error:
             log.warning("event=redis_not_read server=%s error=%s", name, error)
             found.add(table.REDIS_UP, 0, name)
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         _waits(found, session, heads, now)
     return found.reading
 
 
 def _servers(
-    parts: Parts, groups: Sequence[MachineGroup]
-) -> Iterator[tuple[str, redis.Redis, Sequence[MachineGroup]]]:
+    rt: Runtime, groups: Sequence[GroupRow]
+) -> Iterator[tuple[str, redis.Redis, Sequence[GroupRow]]]:
     """Every Redis server, by its name, with those of the groups that are on it."""
-    for name, client in parts.queue.servers.all():
+    for name, client in rt.queue.servers.all():
         yield name, client, [group for group in groups if group.redis_server == name]
 
 
@@ -94,7 +94,7 @@ class _Found:
             self.add(row, value, *self.labels[group], *labels)
 
 
-def _groups(found: _Found, groups: Sequence[MachineGroup], now: float) -> None:
+def _groups(found: _Found, groups: Sequence[GroupRow], now: float) -> None:
     for group in groups:
         found.of_group(table.REFUSALS, group.id, group.refusals)
         found.of_group(table.QUARANTINED, group.id, group.quarantined_at is not None)
@@ -105,9 +105,9 @@ def _groups(found: _Found, groups: Sequence[MachineGroup], now: float) -> None:
 def _machines(found: _Found, session: Session, now: float) -> None:
     state = shown_state_column(now)
     rows = session.execute(
-        select(Machine.group_id, state, func.count(), func.sum(Machine.price_hour))
-        .where(Machine.group_id.in_(found.labels), Machine.status != MACHINE_DOWN)
-        .group_by(Machine.group_id, state)
+        select(MachineRow.group_id, state, func.count(), func.sum(MachineRow.price_hour))
+        .where(MachineRow.group_id.in_(found.labels), MachineRow.status != MACHINE_DOWN)
+        .group_by(MachineRow.group_id, state)
     ).all()
     numbers = {(group, shown): number for group, shown, number, _ in rows}
     for group in found.labels:
@@ -118,9 +118,9 @@ def _machines(found: _Found, session: Session, now: float) -> None:
 
 def _tasks(found: _Found, session: Session, now: float) -> None:
     rows = session.execute(
-        select(Task.group_id, Task.status, func.count(), func.min(Task.deadline_at))
-        .where(Task.group_id.in_(found.labels), Task.status.in_([s.value for s in HELD]))
-        .group_by(Task.group_id, Task.status)
+        select(TaskRow.group_id, TaskRow.status, func.count(), func.min(TaskRow.deadline_at))
+        .where(TaskRow.group_id.in_(found.labels), TaskRow.status.in_([s.value for s in HELD]))
+        .group_by(TaskRow.group_id, TaskRow.status)
     ).all()
     numbers = {(group, status): number for group, status, number, _ in rows}
     for group in found.labels:
@@ -164,11 +164,9 @@ def _server(found: _Found, name: str, client: redis.Redis) -> None:
         found.add(table.REDIS_DATA_AGE, time.time() - float(epoch), name)
 
 
-def _queue(
-    found: _Found, parts: Parts, client: redis.Redis, group: MachineGroup
-) -> tuple[str, ...]:
+def _queue(found: _Found, rt: Runtime, client: redis.Redis, group: GroupRow) -> tuple[str, ...]:
     """What Redis says of a group; answers the tasks that may have waited for longest."""
-    numbers = measure(parts.queue.reader, client, group.id, group.event_cursor)
+    numbers = measure(rt.queue.reader, client, group.id, group.event_cursor)
     found.of_group(table.QUEUE_LENGTH, group.id, numbers.waiting)
     found.of_group(table.LEASES, group.id, numbers.leases)
     found.of_group(table.LEASES_OVERDUE, group.id, numbers.leases_overdue)
@@ -180,7 +178,7 @@ def _queue(
 
 def _waits(found: _Found, session: Session, heads: dict[str, tuple[str, ...]], now: float) -> None:
     wanted = {task for tasks in heads.values() for task in tasks if "\0" not in task}
-    rows = session.execute(select(Task.id, Task.queued_at).where(Task.id.in_(wanted)))
+    rows = session.execute(select(TaskRow.id, TaskRow.queued_at).where(TaskRow.id.in_(wanted)))
     queued_at = {task: at for task, at in rows if at is not None}
     for group, tasks in heads.items():
         since = [queued_at.get(task, now) for task in tasks]

@@ -57,13 +57,13 @@ def shared_with_children() -> Iterator[None]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-class Exposition:
+class SchedulerExposition:
     """The text for Prometheus."""
 
     def __init__(self, *collectors: Collector) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
-        instruments.begin()
+        instruments.init()
         if _Place.shared:
             MultiProcessCollector(self._registry)  # type: ignore[no-untyped-call]
         else:

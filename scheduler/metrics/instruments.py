@@ -10,7 +10,7 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from scheduler.metrics import table
-from simherd.runtime.metric_table import Kind
+from simherd.runtime.metric_table import MetricKind
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -31,7 +31,7 @@ _lock = threading.Lock()
 _made: dict[str, Any] = {}
 
 
-def count(row: Measure, *labels: str, by: float = 1) -> None:
+def inc(row: Measure, *labels: str, by: float = 1) -> None:
     """Add to a counter."""
     _child(row, labels).inc(by)
 
@@ -41,12 +41,12 @@ def observe(row: Measure, value: float, *labels: str) -> None:
     _child(row, labels).observe(value)
 
 
-def note(row: Measure, value: float, *labels: str) -> None:
+def set_gauge(row: Measure, value: float, *labels: str) -> None:
     """Set a gauge."""
     _child(row, labels).set(value)
 
 
-def later(session: Session, row: Measure, *labels: str, by: float = 1) -> None:
+def inc_on_commit(session: Session, row: Measure, *labels: str, by: float = 1) -> None:
     """Add to a counter, or put the value `by` into its bucket, when the transaction is through.
 
     One that is rolled back, and tried again, would else be counted twice.
@@ -54,20 +54,20 @@ def later(session: Session, row: Measure, *labels: str, by: float = 1) -> None:
     session.info.setdefault(COUNTED, []).append((row, labels, by))
 
 
-def settle(session: Session) -> None:
+def flush(session: Session) -> None:
     """Count what a session has noted: its transaction is through."""
     for row, labels, value in session.info.pop(COUNTED, ()):
         try:
-            if row.kind is Kind.HISTOGRAM:
+            if row.kind is MetricKind.HISTOGRAM:
                 observe(row, value, *labels)
             else:
-                count(row, *labels, by=value)
+                inc(row, *labels, by=value)
         except (TypeError, ValueError):
             # Executors say numbers, too. What is done after a commit must not depend on them.
             log.warning("event=not_counted metric=%s value=%r", row.name, value)
 
 
-def begin() -> None:
+def init() -> None:
     """Have everything that can be counted there, with 0."""
     for row in table.COUNTED:
         for labels in row.begins or (() if row.labels else ((),)):
@@ -84,9 +84,9 @@ def _child(row: Measure, labels: tuple[str, ...]) -> Any:
 
 
 def _make(row: Measure) -> Counter | Gauge | Histogram:
-    if row.kind is Kind.COUNTER:
+    if row.kind is MetricKind.COUNTER:
         return Counter(row.name, row.help, row.labels, registry=REGISTRY)
-    if row.kind is Kind.HISTOGRAM:
+    if row.kind is MetricKind.HISTOGRAM:
         return Histogram(row.name, row.help, row.labels, buckets=row.buckets, registry=REGISTRY)
     # Of the numbers of a worker's processes the latest: they are points in time.
     return Gauge(row.name, row.help, row.labels, registry=REGISTRY, multiprocess_mode="max")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scheduler.metrics import table
-from scheduler.metrics.instruments import later
+from scheduler.metrics.instruments import inc_on_commit
 from simherd.contract.operations import Metric, Operation
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _BYTES = {
 def note_wait(session: Session, seconds: float) -> None:
     """An attempt was taken up after so long in the queue."""
     # Two clocks are compared.
-    later(session, table.QUEUE_SECONDS, by=max(0.0, seconds))
+    inc_on_commit(session, table.QUEUE_SECONDS, by=max(0.0, seconds))
 
 
 def note_stage(session: Session, stage: TaskOperation, metrics: Mapping[str, float]) -> None:
@@ -34,9 +34,11 @@ def note_stage(session: Session, stage: TaskOperation, metrics: Mapping[str, flo
     # Executors name them: what is no stage must not become a label.
     if stage.name not in _STAGES or stage.ended_at is None:
         return
-    later(session, table.STAGE_SECONDS, stage.name, by=max(0.0, stage.ended_at - stage.started_at))
+    inc_on_commit(
+        session, table.STAGE_SECONDS, stage.name, by=max(0.0, stage.ended_at - stage.started_at)
+    )
     if stage.status != "OK":
-        later(session, table.STAGES_FAILED, stage.name)
+        inc_on_commit(session, table.STAGES_FAILED, stage.name)
     elif stage.name in _BYTES:
         row, metric = _BYTES[stage.name]
-        later(session, row, by=metrics.get(metric.value, 0))
+        inc_on_commit(session, row, by=metrics.get(metric.value, 0))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from scheduler.objects.base import ObjectStore
-    from simherd.contract.archive.directory import Entry
+    from simherd.contract.archive.directory import ArchiveEntry
 
 #: Bytes fetched at a time: a central directory of some thousand members in one read.
 _BLOCK = 256 * 1024
@@ -71,7 +71,7 @@ class TooManyMembers(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class ZipMember:
     """One file in a stored zip; `header_offset` is where its local header lies, and its data lie
     before `space_end`, where the next one begins."""
 
@@ -89,7 +89,7 @@ class Listing:
     """A stored zip: its own size and its files in the order they were packed."""
 
     size: int
-    members: tuple[Member, ...]
+    members: tuple[ZipMember, ...]
 
 
 def list_zip(store: ObjectStore, user: str, path: str) -> Listing:
@@ -121,7 +121,7 @@ def list_zip(store: ObjectStore, user: str, path: str) -> Listing:
         raise ValueError(f"{path} is not a zip archive, or a broken one: {error.rule}") from error
 
 
-def _members(entries: list[Entry], directory_at: int) -> tuple[Member, ...]:
+def _members(entries: list[ArchiveEntry], directory_at: int) -> tuple[ZipMember, ...]:
     """The files among the entries, each of which has bytes of its own."""
     ends: dict[int, int] = {}
     end = directory_at
@@ -131,7 +131,7 @@ def _members(entries: list[Entry], directory_at: int) -> tuple[Member, ...]:
         ends[entry.header_offset] = end
         end = entry.header_offset
     return tuple(
-        Member(
+        ZipMember(
             e.name,
             e.size,
             e.packed_size,
@@ -145,7 +145,7 @@ def _members(entries: list[Entry], directory_at: int) -> tuple[Member, ...]:
     )
 
 
-def _modified(info: Entry) -> datetime | None:
+def _modified(info: ArchiveEntry) -> datetime | None:
     # The format's own field has no time zone, and steps of two seconds.
     exact = read_time(info.extra)
     if exact is not None:
@@ -156,7 +156,7 @@ def _modified(info: Entry) -> datetime | None:
         return None
 
 
-def raw_range(store: ObjectStore, user: str, path: str, member: Member) -> tuple[int, int]:
+def raw_range(store: ObjectStore, user: str, path: str, member: ZipMember) -> tuple[int, int]:
     """First and last byte of a member's stored data.
 
     Raises:

@@ -17,7 +17,7 @@ class NoSuchObject(LookupError):
     """There is no object at that path."""
 
 
-class StorageAway(Exception):
+class StorageUnavailable(Exception):
     """The storage does not answer, or says that it cannot do anything just now."""
 
 
@@ -44,7 +44,7 @@ class ObjectInfo:
 
 
 @dataclass(frozen=True)
-class Entry:
+class ObjectEntry:
     """What lies directly in a folder: an object, with bytes and epoch seconds, or a folder, of
     which no more than its name is known (both None)."""
 
@@ -131,7 +131,7 @@ class ObjectStore(Protocol):
         """Every object below the folder `prefix`, in no particular order."""
         ...
 
-    def entries(self, user: str, folder: str) -> Iterator[Entry]:
+    def entries(self, user: str, folder: str) -> Iterator[ObjectEntry]:
         """What lies directly in `folder`, in no particular order, without a walk through all that
         lies below."""
         ...

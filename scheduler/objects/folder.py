@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scheduler.objects.base import Entry, NoSuchObject, ObjectInfo, PathTaken, Unfinished
+from scheduler.objects.base import NoSuchObject, ObjectEntry, ObjectInfo, PathTaken, Unfinished
 from scheduler.objects.file_urls import FileUrls
 from simherd.contract.objects import normalise
 from simherd.contract.upload_grant import PART_VERB, part_offset
@@ -157,7 +157,7 @@ class FolderStore:
                 found = file.stat()
                 yield ObjectInfo(file.relative_to(base).as_posix(), found.st_size, found.st_mtime)
 
-    def entries(self, user: str, folder: str) -> Iterator[Entry]:
+    def entries(self, user: str, folder: str) -> Iterator[ObjectEntry]:
         """See `ObjectStore`."""
         base = self._root / normalise(user)
         top = base / normalise(folder) if folder.strip("/") else base
@@ -170,10 +170,10 @@ class FolderStore:
                 below = (Path(item.path).relative_to(base)).as_posix()
                 # Where everything was deleted, or nothing has arrived yet, there is no folder.
                 if next(self.list(user, below), None) is not None:
-                    yield Entry(item.name, None, None)
+                    yield ObjectEntry(item.name, None, None)
             elif not item.name.startswith(TEMPORARY):
                 info = item.stat()
-                yield Entry(item.name, info.st_size, info.st_mtime)
+                yield ObjectEntry(item.name, info.st_size, info.st_mtime)
 
     def copy(self, user: str, source: str, target: str) -> None:
         """See `ObjectStore`. Both names lead to the same bytes, which are never written to."""

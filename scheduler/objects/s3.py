@@ -19,11 +19,11 @@ from botocore.exceptions import (
 )
 
 from scheduler.objects.base import (
-    Entry,
     NoSuchObject,
+    ObjectEntry,
     ObjectInfo,
     PartsRefused,
-    StorageAway,
+    StorageUnavailable,
     Unfinished,
 )
 
@@ -63,11 +63,11 @@ def _answered() -> Iterator[None]:
     try:
         yield
     except (ConnectionError, HTTPClientError, IncompleteReadError) as error:
-        raise StorageAway(f"The storage does not answer: {error}") from error
+        raise StorageUnavailable(f"The storage does not answer: {error}") from error
     except ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] not in _TROUBLED:
             raise
-        raise StorageAway(f"The storage cannot answer: {error}") from error
+        raise StorageUnavailable(f"The storage cannot answer: {error}") from error
 
 
 class S3Store:
@@ -257,15 +257,15 @@ class S3Store:
                     found["LastModified"].timestamp(),
                 )
 
-    def entries(self, user: str, folder: str) -> Iterator[Entry]:
+    def entries(self, user: str, folder: str) -> Iterator[ObjectEntry]:
         """See `ObjectStore`."""
         start = self._folder_key(user, folder)
         pages = self._client.get_paginator("list_objects_v2")
         for page in _pages(pages.paginate(Bucket=self._bucket, Prefix=start, Delimiter="/")):
             for below in page.get("CommonPrefixes", []):
-                yield Entry(below["Prefix"].removeprefix(start).rstrip("/"), None, None)
+                yield ObjectEntry(below["Prefix"].removeprefix(start).rstrip("/"), None, None)
             for found in page.get("Contents", []):
-                yield Entry(
+                yield ObjectEntry(
                     found["Key"].removeprefix(start),
                     found["Size"],
                     found["LastModified"].timestamp(),

@@ -31,7 +31,7 @@ class Uncertain(LaunchRefused):
 
 
 @dataclass(frozen=True)
-class Ticket:
+class LaunchTicket:
     """What lets one new machine join, once and for a short time: a secret."""
 
     #: Where the scheduler's API can be reached from the machine.
@@ -52,11 +52,11 @@ class MachinePlan:
     vcpus: int
     memory_bytes: int
     disk_size_gb: int
-    ticket: Ticket
+    ticket: LaunchTicket
 
 
 @dataclass(frozen=True)
-class Found:
+class ProviderMachine:
     """A machine that a provider has, whether the scheduler knows of it or not."""
 
     machine_id: str
@@ -93,6 +93,6 @@ class MachineProvider(Protocol):
         """Which of these (machine id → handle) are there: one question for all of them."""
         ...
 
-    def found(self) -> Iterable[Found]:
+    def found(self) -> Iterable[ProviderMachine]:
         """Every machine that is there, by the provider's own marks: for finding orphans."""
         ...

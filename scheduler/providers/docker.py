@@ -19,7 +19,7 @@ import requests
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import LogConfig, Mount
 
-from scheduler.providers.base import Found, LaunchRefused, MachineState, NoCapacity
+from scheduler.providers.base import LaunchRefused, MachineState, NoCapacity, ProviderMachine
 from simherd.contract import labels
 from simherd.contract.join import network_name
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from docker import APIClient
 
-    from scheduler.providers.base import MachinePlan, Ticket
+    from scheduler.providers.base import LaunchTicket, MachinePlan
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +166,7 @@ class DockerProvider:
             for machine_id in machines
         }
 
-    def found(self) -> Iterator[Found]:
+    def found(self) -> Iterator[ProviderMachine]:
         """See `MachineProvider`. Those that have ended are there, too, until they are terminated.
 
         None while the engine is away: whoever looks for orphans finds them the next time.
@@ -179,7 +179,7 @@ class DockerProvider:
         for container in machines:
             machine_id = container["Labels"][labels.MACHINE]
             group_id = container["Labels"].get(labels.GROUP, "")
-            yield Found(machine_id, group_id, {"container": _name(machine_id)})
+            yield ProviderMachine(machine_id, group_id, {"container": _name(machine_id)})
 
     def _machines(self) -> list[dict[str, Any]]:
         return self._list(f"{labels.DEPLOYMENT}={self._deployment}", labels.MACHINE)
@@ -361,7 +361,7 @@ def _name(machine_id: str) -> str:
     return f"simherd-machine-{machine_id}"
 
 
-def _write_ticket(folder: Path, ticket: Ticket) -> None:
+def _write_ticket(folder: Path, ticket: LaunchTicket) -> None:
     new = folder / "ticket.json.new"
     new.unlink(missing_ok=True)
     with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

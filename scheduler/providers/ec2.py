@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from scheduler.providers.base import Found, LaunchRefused, MachineState, NoCapacity
+from scheduler.providers.base import LaunchRefused, MachineState, NoCapacity, ProviderMachine
 from scheduler.providers.ec2_errors import code_of, refusal
 from scheduler.providers.user_data import cloud_config
 
@@ -139,13 +139,15 @@ class Ec2Provider:
             return dict.fromkeys(machines, MachineState.UNKNOWN)
         return {machine_id: self._state(handle, seen) for machine_id, handle in machines.items()}
 
-    def found(self) -> Iterator[Found]:
+    def found(self) -> Iterator[ProviderMachine]:
         """See `MachineProvider`. Finds nothing while EC2 cannot be asked."""
         try:
             for instance in self._instances(self._ours, _states(_COSTS)):
                 tags = {tag["Key"]: tag["Value"] for tag in instance["Tags"]}
                 if MACHINE_TAG in tags:
-                    yield Found(tags[MACHINE_TAG], tags.get(GROUP_TAG, ""), _handle(instance))
+                    yield ProviderMachine(
+                        tags[MACHINE_TAG], tags.get(GROUP_TAG, ""), _handle(instance)
+                    )
         except (BotoCoreError, ClientError) as error:
             log.warning("event=ec2_found_failed why=%s", code_of(error))
 

@@ -9,7 +9,7 @@ from scheduler.providers.base import LaunchRefused, MachineState
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from scheduler.providers.base import Found, MachinePlan
+    from scheduler.providers.base import MachinePlan, ProviderMachine
 
 
 class ExternalProvider:
@@ -30,6 +30,6 @@ class ExternalProvider:
         """See `MachineProvider`."""
         return dict.fromkeys(machines, MachineState.UNKNOWN)
 
-    def found(self) -> Iterator[Found]:
+    def found(self) -> Iterator[ProviderMachine]:
         """See `MachineProvider`."""
         return iter(())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from scheduler.providers.base import Found, MachineState
+from scheduler.providers.base import MachineState, ProviderMachine
 from simherd.contract.policy import INSECURE_BACKEND
 from simherd.runtime.logs import FORMAT_VARIABLE
 
@@ -122,12 +122,12 @@ class LocalProvider:
             for machine_id, handle in machines.items()
         }
 
-    def found(self) -> Iterator[Found]:
+    def found(self) -> Iterator[ProviderMachine]:
         """See `MachineProvider`."""
         for file in self._root.glob("*/group"):
             handle = _agent_in(file.parent)
             if handle is not None:
-                yield Found(file.parent.name, file.read_text().strip(), handle)
+                yield ProviderMachine(file.parent.name, file.read_text().strip(), handle)
 
 
 def _agent_in(folder: Path) -> dict[str, Any] | None:

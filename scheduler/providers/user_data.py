@@ -7,7 +7,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from scheduler.providers.base import Ticket
+    from scheduler.providers.base import LaunchTicket
 
 #: What EC2 takes of user data, bytes, before base64.
 MAX_BYTES = 16 * 1024
@@ -16,7 +16,7 @@ UNIT = "simherd-executor.service"
 UNIT_FILE = f"/etc/systemd/system/{UNIT}"
 
 
-def cloud_config(ticket: Ticket, machine_id: str) -> str:
+def cloud_config(ticket: LaunchTicket, machine_id: str) -> str:
     """The cloud-init text that makes a fresh machine join. It holds the ticket: a secret.
 
     Raises:

@@ -34,7 +34,7 @@ _COMMANDS = (
 _MPI_COMMANDS = ("hgetall", "zremrangebyscore")
 
 
-def admit(
+def grant_acl(
     client: redis.Redis, group: str, machine_id: str, digests: Iterable[str], *, gangs: bool = False
 ) -> None:
     """Let a machine in, with any of these passwords, given as their SHA-256.
@@ -50,7 +50,7 @@ def admit(
     _acl(client, "SETUSER", redis_user(machine_id), *rules)
 
 
-def shut_out(client: redis.Redis, machine_id: str) -> None:
+def revoke_acl(client: redis.Redis, machine_id: str) -> None:
     """Take a machine's rights away; its connections end."""
     _acl(client, "DELUSER", redis_user(machine_id))
 
@@ -61,7 +61,7 @@ def load_scripts(client: redis.Redis) -> None:
         client.script_load(source)
 
 
-def admitted(client: redis.Redis) -> set[str]:
+def machines_with_acl(client: redis.Redis) -> set[str]:
     """The machines that have a user."""
     prefix = redis_user("")
     return {
@@ -84,13 +84,13 @@ def connections(client: redis.Redis) -> dict[str, int]:
     return dict(Counter(u.removeprefix(prefix) for u in users if u.startswith(prefix)))
 
 
-def forgotten(client: redis.Redis, run_id: str) -> bool:
+def acl_lost(client: redis.Redis, run_id: str) -> bool:
     """Whether this Redis was started, or emptied, since `remembered` was called; or machines had
     other rights then."""
     return client.get(ACCESS) != _access_note(run_id)
 
 
-def remembered(client: redis.Redis, run_id: str) -> None:
+def mark_acl(client: redis.Redis, run_id: str) -> None:
     """Note that every machine has its user in this Redis."""
     write_note(client, ACCESS, _access_note(run_id))
 

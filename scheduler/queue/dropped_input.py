@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 
 from scheduler.metrics import table
-from scheduler.metrics.instruments import count
+from scheduler.metrics.instruments import inc
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class DroppedInput:
         """
         if number < 1:
             return
-        count(table.INPUTS_DROPPED, kind, by=number)
+        inc(table.INPUTS_DROPPED, kind, by=number)
         with self._lock:
             is_new = (group, kind) not in self._logged
             self._logged[group, kind] = None

@@ -89,7 +89,7 @@ class Arrival:
 
 
 @dataclass(frozen=True)
-class Place:
+class ReconcileCursor:
     """How far a group's tasks were compared with its queue."""
 
     #: Submission order of the last one in this pass.
@@ -231,12 +231,12 @@ class GroupQueue:
         args = [message.encode(), _INBOX_MAX, limits.TOMBSTONE_S]
         self._run(group, "send", [keys.nothing, keys.inbox(executor)], args)
 
-    def place(self, group: str) -> Place:
+    def place(self, group: str) -> ReconcileCursor:
         """How far the group was compared with SQL."""
         found: Any = self._servers.of(group).hmget(GroupKeys(group).place, "after", "passes")
-        return Place(*(int(number or 0) for number in found))
+        return ReconcileCursor(*(int(number or 0) for number in found))
 
-    def note_place(self, group: str, place: Place) -> None:
+    def note_place(self, group: str, place: ReconcileCursor) -> None:
         """Note it for whoever compares next."""
         self._note(group, {"after": place.after, "passes": place.passes})
 

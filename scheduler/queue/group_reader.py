@@ -17,7 +17,7 @@ import redis
 
 from scheduler.queue.broken_keys import BrokenKeys, broken_keys, reading
 from scheduler.queue.dropped_input import DroppedInput
-from scheduler.queue.machine_input import InvalidInput, parse_facts, parse_report
+from scheduler.queue.machine_input import InvalidMachineInput, parse_facts, parse_report
 from simherd.contract import limits
 from simherd.contract.attempt_spec import attempt_key, parse_attempt
 from simherd.contract.queue import scripts
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from scheduler.queue.ownership import Ownership
     from scheduler.queue.servers import Servers
-    from simherd.contract.reports import Event
+    from simherd.contract.reports import Report
 
 #: Reports that are read of one group at a time, and their bytes: the others have their turn.
 BATCH = 500
@@ -71,11 +71,11 @@ class Leases:
 
 
 @dataclass(frozen=True)
-class Entry:
+class StreamEntry:
     """One entry of the report stream; without a report it was left out."""
 
     id: str
-    report: Event | None
+    report: Report | None
 
 
 class GroupReader:
@@ -100,7 +100,7 @@ class GroupReader:
         for name, text in self._fields(group, "facts", names, limits.MAX_FACTS_BYTES).items():
             try:
                 found[name] = parse_facts(text)
-            except InvalidInput as error:
+            except InvalidMachineInput as error:
                 self.dropped.note(group, "facts", error)
         return found
 
@@ -216,7 +216,7 @@ class GroupReader:
 
     def reports(
         self, client: redis.Redis, cursors: dict[str, str]
-    ) -> tuple[dict[str, list[Entry]], dict[str, str]]:
+    ) -> tuple[dict[str, list[StreamEntry]], dict[str, str]]:
         """Return what each group's executors have reported after its cursor, in order.
 
         Returns:
@@ -229,7 +229,7 @@ class GroupReader:
             self._scripts["read_stream"](keys=[key], args=[cursor, *args], client=pipe)
         replies = pipe.execute(raise_on_error=False) if cursors else []
         now = time.time()
-        found: dict[str, list[Entry]] = {}
+        found: dict[str, list[StreamEntry]] = {}
         broken: dict[str, str] = {}
         for group, reply in zip(cursors, replies, strict=True):
             if isinstance(reply, redis.RedisError) and (reason := broken_keys(reply)):
@@ -254,16 +254,16 @@ class GroupReader:
             if kind not in (wanted, "none"):
                 raise BrokenKeys(group, f"{name}: it is a {kind} where a {wanted} belongs")
 
-    def _entry(self, group: str, entry: str, text: str | None, now: float) -> Entry:
+    def _entry(self, group: str, entry: str, text: str | None, now: float) -> StreamEntry:
         if text is None:
             detail = f"{entry}: not a report, or more than {limits.MAX_REPORT_BYTES} bytes"
             self.dropped.note(group, "report", detail)
-            return Entry(entry, None)
+            return StreamEntry(entry, None)
         try:
-            return Entry(entry, parse_report(text, now))
-        except InvalidInput as error:
+            return StreamEntry(entry, parse_report(text, now))
+        except InvalidMachineInput as error:
             self.dropped.note(group, error.reason, f"{entry}: {error}")
-            return Entry(entry, None)
+            return StreamEntry(entry, None)
 
     def _heartbeats_ms(self, group: str) -> dict[str, float]:
         rows = self._scores(group, "machines")

@@ -23,7 +23,7 @@ from simherd.contract import limits
 from simherd.contract.attempt_spec import PROTOCOL
 from simherd.contract.cause import Cause
 from simherd.contract.operations import Metric, Operation
-from simherd.contract.reports import Event, Kind
+from simherd.contract.reports import Report, ReportKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +41,7 @@ _LATEST_S = 7_258_118_400.0
 _MOST_SLOTS = 1024
 
 
-class InvalidInput(ValueError):
+class InvalidMachineInput(ValueError):
     """What a machine wrote cannot be; `reason` is a word to count it by."""
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -200,16 +200,16 @@ class _Finished(_Input):
         return Cause(cause).value
 
 
-_BODIES: Mapping[Kind, type[_Input]] = {
-    Kind.STARTED: _Started,
-    Kind.COMPUTATION_STARTED: _ComputationStarted,
-    Kind.COMPUTATION_ENDED: _Nothing,
-    Kind.OPERATION_STARTED: _OperationStarted,
-    Kind.OPERATION_ENDED: _OperationEnded,
-    Kind.METRICS: _Metrics,
-    Kind.USAGE: _Usage,
-    Kind.OBSERVED: _Observed,
-    Kind.FINISHED: _Finished,
+_BODIES: Mapping[ReportKind, type[_Input]] = {
+    ReportKind.STARTED: _Started,
+    ReportKind.COMPUTATION_STARTED: _ComputationStarted,
+    ReportKind.COMPUTATION_ENDED: _Nothing,
+    ReportKind.OPERATION_STARTED: _OperationStarted,
+    ReportKind.OPERATION_ENDED: _OperationEnded,
+    ReportKind.METRICS: _Metrics,
+    ReportKind.USAGE: _Usage,
+    ReportKind.OBSERVED: _Observed,
+    ReportKind.FINISHED: _Finished,
 }
 
 
@@ -232,7 +232,7 @@ def parse_facts(text: str) -> dict[str, Any]:
         raise _invalid("facts", error) from error
 
 
-def parse_report(text: str, now: float) -> Event:
+def parse_report(text: str, now: float) -> Report:
     """Return an executor's report.
 
     Args:
@@ -246,18 +246,18 @@ def parse_report(text: str, now: float) -> Event:
         report = _Report.model_validate_json(text)
         if report.protocol != PROTOCOL:
             detail = f"protocol {report.protocol}, this scheduler speaks {PROTOCOL}"
-            raise InvalidInput("protocol", detail)
-        kind = Kind(report.kind)
+            raise InvalidMachineInput("protocol", detail)
+        kind = ReportKind(report.kind)
         body = _BODIES[kind].model_validate(report.body)
     except ValidationError as error:
         raise _invalid("report", error) from error
-    except InvalidInput:
+    except InvalidMachineInput:
         raise
     except ValueError as error:
-        raise InvalidInput("report", str(error)[:_WORD]) from error
+        raise InvalidMachineInput("report", str(error)[:_WORD]) from error
     if not limits.EARLIEST_REPORT_S <= report.at <= now + limits.CLOCK_AHEAD_S:
-        raise InvalidInput("time", f"at: {report.at!r} is not a time that a report can have")
-    return Event(
+        raise InvalidMachineInput("time", f"at: {report.at!r} is not a time that a report can have")
+    return Report(
         kind=kind,
         task_id=report.task_id,
         attempt=report.attempt,
@@ -270,7 +270,7 @@ def parse_report(text: str, now: float) -> Event:
     )
 
 
-def _invalid(reason: str, error: ValidationError) -> InvalidInput:
+def _invalid(reason: str, error: ValidationError) -> InvalidMachineInput:
     row = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(map(str, row["loc"])) or "text"
-    return InvalidInput(reason, f"{where}: {row['msg']}"[:_WORD])
+    return InvalidMachineInput(reason, f"{where}: {row['msg']}"[:_WORD])

@@ -14,7 +14,7 @@ from simherd.contract.queue.keys import GROUPS_CHANGED, GroupKeys
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from scheduler.queue.group_reader import Entry, GroupReader
+    from scheduler.queue.group_reader import GroupReader, StreamEntry
 
 #: Seconds from the first report to the reading of all: an attempt's reports come in bursts, and
 #: a transaction for each would cost several times the work.
@@ -22,18 +22,18 @@ _GATHER_S = 0.01
 
 
 @dataclass(frozen=True)
-class News:
+class NewReports:
     """What a wait for reports has brought."""
 
     #: Group → its reports, in order.
-    reports: dict[str, list[Entry]]
+    reports: dict[str, list[StreamEntry]]
     #: Group → why its stream cannot be read.
     broken: Mapping[str, str] = field(default_factory=dict)
     #: Whether the set of groups changed.
     is_changed: bool = False
 
 
-class EventStreams:
+class ReportStreams:
     """The event streams of the machine groups of one Redis server."""
 
     def __init__(self, client: redis.Redis, reader: GroupReader) -> None:
@@ -43,7 +43,7 @@ class EventStreams:
         # From the beginning: what was announced before the first read would else be missed.
         self._changed = "0-0"
 
-    def read(self, cursors: Mapping[str, str], wait_s: float) -> News:
+    def read(self, cursors: Mapping[str, str], wait_s: float) -> NewReports:
         """Wait for reports, and read them.
 
         Args:
@@ -60,7 +60,7 @@ class EventStreams:
             broken = self._broken(names) if "WRONGTYPE" in str(error) else {}
             if not broken:
                 raise
-            return News({}, broken=broken)
+            return NewReports({}, broken=broken)
         if isinstance(found, dict):
             found = [(k, v[0] if v and isinstance(v[0], list) else v) for k, v in found.items()]
         is_changed, ready = False, {}
@@ -71,7 +71,7 @@ class EventStreams:
                 ready[names[key]] = cursors[names[key]]
         if ready:
             time.sleep(_GATHER_S)
-        return News(*self._reader.reports(self._client, ready), is_changed)
+        return NewReports(*self._reader.reports(self._client, ready), is_changed)
 
     def _broken(self, names: Mapping[str, str]) -> dict[str, str]:
         """The groups whose stream is not one, and what it is."""

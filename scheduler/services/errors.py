@@ -3,37 +3,37 @@
 from __future__ import annotations
 
 
-class Refused(Exception):
+class ServiceError(Exception):
     """The request cannot be carried out; the message says why and what to do."""
 
 
-class NotFound(Refused):
+class ResourceNotFound(ServiceError):
     """There is no such thing, or it is not the user's."""
 
 
-class Conflict(Refused):
+class Conflict(ServiceError):
     """It is there, but not in a state that allows this."""
 
 
-class Invalid(Refused):
+class Invalid(ServiceError):
     """A field has a value that cannot be; the message names both."""
 
 
-class TooLarge(Refused):
+class TooLarge(ServiceError):
     """More bytes than are allowed."""
 
 
-class QuotaExceeded(Refused):
+class QuotaExceeded(ServiceError):
     """The user has what is allowed; the message names the quota, its value and the use."""
 
 
-class Unanswered(Refused):
+class GatewayTimeout(ServiceError):
     """Somebody who must answer does not, just now; the same may work in some seconds."""
 
 
-class Busy(Refused):
+class TooManyRequests(ServiceError):
     """As much of it goes on as may at one time; the message says what to do."""
 
 
-class Forbidden(Refused):
+class Forbidden(ServiceError):
     """A credential is not good for this."""

@@ -11,7 +11,7 @@ from sqlalchemy import JSON, MetaData, func, insert, inspect, select, text
 
 from scheduler.store import schema
 from scheduler.store.models import Base
-from simherd.contract.backups import MANIFEST, BadBackup, Manifest, TableSum, member
+from simherd.contract.backups import MANIFEST, BackupManifest, BadBackup, TableSum, member
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +67,7 @@ def dump(engine: Engine, release: str, now: float) -> Iterator[bytes]:
                     for so_far in _write(connection, table, file):
                         sums[table.name] = so_far
                         yield sink.take()
-            archive.writestr(MANIFEST, Manifest(release, revision, now, sums).encode())
+            archive.writestr(MANIFEST, BackupManifest(release, revision, now, sums).encode())
         yield sink.take()
 
 
@@ -107,7 +107,7 @@ def is_empty(connection: Connection) -> bool:
     )
 
 
-def load(connection: Connection, archive: zipfile.ZipFile, manifest: Manifest) -> None:
+def load(connection: Connection, archive: zipfile.ZipFile, manifest: BackupManifest) -> None:
     """Put what a backup holds in place of what the database has, with the newest schema.
 
     Nothing is seen of it before the caller's transaction ends. The backup was checked.

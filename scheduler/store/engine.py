@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from scheduler.metrics.instruments import settle
+from scheduler.metrics.instruments import flush
 from scheduler.store.outbox import JOBS
 from scheduler.store.schema import HEAD, change
 
@@ -81,7 +81,7 @@ class Store:
         """A session in one transaction: committed at the end, rolled back on an error."""
         with self._write.begin() as session:
             yield session
-        settle(session)
+        flush(session)
         # What is told must be there first.
         changed = session.info.pop(CHANGED, None)
         if changed and self._announce is not None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import case, func, literal, or_
 
-from scheduler.store.models import Machine
+from scheduler.store.models import MachineRow
 from simherd.contract.machines import SUSPECT, SUSPECT_S
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _RECLAIMING, _STARTING = "reclaiming", "starting"
 SHOWN_STATES = (_STARTING, MACHINE_UP, SUSPECT, _RECLAIMING, MACHINE_DRAINED)
 
 
-def shown_state(machine: Machine, now: float) -> str:
+def shown_state(machine: MachineRow, now: float) -> str:
     """One word for people: starting, started, suspect, reclaiming, drained or terminated."""
     if machine.status != MACHINE_UP or machine.terminated_at is not None:
         return MACHINE_DOWN if machine.terminated_at is not None else machine.status
@@ -35,15 +35,15 @@ def shown_state(machine: Machine, now: float) -> str:
 
 def shown_state_column(now: float) -> ColumnElement[str]:
     """The same as `shown_state`, for counting machines where they are stored."""
-    launched = func.coalesce(Machine.launched_at, 0)
+    launched = func.coalesce(MachineRow.launched_at, 0)
     return case(
-        (Machine.terminated_at.is_not(None), literal(MACHINE_DOWN)),
-        (Machine.status != MACHINE_UP, Machine.status),
-        (Machine.reclaim_at.is_not(None), literal(_RECLAIMING)),
+        (MachineRow.terminated_at.is_not(None), literal(MACHINE_DOWN)),
+        (MachineRow.status != MACHINE_UP, MachineRow.status),
+        (MachineRow.reclaim_at.is_not(None), literal(_RECLAIMING)),
         (
-            or_(Machine.last_seen_at.is_(None), Machine.last_seen_at < launched),
+            or_(MachineRow.last_seen_at.is_(None), MachineRow.last_seen_at < launched),
             literal(_STARTING),
         ),
-        (Machine.last_seen_at < now - SUSPECT_S, literal(SUSPECT)),
+        (MachineRow.last_seen_at < now - SUSPECT_S, literal(SUSPECT)),
         else_=literal(MACHINE_UP),
     )

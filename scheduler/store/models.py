@@ -59,7 +59,7 @@ class ApiKey(Base):
     expires_at: Mapped[float | None]
 
 
-class Project(Base):
+class ProjectRow(Base):
     """A named set of one user's tasks."""
 
     __tablename__ = "projects"
@@ -72,7 +72,7 @@ class Project(Base):
     project_metadata: Mapped[dict[str, str]] = mapped_column(JSON, default=dict)
 
 
-class MachineGroup(Base):
+class GroupRow(Base):
     """Machines of one kind that share a queue."""
 
     __tablename__ = "machine_groups"
@@ -147,7 +147,7 @@ class GroupShare(Base):
     accepted_at: Mapped[float | None]
 
 
-class Machine(Base):
+class MachineRow(Base):
     """One machine of a group, with one executor on it."""
 
     __tablename__ = "machines"
@@ -179,7 +179,7 @@ class Machine(Base):
     drain_reason: Mapped[str | None]
 
 
-class Task(Base):
+class TaskRow(Base):
     """One simulation: what was asked for, where it stands, what it measured."""
 
     __tablename__ = "tasks"
@@ -332,7 +332,7 @@ class UsageSample(Base):
     disk_bytes: Mapped[int] = mapped_column(BigInteger)
 
 
-class Transfer(Base):
+class TransferRow(Base):
     """A file that is fetched from a URL, or exported to others, turn by turn."""
 
     __tablename__ = "transfers"
@@ -398,7 +398,7 @@ class RefusedChange(Base):
     at: Mapped[float]
 
 
-class Duty(Base):
+class LeadershipRow(Base):
     """What one process of several does at a time, and who does it until when."""
 
     __tablename__ = "duties"

@@ -12,8 +12,8 @@ from simherd.contract.lifecycle import FAILED, TERMINAL, Status
 from simherd.contract.notifications import (
     REPEATING,
     DeliveryState,
-    EventState,
-    Trigger,
+    NotificationTrigger,
+    RegistrationState,
     TriggerType,
 )
 
@@ -38,18 +38,18 @@ def task_changed(session: Session, task_id: str, to: Status, attempt: int, at: f
     found = _waiting(session, Registration.task_id == task_id)
     if not found:
         return
-    happened = {Trigger.TASK_STARTED} if to is Status.STARTED else set()
+    happened = {NotificationTrigger.TASK_STARTED} if to is Status.STARTED else set()
     if to in FAILED:
-        happened.add(Trigger.TASK_FAILED)
+        happened.add(NotificationTrigger.TASK_FAILED)
     if to in TERMINAL and outputs_stored(session, task_id, attempt):
-        happened.add(Trigger.TASK_OUTPUT_UPLOADED)
+        happened.add(NotificationTrigger.TASK_OUTPUT_UPLOADED)
     for event in found:
         if event.trigger in happened:
             happen(session, event, at, status=to.value, attempt=attempt)
         elif to in TERMINAL:
             # What was missed of a file is why it may have been there.
             said = (_OVER.format("task"), event.state_detail)
-            close(session, event, EventState.OVER, " ".join(filter(None, said)))
+            close(session, event, RegistrationState.OVER, " ".join(filter(None, said)))
     if to is Status.STARTED and any(event.untold for event in found):
         session.info.setdefault(JOBS, set()).add(DELIVER)
 
@@ -63,7 +63,7 @@ def outputs_stored(session: Session, task_id: str, attempt: int) -> bool:
 
 
 def group_changed(
-    session: Session, group_id: str, what: Trigger, at: float, machine_id: str = ""
+    session: Session, group_id: str, what: NotificationTrigger, at: float, machine_id: str = ""
 ) -> None:
     """Something has happened to a machine group: note what events wait for that.
 
@@ -78,8 +78,8 @@ def group_changed(
         if event.trigger == what:
             told = {"machine_id": machine_id} if machine_id else {}
             happen(session, event, at, occasion=machine_id, **told)
-        elif what is Trigger.GROUP_TERMINATED:
-            close(session, event, EventState.OVER, _OVER.format("machine group"))
+        elif what is NotificationTrigger.GROUP_TERMINATED:
+            close(session, event, RegistrationState.OVER, _OVER.format("machine group"))
 
 
 def observed(session: Session, task_id: str, attempt: int, at: float, body: dict[str, Any]) -> None:
@@ -94,7 +94,7 @@ def observed(session: Session, task_id: str, attempt: int, at: float, body: dict
         if trouble is not None and body.get("missed"):
             event.state_detail = str(trouble)[:500]
         elif trouble is not None:
-            close(session, event, EventState.DISABLED, str(trouble)[:500])
+            close(session, event, RegistrationState.DISABLED, str(trouble)[:500])
         else:
             told = {"captured": body["captured"]} if body.get("captured") else {}
             happen(session, event, at, attempt=attempt, **told)
@@ -104,14 +104,14 @@ def happen(
     session: Session, event: Registration, at: float, occasion: str = "", **facts: Any
 ) -> None:
     """Note that what an event waits for has happened, unless that is noted already."""
-    if Trigger(event.trigger) in REPEATING:
+    if NotificationTrigger(event.trigger) in REPEATING:
         known = select(Delivery.id).where(
             Delivery.event_id == event.id, Delivery.occasion == occasion
         )
         if session.scalar(known) is not None:
             return
     else:
-        close(session, event, EventState.DELIVERING)
+        close(session, event, RegistrationState.DELIVERING)
     session.add(
         Delivery(
             event_id=event.id,
@@ -127,7 +127,7 @@ def happen(
 
 
 def close(
-    session: Session, event: Registration, state: EventState, detail: str | None = None
+    session: Session, event: Registration, state: RegistrationState, detail: str | None = None
 ) -> None:
     """Have an event wait no more."""
     session.execute(
@@ -142,7 +142,7 @@ def _waiting(session: Session, *where: Any) -> Iterable[Registration]:
     """The events that wait, locked: what happens twice at once is noted once."""
     return session.scalars(
         select(Registration)
-        .where(*where, Registration.state == EventState.WAITING.value)
+        .where(*where, Registration.state == RegistrationState.WAITING.value)
         .with_for_update()
         .execution_options(populate_existing=True)
     ).all()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from scheduler.store.models import Machine, Task
+from scheduler.store.models import MachineRow, TaskRow
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -25,14 +25,14 @@ class SqlOwnership:
 
     def machines(self, group: str, ids: Collection[str]) -> set[str]:
         """Return those of some ids that are machines of the group, terminated ones too."""
-        return self._of_group(group, ids, Machine)
+        return self._of_group(group, ids, MachineRow)
 
     def tasks(self, group: str, ids: Collection[str]) -> set[str]:
         """Return those of some ids that are tasks of the group."""
-        return self._of_group(group, ids, Task)
+        return self._of_group(group, ids, TaskRow)
 
     def _of_group(
-        self, group: str, ids: Collection[str], table: type[Machine] | type[Task]
+        self, group: str, ids: Collection[str], table: type[MachineRow] | type[TaskRow]
     ) -> set[str]:
         found: set[str] = set()
         # PostgreSQL stores no NUL, and takes none in a question either.

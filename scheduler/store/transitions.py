@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import update
 
 from scheduler.metrics import table
-from scheduler.metrics.instruments import later
+from scheduler.metrics.instruments import inc_on_commit
 from scheduler.store.engine import CHANGED
-from scheduler.store.models import RefusedChange, StatusChange, Task
+from scheduler.store.models import RefusedChange, StatusChange, TaskRow
 from scheduler.store.outbox import task_changed
 from simherd.contract.lifecycle import TABLE, TERMINAL, Status, sources_of
 
@@ -58,15 +58,15 @@ def change_status(
     if next_attempt is not None:
         values |= {"attempt": next_attempt, "last_event": 0, "queued_at": None}
     watched = session.scalar(
-        update(Task)
-        .where(Task.id == task_id, Task.attempt == attempt, Task.status.in_(sources))
+        update(TaskRow)
+        .where(TaskRow.id == task_id, TaskRow.attempt == attempt, TaskRow.status.in_(sources))
         .values(status=to.value, **values)
-        .returning(Task.watched)
+        .returning(TaskRow.watched)
         .execution_options(synchronize_session=False)
     )
     if watched is None:
         session.add(RefusedChange(task_id=task_id, attempt=attempt, status=to.value, at=at))
-        later(session, table.REFUSED_CHANGES, to.value)
+        inc_on_commit(session, table.REFUSED_CHANGES, to.value)
         log.info("event=change_refused task=%s attempt=%s status=%s", task_id, attempt, to)
         return False
     session.flush()  # the entry before may have been made in this very transaction
@@ -78,7 +78,7 @@ def change_status(
     )
     add_history(session, task_id, to, next_attempt or attempt, at, description, machine_id)
     if to in TERMINAL:
-        later(session, table.TASKS_ENDED, to.value, values.get("cause") or "")
+        inc_on_commit(session, table.TASKS_ENDED, to.value, values.get("cause") or "")
     session.info.setdefault(CHANGED, {})[task_id] = to
     if watched:
         task_changed(session, task_id, to, attempt, at)

@@ -9,7 +9,7 @@ import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
 
-from scheduler.traces.spans import Span, story, submission
+from scheduler.traces.spans import Span, spans_of, submission
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -31,7 +31,7 @@ _CLOSE_S = 3.0
 caller: ContextVar[str | None] = ContextVar("caller", default=None)
 
 
-class Target(Protocol):
+class TraceTarget(Protocol):
     """Where spans go."""
 
     def send(self, spans: Sequence[Span]) -> bool:
@@ -41,10 +41,10 @@ class Target(Protocol):
         """Give up what is being sent."""
 
 
-class Traces:
+class TraceSender:
     """Takes note of tasks at once, and tells of them from a thread of its own."""
 
-    def __init__(self, store: Store, target: Target) -> None:
+    def __init__(self, store: Store, target: TraceTarget) -> None:
         self._store = store
         self._target = target
         #: Spans that are known, or a task that has ended and when that was recorded; None: the end.
@@ -99,7 +99,7 @@ class Traces:
         with self._store.read() as session:
             for one in told:
                 if not isinstance(one, Span):
-                    spans += story(session, *one)
+                    spans += spans_of(session, *one)
         return spans
 
     def _lose(self, number: int, why: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from scheduler.store.models import AttemptRow, StatusChange, Task, TaskOperation
+from scheduler.store.models import AttemptRow, StatusChange, TaskOperation, TaskRow
 from simherd.contract.cause import OUTCOMES, Cause
 from simherd.contract.lifecycle import FAILED, Status
 from simherd.runtime.redaction import redact
@@ -86,7 +86,7 @@ def root(task_id: str) -> str:
     return span_id(task_id)
 
 
-def story(session: Session, task_id: str, recorded_at: float) -> list[Span]:
+def spans_of(session: Session, task_id: str, recorded_at: float) -> list[Span]:
     """The spans of a task that has ended, but for its submission.
 
     Args:
@@ -94,7 +94,7 @@ def story(session: Session, task_id: str, recorded_at: float) -> list[Span]:
         task_id: which task.
         recorded_at: when its end was in SQL, seconds since the epoch: then users could see it.
     """
-    task = session.scalars(select(Task).where(Task.id == task_id)).one()
+    task = session.scalars(select(TaskRow).where(TaskRow.id == task_id)).one()
     changes = session.scalars(
         select(StatusChange).where(StatusChange.task_id == task_id).order_by(StatusChange.id)
     ).all()
@@ -134,7 +134,7 @@ def _attempts(
     return found
 
 
-def _whole(task: Task, changes: Sequence[StatusChange], end: float) -> Span:
+def _whole(task: TaskRow, changes: Sequence[StatusChange], end: float) -> Span:
     status = Status(task.status)
     told = {
         "simherd.task": task.id,
@@ -178,7 +178,7 @@ def _upload(change: StatusChange, task_id: str) -> Span:
     )
 
 
-def _of_attempt(task: Task, attempt: _Attempt) -> list[Span]:
+def _of_attempt(task: TaskRow, attempt: _Attempt) -> list[Span]:
     me = span_id(task.id, "attempt", attempt.number)
     told = {
         "simherd.task": task.id,

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from scheduler.api.app import make_app
 from scheduler.config import Settings
-from scheduler.wiring import Parts
+from scheduler.wiring import Runtime
 from simherd.contract import limits
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def page() -> str:
 def reference_app() -> FastAPI:
     """The application, whose routes are described without what they work on."""
     redis, database = SecretStr("redis://localhost"), SecretStr("sqlite://")
-    return make_app(Parts(Settings.model_construct(redis_url=redis, database_url=database)))
+    return make_app(Runtime(Settings.model_construct(redis_url=redis, database_url=database)))
 
 
 def openapi() -> dict[str, Any]:

@@ -10,7 +10,7 @@ from simherd import events, resources
 from simherd.cli.parts import Verbs, confirm, yes_option
 from simherd.cli.render import as_json, echo, json_option, moment, table
 from simherd.cli.watch import shows
-from simherd.contract.notifications import Trigger
+from simherd.contract.notifications import NotificationTrigger
 from simherd.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 #: Trigger → what makes it of the id.
 _TASK = {
-    Trigger.TASK_OUTPUT_UPLOADED: events.TaskOutputUploaded,
-    Trigger.TASK_FAILED: events.TaskFailed,
-    Trigger.TASK_STARTED: events.TaskStarted,
+    NotificationTrigger.TASK_OUTPUT_UPLOADED: events.TaskOutputUploaded,
+    NotificationTrigger.TASK_FAILED: events.TaskFailed,
+    NotificationTrigger.TASK_STARTED: events.TaskStarted,
 }
 _GROUP = {
-    Trigger.GROUP_TERMINATED: events.MachineGroupTerminated,
-    Trigger.GROUP_TIME_LIMIT: events.MachineGroupTimeLimitReached,
-    Trigger.GROUP_PENDING_START: events.MachineGroupPendingStart,
-    Trigger.GROUP_PREEMPTION: events.MachineGroupPreemption,
+    NotificationTrigger.GROUP_TERMINATED: events.MachineGroupTerminated,
+    NotificationTrigger.GROUP_TIME_LIMIT: events.MachineGroupTimeLimitReached,
+    NotificationTrigger.GROUP_PENDING_START: events.MachineGroupPendingStart,
+    NotificationTrigger.GROUP_PREEMPTION: events.MachineGroupPreemption,
 }
 
 
@@ -60,7 +60,9 @@ def _row(event: Event) -> list[Any]:
 
 
 @command.command()
-@click.argument("trigger", type=click.Choice([t.value for t in Trigger]), metavar="TRIGGER")
+@click.argument(
+    "trigger", type=click.Choice([t.value for t in NotificationTrigger]), metavar="TRIGGER"
+)
 @click.argument("of", metavar="TASK_ID|GROUP")
 @click.option("--webhook", help="The URL that is called.")
 @click.option("--email", help="The address that is written to.")
@@ -84,7 +86,7 @@ def register(
     machine_group_pending_start or machine_group_preemption.
     """
     made = events.register(
-        _trigger(Trigger(trigger), of, file_path, regex), _action(webhook, email)
+        _trigger(NotificationTrigger(trigger), of, file_path, regex), _action(webhook, email)
     )
     if json_:
         as_json({**made.info, "secret": made.secret})
@@ -102,14 +104,16 @@ def _action(webhook: str | None, email: str | None) -> events.Action:
     raise InvalidInput("webhook, email: give one of --webhook and --email.")
 
 
-def _trigger(trigger: Trigger, of: str, file_path: str | None, regex: str | None) -> events.Trigger:
+def _trigger(
+    trigger: NotificationTrigger, of: str, file_path: str | None, regex: str | None
+) -> events.Trigger:
     if trigger in _TASK:
         return _TASK[trigger](of)
     if trigger in _GROUP:
         return _GROUP[trigger](resources.get_by_name(of).id)
     if not file_path:
         raise InvalidInput(f"file: {trigger} needs --file.")
-    if trigger is Trigger.FILE_EXISTS:
+    if trigger is NotificationTrigger.FILE_EXISTS:
         return events.ObserverFileExists(of, file_path)
     if not regex:
         raise InvalidInput(f"regex: {trigger} needs --regex.")

@@ -36,7 +36,7 @@ class TableSum:
 
 
 @dataclass(frozen=True)
-class Manifest:
+class BackupManifest:
     """What a backup holds."""
 
     #: The release that made it.
@@ -58,7 +58,7 @@ class Manifest:
         return json.dumps(asdict(self), indent=2)
 
     @classmethod
-    def decode(cls, text: bytes) -> Manifest:
+    def decode(cls, text: bytes) -> BackupManifest:
         """Read what `encode` wrote. Raises BadBackup."""
         try:
             raw = json.loads(text)
@@ -78,7 +78,7 @@ def member(table: str) -> str:
     return f"tables/{table}.jsonl"
 
 
-def check(file: Path) -> Manifest:
+def check(file: Path) -> BackupManifest:
     """Read a backup whole, and answer what it holds.
 
     Raises:
@@ -87,7 +87,7 @@ def check(file: Path) -> Manifest:
     """
     try:
         with zipfile.ZipFile(file) as archive:
-            manifest = Manifest.decode(archive.read(MANIFEST))
+            manifest = BackupManifest.decode(archive.read(MANIFEST))
             for table, expected in manifest.tables.items():
                 if _sum(archive, member(table)) != expected:
                     raise BadBackup(f"{file}: the table {table} is not as it was written.")

@@ -42,7 +42,7 @@ class Status(str, Enum):
 
 
 @dataclass(frozen=True)
-class Row:
+class StatusRow:
     """What there is to know about one status.
 
     `after` holds the statuses that may follow; a status with none is terminal.
@@ -75,23 +75,23 @@ _HELD_ENDS = frozenset(
     }
 )
 
-TABLE: Mapping[Status, Row] = MappingProxyType(
+TABLE: Mapping[Status, StatusRow] = MappingProxyType(
     {
-        _S.PENDING_INPUT: Row(
+        _S.PENDING_INPUT: StatusRow(
             "Waiting for Input",
             "The task waits for its input files.",
             "Wait for the upload to end; if it failed, submit a new task.",
             after=frozenset({_S.SUBMITTED, _S.PENDING_KILL, _S.ZOMBIE, _S.EXECUTER_FAILED}),
             killable=True,
         ),
-        _S.SUBMITTED: Row(
+        _S.SUBMITTED: StatusRow(
             "In Queue",
             "The task is queued and waits for a machine of its group.",
             "Wait for it to start, use a group with more machines, or kill it.",
             after=frozenset({_S.STARTED, _S.PENDING_KILL, _S.ZOMBIE, _S.EXECUTER_FAILED}),
             killable=True,
         ),
-        _S.STARTED: Row(
+        _S.STARTED: StatusRow(
             "Preparing to Compute",
             "A machine has taken the task and fetches its inputs and container image.",
             "Wait for the simulation to start, or kill the task.",
@@ -99,7 +99,7 @@ TABLE: Mapping[Status, Row] = MappingProxyType(
             killable=True,
             running=True,
         ),
-        _S.COMPUTATION_STARTED: Row(
+        _S.COMPUTATION_STARTED: StatusRow(
             "In Progress",
             "The simulation is running.",
             "Follow it with `simherd logs`, wait for it, or kill it.",
@@ -107,7 +107,7 @@ TABLE: Mapping[Status, Row] = MappingProxyType(
             killable=True,
             running=True,
         ),
-        _S.COMPUTATION_ENDED: Row(
+        _S.COMPUTATION_ENDED: StatusRow(
             "Finalizing",
             "The commands have ended; the outputs are being uploaded.",
             "Wait for the outputs to be stored.",
@@ -115,71 +115,71 @@ TABLE: Mapping[Status, Row] = MappingProxyType(
             killable=True,
             running=True,
         ),
-        _S.PENDING_KILL: Row(
+        _S.PENDING_KILL: StatusRow(
             "Pending Kill",
             "The request to kill the task was received and is being carried out.",
             "Wait for the task to stop.",
             after=frozenset({_S.KILLED}),
         ),
-        _S.SUCCESS: Row(
+        _S.SUCCESS: StatusRow(
             "Success",
             "Every command ended with exit code 0 and the outputs are stored.",
             "Download the outputs.",
         ),
-        _S.FAILED: Row(
+        _S.FAILED: StatusRow(
             "Failed",
             "A command of the simulation ended with a non-zero exit code.",
             "Look at stdout.txt and stderr.txt among the outputs.",
             failed=True,
         ),
-        _S.KILLED: Row(
+        _S.KILLED: StatusRow(
             "Killed",
             "The task was killed at the user's request.",
             "Nothing to do.",
             failed=True,
         ),
-        _S.SPOT_PREEMPTED: Row(
+        _S.SPOT_PREEMPTED: StatusRow(
             "Spot Reclaimed",
             "The provider reclaimed the spot machine that ran the task.",
             "Resubmit it, turn on resubmission, or use an on-demand machine group.",
             failed=True,
         ),
-        _S.EXECUTER_TERMINATED: Row(
+        _S.EXECUTER_TERMINATED: StatusRow(
             "Task Runner Terminated",
             "The machine that ran the task was lost.",
             "Turn on resubmission, or submit the task again.",
             failed=True,
         ),
-        _S.EXECUTER_TERMINATED_BY_USER: Row(
+        _S.EXECUTER_TERMINATED_BY_USER: StatusRow(
             "Machine Terminated by User",
             "The machine group was terminated while the task ran; there are no outputs.",
             "Submit it again and let it end before terminating the group.",
             failed=True,
         ),
-        _S.EXECUTER_TERMINATED_TTL_EXCEEDED: Row(
+        _S.EXECUTER_TERMINATED_TTL_EXCEEDED: StatusRow(
             "Machine Time Limit Reached",
             "The machine group reached its time limit while the task ran.",
             "Use a machine group with a longer time limit.",
             failed=True,
         ),
-        _S.EXECUTER_TERMINATED_CREDITS_EXHAUSTED: Row(
+        _S.EXECUTER_TERMINATED_CREDITS_EXHAUSTED: StatusRow(
             "Credits Exhausted",
             "The machine group was terminated because the user's credits ran out.",
             "Ask the operator for more credits, then submit the task again.",
         ),
-        _S.EXECUTER_FAILED: Row(
+        _S.EXECUTER_FAILED: StatusRow(
             "Runtime Error",
             "Something outside the simulator failed, such as the image, the inputs or the disk.",
             "Read the error detail of the task and act on it.",
             failed=True,
         ),
-        _S.TTL_EXCEEDED: Row(
+        _S.TTL_EXCEEDED: StatusRow(
             "Task Timed Out",
             "The task reached its time-to-live, or cost as much as it may, and was stopped.",
             "Submit it again with a longer time-to-live, or a higher limit of its cost.",
             failed=True,
         ),
-        _S.ZOMBIE: Row(
+        _S.ZOMBIE: StatusRow(
             "Machine Terminated in Queue",
             "The machine group was terminated before the task started.",
             "Submit the task to a running machine group.",

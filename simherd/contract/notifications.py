@@ -19,7 +19,7 @@ class TriggerType(str, Enum):
     CREDITS = "credits"
 
 
-class Trigger(str, Enum):
+class NotificationTrigger(str, Enum):
     """What an event waits for."""
 
     TASK_OUTPUT_UPLOADED = "task_output_uploaded"
@@ -37,7 +37,7 @@ class Trigger(str, Enum):
 
 
 #: These may happen again and again; all others happen once.
-REPEATING = frozenset({Trigger.GROUP_PREEMPTION})
+REPEATING = frozenset({NotificationTrigger.GROUP_PREEMPTION})
 
 
 class ActionType(str, Enum):
@@ -50,7 +50,7 @@ class ActionType(str, Enum):
         return self.value
 
 
-class EventState(str, Enum):
+class RegistrationState(str, Enum):
     """Where an event stands."""
 
     #: It has not happened yet, or may happen again.
@@ -68,7 +68,7 @@ class EventState(str, Enum):
 
 
 #: In these an event counts against `limits.MAX_OPEN_EVENTS`.
-OPEN = frozenset({EventState.WAITING, EventState.DELIVERING})
+OPEN = frozenset({RegistrationState.WAITING, RegistrationState.DELIVERING})
 
 
 class DeliveryState(str, Enum):

@@ -20,7 +20,7 @@ USAGE_FIELDS = (
 )
 
 
-class Kind(str, Enum):
+class ReportKind(str, Enum):
     """What happened; `body` of the event holds the details named here."""
 
     #: The attempt was taken up. executer: the machine's description.
@@ -45,10 +45,10 @@ class Kind(str, Enum):
 
 
 @dataclass(frozen=True)
-class Event:
+class Report:
     """One report. `at` is the executor's clock, seconds since the epoch."""
 
-    kind: Kind
+    kind: ReportKind
     task_id: str
     attempt: int
     number: int
@@ -67,7 +67,7 @@ class Event:
         return json.dumps(self.__dict__, separators=(",", ":"))
 
     @classmethod
-    def decode(cls, text: str) -> Event:
+    def decode(cls, text: str) -> Report:
         """Read what `encode` wrote.
 
         Raises:
@@ -77,6 +77,6 @@ class Event:
             raw = json.loads(text)
             if raw["protocol"] != PROTOCOL:
                 raise ValueError(f"protocol {raw['protocol']}, this scheduler speaks {PROTOCOL}")
-            return cls(**{**raw, "kind": Kind(raw["kind"])})
+            return cls(**{**raw, "kind": ReportKind(raw["kind"])})
         except (KeyError, TypeError) as error:
             raise ValueError(f"not an event: {error}") from error

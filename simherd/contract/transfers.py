@@ -6,7 +6,7 @@ from __future__ import annotations
 from enum import Enum
 
 
-class Kind(str, Enum):
+class TransferKind(str, Enum):
     """Which way the bytes go."""
 
     FETCH = "fetch"
@@ -16,7 +16,7 @@ class Kind(str, Enum):
         return self.value
 
 
-class State(str, Enum):
+class TransferState(str, Enum):
     """How far a transfer is. A large one waits for its next turn now and then."""
 
     WAITING = "waiting"
@@ -29,4 +29,4 @@ class State(str, Enum):
 
 
 #: The states of a transfer that is over.
-ENDED = frozenset({State.DONE, State.FAILED})
+ENDED = frozenset({TransferState.DONE, TransferState.FAILED})

@@ -16,7 +16,7 @@ from simherd.contract import limits
 LABEL = "file_transfer"
 
 
-class Wanted(str, Enum):
+class RequestKind(str, Enum):
     """What a request asks for."""
 
     #: Names of files, and of folders with what is in them.
@@ -55,7 +55,7 @@ class Reply:
 class ChannelRequest:
     """What a client asks for; file, lines and wait are those of a TAIL."""
 
-    wanted: Wanted
+    wanted: RequestKind
     follow: bool = False
     file: str = ""
     lines: int = 10
@@ -71,15 +71,15 @@ class ChannelRequest:
         body = _object(text)
         given = body.get("type")
         try:
-            wanted = Wanted(given)
+            wanted = RequestKind(given)
         except ValueError:
-            known = ", ".join(w.value for w in Wanted)
+            known = ", ".join(w.value for w in RequestKind)
             raise ValueError(f"type: must be one of {known}; given was {given!r:.200}.") from None
         arguments = body.get("args") or {}
         if not isinstance(arguments, dict):
             raise ValueError(f"args: must be an object; given was {arguments!r:.200}.")
         follow = _switch(body, "follow")
-        if wanted is not Wanted.TAIL:
+        if wanted is not RequestKind.TAIL:
             return cls(wanted, follow)
         file, lines = arguments.get("filename"), arguments.get("lines", cls.lines)
         if not isinstance(file, str) or not file:

@@ -21,7 +21,7 @@ class _Named:
     """A trigger whose fields are what the server is told, besides its name."""
 
     _type: ClassVar[TriggerType]
-    _name: ClassVar[contract.Trigger]
+    _name: ClassVar[contract.NotificationTrigger]
 
     def get_trigger(self) -> dict[str, str]:
         """See `Trigger`."""
@@ -34,7 +34,7 @@ class TaskOutputUploaded(_Named):
 
     task_id: str
     _type = TriggerType.TASK
-    _name = contract.Trigger.TASK_OUTPUT_UPLOADED
+    _name = contract.NotificationTrigger.TASK_OUTPUT_UPLOADED
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class TaskFailed(_Named):
 
     task_id: str
     _type = TriggerType.TASK
-    _name = contract.Trigger.TASK_FAILED
+    _name = contract.NotificationTrigger.TASK_FAILED
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class TaskStarted(_Named):
 
     task_id: str
     _type = TriggerType.TASK
-    _name = contract.Trigger.TASK_STARTED
+    _name = contract.NotificationTrigger.TASK_STARTED
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class ObserverFileExists(_Named):
     task_id: str
     file_path: str
     _type = TriggerType.OBSERVER
-    _name = contract.Trigger.FILE_EXISTS
+    _name = contract.NotificationTrigger.FILE_EXISTS
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class ObserverFileRegex(_Named):
     file_path: str
     regex: str
     _type = TriggerType.OBSERVER
-    _name = contract.Trigger.FILE_REGEX
+    _name = contract.NotificationTrigger.FILE_REGEX
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class MachineGroupTerminated(_Named):
 
     machine_group_id: str
     _type = TriggerType.MACHINE_GROUP
-    _name = contract.Trigger.GROUP_TERMINATED
+    _name = contract.NotificationTrigger.GROUP_TERMINATED
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class MachineGroupTimeLimitReached(_Named):
 
     machine_group_id: str
     _type = TriggerType.MACHINE_GROUP
-    _name = contract.Trigger.GROUP_TIME_LIMIT
+    _name = contract.NotificationTrigger.GROUP_TIME_LIMIT
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class MachineGroupPendingStart(_Named):
 
     machine_group_id: str
     _type = TriggerType.MACHINE_GROUP
-    _name = contract.Trigger.GROUP_PENDING_START
+    _name = contract.NotificationTrigger.GROUP_PENDING_START
 
 
 @dataclass(frozen=True)
@@ -109,4 +109,4 @@ class MachineGroupPreemption(_Named):
 
     machine_group_id: str
     _type = TriggerType.MACHINE_GROUP
-    _name = contract.Trigger.GROUP_PREEMPTION
+    _name = contract.NotificationTrigger.GROUP_PREEMPTION

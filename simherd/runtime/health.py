@@ -169,7 +169,7 @@ def _json(status: int, body: Mapping[str, Any]) -> tuple[int, str, bytes]:
 
 
 @dataclass(frozen=True)
-class Target:
+class HealthTarget:
     """A file in which a process with a free port says where its metrics are, in the form that
     Prometheus reads (`file_sd_configs`). `process`: its label there."""
 
@@ -192,14 +192,14 @@ class Target:
 
 
 def executor_file(state_dir: Path, env: Mapping[str, str]) -> Path:
-    """The file in which an executor with a free port tells it, see `Target`."""
+    """The file in which an executor with a free port tells it, see `HealthTarget`."""
     return Path(env.get("SIMHERD_METRICS_FILE") or state_dir / "metrics.json")
 
 
 class Served:
     """The pages, answered from a thread until `close`."""
 
-    def __init__(self, host: str, port: int, pages: Pages, target: Target) -> None:
+    def __init__(self, host: str, port: int, pages: Pages, target: HealthTarget) -> None:
         """Listen; port 0 is a free one, which `target` tells.
 
         Raises OSError: the address cannot be listened on.

@@ -9,7 +9,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from simherd.contract import limits
-from simherd.runtime.health import HOST, LIVE, Target, executor_file
+from simherd.runtime.health import HOST, LIVE, HealthTarget, executor_file
 
 #: Seconds that a process has for its answer.
 _ANSWER_S = 5.0
@@ -38,7 +38,7 @@ def of_executor() -> int:
     if port == "0":
         file = executor_file(Path(os.environ.get("SIMHERD_STATE_DIR", ".")), os.environ)
         try:
-            host, found = Target(file, "executor").read()
+            host, found = HealthTarget(file, "executor").read()
         except (OSError, ValueError):
             return _said(f"No agent has told in {file} where it serves its health.")
         port = str(found)

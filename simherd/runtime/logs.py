@@ -83,7 +83,7 @@ def in_context(function: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
-def set_up(process: str, level: str, style: LogFormat, text: str) -> None:
+def configure_logging(process: str, level: str, style: LogFormat, text: str) -> None:
     """Write this process' log to standard error, uncaught exceptions included.
 
     Args:

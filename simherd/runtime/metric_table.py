@@ -14,7 +14,7 @@ CALL_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 
 STAGE_BUCKETS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 6 * 3600.0, 86400.0)
 
 
-class Kind(str, Enum):
+class MetricKind(str, Enum):
     """How a number behaves, in Prometheus' words."""
 
     COUNTER = "counter"
@@ -30,7 +30,7 @@ class Measure:
     """
 
     name: str
-    kind: Kind
+    kind: MetricKind
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
@@ -38,20 +38,20 @@ class Measure:
     begins: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
-        assert (self.kind is Kind.HISTOGRAM) == bool(self.buckets), self.name
-        assert (self.kind is Kind.COUNTER) == self.name.endswith("_total"), self.name
+        assert (self.kind is MetricKind.HISTOGRAM) == bool(self.buckets), self.name
+        assert (self.kind is MetricKind.COUNTER) == self.name.endswith("_total"), self.name
 
 
 def counter(name: str, text: str, *labels: str, begins: Iterable[tuple[str, ...]] = ()) -> Measure:
     """A number that only grows, from the start of its process on."""
-    return Measure(name, Kind.COUNTER, text, labels, begins=tuple(begins))
+    return Measure(name, MetricKind.COUNTER, text, labels, begins=tuple(begins))
 
 
 def gauge(name: str, text: str, *labels: str) -> Measure:
     """A number as it is now."""
-    return Measure(name, Kind.GAUGE, text, labels)
+    return Measure(name, MetricKind.GAUGE, text, labels)
 
 
 def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Measure:
     """How many were how long."""
-    return Measure(name, Kind.HISTOGRAM, text, labels, buckets)
+    return Measure(name, MetricKind.HISTOGRAM, text, labels, buckets)

@@ -29,7 +29,7 @@ _OUTPUT_LIMITS = ArchiveLimits(bytes=1 << 62, entries=5_000_000, depth=128, rati
 
 
 @dataclass(frozen=True)
-class Entry:
+class InputEntry:
     """One thing in an input folder: where it is, and its name in the zip (folders end in `/`)."""
 
     path: Path
@@ -39,7 +39,7 @@ class Entry:
     data: bytes | None = None
 
     @classmethod
-    def of_bytes(cls, name: str, data: bytes) -> Entry:
+    def of_bytes(cls, name: str, data: bytes) -> InputEntry:
         """A file that is made here. Raises InvalidInput where its name cannot be."""
         try:
             parts = checked_parts(name, _DEPTH)
@@ -58,7 +58,7 @@ class Entry:
         return link_stays_inside(folder, os.readlink(self.path))
 
 
-def scan(folder: Path) -> list[Entry]:
+def scan(folder: Path) -> list[InputEntry]:
     """Everything in an input folder.
 
     Symlinks that stay inside are kept as links; those to files outside become the file.
@@ -76,7 +76,7 @@ def scan(folder: Path) -> list[Entry]:
             if path.is_symlink():
                 names.append(name)
             else:
-                found.append(Entry(path, "/".join((*inside, name)) + "/", 0))
+                found.append(InputEntry(path, "/".join((*inside, name)) + "/", 0))
         folders[:] = sorted(n for n in folders if not Path(here, n).is_symlink())
         found += [_entry(Path(here, n), (*inside, n)) for n in sorted(names)]
     if not any(not e.name.endswith("/") for e in found):
@@ -86,13 +86,13 @@ def scan(folder: Path) -> list[Entry]:
     return found
 
 
-def _entry(path: Path, parts: tuple[str, ...]) -> Entry:
+def _entry(path: Path, parts: tuple[str, ...]) -> InputEntry:
     name = "/".join(parts)
     try:
         info = path.lstat()
         if stat.S_ISLNK(info.st_mode):
             if link_stays_inside(parts[:-1], os.readlink(path)):
-                return Entry(path, name, 0)
+                return InputEntry(path, name, 0)
             info = path.stat()
     except OSError as error:
         raise InvalidInput(f"input_dir: {name!r} cannot be read: {error.strerror}.") from error
@@ -100,7 +100,7 @@ def _entry(path: Path, parts: tuple[str, ...]) -> Entry:
         raise InvalidInput(
             f"input_dir: {name!r} is no file; copy what it stands for, or remove it."
         )
-    return Entry(path, name, info.st_size)
+    return InputEntry(path, name, info.st_size)
 
 
 class _Sink:
@@ -122,7 +122,7 @@ class _Sink:
         return data
 
 
-def zipped(entries: list[Entry], progress: Progress | None = None) -> Iterator[bytes]:
+def zipped(entries: list[InputEntry], progress: Progress | None = None) -> Iterator[bytes]:
     """The bytes of an input archive, packed while they are read: no second copy on disk.
 
     `progress` is told how many bytes of the files were read, and how many there are.
@@ -140,7 +140,7 @@ def zipped(entries: list[Entry], progress: Progress | None = None) -> Iterator[b
     yield sink.taken()
 
 
-def _add(archive: zipfile.ZipFile, entry: Entry) -> Iterator[int]:
+def _add(archive: zipfile.ZipFile, entry: InputEntry) -> Iterator[int]:
     """Pack one entry; answers how many bytes of it were read, again and again."""
     name = f"{objects.INPUT_ROOT}/{entry.name}"
     if entry.name.endswith("/"):

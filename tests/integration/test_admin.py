@@ -12,14 +12,14 @@ from sqlalchemy import select, update
 
 from scheduler.services.accounts.admin_users import create_user
 from scheduler.services.accounts.users import create_key
-from scheduler.store.models import ApiKey, Machine, MachineGroup, Task, User
+from scheduler.store.models import ApiKey, GroupRow, MachineRow, TaskRow, User
 from simherd.cli.main import cli
 from simherd.contract.backups import check
 from simherd.contract.lifecycle import Status
 from simherd.errors import SimherdError
 from tests.support.api import serving, user_of
 from tests.support.builders import make_group, make_task
-from tests.support.parts import make_parts
+from tests.support.runtime import make_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     import httpx
 
     from scheduler.store.engine import Store
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 
 class Desk:
     """A server with an operator who types commands, and a user with a group and a task."""
 
-    def __init__(self, parts: Parts, url: str) -> None:
-        self.parts, self.url = parts, url
-        with parts.store.write() as session:
+    def __init__(self, rt: Runtime, url: str) -> None:
+        self.rt, self.url = rt, url
+        with rt.store.write() as session:
             root = create_user(session, "test", "root", "root@localhost", operator=True)
             self.key = create_key(session, root.id, "test")
             self.group = make_group(session, name="fleet")
@@ -46,7 +46,7 @@ class Desk:
             self.ada.username = "ada"
             for name in ("m1", "m2"):
                 session.add(
-                    Machine(
+                    MachineRow(
                         id=name,
                         group_id=self.group.id,
                         name=name,
@@ -82,12 +82,12 @@ class Desk:
 def desk(
     database_url: str, store: Store, redis_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Desk]:
-    parts, _ = make_parts(database_url, redis_url, tmp_path_factory.mktemp("storage"))
+    rt, _ = make_runtime(database_url, redis_url, tmp_path_factory.mktemp("storage"))
     # There is no worker: what it would do soon is looked at elsewhere.
-    parts.__dict__["send_job"] = lambda *_: None
-    with serving(parts) as url:
-        yield Desk(parts, url)
-    parts.store.engine.dispose()
+    rt.__dict__["send_job"] = lambda *_: None
+    with serving(rt) as url:
+        yield Desk(rt, url)
+    rt.store.engine.dispose()
 
 
 def test_users_are_made_disabled_and_let_in_again(desk: Desk) -> None:
@@ -121,18 +121,18 @@ def test_new_users_of_a_server_without_isolation_are_said_to_read_what_it_can(
 ) -> None:
     words = ("users", "create", "--email", "x@example.org")
     assert "plain processes" not in desk.types(*words, "isolated")
-    monkeypatch.setattr(desk.parts.settings, "backend", "process")
-    monkeypatch.setattr(desk.parts.settings, "providers", "local")
+    monkeypatch.setattr(desk.rt.settings, "backend", "process")
+    monkeypatch.setattr(desk.rt.settings, "providers", "local")
     assert "can read whatever the account" in desk.types(*words, "readers")
     # On standard error: JSON stays JSON.
-    monkeypatch.setattr(desk.parts.settings, "providers", "ec2")
+    monkeypatch.setattr(desk.rt.settings, "providers", "ec2")
     assert desk.json(*words, "elsewhere")["simulations_isolated"] is True
 
 
 def test_what_a_disabled_user_runs_goes_on_unless_it_is_killed(desk: Desk) -> None:
     def status() -> str | None:
-        with desk.parts.store.read() as session:
-            return session.scalar(select(Task.status).where(Task.id == desk.task))
+        with desk.rt.store.read() as session:
+            return session.scalar(select(TaskRow.status).where(TaskRow.id == desk.task))
 
     shown = desk.types("users", "disable", "ada")
     assert "Tasks that go on: 1" in shown
@@ -158,7 +158,7 @@ def test_keys_are_shown_once_expire_and_are_replaced(desk: Desk) -> None:
     assert desk.user(second["key"]).get("/users/info").status_code == 401
     assert desk.user(third).get("/users/info").status_code == 200
     # The first one's hour is over.
-    with desk.parts.store.write() as session:
+    with desk.rt.store.write() as session:
         keys = update(ApiKey).where(ApiKey.digest.startswith(first["id"]))
         session.execute(keys.values(expires_at=time.time() - 1))
     answer = desk.user(first["key"]).get("/users/info")
@@ -213,10 +213,12 @@ def test_groups_of_all_users_are_shown_drained_and_terminated(desk: Desk) -> Non
     assert shown["cost"] == pytest.approx(1.0, abs=0.1)
     assert "fleet of ada: started" in desk.types("groups", "show", "fleet")
     assert "replaced: 2" in desk.types("groups", "drain", "fleet")
-    with desk.parts.store.read() as session:
-        machines = session.scalars(select(Machine).where(Machine.group_id == desk.group.id)).all()
+    with desk.rt.store.read() as session:
+        machines = session.scalars(
+            select(MachineRow).where(MachineRow.group_id == desk.group.id)
+        ).all()
         assert {m.status for m in machines} == {"drained"}
-    with desk.parts.store.write() as session:
+    with desk.rt.store.write() as session:
         other = make_group(session)
         other.name = "fleet"
     assert "is the name of several" in desk.types("groups", "terminate", "fleet", "-y", fails=True)
@@ -224,8 +226,8 @@ def test_groups_of_all_users_are_shown_drained_and_terminated(desk: Desk) -> Non
     assert "shutting_down" in desk.types("groups", "terminate", desk.group.id, "-y")
     again = desk.types("groups", "terminate", desk.group.id, "-y", fails=True)
     assert "is shutting_down already" in again
-    with desk.parts.store.read() as session:
-        assert session.get_one(MachineGroup, other.id).status == "started"
+    with desk.rt.store.read() as session:
+        assert session.get_one(GroupRow, other.id).status == "started"
     assert desk.did("fleet") == ["group_drain", "group_terminate"]
 
 

@@ -15,12 +15,12 @@ from sqlalchemy import select
 from scheduler.queue.live_frames import BadFrame, read_frame
 from scheduler.services.attempts.outputs import grant_of
 from scheduler.services.attempts.record_report import Recording, Verdict
-from scheduler.services.errors import Unanswered
+from scheduler.services.errors import GatewayTimeout
 from scheduler.services.ids import new_uuid
 from scheduler.services.machines.health import note_end
 from scheduler.services.watch import live
 from scheduler.store.machine_state import MACHINE_UP
-from scheduler.store.models import Machine, RefusedChange, StatusChange, Task
+from scheduler.store.models import MachineRow, RefusedChange, StatusChange, TaskRow
 from simherd.contract import limits
 from simherd.contract.cause import Cause
 from simherd.contract.inbox import Message
@@ -28,11 +28,11 @@ from simherd.contract.join import digest
 from simherd.contract.lifecycle import Status
 from simherd.contract.live_frames import FrameKind
 from simherd.contract.queue.keys import GroupKeys
-from simherd.contract.reports import Event, Kind
+from simherd.contract.reports import Report, ReportKind
 from tests.support.api import serving
 from tests.support.builders import make_group, make_task
 from tests.support.cloud import open_fleet
-from tests.support.parts import REPORTED_AT, add_machine, make_parts, recording
+from tests.support.runtime import REPORTED_AT, add_machine, make_runtime, recording
 from tests.support.waits import until
 
 if TYPE_CHECKING:
@@ -40,17 +40,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from scheduler.store.engine import Store
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 FINISHED = {"cause": Cause.COMPLETED.value, "exit_code": 0}
 
 
 @pytest.fixture
-def parts(database_url: str, store: Store, redis_url: str, tmp_path: Path) -> Parts:
-    return make_parts(database_url, redis_url, tmp_path)[0]
+def rt(database_url: str, store: Store, redis_url: str, tmp_path: Path) -> Runtime:
+    return make_runtime(database_url, redis_url, tmp_path)[0]
 
 
-def made(parts: Parts, **fields: Any) -> Task:
+def made(rt: Runtime, **fields: Any) -> TaskRow:
     """A task that the machine `m1` of its group works on."""
     values = {
         "status": Status.STARTED.value,
@@ -59,19 +59,19 @@ def made(parts: Parts, **fields: Any) -> Task:
         "machine_id": "m1",
         **fields,
     }
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         return make_task(session, make_group(session), **values)
 
 
-def now(parts: Parts, task: Task) -> tuple[str, int, int]:
-    with parts.store.read() as session:
-        row = session.scalars(select(Task).where(Task.id == task.id)).one()
+def now(rt: Runtime, task: TaskRow) -> tuple[str, int, int]:
+    with rt.store.read() as session:
+        row = session.scalars(select(TaskRow).where(TaskRow.id == task.id)).one()
         return row.status, row.attempt, row.last_event
 
 
-def told(parts: Parts, task: Task, *events: Event) -> list[Verdict]:
+def told(rt: Runtime, task: TaskRow, *events: Report) -> list[Verdict]:
     """What becomes of reports in the stream of the task's group."""
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         recording = Recording(session, task.group_id, {"m1", "m2"}, {})
         verdicts = [recording.record(event).verdict for event in events]
         recording.finish()
@@ -79,49 +79,51 @@ def told(parts: Parts, task: Task, *events: Event) -> list[Verdict]:
 
 
 @pytest.mark.fault("B18")
-def test_reports_of_others_change_nothing(parts: Parts) -> None:
-    task, strangers = made(parts), made(parts)
+def test_reports_of_others_change_nothing(rt: Runtime) -> None:
+    task, strangers = made(rt), made(rt)
     forged = {
-        "an attempt that is over": Event(Kind.FINISHED, task.id, 1, 1, 5.0, "m1", FINISHED),
-        "an attempt to come": Event(Kind.FINISHED, task.id, 3, 1, 5.0, "m1", FINISHED),
-        "a task that is not there": Event(Kind.FINISHED, "none", 2, 1, 5.0, "m1", FINISHED),
-        "another group's task": Event(Kind.FINISHED, strangers.id, 2, 1, 5.0, "m1", FINISHED),
+        "an attempt that is over": Report(ReportKind.FINISHED, task.id, 1, 1, 5.0, "m1", FINISHED),
+        "an attempt to come": Report(ReportKind.FINISHED, task.id, 3, 1, 5.0, "m1", FINISHED),
+        "a task that is not there": Report(ReportKind.FINISHED, "none", 2, 1, 5.0, "m1", FINISHED),
+        "another group's task": Report(
+            ReportKind.FINISHED, strangers.id, 2, 1, 5.0, "m1", FINISHED
+        ),
     }
     # Who sends the first two is told to stop what it takes to be its own.
-    verdicts = told(parts, task, *forged.values())
+    verdicts = told(rt, task, *forged.values())
     assert verdicts == [Verdict.FENCED, Verdict.FENCED, Verdict.FOREIGN, Verdict.FOREIGN]
-    foreign = Event(Kind.FINISHED, task.id, 2, 1, 5.0, "m2", FINISHED)
-    assert told(parts, task, foreign) == [Verdict.FOREIGN]
+    foreign = Report(ReportKind.FINISHED, task.id, 2, 1, 5.0, "m2", FINISHED)
+    assert told(rt, task, foreign) == [Verdict.FOREIGN]
     for one in (task, strangers):
-        assert now(parts, one) == (Status.STARTED, 2, 0)
+        assert now(rt, one) == (Status.STARTED, 2, 0)
 
 
 @pytest.mark.fault("B18")
-def test_the_holder_does_not_notice_a_forged_report(parts: Parts) -> None:
+def test_the_holder_does_not_notice_a_forged_report(rt: Runtime) -> None:
     holder, neighbour = new_uuid(), new_uuid()
-    task = made(parts, status=Status.COMPUTATION_ENDED.value, machine_id=holder)
+    task = made(rt, status=Status.COMPUTATION_ENDED.value, machine_id=holder)
     for machine in (holder, neighbour):
-        add_machine(parts, task.group_id, machine)
-    keys, client = GroupKeys(task.group_id), parts.queue.servers.of(task.group_id)
+        add_machine(rt, task.group_id, machine)
+    keys, client = GroupKeys(task.group_id), rt.queue.servers.of(task.group_id)
     client.hset(keys.lease(f"{task.id}:2"), mapping={"holder": holder, "token": "t"})
     body = FINISHED
-    with recording(parts):
+    with recording(rt):
         for executor in (neighbour, holder):
-            event = Event(Kind.FINISHED, task.id, 2, 1, REPORTED_AT, executor, body)
+            event = Report(ReportKind.FINISHED, task.id, 2, 1, REPORTED_AT, executor, body)
             client.xadd(keys.events, {"e": event.encode()})
             body = {"cause": Cause.NONZERO_EXIT.value, "exit_code": 3}
-        until(lambda: now(parts, task)[0] == Status.FAILED, what="the holder's own report")
+        until(lambda: now(rt, task)[0] == Status.FAILED, what="the holder's own report")
     # It was neither revoked nor told to stop.
     assert client.hget(keys.lease(f"{task.id}:2"), "token") == "t"
     assert client.xlen(keys.inbox(holder)) == 0
 
 
 @pytest.mark.fault("B18", "B21")
-def test_a_report_drains_no_machine_of_another_group(parts: Parts) -> None:
-    task, strangers = made(parts), made(parts)
-    with parts.store.write() as session:
+def test_a_report_drains_no_machine_of_another_group(rt: Runtime) -> None:
+    task, strangers = made(rt), made(rt)
+    with rt.store.write() as session:
         session.add(
-            Machine(
+            MachineRow(
                 id="theirs",
                 group_id=strangers.group_id,
                 name="theirs",
@@ -131,22 +133,27 @@ def test_a_report_drains_no_machine_of_another_group(parts: Parts) -> None:
                 failures="a b",
             )
         )
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         for cause in (Cause.AGENT_ERROR, Cause.COMPLETED):
             assert not note_end(session, task.group_id, "theirs", "c", cause)
-        assert session.get_one(Machine, "theirs").failures == "a b"
+        assert session.get_one(MachineRow, "theirs").failures == "a b"
         assert note_end(session, strangers.group_id, "theirs", "c", Cause.AGENT_ERROR)
 
 
-JUMPS: dict[str, tuple[Status, str | None, Kind, dict[str, Any]]] = {
-    "queued to success": (Status.SUBMITTED, None, Kind.FINISHED, FINISHED),
-    "queued to the end of the computation": (Status.SUBMITTED, None, Kind.COMPUTATION_ENDED, {}),
-    "back to started": (Status.COMPUTATION_STARTED, "m1", Kind.STARTED, {}),
-    "after the end": (Status.SUCCESS, "m1", Kind.COMPUTATION_STARTED, {}),
+JUMPS: dict[str, tuple[Status, str | None, ReportKind, dict[str, Any]]] = {
+    "queued to success": (Status.SUBMITTED, None, ReportKind.FINISHED, FINISHED),
+    "queued to the end of the computation": (
+        Status.SUBMITTED,
+        None,
+        ReportKind.COMPUTATION_ENDED,
+        {},
+    ),
+    "back to started": (Status.COMPUTATION_STARTED, "m1", ReportKind.STARTED, {}),
+    "after the end": (Status.SUCCESS, "m1", ReportKind.COMPUTATION_STARTED, {}),
     "after the end, another end": (
         Status.FAILED,
         "m1",
-        Kind.FINISHED,
+        ReportKind.FINISHED,
         {"cause": Cause.COMPLETED.value},
     ),
 }
@@ -154,13 +161,13 @@ JUMPS: dict[str, tuple[Status, str | None, Kind, dict[str, Any]]] = {
 
 @pytest.mark.fault("B19")
 @pytest.mark.parametrize("jump", JUMPS)
-def test_a_jump_of_the_status_is_refused(parts: Parts, jump: str) -> None:
+def test_a_jump_of_the_status_is_refused(rt: Runtime, jump: str) -> None:
     status, machine, kind, body = JUMPS[jump]
     start = 1.0 if machine else None
-    task = made(parts, status=status.value, machine_id=machine, start_time=start)
-    (verdict,) = told(parts, task, Event(kind, task.id, 2, 1, 5.0, "m1", body))
-    assert now(parts, task)[:2] == (status, 2)
-    with parts.store.read() as session:
+    task = made(rt, status=status.value, machine_id=machine, start_time=start)
+    (verdict,) = told(rt, task, Report(kind, task.id, 2, 1, 5.0, "m1", body))
+    assert now(rt, task)[:2] == (status, 2)
+    with rt.store.read() as session:
         history = session.scalars(
             select(StatusChange.status).where(StatusChange.task_id == task.id)
         )
@@ -254,10 +261,10 @@ BROKEN: dict[str, list[Any]] = {
 }
 
 
-async def answered(parts: Parts, task: Task, frames: list[Any]) -> Any:
+async def answered(rt: Runtime, task: TaskRow, frames: list[Any]) -> Any:
     """What users are told while the machine answers their question with these frames."""
-    asking = asyncio.create_task(live.list_files(parts, task))
-    inbox, client = GroupKeys(task.group_id).inbox("m1"), parts.queue.servers.of(task.group_id)
+    asking = asyncio.create_task(live.list_files(rt, task))
+    inbox, client = GroupKeys(task.group_id).inbox("m1"), rt.queue.servers.of(task.group_id)
     while not asking.done() and not client.xlen(inbox):
         await asyncio.sleep(0.01)
     if not asking.done():
@@ -273,39 +280,39 @@ async def answered(parts: Parts, task: Task, frames: list[Any]) -> Any:
 
 
 @pytest.fixture
-def quick_parts(redis_url: str, tmp_path: Path) -> Parts:
+def quick_rt(redis_url: str, tmp_path: Path) -> Runtime:
     """On SQLite alone: the answers are in Redis."""
     from scheduler.store.engine import migrate
 
     url = f"sqlite:///{tmp_path / 'simherd.db'}"
     migrate(url)
-    return make_parts(url, redis_url, tmp_path / "objects")[0]
+    return make_runtime(url, redis_url, tmp_path / "objects")[0]
 
 
 @pytest.mark.fault("B20")
 def test_an_answer_that_cannot_be_is_told_as_such(
-    quick_parts: Parts, monkeypatch: pytest.MonkeyPatch
+    quick_rt: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = made(quick_parts, status=Status.COMPUTATION_STARTED.value)
+    task = made(quick_rt, status=Status.COMPUTATION_STARTED.value)
 
     async def ask_all() -> None:
         for name, frames in BROKEN.items():
-            with pytest.raises(Unanswered) as refused:
-                await answered(quick_parts, task, frames)
+            with pytest.raises(GatewayTimeout) as refused:
+                await answered(quick_rt, task, frames)
             assert "cannot be read" in str(refused.value), name
-        good = await answered(quick_parts, task, [entries(), LIST_END])
+        good = await answered(quick_rt, task, [entries(), LIST_END])
         assert good == {"source": "live", "entries": [ENTRY], "truncated": False}
         # One that does not end takes no more memory than a whole answer may.
         monkeypatch.setattr(limits, "LIVE_ANSWER_BYTES", 200)
-        with pytest.raises(Unanswered, match="cannot be read"):
-            await answered(quick_parts, task, [entries()] * 9)
+        with pytest.raises(GatewayTimeout, match="cannot be read"):
+            await answered(quick_rt, task, [entries()] * 9)
 
     asyncio.run(ask_all())
 
 
 @pytest.fixture
-def api(parts: Parts) -> Iterator[httpx.Client]:
-    with serving(parts) as url, httpx.Client(base_url=url, trust_env=False, timeout=30) as client:
+def api(rt: Runtime) -> Iterator[httpx.Client]:
+    with serving(rt) as url, httpx.Client(base_url=url, trust_env=False, timeout=30) as client:
         yield client
 
 
@@ -318,7 +325,7 @@ def test_a_machine_is_of_the_group_that_its_ticket_says(
     (mine,) = fleet.scale(group)
     token = fleet.cloud.plans[-1].ticket.token
     body = {"token": token, "secret_digest": digest("secret")}
-    with serving(fleet.parts) as url, httpx.Client(base_url=url, trust_env=False) as client:
+    with serving(fleet.rt) as url, httpx.Client(base_url=url, trust_env=False) as client:
         for claimed in (
             {"group_id": others.id},
             {"machine_type": "n2-standard-128"},
@@ -332,8 +339,8 @@ def test_a_machine_is_of_the_group_that_its_ticket_says(
     assert (member["group_id"], member["machine_id"]) == (group.id, mine.id)
 
 
-def _attempt(parts: Parts, task: Task, number: int) -> tuple[str, dict[str, str]]:
-    token = grant_of(parts, task.id, number).token
+def _attempt(rt: Runtime, task: TaskRow, number: int) -> tuple[str, dict[str, str]]:
+    token = grant_of(rt, task.id, number).token
     return f"/v1/attempts/{task.id}/{number}", {"Authorization": f"Bearer {token}"}
 
 
@@ -344,9 +351,9 @@ OTHER_PATHS = (
 
 
 @pytest.mark.fault("B22")
-def test_an_attempt_stores_below_its_own_path_alone(parts: Parts, api: httpx.Client) -> None:
-    task, strangers = made(parts), made(parts)
-    base, mine = _attempt(parts, task, 2)
+def test_an_attempt_stores_below_its_own_path_alone(rt: Runtime, api: httpx.Client) -> None:
+    task, strangers = made(rt), made(rt)
+    base, mine = _attempt(rt, task, 2)
     signed = api.post(f"{base}/urls", json={}, headers=mine).json()
     assert all(f"{task.id}/attempts/2/" in url for url in signed.values())
     for name in OTHER_PATHS:
@@ -371,7 +378,7 @@ def test_an_attempt_stores_below_its_own_path_alone(parts: Parts, api: httpx.Cli
         answer = api.post(f"/v1/attempts/{other.id}/{number}/urls", json={}, headers=mine)
         assert answer.status_code == 403
     # One that is over stores nothing more.
-    base, old = _attempt(parts, task, 1)
+    base, old = _attempt(rt, task, 1)
     for verb in ("urls", "begin", "checkpoints"):
         answer = api.post(f"{base}/{verb}", json={}, headers=old)
         assert answer.status_code == 409, verb

@@ -13,24 +13,24 @@ from scheduler.services.attempts.spec import build_spec
 from scheduler.services.billing.costs import costs_of_projects, costs_of_tasks
 from scheduler.services.control.expire_deadlines import expire_deadlines
 from scheduler.services.groups.terminate import end_tasks
-from scheduler.services.tasks.enqueue import enqueue
+from scheduler.services.tasks.enqueue import enqueue_task
 from scheduler.services.tasks.kill import kill_task
-from scheduler.store.models import AttemptRow, Machine, MachineGroup, Task
+from scheduler.store.models import AttemptRow, GroupRow, MachineRow, TaskRow
 from simherd.contract import limits
 from simherd.contract.cause import Cause
 from simherd.contract.inbox import Message, Order
 from simherd.contract.lifecycle import Status
 from simherd.contract.queue.keys import GroupKeys
-from simherd.contract.reports import Kind
+from simherd.contract.reports import ReportKind
 from tests.support.builders import make_group, make_task
-from tests.support.parts import REPORTED_AT, machine_of, make_parts, recording, report
+from tests.support.runtime import REPORTED_AT, machine_of, make_runtime, recording, report
 from tests.support.waits import until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from scheduler.store.engine import Store
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 #: Many of them, each on both databases.
 pytestmark = pytest.mark.slow
@@ -42,15 +42,15 @@ PRICE = 3.6
 class Bench:
     """A group with one machine of a price of its own."""
 
-    def __init__(self, parts: Parts) -> None:
-        self.parts = parts
-        with parts.store.write() as session:
-            self.group: MachineGroup = make_group(session)
+    def __init__(self, rt: Runtime) -> None:
+        self.rt = rt
+        with rt.store.write() as session:
+            self.group: GroupRow = make_group(session)
 
     def machine(self, name: str = "", price_hour: float = PRICE) -> None:
-        with self.parts.store.write() as session:
+        with self.rt.store.write() as session:
             session.merge(
-                Machine(
+                MachineRow(
                     id=name or machine_of(self.group.id),
                     group_id=self.group.id,
                     name=f"name of {name}",
@@ -61,22 +61,24 @@ class Bench:
                 )
             )
 
-    def task(self, **fields: Any) -> Task:
-        with self.parts.store.write() as session:
+    def task(self, **fields: Any) -> TaskRow:
+        with self.rt.store.write() as session:
             return make_task(session, self.group, **fields)
 
-    def tell(self, task: Task, *told: tuple[Kind, dict[str, Any]], attempt: int = 1) -> None:
+    def tell(
+        self, task: TaskRow, *told: tuple[ReportKind, dict[str, Any]], attempt: int = 1
+    ) -> None:
         """Report, and wait until it is recorded. See `report` for their times."""
         field = f"{task.id}:{attempt}"
         key = GroupKeys(self.group.id).recorded
-        with recording(self.parts):
+        with recording(self.rt):
             for number, (kind, body) in enumerate(told, 1):
-                report(self.parts, self.group.id, task.id, attempt, number, kind, **body)
-            client = self.parts.queue.client
+                report(self.rt, self.group.id, task.id, attempt, number, kind, **body)
+            client = self.rt.queue.client
             until(lambda: int(client.hget(key, field) or 0) == len(told), what="the reports")
 
-    def attempts(self, task: Task) -> list[AttemptRow]:
-        with self.parts.store.read() as session:
+    def attempts(self, task: TaskRow) -> list[AttemptRow]:
+        with self.rt.store.read() as session:
             return list(
                 session.scalars(
                     select(AttemptRow)
@@ -85,47 +87,47 @@ class Bench:
                 )
             )
 
-    def now(self, task: Task) -> Task:
-        with self.parts.store.read() as session:
-            return session.scalars(select(Task).where(Task.id == task.id)).one()
+    def now(self, task: TaskRow) -> TaskRow:
+        with self.rt.store.read() as session:
+            return session.scalars(select(TaskRow).where(TaskRow.id == task.id)).one()
 
     def orders(self) -> list[Message]:
-        entries: Any = self.parts.queue.client.xrange(
+        entries: Any = self.rt.queue.client.xrange(
             GroupKeys(self.group.id).inbox(machine_of(self.group.id))
         )
         return [Message.decode(fields["m"]) for _, fields in entries]
 
-    def hold(self, task: Task, at: float, **fields: Any) -> None:
+    def hold(self, task: TaskRow, at: float, **fields: Any) -> None:
         """Have the task's attempt taken up at a moment, and compute."""
-        with self.parts.store.write() as session:
+        with self.rt.store.write() as session:
             open_attempt(session, task.id, task.attempt, machine_of(self.group.id), at)
-            row = session.scalars(select(Task).where(Task.id == task.id)).one()
+            row = session.scalars(select(TaskRow).where(TaskRow.id == task.id)).one()
             row.status, row.machine_id = Status.COMPUTATION_STARTED.value, machine_of(self.group.id)
 
 
 @pytest.fixture
 def bench(database_url: str, store: Store, redis_url: str, tmp_path: Path) -> Bench:
-    made = Bench(make_parts(database_url, redis_url, tmp_path)[0])
+    made = Bench(make_runtime(database_url, redis_url, tmp_path)[0])
     made.machine()
     return made
 
 
-def started(slots: object = 1) -> tuple[Kind, dict[str, Any]]:
-    return Kind.STARTED, {"executer": {"vm_type": "local", "slots": slots}}
+def started(slots: object = 1) -> tuple[ReportKind, dict[str, Any]]:
+    return ReportKind.STARTED, {"executer": {"vm_type": "local", "slots": slots}}
 
 
 UPLOAD = {"id": 1, "name": "upload_output", "attributes": {}}
-STORED: list[tuple[Kind, dict[str, Any]]] = [
-    (Kind.COMPUTATION_STARTED, {}),
-    (Kind.COMPUTATION_ENDED, {}),
-    (Kind.METRICS, {"metrics": {"output_zipped_size_bytes": 77}}),
-    (Kind.OPERATION_STARTED, UPLOAD),
-    (Kind.OPERATION_ENDED, {"id": 1, "status": "OK", "attributes": {}}),
+STORED: list[tuple[ReportKind, dict[str, Any]]] = [
+    (ReportKind.COMPUTATION_STARTED, {}),
+    (ReportKind.COMPUTATION_ENDED, {}),
+    (ReportKind.METRICS, {"metrics": {"output_zipped_size_bytes": 77}}),
+    (ReportKind.OPERATION_STARTED, UPLOAD),
+    (ReportKind.OPERATION_ENDED, {"id": 1, "status": "OK", "attributes": {}}),
 ]
 
 
-def finished(cause: Cause, **body: Any) -> tuple[Kind, dict[str, Any]]:
-    return Kind.FINISHED, {"cause": cause.value, **body}
+def finished(cause: Cause, **body: Any) -> tuple[ReportKind, dict[str, Any]]:
+    return ReportKind.FINISHED, {"cause": cause.value, **body}
 
 
 def test_an_attempt_is_kept_with_its_end_and_its_share_of_the_machine(bench: Bench) -> None:
@@ -139,7 +141,7 @@ def test_an_attempt_is_kept_with_its_end_and_its_share_of_the_machine(bench: Ben
     )
     assert (row.cause, row.saved) == (Cause.COMPLETED, {"output_bytes": 77})
     assert row.price_hour == pytest.approx(PRICE / 4)
-    with bench.parts.store.read() as session:
+    with bench.rt.store.read() as session:
         assert costs_of_tasks(session, [task.id], 5e9) == {
             task.id: pytest.approx(6 / 3600 * PRICE / 4)
         }
@@ -176,7 +178,7 @@ def test_every_attempt_has_a_row_of_its_own(bench: Bench) -> None:
 def test_an_attempt_ends_with_its_group(bench: Bench) -> None:
     task = bench.task()
     bench.hold(task, 1000.0)
-    end_tasks(bench.parts, bench.group, Cause.GROUP_TERMINATED)
+    end_tasks(bench.rt, bench.group, Cause.GROUP_TERMINATED)
     (row,) = bench.attempts(task)
     assert row.cause == Cause.GROUP_TERMINATED
     assert row.ended_at == pytest.approx(time.time(), abs=60)
@@ -185,7 +187,7 @@ def test_an_attempt_ends_with_its_group(bench: Bench) -> None:
 def test_an_attempt_that_nobody_holds_ends_with_the_kill(bench: Bench) -> None:
     task = bench.task()
     bench.hold(task, 1000.0)
-    kill_task(bench.parts, task.user_id, task.id)
+    kill_task(bench.rt, task.user_id, task.id)
     assert bench.now(task).status == Status.KILLED
     assert bench.attempts(task)[0].cause == Cause.KILLED_BY_USER
 
@@ -193,11 +195,11 @@ def test_an_attempt_that_nobody_holds_ends_with_the_kill(bench: Bench) -> None:
 def test_a_project_costs_what_its_tasks_do(bench: Bench) -> None:
     for begun in (1000.0, 2000.0):
         task = bench.task()
-        with bench.parts.store.write() as session:
+        with bench.rt.store.write() as session:
             open_attempt(session, task.id, 1, machine_of(task.group_id), begun)
             close_attempt(session, task.id, 1, begun + 100, Cause.COMPLETED)
     whole, user = 200 / 3600 * PRICE, bench.group.user_id
-    with bench.parts.store.read() as session:
+    with bench.rt.store.read() as session:
         assert costs_of_projects(session, user, 5e9) == {"default": pytest.approx(whole)}
         # Of the second attempt alone, and of half of it.
         found = costs_of_projects(session, user, 5e9, (2050.0, 9000.0))
@@ -207,29 +209,29 @@ def test_a_project_costs_what_its_tasks_do(bench: Bench) -> None:
 
 def test_an_executor_is_told_how_long_the_money_lasts(bench: Bench) -> None:
     task = bench.task(max_cost=1.0)
-    spec = build_spec(bench.parts, bench.now(task))
+    spec = build_spec(bench.rt, bench.now(task))
     assert spec.seconds_for_money == pytest.approx(1.0 / bench.group.price_hour * 3600)
-    assert build_spec(bench.parts, bench.task()).seconds_for_money is None
+    assert build_spec(bench.rt, bench.task()).seconds_for_money is None
 
 
 def test_an_executor_that_knows_another_price_is_corrected(bench: Bench) -> None:
     task = bench.task(max_cost=1.8)
-    bench.tell(task, started(slots=2), (Kind.COMPUTATION_STARTED, {"money_until": 77.0}))
+    bench.tell(task, started(slots=2), (ReportKind.COMPUTATION_STARTED, {"money_until": 77.0}))
     (order,) = until(bench.orders, what="the correction")
     assert (order.order, order.cause) == (Order.DEADLINE, Cause.COST_LIMIT)
     assert order.deadline_at == pytest.approx(REPORTED_AT + 1 + 3600)
     told = order.deadline_at
     other = bench.task(max_cost=1.8)
-    bench.tell(other, started(slots=2), (Kind.COMPUTATION_STARTED, {"money_until": told}))
+    bench.tell(other, started(slots=2), (ReportKind.COMPUTATION_STARTED, {"money_until": told}))
     assert len(bench.orders()) == 1
 
 
 def test_what_earlier_attempts_cost_is_not_there_any_more(bench: Bench) -> None:
     task = bench.task(max_cost=1.0, attempt=2)
-    with bench.parts.store.write() as session:
+    with bench.rt.store.write() as session:
         open_attempt(session, task.id, 1, machine_of(task.group_id), 1000.0)
         close_attempt(session, task.id, 1, 1900.0, Cause.MACHINE_LOST)  # US$ 0.9
-    spec = build_spec(bench.parts, bench.now(task))
+    spec = build_spec(bench.rt, bench.now(task))
     assert spec.seconds_for_money == pytest.approx(0.1 / bench.group.price_hour * 3600)
 
 
@@ -260,14 +262,14 @@ def test_money_that_is_long_spent_ends_a_task_without_its_executor(
     spend_s = 100.0
     task, rich = bench.task(max_cost=spend_s / 3600 * PRICE), bench.task()
     for each in (task, rich):
-        enqueue(bench.parts, each.id)
+        enqueue_task(bench.rt, each.id)
         bench.hold(each, now - spend_s - limits.DEADLINE_BACKSTOP_S)
-    with bench.parts.store.write() as session:
-        for row in session.scalars(select(Task).where(Task.id.in_([task.id, rich.id]))):
+    with bench.rt.store.write() as session:
+        for row in session.scalars(select(TaskRow).where(TaskRow.id.in_([task.id, rich.id]))):
             row.status = status.value
-    expire_deadlines(bench.parts, limits.MAIN_SERVER, now - 1)
+    expire_deadlines(bench.rt, limits.MAIN_SERVER, now - 1)
     assert bench.now(task).status == status
-    expire_deadlines(bench.parts, limits.MAIN_SERVER, now + 1)
+    expire_deadlines(bench.rt, limits.MAIN_SERVER, now + 1)
     found = bench.now(task)
     assert (found.status, found.cause) == (Status.TTL_EXCEEDED, Cause.COST_LIMIT)
     assert bench.now(rich).status == status

@@ -24,16 +24,16 @@ from scheduler.services.errors import Conflict
 from scheduler.store import schema
 from scheduler.store.dump import dump
 from scheduler.store.engine import Store, migrate, open_engine
-from scheduler.store.models import Base, Machine, StatusChange, Task
+from scheduler.store.models import Base, MachineRow, StatusChange, TaskRow
 from simherd.cli import admin
 from simherd.contract.backups import MANIFEST, BadBackup, check
 from simherd.contract.cause import Cause
 from simherd.contract.lifecycle import Status
-from simherd.contract.reports import Event, Kind
+from simherd.contract.reports import Report, ReportKind
 from simherd.errors import InvalidInput
 from tests.support import servers
 from tests.support.builders import make_group, make_task
-from tests.support.parts import make_parts, waiting
+from tests.support.runtime import make_runtime, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,9 +61,9 @@ class Before:
             note_saved(session, self.ended, 1, output_bytes=9)
 
 
-def task(store: Store, task_id: str) -> Task:
+def task(store: Store, task_id: str) -> TaskRow:
     with store.read() as session:
-        return session.scalars(select(Task).where(Task.id == task_id)).one()
+        return session.scalars(select(TaskRow).where(TaskRow.id == task_id)).one()
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_all_that_was_there_is_there_again_in_a_database_of_the_other_kind(
         assert user.id == before.user
     for task_id in (before.ended, before.runs):
         row, again = task(store, task_id), task(target, task_id)
-        columns = {c.key for c in Task.__table__.columns} - {"attempt_floor", "attempts_before"}
+        columns = {c.key for c in TaskRow.__table__.columns} - {"attempt_floor", "attempts_before"}
         assert {c: getattr(row, c) for c in columns} == {c: getattr(again, c) for c in columns}
     waits = task(target, before.waits)
     assert waits.task_metadata == {"a": "ü\n"}
@@ -135,10 +135,10 @@ def test_numbers_of_attempts_are_never_used_again(
     with target.write() as session:
         machines = {"m1", "m2"}
         # Whoever still has the attempt from before the restore is refused.
-        old = Event(Kind.STARTED, before.waits, 3, 1, now, "m2", {})
+        old = Report(ReportKind.STARTED, before.waits, 3, 1, now, "m2", {})
         assert Recording(session, before.group, machines, {}).record(old).verdict is Verdict.FENCED
         # Who ran one all the time goes on with it, and is asked for what was forgotten.
-        later = Event(Kind.COMPUTATION_STARTED, before.runs, 1, 9, now, "m1", {})
+        later = Report(ReportKind.COMPUTATION_STARTED, before.runs, 1, 9, now, "m1", {})
         assert Recording(session, before.group, machines, {}).record(later).verdict is Verdict.GAP
     with target.write() as session:
         ended = end_attempt(session, before.runs, 1, Status.STARTED, True, Cause.MACHINE_LOST, now)
@@ -160,10 +160,10 @@ def test_a_task_that_nobody_runs_any_more_is_queued_again(
 ) -> None:
     restore_backup(target, "test", backup, replace=False)
     url = target.engine.url.render_as_string(hide_password=False)
-    parts, _ = make_parts(url, redis_url, tmp_path / "storage")
-    with parts.store.write() as session:
+    rt, _ = make_runtime(url, redis_url, tmp_path / "storage")
+    with rt.store.write() as session:
         session.add(
-            Machine(
+            MachineRow(
                 id="m1",
                 group_id=before.group,
                 name="m1",
@@ -173,12 +173,12 @@ def test_a_task_that_nobody_runs_any_more_is_queued_again(
                 launched_at=1.0,
             )
         )
-    sweep(parts, 0.0)
+    sweep(rt, 0.0)
     assert not task(target, before.runs).resubmit
     assert task(target, before.runs).status == Status.SUBMITTED
     attempts = {f"{t}:{task(target, t).attempt}" for t in (before.runs, before.waits)}
-    assert set(waiting(parts, before.group)) == attempts
-    parts.store.engine.dispose()
+    assert set(waiting(rt, before.group)) == attempts
+    rt.store.engine.dispose()
 
 
 def test_what_a_restore_refuses(store: Store, before: Before, backup: Path, tmp_path: Path) -> None:

@@ -15,14 +15,14 @@ from sqlalchemy import func, select
 
 from scheduler.objects.archive import TooManyMembers, list_zip
 from scheduler.services.accounts.users import create_key
-from scheduler.store.models import MachineGroup, Task, User
+from scheduler.store.models import GroupRow, TaskRow, User
 from simherd.contract import limits, objects
 from simherd.contract.lifecycle import Status
 from simherd.runtime.logs import JsonLines, TextLines
 from tests.support.api import serving, user_of
 from tests.support.builders import make_group, make_task
 from tests.support.env import zipped
-from tests.support.parts import make_parts
+from tests.support.runtime import make_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,29 +30,29 @@ if TYPE_CHECKING:
     import httpx
 
     from scheduler.store.engine import Store
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 
 class Account:
     """A user with a group of machines of two processors, and what they ask for."""
 
-    def __init__(self, parts: Parts, url: str) -> None:
-        self.parts = parts
-        with parts.store.write() as session:
-            self.group: MachineGroup = make_group(session, vcpus=2)
+    def __init__(self, rt: Runtime, url: str) -> None:
+        self.rt = rt
+        with rt.store.write() as session:
+            self.group: GroupRow = make_group(session, vcpus=2)
             self.id = self.group.user_id
             session.get_one(User, self.id).is_operator = True
             self.http = user_of(url, create_key(session, self.id, "test"))
 
     def task(self, **fields: Any) -> str:
         """A task of theirs."""
-        with self.parts.store.write() as session:
+        with self.rt.store.write() as session:
             return make_task(session, self.group, **fields).id
 
     def tasks(self) -> int:
         """How many there are."""
-        with self.parts.store.read() as session:
-            wanted = select(func.count()).select_from(Task).where(Task.user_id == self.id)
+        with self.rt.store.read() as session:
+            wanted = select(func.count()).select_from(TaskRow).where(TaskRow.user_id == self.id)
             return session.scalar(wanted) or 0
 
     def body(self, **fields: Any) -> dict[str, Any]:
@@ -77,7 +77,7 @@ class Account:
 
     def store(self, path: str, data: bytes) -> None:
         """Put a file into their storage."""
-        file = self.parts.objects.file(self.id, path)  # type: ignore[attr-defined]
+        file = self.rt.objects.file(self.id, path)  # type: ignore[attr-defined]
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
 
@@ -86,10 +86,10 @@ class Account:
 def account(
     store: Store, database_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Account]:
-    parts, _ = make_parts(database_url, redis_url, tmp_path_factory.mktemp("storage"))
-    parts.__dict__["send_job"] = lambda *_: None
-    with serving(parts) as url:
-        made = Account(parts, url)
+    rt, _ = make_runtime(database_url, redis_url, tmp_path_factory.mktemp("storage"))
+    rt.__dict__["send_job"] = lambda *_: None
+    with serving(rt) as url:
+        made = Account(rt, url)
         yield made
         made.http.close()
 
@@ -397,7 +397,7 @@ def test_a_large_directory_is_refused_before_it_is_read(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     account.store("large.zip", ZIPS["too many entries"][0])
-    store, fetched = account.parts.objects, []
+    store, fetched = account.rt.objects, []
     read = store.read
 
     def counted(user: str, path: str, start: int, length: int) -> bytes:

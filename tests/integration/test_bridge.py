@@ -12,7 +12,7 @@ import pytest
 from scheduler.api.app import make_app
 from scheduler.services.accounts.users import create_key
 from tests.support.builders import make_group, make_task
-from tests.support.parts import make_parts
+from tests.support.runtime import make_runtime
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,10 +36,10 @@ def test_it_says_what_is_missing(
         group = make_group(session)
         task_id = make_task(session, group).id
         key = create_key(session, group.user_id, "test")
-    parts, _ = make_parts(database_url, redis_url, tmp_path)
+    rt, _ = make_runtime(database_url, redis_url, tmp_path)
 
     async def call() -> httpx.Response:
-        transport = httpx.ASGITransport(make_app(parts))
+        transport = httpx.ASGITransport(make_app(rt))
         headers = {"X-API-Key": key}
         async with httpx.AsyncClient(
             transport=transport, base_url="http://api", headers=headers
@@ -49,4 +49,4 @@ def test_it_says_what_is_missing(
     found = asyncio.run(call())
     assert found.status_code == 409
     assert "pip install 'simherd[webrtc]'" in found.json()["detail"]
-    parts.store.engine.dispose()
+    rt.store.engine.dispose()

@@ -10,10 +10,10 @@ import pytest
 from scheduler.services.accounts.users import create_key
 from scheduler.services.ids import new_uuid
 from scheduler.services.projects.projects import ensure_project
-from scheduler.store.models import AttemptRow, Machine
+from scheduler.store.models import AttemptRow, MachineRow
 from tests.support.api import serving, user_of
 from tests.support.builders import make_group, make_task
-from tests.support.parts import make_parts
+from tests.support.runtime import make_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import httpx
 
     from scheduler.store.engine import Store
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 TYPES = """
 [providers]
@@ -56,18 +56,18 @@ gpu_name = "NVIDIA L4"
 @pytest.fixture(scope="module")
 def api(
     database_url: str, store: Store, redis_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Parts, str]]:
+) -> Iterator[tuple[Runtime, str]]:
     """A scheduler's parts, and the URL of their API."""
     folder = tmp_path_factory.mktemp("parts")
-    parts = make_parts(database_url, redis_url, folder)[0]
+    rt = make_runtime(database_url, redis_url, folder)[0]
     (folder / "types.toml").write_text(TYPES)
-    parts.settings.machine_types_file = folder / "types.toml"
-    with serving(parts) as url:
-        yield parts, url
+    rt.settings.machine_types_file = folder / "types.toml"
+    with serving(rt) as url:
+        yield rt, url
 
 
 @pytest.fixture
-def http(api: tuple[Parts, str]) -> httpx.Client:
+def http(api: tuple[Runtime, str]) -> httpx.Client:
     """Somebody without a key."""
     return user_of(api[1])
 
@@ -140,10 +140,10 @@ def test_a_filter_that_cannot_be_is_named(http: httpx.Client) -> None:
 
 
 @pytest.mark.conforms("GET /compute/groups/history", "GET /compute/machine_types")
-def test_groups_that_are_gone_are_remembered(api: tuple[Parts, str]) -> None:
-    parts, url = api
+def test_groups_that_are_gone_are_remembered(api: tuple[Runtime, str]) -> None:
+    rt, url = api
     now = time.time()
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         gone = make_group(
             session,
             status="terminated",
@@ -160,7 +160,7 @@ def test_groups_that_are_gone_are_remembered(api: tuple[Parts, str]) -> None:
             AttemptRow(task_id=task.id, attempt=1, started_at=0, ended_at=600, price_hour=0)
         )
         session.add(
-            Machine(
+            MachineRow(
                 id=new_uuid(),
                 group_id=gone_id,
                 name="m",

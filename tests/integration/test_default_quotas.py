@@ -15,19 +15,19 @@ from sqlalchemy import select
 from scheduler.config import StoreSettings
 from scheduler.services.accounts.admin_users import create_user
 from scheduler.services.accounts.users import create_key
-from scheduler.services.bootstrap import first_start
+from scheduler.services.bootstrap import bootstrap
 from scheduler.store.models import User
 from simherd.cli.main import cli
 from simherd.contract.limits import DEFAULT_QUOTAS
 from tests.support.api import serving
-from tests.support.parts import make_parts
+from tests.support.runtime import make_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from scheduler.store.engine import Store
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 #: What this server's operator has set: one quota is lower than the built-in one, one is off.
 SETTING = {"max_vcpus": 8, "max_queued_tasks": None}
@@ -35,21 +35,21 @@ GIVEN = {"max_price_hour": 20, "max_vcpus": 8, "max_instances": 32, "max_storage
 
 
 @pytest.fixture(scope="module")
-def parts(
+def rt(
     database_url: str, store: Store, redis_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Parts:
+) -> Runtime:
     folder = tmp_path_factory.mktemp("storage")
     more = {"default_quotas": SETTING, "bootstrap_key": "k" * 20, "bootstrap_machines": 0}
-    return make_parts(database_url, redis_url, folder, **more)[0]
+    return make_runtime(database_url, redis_url, folder, **more)[0]
 
 
 @pytest.fixture(scope="module")
-def types(parts: Parts) -> Iterator[Callable[..., str]]:
+def types(rt: Runtime) -> Iterator[Callable[..., str]]:
     """Runs `simherd` as an operator who was there before quotas had defaults."""
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         old = create_user(session, "test", "old", "old@localhost", operator=True)
         key = create_key(session, old.id, "test")
-    with serving(parts) as url:
+    with serving(rt) as url:
 
         def run(*words: str) -> str:
             told = {"SIMHERD_API_URL": url, "SIMHERD_API_KEY": key}
@@ -60,36 +60,36 @@ def types(parts: Parts) -> Iterator[Callable[..., str]]:
         yield run
 
 
-def quotas(parts: Parts, username: str) -> dict[str, float]:
-    with parts.store.read() as session:
+def quotas(rt: Runtime, username: str) -> dict[str, float]:
+    with rt.store.read() as session:
         return dict(session.scalars(select(User.quotas).where(User.username == username)).one())
 
 
-def test_the_first_user_of_simherd_up_has_the_defaults(parts: Parts) -> None:
-    first_start(parts)
-    assert quotas(parts, "local") == GIVEN
+def test_the_first_user_of_simherd_up_has_the_defaults(rt: Runtime) -> None:
+    bootstrap(rt)
+    assert quotas(rt, "local") == GIVEN
 
 
 def test_a_user_made_by_an_operator_has_the_defaults(
-    parts: Parts, types: Callable[..., str]
+    rt: Runtime, types: Callable[..., str]
 ) -> None:
     types("admin", "users", "create", "ada", "--email", "ada@localhost")
     types("admin", "users", "create", "bob", "--email", "bob@localhost", "--operator")
-    assert quotas(parts, "ada") == quotas(parts, "bob") == GIVEN
+    assert quotas(rt, "ada") == quotas(rt, "bob") == GIVEN
 
 
 def test_users_of_before_get_them_from_an_operator_and_keep_what_was_set(
-    parts: Parts, types: Callable[..., str]
+    rt: Runtime, types: Callable[..., str]
 ) -> None:
-    assert quotas(parts, "old") == {}
+    assert quotas(rt, "old") == {}
     types("admin", "quotas", "set", "old", "max_vcpus", "512")
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         create_user(session, "test", "older", "older@localhost")
     said = types("admin", "quotas", "defaults", "old")
     assert said == "old: max_instances, max_price_hour, max_storage_gb.\n"
-    assert quotas(parts, "old") == {**GIVEN, "max_vcpus": 512}
+    assert quotas(rt, "old") == {**GIVEN, "max_vcpus": 512}
     assert "older: " in types("admin", "quotas", "defaults", "--all-users")
-    assert quotas(parts, "older") == GIVEN
+    assert quotas(rt, "older") == GIVEN
     assert types("admin", "quotas", "defaults", "--all-users").startswith("Every default quota")
     (entry,) = [
         e
@@ -109,7 +109,7 @@ def test_a_user_sees_every_quota_with_its_use_by_one_word(types: Callable[..., s
 
 
 def test_the_first_operator_of_a_deployment_has_the_defaults(
-    parts: Parts, database_url: str, tmp_path: Path
+    rt: Runtime, database_url: str, tmp_path: Path
 ) -> None:
     environment = {
         "SIMHERD_DATABASE_URL": database_url,
@@ -117,7 +117,7 @@ def test_the_first_operator_of_a_deployment_has_the_defaults(
     }
     argv = [sys.executable, "-m", "scheduler", "operator", "create", "first"]
     subprocess.run(argv, env=environment, cwd=tmp_path, check=True, capture_output=True)
-    assert quotas(parts, "first") == GIVEN
+    assert quotas(rt, "first") == GIVEN
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from simherd.http import Api
 from simherd.runtime.health import SECURITY_HEADERS
 from tests.support.api import serving
 from tests.support.api_process import ApiProcess, api_process, head
-from tests.support.parts import make_parts
+from tests.support.runtime import make_runtime
 from tests.support.waits import until
 
 if TYPE_CHECKING:
@@ -161,13 +161,13 @@ def test_who_does_not_read_a_response_is_let_go(
     redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "SLOW_READER_S", 1.0)
-    parts, _ = make_parts(f"sqlite:///{tmp_path / 'test.db'}", redis_url, tmp_path)
+    rt, _ = make_runtime(f"sqlite:///{tmp_path / 'test.db'}", redis_url, tmp_path)
     large = tmp_path / "ada" / "large.bin"
     large.parent.mkdir()
     with large.open("wb") as file:
         file.truncate(64 * 1024**2)
-    with serving(parts) as url, socket.socket() as reader:
-        signed = parts.file_urls.sign("ada", "large.bin", "download", 60)
+    with serving(rt) as url, socket.socket() as reader:
+        signed = rt.file_urls.sign("ada", "large.bin", "download", 60)
         path = signed.partition("/files/")[2]
         # More than the kernels hold for this connection waits for its reader.
         reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)

@@ -16,7 +16,7 @@ from scheduler.store.engine import migrate
 from simherd.contract import limits
 from tests.support.api import serving, user_of
 from tests.support.env import zipped
-from tests.support.parts import make_parts
+from tests.support.runtime import make_runtime
 from tests.support.waits import until
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import httpx
 
     from scheduler.objects.base import ObjectInfo
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 #: As many as the attacker sent: more than AnyIO has threads.
 _REQUESTS = 60
@@ -54,21 +54,21 @@ class SlowStore(FolderStore):
 
 
 @pytest.fixture
-def parts(tmp_path: Path, redis_url: str) -> Iterator[Parts]:
+def rt(tmp_path: Path, redis_url: str) -> Iterator[Runtime]:
     url = f"sqlite:///{tmp_path / 'test.db'}"
     migrate(url)
-    made, _ = make_parts(url, redis_url, tmp_path / "storage")
+    made, _ = make_runtime(url, redis_url, tmp_path / "storage")
     yield made
     made.store.engine.dispose()
 
 
-def _new_user(parts: Parts, name: str) -> tuple[str, str]:
+def _new_user(rt: Runtime, name: str) -> tuple[str, str]:
     """The id and a key of a new user, who has stored an archive."""
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         user = create_user(session, "test", name, f"{name}@localhost")
         key = create_key(session, user.id, "test")
-    assert isinstance(parts.objects, FolderStore)
-    file = parts.objects.file(user.id, "many.zip")
+    assert isinstance(rt.objects, FolderStore)
+    file = rt.objects.file(user.id, "many.zip")
     file.parent.mkdir(parents=True)
     file.write_bytes(zipped({f"{n:05d}": "" for n in range(1000)}))
     return user.id, key
@@ -76,13 +76,13 @@ def _new_user(parts: Parts, name: str) -> tuple[str, str]:
 
 @pytest.mark.fault("B13")
 def test_another_user_is_served_while_one_users_requests_wait_for_the_storage(
-    parts: Parts, monkeypatch: pytest.MonkeyPatch
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "USER_WAITING_REQUESTS", _REQUESTS - limits.USER_THREADS)
-    (slow, slow_key), (_, other_key) = _new_user(parts, "slow"), _new_user(parts, "other")
-    assert isinstance(parts.objects, FolderStore)
-    store = SlowStore(parts.objects, slow)
-    monkeypatch.setitem(parts.__dict__, "objects", store)
+    (slow, slow_key), (_, other_key) = _new_user(rt, "slow"), _new_user(rt, "other")
+    assert isinstance(rt.objects, FolderStore)
+    store = SlowStore(rt.objects, slow)
+    monkeypatch.setitem(rt.__dict__, "objects", store)
 
     def ask(_: int) -> httpx.Response:
         with user_of(url, slow_key) as client:
@@ -90,7 +90,7 @@ def test_another_user_is_served_while_one_users_requests_wait_for_the_storage(
             return client.get("/storage/zip-file-range", params=_QUERY)
 
     with (
-        serving(parts) as url,
+        serving(rt) as url,
         ThreadPoolExecutor(_REQUESTS + 1) as pool,
         user_of(url, other_key) as other,
     ):
@@ -115,12 +115,12 @@ def test_another_user_is_served_while_one_users_requests_wait_for_the_storage(
 
 
 def test_a_reader_of_archives_does_not_wait_for_long_and_has_a_place_of_two(
-    parts: Parts, monkeypatch: pytest.MonkeyPatch
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "ZIP_WAIT_S", 0.01)
-    (slow, key), (other, other_key) = _new_user(parts, "slow"), _new_user(parts, "other")
+    (slow, key), (other, other_key) = _new_user(rt, "slow"), _new_user(rt, "other")
     gate, began = threading.Event(), threading.Event()
-    store = parts.objects
+    store = rt.objects
     read = store.read
 
     def waits(user: str, path: str, start: int, length: int) -> bytes:
@@ -137,7 +137,7 @@ def test_a_reader_of_archives_does_not_wait_for_long_and_has_a_place_of_two(
         with pytest.raises(ArchivesBusy):
             list_zip(store, slow, "many.zip")
         assert len(list_zip(store, other, "many.zip").members) == 1000
-        with serving(parts) as url, user_of(url, key) as ada, user_of(url, other_key) as bob:
+        with serving(rt) as url, user_of(url, key) as ada, user_of(url, other_key) as bob:
             refused = ada.get("/storage/zip-contents", params={"path": "many.zip"})
             assert (refused.status_code, refused.headers["Retry-After"]) == (503, "2")
             assert bob.get("/storage/zip-contents", params={"path": "many.zip"}).is_success

@@ -12,7 +12,7 @@ from scheduler.store.engine import migrate
 from simherd.contract.lifecycle import Status
 from tests.support.events import Site, of_task, serving
 from tests.support.hooks import mail_server
-from tests.support.parts import make_parts
+from tests.support.runtime import make_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,11 +42,11 @@ def site_with(
     migrate(database_url)
     mails = {"smtp_url": f"smtp://ann:p%40ss@127.0.0.1:{box.port}", "smtp_from": SENDER}
     # The API asks only whether there is a mail server.
-    asked = make_parts(database_url, redis_url, folder, **mails)[0]
+    asked = make_runtime(database_url, redis_url, folder, **mails)[0]
     asked.__dict__["send_job"] = lambda *_: None
     with serving(asked) as url:
         yield lambda **more: Site(
-            make_parts(database_url, redis_url, folder, **{**mails, **more})[0], url
+            make_runtime(database_url, redis_url, folder, **{**mails, **more})[0], url
         )
 
 
@@ -113,9 +113,9 @@ def test_a_header_is_one_line() -> None:
 def test_without_a_mail_server_there_is_no_e_mail(redis_url: str, tmp_path: Path) -> None:
     database_url = f"sqlite:///{tmp_path / 'test.db'}"
     migrate(database_url)
-    parts = make_parts(database_url, redis_url, tmp_path)[0]
-    with serving(parts) as url:
-        refused = ask(Site(parts, url), "a@example.org")
+    rt = make_runtime(database_url, redis_url, tmp_path)[0]
+    with serving(rt) as url:
+        refused = ask(Site(rt, url), "a@example.org")
     assert refused.status_code == 422
     assert "SIMHERD_SMTP_URL" in refused.json()["detail"]
 
@@ -127,4 +127,4 @@ def test_settings_that_cannot_be_are_refused(
     redis_url: str, tmp_path: Path, settings: dict[str, str]
 ) -> None:
     with pytest.raises(ValidationError, match=r"SMTP_FROM|smtps://"):
-        make_parts("sqlite://", redis_url, tmp_path, **settings)
+        make_runtime("sqlite://", redis_url, tmp_path, **settings)

@@ -14,13 +14,13 @@ from simherd.contract import limits
 from simherd.contract.lifecycle import Status
 from tests.support.events import Site, of_file, of_group, of_task, serving
 from tests.support.hooks import hook_server
-from tests.support.parts import make_parts
+from tests.support.runtime import make_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
     from tests.support.hooks import Hook
 
 
@@ -39,28 +39,28 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def closed(redis_url: str, folder: Path) -> Parts:
+def closed(redis_url: str, folder: Path) -> Runtime:
     """Parts whose webhooks reach the internet alone."""
-    return make_parts(f"sqlite:///{folder / 'test.db'}", redis_url, folder)[0]
+    return make_runtime(f"sqlite:///{folder / 'test.db'}", redis_url, folder)[0]
 
 
 @pytest.fixture(scope="module")
-def served(redis_url: str, folder: Path) -> Iterator[tuple[Parts, str]]:
+def served(redis_url: str, folder: Path) -> Iterator[tuple[Runtime, str]]:
     """Parts on the same database, whose webhooks reach this machine, too."""
     url = f"sqlite:///{folder / 'test.db'}"
-    parts = make_parts(url, redis_url, folder, outbound_allow="127.0.0.0/8")[0]
-    with serving(parts) as url:
-        yield parts, url
+    rt = make_runtime(url, redis_url, folder, outbound_allow="127.0.0.0/8")[0]
+    with serving(rt) as url:
+        yield rt, url
 
 
 @pytest.fixture(scope="module")
-def inside(closed: Parts) -> Iterator[Site]:
+def inside(closed: Runtime) -> Iterator[Site]:
     with serving(closed) as url:
         yield Site(closed, url)
 
 
 @pytest.fixture
-def site(served: tuple[Parts, str]) -> Site:
+def site(served: tuple[Runtime, str]) -> Site:
     return Site(*served)
 
 
@@ -120,7 +120,7 @@ def test_a_webhook_that_leads_inside_is_refused(inside: Site, url: str) -> None:
 
 @pytest.mark.fault("B14")
 def test_a_name_that_leads_inside_later_gets_no_request(
-    site: Site, closed: Parts, hook: Hook
+    site: Site, closed: Runtime, hook: Hook
 ) -> None:
     """B14."""
     event = site.register(of_task(site.task(status=Status.FAILED.value), "task_failed"), hook.url)
@@ -204,7 +204,7 @@ def test_lists_have_exactly_the_contracts_keys(site: Site, hook: Hook) -> None:
 
 def test_a_user_has_so_many_open(site: Site, hook: Hook) -> None:
     running, failed = site.task(), site.task(status=Status.FAILED.value)
-    with site.parts.store.write() as session:
+    with site.rt.store.write() as session:
         for number in range(limits.MAX_OPEN_EVENTS - 1):
             session.add(
                 Registration(

@@ -12,28 +12,28 @@ from scheduler.services.attempts.spec import build_spec
 from scheduler.services.groups.terminate import overdue_groups, request_termination, shut_down_group
 from scheduler.services.machines.provision import retire, scale_group
 from scheduler.services.machines.reclaim_notices import note_reclaim
-from scheduler.services.watch.observers import tell_observers
+from scheduler.services.watch.observers import notify_observers
 from scheduler.store.engine import migrate
-from scheduler.store.models import Machine
+from scheduler.store.models import MachineRow
 from simherd.contract.attempt_spec import AttemptSpec
 from simherd.contract.cause import Cause
 from simherd.contract.inbox import Message, Order
 from simherd.contract.join import digest
 from simherd.contract.lifecycle import Status
 from simherd.contract.queue.keys import GroupKeys
-from simherd.contract.reports import Kind
+from simherd.contract.reports import ReportKind
 from tests.support.events import STARTED, Site, ended, of_file, of_group, serving
 from tests.support.hooks import hook_server
-from tests.support.parts import add_machine, machine_of, make_parts, recording, report
+from tests.support.runtime import add_machine, machine_of, make_runtime, recording, report
 from tests.support.waits import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from scheduler.store.models import Task
-    from scheduler.wiring import Parts
+    from scheduler.store.models import TaskRow
+    from scheduler.wiring import Runtime
     from tests.support.hooks import Hook
-    from tests.support.parts import Machines
+    from tests.support.runtime import Machines
 
 
 @pytest.fixture
@@ -45,19 +45,19 @@ def hook() -> Iterator[Hook]:
 @pytest.fixture(scope="module")
 def served(
     redis_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Parts, Machines, str]]:
+) -> Iterator[tuple[Runtime, Machines, str]]:
     folder = tmp_path_factory.mktemp("events")
     database_url = f"sqlite:///{folder / 'test.db'}"
     migrate(database_url)
-    parts, machines = make_parts(database_url, redis_url, folder, outbound_allow="127.0.0.0/8")
-    with serving(parts) as url:
-        yield parts, machines, url
+    rt, machines = make_runtime(database_url, redis_url, folder, outbound_allow="127.0.0.0/8")
+    with serving(rt) as url:
+        yield rt, machines, url
 
 
 @pytest.fixture
-def site(served: tuple[Parts, Machines, str]) -> Site:
-    parts, _, url = served
-    return Site(parts, url)
+def site(served: tuple[Runtime, Machines, str]) -> Site:
+    rt, _, url = served
+    return Site(rt, url)
 
 
 def machine(site: Site, name: str, **fields: Any) -> str:
@@ -72,8 +72,8 @@ def machine(site: Site, name: str, **fields: Any) -> str:
         "secret_digest": digest(name),
         "spot": True,
     }
-    with site.parts.store.write() as session:
-        session.add(Machine(**{**values, **fields}))
+    with site.rt.store.write() as session:
+        session.add(MachineRow(**{**values, **fields}))
     return str(values["id"])
 
 
@@ -88,13 +88,13 @@ def test_a_group_that_ends_is_told_of(site: Site, hook: Hook) -> None:
         )
     }
     ((group, cause),) = [
-        row for row in overdue_groups(site.parts, "main", time.time()) if row[0].id == site.group.id
+        row for row in overdue_groups(site.rt, "main", time.time()) if row[0].id == site.group.id
     ]
-    request_termination(site.parts, group, cause)
+    request_termination(site.rt, group, cause)
     site.deliver()
     assert [c.json["trigger"] for c in hook.calls] == ["machine_group_time_limit_reached"]
     assert hook.calls[0].json["machine_group_id"] == site.group.id
-    assert shut_down_group(site.parts, site.group.id)
+    assert shut_down_group(site.rt, site.group.id)
     site.deliver()
     assert [c.json["trigger"] for c in hook.calls[1:]] == ["machine_group_terminated"]
     assert site.event(events["machine_group_preemption"])["state"] == "over"
@@ -107,8 +107,8 @@ def test_a_group_that_ends_is_told_of(site: Site, hook: Hook) -> None:
 
 def test_a_group_that_is_ended_by_hand_has_not_reached_its_limit(site: Site, hook: Hook) -> None:
     event = site.register(of_group(site, "machine_group_time_limit_reached"), hook.url)
-    request_termination(site.parts, site.group, Cause.GROUP_TERMINATED)
-    shut_down_group(site.parts, site.group.id)
+    request_termination(site.rt, site.group, Cause.GROUP_TERMINATED)
+    shut_down_group(site.rt, site.group.id)
     assert site.deliver() == 0
     assert site.event(event)["state"] == "over"
 
@@ -117,11 +117,11 @@ def test_each_machine_that_is_reclaimed_is_told_of_once(site: Site, hook: Hook) 
     event = site.register(of_group(site, "machine_group_preemption"), hook.url)
     warned, taken = machine(site, "m1"), machine(site, "m2")
     for _ in range(2):
-        note_reclaim(site.parts, warned, "m1", time.time() + 100)
-    with site.parts.store.read() as session:
-        row = session.get_one(Machine, taken)
+        note_reclaim(site.rt, warned, "m1", time.time() + 100)
+    with site.rt.store.read() as session:
+        row = session.get_one(MachineRow, taken)
     # Without a warning, too.
-    retire(site.parts, site.group, row, "It is gone.", taken=True)
+    retire(site.rt, site.group, row, "It is gone.", taken=True)
     site.deliver()
     assert sorted(c.json["machine_id"] for c in hook.calls) == sorted([warned, taken])
     shown = site.event(event)
@@ -130,7 +130,7 @@ def test_each_machine_that_is_reclaimed_is_told_of_once(site: Site, hook: Hook) 
 
 
 def test_a_group_that_gets_no_machines_is_told_of(
-    site: Site, served: tuple[Parts, Machines, str], hook: Hook, monkeypatch: pytest.MonkeyPatch
+    site: Site, served: tuple[Runtime, Machines, str], hook: Hook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_plan: object) -> dict[str, Any]:
         raise NoCapacity("There is none just now.")
@@ -138,7 +138,7 @@ def test_a_group_that_gets_no_machines_is_told_of(
     monkeypatch.setattr(served[1], "launch", refuse)
     site.change_group(status="starting")
     event = site.register(of_group(site, "machine_group_pending_start"), hook.url)
-    scale_group(site.parts, site.group.id)
+    scale_group(site.rt, site.group.id)
     site.deliver()
     assert [c.json["trigger"] for c in hook.calls] == ["machine_group_pending_start"]
     assert site.event(event)["state"] == "delivered"
@@ -150,23 +150,23 @@ def test_a_group_that_gets_no_machines_is_told_of(
 def orders(site: Site) -> list[Message]:
     """What the machine of the group was sent."""
     key = GroupKeys(site.group.id).inbox(machine_of(site.group.id))
-    entries: Any = site.parts.queue.client.xrange(key)
+    entries: Any = site.rt.queue.client.xrange(key)
     return [Message.decode(fields["m"]) for _, fields in entries]
 
 
-def hold(site: Site, task: Task) -> None:
+def hold(site: Site, task: TaskRow) -> None:
     """Have the machine of the group hold the task's attempt."""
     machine = machine_of(site.group.id)
-    add_machine(site.parts, site.group.id, machine)
+    add_machine(site.rt, site.group.id, machine)
     key = GroupKeys(site.group.id).lease(f"{task.id}:{task.attempt}")
-    site.parts.queue.client.hset(key, "holder", machine)
+    site.rt.queue.client.hset(key, "holder", machine)
 
 
 def test_what_an_executor_finds_is_delivered_once(site: Site, hook: Hook) -> None:
     task, other = site.task(), site.task()
     event = site.register(of_file(task, "log.txt", "step (?P<n>\\d+)"), hook.url)
     captured = {"match": "step 7", "groups": ["7"], "named": {"n": "7"}}
-    found = (Kind.OBSERVED, {"observer_id": event["event_id"], "captured": captured})
+    found = (ReportKind.OBSERVED, {"observer_id": event["event_id"], "captured": captured})
     site.tell(other, STARTED, found)
     assert site.deliver() == 0
     site.tell(task, STARTED, found, found)
@@ -185,7 +185,7 @@ def test_a_pattern_that_cannot_be_looked_for_is_disabled(site: Site, hook: Hook)
     task = site.task()
     event = site.register(of_file(task, "log.txt", "(a+)+$"), hook.url)
     body = {"observer_id": event["event_id"], "trouble": "The pattern took more than 1 s."}
-    site.tell(task, STARTED, (Kind.OBSERVED, body))
+    site.tell(task, STARTED, (ReportKind.OBSERVED, body))
     shown = site.event(event)
     assert (shown["state"], shown["state_detail"]) == ("disabled", body["trouble"])
     assert site.deliver() == 0
@@ -196,7 +196,7 @@ def test_what_was_missed_of_a_file_is_told(site: Site, hook: Hook, resubmit: boo
     task = site.task(resubmit=resubmit)
     event = site.register(of_file(task, "log.txt", "x"), hook.url)
     body = {"observer_id": event["event_id"], "trouble": "9 bytes were missed.", "missed": 9}
-    site.tell(task, STARTED, (Kind.OBSERVED, body), ended(Cause.AGENT_STOPPED))
+    site.tell(task, STARTED, (ReportKind.OBSERVED, body), ended(Cause.AGENT_STOPPED))
     shown = site.event(event)
     over = ("over", "The task has ended, and this never happened. 9 bytes were missed.")
     # Where another attempt follows it looks again.
@@ -208,18 +208,18 @@ def test_what_was_missed_of_a_file_is_told(site: Site, hook: Hook, resubmit: boo
 def test_a_waiting_task_takes_its_observers_along(site: Site, hook: Hook) -> None:
     task = site.task()
     event = site.register(of_file(task, "a//b.txt"), hook.url)
-    spec: Any = site.parts.queue.client.hget(GroupKeys(site.group.id).specs, f"{task.id}:1")
+    spec: Any = site.rt.queue.client.hget(GroupKeys(site.group.id).specs, f"{task.id}:1")
     assert event["event_id"] in spec
-    assert [o.path for o in build_spec(site.parts, site.now(task)).observers] == ["a/b.txt"]
+    assert [o.path for o in build_spec(site.rt, site.now(task)).observers] == ["a/b.txt"]
     site.api.delete(f"/events/{event['event_id']}")
-    assert build_spec(site.parts, site.now(task)).observers == ()
+    assert build_spec(site.rt, site.now(task)).observers == ()
 
 
 def test_the_next_attempt_goes_on_looking(site: Site, hook: Hook) -> None:
     task = site.task(resubmit=True)
     event = site.register(of_file(task), hook.url)
     site.tell(task, STARTED, ended(Cause.AGENT_STOPPED))
-    spec: Any = site.parts.queue.client.hget(GroupKeys(site.group.id).specs, f"{task.id}:2")
+    spec: Any = site.rt.queue.client.hget(GroupKeys(site.group.id).specs, f"{task.id}:2")
     assert [o.id for o in AttemptSpec.decode(spec).observers] == [event["event_id"]]
 
 
@@ -229,8 +229,8 @@ def test_the_holder_of_a_running_task_is_told(site: Site, hook: Hook) -> None:
     event = site.register(of_file(task), hook.url)
     assert orders(site) == []
     hold(site, task)
-    tell_observers(site.parts)
-    tell_observers(site.parts)
+    notify_observers(site.rt)
+    notify_observers(site.rt)
     (order,) = orders(site)
     assert (order.order, order.attempt) == (Order.OBSERVE, f"{task.id}:1")
     assert order.body == {
@@ -245,16 +245,16 @@ def test_an_observer_that_comes_between_claim_and_start_is_told(site: Site, hook
     assert orders(site) == []
     site.tell(task, STARTED)
     assert site.jobs == ["deliver"]
-    tell_observers(site.parts)
+    notify_observers(site.rt)
     assert [order.order for order in orders(site)] == [Order.OBSERVE]
 
 
 def test_the_end_of_a_task_is_the_end_of_its_observers(site: Site, hook: Hook) -> None:
     task = site.task()
     event = site.register(of_file(task), hook.url)
-    with recording(site.parts):
+    with recording(site.rt):
         body = {"cause": Cause.INPUT_INVALID.value}
-        report(site.parts, site.group.id, task.id, 1, 1, Kind.STARTED, executer=None)
-        report(site.parts, site.group.id, task.id, 1, 2, Kind.FINISHED, **body)
+        report(site.rt, site.group.id, task.id, 1, 1, ReportKind.STARTED, executer=None)
+        report(site.rt, site.group.id, task.id, 1, 2, ReportKind.FINISHED, **body)
         until(lambda: site.event(event)["state"] == "over")
     assert site.ask(of_file(task), hook.url).status_code == 422

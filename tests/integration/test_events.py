@@ -13,18 +13,18 @@ from scheduler.store.transitions import change_status
 from simherd.contract import limits
 from simherd.contract.cause import Cause
 from simherd.contract.lifecycle import Status
-from simherd.contract.reports import Kind
+from simherd.contract.reports import ReportKind
 from simherd.events import verify_signature
 from tests.support.events import COMPUTED, STARTED, STORED, Site, ended, of_task, serving
 from tests.support.hooks import hook_server
-from tests.support.parts import make_parts, recording, report
+from tests.support.runtime import make_runtime, recording, report
 from tests.support.waits import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from scheduler.store.engine import Store
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
     from tests.support.hooks import Hook
 
 
@@ -37,15 +37,15 @@ def hook() -> Iterator[Hook]:
 @pytest.fixture(scope="module")
 def served(
     database_url: str, store: Store, redis_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Parts, str]]:
+) -> Iterator[tuple[Runtime, str]]:
     folder = tmp_path_factory.mktemp("events")
-    parts = make_parts(database_url, redis_url, folder, outbound_allow="127.0.0.0/8")[0]
-    with serving(parts) as url:
-        yield parts, url
+    rt = make_runtime(database_url, redis_url, folder, outbound_allow="127.0.0.0/8")[0]
+    with serving(rt) as url:
+        yield rt, url
 
 
 @pytest.fixture
-def site(served: tuple[Parts, str]) -> Site:
+def site(served: tuple[Runtime, str]) -> Site:
     return Site(*served)
 
 
@@ -86,9 +86,9 @@ def test_each_trigger_waits_for_its_own(site: Site, hook: Hook) -> None:
     site.tell(task, STARTED)
     site.deliver()
     assert [call.json["trigger"] for call in hook.calls] == ["task_started"]
-    with recording(site.parts):
+    with recording(site.rt):
         body = ended(Cause.INPUT_INVALID)[1]
-        report(site.parts, site.group.id, task.id, 1, 2, Kind.FINISHED, **body)
+        report(site.rt, site.group.id, task.id, 1, 2, ReportKind.FINISHED, **body)
         until(lambda: site.event(events["task_failed"])["state"] != "waiting")
     site.deliver()
     assert {name: site.event(event)["state"] for name, event in events.items()} == {
@@ -126,7 +126,7 @@ def test_what_is_rolled_back_is_not_told(site: Site, hook: Hook) -> None:
     event = site.register(of_task(task, "task_started"), hook.url)
 
     def start_and_break() -> None:
-        with site.parts.store.write() as session:
+        with site.rt.store.write() as session:
             assert change_status(session, task.id, Status.STARTED, attempt=1, at=1.0)
             raise RuntimeError
 
@@ -142,7 +142,7 @@ def test_what_happens_while_it_is_registered_is_told_once(site: Site, hook: Hook
 
     def start() -> None:
         for task in tasks:
-            with site.parts.store.write() as session:
+            with site.rt.store.write() as session:
                 assert change_status(session, task.id, Status.STARTED, attempt=1, at=1.0)
 
     starting = threading.Thread(target=start)
@@ -180,7 +180,7 @@ def test_a_failing_webhook_is_tried_for_about_a_day_and_given_up(site: Site, hoo
             break
         # Not before it is due.
         assert site.deliver(now + 40) == 0
-        with site.parts.store.read() as session:
+        with site.rt.store.read() as session:
             row = session.get_one(Registration, event["event_id"])
             assert row.state == "delivering"
         now += limits.DELIVERY_LONGEST_WAIT_S * 1.25

@@ -27,7 +27,7 @@ from scheduler.services.accounts.admin_users import create_user
 from scheduler.services.accounts.users import create_key
 from scheduler.services.attempts.outputs import grant_of
 from scheduler.store.engine import migrate
-from scheduler.store.models import Machine, User
+from scheduler.store.models import MachineRow, User
 from scripts.pages.http_reference import openapi
 from simherd.contract import objects
 from simherd.contract.join import digest
@@ -36,13 +36,13 @@ from tests.support import servers, tenancy
 from tests.support.api import serving
 from tests.support.builders import make_group, make_task
 from tests.support.env import zipped
-from tests.support.parts import make_parts
+from tests.support.runtime import make_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 #: One process serves some thousand requests.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.fault("B2", "B12", "B17")]
@@ -92,7 +92,7 @@ class Target:
     """The server, what exists on it, and how a request gets in."""
 
     url: str
-    parts: Parts
+    rt: Runtime
     user: str
     operator: str
     machine: dict[str, str]
@@ -184,22 +184,22 @@ def _s3_settings(request: pytest.FixtureRequest) -> dict[str, Any]:
     }
 
 
-def _store(parts: Parts, user: str, path: str, data: bytes) -> None:
-    if isinstance(parts.objects, FolderStore):
-        file = parts.objects.file(user, path)
+def _store(rt: Runtime, user: str, path: str, data: bytes) -> None:
+    if isinstance(rt.objects, FolderStore):
+        file = rt.objects.file(user, path)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
     else:
-        url = parts.objects.sign(user, path, "upload", 60)
+        url = rt.objects.sign(user, path, "upload", 60)
         requests.put(url, data=data, timeout=PATIENCE_S).raise_for_status()
 
 
 def _target(database_url: str, redis_url: str, folder: Path, **more: Any) -> Iterator[Target]:
     """The server with a user's objects, `more` settings, and an operator."""
     migrate(database_url)
-    parts, _ = make_parts(database_url, redis_url, folder / "storage", **more)
-    parts.__dict__["send_job"] = lambda *_: None
-    with parts.store.write() as session:
+    rt, _ = make_runtime(database_url, redis_url, folder / "storage", **more)
+    rt.__dict__["send_job"] = lambda *_: None
+    with rt.store.write() as session:
         group = make_group(session, name="fleet")
         owner = session.get_one(User, group.user_id)
         user = create_key(session, owner.id, "fuzz")
@@ -210,7 +210,7 @@ def _target(database_url: str, redis_url: str, folder: Path, **more: Any) -> Ite
         ended = make_task(session, group, status=Status.SUCCESS.value, end_time=time.time())
         held = make_task(session, group, status=Status.STARTED.value, machine_id="m1")
         session.add(
-            Machine(
+            MachineRow(
                 id="m1",
                 group_id=group.id,
                 name="m1",
@@ -221,18 +221,18 @@ def _target(database_url: str, redis_url: str, folder: Path, **more: Any) -> Ite
             )
         )
     for path in (objects.output_path("", ended.id, 1), "file.zip"):
-        _store(parts, owner.id, path, zipped({"stdout.txt": "a\nb\n"}, "artifacts/"))
-    with parts.store.read() as session:
+        _store(rt, owner.id, path, zipped({"stdout.txt": "a\nb\n"}, "artifacts/"))
+    with rt.store.read() as session:
         key_id = key_states(session, "other")[0].id
-    signed = parts.file_urls.sign(owner.id, "file.zip", "download", 3600).partition("?")[2]
-    with serving(parts) as url:
+    signed = rt.file_urls.sign(owner.id, "file.zip", "download", 3600).partition("?")[2]
+    with serving(rt) as url:
         made = Target(
             url=url,
-            parts=parts,
+            rt=rt,
             user=user,
             operator=operator,
             machine={"X-Machine-Id": "m1", "X-Machine-Secret": "secret"},
-            agent={"Authorization": f"Bearer {grant_of(parts, held.id, 1).token}"},
+            agent={"Authorization": f"Bearer {grant_of(rt, held.id, 1).token}"},
             held=held.id,
             existing={
                 **{"group_id": group.id, "task_id": ended.id, "username": "other"},
@@ -244,7 +244,7 @@ def _target(database_url: str, redis_url: str, folder: Path, **more: Any) -> Ite
         made.session.trust_env = False
         yield made
         made.session.close()
-    parts.store.engine.dispose()
+    rt.store.engine.dispose()
 
 
 @pytest.mark.parametrize("target", EVERYTHING if IS_LONG else ["sqlite"], indirect=True)

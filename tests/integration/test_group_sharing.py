@@ -9,12 +9,12 @@ from click.testing import CliRunner
 
 from scheduler.services.accounts.admin_users import create_user
 from scheduler.services.accounts.users import create_key
-from scheduler.store.models import GroupShare, MachineGroup, Task, User
+from scheduler.store.models import GroupRow, GroupShare, TaskRow, User
 from simherd.cli.main import cli
 from simherd.errors import SimherdError
 from tests.support.api import serving, user_of
 from tests.support.builders import make_group
-from tests.support.parts import make_parts, waiting
+from tests.support.runtime import make_runtime, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import httpx
 
     from scheduler.store.engine import Store
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 _TASK = {
     "simulator": "arbitrary_commands",
@@ -35,15 +35,15 @@ _TASK = {
 class Site:
     """A server; users come into being when they are first named. `root` is an operator."""
 
-    def __init__(self, parts: Parts, url: str) -> None:
-        self.parts, self.url = parts, url
+    def __init__(self, rt: Runtime, url: str) -> None:
+        self.rt, self.url = rt, url
         self._keys: dict[str, str] = {}
         self._ids: dict[str, str] = {}
         self._apis: dict[str, httpx.Client] = {}
 
     def _user(self, name: str) -> str:
         if name not in self._ids:
-            with self.parts.store.write() as session:
+            with self.rt.store.write() as session:
                 is_operator = name.startswith("root")
                 user = create_user(session, "test", name, "a@b.c", operator=is_operator)
                 self._ids[name] = user.id
@@ -60,7 +60,7 @@ class Site:
     def group(self, owner: str, name: str, **fields: Any) -> str:
         """A started group in SQL, as it may be left from before names were checked; its id."""
         user_id = self._user(owner)
-        with self.parts.store.write() as session:
+        with self.rt.store.write() as session:
             return make_group(session, user_id=user_id, name=name, **fields).id
 
     def types(self, name: str, *words: str, fails: bool = False) -> str:
@@ -82,26 +82,26 @@ class Site:
         answer = self.api(name).post("/tasks/submit", json=body)
         if answer.status_code != 202:
             return answer.status_code, str(answer.json()["detail"])
-        with self.parts.store.read() as session:
-            task = session.query(Task).filter(Task.id == answer.json()["id"]).one()
+        with self.rt.store.read() as session:
+            task = session.query(TaskRow).filter(TaskRow.id == answer.json()["id"]).one()
             return 202, task.group_id
 
     def end(self, group_id: str) -> None:
         """The group is terminated."""
-        with self.parts.store.write() as session:
-            session.get_one(MachineGroup, group_id).status = "terminated"
+        with self.rt.store.write() as session:
+            session.get_one(GroupRow, group_id).status = "terminated"
 
 
 @pytest.fixture(scope="module")
 def site(
     database_url: str, store: Store, redis_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
-    parts, _ = make_parts(database_url, redis_url, tmp_path_factory.mktemp("storage"))
-    parts.__dict__["send_job"] = lambda *_: None
-    with serving(parts) as url:
-        parts.settings.public_url = url
-        yield Site(parts, url)
-    parts.store.engine.dispose()
+    rt, _ = make_runtime(database_url, redis_url, tmp_path_factory.mktemp("storage"))
+    rt.__dict__["send_job"] = lambda *_: None
+    with serving(rt) as url:
+        rt.settings.public_url = url
+        yield Site(rt, url)
+    rt.store.engine.dispose()
 
 
 def _registers(site: Site, user: str, name: str, **fields: Any) -> tuple[int, str]:
@@ -185,7 +185,7 @@ def test_an_offer_holds_once_it_is_accepted_and_until_it_is_taken_back(site: Sit
     site.types("ann", "resources", "unshare", "lab", "bob")
     assert site.submits("bob", group)[0] == 404
     # What he has submitted goes on.
-    assert len(waiting(site.parts, group)) == 1
+    assert len(waiting(site.rt, group)) == 1
     told = site.types("ann", "resources", "unshare", "lab", "bob", fails=True)
     assert "'lab' is not shared with bob" in told
 
@@ -261,10 +261,10 @@ def test_users_of_a_group_that_is_shared_by_name_take_turns(site: Site) -> None:
     site.types("bob", "resources", "accept", "queue")
     for user in ("ann", "ann", "ann", "bob"):
         assert site.submits(user, group)[0] == 202
-    with site.parts.store.read() as session:
-        owners = {t.id: t.user_id for t in session.query(Task).filter(Task.group_id == group)}
+    with site.rt.store.read() as session:
+        owners = {t.id: t.user_id for t in session.query(TaskRow).filter(TaskRow.group_id == group)}
         bob = session.query(User).filter(User.username == "bob").one().id
-    order = [owners[attempt.rpartition(":")[0]] for attempt in waiting(site.parts, group)]
+    order = [owners[attempt.rpartition(":")[0]] for attempt in waiting(site.rt, group)]
     assert order.index(bob) <= 1
 
 
@@ -318,7 +318,7 @@ def test_shares_of_a_group_that_has_ended_are_not_shown(site: Site) -> None:
     assert "gone" not in {row["group"] for row in site.api("bob").get("/v1/group-offers").json()}
     told = site.api("bob").post(f"/v1/group-offers/{group}/accept")
     assert told.status_code == 409
-    with site.parts.store.read() as session:
+    with site.rt.store.read() as session:
         assert session.query(GroupShare).filter(GroupShare.group_id == group).count() == 1
 
 

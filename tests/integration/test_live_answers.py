@@ -16,7 +16,7 @@ from scheduler.objects.folder import FolderStore
 from scheduler.queue import live_answers
 from scheduler.queue.dropped_input import DroppedInput
 from scheduler.queue.live_answers import LiveAnswers, StreamGone, connect_async
-from scheduler.services.errors import NotFound
+from scheduler.services.errors import ResourceNotFound
 from scheduler.services.watch.saved import SavedFiles
 from simherd.contract import limits
 from simherd.contract.queue.keys import GroupKeys
@@ -98,5 +98,5 @@ def test_the_end_of_a_stored_file_is_found(saved: SavedFiles) -> None:
     assert len(far.text) == limits.LIVE_BACKLOG_BYTES
     assert far.skipped == saved.size("log.txt") - limits.LIVE_BACKLOG_BYTES
     assert saved.tail("empty", 5).text == ""
-    with pytest.raises(NotFound):
+    with pytest.raises(ResourceNotFound):
         saved.tail("../log.txt", 1)

@@ -25,72 +25,72 @@ from simherd.errors import SimherdError, Unauthorized
 from simherd.http import api
 from simherd.local.stack import Options, Stack
 from tests.support.api import serving
-from tests.support.parts import make_parts
+from tests.support.runtime import make_runtime
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 
 @pytest.fixture
-def parts(database_url: str, store: Store, redis_url: str, tmp_path: Path) -> Parts:
+def rt(database_url: str, store: Store, redis_url: str, tmp_path: Path) -> Runtime:
     with store.write() as session:
         # Those of the tests before have made way.
         session.execute(update(User).values(is_operator=False, username=User.id))
-    made = make_parts(database_url, redis_url, tmp_path)[0]
+    made = make_runtime(database_url, redis_url, tmp_path)[0]
     made.__dict__["send_job"] = lambda *_: None
     return made
 
 
-def operator(parts: Parts, name: str) -> str:
+def operator(rt: Runtime, name: str) -> str:
     """The key of a new operator."""
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         user = create_user(session, "test", name, f"{name}@localhost", operator=True)
         return create_key(session, user.id, "desk")
 
 
-def revoke(parts: Parts, key: str) -> None:
-    with parts.store.write() as session:
+def revoke(rt: Runtime, key: str) -> None:
+    with rt.store.write() as session:
         revoke_key(session, "test", digest(key)[:12])
 
 
-def test_the_last_operators_key_is_not_revoked_but_replaced(parts: Parts) -> None:
-    key = operator(parts, "root")
-    other = operator(parts, "other")
-    disable_user(parts, "test", "other")
+def test_the_last_operators_key_is_not_revoked_but_replaced(rt: Runtime) -> None:
+    key = operator(rt, "root")
+    other = operator(rt, "other")
+    disable_user(rt, "test", "other")
     with pytest.raises(Conflict, match=r"of 'root' is the last usable key .* keys create root"):
-        revoke(parts, key)
-    with parts.store.write() as session:
+        revoke(rt, key)
+    with rt.store.write() as session:
         made, _ = rotate_key(session, "test", digest(key)[:12])
         assert session.get_one(ApiKey, digest(key)).revoked_at is not None
     with pytest.raises(Conflict, match="last usable key"):
-        revoke(parts, made)
-    with parts.store.write() as session:
+        revoke(rt, made)
+    with rt.store.write() as session:
         root = session.scalars(select(User).where(User.username == "root")).one()
         create_key(session, root.id, "spare")
-    revoke(parts, made)
-    revoke(parts, other)
+    revoke(rt, made)
+    revoke(rt, other)
 
 
-def test_the_last_operator_with_a_key_stays_one(parts: Parts) -> None:
-    operator(parts, "root")
-    with parts.store.write() as session:
+def test_the_last_operator_with_a_key_stays_one(rt: Runtime) -> None:
+    operator(rt, "root")
+    with rt.store.write() as session:
         create_user(session, "test", "keyless", "keyless@localhost", operator=True)
     with pytest.raises(Conflict, match="'root' is the only operator with a usable key"):
-        disable_user(parts, "test", "root")
-    with parts.store.write() as session, pytest.raises(Conflict, match="the only operator"):
+        disable_user(rt, "test", "root")
+    with rt.store.write() as session, pytest.raises(Conflict, match="the only operator"):
         set_operator(session, "test", "root", operator=False)
 
 
-def test_of_two_last_keys_that_are_revoked_at_once_one_stays(parts: Parts) -> None:
-    keys = [operator(parts, "one"), operator(parts, "two")]
+def test_of_two_last_keys_that_are_revoked_at_once_one_stays(rt: Runtime) -> None:
+    keys = [operator(rt, "one"), operator(rt, "two")]
     together, refusals = threading.Barrier(2), []
 
     def end(key: str) -> None:
         together.wait()
         try:
-            revoke(parts, key)
+            revoke(rt, key)
         except Conflict as error:
             refusals.append(error)
 
@@ -104,11 +104,11 @@ def test_of_two_last_keys_that_are_revoked_at_once_one_stays(parts: Parts) -> No
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_the_question_names_whose_key_it_is_and_comes_after_the_search(
-    parts: Parts, monkeypatch: pytest.MonkeyPatch
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    key = operator(parts, "root")
+    key = operator(rt, "root")
     key_id = digest(key)[:12]
-    with serving(parts) as url:
+    with serving(rt) as url:
         monkeypatch.setenv("SIMHERD_API_URL", url)
         monkeypatch.setenv("SIMHERD_API_KEY", key)
         for verb in ("revoke", "rotate"):
@@ -122,10 +122,10 @@ def test_the_question_names_whose_key_it_is_and_comes_after_the_search(
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_refused_key_is_explained_with_where_it_came_from(
-    parts: Parts, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     file = tmp_path / "simherd" / "connection.env"
-    with serving(parts) as url:
+    with serving(rt) as url:
         monkeypatch.setenv("SIMHERD_API_URL", url)
         monkeypatch.setenv("SIMHERD_API_KEY", "sh_unknown")
         monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))

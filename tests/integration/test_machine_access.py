@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
-from executor.link.lease import Keeper
-from scheduler.queue.acl import admitted
-from scheduler.services.control.orphans import shut_out_again
+from executor.link.lease import LeaseKeeper
+from scheduler.queue.acl import machines_with_acl
+from scheduler.services.control.orphans import revoke_again
 from scheduler.services.control.sweep import sweep
 from scheduler.services.errors import Forbidden
 from scheduler.services.machines import access
@@ -36,30 +36,30 @@ def test_a_ticket_is_good_once_for_one_and_not_for_long(fleet: Fleet) -> None:
     (machine,) = fleet.scale(group)
     token = fleet.cloud.plans[-1].ticket.token
     mine = digest("my secret")
-    first = access.join(fleet.parts, token, mine)
+    first = access.join(fleet.rt, token, mine)
     # The answer was lost: the same machine asks again.
-    assert access.join(fleet.parts, token, mine) == first
+    assert access.join(fleet.rt, token, mine) == first
     with pytest.raises(Forbidden, match="used by another"):
-        access.join(fleet.parts, token, digest("another's secret"))
+        access.join(fleet.rt, token, digest("another's secret"))
     with pytest.raises(Forbidden, match="not known"):
-        access.join(fleet.parts, "join_guessed", mine)
+        access.join(fleet.rt, "join_guessed", mine)
     fleet.set(machine, join_expires_at=time.time() - 1)
     with pytest.raises(Forbidden, match="too old"):
-        access.join(fleet.parts, token, mine)
+        access.join(fleet.rt, token, mine)
 
 
 def test_a_changed_secret_ends_the_old_one(fleet: Fleet) -> None:
     group = fleet.group(num_machines=1)
     (machine,) = fleet.scale(group)
     old = fleet.join(machine)
-    access.change_secret(fleet.parts, machine.id, old, digest("new"))
+    access.change_secret(fleet.rt, machine.id, old, digest("new"))
     # The answer was lost: it is told again, with the old secret.
-    access.change_secret(fleet.parts, machine.id, old, digest("new"))
-    Keeper(fleet.address(machine.id, "new"), group.id, machine.id).beat([])
+    access.change_secret(fleet.rt, machine.id, old, digest("new"))
+    LeaseKeeper(fleet.address(machine.id, "new"), group.id, machine.id).beat([])
     with pytest.raises(redis.AuthenticationError):
-        Keeper(fleet.address(machine.id, old), group.id, machine.id).beat([])
+        LeaseKeeper(fleet.address(machine.id, old), group.id, machine.id).beat([])
     with pytest.raises(Forbidden):
-        access.change_secret(fleet.parts, machine.id, old, digest("third"))
+        access.change_secret(fleet.rt, machine.id, old, digest("third"))
 
 
 @pytest.mark.fault("B21")
@@ -99,7 +99,7 @@ def test_what_a_machines_credentials_cannot_do(fleet: Fleet) -> None:
     with pytest.raises(redis.exceptions.NoPermissionError):
         raw(me, "SELECT", 1)
     # And the scheduler's API knows them for what a machine says of itself alone.
-    access.revoke(fleet.parts, group.id, [mine.id])
+    access.revoke(fleet.rt, group.id, [mine.id])
     with pytest.raises(redis.RedisError):
         me.hset(keys.facts, mine.id, "{}")
     me.close()
@@ -109,12 +109,12 @@ def test_redis_that_forgot_its_users_is_told_them_again(fleet: Fleet) -> None:
     group = fleet.group(num_machines=1)
     (machine,) = fleet.scale(group)
     secret = fleet.join(machine)
-    access.restore_access(fleet.parts, limits.MAIN_SERVER)
-    raw(fleet.parts.queue.client, "ACL", "DELUSER", redis_user(machine.id))
-    fleet.parts.queue.client.script_flush()
-    fleet.parts.queue.client.flushdb()
-    sweep(fleet.parts, started_at=time.time())
-    keeper = Keeper(fleet.address(machine.id, secret), group.id, machine.id)
+    access.restore_access(fleet.rt, limits.MAIN_SERVER)
+    raw(fleet.rt.queue.client, "ACL", "DELUSER", redis_user(machine.id))
+    fleet.rt.queue.client.script_flush()
+    fleet.rt.queue.client.flushdb()
+    sweep(fleet.rt, started_at=time.time())
+    keeper = LeaseKeeper(fleet.address(machine.id, secret), group.id, machine.id)
     assert keeper.beat([]) == []
     keeper.close()
 
@@ -123,10 +123,10 @@ def test_users_of_machines_that_are_gone_are_taken_away_again(fleet: Fleet) -> N
     group = fleet.group(num_machines=1)
     (machine,) = fleet.scale(group)
     fleet.join(machine)
-    raw(fleet.parts.queue.client, "ACL", "SETUSER", redis_user("ghost-of-it"), "on")
-    assert "ghost-of-it" in shut_out_again(fleet.parts)
-    assert machine.id in admitted(fleet.parts.queue.client)
-    assert "ghost-of-it" not in admitted(fleet.parts.queue.client)
+    raw(fleet.rt.queue.client, "ACL", "SETUSER", redis_user("ghost-of-it"), "on")
+    assert "ghost-of-it" in revoke_again(fleet.rt)
+    assert machine.id in machines_with_acl(fleet.rt.queue.client)
+    assert "ghost-of-it" not in machines_with_acl(fleet.rt.queue.client)
 
 
 @pytest.mark.fault("B9")
@@ -137,7 +137,7 @@ def test_a_reclaim_at_a_time_that_cannot_be_is_refused(fleet: Fleet, at: str) ->
     credentials = {"X-Machine-Id": machine.id, "X-Machine-Secret": fleet.join(machine)}
     headers = {**credentials, "Content-Type": "application/json"}
     body = f'{{"reclaim_at": {at}}}'
-    with serving(fleet.parts) as url, user_of(url) as http:
+    with serving(fleet.rt) as url, user_of(url) as http:
         refused = http.post("/v1/machines/notice", content=body, headers=headers)
     assert refused.status_code in {400, 422}, refused.text
     assert "reclaim_at" in refused.json()["detail"]

@@ -9,24 +9,24 @@ import pytest
 import redis
 from sqlalchemy import select
 
-from executor.link.lease import Claimer, Keeper, new_token
+from executor.link.lease import Claimer, LeaseKeeper, new_token
 from scheduler.domain.group_status import GroupStatus
 from scheduler.providers.base import LaunchRefused, MachineState, NoCapacity, Uncertain
 from scheduler.queue.group_queue import Arrival
 from scheduler.services.control.orphans import end_again, examine
-from scheduler.services.control.sweep import reclaim, sweep
+from scheduler.services.control.sweep import expire_leases, sweep
 from scheduler.services.groups.autoscale import drain_surplus
 from scheduler.services.groups.terminate import request_termination, shut_down_group
 from scheduler.services.machines.provision import scale_group
-from scheduler.services.tasks.enqueue import enqueue
+from scheduler.services.tasks.enqueue import enqueue_task
 from scheduler.store.machine_state import MACHINE_UP
-from scheduler.store.models import Machine
+from scheduler.store.models import MachineRow
 from simherd.contract.cause import Cause
 from simherd.contract.join import redis_user
 from simherd.contract.queue.keys import GroupKeys
 from tests.support.builders import make_task
 from tests.support.cloud import Cloud, Fleet, open_fleet, raw
-from tests.support.parts import waiting
+from tests.support.runtime import waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +58,7 @@ class Returning(Cloud):
 
 def test_a_machine_is_brought_back_once_though_two_sweeps_look(fleet: Fleet) -> None:
     cloud = fleet.cloud = Returning()
-    fleet.parts.__dict__["providers"] = {"local": cloud}
+    fleet.rt.__dict__["providers"] = {"local": cloud}
     group = fleet.group(num_machines=1)
     (machine,) = fleet.scale(group)
     cloud.states[machine.id] = MachineState.GONE
@@ -88,13 +88,13 @@ def test_a_machine_that_is_gone_is_replaced_and_let_in_no_more(fleet: Fleet) -> 
     (second,) = fleet.scale(group)
     assert second.id != first.id
     with pytest.raises(redis.AuthenticationError):
-        Keeper(fleet.address(first.id, secret), group.id, first.id).beat([])
+        LeaseKeeper(fleet.address(first.id, secret), group.id, first.id).beat([])
 
 
 def test_a_machine_that_never_joins_is_ended_and_replaced_after_a_while(fleet: Fleet) -> None:
     group = fleet.group(num_machines=1)
     (first,) = fleet.scale(group)
-    fleet.set(first, launched_at=time.time() - fleet.parts.settings.register_s - 1)
+    fleet.set(first, launched_at=time.time() - fleet.rt.settings.register_s - 1)
     fleet.scale(group)
     assert fleet.cloud.states[first.id] is MachineState.GONE
     assert "did not join" in str(fleet.now(group).status_detail)
@@ -110,7 +110,7 @@ def test_a_silent_machine_of_a_cloud_is_ended_and_replaced(fleet: Fleet) -> None
     fleet.join(first)
     fleet.set(first, launched_at=1.0, last_seen_at=time.time() - group.reconnect_s - 1)
     # Right after a start of ours it may be us who have not heard of it.
-    scale_group(fleet.parts, group.id, patient=True)
+    scale_group(fleet.rt, group.id, patient=True)
     assert fleet.cloud.states[first.id] is MachineState.RUNNING
     fleet.scale(group)
     assert fleet.cloud.states[first.id] is MachineState.GONE
@@ -140,7 +140,7 @@ def test_where_the_group_says_so_machines_come_on_demand_instead(fleet: Fleet) -
     (machine,) = fleet.scale(group)
     assert [plan.spot for plan in fleet.cloud.plans] == [True, False]
     assert not machine.spot
-    assert machine.price_hour == fleet.parts.catalogue.machine_types["local"].on_demand
+    assert machine.price_hour == fleet.rt.catalogue.machine_types["local"].on_demand
 
 
 def test_a_group_that_cannot_be_started_says_why_and_can_be_started_again(fleet: Fleet) -> None:
@@ -160,14 +160,14 @@ def test_machines_that_do_not_end_are_told_and_ended_again(fleet: Fleet) -> None
     group = fleet.group(num_machines=1)
     (machine,) = fleet.scale(group)
     fleet.join(machine)
-    request_termination(fleet.parts, fleet.now(group), Cause.GROUP_TERMINATED)
+    request_termination(fleet.rt, fleet.now(group), Cause.GROUP_TERMINATED)
     fleet.cloud.terminate = lambda *_, **__: False  # type: ignore[method-assign]
-    assert not shut_down_group(fleet.parts, group.id)
+    assert not shut_down_group(fleet.rt, group.id)
     fleet.set(group, shutting_down_at=time.time() - 3600)
-    assert not shut_down_group(fleet.parts, group.id)
+    assert not shut_down_group(fleet.rt, group.id)
     assert fleet.now(group).status == GroupStatus.SHUTDOWN_FAILED
     del fleet.cloud.terminate
-    assert shut_down_group(fleet.parts, group.id)
+    assert shut_down_group(fleet.rt, group.id)
     assert fleet.now(group).status == GroupStatus.TERMINATED
 
 
@@ -176,14 +176,14 @@ def test_of_too_many_machines_the_idle_ones_go(fleet: Fleet) -> None:
     machines = fleet.scale(group)
     secrets = {machine.id: fleet.join(machine) for machine in machines}
     works = machines[0]
-    with fleet.parts.store.write() as session:
+    with fleet.rt.store.write() as session:
         task = make_task(session, group)
-    fleet.parts.queue.enqueue(group.id, [Arrival(f"{task.id}:1", 1, "{}")])
+    fleet.rt.queue.enqueue(group.id, [Arrival(f"{task.id}:1", 1, "{}")])
     claimer = Claimer(fleet.address(works.id, secrets[works.id]), group.id, works.id)
     assert claimer.claim(new_token()) is not None
     claimer.close()
     fleet.set(group, num_machines=1)
-    drain_surplus(fleet.parts, fleet.now(group))
+    drain_surplus(fleet.rt, fleet.now(group))
     assert [m.id for m in fleet.up(group)] == [works.id]
 
 
@@ -193,7 +193,7 @@ def test_a_machine_that_was_terminated_and_is_there_is_terminated_again(fleet: F
     fleet.cloud.states[machine.id] = MachineState.GONE
     fleet.scale(group)
     fleet.cloud.states |= {machine.id: MachineState.RUNNING, "another's": MachineState.RUNNING}
-    assert end_again(fleet.parts) == [machine.id]
+    assert end_again(fleet.rt) == [machine.id]
     assert fleet.cloud.states[machine.id] is MachineState.GONE
     assert fleet.cloud.states["another's"] is MachineState.RUNNING
 
@@ -205,8 +205,8 @@ def test_after_a_redis_that_lost_its_leases_nobody_looks_idle(fleet: Fleet) -> N
     for machine in fleet.scale(group):
         fleet.join(machine)
         fleet.set(machine, launched_at=1.0)
-    fleet.parts.queue.client.flushdb()
-    sweep(fleet.parts, started_at=time.time() + 60)
+    fleet.rt.queue.client.flushdb()
+    sweep(fleet.rt, started_at=time.time() + 60)
     assert len(fleet.up(group)) == 2
 
 
@@ -214,19 +214,19 @@ def test_what_its_holder_knows_nothing_of_goes_to_another(fleet: Fleet) -> None:
     group = fleet.group(num_machines=1)
     (machine,) = fleet.scale(group)
     secret = fleet.join(machine)
-    with fleet.parts.store.write() as session:
+    with fleet.rt.store.write() as session:
         task = make_task(session, group, resubmit=True)
-    enqueue(fleet.parts, task.id)
+    enqueue_task(fleet.rt, task.id)
     claimer = Claimer(fleet.address(machine.id, secret), group.id, machine.id)
     assert claimer.claim(new_token()) is not None
     claimer.close()
     # The agent broke down right after that; the next one beats, and has never heard of it.
     keys = GroupKeys(group.id)
-    fleet.parts.queue.client.zadd(keys.leases, {f"{task.id}:1": 1})
-    reclaim(fleet.parts, fleet.now(group), time.time(), patient=True)
-    assert waiting(fleet.parts, group.id) == []
-    reclaim(fleet.parts, fleet.now(group), time.time(), patient=False)
-    assert waiting(fleet.parts, group.id) == [f"{task.id}:2"]
+    fleet.rt.queue.client.zadd(keys.leases, {f"{task.id}:1": 1})
+    expire_leases(fleet.rt, fleet.now(group), time.time(), patient=True)
+    assert waiting(fleet.rt, group.id) == []
+    expire_leases(fleet.rt, fleet.now(group), time.time(), patient=False)
+    assert waiting(fleet.rt, group.id) == [f"{task.id}:2"]
 
 
 def test_a_launch_whose_answer_was_lost_is_not_made_twice(fleet: Fleet) -> None:
@@ -246,22 +246,25 @@ def test_the_doctor_finds_what_nobody_wants_and_ends_it(fleet: Fleet) -> None:
     group = fleet.group(num_machines=1)
     (machine,) = fleet.scale(group)
     fleet.join(machine)
-    queue = fleet.parts.queue
-    before = {(f.kind, f.what) for f in examine(fleet.parts, fix=False)}
+    queue = fleet.rt.queue
+    before = {(f.kind, f.what) for f in examine(fleet.rt, fix=False)}
     fleet.cloud.states["nobodys"] = MachineState.RUNNING
     raw(queue.client, "ACL", "SETUSER", redis_user("ghost"), "on")
-    with fleet.parts.store.write() as session:
+    with fleet.rt.store.write() as session:
         lost = f"{make_task(session, group).id}:1"
     queue.enqueue(group.id, [Arrival(lost, 1, "{}")])
     claimer = Claimer(fleet.redis_url, group.id, "ghost")
     assert claimer.claim(new_token()) is not None
     claimer.close()
     wrong = {("stray_machine", "nobodys"), ("stray_user", "ghost"), ("stray_lease", lost)}
-    assert {(f.kind, f.what) for f in examine(fleet.parts, fix=False)} - before == wrong
+    assert {(f.kind, f.what) for f in examine(fleet.rt, fix=False)} - before == wrong
     assert fleet.cloud.states["nobodys"] == MachineState.RUNNING
-    mended = {(f.kind, f.what) for f in examine(fleet.parts, fix=True) if f.mended}
+    mended = {(f.kind, f.what) for f in examine(fleet.rt, fix=True) if f.mended}
     assert mended >= wrong
     assert [found.machine_id for found in fleet.cloud.found()] == [machine.id]
-    assert not {(f.kind, f.what) for f in examine(fleet.parts, fix=False)} & wrong
-    with fleet.parts.store.read() as session:
-        assert session.scalar(select(Machine.status).where(Machine.id == machine.id)) == MACHINE_UP
+    assert not {(f.kind, f.what) for f in examine(fleet.rt, fix=False)} & wrong
+    with fleet.rt.store.read() as session:
+        assert (
+            session.scalar(select(MachineRow.status).where(MachineRow.id == machine.id))
+            == MACHINE_UP
+        )

@@ -10,11 +10,11 @@ import pytest
 
 from scheduler.services.accounts.users import create_key
 from scheduler.services.projects.projects import delete_project, ensure_project
-from scheduler.store.models import AttemptRow, Project
+from scheduler.store.models import AttemptRow, ProjectRow
 from simherd.contract.lifecycle import Status
 from tests.support.api import serving, user_of
 from tests.support.builders import make_group, make_task
-from tests.support.parts import make_parts
+from tests.support.runtime import make_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from httpx import Response
 
     from scheduler.store.engine import Store
-    from scheduler.store.models import MachineGroup
-    from scheduler.wiring import Parts
+    from scheduler.store.models import GroupRow
+    from scheduler.wiring import Runtime
 
 #: Whatever a name may hold; what the URL of each must not be mistaken for.
 ODD_NAMES = ["a/b", "50%2F", "50%", "x y", "Größe 速度", "task", "a?b=c#d", "tasks_info", "..."]
@@ -32,10 +32,10 @@ ODD_NAMES = ["a/b", "50%2F", "50%", "x y", "Größe 速度", "task", "a?b=c#d", 
 class Account:
     """A user with a machine group, and what they get over HTTP."""
 
-    def __init__(self, parts: Parts, url: str) -> None:
-        self.parts, self.url = parts, url
-        with parts.store.write() as session:
-            self.group: MachineGroup = make_group(session)
+    def __init__(self, rt: Runtime, url: str) -> None:
+        self.rt, self.url = rt, url
+        with rt.store.write() as session:
+            self.group: GroupRow = make_group(session)
             self.id = self.group.user_id
             key = create_key(session, self.id, "test")
         self.http = user_of(url, key)
@@ -53,7 +53,7 @@ class Account:
         return [p["name"] for p in self.http.get("/projects", params=query).json()]
 
     def task(self, project: str = "default", **fields: Any) -> str:
-        with self.parts.store.write() as session:
+        with self.rt.store.write() as session:
             found = ensure_project(session, self.id, project)
             return make_task(session, self.group, project_id=found.id, **fields).id
 
@@ -65,15 +65,15 @@ class Account:
 @pytest.fixture(scope="module")
 def api(
     database_url: str, store: Store, redis_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Parts, str]]:
+) -> Iterator[tuple[Runtime, str]]:
     """A scheduler's parts, and the URL of their API."""
-    parts = make_parts(database_url, redis_url, tmp_path_factory.mktemp("parts"))[0]
-    with serving(parts) as url:
-        yield parts, url
+    rt = make_runtime(database_url, redis_url, tmp_path_factory.mktemp("parts"))[0]
+    with serving(rt) as url:
+        yield rt, url
 
 
 @pytest.fixture
-def account(api: tuple[Parts, str]) -> Account:
+def account(api: tuple[Runtime, str]) -> Account:
     return Account(*api)
 
 
@@ -121,7 +121,7 @@ def test_projects_are_listed_newest_first_page_by_page(account: Account) -> None
 
 
 def test_nobody_sees_the_projects_of_others(account: Account) -> None:
-    other = Account(account.parts, account.url)
+    other = Account(account.rt, account.url)
     account.make("mine")
     task = account.task("mine")
     assert other.names() == ["default"]
@@ -203,7 +203,7 @@ def test_tasks_are_told_as_flat_rows(account: Account) -> None:
         metrics={"computation_seconds": 4.5},
         extra_params={"commands": [{"cmd": "a"}, {"cmd": "b 1"}], "env": {"X": "1"}},
     )
-    with account.parts.store.write() as session:
+    with account.rt.store.write() as session:
         row = AttemptRow(task_id=done, attempt=1, started_at=0, ended_at=3600, price_hour=0.2)
         session.add(row)
     waiting = account.task("bench", simulator_alias="reef3d")
@@ -245,13 +245,13 @@ def test_a_project_that_gets_a_task_is_not_deleted_under_it(account: Account) ->
 
     def delete() -> None:
         entered.wait()
-        with account.parts.store.write() as session:
+        with account.rt.store.write() as session:
             delete_project(session, account.id, "busy")
 
     deleter = threading.Thread(target=delete)
     deleter.start()
-    with account.parts.store.write() as session:
-        project: Project = ensure_project(session, account.id, "busy")
+    with account.rt.store.write() as session:
+        project: ProjectRow = ensure_project(session, account.id, "busy")
         entered.set()
         task = make_task(session, account.group, project_id=project.id).id
     deleter.join()

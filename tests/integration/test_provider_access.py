@@ -22,11 +22,11 @@ from scheduler.services.groups.terminate import request_termination, shut_down_g
 from scheduler.services.machines import access
 from scheduler.store.admin_models import AuditEntry
 from scheduler.store.machine_state import MACHINE_DOWN, MACHINE_UP
-from scheduler.store.models import Machine, MachineGroup, User
+from scheduler.store.models import GroupRow, MachineRow, User
 from simherd.contract.cause import Cause
 from simherd.contract.join import digest
 from tests.support.cloud import Cloud, Fleet
-from tests.support.parts import make_parts
+from tests.support.runtime import make_runtime
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,11 +43,11 @@ class Site:
 
     def on(self, providers: str) -> Fleet:
         """The processes, started again with these providers."""
-        parts, _ = make_parts(*self._place, providers=providers)
+        rt, _ = make_runtime(*self._place, providers=providers)
         known = {"local": self.cloud, "docker": Cloud(), "external": ExternalProvider()}
-        parts.__dict__["providers"] = known
-        parts.__dict__["send_job"] = lambda *_: None
-        return Fleet(parts, self.cloud, self._place[1])
+        rt.__dict__["providers"] = known
+        rt.__dict__["send_job"] = lambda *_: None
+        return Fleet(rt, self.cloud, self._place[1])
 
 
 @pytest.fixture
@@ -55,14 +55,14 @@ def site(store: Store, database_url: str, redis_url: str, tmp_path: Path) -> Sit
     return Site(database_url, redis_url, tmp_path)
 
 
-def _narrow(fleet: Fleet, group: MachineGroup, providers: list[str] | None) -> None:
-    with fleet.parts.store.write() as session:
+def _narrow(fleet: Fleet, group: GroupRow, providers: list[str] | None) -> None:
+    with fleet.rt.store.write() as session:
         set_providers(session, "root", session.get_one(User, group.user_id), providers)
 
 
-def _register(fleet: Fleet, group: MachineGroup, **fields: Any) -> MachineGroup:
+def _register(fleet: Fleet, group: GroupRow, **fields: Any) -> GroupRow:
     asked = GroupRequest("c2-standard-4", fields.pop("wire", "GCP"), **fields)
-    return register_group(fleet.parts, group.user_id, asked)
+    return register_group(fleet.rt, group.user_id, asked)
 
 
 @pytest.mark.parametrize(
@@ -106,13 +106,13 @@ def test_a_user_can_be_narrowed_and_the_audit_says_so(site: Site) -> None:
     with pytest.raises(Invalid, match="There are: external"):
         _register(fleet, group, provider="local")
     with pytest.raises(Conflict, match="'local' is switched off for"):
-        start_group(fleet.parts, fleet.now(group))
+        start_group(fleet.rt, fleet.now(group))
     _narrow(fleet, group, [])
     with pytest.raises(Invalid, match="There are none"):
         _register(fleet, group, provider="external")
     _narrow(fleet, group, None)
     assert _register(fleet, group, provider="local").provider == "local"
-    with fleet.parts.store.write() as session:
+    with fleet.rt.store.write() as session:
         user = session.get_one(User, group.user_id)
         with pytest.raises(Invalid, match="providers: 'moon' is not a provider"):
             set_providers(session, "root", user, ["moon"])
@@ -131,7 +131,7 @@ def test_machines_of_a_provider_that_goes_off_are_looked_after_and_not_replaced(
     launched = len(site.cloud.launched)
 
     fleet = site.on("external")
-    warn_of_groups_off(fleet.parts)
+    warn_of_groups_off(fleet.rt)
     assert "event=provider_off provider=local groups=" in caplog.text
     site.cloud.states[second.id] = MachineState.GONE
     assert [m.id for m in fleet.scale(group)] == [first.id]
@@ -139,11 +139,11 @@ def test_machines_of_a_provider_that_goes_off_are_looked_after_and_not_replaced(
     detail = fleet.now(group).status_detail or ""
     assert "provider 'local' is switched off on this server" in detail
     # The sweep as a whole neither breaks nor starts anything, and what is there is still known.
-    sweep(fleet.parts, 0.0)
+    sweep(fleet.rt, 0.0)
     assert len(site.cloud.launched) == launched
     assert "sweep_broke" not in caplog.text
-    assert {"local", "external"} <= set(looked_after(fleet.parts))
-    assert "ec2" not in looked_after(fleet.parts)
+    assert {"local", "external"} <= set(looked_after(fleet.rt))
+    assert "ec2" not in looked_after(fleet.rt)
 
     # On again: the group is as large as it was, and says nothing more.
     fleet = site.on("local")
@@ -156,12 +156,12 @@ def test_a_group_whose_provider_is_off_is_still_terminated(site: Site) -> None:
     group = fleet.group(num_machines=1)
     (machine,) = fleet.scale(group)
     fleet = site.on("")
-    request_termination(fleet.parts, fleet.now(group), Cause.GROUP_TERMINATED)
-    assert shut_down_group(fleet.parts, group.id)
+    request_termination(fleet.rt, fleet.now(group), Cause.GROUP_TERMINATED)
+    assert shut_down_group(fleet.rt, group.id)
     assert site.cloud.states[machine.id] is MachineState.GONE
     assert fleet.now(group).status == "terminated"
-    with fleet.parts.store.read() as session:
-        assert session.get_one(Machine, machine.id).status == MACHINE_DOWN
+    with fleet.rt.store.read() as session:
+        assert session.get_one(MachineRow, machine.id).status == MACHINE_DOWN
 
 
 def test_the_doctor_finds_what_a_provider_that_is_off_left(site: Site) -> None:
@@ -170,7 +170,7 @@ def test_the_doctor_finds_what_a_provider_that_is_off_left(site: Site) -> None:
     machine, _ = fleet.scale(group)
     fleet.set(machine, status=MACHINE_DOWN)
     fleet = site.on("")
-    found = [f.what for f in examine(fleet.parts, fix=True) if f.kind == "stray_machine"]
+    found = [f.what for f in examine(fleet.rt, fix=True) if f.kind == "stray_machine"]
     assert machine.id in found
     assert site.cloud.states[machine.id] is MachineState.GONE
 
@@ -178,14 +178,14 @@ def test_the_doctor_finds_what_a_provider_that_is_off_left(site: Site) -> None:
 def test_a_group_whose_provider_is_off_invites_nobody(site: Site) -> None:
     fleet = site.on("external")
     group = fleet.group(provider="external", status="started", num_machines=0)
-    ticket = access.invite(fleet.parts, fleet.now(group))
+    ticket = access.invite(fleet.rt, fleet.now(group))
     fleet = site.on("local")
     with pytest.raises(Conflict, match="'external' is switched off on this server"):
-        access.invite(fleet.parts, fleet.now(group))
+        access.invite(fleet.rt, fleet.now(group))
     # Nor is one let in that was invited before.
     with pytest.raises(Forbidden, match="'external' is switched off"):
-        access.join(fleet.parts, ticket.token, digest("secret"))
-    access.join(site.on("external").parts, ticket.token, digest("secret"))
-    with fleet.parts.store.read() as session:
-        (machine,) = session.scalars(select(Machine).where(Machine.group_id == group.id))
+        access.join(fleet.rt, ticket.token, digest("secret"))
+    access.join(site.on("external").rt, ticket.token, digest("secret"))
+    with fleet.rt.store.read() as session:
+        (machine,) = session.scalars(select(MachineRow).where(MachineRow.group_id == group.id))
     assert machine.status == MACHINE_UP

@@ -15,63 +15,63 @@ from scheduler.services.billing.user_costs import (
     costs_by_project,
     months_between,
 )
-from scheduler.services.errors import Invalid, NotFound, QuotaExceeded
+from scheduler.services.errors import Invalid, QuotaExceeded, ResourceNotFound
 from scheduler.services.groups.register import GroupRequest, register_group, start_group
 from scheduler.services.ids import new_uuid
 from scheduler.services.storage.usage import StoredBytes
-from scheduler.services.tasks.submit import Submission, submit_tasks
-from scheduler.store.models import Machine, MachineGroup, User
+from scheduler.services.tasks.submit import NewTask, submit_tasks
+from scheduler.store.models import GroupRow, MachineRow, User
 from simherd.contract.lifecycle import Status
 from tests.support.builders import make_group, make_task
-from tests.support.parts import make_parts
+from tests.support.runtime import make_runtime
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from scheduler.store.engine import Store
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 
 class Account:
     """A user with one started group of two vCPUs, US$ 0.1 per hour."""
 
-    def __init__(self, parts: Parts) -> None:
-        self.parts = parts
-        with parts.store.write() as session:
+    def __init__(self, rt: Runtime) -> None:
+        self.rt = rt
+        with rt.store.write() as session:
             self.group = make_group(session)
         self.id = self.group.user_id
 
     @property
     def user(self) -> User:
-        with self.parts.store.read() as session:
+        with self.rt.store.read() as session:
             return session.get_one(User, self.id)
 
     def limit(self, quota: Quota, value: float | None) -> None:
         username = self.user.username
-        with self.parts.store.write() as session:
+        with self.rt.store.write() as session:
             set_quota(session, username, quota.value, value)
 
-    def register(self, **fields: Any) -> MachineGroup:
+    def register(self, **fields: Any) -> GroupRow:
         request = GroupRequest("c2-standard-4", "GCP", **fields)
-        return register_group(self.parts, self.id, request)
+        return register_group(self.rt, self.id, request)
 
     def start(self, **fields: Any) -> None:
-        start_group(self.parts, self.register(**fields))
+        start_group(self.rt, self.register(**fields))
 
     def submit(self) -> str:
-        asked = Submission(
+        asked = NewTask(
             self.group.id, "any", None, "any", extra_params={"commands": [{"cmd": "true"}]}
         )
-        return submit_tasks(self.parts, self.id, [asked])[0].task_id
+        return submit_tasks(self.rt, self.id, [asked])[0].task_id
 
     def states(self) -> dict[str, tuple[float | None, float | None]]:
-        return {s.quota.value: (s.allowed, s.in_use) for s in states(self.parts, self.user)}
+        return {s.quota.value: (s.allowed, s.in_use) for s in states(self.rt, self.user)}
 
 
 @pytest.fixture
 def account(database_url: str, store: Store, redis_url: str, tmp_path: Path) -> Account:
     more = {"max_machines": {"local": 1000}}
-    return Account(make_parts(database_url, redis_url, tmp_path, **more)[0])
+    return Account(make_runtime(database_url, redis_url, tmp_path, **more)[0])
 
 
 def test_a_user_without_quotas_is_not_limited(account: Account) -> None:
@@ -101,9 +101,9 @@ def test_a_group_is_started_where_there_is_room(
     # It may be registered all the same: the published client waits with it for room.
     group = account.register(num_machines=3)
     with pytest.raises(QuotaExceeded, match=sentence.replace(".", r"\.")):
-        start_group(account.parts, group)
+        start_group(account.rt, group)
     account.limit(quota, None)
-    start_group(account.parts, group)
+    start_group(account.rt, group)
 
 
 def test_what_just_fits_fits(account: Account) -> None:
@@ -145,7 +145,7 @@ def test_so_many_tasks_may_wait(account: Account) -> None:
     account.submit()
     with pytest.raises(QuotaExceeded, match="max_queued_tasks: 2 allowed, 2 in use, 1 more"):
         account.submit()
-    with account.parts.store.write() as session:
+    with account.rt.store.write() as session:
         make_task(session, account.group, status=Status.STARTED.value)
     account.limit(Quota.MAX_QUEUED_TASKS, 3)
     account.submit()
@@ -163,7 +163,7 @@ def test_who_has_stored_enough_submits_nothing_more(account: Account, tmp_path: 
             return [self]
 
     objects = Sized()
-    account.parts.__dict__["stored"] = StoredBytes(objects)  # type: ignore[arg-type]
+    account.rt.__dict__["stored"] = StoredBytes(objects)  # type: ignore[arg-type]
     account.submit()
     assert objects.listed == 0
     account.limit(Quota.MAX_STORAGE_GB, 1.5)
@@ -186,18 +186,18 @@ def test_a_quota_that_cannot_be_is_refused(account: Account) -> None:
         ("max_vcpus", float("nan"), Invalid),
         ("max_luck", 1, Invalid),
     ):
-        with pytest.raises(error), account.parts.store.write() as session:
+        with pytest.raises(error), account.rt.store.write() as session:
             set_quota(session, username, name, value)
-    with pytest.raises(NotFound), account.parts.store.write() as session:
+    with pytest.raises(ResourceNotFound), account.rt.store.write() as session:
         set_quota(session, "nobody", "max_vcpus", 1)
     assert account.user.quotas == {}
 
 
 def machine(account: Account, begun: float, ended: float | None, **fields: Any) -> None:
     name = new_uuid()
-    with account.parts.store.write() as session:
+    with account.rt.store.write() as session:
         session.add(
-            Machine(
+            MachineRow(
                 id=name,
                 group_id=account.group.id,
                 name=name,
@@ -217,10 +217,10 @@ def test_machines_cost_month_by_month(account: Account) -> None:
     turn, now = june.span[0], july.span[0] + 10 * hour
     machine(account, turn - 2 * hour, turn + 3 * hour)  # at the group's price, 0.1
     machine(account, july.span[0] + hour, None, price_hour=2.0)
-    with account.parts.store.write() as session:
+    with account.rt.store.write() as session:
         # One that is still to be launched costs nothing.
         session.add(
-            Machine(
+            MachineRow(
                 id=new_uuid(),
                 group_id=account.group.id,
                 name="wanted",
@@ -229,7 +229,7 @@ def test_machines_cost_month_by_month(account: Account) -> None:
                 created_at=turn,
             )
         )
-    with account.parts.store.read() as session:
+    with account.rt.store.read() as session:
         found = costs_by_month(session, account.id, [may, june, july], now)
         groups = costs_by_group(session, account.id, june, now)
         nothing = costs_by_month(session, account.id, [Month(2020, 1)], now)
@@ -246,7 +246,7 @@ def test_machines_cost_month_by_month(account: Account) -> None:
 
 def test_ten_years_are_one_question(account: Account) -> None:
     months = months_between(Month(2017, 1), Month(2026, 12))
-    with account.parts.store.read() as session:
+    with account.rt.store.read() as session:
         found = costs_by_month(session, account.id, months, time.time())
     assert len(found) == 120
     assert set(found.values()) == {0.0}

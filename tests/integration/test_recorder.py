@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import select
 
-from scheduler.store.models import StatusChange, Task, TaskOperation
+from scheduler.store.models import StatusChange, TaskOperation, TaskRow
 from simherd.contract.cause import Cause
 from simherd.contract.inbox import Message, Order
 from simherd.contract.lifecycle import Status
 from simherd.contract.queue.keys import GroupKeys
-from simherd.contract.reports import Kind
+from simherd.contract.reports import ReportKind
 from tests.support.builders import make_group, make_task
-from tests.support.parts import REPORTED_AT, machine_of, make_parts, recording, report, waiting
+from tests.support.runtime import REPORTED_AT, machine_of, make_runtime, recording, report, waiting
 from tests.support.waits import until
 
 if TYPE_CHECKING:
@@ -22,77 +22,77 @@ if TYPE_CHECKING:
     from typing import Any
 
     from scheduler.store.engine import Store
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
-RUN: list[tuple[Kind, dict[str, Any]]] = [
-    (Kind.STARTED, {"executer": {"vm_type": "local"}}),
-    (Kind.COMPUTATION_STARTED, {}),
+RUN: list[tuple[ReportKind, dict[str, Any]]] = [
+    (ReportKind.STARTED, {"executer": {"vm_type": "local"}}),
+    (ReportKind.COMPUTATION_STARTED, {}),
     (
-        Kind.OPERATION_STARTED,
+        ReportKind.OPERATION_STARTED,
         {"id": 1, "name": "exec_command", "attributes": {"command": "true"}},
     ),
-    (Kind.OPERATION_ENDED, {"id": 1, "status": "OK", "attributes": {"exit_code": 0}}),
-    (Kind.COMPUTATION_ENDED, {}),
-    (Kind.METRICS, {"metrics": {"output_size_bytes": 7, "nonsense": 1}}),
-    (Kind.FINISHED, {"cause": Cause.COMPLETED.value, "exit_code": 0}),
+    (ReportKind.OPERATION_ENDED, {"id": 1, "status": "OK", "attributes": {"exit_code": 0}}),
+    (ReportKind.COMPUTATION_ENDED, {}),
+    (ReportKind.METRICS, {"metrics": {"output_size_bytes": 7, "nonsense": 1}}),
+    (ReportKind.FINISHED, {"cause": Cause.COMPLETED.value, "exit_code": 0}),
 ]
 STATUSES = ["started", "computation-started", "computation-ended", "success"]
 
 
 @pytest.fixture
-def parts(database_url: str, store: Store, redis_url: str, tmp_path: Path) -> Parts:
-    return make_parts(database_url, redis_url, tmp_path)[0]
+def rt(database_url: str, store: Store, redis_url: str, tmp_path: Path) -> Runtime:
+    return make_runtime(database_url, redis_url, tmp_path)[0]
 
 
 @pytest.fixture
-def task(parts: Parts) -> Task:
-    with parts.store.write() as session:
+def task(rt: Runtime) -> TaskRow:
+    with rt.store.write() as session:
         return make_task(session, make_group(session))
 
 
-def tell(parts: Parts, task: Task, first: int = 1, last: int = len(RUN), attempt: int = 1) -> None:
+def tell(
+    rt: Runtime, task: TaskRow, first: int = 1, last: int = len(RUN), attempt: int = 1
+) -> None:
     for number in range(first, last + 1):
         kind, body = RUN[number - 1]
-        report(parts, task.group_id, task.id, attempt, number, kind, **body)
+        report(rt, task.group_id, task.id, attempt, number, kind, **body)
 
 
-def now(parts: Parts, task: Task) -> Task:
-    with parts.store.read() as session:
-        return session.scalars(select(Task).where(Task.id == task.id)).one()
+def now(rt: Runtime, task: TaskRow) -> TaskRow:
+    with rt.store.read() as session:
+        return session.scalars(select(TaskRow).where(TaskRow.id == task.id)).one()
 
 
-def history(parts: Parts, task: Task) -> list[str]:
-    with parts.store.read() as session:
+def history(rt: Runtime, task: TaskRow) -> list[str]:
+    with rt.store.read() as session:
         rows = session.scalars(
             select(StatusChange).where(StatusChange.task_id == task.id).order_by(StatusChange.id)
         )
         return [r.status for r in rows]
 
 
-def recorded(parts: Parts, task: Task, attempt: int = 1) -> int:
+def recorded(rt: Runtime, task: TaskRow, attempt: int = 1) -> int:
     key = GroupKeys(task.group_id).recorded
-    return int(parts.queue.client.hget(key, f"{task.id}:{attempt}") or 0)
+    return int(rt.queue.client.hget(key, f"{task.id}:{attempt}") or 0)
 
 
-def orders(parts: Parts, task: Task) -> list[Message]:
-    entries: Any = parts.queue.client.xrange(
-        GroupKeys(task.group_id).inbox(machine_of(task.group_id))
-    )
+def orders(rt: Runtime, task: TaskRow) -> list[Message]:
+    entries: Any = rt.queue.client.xrange(GroupKeys(task.group_id).inbox(machine_of(task.group_id)))
     return [Message.decode(fields["m"]) for _, fields in entries]
 
 
-def test_a_run_is_recorded_and_answered(parts: Parts, task: Task) -> None:
-    with recording(parts):
-        tell(parts, task)
-        until(lambda: recorded(parts, task) == len(RUN))
-    found = now(parts, task)
-    assert history(parts, task)[1:] == STATUSES
+def test_a_run_is_recorded_and_answered(rt: Runtime, task: TaskRow) -> None:
+    with recording(rt):
+        tell(rt, task)
+        until(lambda: recorded(rt, task) == len(RUN))
+    found = now(rt, task)
+    assert history(rt, task)[1:] == STATUSES
     assert found.end_time == REPORTED_AT + len(RUN)
     assert found.metrics["computation_seconds"] == 3.0
     assert found.metrics["output_size_bytes"] == 7
     assert "nonsense" not in found.metrics
     assert found.executer == {"vm_type": "local", "host_type": "LOCAL"}
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         (operation,) = session.scalars(
             select(TaskOperation).where(TaskOperation.task_id == task.id)
         )
@@ -100,82 +100,82 @@ def test_a_run_is_recorded_and_answered(parts: Parts, task: Task) -> None:
     assert (operation.started_at, operation.ended_at) == (REPORTED_AT + 3, REPORTED_AT + 4)
 
 
-def test_reports_in_several_batches_are_the_same(parts: Parts, task: Task) -> None:
-    with recording(parts):
+def test_reports_in_several_batches_are_the_same(rt: Runtime, task: TaskRow) -> None:
+    with recording(rt):
         for number in range(1, len(RUN) + 1):
-            tell(parts, task, number, number)
-            until(lambda number=number: recorded(parts, task) == number)  # type: ignore[misc]
-    assert history(parts, task)[1:] == STATUSES
-    assert now(parts, task).metrics["computation_seconds"] == 3.0
+            tell(rt, task, number, number)
+            until(lambda number=number: recorded(rt, task) == number)  # type: ignore[misc]
+    assert history(rt, task)[1:] == STATUSES
+    assert now(rt, task).metrics["computation_seconds"] == 3.0
 
 
 @pytest.mark.fault("B19")
-def test_what_is_sent_twice_is_recorded_once(parts: Parts, task: Task) -> None:
-    with recording(parts):
-        tell(parts, task, 1, 4)
-        tell(parts, task, 2, len(RUN))
-        until(lambda: recorded(parts, task) == len(RUN))
-    assert history(parts, task)[1:] == STATUSES
+def test_what_is_sent_twice_is_recorded_once(rt: Runtime, task: TaskRow) -> None:
+    with recording(rt):
+        tell(rt, task, 1, 4)
+        tell(rt, task, 2, len(RUN))
+        until(lambda: recorded(rt, task) == len(RUN))
+    assert history(rt, task)[1:] == STATUSES
 
 
-def test_a_gap_waits_for_what_is_missing(parts: Parts, task: Task) -> None:
-    with recording(parts):
-        tell(parts, task, 1, 1)
-        tell(parts, task, 3, 4)
-        until(lambda: recorded(parts, task) == 1)
-        tell(parts, task, 2, len(RUN))
-        until(lambda: recorded(parts, task) == len(RUN))
-    assert history(parts, task)[1:] == STATUSES
+def test_a_gap_waits_for_what_is_missing(rt: Runtime, task: TaskRow) -> None:
+    with recording(rt):
+        tell(rt, task, 1, 1)
+        tell(rt, task, 3, 4)
+        until(lambda: recorded(rt, task) == 1)
+        tell(rt, task, 2, len(RUN))
+        until(lambda: recorded(rt, task) == len(RUN))
+    assert history(rt, task)[1:] == STATUSES
 
 
 @pytest.mark.fault("B18")
 @pytest.mark.parametrize("attempt", [1, 3])
-def test_another_attempts_holder_is_fenced(parts: Parts, attempt: int) -> None:
-    with parts.store.write() as session:
+def test_another_attempts_holder_is_fenced(rt: Runtime, attempt: int) -> None:
+    with rt.store.write() as session:
         task = make_task(session, make_group(session), attempt=2, status=Status.STARTED.value)
-    with recording(parts):
-        tell(parts, task, attempt=attempt)
-        until(lambda: orders(parts, task))
-    assert {(m.order, m.attempt, m.cause) for m in orders(parts, task)} == {
+    with recording(rt):
+        tell(rt, task, attempt=attempt)
+        until(lambda: orders(rt, task))
+    assert {(m.order, m.attempt, m.cause) for m in orders(rt, task)} == {
         (Order.STOP, f"{task.id}:{attempt}", Cause.LEASE_LOST)
     }
-    assert now(parts, task).status == Status.STARTED
-    assert history(parts, task) == ["started"]
+    assert now(rt, task).status == Status.STARTED
+    assert history(rt, task) == ["started"]
 
 
-def test_a_kill_that_crosses_the_end_wins(parts: Parts) -> None:
-    with parts.store.write() as session:
+def test_a_kill_that_crosses_the_end_wins(rt: Runtime) -> None:
+    with rt.store.write() as session:
         task = make_task(session, make_group(session), status=Status.PENDING_KILL.value)
-    with recording(parts):
-        tell(parts, task)
-        until(lambda: recorded(parts, task) == len(RUN))
-    found = now(parts, task)
+    with recording(rt):
+        tell(rt, task)
+        until(lambda: recorded(rt, task) == len(RUN))
+    found = now(rt, task)
     assert (found.status, found.cause) == (Status.KILLED, Cause.KILLED_BY_USER)
     assert found.metrics["computation_seconds"] == 3.0
-    assert orders(parts, task)[0].cause == Cause.KILLED_BY_USER
+    assert orders(rt, task)[0].cause == Cause.KILLED_BY_USER
 
 
-def test_an_agent_that_stops_hands_the_task_back(parts: Parts) -> None:
-    with parts.store.write() as session:
+def test_an_agent_that_stops_hands_the_task_back(rt: Runtime) -> None:
+    with rt.store.write() as session:
         task = make_task(session, make_group(session), resubmit=True)
-    with recording(parts):
-        tell(parts, task, 1, 2)
+    with recording(rt):
+        tell(rt, task, 1, 2)
         body = {"cause": Cause.AGENT_STOPPED.value}
-        report(parts, task.group_id, task.id, 1, 3, Kind.FINISHED, **body)
-        until(lambda: waiting(parts, task.group_id))
-    assert waiting(parts, task.group_id) == [f"{task.id}:2"]
-    found = now(parts, task)
+        report(rt, task.group_id, task.id, 1, 3, ReportKind.FINISHED, **body)
+        until(lambda: waiting(rt, task.group_id))
+    assert waiting(rt, task.group_id) == [f"{task.id}:2"]
+    found = now(rt, task)
     assert (found.status, found.attempt, found.start_time) == (Status.SUBMITTED, 2, None)
 
 
-def test_what_cannot_be_read_does_not_stop_the_rest(parts: Parts, task: Task) -> None:
+def test_what_cannot_be_read_does_not_stop_the_rest(rt: Runtime, task: TaskRow) -> None:
     stream = GroupKeys(task.group_id).events
-    with recording(parts):
+    with recording(rt):
         for text in ("", "{", '{"protocol": 99}', "[]", '{"protocol": 1, "kind": "no"}'):
-            parts.queue.client.xadd(stream, {"e": text})
+            rt.queue.client.xadd(stream, {"e": text})
         # Well-formed, of the current attempt, and still nothing that can be applied.
-        report(parts, task.group_id, task.id, 1, 1, Kind.OPERATION_STARTED, id="x", name=7)
-        report(parts, task.group_id, task.id, 1, 1, Kind.FINISHED, cause="no such cause")
-        tell(parts, task)
-        until(lambda: recorded(parts, task) == len(RUN))
-    assert now(parts, task).status == Status.SUCCESS
+        report(rt, task.group_id, task.id, 1, 1, ReportKind.OPERATION_STARTED, id="x", name=7)
+        report(rt, task.group_id, task.id, 1, 1, ReportKind.FINISHED, cause="no such cause")
+        tell(rt, task)
+        until(lambda: recorded(rt, task) == len(RUN))
+    assert now(rt, task).status == Status.SUCCESS

@@ -16,7 +16,7 @@ from scheduler.services.control import redis_usage
 from scheduler.services.control.quarantine import repair_group
 from scheduler.services.control.sweep import sweep
 from scheduler.services.tasks.kill import kill_task
-from scheduler.store.models import Task
+from scheduler.store.models import TaskRow
 from simherd.contract import limits
 from simherd.contract.lifecycle import Status
 from simherd.contract.queue.keys import GroupKeys
@@ -24,7 +24,7 @@ from tests.support import servers
 from tests.support.api import serving, user_of
 from tests.support.cloud import Fleet, open_fleet
 from tests.support.hostile import client_of
-from tests.support.parts import recording
+from tests.support.runtime import recording
 from tests.support.tenants import Tenant
 from tests.support.waits import until
 
@@ -43,12 +43,12 @@ def fleet(store: Store, database_url: str, tmp_path: Path) -> Iterator[Fleet]:
     with servers.redis_server() as url:
         made = open_fleet(database_url, url, tmp_path)
         yield made
-        made.parts.queue.client.close()
+        made.rt.queue.client.close()
 
 
 def _limit(fleet: Fleet, room: int) -> None:
     """Let Redis have so much more than it uses; with less than it uses, nothing can be added."""
-    client = fleet.parts.queue.client
+    client = fleet.rt.queue.client
     client.config_set("maxmemory", memory_of(client).used + room)
     if room < 0:
         with pytest.raises(redis.exceptions.OutOfMemoryError):
@@ -65,15 +65,15 @@ def _submission(group: str) -> dict[str, object]:
 
 
 def test_who_works_goes_on_at_the_limit_and_nothing_more_is_taken(fleet: Fleet) -> None:
-    tenant, parts = Tenant(fleet), fleet.parts
+    tenant, rt = Tenant(fleet), fleet.rt
     machine, doomed = tenant.honest(), tenant.task()
     task = tenant.task()
     assert machine.claim() == f"{doomed.id}:1"
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         key = create_key(session, tenant.group.user_id, "t")
-    ready = dependencies(parts)
+    ready = dependencies(rt)
     assert ready.ask()["redis"] is None
-    with serving(parts) as url, user_of(url, key) as user, recording(parts):
+    with serving(rt) as url, user_of(url, key) as user, recording(rt):
         waits = user.post("/tasks/submit", json=_submission(tenant.group.id)).json()["id"]
         machine.report()
         until(lambda: _status(fleet, doomed.id) == Status.STARTED, what="the start")
@@ -88,10 +88,10 @@ def test_who_works_goes_on_at_the_limit_and_nothing_more_is_taken(fleet: Fleet) 
         until(lambda: "memory limit" in (ready.ask()["redis"] or ""), what="/readyz to say so")
         # Who works keeps its lease and can be told to stop; the sweep has nothing to complain of.
         assert machine.beat() == "held"
-        sweep(parts, 0)
-        kill_task(parts, doomed.user_id, doomed.id, discard=False)
+        sweep(rt, 0)
+        kill_task(rt, doomed.user_id, doomed.id, discard=False)
         inbox = GroupKeys(tenant.group.id).inbox(machine.id)
-        assert parts.queue.client.xlen(inbox) > 0
+        assert rt.queue.client.xlen(inbox) > 0
         assert machine.beat() == "held"
         # What waits is still given away.
         other = tenant.honest()
@@ -113,8 +113,8 @@ def _accepted(user: object, group: str) -> str | None:
 
 
 def _status(fleet: Fleet, task_id: str) -> Status:
-    with fleet.parts.store.read() as session:
-        return Status(session.scalars(select(Task.status).where(Task.id == task_id)).one())
+    with fleet.rt.store.read() as session:
+        return Status(session.scalars(select(TaskRow.status).where(TaskRow.id == task_id)).one())
 
 
 def test_a_group_that_takes_too_much_is_cut_off_and_the_others_go_on(
@@ -123,22 +123,22 @@ def test_a_group_that_takes_too_much_is_cut_off_and_the_others_go_on(
     monkeypatch.setattr(limits, "GROUP_REDIS_BYTES", 2 * _MIB)
     monkeypatch.setattr(limits, "MACHINE_REDIS_BYTES", 0)
     thief, other = Tenant(fleet), Tenant(fleet)
-    stranger, machine, parts = thief.stolen(), other.honest(), fleet.parts
+    stranger, machine, rt = thief.stolen(), other.honest(), fleet.rt
     other.task()
     machine.claim()
     for number in range(100):
         stranger.client.hset(stranger.keys.facts, f"made-up-{number}", "x" * 64 * 1024)
-    sweep(parts, 0)
+    sweep(rt, 0)
     group = fleet.now(thief.group)
     assert group.quarantined_at is not None
     assert "MiB of Redis" in (group.quarantine_reason or "")
     with pytest.raises(redis.RedisError):
         stranger.client.hset(stranger.keys.facts, "again", "x")
-    assert not list(parts.queue.client.scan_iter(stranger.keys.every))
+    assert not list(rt.queue.client.scan_iter(stranger.keys.every))
     assert fleet.now(other.group).quarantined_at is None
     assert machine.beat() == "held"
     # Repaired, the machine is let in with the secret that it has, and the task waits again.
-    repair_group(parts, "operator", thief.group.id)
+    repair_group(rt, "operator", thief.group.id)
     honest = thief.honest()
     assert honest.claim() == f"{stranger.task}:1"
     for closed in (honest, machine):
@@ -151,8 +151,8 @@ def test_keys_are_counted_also_those_that_machines_make_up(
 ) -> None:
     monkeypatch.setattr(limits, "MACHINE_REDIS_KEYS", 100)
     thief = Tenant(fleet)
-    stranger, clock = thief.stolen(), fleet.parts.usage_clock
-    sweep(fleet.parts, 0)
+    stranger, clock = thief.stolen(), fleet.rt.usage_clock
+    sweep(fleet.rt, 0)
     assert fleet.now(thief.group).quarantined_at is None
     pipe = stranger.client.pipeline(transaction=False)
     for number in range(limits.GROUP_REDIS_KEYS + 200):
@@ -162,9 +162,9 @@ def test_keys_are_counted_also_those_that_machines_make_up(
     # Measured now and then only, where Redis is not pressed for memory.
     assert not clock.is_due(limits.MAIN_SERVER)
     monkeypatch.setattr(redis_usage.UsageClock, "is_due", lambda *_: True)
-    sweep(fleet.parts, 0)
+    sweep(fleet.rt, 0)
     assert "keys in Redis" in (fleet.now(thief.group).quarantine_reason or "")
-    assert not list(fleet.parts.queue.client.scan_iter(stranger.keys.every))
+    assert not list(fleet.rt.queue.client.scan_iter(stranger.keys.every))
     stranger.client.close()
 
 
@@ -174,7 +174,7 @@ def test_a_machine_with_too_many_connections_is_cut_off(fleet: Fleet) -> None:
     for _ in range(limits.MACHINE_REDIS_CONNECTIONS + 1):
         clients.append(client_of(fleet.redis_url, thief.machine, thief.secret))
         clients[-1].ping()
-    sweep(fleet.parts, 0)
+    sweep(fleet.rt, 0)
     assert "connections to Redis" in (fleet.now(thief.group).quarantine_reason or "")
     for client in clients:
         with pytest.raises(redis.RedisError):
@@ -196,15 +196,15 @@ def test_the_recorder_relieves_a_redis_that_is_full(
     for number in range(100):
         stranger.client.hset(stranger.keys.facts, f"made-up-{number}", "x" * 64 * 1024)
     _limit(fleet, -_MIB // 4)
-    with recording(fleet.parts):
+    with recording(fleet.rt):
         until(lambda: fleet.now(thief.group).quarantined_at is not None, what="the quarantine")
-        until(lambda: memory_of(fleet.parts.queue.client).share < 1, what="room")
+        until(lambda: memory_of(fleet.rt.queue.client).share < 1, what="room")
     stranger.client.close()
 
 
 def test_claims_are_remembered_in_one_entry_a_machine(fleet: Fleet) -> None:
     tenant = Tenant(fleet)
-    client, keys = fleet.parts.queue.client, GroupKeys(tenant.group.id)
+    client, keys = fleet.rt.queue.client, GroupKeys(tenant.group.id)
     for _ in range(50):
         tenant.task()
         machine = tenant.honest()
@@ -218,6 +218,6 @@ def test_what_an_ended_group_has_left_is_removed(fleet: Fleet) -> None:
     tenant = Tenant(fleet)
     stranger = tenant.stolen()
     fleet.set(tenant.group, status="terminated", terminated_at=time.time())
-    sweep(fleet.parts, 0)
-    assert not list(fleet.parts.queue.client.scan_iter(stranger.keys.every))
+    sweep(fleet.rt, 0)
+    assert not list(fleet.rt.queue.client.scan_iter(stranger.keys.every))
     stranger.client.close()

@@ -13,9 +13,9 @@ import pytest
 from sqlalchemy import select
 
 from scheduler.services.accounts.users import create_key, create_user
-from scheduler.store.models import MachineGroup
+from scheduler.store.models import GroupRow
 from tests.support.api import serving
-from tests.support.parts import make_parts
+from tests.support.runtime import make_runtime
 from tests.support.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from scheduler.store.engine import Store
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 LARGE = ("local", "-n", "9")
 QUESTION = "Start 9 machines of local, up to 0.09 US$/h?"
@@ -32,8 +32,8 @@ QUESTION = "Start 9 machines of local, up to 0.09 US$/h?"
 class Shell:
     """A user's shell, with an API whose groups never get machines."""
 
-    def __init__(self, parts: Parts, url: str, key: str, folder: Path) -> None:
-        self.parts, self.folder = parts, folder
+    def __init__(self, rt: Runtime, url: str, key: str, folder: Path) -> None:
+        self.rt, self.folder = rt, folder
         mine = {k: v for k, v in os.environ.items() if not k.startswith("SIMHERD_")}
         self.environment = {**mine, "SIMHERD_API_URL": url, "SIMHERD_API_KEY": key}
 
@@ -54,8 +54,8 @@ class Shell:
     @property
     def groups(self) -> int:
         """How many are there."""
-        with self.parts.store.read() as session:
-            return len(session.scalars(select(MachineGroup.id)).all())
+        with self.rt.store.read() as session:
+            return len(session.scalars(select(GroupRow.id)).all())
 
 
 @pytest.fixture(scope="module")
@@ -91,12 +91,12 @@ spot = 1
 """
     )
     more = {"machine_types_file": table, "max_machines": {"local": 900}}
-    parts, _ = make_parts(database_url, redis_url, folder, **more)
-    parts.__dict__["send_job"] = lambda *_: None
-    with parts.store.write() as session:
+    rt, _ = make_runtime(database_url, redis_url, folder, **more)
+    rt.__dict__["send_job"] = lambda *_: None
+    with rt.store.write() as session:
         key = create_key(session, create_user(session, "ada", "ada@localhost").id, "test")
-    with serving(parts) as url:
-        yield Shell(parts, url, key, folder)
+    with serving(rt) as url:
+        yield Shell(rt, url, key, folder)
 
 
 def test_a_large_group_is_started_with_a_yes_from_a_pipe(shell: Shell) -> None:

@@ -15,8 +15,8 @@ from sqlalchemy import select
 from scheduler.metrics.collectors import read_state
 from scheduler.services.control.orphans import examine
 from scheduler.services.control.sweep import sweep
-from scheduler.services.tasks.enqueue import enqueue
-from scheduler.store.models import Machine
+from scheduler.services.tasks.enqueue import enqueue_task
+from scheduler.store.models import MachineRow
 from simherd.contract.lifecycle import Status
 from simherd.contract.queue import scripts
 from simherd.contract.queue.keys import ACCESS, CHANGES, EPOCH, GROUPS_CHANGED, GroupKeys
@@ -24,7 +24,7 @@ from tests.conftest import REPOSITORY
 from tests.support.builders import make_task
 from tests.support.cloud import Fleet, open_fleet, raw
 from tests.support.hostile import RUN, HonestMachine, Stranger, Victim, client_of
-from tests.support.parts import recording
+from tests.support.runtime import recording
 from tests.support.tenants import Tenant, ended
 from tests.support.waits import until
 
@@ -77,7 +77,7 @@ def test_no_command_reaches_what_is_not_the_groups(fleet: Fleet) -> None:
     machine = other.honest()
     other.task()
     machine.claim()
-    admin = fleet.parts.queue.client
+    admin = fleet.rt.queue.client
     me = client_of(fleet.redis_url, thief.machine, thief.secret)
     foreign = GroupKeys(other.group.id)
     keys = [
@@ -126,8 +126,8 @@ def test_no_command_reaches_what_is_not_the_groups(fleet: Fleet) -> None:
 
 def test_lies_harm_nobody_else(fleet: Fleet) -> None:
     thief, others = Tenant(fleet), [Tenant(fleet), Tenant(fleet)]
-    stranger, parts = thief.stolen(), fleet.parts
-    with recording(parts):
+    stranger, rt = thief.stolen(), fleet.rt
+    with recording(rt):
         for name, act in stranger.lies(Victim("", "", "", "")):
             _try_lie(fleet, stranger, others, name)
             assert callable(act)
@@ -148,28 +148,30 @@ def _try_lie(fleet: Fleet, stranger: Stranger, others: list[Tenant], name: str) 
         for machine in machines:
             machine.report()
             assert machine.beat() in {"held", "recorded"}, name
-        sweep(fleet.parts, 0)
+        sweep(fleet.rt, 0)
     for task in tasks:
         over = until(lambda t=task: ended(fleet, t.id), what=f"{name}: the task to end")  # type: ignore[misc]
         assert over.status == Status.SUCCESS, (name, over.status, over.error_detail)
         assert over.losses == []
-    with fleet.parts.store.read() as session:
-        rows = session.scalars(select(Machine).where(Machine.id.in_([v.machine for v in victims])))
+    with fleet.rt.store.read() as session:
+        rows = session.scalars(
+            select(MachineRow).where(MachineRow.id.in_([v.machine for v in victims]))
+        )
         assert {(row.status, row.failures) for row in rows} == {("started", "")}, name
     for machine in machines:
         until(lambda m=machine: m.beat() == "recorded", what="the last report")  # type: ignore[misc]
         machine.close()
     # Everybody's lists, the metrics and the doctor can still be looked at.
-    read_state(fleet.parts)
-    examine(fleet.parts, fix=False)
+    read_state(fleet.rt)
+    examine(fleet.rt, fix=False)
 
 
 def test_scripts_of_the_release_before_are_there_for_its_agents(fleet: Fleet) -> None:
     tenant = Tenant(fleet)
     client = client_of(fleet.redis_url, tenant.machine, tenant.secret)
-    fleet.parts.queue.client.script_flush()
-    fleet.parts.queue.client.flushdb()
-    sweep(fleet.parts, 0)
+    fleet.rt.queue.client.script_flush()
+    fleet.rt.queue.client.flushdb()
+    sweep(fleet.rt, 0)
     # As the wheel in tests/releases has it: claim.lua after left.lua and take.lua.
     with zipfile.ZipFile(next((REPOSITORY / "tests/releases").glob("*.whl"))) as wheel:
         names = [f"simherd/contract/queue/{name}.lua" for name in ("left", "take", "claim")]
@@ -189,14 +191,14 @@ def test_a_machine_that_reports_for_its_neighbour_changes_nothing(fleet: Fleet) 
     group = fleet.group(num_machines=2, status="started")
     mine, neighbour = fleet.scale(group)
     secrets = {m.id: fleet.join(m) for m in (mine, neighbour)}
-    with fleet.parts.store.write() as session:
+    with fleet.rt.store.write() as session:
         task = make_task(session, group)
-    enqueue(fleet.parts, task.id)
+    enqueue_task(fleet.rt, task.id)
     honest = HonestMachine(fleet.redis_url, mine, secrets[mine.id])
     honest.claim()
     client = client_of(fleet.redis_url, neighbour, secrets[neighbour.id])
     liar = Stranger(client, group.id, neighbour.id, task.id, lambda: task.id)
-    with recording(fleet.parts):
+    with recording(fleet.rt):
         for number, (kind, body) in enumerate(RUN, 1):
             liar.forge(kind, task.id, number, body={**body, "exit_code": 1})
             honest.report()
@@ -212,7 +214,7 @@ def test_what_is_dropped_is_counted_and_logged_once(
 ) -> None:
     thief = Tenant(fleet)
     stranger = thief.stolen()
-    with recording(fleet.parts):
+    with recording(fleet.rt):
         for _ in range(20):
             stranger.forge(RUN[0][0], "no-such-task", at=time.time())
         until(lambda: "foreign_report" in caplog.text, what="the log line")

@@ -9,25 +9,25 @@ from typing import TYPE_CHECKING
 import pytest
 
 from scheduler.objects import s3
-from scheduler.objects.base import StorageAway
+from scheduler.objects.base import StorageUnavailable
 from scheduler.objects.folder import FolderStore
 from scheduler.objects.s3 import S3Store
 from scheduler.services.accounts.users import create_key
 from scheduler.services.control.reconcile_queue import reconcile_queue
 from scheduler.services.errors import Conflict
 from scheduler.services.storage.browse import copy
-from scheduler.services.tasks.enqueue import enqueue_all
+from scheduler.services.tasks.enqueue import enqueue_tasks
 from scheduler.store.engine import migrate
 from simherd.contract.attempt_spec import attempt_key
 from tests.support.api import serving, user_of
 from tests.support.builders import make_group, make_task
-from tests.support.parts import make_parts, waiting
+from tests.support.runtime import make_runtime, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 
 @pytest.fixture
@@ -42,10 +42,10 @@ def away(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Store]:
 
 
 @pytest.fixture
-def parts(away: S3Store, redis_url: str, tmp_path: Path) -> Parts:
+def rt(away: S3Store, redis_url: str, tmp_path: Path) -> Runtime:
     url = f"sqlite:///{tmp_path / 'test.db'}"
     migrate(url)
-    made, _ = make_parts(url, redis_url, tmp_path)
+    made, _ = make_runtime(url, redis_url, tmp_path)
     made.__dict__["objects"] = away
     return made
 
@@ -61,7 +61,7 @@ def test_every_question_says_that_it_is_away(away: S3Store) -> None:
         lambda: away.delete("ada", "a"),
         lambda: away.begin_upload("ada", "a"),
     ):
-        with pytest.raises(StorageAway, match="does not answer"):
+        with pytest.raises(StorageUnavailable, match="does not answer"):
             ask()
 
 
@@ -71,14 +71,14 @@ def test_one_that_takes_connections_and_never_answers_is_away_too(
     monkeypatch.setitem(s3.QUICK, "read_s", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         store = S3Store("outputs", "us-east-1", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        with pytest.raises(StorageAway, match="does not answer"):
+        with pytest.raises(StorageUnavailable, match="does not answer"):
             store.stat("ada", "a.zip")
 
 
-def test_the_api_asks_to_try_again(parts: Parts) -> None:
-    with parts.store.write() as session:
+def test_the_api_asks_to_try_again(rt: Runtime) -> None:
+    with rt.store.write() as session:
         key = create_key(session, make_group(session).user_id, "test")
-    with serving(parts) as address, user_of(address, key) as user:
+    with serving(rt) as address, user_of(address, key) as user:
         answer = user.get("/storage/contents", params={"path": "study"})
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "5"
@@ -86,31 +86,31 @@ def test_the_api_asks_to_try_again(parts: Parts) -> None:
 
 
 def test_a_task_whose_files_are_there_waits_and_holds_up_no_other(
-    parts: Parts, tmp_path: Path
+    rt: Runtime, tmp_path: Path
 ) -> None:
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         group = make_group(session)
         held_up = [make_task(session, group, input_resources=["mesh.stl"]) for _ in range(2)]
         other = make_task(session, group)
-    assert enqueue_all(parts, [*(task.id for task in held_up), other.id]) == 1
-    assert waiting(parts, group.id) == [attempt_key(other.id, 1)]
+    assert enqueue_tasks(rt, [*(task.id for task in held_up), other.id]) == 1
+    assert waiting(rt, group.id) == [attempt_key(other.id, 1)]
     back = FolderStore(tmp_path, "http://unused", "key")
-    parts.__dict__["objects"] = back
-    reconcile_queue(parts, group)
-    assert waiting(parts, group.id) == [attempt_key(t.id, 1) for t in (*held_up, other)]
+    rt.__dict__["objects"] = back
+    reconcile_queue(rt, group)
+    assert waiting(rt, group.id) == [attempt_key(t.id, 1) for t in (*held_up, other)]
 
 
-def test_a_copy_that_breaks_off_is_not_repeated_by_clients(parts: Parts, tmp_path: Path) -> None:
+def test_a_copy_that_breaks_off_is_not_repeated_by_clients(rt: Runtime, tmp_path: Path) -> None:
     class BreaksOff(FolderStore):
         def copy(self, user: str, source: str, target: str) -> None:
-            raise StorageAway("The storage does not answer.")
+            raise StorageUnavailable("The storage does not answer.")
 
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         user = make_group(session).user_id
     there = BreaksOff(tmp_path / "storage", "http://unused", "key")
     upload = there.begin_upload(user, "study/a.txt")
     part = there.store_part(user, "study/a.txt", upload, 1, b"a")
     there.complete_upload(user, "study/a.txt", upload, [(1, part)])
-    parts.__dict__["objects"] = there
+    rt.__dict__["objects"] = there
     with pytest.raises(Conflict, match=r"broke off .* Remove what is at 'copied'"):
-        copy(parts, user, "study", "copied")
+        copy(rt, user, "study", "copied")

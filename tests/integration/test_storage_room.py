@@ -15,20 +15,20 @@ from sqlalchemy import select, update
 from scheduler.services.accounts.users import create_key
 from scheduler.services.billing.quotas import Quota, states
 from scheduler.services.errors import QuotaExceeded
-from scheduler.services.storage.room import Room
+from scheduler.services.storage.room import StorageRoomClaim
 from scheduler.services.storage.transfer_worker import carry_on
 from scheduler.services.storage.transfers import begin_fetch, transfer_of
 from scheduler.services.storage.usage import StoredBytes, used_bytes
-from scheduler.services.tasks.submit import Submission, submit_tasks
+from scheduler.services.tasks.submit import NewTask, submit_tasks
 from scheduler.store.models import StorageRoom, User
-from scheduler.wiring import Parts
+from scheduler.wiring import Runtime
 from simherd.contract import limits
-from simherd.contract.transfers import State
+from simherd.contract.transfers import TransferState
 from simherd.errors import TransferError
 from simherd.transfers import signed_url
 from tests.support.api import serving, user_of
 from tests.support.builders import make_group
-from tests.support.parts import make_parts
+from tests.support.runtime import make_runtime
 from tests.support.waits import until
 from tests.support.web import web_server
 
@@ -42,13 +42,13 @@ QUOTA = 1024 * KIB
 
 
 @pytest.fixture(scope="module", params=["folder", "s3"])
-def parts(
+def rt(
     request: pytest.FixtureRequest,
     database_url: str,
     store: Store,
     redis_url: str,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Parts]:
+) -> Iterator[Runtime]:
     more: dict[str, Any] = {"outbound_allow": "127.0.0.0/8"}
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "s3":
@@ -57,23 +57,23 @@ def parts(
                 patch.setenv(name, value)
             more["s3_bucket"] = environment["SIMHERD_S3_BUCKET"]
             more["s3_endpoint_url"] = environment["SIMHERD_S3_ENDPOINT_URL"]
-        made = make_parts(database_url, redis_url, tmp_path_factory.mktemp("storage"), **more)[0]
+        made = make_runtime(database_url, redis_url, tmp_path_factory.mktemp("storage"), **more)[0]
         made.__dict__["send_job"] = lambda *_: None
         yield made
 
 
 @pytest.fixture(scope="module")
-def url(parts: Parts) -> Iterator[str]:
-    with serving(parts) as served:
+def url(rt: Runtime) -> Iterator[str]:
+    with serving(rt) as served:
         yield served
 
 
 class Person:
     """A user with a quota of 1 MiB."""
 
-    def __init__(self, parts: Parts, url: str) -> None:
-        self.parts, self._url = parts, url
-        with parts.store.write() as session:
+    def __init__(self, rt: Runtime, url: str) -> None:
+        self.rt, self._url = rt, url
+        with rt.store.write() as session:
             self.group = make_group(session)
             self.id = self.group.user_id
             user = session.get_one(User, self.id)
@@ -92,7 +92,7 @@ class Person:
 
     def here(self, signed: str) -> str:
         """A URL as it leads to the API of this test."""
-        return self._url + signed.removeprefix(self.parts.settings.public_url)
+        return self._url + signed.removeprefix(self.rt.settings.public_url)
 
     def put(self, url: str, body: Any) -> httpx.Response:
         return httpx.put(url, content=body, trust_env=False, timeout=30)
@@ -103,17 +103,17 @@ class Person:
 
     def submit(self) -> None:
         extra = {"commands": [{"cmd": "true"}]}
-        asked = Submission(self.group.id, "any", None, "any", extra_params=extra)
-        submit_tasks(self.parts, self.id, [asked])
+        asked = NewTask(self.group.id, "any", None, "any", extra_params=extra)
+        submit_tasks(self.rt, self.id, [asked])
 
     @property
     def stored(self) -> dict[str, int]:
-        return {info.path: info.size for info in self.parts.objects.list(self.id, "")}
+        return {info.path: info.size for info in self.rt.objects.list(self.id, "")}
 
     @property
     def rooms(self) -> int:
         """Bytes that are counted besides what a listing finds."""
-        with self.parts.store.read() as session:
+        with self.rt.store.read() as session:
             mine = select(StorageRoom.bytes).where(StorageRoom.user_id == self.id)
             return sum(session.scalars(mine))
 
@@ -121,15 +121,15 @@ class Person:
         """Nothing of an upload that was refused stays: no object, no part, no room."""
         until(lambda: self.rooms == 0, what="the room to be given back")
         assert self.stored == {}
-        assert [u for u in self.parts.objects.unfinished(2**40) if u.user == self.id] == []
-        if self.parts.settings.s3_bucket is None:
-            folder = Path(str(self.parts.settings.storage_dir), self.id)
+        assert [u for u in self.rt.objects.unfinished(2**40) if u.user == self.id] == []
+        if self.rt.settings.s3_bucket is None:
+            folder = Path(str(self.rt.settings.storage_dir), self.id)
             assert [file for file in folder.rglob("*") if file.is_file()] == []
 
 
 @pytest.fixture
-def person(parts: Parts, url: str) -> Person:
-    return Person(parts, url)
+def person(rt: Runtime, url: str) -> Person:
+    return Person(rt, url)
 
 
 def pieces(count: int, started: threading.Barrier | None = None) -> Iterator[bytes]:
@@ -156,11 +156,11 @@ def test_many_urls_together_stay_within_the_quota_while_they_are_good(person: Pe
     for number in range(10):
         assert person.sign(f"{number}", sizes=[100 * KIB]).status_code == 200
     assert person.sign("one more", sizes=[100 * KIB]).status_code == 403
-    used = {s.quota: s.in_use for s in states(person.parts, _user(person))}
+    used = {s.quota: s.in_use for s in states(person.rt, _user(person))}
     assert used[Quota.MAX_STORAGE_GB] == 1000 * KIB / 1024**3
     # A new URL for a path takes the place of the one before, whose upload may have failed.
     assert person.sign("3", sizes=[100 * KIB]).status_code == 200
-    with person.parts.store.write() as session:
+    with person.rt.store.write() as session:
         mine = StorageRoom.user_id == person.id
         session.execute(update(StorageRoom).where(mine).values(expires_at=1.0))
     assert person.sign("one more", sizes=[1000 * KIB]).status_code == 200
@@ -168,7 +168,7 @@ def test_many_urls_together_stay_within_the_quota_while_they_are_good(person: Pe
 
 
 def _user(person: Person) -> User:
-    with person.parts.store.read() as session:
+    with person.rt.store.read() as session:
         return session.get_one(User, person.id)
 
 
@@ -182,7 +182,7 @@ def test_a_larger_body_than_is_left_is_refused_before_it_is_read(person: Person)
     done = person.put(person.url("big", 10), bytes(QUOTA + 1))
     assert done.status_code == 403
     assert "max_storage_gb" in done.json()["detail"]
-    with person.parts.store.write() as session:  # what the URL itself had
+    with person.rt.store.write() as session:  # what the URL itself had
         session.query(StorageRoom).where(StorageRoom.user_id == person.id).delete()
     person.leaves_nothing()
 
@@ -220,7 +220,7 @@ def test_uploads_at_once_stay_within_the_quota(person: Person) -> None:
 
 
 def test_uploads_of_one_url_at_once_stay_within_the_quota(person: Person) -> None:
-    url, room = person.url("same", 700 * KIB), Room(person.parts, person.id, "same")
+    url, room = person.url("same", 700 * KIB), StorageRoomClaim(person.rt, person.id, "same")
     room.take(700 * KIB)  # as the API does for an upload that goes on
     assert person.put(url, bytes(700 * KIB)).status_code == 403
     room.give_back()
@@ -229,16 +229,16 @@ def test_uploads_of_one_url_at_once_stay_within_the_quota(person: Person) -> Non
 
 
 def test_what_is_stored_counts_for_every_api_process_at_once(person: Person) -> None:
-    other = Parts(person.parts.settings)
+    other = Runtime(person.rt.settings)
     assert used_bytes(other, person.id) == 0
     person.store("a", 700 * KIB)
     assert used_bytes(other, person.id) == 700 * KIB
     with pytest.raises(QuotaExceeded, match="716800 bytes in use"):
-        Room(other, person.id, "b").take(400 * KIB)
+        StorageRoomClaim(other, person.id, "b").take(400 * KIB)
     # Once a listing has seen it, it counts once.
     other.__dict__["stored"] = StoredBytes(other.objects, other.store.clock)
     assert used_bytes(other, person.id) == 700 * KIB
-    Room(other, person.id, "b").take(300 * KIB)
+    StorageRoomClaim(other, person.id, "b").take(300 * KIB)
 
 
 def test_a_file_that_is_stored_again_counts_once(person: Person) -> None:
@@ -258,20 +258,20 @@ def test_what_was_removed_makes_room_at_once(person: Person) -> None:
 def test_outputs_are_stored_beyond_the_quota_and_nothing_else_is_from_then_on(
     person: Person,
 ) -> None:
-    signed = person.parts.objects.sign(person.id, "task/output.zip", "upload", 60)
+    signed = person.rt.objects.sign(person.id, "task/output.zip", "upload", 60)
     assert person.put(_of_machine(person, signed), bytes(2 * QUOTA)).status_code == 200
-    person.parts.stored.listing(person.id, fresh_s=0)
+    person.rt.stored.listing(person.id, fresh_s=0)
     assert person.sign("input").status_code == 403
     with pytest.raises(QuotaExceeded, match="max_storage_gb"):
         person.submit()
     with pytest.raises(QuotaExceeded, match="max_storage_gb"):
-        begin_fetch(person.parts, person.id, "http://127.0.0.1:9/x", "x")
+        begin_fetch(person.rt, person.id, "http://127.0.0.1:9/x", "x")
     refused = person.api.post("/storage/copy", params={"source": "task", "target": "more"})
     assert refused.status_code == 403
 
 
 def _of_machine(person: Person, signed: str) -> str:
-    folder = person.parts.settings.s3_bucket is None
+    folder = person.rt.settings.s3_bucket is None
     return person.here(signed) if folder else signed
 
 
@@ -307,13 +307,13 @@ def test_a_fetch_ends_where_nothing_is_left(person: Person) -> None:
     with web_server() as web:
         web.files["big"], web.files["small"] = bytes(2 * QUOTA), bytes(600 * KIB)
         begun = [
-            begin_fetch(person.parts, person.id, f"{web.url}/files/{name}", name)
+            begin_fetch(person.rt, person.id, f"{web.url}/files/{name}", name)
             for name in ("big", "small")
         ]
         for _ in begun:
-            carry_on(person.parts)
-    big, small = (transfer_of(person.parts, person.id, row.id) for row in begun)
-    assert (big.state, small.state) == (State.FAILED.value, State.DONE.value)
+            carry_on(person.rt)
+    big, small = (transfer_of(person.rt, person.id, row.id) for row in begun)
+    assert (big.state, small.state) == (TransferState.FAILED.value, TransferState.DONE.value)
     assert "max_storage_gb" in str(big.error)
     assert person.stored == {"small": 600 * KIB}
     assert person.rooms == 600 * KIB

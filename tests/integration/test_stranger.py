@@ -17,7 +17,7 @@ from tests.conftest import REPOSITORY
 from tests.support import stranger
 from tests.support.api import serving, user_of
 from tests.support.builders import make_group
-from tests.support.parts import Machines, make_parts
+from tests.support.runtime import Machines, make_runtime
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,21 +38,21 @@ def _compose_providers() -> str:
 def eve(
     database_url: str, store: Store, redis_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[httpx.Client]:
-    parts, _ = make_parts(
+    rt, _ = make_runtime(
         database_url,
         redis_url,
         tmp_path_factory.mktemp("storage"),
         providers=_compose_providers(),
     )
-    parts.__dict__["providers"] = {"docker": Machines()}
-    parts.__dict__["send_job"] = lambda *_: None
-    with parts.store.write() as session:
+    rt.__dict__["providers"] = {"docker": Machines()}
+    rt.__dict__["send_job"] = lambda *_: None
+    with rt.store.write() as session:
         fleet = make_group(session, name="fleet", provider="docker", shared=True)
         session.get_one(User, fleet.user_id).is_operator = True
         key = create_key(session, create_user(session, "test", "eve", "eve@b.c").id, "test")
-    with serving(parts) as url, user_of(url, key) as client:
+    with serving(rt) as url, user_of(url, key) as client:
         yield client
-    parts.store.engine.dispose()
+    rt.store.engine.dispose()
 
 
 def test_the_compose_file_switches_on_what_it_needs() -> None:

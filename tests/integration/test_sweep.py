@@ -13,43 +13,43 @@ from scheduler.providers.base import MachineState
 from scheduler.queue.group_queue import Arrival
 from scheduler.services.control.expire_deadlines import expire_deadlines
 from scheduler.services.control.reconcile_queue import reconcile_queue
-from scheduler.services.control.sweep import reclaim, sweep
-from scheduler.services.tasks.enqueue import enqueue
+from scheduler.services.control.sweep import expire_leases, sweep
+from scheduler.services.tasks.enqueue import enqueue_task
 from scheduler.store.machine_state import MACHINE_UP
-from scheduler.store.models import Machine, MachineGroup, Task
+from scheduler.store.models import GroupRow, MachineRow, TaskRow
 from simherd.contract import limits
 from simherd.contract.attempt_spec import AttemptSpec, attempt_key
 from simherd.contract.lifecycle import Status
 from simherd.contract.queue.keys import GroupKeys
 from tests.support.builders import make_group, make_task
-from tests.support.parts import add_machine, make_parts, waiting
 from tests.support.queue import held_in
+from tests.support.runtime import add_machine, make_runtime, waiting
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from scheduler.store.engine import Store
-    from scheduler.wiring import Parts
-    from tests.support.parts import Machines
+    from scheduler.wiring import Runtime
+    from tests.support.runtime import Machines
 
 
 class Fleet:
     """A group with machines that hold one attempt each."""
 
-    def __init__(self, parts: Parts, machines: Machines, redis_url: str) -> None:
-        self.parts, self.machines, self._url = parts, machines, redis_url
-        with parts.store.write() as session:
-            self.group: MachineGroup = make_group(session)
+    def __init__(self, rt: Runtime, machines: Machines, redis_url: str) -> None:
+        self.rt, self.machines, self._url = rt, machines, redis_url
+        with rt.store.write() as session:
+            self.group: GroupRow = make_group(session)
 
-    def hold(self, count: int, state: MachineState, *, resubmit: bool = False) -> list[Task]:
+    def hold(self, count: int, state: MachineState, *, resubmit: bool = False) -> list[TaskRow]:
         """Tasks that are claimed by machines of which the provider says `state`."""
         tasks = []
         for _ in range(count):
-            with self.parts.store.write() as session:
+            with self.rt.store.write() as session:
                 task = make_task(session, self.group, resubmit=resubmit)
                 machine = f"m-{task.id[:6]}"
                 session.add(
-                    Machine(
+                    MachineRow(
                         id=machine,
                         group_id=self.group.id,
                         name=machine,
@@ -59,7 +59,7 @@ class Fleet:
                     )
                 )
             self.machines.states[machine] = state
-            enqueue(self.parts, task.id)
+            enqueue_task(self.rt, task.id)
             self.claim_as(machine)
             tasks.append(task)
         self.make_overdue()
@@ -67,7 +67,7 @@ class Fleet:
 
     def claim_as(self, machine: str) -> None:
         """Let a machine claim the first attempt of the queue."""
-        add_machine(self.parts, self.group.id, machine)
+        add_machine(self.rt, self.group.id, machine)
         claimer = Claimer(self._url, self.group.id, machine)
         assert claimer.claim(new_token()) is not None
         claimer.close()
@@ -75,23 +75,23 @@ class Fleet:
     def make_overdue(self) -> None:
         """Let every lease have run out."""
         leases = GroupKeys(self.group.id).leases
-        held = held_in(self.parts.queue, self.group.id)
+        held = held_in(self.rt.queue, self.group.id)
         just_now = 1000 * time.time() - 1
-        self.parts.queue.client.zadd(leases, dict.fromkeys(held, just_now))
+        self.rt.queue.client.zadd(leases, dict.fromkeys(held, just_now))
 
     def reclaim(self, after_s: float = 0, *, patient: bool = False) -> None:
-        reclaim(self.parts, self.group, time.time() + after_s, patient)
+        expire_leases(self.rt, self.group, time.time() + after_s, patient)
 
-    def status(self, task: Task) -> tuple[str, int]:
-        with self.parts.store.read() as session:
-            found = session.scalars(select(Task).where(Task.id == task.id)).one()
+    def status(self, task: TaskRow) -> tuple[str, int]:
+        with self.rt.store.read() as session:
+            found = session.scalars(select(TaskRow).where(TaskRow.id == task.id)).one()
         return found.status, found.attempt
 
 
 @pytest.fixture
 def fleet(database_url: str, store: Store, redis_url: str, tmp_path: Path) -> Fleet:
-    parts, machines = make_parts(database_url, redis_url, tmp_path)
-    return Fleet(parts, machines, redis_url)
+    rt, machines = make_runtime(database_url, redis_url, tmp_path)
+    return Fleet(rt, machines, redis_url)
 
 
 def test_a_machine_that_is_gone_costs_the_attempt_at_once(fleet: Fleet) -> None:
@@ -101,9 +101,9 @@ def test_a_machine_that_is_gone_costs_the_attempt_at_once(fleet: Fleet) -> None:
     )
     fleet.reclaim(patient=True)
     assert fleet.status(kept) == (Status.SUBMITTED, 2)
-    assert waiting(fleet.parts, fleet.group.id) == [f"{kept.id}:2"]
+    assert waiting(fleet.rt, fleet.group.id) == [f"{kept.id}:2"]
     assert fleet.status(lost) == (Status.EXECUTER_TERMINATED, 1)
-    assert held_in(fleet.parts.queue, fleet.group.id) == []
+    assert held_in(fleet.rt.queue, fleet.group.id) == []
 
 
 def test_a_task_that_loses_machine_after_machine_is_held(fleet: Fleet) -> None:
@@ -115,31 +115,31 @@ def test_a_task_that_loses_machine_after_machine_is_held(fleet: Fleet) -> None:
         fleet.make_overdue()
     fleet.reclaim()
     assert fleet.status(task) == (Status.EXECUTER_TERMINATED, limits.MAX_LOSSES)
-    with fleet.parts.store.read() as session:
-        found = session.scalars(select(Task).where(Task.id == task.id)).one()
+    with fleet.rt.store.read() as session:
+        found = session.scalars(select(TaskRow).where(TaskRow.id == task.id)).one()
     assert [x["attempt"] for x in found.losses] == [1, 2, 3]
     assert f"lost its machine {limits.MAX_LOSSES} times" in (found.error_detail or "")
     assert f"attempt 3 on machine-3-{task.id}" in (found.error_detail or "")
-    assert waiting(fleet.parts, fleet.group.id) == []
+    assert waiting(fleet.rt, fleet.group.id) == []
 
 
 def test_a_task_that_this_release_refuses_holds_up_no_other(fleet: Fleet) -> None:
     """One that an earlier release has queued, which took more."""
-    with fleet.parts.store.write() as session:
+    with fleet.rt.store.write() as session:
         old = make_task(session, fleet.group, extra_params={"commands": "not a list"})
         new = make_task(session, fleet.group)
-    reconcile_queue(fleet.parts, fleet.group)
-    assert waiting(fleet.parts, fleet.group.id) == [f"{new.id}:1"]
+    reconcile_queue(fleet.rt, fleet.group)
+    assert waiting(fleet.rt, fleet.group.id) == [f"{new.id}:1"]
     assert fleet.status(old)[0] == Status.EXECUTER_FAILED
 
 
 def test_a_lost_task_waits_ahead_of_younger_ones(fleet: Fleet) -> None:
     (lost,) = fleet.hold(1, MachineState.GONE, resubmit=True)
-    with fleet.parts.store.write() as session:
+    with fleet.rt.store.write() as session:
         younger = make_task(session, fleet.group)
-    enqueue(fleet.parts, younger.id)
+    enqueue_task(fleet.rt, younger.id)
     fleet.reclaim()
-    assert waiting(fleet.parts, fleet.group.id) == [f"{lost.id}:2", f"{younger.id}:1"]
+    assert waiting(fleet.rt, fleet.group.id) == [f"{lost.id}:2", f"{younger.id}:1"]
 
 
 @pytest.mark.parametrize("state", [MachineState.UNKNOWN, MachineState.RUNNING])
@@ -167,70 +167,70 @@ def test_when_many_go_silent_at_once_it_is_probably_us(fleet: Fleet) -> None:
 def test_a_task_far_past_its_deadline_is_ended_without_its_executor(fleet: Fleet) -> None:
     now = time.time()
     late, later, open_ended = fleet.hold(3, MachineState.RUNNING)
-    with fleet.parts.store.write() as session:
+    with fleet.rt.store.write() as session:
         for task, at in ((late, now - 1), (later, now - limits.DEADLINE_BACKSTOP_S - 1)):
-            found = session.scalars(select(Task).where(Task.id == task.id)).one()
+            found = session.scalars(select(TaskRow).where(TaskRow.id == task.id)).one()
             found.status, found.deadline_at = Status.COMPUTATION_STARTED.value, at
-    expire_deadlines(fleet.parts, limits.MAIN_SERVER, now)
+    expire_deadlines(fleet.rt, limits.MAIN_SERVER, now)
     assert fleet.status(late)[0] == Status.COMPUTATION_STARTED
     assert fleet.status(later)[0] == Status.TTL_EXCEEDED
     assert fleet.status(open_ended)[0] == Status.SUBMITTED
-    assert f"{later.id}:1" not in held_in(fleet.parts.queue, fleet.group.id)
+    assert f"{later.id}:1" not in held_in(fleet.rt.queue, fleet.group.id)
 
 
 def test_the_queue_is_filled_again_from_sql(fleet: Fleet) -> None:
-    with fleet.parts.store.write() as session:
+    with fleet.rt.store.write() as session:
         tasks = [make_task(session, fleet.group) for _ in range(3)]
         make_task(session, fleet.group, status=Status.SUCCESS.value, end_time=1.0)
-    reconcile_queue(fleet.parts, fleet.group)
-    reconcile_queue(fleet.parts, fleet.group)
-    assert waiting(fleet.parts, fleet.group.id) == [f"{t.id}:1" for t in tasks]
+    reconcile_queue(fleet.rt, fleet.group)
+    reconcile_queue(fleet.rt, fleet.group)
+    assert waiting(fleet.rt, fleet.group.id) == [f"{t.id}:1" for t in tasks]
 
 
 def test_what_waits_for_long_gets_new_urls_and_goes_on_waiting(fleet: Fleet) -> None:
-    with fleet.parts.store.write() as session:
+    with fleet.rt.store.write() as session:
         task = make_task(session, fleet.group)
-    enqueue(fleet.parts, task.id)
+    enqueue_task(fleet.rt, task.id)
     specs, key = GroupKeys(fleet.group.id).specs, attempt_key(task.id, 1)
-    fleet.parts.queue.client.hset(specs, key, "with URLs that have expired")
+    fleet.rt.queue.client.hset(specs, key, "with URLs that have expired")
     long_ago = time.time() - limits.SPEC_REFRESH_S - 60
-    with fleet.parts.store.write() as session:
-        row = session.get_one(Task, task.seq)
+    with fleet.rt.store.write() as session:
+        row = session.get_one(TaskRow, task.seq)
         row.queued_at = row.handed_over_at = long_ago
-    reconcile_queue(fleet.parts, fleet.group)
-    renewed: Any = fleet.parts.queue.client.hget(specs, key)
+    reconcile_queue(fleet.rt, fleet.group)
+    renewed: Any = fleet.rt.queue.client.hget(specs, key)
     assert AttemptSpec.decode(renewed).task_id == task.id
-    with fleet.parts.store.read() as session:
-        row = session.get_one(Task, task.seq)
+    with fleet.rt.store.read() as session:
+        row = session.get_one(TaskRow, task.seq)
     assert row.queued_at == long_ago
     assert (row.handed_over_at or 0) > long_ago
 
 
 def test_what_sql_does_not_know_is_taken_out(fleet: Fleet) -> None:
-    queue = fleet.parts.queue
+    queue = fleet.rt.queue
     (task,) = fleet.hold(1, MachineState.RUNNING)
     queue.enqueue(fleet.group.id, [Arrival("stranger:1", 1, "{}")])
-    with fleet.parts.store.write() as session:
-        found = session.scalars(select(Task).where(Task.id == task.id)).one()
+    with fleet.rt.store.write() as session:
+        found = session.scalars(select(TaskRow).where(TaskRow.id == task.id)).one()
         found.status, found.end_time = Status.SUCCESS.value, time.time() - 2 * limits.LEASE_S
-    reconcile_queue(fleet.parts, fleet.group)
-    assert waiting(fleet.parts, fleet.group.id) == held_in(queue, fleet.group.id) == []
+    reconcile_queue(fleet.rt, fleet.group)
+    assert waiting(fleet.rt, fleet.group.id) == held_in(queue, fleet.group.id) == []
 
 
 def test_a_pending_kill_whose_holder_is_gone_is_settled(fleet: Fleet) -> None:
-    with fleet.parts.store.write() as session:
+    with fleet.rt.store.write() as session:
         task = make_task(session, fleet.group, status=Status.PENDING_KILL.value)
-    reconcile_queue(fleet.parts, fleet.group)
+    reconcile_queue(fleet.rt, fleet.group)
     assert fleet.status(task) == (Status.KILLED, 1)
 
 
 def test_a_group_that_cannot_be_swept_holds_up_no_other(fleet: Fleet) -> None:
-    parts = fleet.parts
-    with parts.store.write() as session:
+    rt = fleet.rt
+    with rt.store.write() as session:
         # Sorted first or last: the others come before and after it.
         make_group(session, provider="no-such-provider")
         other = make_group(session)
-    sweep(parts, time.time())
-    with parts.store.read() as session:
-        launched = session.scalars(select(Machine.group_id)).all()
+    sweep(rt, time.time())
+    with rt.store.read() as session:
+        launched = session.scalars(select(MachineRow.group_id)).all()
     assert {fleet.group.id, other.id} <= set(launched)

@@ -17,7 +17,7 @@ import pytest
 from scheduler.services.accounts.admin_keys import key_states
 from scheduler.services.accounts.users import create_key
 from scheduler.services.attempts.outputs import grant_of
-from scheduler.store.models import Base, Machine, MachineGroup, User
+from scheduler.store.models import Base, GroupRow, MachineRow, User
 from scripts.pages.http_reference import openapi
 from simherd.contract import objects
 from simherd.contract.join import digest
@@ -27,14 +27,14 @@ from tests.support.api import serving, user_of
 from tests.support.builders import make_group, make_task
 from tests.support.env import zipped
 from tests.support.openapi import operations, resolved
-from tests.support.parts import make_parts
+from tests.support.runtime import make_runtime
 from tests.support.tenancy import Objects, OwnOnly, Public, Recipe, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from scheduler.store.engine import Store
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
     from tests.support.openapi import Operation
 
 #: Some hundred requests to each of two databases.
@@ -61,7 +61,7 @@ SECRET = "the-secret-of-a-machine"
 class World:
     """A server with Ada, who has one of everything, and Bob, who has his own and wants hers."""
 
-    parts: Parts
+    rt: Runtime
     url: str
     ada: Objects
     nobody: Objects
@@ -71,7 +71,7 @@ class World:
 
     def rows(self) -> dict[str, list[dict[str, Any]]]:
         """Every row of the database, by table."""
-        with self.parts.store.engine.connect() as connection:
+        with self.rt.store.engine.connect() as connection:
             return {
                 table.name: [dict(row) for row in connection.execute(table.select()).mappings()]
                 for table in Base.metadata.sorted_tables
@@ -79,13 +79,13 @@ class World:
 
     def redis(self) -> dict[bytes, bytes]:
         """What Redis holds of Ada's group."""
-        client: Any = self.parts.queue.servers.of(self.ada.group)
+        client: Any = self.rt.queue.servers.of(self.ada.group)
         keys = sorted(client.keys(f"*{self.ada.group}*"))
         return {key: client.dump(key) for key in keys}
 
     def stored(self) -> list[tuple[str, int]]:
         """Ada's files."""
-        found = self.parts.objects.list(self.ada.user, "")
+        found = self.rt.objects.list(self.ada.user, "")
         return sorted((info.path, info.size) for info in found)
 
     def whole(self) -> tuple[Any, ...]:
@@ -129,17 +129,17 @@ class World:
 def world(
     store: Store, database_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[World]:
-    parts, _ = make_parts(database_url, redis_url, tmp_path_factory.mktemp("storage"))
-    parts.__dict__["send_job"] = lambda *_: None
-    with serving(parts) as url:
-        parts.settings.__dict__["public_url"] = url
-        with parts.store.write() as session:
+    rt, _ = make_runtime(database_url, redis_url, tmp_path_factory.mktemp("storage"))
+    rt.__dict__["send_job"] = lambda *_: None
+    with serving(rt) as url:
+        rt.settings.__dict__["public_url"] = url
+        with rt.store.write() as session:
             group = make_group(session, name="adas-group")
             ada = session.get_one(User, group.user_id)
             ada.username = "ada-the-owner"
             key = create_key(session, ada.id, "hers")
             task = make_task(session, group, status=Status.SUCCESS.value, end_time=time.time())
-            machine = Machine(
+            machine = MachineRow(
                 id="adas-machine",
                 group_id=group.id,
                 name="adas-machine",
@@ -154,14 +154,14 @@ def world(
             his = make_task(session, his_group)
             ids = (ada.id, group.id, task.id, his.id, his_group.user_id)
         her = user_of(url, key)
-        mine = _belongings(parts, her, ids)
+        mine = _belongings(rt, her, ids)
         with user_of(url, bob) as client, user_of(url) as anyone:
-            token = grant_of(parts, ids[3], 1).token
-            yield World(parts, url, mine, _of_nobody(mine), client, anyone, token)
+            token = grant_of(rt, ids[3], 1).token
+            yield World(rt, url, mine, _of_nobody(mine), client, anyone, token)
         her.close()
 
 
-def _belongings(parts: Parts, her: httpx.Client, ids: tuple[str, ...]) -> Objects:
+def _belongings(rt: Runtime, her: httpx.Client, ids: tuple[str, ...]) -> Objects:
     """Make one of everything for Ada, by the API where that can."""
     user, group, task, _, bob = ids
 
@@ -173,13 +173,13 @@ def _belongings(parts: Parts, her: httpx.Client, ids: tuple[str, ...]) -> Object
     made(her.post(f"/projects/adas-project/task/{task}/add"))
     file, archive = "adas-file.txt", objects.output_path("", task, 1)
     for path, data in ((file, b"secret"), (archive, zipped({"a": "secret"}, "artifacts/"))):
-        target = parts.objects.file(user, path)  # type: ignore[attr-defined]
+        target = rt.objects.file(user, path)  # type: ignore[attr-defined]
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
     query = {"url": "https://example.com/adas", "path": "adas-fetch"}
     transfer = made(her.post("/storage/input_remote", params=query))["id"]
-    with parts.store.write() as session:
-        running = make_task(session, session.get_one(MachineGroup, group))
+    with rt.store.write() as session:
+        running = make_task(session, session.get_one(GroupRow, group))
         session.flush()
         running_id = running.id
     event = made(
@@ -195,9 +195,9 @@ def _belongings(parts: Parts, her: httpx.Client, ids: tuple[str, ...]) -> Object
             },
         )
     )
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         key_id = key_states(session, "ada-the-owner")[0].id
-    stolen = parts.file_urls.sign(bob, file, "download", 3600).partition("?")[2]
+    stolen = rt.file_urls.sign(bob, file, "download", 3600).partition("?")[2]
     return Objects(
         user=user,
         username="ada-the-owner",

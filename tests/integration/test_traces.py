@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from scheduler.services.tasks.kill import kill_task
-from scheduler.services.tasks.submit import Submission, submit_tasks
+from scheduler.services.tasks.submit import NewTask, submit_tasks
 from simherd.contract.cause import Cause
 from simherd.contract.lifecycle import Status
-from simherd.contract.reports import Kind
+from simherd.contract.reports import ReportKind
 from simherd.runtime.tracing import trace_id
 from tests.integration.test_recorder import RUN, recorded
 from tests.support.builders import make_group, make_task
 from tests.support.collector import attributes, collector
-from tests.support.parts import (
+from tests.support.runtime import (
     REPORTED_AT,
     machine_of,
-    make_parts,
+    make_runtime,
     recording,
     report,
     waiting,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from scheduler.store.engine import Store
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
     from tests.support.collector import Received
 
 UNSET, OK, ERROR = 0, 1, 2
@@ -46,32 +46,32 @@ def collected() -> Iterator[Received]:
 
 
 @pytest.fixture
-def parts(
+def rt(
     database_url: str, store: Store, redis_url: str, tmp_path: Path, collected: Received
-) -> Iterator[Parts]:
-    made = make_parts(database_url, redis_url, tmp_path, otlp_endpoint=collected.url)[0]
+) -> Iterator[Runtime]:
+    made = make_runtime(database_url, redis_url, tmp_path, otlp_endpoint=collected.url)[0]
     yield made
     made.close()
 
 
-def run_twice(parts: Parts) -> tuple[str, str]:
+def run_twice(rt: Runtime) -> tuple[str, str]:
     """A task whose first machine stops, and whose second attempt succeeds; its group and id."""
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         task = make_task(session, make_group(session), resubmit=True)
-    with recording(parts):
+    with recording(rt):
         for number, (kind, body) in enumerate(RUN[:3], 1):
-            report(parts, task.group_id, task.id, 1, number, kind, **body)
+            report(rt, task.group_id, task.id, 1, number, kind, **body)
         stopped = {"cause": Cause.AGENT_STOPPED.value}
-        report(parts, task.group_id, task.id, 1, 4, Kind.FINISHED, **stopped)
-        until(lambda: waiting(parts, task.group_id))
+        report(rt, task.group_id, task.id, 1, 4, ReportKind.FINISHED, **stopped)
+        until(lambda: waiting(rt, task.group_id))
         for number, (kind, body) in enumerate(RUN, 11):
-            report(parts, task.group_id, task.id, 2, number - 10, kind, **body)
-        until(lambda: recorded(parts, task, 2) == len(RUN))
+            report(rt, task.group_id, task.id, 2, number - 10, kind, **body)
+        until(lambda: recorded(rt, task, 2) == len(RUN))
     return task.group_id, task.id
 
 
-def test_two_attempts_are_one_trace(parts: Parts, collected: Received) -> None:
-    group, task = run_twice(parts)
+def test_two_attempts_are_one_trace(rt: Runtime, collected: Received) -> None:
+    group, task = run_twice(rt)
     spans = until(lambda: collected.of(trace_id(task)), what="the trace")
     (root,) = [span for span in spans if not span.parent_span_id]
     assert (root.name, root.status.code) == ("task", OK)
@@ -104,14 +104,14 @@ def test_two_attempts_are_one_trace(parts: Parts, collected: Received) -> None:
     assert len({span.span_id for span in spans}) == len(spans)
 
 
-def test_each_task_of_a_request_has_its_own(parts: Parts, collected: Received) -> None:
-    with parts.store.write() as session:
+def test_each_task_of_a_request_has_its_own(rt: Runtime, collected: Received) -> None:
+    with rt.store.write() as session:
         group = make_group(session)
     commands = {"commands": [{"cmd": "true"}]}
-    one = Submission(
+    one = NewTask(
         group.id, "arbitrary_commands", None, "any", has_input=False, extra_params=commands
     )
-    made = submit_tasks(parts, group.user_id, [one, one])
+    made = submit_tasks(rt, group.user_id, [one, one])
     for task in made:
         (span,) = until(lambda task=task: collected.of(trace_id(task.task_id)))  # type: ignore[misc]
         assert span.name == "submit"
@@ -120,13 +120,13 @@ def test_each_task_of_a_request_has_its_own(parts: Parts, collected: Received) -
 
 @pytest.mark.parametrize("waits_for", [Status.PENDING_INPUT, Status.SUBMITTED])
 def test_one_that_no_machine_ever_had_is_told_by_who_ended_it(
-    parts: Parts, collected: Received, waits_for: Status
+    rt: Runtime, collected: Received, waits_for: Status
 ) -> None:
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         group = make_group(session)
         attempt = int(waits_for is Status.SUBMITTED)
         task = make_task(session, group, status=waits_for.value, attempt=attempt)
-    kill_task(parts, group.user_id, task.id)
+    kill_task(rt, group.user_id, task.id)
     parts_of = {s.name: s for s in until(lambda: collected.of(trace_id(task.id)))}
     told = {"attempt", "queue wait"} if attempt else {"upload input"}
     assert parts_of.keys() == {"task", "record"} | told
@@ -136,13 +136,13 @@ def test_one_that_no_machine_ever_had_is_told_by_who_ended_it(
 
 
 def test_a_collector_that_takes_nothing_stops_nothing(
-    parts: Parts, collected: Received, caplog: pytest.LogCaptureFixture
+    rt: Runtime, collected: Received, caplog: pytest.LogCaptureFixture
 ) -> None:
     collected.code = 400
-    run_twice(parts)
+    run_twice(rt)
     until(lambda: "event=traces_lost" in caplog.text, what="the word that a trace is lost")
     collected.code = 200
-    _, task = run_twice(parts)
+    _, task = run_twice(rt)
     until(lambda: collected.of(trace_id(task)), what="the next trace")
 
 

@@ -11,15 +11,15 @@ from sqlalchemy import delete
 
 from scheduler.objects.s3 import S3Store
 from scheduler.services.accounts.users import create_user
-from scheduler.services.errors import Invalid, NotFound, QuotaExceeded
+from scheduler.services.errors import Invalid, QuotaExceeded, ResourceNotFound
 from scheduler.services.ids import new_uuid
 from scheduler.services.storage import transfer_turn, transfers
 from scheduler.services.storage.transfer_worker import carry_on
-from scheduler.store.models import Transfer
+from scheduler.store.models import TransferRow
 from simherd.contract import limits
-from simherd.contract.transfers import State
+from simherd.contract.transfers import TransferState
 from simherd.contract.upload_grant import LEAST_PART_BYTES, part_size
-from tests.support.parts import make_parts
+from tests.support.runtime import make_runtime
 from tests.support.web import CUT_BYTES, web_server
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from scheduler.store.engine import Store
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
     from tests.support.web import Web
 
 #: Two whole parts and some.
@@ -46,25 +46,25 @@ def web() -> Iterator[Web]:
 class Person:
     """A user with a storage, and a worker that gives turns when it is told."""
 
-    def __init__(self, parts: Parts) -> None:
-        self.parts = parts
-        with parts.store.write() as session:
+    def __init__(self, rt: Runtime) -> None:
+        self.rt = rt
+        with rt.store.write() as session:
             self.id = create_user(session, new_uuid(), "any@localhost").id
 
-    def fetch(self, url: str, path: str) -> Transfer:
-        return transfers.begin_fetch(self.parts, self.id, url, path)
+    def fetch(self, url: str, path: str) -> TransferRow:
+        return transfers.begin_fetch(self.rt, self.id, url, path)
 
-    def state(self, begun: Transfer) -> Transfer:
-        return transfers.transfer_of(self.parts, self.id, begun.id)
+    def state(self, begun: TransferRow) -> TransferRow:
+        return transfers.transfer_of(self.rt, self.id, begun.id)
 
     def turn(self) -> None:
         """The next turn, whenever it is due."""
-        with self.parts.store.write() as session:
-            for row in session.query(Transfer).where(Transfer.ended_at.is_(None)):
+        with self.rt.store.write() as session:
+            for row in session.query(TransferRow).where(TransferRow.ended_at.is_(None)):
                 row.next_at = min(row.next_at, time.time())
-        carry_on(self.parts)
+        carry_on(self.rt)
 
-    def to_the_end(self, begun: Transfer, most: int = 10) -> Transfer:
+    def to_the_end(self, begun: TransferRow, most: int = 10) -> TransferRow:
         for _ in range(most):
             self.turn()
             if self.state(begun).ended_at is not None:
@@ -72,22 +72,22 @@ class Person:
         return self.state(begun)
 
     def stored(self, path: str) -> bytes:
-        found = self.parts.objects.stat(self.id, path)
+        found = self.rt.objects.stat(self.id, path)
         assert found is not None
-        return self.parts.objects.read(self.id, path, 0, found.size)
+        return self.rt.objects.read(self.id, path, 0, found.size)
 
     def put(self, path: str, data: bytes) -> None:
-        upload = self.parts.objects.begin_upload(self.id, path)
+        upload = self.rt.objects.begin_upload(self.id, path)
         at = 0
         sent: list[tuple[int, str]] = []
         while at < len(data) or not sent:
             size = part_size(len(sent) + 1)
             number = len(sent) + 1
             part = data[at : at + size]
-            etag = self.parts.objects.store_part(self.id, path, upload, number, part)
+            etag = self.rt.objects.store_part(self.id, path, upload, number, part)
             sent.append((number, etag))
             at += size
-        self.parts.objects.complete_upload(self.id, path, upload, sent)
+        self.rt.objects.complete_upload(self.id, path, upload, sent)
 
 
 @pytest.fixture
@@ -99,14 +99,14 @@ def person(
 ) -> Person:
     """Two pairs cover it: SQLite with a folder, PostgreSQL with S3."""
     with store.write() as session:
-        session.execute(delete(Transfer))
-    parts, _ = make_parts(database_url, "redis://unused", tmp_path)
-    parts.settings.outbound_allow = "127.0.0.1/32"
+        session.execute(delete(TransferRow))
+    rt, _ = make_runtime(database_url, "redis://unused", tmp_path)
+    rt.settings.outbound_allow = "127.0.0.1/32"
     # Turns are given by hand here; a system test has the worker give them.
-    parts.__dict__["send_job"] = lambda *_: None
+    rt.__dict__["send_job"] = lambda *_: None
     if database_url.startswith("postgresql"):
-        parts.__dict__["objects"] = request.getfixturevalue("bucket")
-    return Person(parts)
+        rt.__dict__["objects"] = request.getfixturevalue("bucket")
+    return Person(rt)
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def bucket(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> S3Store:
 def test_a_file_is_fetched_whole(person: Person, web: Web, name: str) -> None:
     begun = person.fetch(f"{web.url}/to/{name}", f"got/{name}")
     ended = person.to_the_end(begun)
-    assert (ended.state, ended.error) == (State.DONE, None)
+    assert (ended.state, ended.error) == (TransferState.DONE, None)
     assert ended.size == ended.moved == len(web.files[name])
     assert person.stored(f"got/{name}") == web.files[name]
 
@@ -135,11 +135,11 @@ def test_a_large_file_takes_turns_and_goes_on_where_it_was(
     person.turn()
     waiting = person.state(begun)
     assert (waiting.state, waiting.moved, waiting.size) == (
-        State.WAITING,
+        TransferState.WAITING,
         part_size(1),
         len(BIG),
     )
-    assert person.to_the_end(begun).state == State.DONE
+    assert person.to_the_end(begun).state == TransferState.DONE
     assert person.stored("got.bin") == BIG
     assert web.starts("big.bin") == [0, part_size(1), 2 * part_size(1)]
 
@@ -148,47 +148,51 @@ def test_two_files_take_turns(person: Person, web: Web, monkeypatch: pytest.Monk
     monkeypatch.setattr(transfer_turn, "_TURN_S", 0)
     large = person.fetch(f"{web.url}/files/big.bin", "large.bin")
     small = person.fetch(f"{web.url}/files/small.txt", "small.txt")
-    carry_on(person.parts)
-    carry_on(person.parts)
-    assert person.state(large).state == State.WAITING
-    assert person.state(small).state == State.DONE
-    assert person.to_the_end(large).state == State.DONE
+    carry_on(person.rt)
+    carry_on(person.rt)
+    assert person.state(large).state == TransferState.WAITING
+    assert person.state(small).state == TransferState.DONE
+    assert person.to_the_end(large).state == TransferState.DONE
 
 
 def test_users_take_turns(person: Person, web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer_turn, "_TURN_S", 0)
-    other = Person(person.parts)
+    other = Person(person.rt)
     many = [person.fetch(f"{web.url}/files/big.bin", f"{n}.bin") for n in range(3)]
     one = other.fetch(f"{web.url}/files/small.txt", "small.txt")
-    carry_on(person.parts)
-    carry_on(person.parts)
+    carry_on(person.rt)
+    carry_on(person.rt)
     assert [person.state(begun).moved > 0 for begun in many] == [True, False, False]
-    assert other.state(one).state == State.DONE
+    assert other.state(one).state == TransferState.DONE
 
 
 def test_a_user_has_one_turn_at_a_time_and_all_have_two(person: Person, web: Web) -> None:
-    users = [person, Person(person.parts), Person(person.parts)]
+    users = [person, Person(person.rt), Person(person.rt)]
     begun = [user.fetch(f"{web.url}/files/small.txt", "first.txt") for user in users]
     seconds = [user.fetch(f"{web.url}/files/small.txt", "second.txt") for user in users]
 
     def states() -> list[str]:
         return [user.state(row).state for user, row in zip(users, seconds, strict=True)]
 
-    under_way(person.parts, begun[0])
-    carry_on(person.parts)  # the first of the second user
-    carry_on(person.parts)  # the first of the third
-    carry_on(person.parts)
-    assert states() == [State.WAITING, State.DONE, State.WAITING]
-    under_way(person.parts, begun[1])
-    carry_on(person.parts)
-    assert states() == [State.WAITING, State.DONE, State.WAITING]
+    under_way(person.rt, begun[0])
+    carry_on(person.rt)  # the first of the second user
+    carry_on(person.rt)  # the first of the third
+    carry_on(person.rt)
+    assert states() == [TransferState.WAITING, TransferState.DONE, TransferState.WAITING]
+    under_way(person.rt, begun[1])
+    carry_on(person.rt)
+    assert states() == [TransferState.WAITING, TransferState.DONE, TransferState.WAITING]
 
 
-def under_way(parts: Parts, row: Transfer) -> None:
+def under_way(rt: Runtime, row: TransferRow) -> None:
     """Have a worker be at a transfer's turn."""
-    with parts.store.write() as session:
-        found = session.get_one(Transfer, row.id)
-        found.state, found.turn, found.next_at = State.RUNNING, found.turn + 1, time.time() + 60
+    with rt.store.write() as session:
+        found = session.get_one(TransferRow, row.id)
+        found.state, found.turn, found.next_at = (
+            TransferState.RUNNING,
+            found.turn + 1,
+            time.time() + 60,
+        )
 
 
 def test_an_answer_that_drips_is_cut_off(
@@ -198,7 +202,10 @@ def test_an_answer_that_drips_is_cut_off(
     begun = person.fetch(f"{web.url}/drip/a", "a")
     person.turn()
     waiting = person.state(begun)
-    assert (waiting.state, waiting.error) == (State.WAITING, "The other server does not answer.")
+    assert (waiting.state, waiting.error) == (
+        TransferState.WAITING,
+        "The other server does not answer.",
+    )
 
 
 def test_a_broken_connection_costs_what_was_under_way(person: Person, web: Web) -> None:
@@ -206,10 +213,10 @@ def test_a_broken_connection_costs_what_was_under_way(person: Person, web: Web) 
     begun = person.fetch(f"{web.url}/cut/big.bin", "cut.bin")
     person.turn()
     waiting = person.state(begun)
-    assert waiting.state == State.WAITING
+    assert waiting.state == TransferState.WAITING
     assert waiting.error
     assert 0 < waiting.moved <= CUT_BYTES
-    assert person.to_the_end(begun).state == State.DONE
+    assert person.to_the_end(begun).state == TransferState.DONE
     assert person.stored("cut.bin") == BIG
 
 
@@ -223,7 +230,7 @@ def test_a_file_that_changes_is_fetched_anew(
     web.files["news.bin"], web.versions["news.bin"] = BIG[::-1], "2"
     person.turn()
     assert "changed" in (person.state(begun).error or "")
-    assert person.to_the_end(begun).state == State.DONE
+    assert person.to_the_end(begun).state == TransferState.DONE
     assert person.stored("news.bin") == BIG[::-1]
 
 
@@ -239,10 +246,10 @@ def test_what_cannot_be_had_fails_at_once(person: Person, web: Web, path: str, w
     begun = person.fetch(web.url + path, "never.bin")
     person.turn()
     ended = person.state(begun)
-    assert ended.state == State.FAILED
+    assert ended.state == TransferState.FAILED
     assert words in (ended.error or "")
-    assert person.parts.objects.stat(person.id, "never.bin") is None
-    left = person.parts.objects.unfinished(time.time() + 60)
+    assert person.rt.objects.stat(person.id, "never.bin") is None
+    left = person.rt.objects.unfinished(time.time() + 60)
     assert [upload for upload in left if upload.user == person.id] == []
 
 
@@ -250,8 +257,8 @@ def test_a_server_in_trouble_is_asked_some_times(person: Person, web: Web) -> No
     web.asked.clear()
     begun = person.fetch(f"{web.url}/status/503", "never.bin")
     person.turn()
-    assert person.state(begun).state == State.WAITING
-    assert person.to_the_end(begun).state == State.FAILED
+    assert person.state(begun).state == TransferState.WAITING
+    assert person.to_the_end(begun).state == TransferState.FAILED
     assert len(web.asked) == 6
 
 
@@ -268,7 +275,7 @@ def test_a_size_that_no_database_takes_holds_nobody_up(person: Person, web: Web,
     begun = person.fetch(f"{web.url}/{how}/99999999999999999999", "huge.bin")
     person.turn()
     ended = person.state(begun)
-    assert ended.state == State.FAILED
+    assert ended.state == TransferState.FAILED
     assert "is larger than" in (ended.error or "")
 
 
@@ -278,32 +285,32 @@ def test_what_cannot_be_written_down_has_failed(
     monkeypatch.setattr(limits, "MAX_FETCH_BYTES", 10**30)
     begun = person.fetch(f"{web.url}/long/99999999999999999999", "huge.bin")
     person.turn()
-    assert person.state(begun).state == State.FAILED
-    left = person.parts.objects.unfinished(time.time() + 60)
+    assert person.state(begun).state == TransferState.FAILED
+    left = person.rt.objects.unfinished(time.time() + 60)
     assert [upload for upload in left if upload.user == person.id] == []
 
 
 def test_a_turn_that_died_is_taken_up_and_says_nothing_more(person: Person, web: Web) -> None:
     begun = person.fetch(f"{web.url}/files/small.txt", "small.txt")
     other = person.fetch(f"{web.url}/files/small.txt", "other.txt")
-    under_way(person.parts, begun)
-    carry_on(person.parts)
-    assert person.state(other).state == State.WAITING  # one at a time
-    with person.parts.store.write() as session:
-        session.get_one(Transfer, begun.id).next_at = 0
-    carry_on(person.parts)
-    assert person.state(begun).state == State.DONE
-    assert person.to_the_end(other).state == State.DONE
+    under_way(person.rt, begun)
+    carry_on(person.rt)
+    assert person.state(other).state == TransferState.WAITING  # one at a time
+    with person.rt.store.write() as session:
+        session.get_one(TransferRow, begun.id).next_at = 0
+    carry_on(person.rt)
+    assert person.state(begun).state == TransferState.DONE
+    assert person.to_the_end(other).state == TransferState.DONE
 
 
 def test_a_transfer_whose_turns_die_is_given_up(person: Person, web: Web) -> None:
     begun = person.fetch(f"{web.url}/files/small.txt", "small.txt")
-    with person.parts.store.write() as session:
-        row = session.get_one(Transfer, begun.id)
-        row.state, row.failures, row.next_at = State.RUNNING, 5, 0
-    carry_on(person.parts)
+    with person.rt.store.write() as session:
+        row = session.get_one(TransferRow, begun.id)
+        row.state, row.failures, row.next_at = TransferState.RUNNING, 5, 0
+    carry_on(person.rt)
     ended = person.state(begun)
-    assert ended.state == State.FAILED
+    assert ended.state == TransferState.FAILED
     assert "gave up" in (ended.error or "")
 
 
@@ -317,28 +324,28 @@ def test_what_is_no_web_address_is_refused_and_so_is_too_much(
     begun = person.fetch(f"{web.url}/files/small.txt", "a")
     with pytest.raises(QuotaExceeded, match="Wait for some to end"):
         person.fetch(f"{web.url}/files/small.txt", "b")
-    assert person.to_the_end(begun).state == State.DONE
+    assert person.to_the_end(begun).state == TransferState.DONE
 
 
 def test_ones_own_are_listed_and_old_ones_forgotten(person: Person, web: Web) -> None:
-    stranger = Person(person.parts)
+    stranger = Person(person.rt)
     begun = person.to_the_end(person.fetch(f"{web.url}/files/small.txt", "a"))
-    assert [t.id for t in transfers.transfers_of(person.parts, person.id)] == [begun.id]
-    assert transfers.transfers_of(person.parts, stranger.id) == []
-    with pytest.raises(NotFound):
+    assert [t.id for t in transfers.transfers_of(person.rt, person.id)] == [begun.id]
+    assert transfers.transfers_of(person.rt, stranger.id) == []
+    with pytest.raises(ResourceNotFound):
         stranger.state(begun)
-    transfers.forget_ended(person.parts, time.time() + limits.TRANSFER_KEPT_S - 60)
+    transfers.forget_ended(person.rt, time.time() + limits.TRANSFER_KEPT_S - 60)
     assert person.state(begun)
-    transfers.forget_ended(person.parts, time.time() + limits.TRANSFER_KEPT_S + 60)
-    with pytest.raises(NotFound):
+    transfers.forget_ended(person.rt, time.time() + limits.TRANSFER_KEPT_S + 60)
+    with pytest.raises(ResourceNotFound):
         person.state(begun)
 
 
-def export(person: Person, web: Web, path: str, size: int, complete: str = "/whole") -> Transfer:
-    found = person.parts.objects.stat(person.id, path)
+def export(person: Person, web: Web, path: str, size: int, complete: str = "/whole") -> TransferRow:
+    found = person.rt.objects.stat(person.id, path)
     assert found is not None
     urls = [f"{web.url}/{path}/{n}" for n in range(max(1, -(-found.size // size)))]
-    return transfers.begin_export(person.parts, person.id, path, size, urls, web.url + complete)
+    return transfers.begin_export(person.rt, person.id, path, size, urls, web.url + complete)
 
 
 @pytest.mark.parametrize("data", [BIG, b"small", b""], ids=["big", "small", "empty"])
@@ -346,7 +353,7 @@ def test_a_file_is_exported_in_parts(person: Person, web: Web, data: bytes) -> N
     person.put("out.bin", data)
     size = LEAST_PART_BYTES
     ended = person.to_the_end(export(person, web, "out.bin", size))
-    assert (ended.state, ended.error) == (State.DONE, None)
+    assert (ended.state, ended.error) == (TransferState.DONE, None)
     assert ended.moved == len(data)
     count = max(1, -(-len(data) // size))
     assert b"".join(web.stored[f"/out.bin/{n}"] for n in range(count)) == data
@@ -357,10 +364,10 @@ def test_a_file_is_exported_in_parts(person: Person, web: Web, data: bytes) -> N
 
 def test_an_export_that_cannot_be(person: Person, web: Web) -> None:
     person.put("out.bin", b"0123456789")
-    with pytest.raises(NotFound):
-        transfers.begin_export(person.parts, person.id, "none", 5, [web.url], web.url)
+    with pytest.raises(ResourceNotFound):
+        transfers.begin_export(person.rt, person.id, "none", 5, [web.url], web.url)
     with pytest.raises(Invalid, match="10 bytes in parts of 10 are 1 parts"):
-        transfers.begin_export(person.parts, person.id, "out.bin", 10, [web.url] * 2, web.url)
+        transfers.begin_export(person.rt, person.id, "out.bin", 10, [web.url] * 2, web.url)
     late = person.to_the_end(export(person, web, "out.bin", 10, "/error"))
     assert "could not join the parts" in (late.error or "")
     begun = export(person, web, "out.bin", 10)
@@ -380,7 +387,7 @@ def test_an_etag_without_an_end_is_refused(
     person.put("out.bin", b"0123456789")
     monkeypatch.setattr(web, "etag_end", "x" * 300)
     ended = person.to_the_end(export(person, web, "out.bin", 10))
-    assert ended.state == State.FAILED
+    assert ended.state == TransferState.FAILED
     assert "part_url of part 1" in (ended.error or "")
     assert "at most 256" in (ended.error or "")
     assert ended.parts == []
@@ -396,6 +403,6 @@ def test_an_s3_makes_the_file_of_the_parts(person: Person, bucket: S3Store) -> N
         "complete_multipart_upload",
         Params={"Bucket": bucket._bucket, "Key": "t/far/in.bin", "UploadId": upload},
     )
-    begun = transfers.begin_export(person.parts, person.id, "out.bin", size, urls, complete)
-    assert person.to_the_end(begun).state == State.DONE
+    begun = transfers.begin_export(person.rt, person.id, "out.bin", size, urls, complete)
+    assert person.to_the_end(begun).state == TransferState.DONE
     assert bucket.read("far", "in.bin", 0, len(BIG) + 1) == BIG

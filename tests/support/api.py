@@ -16,13 +16,13 @@ from tests.support.waits import until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 
 @contextmanager
-def serving(parts: Parts) -> Iterator[str]:
+def serving(rt: Runtime) -> Iterator[str]:
     """Serve it on a free port; answers the URL."""
-    server = uvicorn.Server(server_config(make_app(parts), parts.settings, port=0))
+    server = uvicorn.Server(server_config(make_app(rt), rt.settings, port=0))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from scheduler.services.accounts.users import create_user
 from scheduler.services.ids import new_task_id, new_uuid
 from scheduler.services.projects.projects import ensure_project
-from scheduler.store.models import MachineGroup, StatusChange, Task
+from scheduler.store.models import GroupRow, StatusChange, TaskRow
 from simherd.contract.lifecycle import Status
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 
-def make_group(session: Session, **fields: Any) -> MachineGroup:
+def make_group(session: Session, **fields: Any) -> GroupRow:
     """A started machine group of a new user."""
     name = new_uuid()[:8]
     user = create_user(session, name, f"{name}@localhost")
@@ -41,13 +41,13 @@ def make_group(session: Session, **fields: Any) -> MachineGroup:
         "status": "started",
         "created_at": time.time(),
     }
-    group = MachineGroup(**{**values, **fields})
+    group = GroupRow(**{**values, **fields})
     session.add(group)
     session.flush()
     return group
 
 
-def make_task(session: Session, group: MachineGroup, **fields: Any) -> Task:
+def make_task(session: Session, group: GroupRow, **fields: Any) -> TaskRow:
     """A task of the group with one entry in its history."""
     project = ensure_project(session, group.user_id, "default")
     now = time.time()
@@ -69,7 +69,7 @@ def make_task(session: Session, group: MachineGroup, **fields: Any) -> Task:
         "create_time": now,
         "input_submit_time": now,
     }
-    task = Task(**{**values, **fields})
+    task = TaskRow(**{**values, **fields})
     session.add(task)
     session.flush()
     session.add(

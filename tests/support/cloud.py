@@ -6,22 +6,22 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from executor.link.connection import Address
-from executor.link.lease import Keeper, new_token
-from scheduler.providers.base import Found, LaunchRefused, MachineState
+from executor.link.lease import LeaseKeeper, new_token
+from scheduler.providers.base import LaunchRefused, MachineState, ProviderMachine
 from scheduler.services.machines import access
 from scheduler.services.machines.provision import machines_of, scale_group
 from scheduler.store.machine_state import MACHINE_UP
-from scheduler.store.models import Machine, MachineGroup
+from scheduler.store.models import GroupRow, MachineRow
 from simherd.contract.join import digest, redis_user
 from tests.support.builders import make_group
-from tests.support.parts import Machines, make_parts
+from tests.support.runtime import Machines, make_runtime
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import redis
 
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 
 class Cloud(Machines):
@@ -41,45 +41,45 @@ class Cloud(Machines):
             raise self.refuses.pop(0)
         return super().launch(plan)
 
-    def found(self) -> list[Found]:
+    def found(self) -> list[ProviderMachine]:
         """See `MachineProvider`."""
         running = [m for m, state in self.states.items() if state is MachineState.RUNNING]
-        return [Found(m, "", {}) for m in running]
+        return [ProviderMachine(m, "", {}) for m in running]
 
 
 class Fleet:
     """A group on that cloud."""
 
-    def __init__(self, parts: Parts, cloud: Cloud, redis_url: str) -> None:
-        self.parts, self.cloud, self.redis_url = parts, cloud, redis_url
+    def __init__(self, rt: Runtime, cloud: Cloud, redis_url: str) -> None:
+        self.rt, self.cloud, self.redis_url = rt, cloud, redis_url
 
-    def group(self, **fields: Any) -> MachineGroup:
+    def group(self, **fields: Any) -> GroupRow:
         """A group that has been asked to start."""
         values = {"status": "starting", "started_at": time.time(), "num_machines": 2, **fields}
-        with self.parts.store.write() as session:
+        with self.rt.store.write() as session:
             return make_group(session, **values)
 
-    def now(self, group: MachineGroup) -> MachineGroup:
+    def now(self, group: GroupRow) -> GroupRow:
         """The group as it is."""
-        with self.parts.store.read() as session:
-            return session.get_one(MachineGroup, group.id)
+        with self.rt.store.read() as session:
+            return session.get_one(GroupRow, group.id)
 
-    def up(self, group: MachineGroup) -> list[Machine]:
+    def up(self, group: GroupRow) -> list[MachineRow]:
         """Its machines."""
-        with self.parts.store.read() as session:
+        with self.rt.store.read() as session:
             return machines_of(session, group.id, MACHINE_UP)
 
-    def scale(self, group: MachineGroup) -> list[Machine]:
+    def scale(self, group: GroupRow) -> list[MachineRow]:
         """What the sweep does; answers the machines."""
-        scale_group(self.parts, group.id, patient=False)
+        scale_group(self.rt, group.id, patient=False)
         return self.up(group)
 
-    def join(self, machine: Machine) -> str:
+    def join(self, machine: MachineRow) -> str:
         """The machine joins and beats once; answers its secret."""
         plan = next(p for p in reversed(self.cloud.plans) if p.machine_id == machine.id)
         secret = new_token()
-        access.join(self.parts, plan.ticket.token, digest(secret))
-        keeper = Keeper(self.address(machine.id, secret), machine.group_id, machine.id)
+        access.join(self.rt, plan.ticket.token, digest(secret))
+        keeper = LeaseKeeper(self.address(machine.id, secret), machine.group_id, machine.id)
         keeper.beat([])
         keeper.close()
         self.set(machine, last_seen_at=time.time())
@@ -89,9 +89,9 @@ class Fleet:
         """How a machine reaches Redis."""
         return Address(self.redis_url, redis_user(machine_id), lambda: secret)
 
-    def set(self, row: Machine | MachineGroup, **values: Any) -> None:
+    def set(self, row: MachineRow | GroupRow, **values: Any) -> None:
         """Let a row be otherwise, as time makes it."""
-        with self.parts.store.write() as session:
+        with self.rt.store.write() as session:
             found = session.get_one(type(row), row.id)
             for name, value in values.items():
                 setattr(found, name, value)
@@ -99,10 +99,10 @@ class Fleet:
 
 def open_fleet(database_url: str, redis_url: str, tmp_path: Path) -> Fleet:
     """On this database and this Redis."""
-    parts, _ = make_parts(database_url, redis_url, tmp_path)
+    rt, _ = make_runtime(database_url, redis_url, tmp_path)
     cloud = Cloud()
-    parts.__dict__["providers"] = {"local": cloud}
-    return Fleet(parts, cloud, redis_url)
+    rt.__dict__["providers"] = {"local": cloud}
+    return Fleet(rt, cloud, redis_url)
 
 
 def raw(client: redis.Redis, *words: Any) -> Any:

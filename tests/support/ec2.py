@@ -15,7 +15,7 @@ import httpx
 from moto.server import ThreadedMotoServer
 
 from scheduler.config import Ec2Settings
-from scheduler.providers.base import MachinePlan, Ticket
+from scheduler.providers.base import LaunchTicket, MachinePlan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,7 +102,7 @@ def plan_for(machine_id: str = "", **changes: Any) -> MachinePlan:
         vcpus=4,
         memory_bytes=16 << 30,
         disk_size_gb=77,
-        ticket=Ticket("https://api.example.org", f"ticket-{uuid.uuid4()}"),
+        ticket=LaunchTicket("https://api.example.org", f"ticket-{uuid.uuid4()}"),
     )
     return replace(plan, **changes)
 

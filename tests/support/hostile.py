@@ -11,28 +11,28 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from executor.link.connection import Address
-from executor.link.lease import Claimer, Held, Keeper, new_token
+from executor.link.lease import Claimer, HeldLease, LeaseKeeper, new_token
 from simherd.contract import limits
 from simherd.contract.attempt_spec import parse_attempt
 from simherd.contract.join import redis_user
 from simherd.contract.queue.keys import GroupKeys
-from simherd.contract.reports import Event, Kind
+from simherd.contract.reports import Report, ReportKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from scheduler.store.models import Machine
+    from scheduler.store.models import MachineRow
 
 #: What a machine reports of a task that goes well.
-RUN: list[tuple[Kind, dict[str, Any]]] = [
-    (Kind.STARTED, {"executer": {"vm_type": "local"}}),
-    (Kind.COMPUTATION_STARTED, {}),
-    (Kind.COMPUTATION_ENDED, {}),
-    (Kind.FINISHED, {"cause": "completed", "exit_code": 0}),
+RUN: list[tuple[ReportKind, dict[str, Any]]] = [
+    (ReportKind.STARTED, {"executer": {"vm_type": "local"}}),
+    (ReportKind.COMPUTATION_STARTED, {}),
+    (ReportKind.COMPUTATION_ENDED, {}),
+    (ReportKind.FINISHED, {"cause": "completed", "exit_code": 0}),
 ]
 
 
-def client_of(redis_url: str, machine: Machine, secret: str) -> redis.Redis:
+def client_of(redis_url: str, machine: MachineRow, secret: str) -> redis.Redis:
     """Redis as a machine reaches it."""
     return redis.Redis.from_url(
         redis_url, username=redis_user(machine.id), password=secret, decode_responses=True
@@ -42,11 +42,11 @@ def client_of(redis_url: str, machine: Machine, secret: str) -> redis.Redis:
 class HonestMachine:
     """A machine that claims, reports and renews as an executor does, one step at a time."""
 
-    def __init__(self, redis_url: str, machine: Machine, secret: str) -> None:
+    def __init__(self, redis_url: str, machine: MachineRow, secret: str) -> None:
         where = Address(redis_url, redis_user(machine.id), lambda: secret)
         self.id, self.group = machine.id, machine.group_id
         self._claimer = Claimer(where, self.group, self.id)
-        self._keeper = Keeper(where, self.group, self.id)
+        self._keeper = LeaseKeeper(where, self.group, self.id)
         self._client = client_of(redis_url, machine, secret)
         self._token, self.attempt, self.number = new_token(), "", 0
 
@@ -62,12 +62,12 @@ class HonestMachine:
         task, attempt = parse_attempt(self.attempt)
         kind, body = RUN[self.number]
         self.number += 1
-        event = Event(kind, task, attempt, self.number, time.time(), self.id, body)
+        event = Report(kind, task, attempt, self.number, time.time(), self.id, body)
         self._client.xadd(GroupKeys(self.group).events, {"e": event.encode()})
 
     def beat(self) -> str:
         """Renew the lease; answers what became of it."""
-        held = Held(self.attempt, self._token, self.number, self.number == len(RUN))
+        held = HeldLease(self.attempt, self._token, self.number, self.number == len(RUN))
         (renewal,) = self._keeper.beat([held])
         with contextlib.suppress(redis.exceptions.OutOfMemoryError):
             self._keeper.tell({"backend": "docker", "slots": 1})
@@ -106,10 +106,10 @@ class Stranger:
         """The keys that the credentials are good for."""
         return GroupKeys(self.group)
 
-    def forge(self, kind: Kind, task: str, number: int = 1, **more: Any) -> None:
+    def forge(self, kind: ReportKind, task: str, number: int = 1, **more: Any) -> None:
         """Report something, as any machine, of any task."""
         fields = {"attempt": 1, "at": time.time(), "executor": self.machine, "body": {}, **more}
-        event = Event(kind, task, number=number, **fields)
+        event = Report(kind, task, number=number, **fields)
         self.client.xadd(self.keys.events, {"e": event.encode()})
 
     def lies(self, victim: Victim) -> Iterator[tuple[str, Callable[[], object]]]:
@@ -119,14 +119,16 @@ class Stranger:
         late, never = 1000 * (time.time() - 10_000), float("inf")
 
         def report_for_victim() -> None:
-            for number, kind in enumerate((Kind.STARTED, Kind.FINISHED), 1):
+            for number, kind in enumerate((ReportKind.STARTED, ReportKind.FINISHED), 1):
                 self.forge(kind, victim.task, number, executor=victim.machine, body=finished)
 
         def end_own_tasks_as_victim() -> None:
             # So many failures of different tasks in a row drain a machine.
             for _ in range(limits.BAD_MACHINE_FAILURES):
                 body = {"cause": "agent_error"}
-                self.forge(Kind.FINISHED, self.more_tasks(), executor=victim.machine, body=body)
+                self.forge(
+                    ReportKind.FINISHED, self.more_tasks(), executor=victim.machine, body=body
+                )
 
         def forge_lease() -> None:
             client.zadd(keys.leases, {victim.attempt: late})
@@ -162,22 +164,22 @@ class Stranger:
 
         def absurd_reports() -> None:
             for at in (float("nan"), float("inf"), -1.0, 0.0, 1e308, 10.0**18):
-                self.forge(Kind.STARTED, self.task, at=at)
+                self.forge(ReportKind.STARTED, self.task, at=at)
             for number in (0, -1, 2**63, 10**30):
-                self.forge(Kind.STARTED, self.task, number)
+                self.forge(ReportKind.STARTED, self.task, number)
             for attempt in (0, -1, 2**63, 10**30):
-                self.forge(Kind.STARTED, self.task, attempt=attempt)
+                self.forge(ReportKind.STARTED, self.task, attempt=attempt)
 
         def absurd_bodies() -> None:
-            bodies: list[tuple[Kind, dict[str, Any]]] = [
-                (Kind.FINISHED, {"cause": "no such cause"}),
-                (Kind.METRICS, {"metrics": {"computation_seconds": float("nan")}}),
-                (Kind.METRICS, {"metrics": {"computation_seconds": {"deep": [[[]]]}}}),
-                (Kind.USAGE, {"cpu_seconds": "much"}),
-                (Kind.OPERATION_STARTED, {"id": "first", "name": [], "attributes": 1}),
-                (Kind.OPERATION_ENDED, {"id": 10**30, "status": "OK", "attributes": {}}),
-                (Kind.COMPUTATION_STARTED, {"deadline": 1e308, "money_until": float("inf")}),
-                (Kind.OBSERVED, {"observer_id": "'; DROP TABLE tasks; --"}),
+            bodies: list[tuple[ReportKind, dict[str, Any]]] = [
+                (ReportKind.FINISHED, {"cause": "no such cause"}),
+                (ReportKind.METRICS, {"metrics": {"computation_seconds": float("nan")}}),
+                (ReportKind.METRICS, {"metrics": {"computation_seconds": {"deep": [[[]]]}}}),
+                (ReportKind.USAGE, {"cpu_seconds": "much"}),
+                (ReportKind.OPERATION_STARTED, {"id": "first", "name": [], "attributes": 1}),
+                (ReportKind.OPERATION_ENDED, {"id": 10**30, "status": "OK", "attributes": {}}),
+                (ReportKind.COMPUTATION_STARTED, {"deadline": 1e308, "money_until": float("inf")}),
+                (ReportKind.OBSERVED, {"observer_id": "'; DROP TABLE tasks; --"}),
             ]
             for kind, body in bodies:
                 self.forge(kind, self.task, body=body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from executor.link.lease import Claimer, Held, Keeper, new_token
+from executor.link.lease import Claimer, HeldLease, LeaseKeeper, new_token
 from scheduler.queue.group_queue import Arrival
 from scheduler.queue.servers import Servers
 from simherd.contract import limits
@@ -68,12 +68,12 @@ class Side:
         finally:
             claimer.close()
 
-    def beat(self, *held: Held, executor: str = "m1") -> list[Renewal]:
-        keeper = Keeper(self.url, self.group, executor)
+    def beat(self, *held: HeldLease, executor: str = "m1") -> list[Renewal]:
+        keeper = LeaseKeeper(self.url, self.group, executor)
         try:
             return keeper.beat(held)
         finally:
             keeper.close()
 
-    def states(self, *held: Held, executor: str = "m1") -> list[str]:
+    def states(self, *held: HeldLease, executor: str = "m1") -> list[str]:
         return [r.state for r in self.beat(*held, executor=executor)]

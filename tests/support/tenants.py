@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from scheduler.services.tasks.enqueue import enqueue
-from scheduler.store.models import Task
+from scheduler.services.tasks.enqueue import enqueue_task
+from scheduler.store.models import TaskRow
 from tests.support.builders import make_task
 from tests.support.hostile import HonestMachine, Stranger, Victim, client_of
 
 if TYPE_CHECKING:
-    from scheduler.store.models import MachineGroup
+    from scheduler.store.models import GroupRow
     from tests.support.cloud import Fleet
 
 
@@ -21,15 +21,15 @@ class Tenant:
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
-        self.group: MachineGroup = fleet.group(num_machines=1, status="started")
+        self.group: GroupRow = fleet.group(num_machines=1, status="started")
         (self.machine,) = fleet.scale(self.group)
         self.secret = fleet.join(self.machine)
 
-    def task(self) -> Task:
+    def task(self) -> TaskRow:
         """A task that waits."""
-        with self.fleet.parts.store.write() as session:
+        with self.fleet.rt.store.write() as session:
             task = make_task(session, self.group)
-        enqueue(self.fleet.parts, task.id)
+        enqueue_task(self.fleet.rt, task.id)
         return task
 
     def honest(self) -> HonestMachine:
@@ -49,13 +49,13 @@ class Tenant:
         return Victim(self.group.id, self.machine.id, task, machine.attempt)
 
 
-def task_now(fleet: Fleet, task_id: str) -> Task:
+def task_now(fleet: Fleet, task_id: str) -> TaskRow:
     """The task as it is."""
-    with fleet.parts.store.read() as session:
-        return session.scalars(select(Task).where(Task.id == task_id)).one()
+    with fleet.rt.store.read() as session:
+        return session.scalars(select(TaskRow).where(TaskRow.id == task_id)).one()
 
 
-def ended(fleet: Fleet, task_id: str) -> Task | None:
+def ended(fleet: Fleet, task_id: str) -> TaskRow | None:
     """The task, once it has ended."""
     task = task_now(fleet, task_id)
     return task if task.end_time is not None else None

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from scheduler.metrics import table
 from simherd.runtime.health import LIVE, METRICS, READY
-from simherd.runtime.metric_table import Kind
+from simherd.runtime.metric_table import MetricKind
 from tests.support.measures import measures
 from tests.support.waits import until
 from tests.unit.test_metrics import names_in_use
@@ -107,7 +107,7 @@ def test_all_that_is_spoken_of_is_there_after_a_task(env: Env) -> None:
         for name, family in families.items():
             # What is told of the process itself is no row of ours.
             if not name.startswith("process_"):
-                assert Kind(family.type) is measures()[name].kind, name
+                assert MetricKind(family.type) is measures()[name].kind, name
     recorder, worker = by_process["recorder"], by_process["worker"]
     ended = recorder[table.TASKS_ENDED.name]
     assert _value(ended, "_total", status="success", cause="completed") >= 1

@@ -13,7 +13,7 @@ import boto3
 import pytest
 
 from simherd import errors, simulators, storage
-from simherd.contract.transfers import Kind, State
+from simherd.contract.transfers import TransferKind, TransferState
 from tests.support.env import zipped
 from tests.support.web import web_server
 
@@ -123,7 +123,11 @@ def test_a_copy_goes_over_nothing(folder: str) -> None:
 @pytest.mark.conforms("storage.upload_from_url")
 def test_a_url_is_fetched(folder: str, source: Web) -> None:
     done = storage.upload_from_url(f"{source.url}/files/mesh.stl?a=b", folder, wait=True)
-    assert (done.kind, done.state, done.path) == (Kind.FETCH, State.DONE, f"{folder}/mesh.stl")
+    assert (done.kind, done.state, done.path) == (
+        TransferKind.FETCH,
+        TransferState.DONE,
+        f"{folder}/mesh.stl",
+    )
     assert storage.download(f"{folder}/mesh.stl").read_text() == "mesh"
     begun = storage.upload_from_url(f"{source.url}/status/404", folder, "x.stl")
     with pytest.raises(errors.TransferError, match="answered 404"):
@@ -145,7 +149,7 @@ def test_a_file_is_exported_to_a_bucket(
     storage.upload("big.bin", folder)
     far = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
     done = storage.export_to_s3(f"{folder}/big.bin", bucket, "out/big.bin", 5, wait=True)
-    assert done.state == State.DONE
+    assert done.state == TransferState.DONE
     stored = far.get_object(Bucket=bucket, Key="out/big.bin")["Body"].read()
     assert stored == Path("big.bin").read_bytes()
     with pytest.raises(errors.TransferError, match="'no-such-bucket' takes no upload"):

@@ -19,13 +19,13 @@ from simherd_drills import cli
 from simherd_drills.disks import fill
 from simherd_drills.docker_engine import Container, Engine
 from simherd_drills.drills import held
-from simherd_drills.errors import EngineAway, NotPossible
+from simherd_drills.errors import DockerUnavailable, DrillNotPossible
 from simherd_drills.heal import heal
 from simherd_drills.local_machines import local_redis
 from simherd_drills.machines import DockerMachine
 from simherd_drills.services import services
 from simherd_drills.suspended import FROZEN
-from simherd_drills.targets import Ground
+from simherd_drills.targets import Targets
 
 from simherd.contract import labels
 from simherd.errors import SimherdError
@@ -81,9 +81,9 @@ def test_a_store_that_shares_anothers_network_is_not_broken(network: str) -> Non
     engine = _Engine(_WORKER, _container("s3", network, SERVICE="s3"))
     (store,) = services(engine, None)
     for how in ("refuse", "drop"):
-        with pytest.raises(NotPossible, match=f"shares another's network \\({network}\\)"):
+        with pytest.raises(DrillNotPossible, match=f"shares another's network \\({network}\\)"):
             store.break_(how)
-    with pytest.raises(NotPossible, match="shares another's network"):
+    with pytest.raises(DrillNotPossible, match="shares another's network"):
         store.slow("1mbit")
     assert engine.done == []
     store.break_("pause")
@@ -126,17 +126,17 @@ def test_who_is_refused_heals_nothing_and_everybody_else_does() -> None:
     seen: list[str] = []
 
     def refuse() -> None:
-        raise NotPossible("a drill goes on there already.")
+        raise DrillNotPossible("a drill goes on there already.")
 
     def fail() -> None:
         raise SimherdError("half of it is done.")
 
-    with pytest.raises(NotPossible), held(refuse, lambda: seen.append("refused")):
+    with pytest.raises(DrillNotPossible), held(refuse, lambda: seen.append("refused")):
         raise AssertionError
     with pytest.raises(SimherdError), held(fail, lambda: seen.append("failed")):
         raise AssertionError
     # One victim is broken already when the next one refuses.
-    with pytest.raises(NotPossible), held(lambda: None, lambda: seen.append("first")):
+    with pytest.raises(DrillNotPossible), held(lambda: None, lambda: seen.append("first")):
         refuse()
     assert seen == ["failed", "first"]
 
@@ -199,7 +199,7 @@ class _Machine:
     empty = join
 
 
-class _Ground(Ground):
+class _Ground(Targets):
     """A ground with these machines."""
 
     def __init__(self, *machines: _Machine) -> None:
@@ -213,7 +213,7 @@ class _Ground(Ground):
 
 def test_heal_goes_on_with_the_others_and_says_what_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     ground = _Ground(_Machine("m-1", error="m-1 does not answer."), _Machine("m-2"))
-    monkeypatch.setattr(cli, "Ground", lambda *_: ground)
+    monkeypatch.setattr(cli, "Targets", lambda *_: ground)
     monkeypatch.setattr(cli, "listen", lambda: None)
     done = CliRunner().invoke(cli.command, ["heal"])
     assert done.exit_code == 1
@@ -232,11 +232,11 @@ def test_heal_goes_on_with_the_others_and_says_what_failed(monkeypatch: pytest.M
 def test_a_disk_that_others_use_is_not_filled(disk: int, whose: str) -> None:
     machine = _Machine("m-1", disk)
     ground = _Ground(machine, _Machine("m-2", -2))
-    with pytest.raises(NotPossible, match=f"m-1 works on the disk of {whose}"):
+    with pytest.raises(DrillNotPossible, match=f"m-1 works on the disk of {whose}"):
         fill(ground, machine, 1, even_shared=False)  # type: ignore[arg-type]
     assert fill(ground, machine, 1, even_shared=True) == 1  # type: ignore[arg-type]
     still = _Ground(machine, _Machine("m-2", None))
-    with pytest.raises(NotPossible, match="works on the disk of"):
+    with pytest.raises(DrillNotPossible, match="works on the disk of"):
         fill(still, machine, 1, even_shared=False)  # type: ignore[arg-type]
     alone = _Machine("m-3", -3)
     assert fill(ground, alone, 1, even_shared=False) == 1  # type: ignore[arg-type]
@@ -266,7 +266,7 @@ def agent(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
 def test_what_an_agent_has_left_standing_still_is_healed(
     tmp_path: Path, agent: subprocess.Popen[bytes], by_heal: bool
 ) -> None:
-    ground = Ground(tmp_path, None)
+    ground = Targets(tmp_path, None)
     ground.engine = engine = _Engine(_container("run", state="paused", HOLDER=_ID))
     folder = tmp_path / "machines" / _ID
     child = psutil.Process(int((folder / "child").read_text()))
@@ -274,7 +274,7 @@ def test_what_an_agent_has_left_standing_still_is_healed(
     machine.freeze()
     both = (child, psutil.Process(agent.pid))
     until(lambda: {one.status() for one in both} == {psutil.STATUS_STOPPED})
-    with pytest.raises(NotPossible, match="a drill goes on there already"):
+    with pytest.raises(DrillNotPossible, match="a drill goes on there already"):
         machine.freeze()
     agent.kill()
     agent.wait()
@@ -289,7 +289,7 @@ def test_what_an_agent_has_left_standing_still_is_healed(
 def test_a_number_that_is_anothers_by_now_is_left_alone(
     tmp_path: Path, agent: subprocess.Popen[bytes]
 ) -> None:
-    ground = Ground(tmp_path, None)
+    ground = Targets(tmp_path, None)
     ground.engine = _Engine()
     process = psutil.Process(agent.pid)
     process.suspend()
@@ -305,14 +305,14 @@ def test_machines_that_are_processes_need_no_engine(
     tmp_path: Path, agent: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
-    ground = Ground(tmp_path, None)
+    ground = Targets(tmp_path, None)
     assert [m.name for m in ground.machines()] == ["m-1"]
     for found in (ground.named(["m-1"]), ground.some([_ID], 1, 7)):
         assert [m.id for m in found] == [_ID]
-    with pytest.raises(EngineAway, match="does not answer"):
+    with pytest.raises(DockerUnavailable, match="does not answer"):
         ground.named(["m-2"])
-    with pytest.raises(EngineAway, match="does not answer"):
-        Ground(None, None).machines()
+    with pytest.raises(DockerUnavailable, match="does not answer"):
+        Targets(None, None).machines()
     monkeypatch.delenv("DOCKER_HOST")
     monkeypatch.setattr("simherd_drills.docker_engine._SOCKET", tmp_path / "no.sock")
     healed = heal(ground)

@@ -14,7 +14,7 @@ import yaml
 from scheduler.jobs.canary import Canary
 from scripts.pages import metrics_page
 from simherd.contract import limits
-from simherd.runtime.metric_table import Kind
+from simherd.runtime.metric_table import MetricKind
 from tests.conftest import REPOSITORY, missing
 from tests.support.measures import measures
 
@@ -48,7 +48,7 @@ def names_in_use() -> Iterator[str]:
     known = measures()
     for name in {name for text in texts for name in _NAME.findall(text)}:
         stem = next((name.removesuffix(s) for s in _SUFFIXES if name.endswith(s)), name)
-        yield stem if stem in known and known[stem].kind is Kind.HISTOGRAM else name
+        yield stem if stem in known and known[stem].kind is MetricKind.HISTOGRAM else name
 
 
 def test_the_page_is_up_to_date() -> None:

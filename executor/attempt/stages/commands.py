@@ -13,9 +13,9 @@ import time
 from typing import TYPE_CHECKING
 
 from executor.attempt.context import StageFailed
-from executor.attempt.deadline import Due
+from executor.attempt.deadline import DeadlineCheck
 from executor.attempt.recovery import exit_attributes
-from executor.attempt.resource_monitor import Monitor
+from executor.attempt.resource_monitor import ResourceMonitor
 from executor.attempt.stop import Stopped
 from executor.containers.base import ContainerError, ContainerLost, ContainerSpec
 from executor.observability import table
@@ -26,7 +26,7 @@ from simherd.contract.checkpoints import FOLDER
 from simherd.contract.labels import ATTEMPT, HOLDER, TASK
 from simherd.contract.objects import COMMAND_MARK
 from simherd.contract.operations import Operation
-from simherd.contract.reports import Kind
+from simherd.contract.reports import ReportKind
 from simherd.runtime.logs import in_context
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from executor.attempt.context import Attempt
     from executor.attempt.deadline import Deadline
-    from executor.attempt.recovery import Begun
+    from executor.attempt.recovery import OpenOperation
     from executor.containers.base import Exit, Running
     from simherd.contract.attempt_spec import Command
 
@@ -64,12 +64,12 @@ def run_commands(attempt: Attempt) -> Exit | None:
         for file in (attempt.stdout, attempt.stderr):
             _fresh_log(attempt, file)
         at, money_until = _set_deadline(attempt), _set_money(attempt)
-        attempt.report(Kind.COMPUTATION_STARTED, deadline=at, money_until=money_until)
+        attempt.report(ReportKind.COMPUTATION_STARTED, deadline=at, money_until=money_until)
     try:
         with attempt.observers:
             return _run_all(attempt)
     finally:
-        attempt.report(Kind.COMPUTATION_ENDED)
+        attempt.report(ReportKind.COMPUTATION_ENDED)
         attempt.measured(**attempt.peaks.metrics())
 
 
@@ -98,7 +98,7 @@ def _fresh_log(attempt: Attempt, file: Path) -> None:
     attempt.inputs.pop(file.name, None)
 
 
-def _run_one(attempt: Attempt, index: int, resumed: Begun | None) -> Exit:
+def _run_one(attempt: Attempt, index: int, resumed: OpenOperation | None) -> Exit:
     command = attempt.commands[index]
     line = shlex.join(command.argv)
     running: Running | None = None
@@ -125,7 +125,9 @@ def _run_one(attempt: Attempt, index: int, resumed: Begun | None) -> Exit:
     return ended
 
 
-def _start(attempt: Attempt, spec: ContainerSpec, line: str, resumed: Begun | None) -> Running:
+def _start(
+    attempt: Attempt, spec: ContainerSpec, line: str, resumed: OpenOperation | None
+) -> Running:
     """Start a command, or take over the one that an earlier agent started."""
     if resumed is not None:
         running = attempt.backend.adopt(spec)
@@ -195,10 +197,10 @@ def _guarded(attempt: Attempt, running: Running) -> Exit:
             if over.is_set():
                 return
             due = deadline.due(time.monotonic())
-            if not tripped and due is Due.WARN:
+            if not tripped and due is DeadlineCheck.WARN:
                 told = running.warn(attempt.spec.warning.signal)
                 log.info("event=deadline_warning attempt=%s processes=%s", attempt.spec.key, told)
-            elif tripped or due is Due.STOP:
+            elif tripped or due is DeadlineCheck.STOP:
                 switch.trip(deadline.cause or Cause.TASK_TIME_LIMIT)
                 if attempt.times is not None and running.warn(attempt.spec.warning.signal):
                     # It may save its state; then it is stopped as anything is.
@@ -209,7 +211,7 @@ def _guarded(attempt: Attempt, running: Running) -> Exit:
     thread = threading.Thread(target=in_context(guard), name=f"guard-{attempt.spec.key}")
     thread.start()
     try:
-        with Monitor(attempt, running), attempt.saver or contextlib.nullcontext():
+        with ResourceMonitor(attempt, running), attempt.saver or contextlib.nullcontext():
             ended = running.wait(None)
         assert ended is not None
         if ended.oom:

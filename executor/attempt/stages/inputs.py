@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from executor.archive import save_stamps, snapshot
 from executor.attempt.context import StageFailed
-from executor.transfer.client import Changed, TransferFailed
+from executor.transfer.client import ObjectChanged, TransferFailed
 from simherd.contract.archive import ArchiveRejected, unpack
 from simherd.contract.cause import Cause
 from simherd.contract.objects import INPUT_ROOT, normalise
@@ -59,7 +59,7 @@ def _fetch(attempt: Attempt, url: str, name: str, what: str, size: int | None = 
     into = attempt.folder / name
     try:
         attempt.transfer.download(url, into, size)
-    except Changed as error:
+    except ObjectChanged as error:
         detail = f"The {what} was replaced after the task was submitted: {error}."
         raise StageFailed(Cause.INPUT_INVALID, detail) from error
     except TransferFailed as error:

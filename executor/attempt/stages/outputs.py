@@ -8,9 +8,9 @@ from typing import IO, TYPE_CHECKING, cast
 from executor.archive import PackOptions, PackResult, pack
 from executor.attempt.context import StageFailed
 from executor.attempt.stop import Stopped
-from executor.files.manifest import Manifest
+from executor.files.manifest import OutputManifest
 from executor.transfer.client import TransferFailed
-from executor.transfer.multipart_upload import Upload
+from executor.transfer.multipart_upload import MultipartUpload
 from simherd.contract.cause import Cause
 from simherd.contract.objects import MANIFEST, OUTPUT, OUTPUT_ROOT, SYSTEM_METRICS
 from simherd.contract.operations import Metric, Operation
@@ -30,7 +30,7 @@ def store_outputs(attempt: Attempt) -> None:
         Stopped: nobody wants them any more.
     """
     try:
-        with Manifest(attempt.config.state_dir) as manifest, _Uploading(attempt) as uploading:
+        with OutputManifest(attempt.config.state_dir) as manifest, _Uploading(attempt) as uploading:
             packed = _pack(attempt, uploading.upload, manifest)
             uploading.begin()
             stored = uploading.upload.finish()
@@ -48,7 +48,7 @@ def store_outputs(attempt: Attempt) -> None:
         raise StageFailed(Cause.UPLOAD_FAILED, detail) from error
 
 
-def _pack(attempt: Attempt, out: Upload, manifest: Manifest) -> PackResult:
+def _pack(attempt: Attempt, out: MultipartUpload, manifest: OutputManifest) -> PackResult:
     options = PackOptions(
         unchanged=attempt.inputs,
         compress=attempt.spec.compress,
@@ -78,7 +78,7 @@ class _Uploading:
         self._began = False
         self._id: str | None = None
         spec = attempt.spec
-        self.upload = Upload(
+        self.upload = MultipartUpload(
             attempt.transfer, spec.grant, OUTPUT, spec.output_put_url, self._in_parts
         )
 

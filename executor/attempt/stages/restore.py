@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from executor.attempt.context import StageFailed
-from executor.transfer.client import Refused, TransferFailed
+from executor.transfer.client import TransferFailed, TransferRefused
 from simherd.contract.cause import Cause
 from simherd.contract.objects import normalise
 from simherd.contract.operations import Operation
@@ -65,7 +65,7 @@ def _fetch(attempt: Attempt, files: list[dict[str, Any]]) -> None:
         into = fetched / str(index)
         try:
             attempt.transfer.download(file["url"], into)
-        except Refused as error:
+        except TransferRefused as error:
             if error.status != _MISSING:
                 raise
             raise _Bad(f"{file['path']!r} is not there any more") from error

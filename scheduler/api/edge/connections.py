@@ -26,11 +26,11 @@ _TOO_MANY = (
 )
 
 
-class Connection(H11Protocol):
-    """One connection, which its server's `Connections` watch."""
+class ClientConnection(H11Protocol):
+    """One connection, which its server's `ClientConnections` watch."""
 
     #: Set by `Connections.protocol`.
-    watch: Connections
+    watch: ClientConnections
     #: Since when it waits for a request, in seconds of the event loop.
     since = 0.0
     #: What has arrived, and is not parsed yet.
@@ -95,7 +95,7 @@ class Connection(H11Protocol):
             **SECURITY_HEADERS,
             "Content-Type": "application/json",
             "Content-Length": str(len(body)),
-            "Connection": "close",
+            "ClientConnection": "close",
         }
         head = h11.Response(
             status_code=status, headers=list(headers.items()), reason=title.encode()
@@ -105,7 +105,7 @@ class Connection(H11Protocol):
         self.transport.close()
 
 
-class Connections:
+class ClientConnections:
     """All connections of one server."""
 
     def __init__(
@@ -116,19 +116,19 @@ class Connections:
     ) -> None:
         """`head_s`: seconds in which each request's head must have come."""
         self._head_s, self._most, self._most_waiting = head_s, most, most_waiting
-        self._open: set[Connection] = set()
+        self._open: set[ClientConnection] = set()
         #: Those that wait for a request, the one first that has waited for longest.
-        self._waiting: dict[Connection, None] = {}
+        self._waiting: dict[ClientConnection, None] = {}
         self._head_bytes = 0
         #: How many were closed since the last sweep, to make room.
         self._shed = 0
         self._sweep: asyncio.TimerHandle | None = None
 
-    def protocol(self) -> type[Connection]:
+    def protocol(self) -> type[ClientConnection]:
         """The class of these connections, as uvicorn's option `http` takes it."""
-        return type("WatchedConnection", (Connection,), {"watch": self})
+        return type("WatchedConnection", (ClientConnection,), {"watch": self})
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: ClientConnection) -> None:
         """It is open, and waits."""
         self._open.add(connection)
         connection.read_at = _now()
@@ -137,19 +137,19 @@ class Connections:
         if self._sweep is None:
             self._sweep = asyncio.get_running_loop().call_later(_SWEEP_S, self._look)
 
-    def discard(self, connection: Connection) -> None:
+    def discard(self, connection: ClientConnection) -> None:
         """It is open no more."""
         self._open.discard(connection)
         self._leave_waiting(connection)
 
-    def waits(self, connection: Connection) -> None:
+    def waits(self, connection: ClientConnection) -> None:
         """It waits for a request, from now on."""
         self._leave_waiting(connection)
         if connection in self._open:
             connection.since = _now()
             self._waiting[connection] = None
 
-    def head_grows(self, connection: Connection, size: int) -> None:
+    def head_grows(self, connection: ClientConnection, size: int) -> None:
         """A part of a request's head has come."""
         if connection.is_idle:
             self.waits(connection)
@@ -157,11 +157,11 @@ class Connections:
             connection.head_bytes += size
             self._head_bytes += size
 
-    def request_begins(self, connection: Connection) -> None:
+    def request_begins(self, connection: ClientConnection) -> None:
         """A whole head has come."""
         self._leave_waiting(connection)
 
-    def _leave_waiting(self, connection: Connection) -> None:
+    def _leave_waiting(self, connection: ClientConnection) -> None:
         self._waiting.pop(connection, None)
         self._head_bytes -= connection.head_bytes
         connection.head_bytes = 0
@@ -176,7 +176,7 @@ class Connections:
         while self._head_bytes > limits.INCOMPLETE_HEADS_BYTES:
             self._end(max(self._waiting, key=lambda one: one.head_bytes))
 
-    def _end(self, connection: Connection) -> None:
+    def _end(self, connection: ClientConnection) -> None:
         self.discard(connection)
         connection.transport.abort()
         self._shed += 1

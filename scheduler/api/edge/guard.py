@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from scheduler.api.app import Application, Receive, Scope, Send
     from scheduler.store.models import User
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
     Headers = Mapping[bytes, bytes]
 
@@ -43,9 +43,9 @@ class Guard:
     What it remembers is this API process' own.
     """
 
-    def __init__(self, app: Application, parts: Parts, rules: Rules) -> None:
-        self._app, self._parts, self._rules = app, parts, rules
-        settings = parts.settings
+    def __init__(self, app: Application, rt: Runtime, rules: Rules) -> None:
+        self._app, self._rt, self._rules = app, rt, rules
+        settings = rt.settings
         self._idle_s = settings.request_body_s
         per_s = settings.user_requests_per_s
         self._requests = Buckets(per_s, max(1.0, per_s * limits.REQUESTS_BURST_S))
@@ -96,7 +96,7 @@ class Guard:
             case Credential.ATTEMPT:
                 name = f"attempt {named['task_id']}"
                 token = headers.get(b"authorization", b"").removeprefix(b"Bearer ")
-                check_token(self._parts, named["task_id"], named["attempt"], token)
+                check_token(self._rt, named["task_id"], named["attempt"], token)
             case Credential.MACHINE:
                 name = address
                 if await self._knows_machine(headers, address):
@@ -128,7 +128,7 @@ class Guard:
         if wait := self._requests.take(user.id):
             raise too_many(
                 429,
-                f"Your requests are more than {self._parts.settings.user_requests_per_s:g} a "
+                f"Your requests are more than {self._rt.settings.user_requests_per_s:g} a "
                 "second. Ask again later; POST /v1/tasks/batch submits many tasks at once.",
                 wait,
             )
@@ -144,7 +144,7 @@ class Guard:
                 if wait := self._failures.wait_s(address):
                     raise too_many(429, "X-API-Key: too many wrong keys from this address.", wait)
                 held.enter_context(self._strangers.entered(address))
-            user = await run_in_threadpool(_look_up, self._parts, key)
+            user = await run_in_threadpool(_look_up, self._rt, key)
         if user is None:
             self._known.discard(name)
             self._failures.take(address)
@@ -160,21 +160,21 @@ class Guard:
         machine_id, secret = (headers[n].decode("latin-1") for n in (_MACHINE_ID, _SECRET))
         if wait := self._failures.wait_s(address):
             raise too_many(429, f"{SECRET_HEADER}: too many wrong secrets from this address.", wait)
-        if await run_in_threadpool(_is_machine, self._parts, machine_id, secret):
+        if await run_in_threadpool(_is_machine, self._rt, machine_id, secret):
             return True
         self._failures.take(address)
         return False
 
 
-def _look_up(parts: Parts, key: str) -> User | None:
-    with parts.store.read() as session:
+def _look_up(rt: Runtime, key: str) -> User | None:
+    with rt.store.read() as session:
         return user_of_key(session, key)
 
 
-def _is_machine(parts: Parts, machine_id: str, secret: str) -> bool:
+def _is_machine(rt: Runtime, machine_id: str, secret: str) -> bool:
     if not machine_id.isprintable():
         return False
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         try:
             known_machine(session, machine_id, secret)
         except Forbidden:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from scheduler.api.edge.connections import Connections
+from scheduler.api.edge.connections import ClientConnections
 from simherd.contract import limits
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _OTHER_FILES = 2048
 
 def server_config(app: FastAPI, settings: Settings, *, port: int | None = None) -> uvicorn.Config:
     """How the API is served; `port`: another than the settings'."""
-    connections = Connections(settings.request_head_s)
+    connections = ClientConnections(settings.request_head_s)
     return uvicorn.Config(
         app,
         host=settings.host,

@@ -29,7 +29,7 @@ class _Name(Convertor[str]):
 register_url_convertor("name", _Name())
 
 
-class EncodedNames:
+class EncodedPathsMiddleware:
     """Keeps the paths of named things as they were sent: decoded first, `a%2Fb` is two segments."""
 
     def __init__(self, app: Application) -> None:

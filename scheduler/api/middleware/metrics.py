@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from scheduler.metrics import table
-from scheduler.metrics.instruments import count, observe
+from scheduler.metrics.instruments import inc, observe
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -19,7 +19,7 @@ _NONE = "none"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 
 
-class Measured:
+class MetricsMiddleware:
     """Counts every request when its answer begins: one that is followed may take hours to end."""
 
     def __init__(self, app: Application) -> None:
@@ -49,5 +49,5 @@ def _note(scope: Scope, status: int, seconds: float) -> None:
     route: Any = scope.get("route")
     path = getattr(route, "path", _NONE)
     method = scope["method"] if scope["method"] in _METHODS else _NONE
-    count(table.HTTP_REQUESTS, method, path, str(status))
+    inc(table.HTTP_REQUESTS, method, path, str(status))
     observe(table.HTTP_SECONDS, seconds, method, path)

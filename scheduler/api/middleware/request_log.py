@@ -31,7 +31,7 @@ async def note_task(request: Request) -> None:
         logs.note(attempt=int(told["attempt"]))
 
 
-class RequestLog:
+class RequestLogMiddleware:
     """Writes what was asked and how it was answered: the route, never the query or the body.
 
     What was only read, and could be, is written at DEBUG: clients look at their tasks once a

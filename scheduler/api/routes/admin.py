@@ -10,8 +10,8 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict
 
 from scheduler.api.bounded import BigNumber
-from scheduler.api.deps import OperatorDep, PartsDep
-from scheduler.api.serializers import when
+from scheduler.api.deps import OperatorDep, RuntimeDep
+from scheduler.api.serializers import isoformat_utc
 from scheduler.api.strict import StrictRouter
 from scheduler.services.accounts.audit import MOST_ENTRIES, entries, note
 from scheduler.services.backup.backup import stream_backup
@@ -29,29 +29,29 @@ class Examination(BaseModel):
 
 
 @router.post("/doctor")
-def doctor(parts: PartsDep, operator: OperatorDep, asked: Examination) -> list[dict[str, Any]]:
+def doctor(rt: RuntimeDep, operator: OperatorDep, asked: Examination) -> list[dict[str, Any]]:
     """Look for machines, leases, users and uploads that nobody wants any more, and for outputs."""
-    found = examine(parts, fix=asked.fix, storage=asked.storage)
+    found = examine(rt, fix=asked.fix, storage=asked.storage)
     mended = [f"{finding.kind} {finding.what}" for finding in found if finding.mended]
     if mended:
-        with parts.store.write() as session:
+        with rt.store.write() as session:
             note(session, operator.username, "doctor_fix", "server", mended=mended)
     return [asdict(finding) for finding in found]
 
 
 @router.get("/backup")
-def backup(parts: PartsDep, operator: OperatorDep) -> StreamingResponse:
+def backup(rt: RuntimeDep, operator: OperatorDep) -> StreamingResponse:
     """All of the database as it is now, as a zip: what `simherd-scheduler restore` takes.
 
     It holds webhook secrets, and hashes of keys.
     """
-    pieces = stream_backup(parts.store, operator.username)
+    pieces = stream_backup(rt.store, operator.username)
     return StreamingResponse(pieces, media_type="application/zip")
 
 
 @router.get("/audit")
 def audit(
-    parts: PartsDep,
+    rt: RuntimeDep,
     _user: OperatorDep,
     limit: Annotated[int, Query(ge=1, le=MOST_ENTRIES)] = 100,
     before: BigNumber | None = None,
@@ -59,12 +59,12 @@ def audit(
     subject: str | None = None,
 ) -> list[dict[str, Any]]:
     """What operators have done, the newest first; `before`: older than the entry of this id."""
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         found = entries(session, limit=limit, before=before, actor=actor, subject=subject)
     return [
         {
             "id": entry.id,
-            "at": when(entry.at),
+            "at": isoformat_utc(entry.at),
             "actor": entry.actor,
             "action": entry.action,
             "subject": entry.subject,

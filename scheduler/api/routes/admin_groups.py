@@ -9,15 +9,21 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
 from scheduler.api.bounded import Amount
-from scheduler.api.deps import OperatorDep, PartsDep
-from scheduler.api.serializers import dollars, group_json, quarantine_json, share_json, when
+from scheduler.api.deps import OperatorDep, RuntimeDep
+from scheduler.api.serializers import (
+    dollars,
+    group_json,
+    isoformat_utc,
+    quarantine_json,
+    share_json,
+)
 from scheduler.api.strict import StrictRouter
 from scheduler.services.billing import prices
 from scheduler.services.billing.prices import PriceState
 from scheduler.services.control import quarantine
 from scheduler.services.groups import admin, sharing
 from scheduler.services.groups.admin import GroupState
-from scheduler.store.models import Machine
+from scheduler.store.models import MachineRow
 from simherd.contract import limits
 
 router = StrictRouter(prefix="/v1/admin", tags=["admin"])
@@ -78,7 +84,7 @@ def _group(state: GroupState) -> dict[str, Any]:
         "machines": state.machines,
         "tasks": state.tasks,
         "cost": dollars(state.cost),
-        "creation_timestamp": when(group.created_at),
+        "creation_timestamp": isoformat_utc(group.created_at),
     }
 
 
@@ -91,27 +97,29 @@ def _price(state: PriceState) -> dict[str, Any]:
         "spot": state.kind.spot,
         "table_on_demand": state.table.on_demand,
         "table_spot": state.table.spot,
-        "set_at": when(state.set_at),
+        "set_at": isoformat_utc(state.set_at),
     }
 
 
 @router.get("/groups")
-def list_groups(parts: PartsDep, _user: OperatorDep, ended: bool = False) -> list[dict[str, Any]]:
+def list_groups(rt: RuntimeDep, _user: OperatorDep, ended: bool = False) -> list[dict[str, Any]]:
     """Every user's machine groups with what they have cost; `ended`: the terminated ones too."""
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         return [_group(state) for state in admin.group_states(session, ended=ended)]
 
 
 @router.get("/groups/{group}")
 def show_group(
-    parts: PartsDep, _user: OperatorDep, group: str, owner: Owner = None
+    rt: RuntimeDep, _user: OperatorDep, group: str, owner: Owner = None
 ) -> dict[str, Any]:
     """One machine group, by id or name, with its machines under `group`; `owner`: whose, where
     several have one of this name."""
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         state = admin.group_state(session, group, owner)
         machines = session.scalars(
-            select(Machine).where(Machine.group_id == state.group.id).order_by(Machine.created_at)
+            select(MachineRow)
+            .where(MachineRow.group_id == state.group.id)
+            .order_by(MachineRow.created_at)
         ).all()
         shares = sharing.shares_of(session, state.group.id)
     return {
@@ -122,84 +130,84 @@ def show_group(
 
 
 @router.post("/groups/{group}/terminate", status_code=202)
-def terminate_group(parts: PartsDep, operator: OperatorDep, group: str) -> dict[str, Any]:
+def terminate_group(rt: RuntimeDep, operator: OperatorDep, group: str) -> dict[str, Any]:
     """Terminate a user's machine group: its tasks end, its machines stop."""
-    return _group(admin.terminate_group(parts, operator.username, group))
+    return _group(admin.terminate_group(rt, operator.username, group))
 
 
 @router.post("/groups/{group}/drain", status_code=202)
-def drain_group(parts: PartsDep, operator: OperatorDep, group: str) -> dict[str, int]:
+def drain_group(rt: RuntimeDep, operator: OperatorDep, group: str) -> dict[str, int]:
     """Have a group's machines end what they have and be replaced by others."""
-    return {"drained": admin.drain_group(parts, operator.username, group)}
+    return {"drained": admin.drain_group(rt, operator.username, group)}
 
 
 @router.delete("/groups/{group}/machines/{machine}")
 def remove_machine(
-    parts: PartsDep, operator: OperatorDep, group: str, machine: str
+    rt: RuntimeDep, operator: OperatorDep, group: str, machine: str
 ) -> dict[str, str]:
     """Revoke a machine's credentials and terminate it, by its id or name."""
-    removed = admin.remove_machine(parts, operator.username, group, machine)
+    removed = admin.remove_machine(rt, operator.username, group, machine)
     return {"id": removed.id, "name": removed.name}
 
 
 @router.post("/groups/{group}/repair")
-def repair_group(parts: PartsDep, operator: OperatorDep, group: str) -> dict[str, Any]:
+def repair_group(rt: RuntimeDep, operator: OperatorDep, group: str) -> dict[str, Any]:
     """Make the keys of a quarantined machine group anew, from what SQL knows."""
-    return _group(quarantine.repair_group(parts, operator.username, group))
+    return _group(quarantine.repair_group(rt, operator.username, group))
 
 
 @router.post("/groups/{group}/share")
 def share_group(
-    parts: PartsDep, operator: OperatorDep, group: str, asked: Sharing, owner: Owner = None
+    rt: RuntimeDep, operator: OperatorDep, group: str, asked: Sharing, owner: Owner = None
 ) -> dict[str, Any]:
     """Let users, or everyone, send tasks to a machine group; `owner`: whose, where several have
     one of this name."""
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         found = admin.group_state(session, group, owner).group
         sharing.share_with(
             session, operator.username, found, asked.usernames, everyone=asked.everyone
         )
-    return show_group(parts, operator, found.id)
+    return show_group(rt, operator, found.id)
 
 
 @router.post("/groups/{group}/unshare")
 def unshare_group(
-    parts: PartsDep, operator: OperatorDep, group: str, asked: Unsharing, owner: Owner = None
+    rt: RuntimeDep, operator: OperatorDep, group: str, asked: Unsharing, owner: Owner = None
 ) -> dict[str, Any]:
     """Let users send no more tasks to a machine group; what they have submitted goes on."""
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         found = admin.group_state(session, group, owner).group
         sharing.unshare_with(session, operator.username, found, asked.usernames)
-    return show_group(parts, operator, found.id)
+    return show_group(rt, operator, found.id)
 
 
 @router.put("/groups/{group}/default")
 def set_default_group(
-    parts: PartsDep, operator: OperatorDep, group: str, asked: Default, owner: Owner = None
+    rt: RuntimeDep, operator: OperatorDep, group: str, asked: Default, owner: Owner = None
 ) -> dict[str, Any]:
     """Have tasks that name no group go to this one, where their users may use it, or no longer."""
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         found = admin.group_state(session, group, owner).group
         sharing.set_default(session, operator.username, found, is_default=asked.is_default)
-    return show_group(parts, operator, found.id)
+    return show_group(rt, operator, found.id)
 
 
 @router.get("/prices")
-def list_prices(parts: PartsDep, _user: OperatorDep) -> list[dict[str, Any]]:
+def list_prices(rt: RuntimeDep, _user: OperatorDep) -> list[dict[str, Any]]:
     """What machine types cost, US$ per hour, and what the operator's table says."""
-    with parts.store.read() as session:
-        return [_price(s) for s in prices.price_states(session, parts.catalogue).values()]
+    with rt.store.read() as session:
+        return [_price(s) for s in prices.price_states(session, rt.catalogue).values()]
 
 
 @router.put("/prices/{machine_type}")
 def set_price(
-    parts: PartsDep, operator: OperatorDep, machine_type: str, asked: NewPrice
+    rt: RuntimeDep, operator: OperatorDep, machine_type: str, asked: NewPrice
 ) -> dict[str, Any]:
     """Set what machines of a type cost in groups that are registered from now on."""
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         state = prices.set_price(
             session,
-            parts.catalogue,
+            rt.catalogue,
             operator.username,
             machine_type,
             on_demand=asked.on_demand,
@@ -209,8 +217,8 @@ def set_price(
 
 
 @router.delete("/prices/{machine_type}")
-def unset_price(parts: PartsDep, operator: OperatorDep, machine_type: str) -> dict[str, Any]:
+def unset_price(rt: RuntimeDep, operator: OperatorDep, machine_type: str) -> dict[str, Any]:
     """Have the operator's table say again what machines of a type cost."""
-    with parts.store.write() as session:
-        state = prices.unset_price(session, parts.catalogue, operator.username, machine_type)
+    with rt.store.write() as session:
+        state = prices.unset_price(session, rt.catalogue, operator.username, machine_type)
     return _price(state)

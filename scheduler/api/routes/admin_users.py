@@ -9,9 +9,9 @@ from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from scheduler.api.bounded import KeySeconds, Name
-from scheduler.api.deps import OperatorDep, PartsDep
+from scheduler.api.deps import OperatorDep, RuntimeDep
 from scheduler.api.routes.users import quotas_json
-from scheduler.api.serializers import when
+from scheduler.api.serializers import isoformat_utc
 from scheduler.api.strict import StrictRouter
 from scheduler.config import PROVIDERS
 from scheduler.services.accounts import admin_keys, admin_users, provider_access
@@ -92,9 +92,9 @@ def _user(state: UserState) -> dict[str, Any]:
     return {
         "username": user.username,
         "email": user.email,
-        "created_at": when(user.created_at),
+        "created_at": isoformat_utc(user.created_at),
         "operator": user.is_operator,
-        "disabled_at": when(user.disabled_at),
+        "disabled_at": isoformat_utc(user.disabled_at),
         "quotas": user.quotas,
         "providers": user.providers,
         "tasks": state.tasks,
@@ -107,132 +107,132 @@ def _key(state: KeyState) -> dict[str, Any]:
         "id": state.id,
         "username": state.username,
         "label": state.label,
-        "created_at": when(state.created_at),
-        "expires_at": when(state.expires_at),
-        "revoked_at": when(state.revoked_at),
+        "created_at": isoformat_utc(state.created_at),
+        "expires_at": isoformat_utc(state.expires_at),
+        "revoked_at": isoformat_utc(state.revoked_at),
         "good": state.good(time.time()),
     }
 
 
-def _one(parts: PartsDep, username: str) -> dict[str, Any]:
-    with parts.store.read() as session:
+def _one(rt: RuntimeDep, username: str) -> dict[str, Any]:
+    with rt.store.read() as session:
         return _user(admin_users.user_states(session, username)[0])
 
 
 @router.get("/users")
-def list_users(parts: PartsDep, _user_: OperatorDep) -> list[dict[str, Any]]:
+def list_users(rt: RuntimeDep, _user_: OperatorDep) -> list[dict[str, Any]]:
     """Every user, with how many tasks they have going on and how many groups are up."""
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         return [_user(state) for state in admin_users.user_states(session)]
 
 
 @router.post("/users", status_code=201)
-def create_user(parts: PartsDep, operator: OperatorDep, asked: NewUser) -> dict[str, Any]:
+def create_user(rt: RuntimeDep, operator: OperatorDep, asked: NewUser) -> dict[str, Any]:
     """Make a user, who has no key yet, with the server's default quotas.
 
     `simulations_isolated`: false where the server runs simulations as plain processes, which can
     read what its own account can.
     """
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         admin_users.create_user(
             session,
             operator.username,
             asked.username,
             asked.email,
             operator=asked.operator,
-            quotas=parts.settings.quotas_of_new_users,
+            quotas=rt.settings.quotas_of_new_users,
         )
-    made = _one(parts, asked.username)
-    return {**made, "simulations_isolated": parts.settings.isolates_simulations}
+    made = _one(rt, asked.username)
+    return {**made, "simulations_isolated": rt.settings.isolates_simulations}
 
 
 @router.get("/users/{username}")
-def show_user(parts: PartsDep, _user_: OperatorDep, username: str) -> dict[str, Any]:
+def show_user(rt: RuntimeDep, _user_: OperatorDep, username: str) -> dict[str, Any]:
     """One user."""
-    return _one(parts, username)
+    return _one(rt, username)
 
 
 @router.post("/users/{username}/disable")
 def disable_user(
-    parts: PartsDep, operator: OperatorDep, username: str, asked: Disabling
+    rt: RuntimeDep, operator: OperatorDep, username: str, asked: Disabling
 ) -> dict[str, Any]:
     """Refuse a user's keys; what they have running goes on, unless `kill` ends their tasks."""
-    killed = admin_users.disable_user(parts, operator.username, username, kill=asked.kill)
-    return {**_one(parts, username), "tasks_killed": killed}
+    killed = admin_users.disable_user(rt, operator.username, username, kill=asked.kill)
+    return {**_one(rt, username), "tasks_killed": killed}
 
 
 @router.post("/users/{username}/enable")
-def enable_user(parts: PartsDep, operator: OperatorDep, username: str) -> dict[str, Any]:
+def enable_user(rt: RuntimeDep, operator: OperatorDep, username: str) -> dict[str, Any]:
     """Let a user's keys be good again."""
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         admin_users.enable_user(session, operator.username, username)
-    return _one(parts, username)
+    return _one(rt, username)
 
 
 @router.put("/users/{username}/operator")
 def set_operator(
-    parts: PartsDep, operator: OperatorDep, username: str, asked: Standing
+    rt: RuntimeDep, operator: OperatorDep, username: str, asked: Standing
 ) -> dict[str, Any]:
     """Make a user an operator, or no longer one."""
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         admin_users.set_operator(session, operator.username, username, asked.operator)
-    return _one(parts, username)
+    return _one(rt, username)
 
 
 @router.put("/users/{username}/providers")
 def set_providers(
-    parts: PartsDep, operator: OperatorDep, username: str, asked: Providers
+    rt: RuntimeDep, operator: OperatorDep, username: str, asked: Providers
 ) -> dict[str, Any]:
     """Narrow the providers that a user may start machines with; null: all that are on."""
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         user = admin_users.named_user(session, username, lock=True)
         provider_access.set_providers(session, operator.username, user, asked.providers)
-    return _one(parts, username)
+    return _one(rt, username)
 
 
 @router.get("/users/{username}/quotas")
-def show_quotas(parts: PartsDep, _user_: OperatorDep, username: str) -> dict[str, Any]:
+def show_quotas(rt: RuntimeDep, _user_: OperatorDep, username: str) -> dict[str, Any]:
     """What a user may have at one time (null: unlimited), and has now."""
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         user = admin_users.named_user(session, username)
-    return quotas_json(states(parts, user))
+    return quotas_json(states(rt, user))
 
 
 @router.put("/users/{username}/quotas/{name}")
 def set_quota(
-    parts: PartsDep, operator: OperatorDep, username: str, name: str, asked: NewQuota
+    rt: RuntimeDep, operator: OperatorDep, username: str, name: str, asked: NewQuota
 ) -> dict[str, Any]:
     """Set what a user may have; null: unlimited. What is in use stays, even if it is more."""
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         change_quota(session, operator.username, username, name, asked.value)
-    return show_quotas(parts, operator, username)
+    return show_quotas(rt, operator, username)
 
 
 @router.post("/quotas/defaults")
 def give_default_quotas(
-    parts: PartsDep, operator: OperatorDep, asked: DefaultQuotas
+    rt: RuntimeDep, operator: OperatorDep, asked: DefaultQuotas
 ) -> dict[str, list[str]]:
     """Give a user, or every user, the server's default quotas where they have none: quotas that
     were set stay. Returns the names of the quotas that were set, by user."""
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         return give_defaults(
-            session, operator.username, parts.settings.quotas_of_new_users, asked.username
+            session, operator.username, rt.settings.quotas_of_new_users, asked.username
         )
 
 
 @router.get("/keys")
 def list_keys(
-    parts: PartsDep, _user_: OperatorDep, username: Annotated[str | None, Query()] = None
+    rt: RuntimeDep, _user_: OperatorDep, username: Annotated[str | None, Query()] = None
 ) -> list[dict[str, Any]]:
     """Every key, or one user's, by its id; what it is was told when it was made."""
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         return [_key(state) for state in admin_keys.key_states(session, username)]
 
 
 @router.post("/keys", status_code=201)
-def create_key(parts: PartsDep, operator: OperatorDep, asked: NewKey) -> dict[str, Any]:
+def create_key(rt: RuntimeDep, operator: OperatorDep, asked: NewKey) -> dict[str, Any]:
     """Make a key. `key` in the answer is the key itself, for the only time."""
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         secret, state = admin_keys.make_key(
             session, operator.username, asked.username, asked.label, asked.valid_s
         )
@@ -240,17 +240,17 @@ def create_key(parts: PartsDep, operator: OperatorDep, asked: NewKey) -> dict[st
 
 
 @router.post("/keys/{key_id}/revoke", status_code=204)
-def revoke_key(parts: PartsDep, operator: OperatorDep, key_id: str) -> None:
+def revoke_key(rt: RuntimeDep, operator: OperatorDep, key_id: str) -> None:
     """End a key now."""
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         admin_keys.revoke_key(session, operator.username, key_id)
 
 
 @router.post("/keys/{key_id}/rotate", status_code=201)
 def rotate_key(
-    parts: PartsDep, operator: OperatorDep, key_id: str, asked: Rotation
+    rt: RuntimeDep, operator: OperatorDep, key_id: str, asked: Rotation
 ) -> dict[str, Any]:
     """Make a key in place of another, which ends now or after `keep_s` seconds."""
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         secret, state = admin_keys.rotate_key(session, operator.username, key_id, asked.keep_s)
     return {**_key(state), "key": secret}

@@ -8,7 +8,7 @@ from fastapi import Depends, Header, Request
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from scheduler.api.bounded import AttemptNumber, BigNumber
-from scheduler.api.deps import PartsDep
+from scheduler.api.deps import RuntimeDep
 from scheduler.api.strict import StrictRouter
 from scheduler.services.attempts.outputs import ROUTE, AttemptOutputs
 from simherd.contract import limits
@@ -24,7 +24,7 @@ CHECKPOINT_VERB = "/checkpoint"
 
 def get_outputs(
     request: Request,
-    parts: PartsDep,
+    rt: RuntimeDep,
     task_id: str,
     attempt: AttemptNumber,
     authorization: Annotated[str, Header()] = "",
@@ -33,7 +33,7 @@ def get_outputs(
     # What an attempt that has lost its lease left half done, it may still clear away.
     fenced = not request.url.path.endswith(_ABORT)
     token = authorization.removeprefix("Bearer ")
-    return AttemptOutputs(parts, task_id, attempt, token, fenced=fenced)
+    return AttemptOutputs(rt, task_id, attempt, token, fenced=fenced)
 
 
 Outputs = Annotated[AttemptOutputs, Depends(get_outputs)]
@@ -53,26 +53,26 @@ class Stored(BaseModel):
     object: Name = OUTPUT
 
 
-class Wanted(BaseModel):
+class UrlsBody(BaseModel):
     """Several of them."""
 
     model_config = ConfigDict(extra="forbid")
     objects: list[Name] = Field(default=[OUTPUT, MANIFEST], max_length=1000)
 
 
-class Upload(Stored):
+class UploadBody(Stored):
     """An upload in parts."""
 
     upload: str = Field(min_length=1, max_length=2000, pattern="^[!-~]+$")
 
 
-class PartWanted(Upload):
+class PartWanted(UploadBody):
     """Which part is to be sent."""
 
     number: PartNumber
 
 
-class Completion(Upload):
+class Completion(UploadBody):
     """All parts: number and ETag."""
 
     parts: list[tuple[PartNumber, ETag]] = Field(min_length=1, max_length=MOST_PARTS)
@@ -104,7 +104,7 @@ class Generation(BaseModel):
 
 
 @router.post("/urls")
-def urls(outputs: Outputs, asked: Wanted) -> dict[str, str]:
+def urls(outputs: Outputs, asked: UrlsBody) -> dict[str, str]:
     """New signed URLs for storing objects whole."""
     return outputs.urls(asked.objects)
 
@@ -134,7 +134,7 @@ def complete(outputs: Outputs, asked: Completion) -> dict[str, int]:
 
 
 @router.post(_ABORT)
-def abort(outputs: Outputs, asked: Upload) -> dict[str, Any]:
+def abort(outputs: Outputs, asked: UploadBody) -> dict[str, Any]:
     """Forget an upload in parts."""
     outputs.abort(asked.object, asked.upload)
     return {}

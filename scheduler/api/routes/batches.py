@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from scheduler.api.bounded import Id
-from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.deps import RuntimeDep, UserDep
 from scheduler.api.strict import StrictRouter
 from scheduler.api.submissions import KeyedRequest
 from scheduler.objects.file_urls import COUNTED_UPLOAD
@@ -35,23 +35,23 @@ class Uploaded(BaseModel):
 
 
 @router.post("", status_code=202)
-def submit(parts: PartsDep, user: UserDep, asked: Batch) -> list[dict[str, Any]]:
+def submit(rt: RuntimeDep, user: UserDep, asked: Batch) -> list[dict[str, Any]]:
     """Make all of these tasks, or none. Each answers with its id and status and, where it waits for
     an input, with the URL to send that to."""
     submissions = [task.keyed() for task in asked.tasks]
     answers = []
-    for wanted, made in zip(submissions, submit_tasks(parts, user.id, submissions), strict=True):
+    for wanted, made in zip(submissions, submit_tasks(rt, user.id, submissions), strict=True):
         waits = made.status is Status.PENDING_INPUT
         path = objects.input_path(wanted.storage_prefix, made.task_id)
         # Archives are compressed while they are sent: how large one is nobody can announce.
-        sign = parts.file_urls.sign
+        sign = rt.file_urls.sign
         url = sign(user.id, path, COUNTED_UPLOAD, limits.USER_URL_S) if waits else None
         answers.append({"id": made.task_id, "status": made.status.value, "upload_url": url})
     return answers
 
 
 @router.post("/input_uploaded")
-def inputs_are_there(parts: PartsDep, user: UserDep, asked: Uploaded) -> dict[str, int]:
+def inputs_are_there(rt: RuntimeDep, user: UserDep, asked: Uploaded) -> dict[str, int]:
     """The inputs of these tasks have been uploaded: queue them."""
-    inputs_uploaded(parts, user.id, asked.ids)
+    inputs_uploaded(rt, user.id, asked.ids)
     return {"queued": len(asked.ids)}

@@ -10,10 +10,10 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, StrictStr
 
-from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.deps import RuntimeDep, UserDep
 from scheduler.api.routes.tasks import owned_task
 from scheduler.api.strict import StrictRouter
-from scheduler.bridge.connections import Connections
+from scheduler.bridge.connections import BridgeConnections
 from scheduler.services.errors import Invalid
 from simherd.contract import limits
 
@@ -23,15 +23,15 @@ router = StrictRouter(prefix="/tasks", tags=["tasks"])
 _ID = "^[A-Za-z0-9_.-]{1,64}$"
 
 
-def get_connections(request: Request) -> Connections:
+def get_connections(request: Request) -> BridgeConnections:
     """This process' WebRTC connections, where it can have some."""
     found = request.app.state.connections
-    assert isinstance(found, Connections)
+    assert isinstance(found, BridgeConnections)
     found.check_installed()
     return found
 
 
-ConnectionsDep = Annotated[Connections, Depends(get_connections)]
+ConnectionsDep = Annotated[BridgeConnections, Depends(get_connections)]
 
 
 class TaskConnection(BaseModel):
@@ -46,36 +46,36 @@ class TaskConnection(BaseModel):
 
 @router.post("/{task_id}/register")
 async def register(
-    parts: PartsDep, user: UserDep, _: ConnectionsDep, task_id: str, asked: TaskConnection
+    rt: RuntimeDep, user: UserDep, _: ConnectionsDep, task_id: str, asked: TaskConnection
 ) -> dict[str, str]:
     """A client will send an offer, and ask for the answer."""
-    await run_in_threadpool(owned_task, parts, user, task_id)
-    await parts.mailboxes.open(task_id, asked.sender_id)
+    await run_in_threadpool(owned_task, rt, user, task_id)
+    await rt.mailboxes.open(task_id, asked.sender_id)
     return {"sender_id": asked.sender_id}
 
 
 @router.post("/{task_id}/offer")
 async def offer(
-    parts: PartsDep, user: UserDep, connections: ConnectionsDep, task_id: str, asked: TaskConnection
+    rt: RuntimeDep, user: UserDep, connections: ConnectionsDep, task_id: str, asked: TaskConnection
 ) -> dict[str, str]:
     """A client's WebRTC offer to a task; the answer waits in the client's mailbox."""
-    task = await run_in_threadpool(owned_task, parts, user, task_id)
+    task = await run_in_threadpool(owned_task, rt, user, task_id)
     if asked.type is None or asked.sdp is None or asked.receiver_id != task_id:
         raise Invalid(f"offer: needs type 'offer', an sdp, and receiver_id {task_id!r}.")
-    await parts.mailboxes.check(task_id, asked.sender_id)
+    await rt.mailboxes.check(task_id, asked.sender_id)
     answer: dict[str, Any] = {
         "sender_id": task_id,
         "receiver_id": asked.sender_id,
         "type": "answer",
         "sdp": await connections.answer(task, asked.sdp),
     }
-    await parts.mailboxes.put(task_id, asked.sender_id, json.dumps(answer))
+    await rt.mailboxes.put(task_id, asked.sender_id, json.dumps(answer))
     return {"sender_id": asked.sender_id}
 
 
 @router.get("/{task_id}/message", response_model=None)
 async def message(
-    parts: PartsDep,
+    rt: RuntimeDep,
     user: UserDep,
     _: ConnectionsDep,
     task_id: str,
@@ -83,6 +83,6 @@ async def message(
     block_s: Annotated[float, Query(ge=0, le=limits.MAX_MESSAGE_WAIT_S)] = limits.MESSAGE_WAIT_S,
 ) -> Response:
     """The oldest message for a client, as soon as there is one; 204 when none has come."""
-    await run_in_threadpool(owned_task, parts, user, task_id)
-    found = await parts.mailboxes.take(task_id, client, block_s)
+    await run_in_threadpool(owned_task, rt, user, task_id)
+    found = await rt.mailboxes.take(task_id, client, block_s)
     return Response(status_code=204) if found is None else JSONResponse(json.loads(found))

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from fastapi import Depends, Query
 
 from scheduler.api.bounded import Amount, Name
-from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.deps import RuntimeDep, UserDep
 from scheduler.api.strict import StrictRouter
-from scheduler.catalogue.search import Offer, Range, Wanted, offers
+from scheduler.catalogue.search import MachineOffer, OfferFilter, Range, offers
 from scheduler.services.accounts.provider_access import providers_of, wire_providers
 from scheduler.services.billing.prices import machine_types as machine_types_now
-from scheduler.services.errors import Invalid, NotFound
+from scheduler.services.errors import Invalid, ResourceNotFound
 from simherd.contract import limits
 
 if TYPE_CHECKING:
@@ -34,23 +34,23 @@ Pair = Annotated[list[Amount] | None, Query(max_length=limits.MAX_FILTER_VALUES)
 
 
 @router.get("/simulators/available-images")
-def available_images(parts: PartsDep) -> dict[str, dict[str, list[str]]]:
+def available_images(rt: RuntimeDep) -> dict[str, dict[str, list[str]]]:
     """The simulator images that the catalogue offers."""
     return {
-        "production": dict(parts.catalogue.production),
-        "development": dict(parts.catalogue.development),
+        "production": dict(rt.catalogue.production),
+        "development": dict(rt.catalogue.development),
     }
 
 
 @router.get("/compute/price")
-def price(parts: PartsDep, user: UserDep, machine_type: str) -> dict[str, float]:
+def price(rt: RuntimeDep, user: UserDep, machine_type: str) -> dict[str, float]:
     """What a machine costs, US$ per hour; the same in all zones."""
-    with parts.store.read() as session:
-        kinds = machine_types_now(session, parts.catalogue)
+    with rt.store.read() as session:
+        kinds = machine_types_now(session, rt.catalogue)
     kind = kinds.get(machine_type)
     if kind is None:
         known = ", ".join(sorted(kinds))
-        raise NotFound(f"machine_type: {machine_type!r} is not known. There are: {known}.")
+        raise ResourceNotFound(f"machine_type: {machine_type!r} is not known. There are: {known}.")
     spot = kind.spot or _ALMOST_NOTHING
     return {"preemptible_price": spot, "on_demand_price": kind.on_demand}
 
@@ -65,8 +65,8 @@ def _wanted(
     gpus_range: Pair = None,
     gpu_names: Texts = None,
     zones: Texts = None,
-) -> Wanted:
-    return Wanted(
+) -> OfferFilter:
+    return OfferFilter(
         families=_names(machine_families),
         configs=_names(machine_configs),
         vcpus=_range("vcpus_range", vcpus_range),
@@ -91,49 +91,49 @@ def _range(name: str, given: list[float] | None) -> Range | None:
     return given[0], given[1]
 
 
-WantedDep = Annotated[Wanted, Depends(_wanted)]
+WantedDep = Annotated[OfferFilter, Depends(_wanted)]
 
 
 @router.get("/pricing/machine-types")
 def machine_types(
-    parts: PartsDep, wanted: WantedDep, provider_id: Provider | None = None
+    rt: RuntimeDep, wanted: WantedDep, provider_id: Provider | None = None
 ) -> list[dict[str, Any]]:
     """Machine types that match every filter, each with its spot price and its other one.
 
     Ranges are two values, the least and the most, both allowed: vCPUs, GiB of memory, US$ per
     hour, GPUs. Other filters may be given more than once, and name what is wanted.
     """
-    return _offers_of(parts, wanted, provider_id, parts.settings.enabled_providers)
+    return _offers_of(rt, wanted, provider_id, rt.settings.enabled_providers)
 
 
 def _offers_of(
-    parts: PartsDep, wanted: Wanted, provider_id: str | None, on: Sequence[str]
+    rt: RuntimeDep, wanted: OfferFilter, provider_id: str | None, on: Sequence[str]
 ) -> list[dict[str, Any]]:
     """What can be had with the providers that are `on`; of a provider id without any: nothing."""
     if not on and provider_id is None:
         return []
-    table = wire_providers(parts, on)
+    table = wire_providers(rt, on)
     provider = provider_id or (_PROVIDER if _PROVIDER in table else next(iter(table), _PROVIDER))
     # Without a name on the wire, what is on is named in a request by itself.
     if provider not in table and (table or provider_id is not None):
-        if provider not in parts.catalogue.providers:
+        if provider not in rt.catalogue.providers:
             return []
         there = f"There are: {', '.join(sorted(table))}." if table else "There are none."
         raise Invalid(f"provider_id: {provider!r} is not available here. {there}")
-    with parts.store.read() as session:
-        kinds = machine_types_now(session, parts.catalogue)
+    with rt.store.read() as session:
+        kinds = machine_types_now(session, rt.catalogue)
     return [_json(o, provider) for o in offers(kinds.values(), wanted)]
 
 
 @router.get("/compute/machine_types")
 def own_machine_types(
-    parts: PartsDep, user: UserDep, wanted: WantedDep, provider_id: Provider | None = None
+    rt: RuntimeDep, user: UserDep, wanted: WantedDep, provider_id: Provider | None = None
 ) -> list[dict[str, Any]]:
     """The same with the providers that are on for the user."""
-    return _offers_of(parts, wanted, provider_id, providers_of(parts, user))
+    return _offers_of(rt, wanted, provider_id, providers_of(rt, user))
 
 
-def _json(offer: Offer, provider: str) -> dict[str, Any]:
+def _json(offer: MachineOffer, provider: str) -> dict[str, Any]:
     kind = offer.kind
     return {
         "machine_type": kind.name,

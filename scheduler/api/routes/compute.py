@@ -13,11 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
 from scheduler.api.bounded import Name, Page, Parameters, Seconds, Shown, Time
-from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.deps import RuntimeDep, UserDep
 from scheduler.api.serializers import group_json, past_group_json
 from scheduler.api.strict import StrictRouter
 from scheduler.domain.group_status import ACTIVE
-from scheduler.services.errors import Invalid, NotFound
+from scheduler.services.errors import Invalid, ResourceNotFound
 from scheduler.services.groups import register, terminate
 from scheduler.services.groups.access import named_group, usable_by
 from scheduler.services.groups.history import (
@@ -27,7 +27,7 @@ from scheduler.services.groups.history import (
     task_seconds,
 )
 from scheduler.services.machines import access
-from scheduler.store.models import Machine, MachineGroup, Task
+from scheduler.store.models import GroupRow, MachineRow, TaskRow
 from simherd.contract import limits
 from simherd.contract.cause import Cause
 from simherd.contract.lifecycle import HELD
@@ -74,15 +74,15 @@ def _policy(given: dict[str, Any]) -> Policy:
 
 
 @router.post("/compute/group", status_code=201)
-def register_group(parts: PartsDep, user: UserDep, asked: GroupBody) -> dict[str, Any]:
+def register_group(rt: RuntimeDep, user: UserDep, asked: GroupBody) -> dict[str, Any]:
     """Register a machine group."""
-    return group_json(register.register_group(parts, user.id, _request(asked)))
+    return group_json(register.register_group(rt, user.id, _request(asked)))
 
 
 @router.post("/compute/group/check", status_code=204)
-def check(parts: PartsDep, user: UserDep, asked: GroupBody) -> None:
+def check(rt: RuntimeDep, user: UserDep, asked: GroupBody) -> None:
     """Refuse what could not be registered and started now as a group; nothing is registered."""
-    register.register_group(parts, user.id, _request(asked), only_check=True)
+    register.register_group(rt, user.id, _request(asked), only_check=True)
 
 
 def _request(asked: GroupBody) -> register.GroupRequest:
@@ -110,50 +110,50 @@ def _request(asked: GroupBody) -> register.GroupRequest:
 
 
 @router.post("/compute/group/start")
-def start(parts: PartsDep, user: UserDep, machine_group_id: str) -> dict[str, Any]:
+def start(rt: RuntimeDep, user: UserDep, machine_group_id: str) -> dict[str, Any]:
     """Start a registered group's machines."""
-    group = register.owned_group(parts, user.id, machine_group_id)
-    register.start_group(parts, group)
-    parts.send_job("scale_group", group.id)
-    return group_json(register.owned_group(parts, user.id, machine_group_id))
+    group = register.owned_group(rt, user.id, machine_group_id)
+    register.start_group(rt, group)
+    rt.send_job("scale_group", group.id)
+    return group_json(register.owned_group(rt, user.id, machine_group_id))
 
 
 @router.delete("/compute/group", status_code=202)
-def terminate_group(parts: PartsDep, user: UserDep, machine_group_id: str) -> dict[str, Any]:
+def terminate_group(rt: RuntimeDep, user: UserDep, machine_group_id: str) -> dict[str, Any]:
     """Terminate a group: its tasks end, its machines stop."""
-    group = register.owned_group(parts, user.id, machine_group_id)
-    terminate.request_termination(parts, group, Cause.GROUP_TERMINATED)
-    parts.send_job("shut_down_group", group.id)
-    return group_json(register.owned_group(parts, user.id, machine_group_id))
+    group = register.owned_group(rt, user.id, machine_group_id)
+    terminate.request_termination(rt, group, Cause.GROUP_TERMINATED)
+    rt.send_job("shut_down_group", group.id)
+    return group_json(register.owned_group(rt, user.id, machine_group_id))
 
 
 @router.post("/v1/groups/{name}/invitations", status_code=201)
-def invite(parts: PartsDep, user: UserDep, name: str) -> dict[str, str]:
+def invite(rt: RuntimeDep, user: UserDep, name: str) -> dict[str, str]:
     """A token with which one machine can be started by hand, once and soon."""
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         group = session.scalar(
-            select(MachineGroup).where(MachineGroup.user_id == user.id, MachineGroup.name == name)
+            select(GroupRow).where(GroupRow.user_id == user.id, GroupRow.name == name)
         )
     if group is None:
-        raise NotFound(f"name: there is no machine group {name!r}.")
-    return asdict(access.invite(parts, group))
+        raise ResourceNotFound(f"name: there is no machine group {name!r}.")
+    return asdict(access.invite(rt, group))
 
 
 @router.get("/compute/groups")
-def list_groups(parts: PartsDep, user: UserDep) -> list[dict[str, Any]]:
+def list_groups(rt: RuntimeDep, user: UserDep) -> list[dict[str, Any]]:
     """The active groups that the user may send tasks to; `own`: whether it is the user's."""
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         found = session.scalars(
-            select(MachineGroup)
-            .where(usable_by(user.id), MachineGroup.status.in_(ACTIVE))
-            .order_by(MachineGroup.created_at)
+            select(GroupRow)
+            .where(usable_by(user.id), GroupRow.status.in_(ACTIVE))
+            .order_by(GroupRow.created_at)
         ).all()
-        return [{**_with_machines(parts, session, g), "own": g.user_id == user.id} for g in found]
+        return [{**_with_machines(rt, session, g), "own": g.user_id == user.id} for g in found]
 
 
 @router.get("/compute/groups/history")
 def group_history(
-    parts: PartsDep,
+    rt: RuntimeDep,
     user: UserDep,
     page: Page = 1,
     per_page: Annotated[int, Query(ge=1, le=500)] = 100,
@@ -171,7 +171,7 @@ def group_history(
         non_active_only=non_active_only,
         provider_id=provider_id,
     )
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         found = groups_ever(session, user.id, wanted, page, per_page)
         machines = machines_of_groups(session, found)
         held = task_seconds(session, found, time.time())
@@ -179,22 +179,22 @@ def group_history(
 
 
 @router.get("/compute/group/{name}")
-def get_group(parts: PartsDep, user: UserDep, name: str) -> dict[str, Any]:
+def get_group(rt: RuntimeDep, user: UserDep, name: str) -> dict[str, Any]:
     """One group by name: the user's own, else one that is shared with the user."""
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         group = named_group(session, user.id, name)
-        return {**_with_machines(parts, session, group), "own": group.user_id == user.id}
+        return {**_with_machines(rt, session, group), "own": group.user_id == user.id}
 
 
-def _with_machines(parts: PartsDep, session: Any, group: MachineGroup) -> dict[str, Any]:
-    machines = session.scalars(select(Machine).where(Machine.group_id == group.id)).all()
+def _with_machines(rt: RuntimeDep, session: Any, group: GroupRow) -> dict[str, Any]:
+    machines = session.scalars(select(MachineRow).where(MachineRow.group_id == group.id)).all()
     current = session.execute(
-        select(Task.machine_id, Task.id).where(
-            Task.group_id == group.id, Task.status.in_([s.value for s in HELD])
+        select(TaskRow.machine_id, TaskRow.id).where(
+            TaskRow.group_id == group.id, TaskRow.status.in_([s.value for s in HELD])
         )
     )
     try:
-        facts = parts.queue.reader.facts(group.id, [m.id for m in machines])
+        facts = rt.queue.reader.facts(group.id, [m.id for m in machines])
     except redis.RedisError:
         # They are for looking at; all else about the group stands in SQL.
         facts = {}

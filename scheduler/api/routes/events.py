@@ -8,22 +8,22 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from scheduler.api.bounded import FilePath, Url
-from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.deps import RuntimeDep, UserDep
 from scheduler.api.event_serializers import delivery_json, event_json, whole_event_json
 from scheduler.api.patterns import ID
 from scheduler.api.strict import StrictRouter
 from scheduler.services.errors import Invalid
 from scheduler.services.notifications.register import (
-    Wanted,
+    NewNotification,
     deliveries_of,
     events_of,
     owned_event,
     register_event,
     remove_event,
 )
-from scheduler.services.watch.observers import tell_observers
+from scheduler.services.watch.observers import notify_observers
 from simherd.contract import limits
-from simherd.contract.notifications import ActionType, Trigger, TriggerType
+from simherd.contract.notifications import ActionType, NotificationTrigger, TriggerType
 
 router = StrictRouter(tags=["events"])
 
@@ -40,7 +40,11 @@ class TaskTrigger(_Strict):
     """Something that a task comes to."""
 
     trigger_type: Literal[TriggerType.TASK]
-    trigger: Literal[Trigger.TASK_OUTPUT_UPLOADED, Trigger.TASK_FAILED, Trigger.TASK_STARTED]
+    trigger: Literal[
+        NotificationTrigger.TASK_OUTPUT_UPLOADED,
+        NotificationTrigger.TASK_FAILED,
+        NotificationTrigger.TASK_STARTED,
+    ]
     task_id: _Id
 
 
@@ -49,10 +53,10 @@ class GroupTrigger(_Strict):
 
     trigger_type: Literal[TriggerType.MACHINE_GROUP]
     trigger: Literal[
-        Trigger.GROUP_TERMINATED,
-        Trigger.GROUP_TIME_LIMIT,
-        Trigger.GROUP_PENDING_START,
-        Trigger.GROUP_PREEMPTION,
+        NotificationTrigger.GROUP_TERMINATED,
+        NotificationTrigger.GROUP_TIME_LIMIT,
+        NotificationTrigger.GROUP_PENDING_START,
+        NotificationTrigger.GROUP_PREEMPTION,
     ]
     machine_group_id: _Id
 
@@ -61,7 +65,7 @@ class ObserverTrigger(_Strict):
     """A file among what a task puts out, while it runs."""
 
     trigger_type: Literal[TriggerType.OBSERVER]
-    trigger: Literal[Trigger.FILE_EXISTS, Trigger.FILE_REGEX]
+    trigger: Literal[NotificationTrigger.FILE_EXISTS, NotificationTrigger.FILE_REGEX]
     task_id: _Id
     file_path: FilePath
     regex: str | None = Field(default=None, max_length=limits.MAX_FILE_PATH_CHARACTERS)
@@ -98,22 +102,24 @@ class EventRequest(_Strict):
 
 
 @router.post("/events/", status_code=201)
-def register(parts: PartsDep, user: UserDep, asked: EventRequest) -> dict[str, Any]:
+def register(rt: RuntimeDep, user: UserDep, asked: EventRequest) -> dict[str, Any]:
     """Register an event. `secret`, which webhooks are signed with, is shown here alone."""
-    event = register_event(parts, user.id, _wanted(asked))
+    event = register_event(rt, user.id, _wanted(asked))
     if event.untold:
-        tell_observers(parts, event.task_id)
+        notify_observers(rt, event.task_id)
     return {**whole_event_json(event), "secret": event.secret}
 
 
-def _wanted(asked: EventRequest) -> Wanted:
+def _wanted(asked: EventRequest) -> NewNotification:
     trigger, action = asked.trigger, asked.action
     if isinstance(trigger, CreditsTrigger):
         raise Invalid("trigger.trigger_type: 'credits': this server has no credits.")
-    wants_regex = trigger.trigger is Trigger.FILE_REGEX
+    wants_regex = trigger.trigger is NotificationTrigger.FILE_REGEX
     if isinstance(trigger, ObserverTrigger) and wants_regex != (trigger.regex is not None):
-        raise Invalid(f"trigger.regex: {Trigger.FILE_REGEX} needs one, and nothing else does.")
-    return Wanted(
+        raise Invalid(
+            f"trigger.regex: {NotificationTrigger.FILE_REGEX} needs one, and nothing else does."
+        )
+    return NewNotification(
         trigger_type=trigger.trigger_type,
         trigger=trigger.trigger,
         action_type=action.action_type,
@@ -123,39 +129,39 @@ def _wanted(asked: EventRequest) -> Wanted:
 
 
 def _about(trigger: TaskTrigger | GroupTrigger | ObserverTrigger) -> dict[str, Any]:
-    """What a trigger is about, by the fields of `Wanted`."""
+    """What a trigger is about, by the fields of `NewNotification`."""
     if isinstance(trigger, GroupTrigger):
         return {"group_id": trigger.machine_group_id}
     return trigger.model_dump(include={"task_id", "file_path", "regex"})
 
 
 @router.get("/events/")
-def list_events(parts: PartsDep, user: UserDep) -> list[dict[str, Any]]:
+def list_events(rt: RuntimeDep, user: UserDep) -> list[dict[str, Any]]:
     """The user's events, newest first, with exactly the contract's keys."""
-    return [event_json(event) for event in events_of(parts, user.id)]
+    return [event_json(event) for event in events_of(rt, user.id)]
 
 
 @router.get("/events/{event_id}")
-def get_event(parts: PartsDep, user: UserDep, event_id: str) -> str:
+def get_event(rt: RuntimeDep, user: UserDep, event_id: str) -> str:
     """One event as JSON inside a JSON string: the published client decodes the answer twice."""
-    return json.dumps(event_json(owned_event(parts, user.id, event_id)))
+    return json.dumps(event_json(owned_event(rt, user.id, event_id)))
 
 
 @router.delete("/events/{event_id}", status_code=204)
-def remove(parts: PartsDep, user: UserDep, event_id: str) -> None:
+def remove(rt: RuntimeDep, user: UserDep, event_id: str) -> None:
     """Remove an event."""
-    remove_event(parts, user.id, event_id)
+    remove_event(rt, user.id, event_id)
 
 
 @router.get("/v1/events")
-def list_whole_events(parts: PartsDep, user: UserDep) -> list[dict[str, Any]]:
+def list_whole_events(rt: RuntimeDep, user: UserDep) -> list[dict[str, Any]]:
     """The user's events, newest first, with their state."""
-    return [whole_event_json(event) for event in events_of(parts, user.id)]
+    return [whole_event_json(event) for event in events_of(rt, user.id)]
 
 
 @router.get("/v1/events/{event_id}")
-def get_whole_event(parts: PartsDep, user: UserDep, event_id: str) -> dict[str, Any]:
+def get_whole_event(rt: RuntimeDep, user: UserDep, event_id: str) -> dict[str, Any]:
     """One event with its state and its deliveries."""
-    event = owned_event(parts, user.id, event_id)
-    rows = deliveries_of(parts, event_id)
+    event = owned_event(rt, user.id, event_id)
+    rows = deliveries_of(rt, event_id)
     return {**whole_event_json(event), "deliveries": [delivery_json(row) for row in rows]}

@@ -12,14 +12,14 @@ from fastapi import HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, RedirectResponse
 
-from scheduler.api.deps import PartsDep
+from scheduler.api.deps import RuntimeDep
 from scheduler.api.multipart_upload import CountedBody, check_digest, receive_in_parts
 from scheduler.api.strict import StrictRouter
 from scheduler.objects.file_urls import COUNTED_UPLOAD, ROUTE
 from scheduler.objects.folder import TEMPORARY, FolderStore
 from scheduler.services.errors import TooLarge
 from scheduler.services.storage.browse import readable_path
-from scheduler.services.storage.room import Room
+from scheduler.services.storage.room import StorageRoomClaim
 from simherd.contract import limits, objects
 from simherd.contract.upload_grant import PART_VERB, part_offset, part_size
 
@@ -32,11 +32,11 @@ router = StrictRouter(tags=["files"])
 _WRITE_BYTES = 1024 * 1024
 
 
-def _checked(parts: PartsDep, verb: str, path: str, user: str, expires: str, signature: str) -> str:
+def _checked(rt: RuntimeDep, verb: str, path: str, user: str, expires: str, signature: str) -> str:
     """The path that a URL was signed for."""
     try:
         clean = objects.normalise(path)
-        allowed = parts.file_urls.verified(user, clean, verb, expires, signature)
+        allowed = rt.file_urls.verified(user, clean, verb, expires, signature)
     except ValueError:
         allowed = False
     if not allowed:
@@ -47,7 +47,7 @@ def _checked(parts: PartsDep, verb: str, path: str, user: str, expires: str, sig
 @router.api_route(ROUTE + "/{path:path}", methods=["GET", "HEAD"], response_model=None)
 def download(
     request: Request,
-    parts: PartsDep,
+    rt: RuntimeDep,
     path: str,
     user: str,
     verb: str,
@@ -57,23 +57,23 @@ def download(
     """Send a stored file, whole or a range of it, or lead to where the storage does."""
     if verb != "download":
         raise HTTPException(403, "The URL was signed for an upload.")
-    clean = _checked(parts, verb, path, user, expires, signature)
-    found = parts.objects.stat(user, readable_path(parts, user, clean))
+    clean = _checked(rt, verb, path, user, expires, signature)
+    found = rt.objects.stat(user, readable_path(rt, user, clean))
     if found is None:
         raise HTTPException(404, f"Nothing is stored at {path!r}.")
-    if isinstance(parts.objects, FolderStore):
-        file = parts.objects.file(user, found.path)
+    if isinstance(rt.objects, FolderStore):
+        file = rt.objects.file(user, found.path)
         return FileResponse(file, media_type="application/octet-stream")
     if request.method == "HEAD":
         return Response(headers={"Content-Length": str(found.size), "Accept-Ranges": "bytes"})
-    there = parts.objects.sign(user, found.path, "download", limits.USER_URL_S, public=True)
+    there = rt.objects.sign(user, found.path, "download", limits.USER_URL_S, public=True)
     return RedirectResponse(there, 307)
 
 
 @router.put(ROUTE + "/{path:path}", response_model=None)
 async def upload(
     request: Request,
-    parts: PartsDep,
+    rt: RuntimeDep,
     path: str,
     user: str,
     verb: str,
@@ -83,17 +83,17 @@ async def upload(
     """Store a file: it is there whole, or not at all. What a user stores has to fit into their
     quota for storage, and is cut off where it does not."""
     if verb.startswith(f"{PART_VERB}:"):
-        return await _upload_part(request, parts, path, user, verb, expires, signature)
+        return await _upload_part(request, rt, path, user, verb, expires, signature)
     if verb not in ("upload", COUNTED_UPLOAD):
         raise HTTPException(403, "The URL was signed for a download.")
-    clean = _checked(parts, verb, path, user, expires, signature)
-    counted = partial(Room, parts, user, clean) if verb == COUNTED_UPLOAD else None
+    clean = _checked(rt, verb, path, user, expires, signature)
+    counted = partial(StorageRoomClaim, rt, user, clean) if verb == COUNTED_UPLOAD else None
     async with CountedBody(request, counted) as body:
-        if isinstance(parts.objects, FolderStore):
-            await _into_folder(request, parts.objects, user, clean, body)
+        if isinstance(rt.objects, FolderStore):
+            await _into_folder(request, rt.objects, user, clean, body)
         else:
             with request.app.state.uploads.entered(user):
-                await receive_in_parts(request, parts.objects, user, clean, body)
+                await receive_in_parts(request, rt.objects, user, clean, body)
     return Response(status_code=200)
 
 
@@ -111,7 +111,7 @@ async def _into_folder(
 
 async def _upload_part(
     request: Request,
-    parts: PartsDep,
+    rt: RuntimeDep,
     path: str,
     user: str,
     verb: str,
@@ -119,10 +119,10 @@ async def _upload_part(
     signature: str,
 ) -> Response:
     """Put a part to its place in the file that becomes the object when all are there."""
-    clean = _checked(parts, verb, path, user, expires, signature)
+    clean = _checked(rt, verb, path, user, expires, signature)
     _, upload, number = verb.split(":")
-    assert isinstance(parts.objects, FolderStore)
-    file = parts.objects.part_file(user, clean, upload)
+    assert isinstance(rt.objects, FolderStore)
+    file = rt.objects.part_file(user, clean, upload)
     if not await run_in_threadpool(file.exists):
         raise HTTPException(404, "There is no such upload, or no longer.")
     digest = await _receive(request, file, part_offset(int(number)), part_size(int(number)))

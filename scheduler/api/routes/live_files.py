@@ -12,11 +12,11 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from scheduler.api.bounded import AttemptNumber, FilePath, Id, Seconds
-from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.deps import RuntimeDep, UserDep
 from scheduler.api.routes.tasks import owned_task
 from scheduler.api.sse import ClosedStream, Streams
 from scheduler.api.strict import StrictRouter
-from scheduler.services.errors import Invalid, NotFound
+from scheduler.services.errors import Invalid, ResourceNotFound
 from scheduler.services.watch import live
 from scheduler.services.watch.follow import follow_task
 from scheduler.services.watch.live import Question
@@ -50,17 +50,17 @@ def streams_of(request: Request) -> Streams:
 
 @router.post("/changes")
 async def changes(
-    request: Request, parts: PartsDep, user: UserDep, asked: Waited
+    request: Request, rt: RuntimeDep, user: UserDep, asked: Waited
 ) -> StreamingResponse:
     """Events `task`: each task's status, now and whenever it changes; `end` when all have ended, or
     the time is over."""
     wanted = frozenset(asked.ids)
-    known = await run_in_threadpool(read_states, parts, user.id, wanted)
+    known = await run_in_threadpool(read_states, rt, user.id, wanted)
     if missing := sorted(wanted - known.keys()):
-        raise NotFound(f"ids: there is no task {missing[0]!r}.")
+        raise ResourceNotFound(f"ids: there is no task {missing[0]!r}.")
 
     async def news() -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
-        states = follow_states(parts, user.id, wanted, seconds=asked.seconds)
+        states = follow_states(rt, user.id, wanted, seconds=asked.seconds)
         async with aclosing(states):
             async for state in states:
                 if state is not None:
@@ -71,44 +71,44 @@ async def changes(
 
 
 @router.get("/{task_id}/files")
-async def list_files(parts: PartsDep, user: UserDep, task_id: str) -> dict[str, Any]:
+async def list_files(rt: RuntimeDep, user: UserDep, task_id: str) -> dict[str, Any]:
     """The files in a task's work folder, or those it has put out once it has ended."""
-    task = await run_in_threadpool(owned_task, parts, user, task_id)
-    return await live.list_files(parts, task)
+    task = await run_in_threadpool(owned_task, rt, user, task_id)
+    return await live.list_files(rt, task)
 
 
 @router.get("/{task_id}/files/last-modified")
-async def last_modified(parts: PartsDep, user: UserDep, task_id: str) -> dict[str, Any]:
+async def last_modified(rt: RuntimeDep, user: UserDep, task_id: str) -> dict[str, Any]:
     """The file that was written to last."""
-    task = await run_in_threadpool(owned_task, parts, user, task_id)
-    return await live.last_modified(parts, task)
+    task = await run_in_threadpool(owned_task, rt, user, task_id)
+    return await live.last_modified(rt, task)
 
 
 @router.get("/{task_id}/top")
-async def top(parts: PartsDep, user: UserDep, task_id: str) -> dict[str, str]:
+async def top(rt: RuntimeDep, user: UserDep, task_id: str) -> dict[str, str]:
     """The processes of the command that runs."""
-    task = await run_in_threadpool(owned_task, parts, user, task_id)
-    return {"text": await live.top(parts, task)}
+    task = await run_in_threadpool(owned_task, rt, user, task_id)
+    return {"text": await live.top(rt, task)}
 
 
 @router.get("/{task_id}/files/tail")
 async def tail(
-    parts: PartsDep,
+    rt: RuntimeDep,
     user: UserDep,
     task_id: str,
     file: Annotated[list[FilePath], Query(min_length=1, max_length=limits.LIVE_MAX_FILES)],
     lines: Lines = 10,
 ) -> dict[str, Any]:
     """The last lines of some files."""
-    task = await run_in_threadpool(owned_task, parts, user, task_id)
+    task = await run_in_threadpool(owned_task, rt, user, task_id)
     question = Question(Ask.TAIL, tuple(dict.fromkeys(file)), lines)
-    return await live.tail_once(parts, task, question)
+    return await live.tail_once(rt, task, question)
 
 
 @router.get("/{task_id}/follow")
 async def follow(
     request: Request,
-    parts: PartsDep,
+    rt: RuntimeDep,
     user: UserDep,
     task_id: str,
     file: Files = [],  # noqa: B006 - FastAPI copies it
@@ -122,19 +122,19 @@ async def follow(
     `attempt` are where somebody goes on."""
     if offset and len(offset) != len(file):
         raise Invalid("offset: one for each file, or none.")
-    task = await run_in_threadpool(owned_task, parts, user, task_id)
+    task = await run_in_threadpool(owned_task, rt, user, task_id)
     question = Question(Ask.TAIL, tuple(file), lines, True, wait, tuple(offset))
-    news = follow_task(parts, task, question, attempt)
+    news = follow_task(rt, task, question, attempt)
     return streams_of(request).answer(user.id, news)
 
 
 @router.get("/{task_id}/files/content", response_model=None)
 async def content(
-    parts: PartsDep, user: UserDep, task_id: str, file: str
+    rt: RuntimeDep, user: UserDep, task_id: str, file: str
 ) -> StreamingResponse | JSONResponse:
     """One file as it is now, or as it was saved."""
-    task = await run_in_threadpool(owned_task, parts, user, task_id)
-    pieces = live.content(parts, task, file)
+    task = await run_in_threadpool(owned_task, rt, user, task_id)
+    pieces = live.content(rt, task, file)
     # What cannot be had is told by the status code, which goes out before the first byte.
     first = await anext(pieces, b"")
 

@@ -9,7 +9,7 @@ from fastapi import Header
 from pydantic import BaseModel, ConfigDict, Field
 
 from scheduler.api.bounded import Instant
-from scheduler.api.deps import PartsDep
+from scheduler.api.deps import RuntimeDep
 from scheduler.api.strict import StrictRouter
 from scheduler.services.machines import access, reclaim_notices
 from simherd.contract.join import MACHINE_HEADER, ROUTE, SECRET_HEADER
@@ -35,7 +35,7 @@ class Joining(NewSecret):
     token: str = Field(min_length=1, max_length=200)
 
 
-class Notice(BaseModel):
+class NoticeBody(BaseModel):
     """When the provider takes the machine away, seconds since the epoch; null: it stays."""
 
     model_config = ConfigDict(extra="forbid")
@@ -43,24 +43,24 @@ class Notice(BaseModel):
 
 
 @router.post("/join")
-def join(parts: PartsDep, asked: Joining) -> dict[str, Any]:
+def join(rt: RuntimeDep, asked: Joining) -> dict[str, Any]:
     """Let a machine in with its ticket."""
-    return asdict(access.join(parts, asked.token, asked.secret_digest))
+    return asdict(access.join(rt, asked.token, asked.secret_digest))
 
 
 @router.post(SECRET_VERB)
 def change_secret(
-    parts: PartsDep, asked: NewSecret, machine_id: MachineId = "", secret: Secret = ""
+    rt: RuntimeDep, asked: NewSecret, machine_id: MachineId = "", secret: Secret = ""
 ) -> dict[str, Any]:
     """Let a machine use another secret from now on."""
-    access.change_secret(parts, machine_id, secret, asked.secret_digest)
+    access.change_secret(rt, machine_id, secret, asked.secret_digest)
     return {}
 
 
 @router.post("/notice")
 def notice(
-    parts: PartsDep, asked: Notice, machine_id: MachineId = "", secret: Secret = ""
+    rt: RuntimeDep, asked: NoticeBody, machine_id: MachineId = "", secret: Secret = ""
 ) -> dict[str, Any]:
     """A machine was told that it is about to be reclaimed."""
-    reclaim_notices.note_reclaim(parts, machine_id, secret, asked.reclaim_at)
+    reclaim_notices.note_reclaim(rt, machine_id, secret, asked.reclaim_at)
     return {}

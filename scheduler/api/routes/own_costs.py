@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import Query
 from pydantic import AfterValidator
 
-from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.deps import RuntimeDep, UserDep
 from scheduler.api.patterns import MONTH
 from scheduler.api.serializers import dollars
 from scheduler.api.strict import StrictRouter
@@ -34,14 +34,14 @@ MonthText = Annotated[str | None, Query(pattern=MONTH), AfterValidator(_within_y
 
 
 @router.get("")
-def costs(parts: PartsDep, user: UserDep, month: MonthText = None) -> dict[str, Any]:
+def costs(rt: RuntimeDep, user: UserDep, month: MonthText = None) -> dict[str, Any]:
     """What a month (`2026-07`; default: this one) cost, by group and by project.
 
     Groups: their machines, whether they worked or not. Projects: what their tasks held of them.
     """
     now = time.time()
     wanted = Month.at(now) if month is None else Month(int(month[:4]), int(month[5:]))
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         groups = costs_by_group(session, user.id, wanted, now)
         projects = costs_by_project(session, user.id, wanted, now)
     return {

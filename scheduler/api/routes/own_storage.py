@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.deps import RuntimeDep, UserDep
 from scheduler.api.serializers import transfer_json
 from scheduler.api.strict import StrictRouter
 from scheduler.services.storage import browse
@@ -16,31 +16,29 @@ router = StrictRouter(prefix="/v1/storage", tags=["storage"])
 
 @router.get("/files")
 def list_files(
-    parts: PartsDep, user: UserDep, path: str, region: str | None = None
+    rt: RuntimeDep, user: UserDep, path: str, region: str | None = None
 ) -> list[dict[str, Any]]:
     """The file at `path`, or all files in the folder there, each with its size and a URL that
     downloads it for an hour."""
-    browse.check_region(parts, region)
-    clean = browse.readable_path(parts, user.id, browse.clean_path(path))
+    browse.check_region(rt, region)
+    clean = browse.readable_path(rt, user.id, browse.clean_path(path))
     return [
         {
             "path": info.path,
             "size_bytes": info.size,
-            "url": parts.objects.sign(
-                user.id, info.path, "download", limits.USER_URL_S, public=True
-            ),
+            "url": rt.objects.sign(user.id, info.path, "download", limits.USER_URL_S, public=True),
         }
-        for info in browse.files_at(parts, user.id, clean)
+        for info in browse.files_at(rt, user.id, clean)
     ]
 
 
 @router.get("/transfers")
-def list_transfers(parts: PartsDep, user: UserDep) -> list[dict[str, Any]]:
+def list_transfers(rt: RuntimeDep, user: UserDep) -> list[dict[str, Any]]:
     """The user's fetches and exports that go on or ended in the last week, newest first."""
-    return [transfer_json(row) for row in transfers_of(parts, user.id)]
+    return [transfer_json(row) for row in transfers_of(rt, user.id)]
 
 
 @router.get("/transfers/{transfer_id}")
-def get_transfer(parts: PartsDep, user: UserDep, transfer_id: str) -> dict[str, Any]:
+def get_transfer(rt: RuntimeDep, user: UserDep, transfer_id: str) -> dict[str, Any]:
     """One fetch or export: its state, how many bytes are there, and what went wrong."""
-    return transfer_json(transfer_of(parts, user.id, transfer_id))
+    return transfer_json(transfer_of(rt, user.id, transfer_id))

@@ -10,14 +10,14 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
-from scheduler.api.deps import PartsDep, UserDep
+from scheduler.api.deps import RuntimeDep, UserDep
 from scheduler.api.routes.tasks import get_task, owned_task
 from scheduler.api.serializers import attempt_json, usage_json
 from scheduler.api.strict import StrictRouter
 from scheduler.services.billing.costs import attempt_cost
 from scheduler.services.tasks.explain import explain_task
 from scheduler.services.tasks.extend import extend_task
-from scheduler.store.models import AttemptRow, Machine, UsageSample
+from scheduler.store.models import AttemptRow, MachineRow, UsageSample
 from simherd.contract import limits
 
 router = StrictRouter(prefix="/v1/tasks", tags=["tasks"])
@@ -31,10 +31,10 @@ class Extension(BaseModel):
 
 
 @router.get("/{task_id}/usage")
-def get_usage(parts: PartsDep, user: UserDep, task_id: str) -> list[dict[str, Any]]:
+def get_usage(rt: RuntimeDep, user: UserDep, task_id: str) -> list[dict[str, Any]]:
     """What the task used over time: a sample a minute, later one in five minutes."""
-    owned_task(parts, user, task_id)
-    with parts.store.read() as session:
+    owned_task(rt, user, task_id)
+    with rt.store.read() as session:
         rows = session.scalars(
             select(UsageSample).where(UsageSample.task_id == task_id).order_by(UsageSample.at)
         ).all()
@@ -42,21 +42,21 @@ def get_usage(parts: PartsDep, user: UserDep, task_id: str) -> list[dict[str, An
 
 
 @router.get("/{task_id}/explain")
-def explain(parts: PartsDep, user: UserDep, task_id: str) -> dict[str, Any]:
+def explain(rt: RuntimeDep, user: UserDep, task_id: str) -> dict[str, Any]:
     """Why the task waits."""
-    task = owned_task(parts, user, task_id)
-    return asdict(explain_task(parts, task, time.time()))
+    task = owned_task(rt, user, task_id)
+    return asdict(explain_task(rt, task, time.time()))
 
 
 @router.get("/{task_id}/attempts")
-def get_attempts(parts: PartsDep, user: UserDep, task_id: str) -> list[dict[str, Any]]:
+def get_attempts(rt: RuntimeDep, user: UserDep, task_id: str) -> list[dict[str, Any]]:
     """Every attempt that was taken up, first one first: where it ran, how it ended, its cost."""
-    owned_task(parts, user, task_id)
+    owned_task(rt, user, task_id)
     now = time.time()
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         rows = session.execute(
-            select(AttemptRow, Machine.name)
-            .outerjoin(Machine, Machine.id == AttemptRow.machine_id)
+            select(AttemptRow, MachineRow.name)
+            .outerjoin(MachineRow, MachineRow.id == AttemptRow.machine_id)
             .where(AttemptRow.task_id == task_id)
             .order_by(AttemptRow.attempt)
         ).all()
@@ -64,7 +64,7 @@ def get_attempts(parts: PartsDep, user: UserDep, task_id: str) -> list[dict[str,
 
 
 @router.post("/{task_id}/extend")
-def extend(parts: PartsDep, user: UserDep, task_id: str, asked: Extension) -> dict[str, Any]:
+def extend(rt: RuntimeDep, user: UserDep, task_id: str, asked: Extension) -> dict[str, Any]:
     """Move a task's deadline; answers the task with the new one."""
-    extend_task(parts, user.id, task_id, asked.seconds)
-    return get_task(parts, user, task_id)
+    extend_task(rt, user.id, task_id, asked.seconds)
+    return get_task(rt, user, task_id)

@@ -8,14 +8,14 @@ from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from scheduler.api.bounded import FilePath, Page, Url
-from scheduler.api.deps import PartsDep, UserDep
-from scheduler.api.serializers import dollars, transfer_json, when
+from scheduler.api.deps import RuntimeDep, UserDep
+from scheduler.api.serializers import dollars, isoformat_utc, transfer_json
 from scheduler.api.strict import StrictRouter
-from scheduler.objects.archive import Listing, Member, TooManyMembers, list_zip, raw_range
-from scheduler.services.errors import Invalid, NotFound, TooLarge
+from scheduler.objects.archive import Listing, TooManyMembers, ZipMember, list_zip, raw_range
+from scheduler.services.errors import Invalid, ResourceNotFound, TooLarge
 from scheduler.services.storage import browse, transfers
-from scheduler.services.storage.room import Upload, forget_stored, sign_uploads
-from scheduler.wiring import Parts
+from scheduler.services.storage.room import RequestedUpload, forget_stored, sign_uploads
+from scheduler.wiring import Runtime
 from simherd.contract import limits, objects
 from simherd.contract.upload_grant import MOST_PARTS
 
@@ -32,7 +32,7 @@ _GB = 10**9
 
 @router.get("/signed-urls")
 def signed_urls(
-    parts: PartsDep,
+    rt: RuntimeDep,
     user: UserDep,
     operation: Literal["upload", "download"],
     paths: Annotated[list[FilePath], Query(min_length=1, max_length=limits.MAX_SIGNED_PATHS)],
@@ -42,28 +42,28 @@ def signed_urls(
     """URLs that allow the operation on each path for an hour, in the order of `paths`; a folder
     that is downloaded stands for the files in it. `sizes`: bytes of what is to be uploaded, in the
     same order; room for them is kept in the user's storage for that hour."""
-    browse.check_region(parts, region)
+    browse.check_region(rt, region)
     clean = [browse.clean_path(p, "paths") for p in paths]
     if operation == "upload":
         if sizes is not None and len(sizes) != len(clean):
             raise Invalid(f"sizes: {len(sizes)} sizes for {len(clean)} paths. Give one for each.")
         announced: list[int | None] = [*sizes] if sizes else [None] * len(clean)
-        return sign_uploads(parts, user.id, list(map(Upload, clean, announced)))
-    found = [path for folder in clean for path in _downloads(parts, user.id, folder)]
-    return [parts.file_urls.sign(user.id, p, operation, limits.USER_URL_S) for p in found]
+        return sign_uploads(rt, user.id, list(map(RequestedUpload, clean, announced)))
+    found = [path for folder in clean for path in _downloads(rt, user.id, folder)]
+    return [rt.file_urls.sign(user.id, p, operation, limits.USER_URL_S) for p in found]
 
 
-def _downloads(parts: Parts, user_id: str, path: str) -> list[str]:
+def _downloads(rt: Runtime, user_id: str, path: str) -> list[str]:
     """A file under the name that was asked for, which the URL is to have; a folder as its files."""
-    real = browse.readable_path(parts, user_id, path)
-    if parts.objects.stat(user_id, real) is not None:
+    real = browse.readable_path(rt, user_id, path)
+    if rt.objects.stat(user_id, real) is not None:
         return [path]
-    return [info.path for info in browse.files_at(parts, user_id, path)]
+    return [info.path for info in browse.files_at(rt, user_id, path)]
 
 
 @router.get("/contents")
 def contents(
-    parts: PartsDep,
+    rt: RuntimeDep,
     user: UserDep,
     path: str = "",
     recursive: bool = False,
@@ -78,40 +78,40 @@ def contents(
     With `recursive`, folders have the size of what is in them, and the newest date. Else they
     have no size, and no date but a task's: that takes no look below.
     """
-    browse.check_region(parts, region, every=_EVERY_REGION)
+    browse.check_region(rt, region, every=_EVERY_REGION)
     folder = browse.clean_path(path) if path.strip("/") else ""
     rows = sorted(
-        browse.listing(parts, user.id, folder, with_sizes=recursive),
+        browse.listing(rt, user.id, folder, with_sizes=recursive),
         key=lambda row: _sort_key(row, sort_by),
         reverse=order == "desc",
     )
     return {
         "total_files": len(rows),
-        "available_regions": [parts.region],
-        "contents": [_row_json(parts, r) for r in rows[(page - 1) * per_page : page * per_page]],
+        "available_regions": [rt.region],
+        "contents": [_row_json(rt, r) for r in rows[(page - 1) * per_page : page * per_page]],
     }
 
 
-def _sort_key(row: browse.Row, sort_by: str) -> tuple[float, str]:
+def _sort_key(row: browse.ListingRow, sort_by: str) -> tuple[float, str]:
     """What is not known counts as less than all else."""
     value = {"creation_time": row.at, "size": row.size, "name": 0}[sort_by]
     return (-1 if value is None else value, row.name)
 
 
-def _row_json(parts: Parts, row: browse.Row) -> dict[str, Any]:
+def _row_json(rt: Runtime, row: browse.ListingRow) -> dict[str, Any]:
     return {
         "name": row.name,
         "size_bytes": row.size,
-        "creation_time": when(row.at),
+        "creation_time": isoformat_utc(row.at),
         "is_directory": row.is_folder,
         "provider_id": "LOCAL",
-        "region": parts.region,
+        "region": rt.region,
     }
 
 
 @router.get("/zip-contents")
 def zip_contents(
-    parts: PartsDep,
+    rt: RuntimeDep,
     user: UserDep,
     path: str,
     zip_relative_path: str = "",
@@ -123,8 +123,8 @@ def zip_contents(
     Those in folders below are always among them: the published client asks with `recursive=false`
     and shows its users all outputs of a task from the answer.
     """
-    browse.check_region(parts, region)
-    listing = _listed(parts, user.id, _archive(parts, user.id, path))
+    browse.check_region(rt, region)
+    listing = _listed(rt, user.id, _archive(rt, user.id, path))
     members = [
         {
             "name": name,
@@ -139,20 +139,20 @@ def zip_contents(
     return {"size": listing.size, "contents": members}
 
 
-def _archive(parts: Parts, user_id: str, path: str) -> str:
-    return browse.readable_path(parts, user_id, browse.clean_path(path))
+def _archive(rt: Runtime, user_id: str, path: str) -> str:
+    return browse.readable_path(rt, user_id, browse.clean_path(path))
 
 
-def _listed(parts: Parts, user_id: str, path: str) -> Listing:
+def _listed(rt: Runtime, user_id: str, path: str) -> Listing:
     try:
-        return list_zip(parts.objects, user_id, path)
+        return list_zip(rt.objects, user_id, path)
     except TooManyMembers as error:
         raise TooLarge(f"path: {error}.") from error
     except ValueError as error:
         raise Invalid(f"path: {error}.") from error
 
 
-def _below(members: tuple[Member, ...], folder: str) -> list[tuple[Member, str]]:
+def _below(members: tuple[ZipMember, ...], folder: str) -> list[tuple[ZipMember, str]]:
     """The members below `folder`, also when it is glued (`artifactsvtk`, a client's bug)."""
     for root in (objects.OUTPUT_ROOT, objects.INPUT_ROOT):
         rest = folder.removeprefix(root)
@@ -164,7 +164,7 @@ def _below(members: tuple[Member, ...], folder: str) -> list[tuple[Member, str]]
 
 @router.get("/zip-file-range")
 def zip_file_range(
-    parts: PartsDep,
+    rt: RuntimeDep,
     user: UserDep,
     path: str,
     filename: str,
@@ -172,58 +172,58 @@ def zip_file_range(
     region: str | None = None,
 ) -> dict[str, int]:
     """Where the raw bytes of one file in a stored zip lie: first and last byte."""
-    browse.check_region(parts, region)
-    clean = _archive(parts, user.id, path)
-    for member, name in _below(_listed(parts, user.id, clean).members, zip_relative_path):
+    browse.check_region(rt, region)
+    clean = _archive(rt, user.id, path)
+    for member, name in _below(_listed(rt, user.id, clean).members, zip_relative_path):
         if name == filename:
-            first, last = _range(parts, user.id, clean, member)
+            first, last = _range(rt, user.id, clean, member)
             return {
                 "range_start": first,
                 "range_end": last,
                 "compress_type": member.compress_type,
             }
-    raise NotFound(f"filename: there is no {filename!r} in {path!r}.")
+    raise ResourceNotFound(f"filename: there is no {filename!r} in {path!r}.")
 
 
-def _range(parts: Parts, user_id: str, path: str, member: Member) -> tuple[int, int]:
+def _range(rt: Runtime, user_id: str, path: str, member: ZipMember) -> tuple[int, int]:
     try:
-        return raw_range(parts.objects, user_id, path, member)
+        return raw_range(rt.objects, user_id, path, member)
     except ValueError as error:
         raise Invalid(f"path: {error}.") from error
 
 
 @router.delete("/")
-def delete(parts: PartsDep, user: UserDep, path: str, region: str | None = None) -> dict[str, int]:
+def delete(rt: RuntimeDep, user: UserDep, path: str, region: str | None = None) -> dict[str, int]:
     """Delete a file, or a folder with all in it. A bare task id is that task's folder."""
-    browse.check_region(parts, region, every=_EVERY_REGION)
-    clean = browse.task_folder(parts, user.id, browse.clean_path(path))
-    count = parts.objects.delete(user.id, clean)
-    forget_stored(parts, user.id, clean)
+    browse.check_region(rt, region, every=_EVERY_REGION)
+    clean = browse.task_folder(rt, user.id, browse.clean_path(path))
+    count = rt.objects.delete(user.id, clean)
+    forget_stored(rt, user.id, clean)
     if count == 0:
-        raise NotFound(f"path: nothing is stored at {path!r}.")
+        raise ResourceNotFound(f"path: nothing is stored at {path!r}.")
     return {"deleted": count}
 
 
 @router.post("/copy")
 def copy(
-    parts: PartsDep, user: UserDep, source: str, target: str, region: str | None = None
+    rt: RuntimeDep, user: UserDep, source: str, target: str, region: str | None = None
 ) -> dict[str, int]:
     """Copy a file, or a folder with all in it, to where nothing is yet."""
-    browse.check_region(parts, region)
+    browse.check_region(rt, region)
     clean = browse.clean_path(source, "source")
-    return {"copied": browse.copy(parts, user.id, clean, target)}
+    return {"copied": browse.copy(rt, user.id, clean, target)}
 
 
 @router.post("/input_remote")
 def input_remote(
-    parts: PartsDep, user: UserDep, url: str, path: str, region: str | None = None
+    rt: RuntimeDep, user: UserDep, url: str, path: str, region: str | None = None
 ) -> dict[str, Any]:
     """Fetch a file from a URL into the storage, in the background; `/v1/storage/transfers` tells
     how far it is."""
-    browse.check_region(parts, region)
+    browse.check_region(rt, region)
     if path.endswith("/"):
         raise Invalid(f"path: {path!r} is a folder; add the name of the file.")
-    return transfer_json(transfers.begin_fetch(parts, user.id, url, browse.clean_path(path)))
+    return transfer_json(transfers.begin_fetch(rt, user.id, url, browse.clean_path(path)))
 
 
 class UploadPart(BaseModel):
@@ -245,16 +245,16 @@ class Export(BaseModel):
 
 @router.post(EXPORT_VERB)
 def export_multipart(
-    parts: PartsDep, user: UserDep, asked: Export, region: str | None = None
+    rt: RuntimeDep, user: UserDep, asked: Export, region: str | None = None
 ) -> dict[str, Any]:
     """Send a stored file to a multipart upload of another S3, in the background;
     `/v1/storage/transfers` tells how far it is."""
-    browse.check_region(parts, region)
+    browse.check_region(rt, region)
     given = sorted(asked.upload_parts, key=lambda p: p.part_number)
     if [p.part_number for p in given] != list(range(1, len(given) + 1)):
         raise Invalid("upload_parts: the part numbers must be 1, 2, 3 and so on, each once.")
     made = transfers.begin_export(
-        parts,
+        rt,
         user.id,
         browse.clean_path(asked.path),
         asked.parts_size,
@@ -265,31 +265,31 @@ def export_multipart(
 
 
 @router.get("/size")
-def size(parts: PartsDep, user: UserDep) -> int:
+def size(rt: RuntimeDep, user: UserDep) -> int:
     """How many bytes the user has stored; with very many files, as of some minutes ago."""
-    return parts.stored.bytes_of(user.id, fresh_s=0)
+    return rt.stored.bytes_of(user.id, fresh_s=0)
 
 
 @router.get("/cost")
-def cost(parts: PartsDep, user: UserDep) -> dict[str, Any]:
+def cost(rt: RuntimeDep, user: UserDep) -> dict[str, Any]:
     """What storing this much for a month costs, at the operator's price."""
-    price = parts.settings.storage_price_gb_month
-    amount = parts.stored.bytes_of(user.id, fresh_s=0) / _GB * price if price else 0.0
+    price = rt.settings.storage_price_gb_month
+    amount = rt.stored.bytes_of(user.id, fresh_s=0) / _GB * price if price else 0.0
     return {"estimated_monthly_cost": dollars(amount), "currency": "USD"}
 
 
 @router.get("/list_buckets")
-def list_buckets(parts: PartsDep, user: UserDep) -> list[dict[str, Any]]:
+def list_buckets(rt: RuntimeDep, user: UserDep) -> list[dict[str, Any]]:
     """The storages that there are: one."""
-    return [default_bucket(parts, user)]
+    return [default_bucket(rt, user)]
 
 
 @router.get("/default_bucket")
-def default_bucket(parts: PartsDep, user: UserDep) -> dict[str, Any]:
+def default_bucket(rt: RuntimeDep, user: UserDep) -> dict[str, Any]:
     """The storage that is used when none is named."""
     return {
         "provider_id": "LOCAL",
-        "name": parts.settings.s3_bucket or "local",
-        "region": parts.region,
+        "name": rt.settings.s3_bucket or "local",
+        "region": rt.region,
         "is_internal": True,
     }

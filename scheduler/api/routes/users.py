@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from fastapi import Query
 
-from scheduler.api.deps import PartsDep, UserDep
-from scheduler.api.serializers import dollars, when
+from scheduler.api.deps import RuntimeDep, UserDep
+from scheduler.api.serializers import dollars, isoformat_utc
 from scheduler.api.strict import StrictRouter
 from scheduler.services.billing.quotas import QuotaState, states
 from scheduler.services.billing.user_costs import (
@@ -37,7 +37,7 @@ def info(user: UserDep) -> dict[str, Any]:
         "total_available_credits": 0,
         "credits_currency": "USD",
         "terms_and_conditions_decision": "accepted",
-        "registration_ts": when(user.created_at),
+        "registration_ts": isoformat_utc(user.created_at),
         "costs_fee_percentage": 0,
         "terminate_resources_credits_threshold": 0,
         "extra_metadata": {},
@@ -45,9 +45,9 @@ def info(user: UserDep) -> dict[str, Any]:
 
 
 @router.get("/quotas")
-def quotas(parts: PartsDep, user: UserDep) -> dict[str, Any]:
+def quotas(rt: RuntimeDep, user: UserDep) -> dict[str, Any]:
     """What the user may have at one time (null: unlimited), and has now."""
-    return quotas_json(states(parts, user))
+    return quotas_json(states(rt, user))
 
 
 def quotas_json(quotas: list[QuotaState]) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def quotas_json(quotas: list[QuotaState]) -> dict[str, Any]:
 
 @router.get("/costs")
 def costs(
-    parts: PartsDep,
+    rt: RuntimeDep,
     user: UserDep,
     start_year: Year,
     start_month: MonthNumber,
@@ -80,7 +80,7 @@ def costs(
     if (end_year is None) != (end_month is None):
         raise Invalid("end_year and end_month: both or neither.")
     last = max(first, this) if end_year is None or end_month is None else Month(end_year, end_month)
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         found = costs_by_month(session, user.id, months_between(first, last), now)
     return {
         "currency": "USD",

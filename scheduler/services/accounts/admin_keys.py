@@ -11,7 +11,7 @@ from sqlalchemy import select
 from scheduler.services.accounts.admin_users import lock_operators, named_user
 from scheduler.services.accounts.audit import note
 from scheduler.services.accounts.users import create_key, digest, is_usable
-from scheduler.services.errors import Conflict, Invalid, NotFound
+from scheduler.services.errors import Conflict, Invalid, ResourceNotFound
 from scheduler.store.models import ApiKey, User
 
 if TYPE_CHECKING:
@@ -141,13 +141,17 @@ def _check_others(session: Session, key: ApiKey, username: str) -> None:
 
 def _key(session: Session, key_id: str) -> tuple[ApiKey, str]:
     if len(key_id) < _ID_LENGTH or not key_id.isalnum():
-        raise NotFound(f"key: {key_id[:80]!r} is no id of a key. `simherd admin keys list`.")
+        raise ResourceNotFound(
+            f"key: {key_id[:80]!r} is no id of a key. `simherd admin keys list`."
+        )
     wanted = select(ApiKey, User.username).join(User, User.id == ApiKey.user_id)
     found = session.execute(
         wanted.where(ApiKey.digest.startswith(key_id)).with_for_update(of=ApiKey)
     ).all()
     if not found:
-        raise NotFound(f"key: there is no key {key_id!r}. `simherd admin keys list` shows them.")
+        raise ResourceNotFound(
+            f"key: there is no key {key_id!r}. `simherd admin keys list` shows them."
+        )
     if len(found) > 1:
         raise Conflict(f"key: {key_id!r} begins the digests of {len(found)} keys.")
     return found[0][0], found[0][1]

@@ -12,9 +12,9 @@ from sqlalchemy import func, select
 from scheduler.domain.group_status import UP
 from scheduler.services.accounts import users as accounts
 from scheduler.services.accounts.audit import note
-from scheduler.services.errors import Conflict, Invalid, NotFound
+from scheduler.services.errors import Conflict, Invalid, ResourceNotFound
 from scheduler.services.tasks.kill import kill_task
-from scheduler.store.models import ApiKey, MachineGroup, Task, User
+from scheduler.store.models import ApiKey, GroupRow, TaskRow, User
 from simherd.contract.lifecycle import TERMINAL
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 _USERNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
@@ -41,7 +41,7 @@ def named_user(session: Session, username: str, *, lock: bool = False) -> User:
     wanted = select(User).where(User.username == username)
     user = session.scalar(wanted.with_for_update() if lock else wanted)
     if user is None:
-        raise NotFound(f"username: there is no user {username!r}.")
+        raise ResourceNotFound(f"username: there is no user {username!r}.")
     return user
 
 
@@ -51,10 +51,10 @@ def user_states(session: Session, username: str | None = None) -> list[UserState
         users = [named_user(session, username)]
     else:
         users = list(session.scalars(select(User).order_by(User.username)))
-    tasks = select(Task.user_id, func.count()).where(Task.status.not_in(_ended()))
-    groups = select(MachineGroup.user_id, func.count()).where(MachineGroup.status.in_(UP))
-    open_tasks = {u: n for u, n in session.execute(tasks.group_by(Task.user_id))}
-    up = {u: n for u, n in session.execute(groups.group_by(MachineGroup.user_id))}
+    tasks = select(TaskRow.user_id, func.count()).where(TaskRow.status.not_in(_ended()))
+    groups = select(GroupRow.user_id, func.count()).where(GroupRow.status.in_(UP))
+    open_tasks = {u: n for u, n in session.execute(tasks.group_by(TaskRow.user_id))}
+    up = {u: n for u, n in session.execute(groups.group_by(GroupRow.user_id))}
     return [UserState(u, open_tasks.get(u.id, 0), up.get(u.id, 0)) for u in users]
 
 
@@ -109,7 +109,7 @@ def set_operator(session: Session, actor: str, username: str, operator: bool) ->
     note(session, actor, "operator_on" if operator else "operator_off", username)
 
 
-def disable_user(parts: Parts, actor: str, username: str, *, kill: bool = False) -> int:
+def disable_user(rt: Runtime, actor: str, username: str, *, kill: bool = False) -> int:
     """Refuse a user's keys from now on. Their tasks and groups go on; answers how many tasks were
     killed.
 
@@ -123,7 +123,7 @@ def disable_user(parts: Parts, actor: str, username: str, *, kill: bool = False)
         NotFound: no such user.
         Conflict: there would be no operator left.
     """
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         lock_operators(session)
         user = named_user(session, username, lock=True)
         if user.disabled_at is None:
@@ -131,12 +131,14 @@ def disable_user(parts: Parts, actor: str, username: str, *, kill: bool = False)
                 _check_others(session, user)
             user.disabled_at = time.time()
             note(session, actor, "user_disable", username, kill=kill)
-        open_tasks = select(Task.id).where(Task.user_id == user.id, Task.status.not_in(_ended()))
+        open_tasks = select(TaskRow.id).where(
+            TaskRow.user_id == user.id, TaskRow.status.not_in(_ended())
+        )
         tasks = session.scalars(open_tasks).all() if kill else []
         if tasks:
             note(session, actor, "tasks_kill", username, tasks=len(tasks))
     for task_id in tasks:
-        kill_task(parts, user.id, task_id)
+        kill_task(rt, user.id, task_id)
     return len(tasks)
 
 

@@ -16,7 +16,7 @@ from scheduler.domain.group_status import ACTIVE
 from scheduler.services.accounts.audit import note
 from scheduler.services.errors import Conflict, Invalid
 from scheduler.store.machine_state import MACHINE_DOWN
-from scheduler.store.models import Machine, MachineGroup, User
+from scheduler.store.models import GroupRow, MachineRow, User
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from scheduler.providers.base import MachineProvider
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -32,15 +32,15 @@ log = logging.getLogger(__name__)
 _OFF = "No machines are started: the provider"
 
 
-def providers_of(parts: Parts, user: User) -> tuple[str, ...]:
+def providers_of(rt: Runtime, user: User) -> tuple[str, ...]:
     """The providers that a user may start machines with."""
-    on = parts.settings.enabled_providers
+    on = rt.settings.enabled_providers
     if user.providers is None:
         return on
     return tuple(name for name in on if name in user.providers)
 
 
-def choose_provider(parts: Parts, user: User, asked: str | None, wire_provider: str) -> str:
+def choose_provider(rt: Runtime, user: User, asked: str | None, wire_provider: str) -> str:
     """The provider that a new group of a user is to have.
 
     Args:
@@ -52,15 +52,15 @@ def choose_provider(parts: Parts, user: User, asked: str | None, wire_provider: 
     Raises:
         Invalid: it is not known, or not on for the user; the message says which are.
     """
-    on = providers_of(parts, user)
+    on = providers_of(rt, user)
     if asked is not None:
         if asked not in on:
             raise Invalid(f"provider: {asked!r} is not available to you. {_there_are(on)}")
         return asked
-    table = wire_providers(parts, on)
+    table = wire_providers(rt, on)
     if wire_provider in table:
         return table[wire_provider]
-    if on and wire_provider in parts.catalogue.providers:
+    if on and wire_provider in rt.catalogue.providers:
         # What clients send where their user has named nothing: the name means nothing to people.
         raise Invalid(
             "provider: the server's usual provider is not available to you. "
@@ -73,10 +73,10 @@ def choose_provider(parts: Parts, user: User, asked: str | None, wire_provider: 
     )
 
 
-def wire_providers(parts: Parts, on: Sequence[str]) -> Mapping[str, str]:
+def wire_providers(rt: Runtime, on: Sequence[str]) -> Mapping[str, str]:
     """The wire's provider ids of the operator's table → the first provider that is in `on`."""
     found = {}
-    for wire, names in parts.catalogue.providers.items():
+    for wire, names in rt.catalogue.providers.items():
         chosen = next((name for name in names if name in on), None)
         if chosen is not None:
             found[wire] = chosen
@@ -89,73 +89,73 @@ def _there_are(names: Sequence[str]) -> str:
     return f"There are: {', '.join(names)}."
 
 
-def why_off(parts: Parts, group: MachineGroup, owner: User) -> str | None:
+def why_off(rt: Runtime, group: GroupRow, owner: User) -> str | None:
     """Why a group may not start machines, as a sentence; None: it may."""
-    if group.provider not in parts.settings.enabled_providers:
+    if group.provider not in rt.settings.enabled_providers:
         return f"{_OFF} {group.provider!r} is switched off on this server. Ask an operator."
     if owner.providers is not None and group.provider not in owner.providers:
         return f"{_OFF} {group.provider!r} is switched off for {owner.username}. Ask an operator."
     return None
 
 
-def check_on(parts: Parts, group: MachineGroup) -> None:
+def check_on(rt: Runtime, group: GroupRow) -> None:
     """Raises Conflict: the provider of the group is off."""
-    with parts.store.read() as session:
-        reason = why_off(parts, group, session.get_one(User, group.user_id))
+    with rt.store.read() as session:
+        reason = why_off(rt, group, session.get_one(User, group.user_id))
     if reason is not None:
         raise Conflict(f"machine group {group.name!r}: {reason}")
 
 
-def note_state(parts: Parts, group: MachineGroup) -> bool:
+def note_state(rt: Runtime, group: GroupRow) -> bool:
     """Whether a group may start machines; where not, it shows why."""
-    with parts.store.read() as session:
-        reason = why_off(parts, group, session.get_one(User, group.user_id))
+    with rt.store.read() as session:
+        reason = why_off(rt, group, session.get_one(User, group.user_id))
     shown = group.status_detail or ""
     if reason is not None and shown != reason:
         log.warning("event=provider_off group=%s provider=%s", group.id, group.provider)
-        _set_detail(parts, group, reason)
+        _set_detail(rt, group, reason)
     elif reason is None and shown.startswith(_OFF):
-        _set_detail(parts, group, None)
+        _set_detail(rt, group, None)
     return reason is None
 
 
-def _set_detail(parts: Parts, group: MachineGroup, detail: str | None) -> None:
-    with parts.store.write() as session:
+def _set_detail(rt: Runtime, group: GroupRow, detail: str | None) -> None:
+    with rt.store.write() as session:
         session.execute(
-            update(MachineGroup).where(MachineGroup.id == group.id).values(status_detail=detail)
+            update(GroupRow).where(GroupRow.id == group.id).values(status_detail=detail)
         )
 
 
-def looked_after(parts: Parts) -> dict[str, MachineProvider]:
+def looked_after(rt: Runtime) -> dict[str, MachineProvider]:
     """The providers whose machines there may be: those that are on, and those of machines and
     groups that have not ended."""
-    groups = select(MachineGroup.provider).where(MachineGroup.status.in_(ACTIVE))
+    groups = select(GroupRow.provider).where(GroupRow.status.in_(ACTIVE))
     machines = (
-        select(MachineGroup.provider)
-        .join(Machine, Machine.group_id == MachineGroup.id)
-        .where(Machine.status != MACHINE_DOWN, Machine.terminated_at.is_(None))
+        select(GroupRow.provider)
+        .join(MachineRow, MachineRow.group_id == GroupRow.id)
+        .where(MachineRow.status != MACHINE_DOWN, MachineRow.terminated_at.is_(None))
     )
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         used = {*session.scalars(groups.distinct()), *session.scalars(machines.distinct())}
-    wanted = used.union(parts.settings.enabled_providers)
-    return {name: parts.providers[name] for name in PROVIDERS if name in wanted}
+    wanted = used.union(rt.settings.enabled_providers)
+    return {name: rt.providers[name] for name in PROVIDERS if name in wanted}
 
 
-def warn_of_groups_off(parts: Parts) -> None:
+def warn_of_groups_off(rt: Runtime) -> None:
     """Write to the log which groups have a provider that is off."""
     query = (
-        select(MachineGroup.provider, func.count())
+        select(GroupRow.provider, func.count())
         .where(
-            MachineGroup.status.in_(ACTIVE),
-            MachineGroup.provider.not_in(parts.settings.enabled_providers),
+            GroupRow.status.in_(ACTIVE),
+            GroupRow.provider.not_in(rt.settings.enabled_providers),
         )
-        .group_by(MachineGroup.provider)
+        .group_by(GroupRow.provider)
     )
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         found = session.execute(query).all()
     for provider, groups in found:
         log.warning("event=provider_off provider=%s groups=%s", provider, groups)
-    if not parts.settings.enabled_providers:
+    if not rt.settings.enabled_providers:
         log.warning("event=no_providers set SIMHERD_PROVIDERS so that machines can be started")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from scheduler.services.errors import Conflict
-from scheduler.store.models import Checkpoint, Task
+from scheduler.store.models import Checkpoint, TaskRow
 from simherd.contract.checkpoints import KEPT, total_bytes
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def add_generation(
     Raises:
         Conflict: the attempt is no longer current.
     """
-    task = session.scalars(select(Task).where(Task.id == task_id).with_for_update()).one()
+    task = session.scalars(select(TaskRow).where(TaskRow.id == task_id).with_for_update()).one()
     if task.attempt != attempt or task.end_time is not None:
         raise Conflict(f"Attempt {attempt} of task {task_id} is over. Stop it.")
     before = generations(session, task_id)

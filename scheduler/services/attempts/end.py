@@ -9,10 +9,10 @@ from sqlalchemy import func, select, update
 
 from scheduler.domain.attempt_numbers import next_number, ordinal
 from scheduler.metrics import table
-from scheduler.metrics.instruments import later
+from scheduler.metrics.instruments import inc_on_commit
 from scheduler.services.attempts.rows import close_attempt
 from scheduler.services.billing.costs import limit_sentence, over_limit
-from scheduler.store.models import StatusChange, Task, TaskOperation
+from scheduler.store.models import StatusChange, TaskOperation, TaskRow
 from scheduler.store.transitions import change_status
 from simherd.contract import limits
 from simherd.contract.cause import OUTCOMES, Cause
@@ -118,7 +118,7 @@ def end_attempt(
     )
     if applied:
         if outcome.resubmit:
-            later(session, table.ATTEMPTS_LOST, cause.value)
+            inc_on_commit(session, table.ATTEMPTS_LOST, cause.value)
         close_attempt(session, task_id, attempt, at, cause, of_attempt)
         session.execute(
             update(TaskOperation)
@@ -135,7 +135,7 @@ def end_attempt(
 
 def _numbers(session: Session, task_id: str) -> tuple[int, int]:
     """A task's `attempt_floor` and `attempts_before`."""
-    wanted = select(Task.attempt_floor, Task.attempts_before).where(Task.id == task_id)
+    wanted = select(TaskRow.attempt_floor, TaskRow.attempts_before).where(TaskRow.id == task_id)
     floor, before = session.execute(wanted).one()
     return floor, before
 

@@ -9,24 +9,24 @@ from sqlalchemy import select
 
 from scheduler.providers.base import MachineState
 from scheduler.store.machine_state import MACHINE_DOWN
-from scheduler.store.models import Machine
+from scheduler.store.models import MachineRow
 from simherd.contract import limits
 from simherd.contract.cause import Cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from scheduler.store.models import MachineGroup
-    from scheduler.wiring import Parts
+    from scheduler.store.models import GroupRow
+    from scheduler.wiring import Runtime
 
 log = logging.getLogger(__name__)
 
 MPI = "mpi"
 
 
-def lose_gangs(
-    parts: Parts,
-    group: MachineGroup,
+def mark_gangs_lost(
+    rt: Runtime,
+    group: GroupRow,
     now: float,
     patient: bool,
     lose: Callable[[str, str, Cause], None],
@@ -42,16 +42,18 @@ def lose_gangs(
         patient: nobody is lost for being silent.
         lose: ends an attempt whose holder is gone: attempt, holder, cause.
     """
-    gangs = parts.queue.reader.mpi_groups(group.id) if group.group_type == MPI else {}
+    gangs = rt.queue.reader.mpi_groups(group.id) if group.group_type == MPI else {}
     if not gangs:
         return
     names = {name for members in gangs.values() for name in members}
-    with parts.store.read() as session:
-        machines = {m.id: m for m in session.scalars(select(Machine).where(Machine.id.in_(names)))}
+    with rt.store.read() as session:
+        machines = {
+            m.id: m for m in session.scalars(select(MachineRow).where(MachineRow.id.in_(names)))
+        }
     up = {m.id: m.handle for m in machines.values() if m.status != MACHINE_DOWN}
-    states = parts.providers[group.provider].observe(up) if up else {}
+    states = rt.providers[group.provider].observe(up) if up else {}
     gone = {n for n in names if states.get(n, MachineState.GONE) is MachineState.GONE}
-    beats = parts.queue.reader.heartbeats(group.id)
+    beats = rt.queue.reader.heartbeats(group.id)
     # One that was never heard of since Redis lost everything is not silent.
     silent = {n for n in names if not patient and now - beats.get(n, now) > limits.LEASE_S}
     for attempt, members in gangs.items():
@@ -66,8 +68,8 @@ def lose_gangs(
         if members[0] in gone:
             lose(attempt, members[0], cause)
             for member in members[1:]:
-                parts.queue.stop(group.id, member, attempt, Cause.LEASE_LOST)
+                rt.queue.stop(group.id, member, attempt, Cause.LEASE_LOST)
         else:
             name = machine.name if machine is not None else lost
             detail = f"Machine {name} of the MPI group was lost."
-            parts.queue.stop(group.id, members[0], attempt, cause, detail=detail)
+            rt.queue.stop(group.id, members[0], attempt, cause, detail=detail)

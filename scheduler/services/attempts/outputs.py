@@ -10,8 +10,8 @@ from sqlalchemy import select
 
 from scheduler.objects.base import NoSuchObject, PartsRefused
 from scheduler.services.attempts.checkpoints import add_generation, generations
-from scheduler.services.errors import Conflict, Forbidden, Invalid, NotFound
-from scheduler.store.models import Task
+from scheduler.services.errors import Conflict, Forbidden, Invalid, ResourceNotFound
+from scheduler.store.models import TaskRow
 from simherd.contract import limits, objects
 from simherd.contract.attempt_spec import attempt_key
 from simherd.contract.lifecycle import TERMINAL
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from scheduler.objects.base import Part
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
     from simherd.contract.checkpoints import SavedFile
 
 #: Route under which an executor asks; the attempt's task and number follow.
@@ -29,23 +29,23 @@ ROUTE = "/v1/attempts"
 _NO_UPLOAD = "upload: there is no such upload, or no longer."
 
 
-def grant_of(parts: Parts, task_id: str, attempt: int) -> Grant:
+def grant_of(rt: Runtime, task_id: str, attempt: int) -> Grant:
     """What lets an executor store the outputs of this attempt, for as long as it is current."""
-    base = parts.settings.api_url_of_machines
-    return Grant(f"{base}{ROUTE}/{task_id}/{attempt}", _token(parts, task_id, attempt))
+    base = rt.settings.api_url_of_machines
+    return Grant(f"{base}{ROUTE}/{task_id}/{attempt}", _token(rt, task_id, attempt))
 
 
-def _token(parts: Parts, task_id: str, attempt: int) -> str:
-    key = parts.settings.signing_key.get_secret_value().encode()
+def _token(rt: Runtime, task_id: str, attempt: int) -> str:
+    key = rt.settings.signing_key.get_secret_value().encode()
     text = f"grant\n{attempt_key(task_id, attempt)}"
     return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 
 
-def check_token(parts: Parts, task_id: str, attempt: str | int, token: bytes) -> None:
+def check_token(rt: Runtime, task_id: str, attempt: str | int, token: bytes) -> None:
     """Whether a token is this attempt's; nothing is looked up. Raises Forbidden."""
     number = str(attempt)
     known = number.isascii() and number.isdigit() and len(number) < 10
-    good = _token(parts, task_id, int(number)).encode() if known else b""
+    good = _token(rt, task_id, int(number)).encode() if known else b""
     if not known or not hmac.compare_digest(good, token):
         raise Forbidden("Authorization: the token is not this attempt's.")
 
@@ -54,7 +54,7 @@ class AttemptOutputs:
     """One attempt's outputs. An attempt that is over, or another machine's, may store no more."""
 
     def __init__(
-        self, parts: Parts, task_id: str, attempt: int, token: str, *, fenced: bool = True
+        self, rt: Runtime, task_id: str, attempt: int, token: str, *, fenced: bool = True
     ) -> None:
         """`fenced`: only for the current attempt.
 
@@ -63,15 +63,15 @@ class AttemptOutputs:
             NotFound: there is no such task.
             Conflict: the attempt is no longer current.
         """
-        check_token(parts, task_id, attempt, token.encode())
-        self._store = parts.store
-        with parts.store.read() as session:
-            task = session.scalar(select(Task).where(Task.id == task_id))
+        check_token(rt, task_id, attempt, token.encode())
+        self._store = rt.store
+        with rt.store.read() as session:
+            task = session.scalar(select(TaskRow).where(TaskRow.id == task_id))
         if task is None:
-            raise NotFound(f"There is no task {task_id!r}.")
+            raise ResourceNotFound(f"There is no task {task_id!r}.")
         if fenced and (task.attempt != attempt or task.status in TERMINAL):
             raise Conflict(f"Attempt {attempt} of task {task_id} is over. Stop it.")
-        self._objects = parts.objects
+        self._objects = rt.objects
         self._task = task
         self._attempt = attempt
 
@@ -96,7 +96,7 @@ class AttemptOutputs:
         """The size of what is stored, bytes. Raises NotFound."""
         found = self._objects.stat(self._task.user_id, self._path(name))
         if found is None:
-            raise NotFound(f"object: {name!r} is not stored.")
+            raise ResourceNotFound(f"object: {name!r} is not stored.")
         return found.size
 
     def begin(self, name: str) -> str:
@@ -110,7 +110,7 @@ class AttemptOutputs:
                 self._task.user_id, self._path(name), upload, number, limits.USER_URL_S
             )
         except NoSuchObject as error:
-            raise NotFound(_NO_UPLOAD) from error
+            raise ResourceNotFound(_NO_UPLOAD) from error
 
     def complete(self, name: str, upload: str, parts: Sequence[Part]) -> int:
         """Make an object of the parts; answers its stored size, bytes.
@@ -124,7 +124,7 @@ class AttemptOutputs:
                 self._task.user_id, self._path(name), upload, parts
             )
         except NoSuchObject as error:
-            raise NotFound(_NO_UPLOAD) from error
+            raise ResourceNotFound(_NO_UPLOAD) from error
         except PartsRefused as error:
             raise Invalid(f"parts: the storage refuses them: {error}.") from error
 

@@ -13,13 +13,13 @@ from scheduler.services.attempts.end import end_attempt
 from scheduler.services.attempts.rows import note_saved, open_attempt
 from scheduler.services.billing.costs import money_until
 from scheduler.services.machines.health import note_end
-from scheduler.store.models import MachineGroup, StatusChange, Task, TaskOperation, UsageSample
+from scheduler.store.models import GroupRow, StatusChange, TaskOperation, TaskRow, UsageSample
 from scheduler.store.outbox import observed
 from scheduler.store.transitions import change_status
 from simherd.contract.cause import Cause
 from simherd.contract.lifecycle import TERMINAL, Status
 from simherd.contract.operations import Metric, Operation
-from simherd.contract.reports import USAGE_FIELDS, Event, Kind
+from simherd.contract.reports import USAGE_FIELDS, Report, ReportKind
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -133,7 +133,7 @@ class Recording:
         self._rows: dict[str, _Row | None] = {}
         self._provider: str | None = None
 
-    def record(self, event: Event) -> Recorded:
+    def record(self, event: Report) -> Recorded:
         """Apply one report."""
         row = self._row(event.task_id)
         is_own = row is not None and row.group_id == self._group_id
@@ -154,12 +154,12 @@ class Recording:
             row.machine_id = event.executor
         row.last_event = row.columns["last_event"] = event.number
         result = Recorded(Verdict.RECORDED, event.number)
-        if row.status == Status.PENDING_KILL and event.kind is Kind.STARTED:
+        if row.status == Status.PENDING_KILL and event.kind is ReportKind.STARTED:
             result.verdict, result.discard = Verdict.KILL, row.discard_outputs
         _APPLY[event.kind](self, row, event, result)
         return result
 
-    def _holder(self, row: _Row, event: Event) -> str:
+    def _holder(self, row: _Row, event: Report) -> str:
         """The machine that may report about a task's current attempt."""
         if row.machine_id is not None:
             return row.machine_id
@@ -174,8 +174,8 @@ class Recording:
 
     def _write(self, row: _Row) -> None:
         self._session.execute(
-            update(Task)
-            .where(Task.id == row.id, Task.attempt == row.attempt)
+            update(TaskRow)
+            .where(TaskRow.id == row.id, TaskRow.attempt == row.attempt)
             .values(**row.taken_columns(), machine_id=row.machine_id)
             .execution_options(synchronize_session=False)
         )
@@ -188,28 +188,31 @@ class Recording:
     def _load(self, task_id: str) -> _Row | None:
         found = self._session.execute(
             select(
-                Task.id,
-                Task.group_id,
-                Task.attempt,
-                Task.status,
-                Task.last_event,
+                TaskRow.id,
+                TaskRow.group_id,
+                TaskRow.attempt,
+                TaskRow.status,
+                TaskRow.last_event,
                 case(
-                    (or_(Task.start_time.is_not(None), Task.last_event > 0), Task.machine_id)
+                    (
+                        or_(TaskRow.start_time.is_not(None), TaskRow.last_event > 0),
+                        TaskRow.machine_id,
+                    )
                 ).label("machine_id"),
-                Task.resubmit,
-                Task.discard_outputs,
-                Task.input_submit_time,
-                case((Task.start_time.is_not(None), Task.machine_id)).label("holder"),
-                Task.computation_start_time,
-                Task.time_to_live_s,
-                Task.deadline_at,
-                Task.max_cost,
-                Task.create_time,
-                Task.queued_at,
-                Task.losses,
-                Task.metrics,
+                TaskRow.resubmit,
+                TaskRow.discard_outputs,
+                TaskRow.input_submit_time,
+                case((TaskRow.start_time.is_not(None), TaskRow.machine_id)).label("holder"),
+                TaskRow.computation_start_time,
+                TaskRow.time_to_live_s,
+                TaskRow.deadline_at,
+                TaskRow.max_cost,
+                TaskRow.create_time,
+                TaskRow.queued_at,
+                TaskRow.losses,
+                TaskRow.metrics,
             )
-            .where(Task.id == task_id)
+            .where(TaskRow.id == task_id)
             .with_for_update()
         ).one_or_none()
         if found is None:
@@ -217,7 +220,7 @@ class Recording:
         values = found._asdict()
         return _Row(**{**values, "status": Status(values["status"])})
 
-    def _move(self, row: _Row, event: Event, to: Status) -> None:
+    def _move(self, row: _Row, event: Report, to: Status) -> None:
         # What a task that is being killed still goes through is measured, not shown.
         if row.status == Status.PENDING_KILL:
             return
@@ -237,10 +240,10 @@ class Recording:
             # The report counts all the same: without its number all later ones would be gaps.
             row.columns = columns
 
-    def _started(self, row: _Row, event: Event, _result: Recorded) -> None:
+    def _started(self, row: _Row, event: Report, _result: Recorded) -> None:
         if self._provider is None:
             self._provider = self._session.scalar(
-                select(MachineGroup.wire_provider).where(MachineGroup.id == self._group_id)
+                select(GroupRow.wire_provider).where(GroupRow.id == self._group_id)
             )
         waited = event.at - (row.input_submit_time or row.create_time)
         row.measure({Metric.QUEUE_TIME_SECONDS.value: round(max(0.0, waited), 6)})
@@ -258,7 +261,7 @@ class Recording:
             self._write(row)
         self._move(row, event, Status.STARTED)
 
-    def _computation_started(self, row: _Row, event: Event, result: Recorded) -> None:
+    def _computation_started(self, row: _Row, event: Report, result: Recorded) -> None:
         row.computation_start_time = row.columns["computation_start_time"] = event.at
         if row.time_to_live_s is not None:
             if row.deadline_at is None:
@@ -273,14 +276,14 @@ class Recording:
                 result.money_until = until
         self._move(row, event, Status.COMPUTATION_STARTED)
 
-    def _computation_ended(self, row: _Row, event: Event, _result: Recorded) -> None:
+    def _computation_ended(self, row: _Row, event: Report, _result: Recorded) -> None:
         row.columns["computation_end_time"] = event.at
         if row.computation_start_time is not None:
             seconds = round(max(0.0, event.at - row.computation_start_time), 6)
             row.measure({Metric.COMPUTATION_SECONDS.value: seconds})
         self._move(row, event, Status.COMPUTATION_ENDED)
 
-    def _operation_started(self, row: _Row, event: Event, _result: Recorded) -> None:
+    def _operation_started(self, row: _Row, event: Report, _result: Recorded) -> None:
         if row.history_id is None:
             self._session.flush()
             row.history_id = self._session.scalars(
@@ -302,7 +305,7 @@ class Recording:
         row.operations[operation.number] = operation
         self._session.add(operation)
 
-    def _operation_ended(self, row: _Row, event: Event, _result: Recorded) -> None:
+    def _operation_ended(self, row: _Row, event: Report, _result: Recorded) -> None:
         number = event.body["id"]
         operation = row.operations.get(number) or self._session.scalar(
             select(TaskOperation).where(
@@ -320,17 +323,17 @@ class Recording:
                 size = row.metrics.get(Metric.OUTPUT_ZIPPED_SIZE_BYTES.value)
                 note_saved(self._session, row.id, row.attempt, output_bytes=size)
 
-    def _metrics(self, row: _Row, event: Event, _result: Recorded) -> None:
+    def _metrics(self, row: _Row, event: Report, _result: Recorded) -> None:
         row.measure(event.body["metrics"])
 
-    def _usage(self, row: _Row, event: Event, _result: Recorded) -> None:
+    def _usage(self, row: _Row, event: Report, _result: Recorded) -> None:
         told = {name: event.body[name] for name in USAGE_FIELDS}
         self._session.add(UsageSample(task_id=row.id, attempt=row.attempt, at=event.at, **told))
 
-    def _observed(self, row: _Row, event: Event, _result: Recorded) -> None:
+    def _observed(self, row: _Row, event: Report, _result: Recorded) -> None:
         observed(self._session, row.id, row.attempt, event.at, event.body)
 
-    def _finished(self, row: _Row, event: Event, result: Recorded) -> None:
+    def _finished(self, row: _Row, event: Report, result: Recorded) -> None:
         total = round(max(0.0, event.at - row.create_time), 6)
         row.measure({Metric.TOTAL_SECONDS.value: total})
         cause = Cause(event.body["cause"])
@@ -365,13 +368,13 @@ class Recording:
 
 
 _APPLY = {
-    Kind.STARTED: Recording._started,
-    Kind.COMPUTATION_STARTED: Recording._computation_started,
-    Kind.COMPUTATION_ENDED: Recording._computation_ended,
-    Kind.OPERATION_STARTED: Recording._operation_started,
-    Kind.OPERATION_ENDED: Recording._operation_ended,
-    Kind.METRICS: Recording._metrics,
-    Kind.USAGE: Recording._usage,
-    Kind.OBSERVED: Recording._observed,
-    Kind.FINISHED: Recording._finished,
+    ReportKind.STARTED: Recording._started,
+    ReportKind.COMPUTATION_STARTED: Recording._computation_started,
+    ReportKind.COMPUTATION_ENDED: Recording._computation_ended,
+    ReportKind.OPERATION_STARTED: Recording._operation_started,
+    ReportKind.OPERATION_ENDED: Recording._operation_ended,
+    ReportKind.METRICS: Recording._metrics,
+    ReportKind.USAGE: Recording._usage,
+    ReportKind.OBSERVED: Recording._observed,
+    ReportKind.FINISHED: Recording._finished,
 }

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import JSON, Float, String, case, exists, insert, literal, select, update
 
-from scheduler.store.models import AttemptRow, Machine, MachineGroup, Task
+from scheduler.store.models import AttemptRow, GroupRow, MachineRow, TaskRow
 from simherd.contract.cause import OUTCOMES, Cause
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def open_attempt(
         slots: among how many attempts the machine's price is divided; as an executor said it.
     """
     share = max(1, slots) if isinstance(slots, int) and not isinstance(slots, bool) else 1
-    price = case((Machine.price_hour > 0, Machine.price_hour), else_=MachineGroup.price_hour)
+    price = case((MachineRow.price_hour > 0, MachineRow.price_hour), else_=GroupRow.price_hour)
     there = exists().where(AttemptRow.task_id == task_id, AttemptRow.attempt == attempt)
     row = (
         select(
@@ -43,10 +43,10 @@ def open_attempt(
             literal({}, JSON),
             price / float(share),
         )
-        .select_from(Task)
-        .join(MachineGroup, MachineGroup.id == Task.group_id)
-        .outerjoin(Machine, Machine.id == machine_id)
-        .where(Task.id == task_id, ~there)
+        .select_from(TaskRow)
+        .join(GroupRow, GroupRow.id == TaskRow.group_id)
+        .outerjoin(MachineRow, MachineRow.id == machine_id)
+        .where(TaskRow.id == task_id, ~there)
     )
     columns = ["task_id", "attempt", "machine_id", "started_at", "saved", "price_hour"]
     session.execute(insert(AttemptRow).from_select(columns, row, include_defaults=False))

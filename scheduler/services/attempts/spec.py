@@ -13,27 +13,27 @@ from scheduler.services.attempts.outputs import grant_of
 from scheduler.services.billing.costs import seconds_for_money
 from scheduler.services.errors import Invalid
 from scheduler.store.event_models import Registration
-from scheduler.store.models import MachineGroup
+from scheduler.store.models import GroupRow
 from simherd.contract import limits, objects
 from simherd.contract.attempt_spec import AttemptSpec, Command, DeadlineWarning, InputFile
 from simherd.contract.checkpoints import Checkpoints
-from simherd.contract.notifications import EventState, Observer, TriggerType
+from simherd.contract.notifications import Observer, RegistrationState, TriggerType
 from simherd.contract.operations import Metric
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from scheduler.store.models import Task
-    from scheduler.wiring import Parts
+    from scheduler.store.models import TaskRow
+    from scheduler.wiring import Runtime
 
 
-def build_spec(parts: Parts, task: Task) -> AttemptSpec:
+def build_spec(rt: Runtime, task: TaskRow) -> AttemptSpec:
     """What the executor of a task's current attempt is to be handed."""
-    with parts.store.read() as session:
-        return spec_of(parts, session, task, session.get_one(MachineGroup, task.group_id))
+    with rt.store.read() as session:
+        return spec_of(rt, session, task, session.get_one(GroupRow, task.group_id))
 
 
-def spec_of(parts: Parts, session: Session, task: Task, group: MachineGroup) -> AttemptSpec:
+def spec_of(rt: Runtime, session: Session, task: TaskRow, group: GroupRow) -> AttemptSpec:
     """The same for many tasks: what is not asked for is not looked up."""
     user, valid = task.user_id, limits.EXECUTOR_URL_S
     source = objects.input_path(task.storage_prefix, task.id)
@@ -44,7 +44,7 @@ def spec_of(parts: Parts, session: Session, task: Task, group: MachineGroup) -> 
     return AttemptSpec(
         task_id=task.id,
         attempt=task.attempt,
-        image=parts.catalogue.resolve_image(task.container_image),
+        image=rt.catalogue.resolve_image(task.container_image),
         commands=tuple(read_commands(extra)),
         env=_read_env(extra),
         run_dir=_read_run_dir(extra),
@@ -61,20 +61,20 @@ def spec_of(parts: Parts, session: Session, task: Task, group: MachineGroup) -> 
         observers=observers_of(session, task.id) if task.watched else (),
         resubmit=task.resubmit,
         input_bytes=_input_bytes(task),
-        input_url=parts.objects.sign(user, source, "download", valid) if task.has_input else None,
-        output_put_url=parts.objects.sign(user, output, "upload", valid),
-        manifest_put_url=parts.objects.sign(user, manifest, "upload", valid),
-        grant=grant_of(parts, task.id, task.attempt),
+        input_url=rt.objects.sign(user, source, "download", valid) if task.has_input else None,
+        output_put_url=rt.objects.sign(user, output, "upload", valid),
+        manifest_put_url=rt.objects.sign(user, manifest, "upload", valid),
+        grant=grant_of(rt, task.id, task.attempt),
         compress=task.compress_with != objects.UNCOMPRESSED,
-        input_files=tuple(_input_files(parts, user, task.input_resources)),
+        input_files=tuple(_input_files(rt, user, task.input_resources)),
         shared_inputs=tuple(
-            parts.objects.sign(user, objects.normalise(path), "download", valid)
+            rt.objects.sign(user, objects.normalise(path), "download", valid)
             for path in task.shared_inputs
         ),
     )
 
 
-def _input_bytes(task: Task) -> int | None:
+def _input_bytes(task: TaskRow) -> int | None:
     noted = task.metrics.get(Metric.INPUT_ZIPPED_SIZE_BYTES.value) if task.metrics else None
     return None if noted is None else int(noted)
 
@@ -86,22 +86,22 @@ def observers_of(session: Session, task_id: str) -> tuple[Observer, ...]:
         .where(
             Registration.task_id == task_id,
             Registration.trigger_type == TriggerType.OBSERVER.value,
-            Registration.state == EventState.WAITING.value,
+            Registration.state == RegistrationState.WAITING.value,
         )
         .order_by(Registration.created_at)
     )
     return tuple(Observer(row.id, row.file_path or "", row.regex) for row in rows)
 
 
-def _input_files(parts: Parts, user: str, paths: list[str]) -> list[InputFile]:
+def _input_files(rt: Runtime, user: str, paths: list[str]) -> list[InputFile]:
     """The remote assets: a file under its own name, a folder with its first part dropped."""
     found: list[InputFile] = []
     for path in map(objects.normalise, paths):
-        single = parts.objects.stat(user, path)
-        infos = [single] if single else list(parts.objects.list(user, path))
+        single = rt.objects.stat(user, path)
+        infos = [single] if single else list(rt.objects.list(user, path))
         for info in infos:
             name = info.path.rsplit("/", 1)[-1] if single else info.path.partition("/")[2]
-            url = parts.objects.sign(user, info.path, "download", limits.EXECUTOR_URL_S)
+            url = rt.objects.sign(user, info.path, "download", limits.EXECUTOR_URL_S)
             found.append(InputFile(url, name))
     return found
 

@@ -12,10 +12,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from scheduler.services.accounts.audit import note
-from scheduler.services.backup.fence import fence_off
+from scheduler.services.backup.fence import post_restore_fence
 from scheduler.services.errors import Conflict
 from scheduler.store import dump
-from simherd.contract.backups import BadBackup, Manifest, check
+from simherd.contract.backups import BackupManifest, BadBackup, check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,7 @@ def stream_backup(store: Store, actor: str) -> Iterator[bytes]:
     yield from dump.dump(store.engine, version("simherd"), time.time())
 
 
-def write_backup(store: Store, actor: str, file: Path) -> Manifest:
+def write_backup(store: Store, actor: str, file: Path) -> BackupManifest:
     """Write a backup to a file that only its owner can read, and read it back.
 
     Raises:
@@ -55,7 +55,9 @@ def write_backup(store: Store, actor: str, file: Path) -> Manifest:
     return manifest
 
 
-def restore_backup(store: Store, actor: str, file: Path, *, replace: bool) -> tuple[Manifest, int]:
+def restore_backup(
+    store: Store, actor: str, file: Path, *, replace: bool
+) -> tuple[BackupManifest, int]:
     """Put a backup in place of what the database has; all of it, or nothing.
 
     Args:
@@ -88,7 +90,7 @@ def restore_backup(store: Store, actor: str, file: Path, *, replace: bool) -> tu
                 )
             dump.load(connection, archive, manifest)
             with Session(connection, join_transaction_mode="rollback_only") as session:
-                going_on = fence_off(session, now)
+                going_on = post_restore_fence(session, now)
                 note(session, actor, "restore", "database", made=manifest.created_at)
                 session.flush()
     except DBAPIError as error:

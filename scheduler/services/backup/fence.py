@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import case, func, insert, literal, select, update
 
 from scheduler.domain.attempt_numbers import floor_at
-from scheduler.store.models import MachineGroup, StatusChange, Task
+from scheduler.store.models import GroupRow, StatusChange, TaskRow
 from simherd.contract.lifecycle import TERMINAL, Status
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _QUEUED_AGAIN = "The server was restored from a backup. The task waits as attempt {}."
 
 
-def fence_off(session: Session, now: float) -> int:
+def post_restore_fence(session: Session, now: float) -> int:
     """Keep all that is still said of the time after the backup from being taken for current.
 
     Args:
@@ -35,32 +35,34 @@ def fence_off(session: Session, now: float) -> int:
     Returns:
         How many tasks go on.
     """
-    highest = session.execute(select(func.max(Task.attempt), func.max(Task.attempt_floor))).one()
+    highest = session.execute(
+        select(func.max(TaskRow.attempt), func.max(TaskRow.attempt_floor))
+    ).one()
     floor = floor_at(now, max(number or 0 for number in highest))
-    going_on = Task.status.not_in([status.value for status in TERMINAL])
+    going_on = TaskRow.status.not_in([status.value for status in TERMINAL])
     ordinal = case(
         (
-            (Task.attempt_floor > 0) & (Task.attempt >= Task.attempt_floor),
-            Task.attempts_before + 1 + Task.attempt - Task.attempt_floor,
+            (TaskRow.attempt_floor > 0) & (TaskRow.attempt >= TaskRow.attempt_floor),
+            TaskRow.attempts_before + 1 + TaskRow.attempt - TaskRow.attempt_floor,
         ),
-        else_=Task.attempt,
+        else_=TaskRow.attempt,
     )
     changed: Any = session.execute(
-        update(Task)
+        update(TaskRow)
         .where(going_on)
         .values(attempts_before=ordinal, attempt_floor=floor)
         .execution_options(synchronize_session=False)
     )
     _number_anew(session, floor, now)
     # The streams may be those of another Redis by now. What is read twice is recorded once.
-    session.execute(update(MachineGroup).values(event_cursor="0-0"))
+    session.execute(update(GroupRow).values(event_cursor="0-0"))
     return int(changed.rowcount)
 
 
 def _number_anew(session: Session, floor: int, now: float) -> None:
     """Give the tasks that wait in a queue a new attempt number, and say so in their history."""
-    waits = Task.status == Status.SUBMITTED.value
-    waiting = select(Task.id).where(waits)
+    waits = TaskRow.status == Status.SUBMITTED.value
+    waiting = select(TaskRow.id).where(waits)
     session.execute(
         update(StatusChange)
         .where(StatusChange.task_id.in_(waiting), StatusChange.ended_at.is_(None))
@@ -68,14 +70,16 @@ def _number_anew(session: Session, floor: int, now: float) -> None:
         .execution_options(synchronize_session=False)
     )
     session.execute(
-        update(Task)
+        update(TaskRow)
         .where(waits)
         .values(
-            attempt=floor, attempts_before=Task.attempts_before - 1, last_event=0, queued_at=None
+            attempt=floor, attempts_before=TaskRow.attempts_before - 1, last_event=0, queued_at=None
         )
         .execution_options(synchronize_session=False)
     )
     columns = ["task_id", "attempt", "status", "at", "description"]
     said = _QUEUED_AGAIN.format(floor)
-    rows = select(Task.id, Task.attempt, Task.status, literal(now), literal(said)).where(waits)
+    rows = select(TaskRow.id, TaskRow.attempt, TaskRow.status, literal(now), literal(said)).where(
+        waits
+    )
     session.execute(insert(StatusChange).from_select(columns, rows, include_defaults=False))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, case, func, select
 
-from scheduler.store.models import AttemptRow, Machine, MachineGroup, Project, Task
+from scheduler.store.models import AttemptRow, GroupRow, MachineRow, ProjectRow, TaskRow
 from simherd.contract.cause import OUTCOMES, Cause
 from simherd.utils import format_money
 
@@ -42,7 +42,7 @@ def attempt_cost(row: AttemptRow, now: float) -> float:
     return cost(ended - row.started_at, row.price_hour)
 
 
-def machine_cost(machine: Machine, price_hour: float, now: float) -> float:
+def machine_cost(machine: MachineRow, price_hour: float, now: float) -> float:
     """US$ that a machine cost, so far where it stands; `price_hour`: where it has none."""
     if not _was_there(machine):
         return 0.0
@@ -52,7 +52,7 @@ def machine_cost(machine: Machine, price_hour: float, now: float) -> float:
     )
 
 
-def _was_there(machine: Machine) -> bool:
+def _was_there(machine: MachineRow) -> bool:
     # One that is still to be launched was neither launched nor heard of.
     return machine.launched_at is not None or machine.last_seen_at is not None
 
@@ -83,17 +83,17 @@ def costs_of_projects(
         span: only what was held between these two moments.
         name: only this project.
     """
-    wanted = select(Project.name, _attempts_cost(now, span)).where(Project.user_id == user_id)
+    wanted = select(ProjectRow.name, _attempts_cost(now, span)).where(ProjectRow.user_id == user_id)
     if name is not None:
-        wanted = wanted.where(Project.name == name)
+        wanted = wanted.where(ProjectRow.name == name)
     if span is not None:
         wanted = wanted.where(
             AttemptRow.started_at < span[1], func.coalesce(AttemptRow.ended_at, now) > span[0]
         )
     rows = session.execute(
-        wanted.join(Task, Task.project_id == Project.id)
-        .join(AttemptRow, AttemptRow.task_id == Task.id)
-        .group_by(Project.name)
+        wanted.join(TaskRow, TaskRow.project_id == ProjectRow.id)
+        .join(AttemptRow, AttemptRow.task_id == TaskRow.id)
+        .group_by(ProjectRow.name)
     )
     return {project: float(total) for project, total in rows}
 
@@ -124,14 +124,14 @@ def money_until(session: Session, task_id: str, attempt: int, max_cost: float) -
     return None if seconds is None else started_at + seconds
 
 
-def seconds_for_money(session: Session, task: Task) -> float | None:
+def seconds_for_money(session: Session, task: TaskRow) -> float | None:
     """For how long a whole machine of its group may work on a task's current attempt.
 
     By the group's price: what the very machine costs is known when one has taken it up.
     """
     if task.max_cost is None:
         return None
-    group = session.get_one(MachineGroup, task.group_id)
+    group = session.get_one(GroupRow, task.group_id)
     left = task.max_cost - spent(session, task.id, time.time(), but=task.attempt)
     return seconds_for(left, group.price_hour)
 
@@ -149,7 +149,7 @@ def limit_sentence(session: Session, task_id: str, now: float) -> str:
 
 
 def _spent_of(session: Session, task_id: str, now: float) -> tuple[float, float] | None:
-    max_cost = session.scalar(select(Task.max_cost).where(Task.id == task_id))
+    max_cost = session.scalar(select(TaskRow.max_cost).where(TaskRow.id == task_id))
     return None if max_cost is None else (spent(session, task_id, now), max_cost)
 
 
@@ -160,8 +160,8 @@ def _sentence(so_far: float, max_cost: float) -> str:
 
 def past_their_money(now: float) -> ColumnElement[bool]:
     """A condition on tasks: their attempts had cost more than they may at `now`."""
-    total = select(_attempts_cost(now)).where(AttemptRow.task_id == Task.id).scalar_subquery()
-    return Task.max_cost.is_not(None) & (total > Task.max_cost)
+    total = select(_attempts_cost(now)).where(AttemptRow.task_id == TaskRow.id).scalar_subquery()
+    return TaskRow.max_cost.is_not(None) & (total > TaskRow.max_cost)
 
 
 def cost_of_machines(now: float, span: tuple[float, float]) -> ColumnElement[Any]:
@@ -176,15 +176,15 @@ def hours_of_machines(now: float, span: tuple[float, float]) -> ColumnElement[An
 
 def _machine_times(now: float) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
     begun = case(
-        (Machine.launched_at.is_not(None), Machine.launched_at),
-        (Machine.last_seen_at.is_not(None), Machine.created_at),
+        (MachineRow.launched_at.is_not(None), MachineRow.launched_at),
+        (MachineRow.last_seen_at.is_not(None), MachineRow.created_at),
         else_=now,
     )
-    return begun, func.coalesce(Machine.terminated_at, now)
+    return begun, func.coalesce(MachineRow.terminated_at, now)
 
 
 def _price() -> ColumnElement[Any]:
-    return case((Machine.price_hour > 0, Machine.price_hour), else_=MachineGroup.price_hour)
+    return case((MachineRow.price_hour > 0, MachineRow.price_hour), else_=GroupRow.price_hour)
 
 
 def _attempts_cost(now: float, span: tuple[float, float] | None = None) -> ColumnElement[Any]:

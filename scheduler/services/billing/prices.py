@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, select
 
 from scheduler.services.accounts.audit import note
-from scheduler.services.errors import Invalid, NotFound
+from scheduler.services.errors import Invalid, ResourceNotFound
 from scheduler.store.admin_models import MachinePrice
 
 if TYPE_CHECKING:
@@ -101,5 +101,5 @@ def _kind(catalogue: Catalogue, name: str) -> MachineType:
     kind = catalogue.machine_types.get(name)
     if kind is None:
         known = ", ".join(sorted(catalogue.machine_types))
-        raise NotFound(f"machine_type: {name!r} is not known. There are: {known}.")
+        raise ResourceNotFound(f"machine_type: {name!r} is not known. There are: {known}.")
     return kind

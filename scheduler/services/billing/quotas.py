@@ -16,10 +16,10 @@ from sqlalchemy import func, select
 from scheduler.domain.group_status import UP
 from scheduler.services.accounts.audit import note
 from scheduler.services.billing.prices import machine_types
-from scheduler.services.errors import Invalid, NotFound, QuotaExceeded
+from scheduler.services.errors import Invalid, QuotaExceeded, ResourceNotFound
 from scheduler.services.machines.caps import most_machines
 from scheduler.services.storage.usage import used_bytes
-from scheduler.store.models import MachineGroup, Task, User
+from scheduler.store.models import GroupRow, TaskRow, User
 from simherd.contract.lifecycle import Status
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from scheduler.catalogue.tables import Catalogue, MachineType
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 _GIB = 1024**3
 #: The statuses of tasks that have not started.
@@ -76,9 +76,9 @@ class QuotaState:
     in_use: float | None
 
 
-def quotas_of(parts: Parts, user_id: str) -> Mapping[str, float]:
+def quotas_of(rt: Runtime, user_id: str) -> Mapping[str, float]:
     """A user's quotas by name; one that is not there is unlimited."""
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         return dict(session.scalars(select(User.quotas).where(User.id == user_id)).one())
 
 
@@ -99,7 +99,7 @@ def set_quota(session: Session, username: str, name: str, value: float | None) -
     """
     user = session.scalar(select(User).where(User.username == username).with_for_update())
     if user is None:
-        raise NotFound(f"username: there is no user {username!r}.")
+        raise ResourceNotFound(f"username: there is no user {username!r}.")
     if name not in set(Quota):
         raise Invalid(f"name: there is no quota {name!r}. There are: {', '.join(Quota)}.")
     if value is not None and not 0 <= value < float("inf"):
@@ -130,7 +130,7 @@ def give_defaults(
         query = query.where(User.username == username)
     users = session.scalars(query).all()
     if username is not None and not users:
-        raise NotFound(f"username: there is no user {username!r}.")
+        raise ResourceNotFound(f"username: there is no user {username!r}.")
     changes: dict[str, list[str]] = {}
     for user in users:
         missing = {name: v for name, v in defaults.items() if name not in user.quotas}
@@ -141,19 +141,19 @@ def give_defaults(
     return changes
 
 
-def states(parts: Parts, user: User) -> list[QuotaState]:
+def states(rt: Runtime, user: User) -> list[QuotaState]:
     """Every quota of a user with what is in use."""
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         used: dict[Quota, float | None] = {
-            **_machines_in_use(session, parts.catalogue, user.id),
+            **_machines_in_use(session, rt.catalogue, user.id),
             Quota.MAX_QUEUED_TASKS: _queued(session, user.id),
         }
-    stored = used_bytes(parts, user.id)
+    stored = used_bytes(rt, user.id)
     used[Quota.MAX_STORAGE_GB] = None if stored is None else stored / _GIB
     return [QuotaState(q, user.quotas.get(q.value), used[q]) for q in Quota]
 
 
-def check_alone(parts: Parts, session: Session, group: MachineGroup) -> None:
+def check_alone(rt: Runtime, session: Session, group: GroupRow) -> None:
     """Refuse a new group that could never be started, whatever else is in use.
 
     Raises:
@@ -162,7 +162,7 @@ def check_alone(parts: Parts, session: Session, group: MachineGroup) -> None:
     allowed = locked_quotas(session, group.user_id)
     if not allowed:
         return
-    for quota, amount in _needs(machine_types(session, parts.catalogue), group).items():
+    for quota, amount in _needs(machine_types(session, rt.catalogue), group).items():
         limit = allowed.get(quota.value)
         if limit is not None and not _fits(amount, limit):
             raise QuotaExceeded(
@@ -171,7 +171,7 @@ def check_alone(parts: Parts, session: Session, group: MachineGroup) -> None:
             )
 
 
-def check_start(parts: Parts, session: Session, group: MachineGroup) -> None:
+def check_start(rt: Runtime, session: Session, group: GroupRow) -> None:
     """Refuse a group for which there is no room beside the user's others that are up.
 
     Two that are started at once are looked at one after the other.
@@ -181,8 +181,8 @@ def check_start(parts: Parts, session: Session, group: MachineGroup) -> None:
     """
     allowed = locked_quotas(session, group.user_id)
     if allowed:
-        used = _machines_in_use(session, parts.catalogue, group.user_id)
-        _check(allowed, used, _needs(machine_types(session, parts.catalogue), group))
+        used = _machines_in_use(session, rt.catalogue, group.user_id)
+        _check(allowed, used, _needs(machine_types(session, rt.catalogue), group))
 
 
 def check_queue(
@@ -231,7 +231,7 @@ def how_to_raise(quota: Quota) -> str:
     return f"An operator can raise it: `simherd admin quotas set USERNAME {quota} VALUE`."
 
 
-def _needs(kinds: Mapping[str, MachineType], group: MachineGroup) -> dict[Quota, float]:
+def _needs(kinds: Mapping[str, MachineType], group: GroupRow) -> dict[Quota, float]:
     """What a group takes at its largest, and at its dearest."""
     machines = most_machines(group)
     price, kind = group.price_hour, kinds.get(group.machine_type)
@@ -249,7 +249,7 @@ def _machines_in_use(session: Session, catalogue: Catalogue, user_id: str) -> di
     used: dict[Quota, float] = dict.fromkeys(names, 0)
     kinds = machine_types(session, catalogue)
     for group in session.scalars(
-        select(MachineGroup).where(MachineGroup.user_id == user_id, MachineGroup.status.in_(UP))
+        select(GroupRow).where(GroupRow.user_id == user_id, GroupRow.status.in_(UP))
     ):
         for quota, amount in _needs(kinds, group).items():
             used[quota] += amount
@@ -257,5 +257,5 @@ def _machines_in_use(session: Session, catalogue: Catalogue, user_id: str) -> di
 
 
 def _queued(session: Session, user_id: str) -> int:
-    wanted = select(func.count()).where(Task.user_id == user_id, Task.status.in_(_QUEUED))
+    wanted = select(func.count()).where(TaskRow.user_id == user_id, TaskRow.status.in_(_QUEUED))
     return session.scalar(wanted) or 0

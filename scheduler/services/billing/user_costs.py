@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from scheduler.services.billing.costs import cost_of_machines, costs_of_projects, hours_of_machines
 from scheduler.services.errors import Invalid
-from scheduler.store.models import Machine, MachineGroup
+from scheduler.store.models import GroupRow, MachineRow
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -85,12 +85,12 @@ def costs_by_month(
     begin, end = months[0].span[0], months[-1].span[1]
     row = session.execute(
         select(*(cost_of_machines(now, m.span) for m in months))
-        .select_from(Machine)
-        .join(MachineGroup, MachineGroup.id == Machine.group_id)
+        .select_from(MachineRow)
+        .join(GroupRow, GroupRow.id == MachineRow.group_id)
         .where(
-            MachineGroup.user_id == user_id,
-            Machine.created_at < end,
-            func.coalesce(Machine.terminated_at, now) > begin,
+            GroupRow.user_id == user_id,
+            MachineRow.created_at < end,
+            func.coalesce(MachineRow.terminated_at, now) > begin,
         )
     ).one()
     return {month: float(cost) for month, cost in zip(months, row, strict=True)}
@@ -101,15 +101,15 @@ def costs_by_group(session: Session, user_id: str, month: Month, now: float) -> 
     begin, end = month.span
     cost = cost_of_machines(now, month.span)
     rows = session.execute(
-        select(MachineGroup.name, cost, hours_of_machines(now, month.span))
-        .join(Machine, Machine.group_id == MachineGroup.id)
+        select(GroupRow.name, cost, hours_of_machines(now, month.span))
+        .join(MachineRow, MachineRow.group_id == GroupRow.id)
         .where(
-            MachineGroup.user_id == user_id,
-            Machine.created_at < end,
-            func.coalesce(Machine.terminated_at, now) > begin,
+            GroupRow.user_id == user_id,
+            MachineRow.created_at < end,
+            func.coalesce(MachineRow.terminated_at, now) > begin,
         )
-        .group_by(MachineGroup.id, MachineGroup.name)
-        .order_by(cost.desc(), MachineGroup.name)
+        .group_by(GroupRow.id, GroupRow.name)
+        .order_by(cost.desc(), GroupRow.name)
     )
     return [GroupCost(name, float(cost), float(hours)) for name, cost, hours in rows]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import delete, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from scheduler.store.models import Duty
+from scheduler.store.models import LeadershipRow
 
 if TYPE_CHECKING:
     from scheduler.store.engine import Store
@@ -24,7 +24,7 @@ def new_holder() -> str:
     return f"{socket.gethostname()}:{secrets.token_hex(8)}"
 
 
-def take(store: Store, name: str, holder: str, now: float, seconds: float) -> bool:
+def acquire(store: Store, name: str, holder: str, now: float, seconds: float) -> bool:
     """Take a duty, or go on with it, unless somebody else has it; answers whether it was taken.
 
     Args:
@@ -36,32 +36,39 @@ def take(store: Store, name: str, holder: str, now: float, seconds: float) -> bo
     """
     with store.write() as session:
         taken: Any = session.execute(
-            update(Duty)
-            .where(Duty.name == name, or_(Duty.holder == holder, Duty.until <= now))
+            update(LeadershipRow)
+            .where(
+                LeadershipRow.name == name,
+                or_(LeadershipRow.holder == holder, LeadershipRow.until <= now),
+            )
             .values(holder=holder, until=now + seconds)
         )
         if taken.rowcount:
             return True
-        if session.get(Duty, name) is not None:
+        if session.get(LeadershipRow, name) is not None:
             return False
     try:
         with store.write() as session:
-            session.add(Duty(name=name, holder=holder, until=now + seconds))
+            session.add(LeadershipRow(name=name, holder=holder, until=now + seconds))
     except IntegrityError:
         # Another was first.
         return False
     return True
 
 
-def keep_until(store: Store, name: str, holder: str, until: float) -> None:
+def extend_until(store: Store, name: str, holder: str, until: float) -> None:
     """Have a duty end at another time, where the holder still has it."""
     with store.write() as session:
         session.execute(
-            update(Duty).where(Duty.name == name, Duty.holder == holder).values(until=until)
+            update(LeadershipRow)
+            .where(LeadershipRow.name == name, LeadershipRow.holder == holder)
+            .values(until=until)
         )
 
 
-def attend(store: Store, kind: str, holder: str, now: float, seconds: float) -> list[str]:
+def announce_presence(
+    store: Store, kind: str, holder: str, now: float, seconds: float
+) -> list[str]:
     """Say that a process of a kind is there, and will be for some seconds.
 
     Returns:
@@ -69,23 +76,25 @@ def attend(store: Store, kind: str, holder: str, now: float, seconds: float) -> 
     """
     prefix = f"{kind}:"
     name = prefix + holder
-    take(store, name, holder, now, seconds)
+    acquire(store, name, holder, now, seconds)
     with store.read() as session:
         found = session.scalars(
-            select(Duty.holder)
-            .where(Duty.name.startswith(prefix, autoescape=True), Duty.until > now)
-            .order_by(Duty.name)
+            select(LeadershipRow.holder)
+            .where(
+                LeadershipRow.name.startswith(prefix, autoescape=True), LeadershipRow.until > now
+            )
+            .order_by(LeadershipRow.name)
         )
         return list(found)
 
 
-def leave(store: Store, kind: str, holder: str, now: float) -> None:
+def withdraw_presence(store: Store, kind: str, holder: str, now: float) -> None:
     """Say that a process goes; forget those of its kind that went without a word."""
     prefix = f"{kind}:"
     with store.write() as session:
         session.execute(
-            delete(Duty).where(
-                Duty.name.startswith(prefix, autoescape=True),
-                or_(Duty.holder == holder, Duty.until <= now),
+            delete(LeadershipRow).where(
+                LeadershipRow.name.startswith(prefix, autoescape=True),
+                or_(LeadershipRow.holder == holder, LeadershipRow.until <= now),
             )
         )

@@ -7,44 +7,46 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from scheduler.store.models import AttemptRow, Task
+from scheduler.store.models import AttemptRow, TaskRow
 from simherd.contract import objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 #: Attempts that are looked at together, and how many at one time.
 _BUNCH, _AT_ONCE = 1000, 16
 
 
-def missing_outputs(parts: Parts) -> Iterator[tuple[str, str]]:
+def missing_outputs(rt: Runtime) -> Iterator[tuple[str, str]]:
     """Tasks that have ended and whose outputs are gone, each with the path where they were.
 
     Asks the storage for the outputs of every task: minutes where there are hundreds of thousands.
     """
     after = 0
     with ThreadPoolExecutor(_AT_ONCE, "outputs") as pool:
-        while rows := _ended(parts, after):
+        while rows := _ended(rt, after):
             after = rows[-1][0].seq
             stored = [task for task, saved in rows if "output_bytes" in saved]
-            yield from filter(None, pool.map(lambda task: _missing(parts, task), stored))
+            yield from filter(None, pool.map(lambda task: _missing(rt, task), stored))
 
 
-def _ended(parts: Parts, after: int) -> Sequence[tuple[Task, dict[str, Any]]]:
+def _ended(rt: Runtime, after: int) -> Sequence[tuple[TaskRow, dict[str, Any]]]:
     """The next tasks that have ended, by their order of submission, with what was saved of them."""
     wanted = (
-        select(Task, AttemptRow.saved)
-        .join(AttemptRow, (AttemptRow.task_id == Task.id) & (AttemptRow.attempt == Task.attempt))
-        .where(Task.seq > after, Task.end_time.is_not(None))
-        .order_by(Task.seq)
+        select(TaskRow, AttemptRow.saved)
+        .join(
+            AttemptRow, (AttemptRow.task_id == TaskRow.id) & (AttemptRow.attempt == TaskRow.attempt)
+        )
+        .where(TaskRow.seq > after, TaskRow.end_time.is_not(None))
+        .order_by(TaskRow.seq)
         .limit(_BUNCH)
     )
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         return [(task, saved) for task, saved in session.execute(wanted)]
 
 
-def _missing(parts: Parts, task: Task) -> tuple[str, str] | None:
+def _missing(rt: Runtime, task: TaskRow) -> tuple[str, str] | None:
     path = objects.output_path(task.storage_prefix, task.id, task.attempt)
-    return None if parts.objects.stat(task.user_id, path) is not None else (task.id, path)
+    return None if rt.objects.stat(task.user_id, path) is not None else (task.id, path)

@@ -25,13 +25,13 @@ from scheduler.services.errors import Conflict
 from scheduler.services.groups.admin import group_state
 from scheduler.services.machines.access import readmit
 from scheduler.store.machine_state import MACHINE_DOWN
-from scheduler.store.models import Machine, MachineGroup
+from scheduler.store.models import GroupRow, MachineRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from scheduler.services.groups.admin import GroupState
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ _FILLING_S = 20.0
 
 
 @contextlib.contextmanager
-def isolated(parts: Parts, group_id: str) -> Iterator[None]:
+def isolated(rt: Runtime, group_id: str) -> Iterator[None]:
     """Quarantine a group whose keys turn out to be broken meanwhile, and go on without it.
 
     Raises what is not its fault.
@@ -53,10 +53,10 @@ def isolated(parts: Parts, group_id: str) -> Iterator[None]:
         reason = broken_keys(error)
         if reason is None:
             raise
-        quarantine(parts, group_id, reason)
+        quarantine(rt, group_id, reason)
 
 
-def quarantine(parts: Parts, group_id: str, reason: str) -> bool:
+def quarantine(rt: Runtime, group_id: str, reason: str) -> bool:
     """Set a group aside. Doing so again changes nothing.
 
     Args:
@@ -67,10 +67,10 @@ def quarantine(parts: Parts, group_id: str, reason: str) -> bool:
     Returns:
         Whether it was not quarantined before.
     """
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         changed: Any = session.execute(
-            update(MachineGroup)
-            .where(MachineGroup.id == group_id, MachineGroup.quarantined_at.is_(None))
+            update(GroupRow)
+            .where(GroupRow.id == group_id, GroupRow.quarantined_at.is_(None))
             .values(quarantined_at=time.time(), quarantine_reason=reason[:_REASON])
         )
     if changed.rowcount:
@@ -78,29 +78,31 @@ def quarantine(parts: Parts, group_id: str, reason: str) -> bool:
     return bool(changed.rowcount)
 
 
-def cut_off(parts: Parts, group: MachineGroup, reason: str) -> None:
+def cut_off(rt: Runtime, group: GroupRow, reason: str) -> None:
     """Quarantine a group whose machines take too much of Redis: they are let in no more, and what
     they have written is dropped."""
-    quarantine(parts, group.id, reason)
-    client = parts.queue.servers.of(group.id)
-    with parts.store.read() as session:
+    quarantine(rt, group.id, reason)
+    client = rt.queue.servers.of(group.id)
+    with rt.store.read() as session:
         machines = session.scalars(
-            select(Machine.id).where(Machine.group_id == group.id, Machine.status != MACHINE_DOWN)
+            select(MachineRow.id).where(
+                MachineRow.group_id == group.id, MachineRow.status != MACHINE_DOWN
+            )
         ).all()
     for machine_id in machines:
-        acl.shut_out(client, machine_id)
-    parts.queue.forget_group(group.id)
+        acl.revoke_acl(client, machine_id)
+    rt.queue.forget_group(group.id)
 
 
-def release_ending(parts: Parts, group: MachineGroup) -> None:
+def release_ending(rt: Runtime, group: GroupRow) -> None:
     """Let a quarantined group that is being terminated end: without keys nothing is in its way."""
     if group.quarantined_at is None or group.status not in ENDING:
         return
-    parts.queue.forget_group(group.id)
-    _release(parts, group.id)
+    rt.queue.forget_group(group.id)
+    _release(rt, group.id)
 
 
-def repair_group(parts: Parts, actor: str, named: str) -> GroupState:
+def repair_group(rt: Runtime, actor: str, named: str) -> GroupState:
     """Make the keys of a quarantined group anew, from SQL.
 
     What waits is queued again. Machines are let in with the secrets that they have; with their next
@@ -114,13 +116,13 @@ def repair_group(parts: Parts, actor: str, named: str) -> GroupState:
     Raises:
         NotFound, Conflict: there is no such group, several have the name, or it is not quarantined.
     """
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         state = group_state(session, named)
     group = state.group
     if group.quarantined_at is None:
         raise Conflict(f"group: {group.name!r} is not quarantined: there is nothing to repair.")
-    parts.queue.forget_group(group.id)
-    with parts.store.write() as session:
+    rt.queue.forget_group(group.id)
+    with rt.store.write() as session:
         note(
             session,
             actor,
@@ -129,21 +131,21 @@ def repair_group(parts: Parts, actor: str, named: str) -> GroupState:
             group=group.id,
             reason=group.quarantine_reason,
         )
-    _release(parts, group.id)
-    readmit(parts, group.id)
+    _release(rt, group.id)
+    readmit(rt, group.id)
     if group.status in ACTIVE - ENDING:
-        reconcile_queue(parts, group, _FILLING_S)
-    parts.queue.announce_group(group.id)
+        reconcile_queue(rt, group, _FILLING_S)
+    rt.queue.announce_group(group.id)
     log.warning("event=group_repaired group=%s actor=%s", group.id, actor)
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         return group_state(session, group.id)
 
 
-def _release(parts: Parts, group_id: str) -> None:
-    with parts.store.write() as session:
+def _release(rt: Runtime, group_id: str) -> None:
+    with rt.store.write() as session:
         session.execute(
-            update(MachineGroup)
-            .where(MachineGroup.id == group_id)
+            update(GroupRow)
+            .where(GroupRow.id == group_id)
             # Its stream begins anew, with a clock that may be another.
             .values(quarantined_at=None, quarantine_reason=None, event_cursor="0-0")
         )

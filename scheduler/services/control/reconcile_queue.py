@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import select
 
-from scheduler.queue.group_queue import Place
-from scheduler.services.tasks.enqueue import enqueue_all
+from scheduler.queue.group_queue import ReconcileCursor
+from scheduler.services.tasks.enqueue import enqueue_tasks
 from scheduler.services.tasks.kill import settle_kill
-from scheduler.store.models import Task
+from scheduler.store.models import TaskRow
 from simherd.contract import limits
 from simherd.contract.attempt_spec import attempt_key
 from simherd.contract.cause import Cause
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement
 
-    from scheduler.store.models import MachineGroup
-    from scheduler.wiring import Parts
+    from scheduler.store.models import GroupRow
+    from scheduler.wiring import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -40,42 +40,44 @@ PAGE = 1000
 _ANSWERS_KEPT_S = 3600
 
 
-def reconcile_queue(parts: Parts, group: MachineGroup, filling_s: float = 0.0) -> None:
+def reconcile_queue(rt: Runtime, group: GroupRow, filling_s: float = 0.0) -> None:
     """Look at a page of the group's queue, at its leases, and at what was never handed over.
 
     `filling_s`: seconds for more than a page, where Redis has lost what it knew.
     """
-    _settle_kills(parts, group)
-    _queue_missing(parts, group, filling_s)
-    _revoke_unknown(parts, group)
-    _forget_answers(parts, group)
+    _settle_kills(rt, group)
+    _queue_missing(rt, group, filling_s)
+    _revoke_unknown(rt, group)
+    _forget_answers(rt, group)
 
 
-def _settle_kills(parts: Parts, group: MachineGroup) -> None:
-    with parts.store.read() as session:
+def _settle_kills(rt: Runtime, group: GroupRow) -> None:
+    with rt.store.read() as session:
         killed = session.scalars(
-            select(Task).where(Task.group_id == group.id, Task.status == Status.PENDING_KILL.value)
+            select(TaskRow).where(
+                TaskRow.group_id == group.id, TaskRow.status == Status.PENDING_KILL.value
+            )
         ).all()
     for task in killed:
-        settle_kill(parts, group.id, task.id, task.attempt, discard=task.discard_outputs)
+        settle_kill(rt, group.id, task.id, task.attempt, discard=task.discard_outputs)
 
 
-def _queue_missing(parts: Parts, group: MachineGroup, filling_s: float) -> None:
+def _queue_missing(rt: Runtime, group: GroupRow, filling_s: float) -> None:
     """Queue what SQL says is queued and Redis does not know."""
     until = time.monotonic() + filling_s
-    while waiting := _page(parts, group.id, Task.queued_at.is_(None)):
-        done = enqueue_all(parts, [one.task_id for one in waiting])
+    while waiting := _page(rt, group.id, TaskRow.queued_at.is_(None)):
+        done = enqueue_tasks(rt, [one.task_id for one in waiting])
         if not done or len(waiting) < PAGE or time.monotonic() > until:
             break
-    place = parts.queue.place(group.id)
+    place = rt.queue.place(group.id)
     while True:
-        waiting = _page(parts, group.id, Task.seq > place.after)
-        _compare(parts, group.id, waiting)
+        waiting = _page(rt, group.id, TaskRow.seq > place.after)
+        _compare(rt, group.id, waiting)
         if len(waiting) < PAGE:
-            parts.queue.note_place(group.id, Place(0, place.passes + 1))
+            rt.queue.note_place(group.id, ReconcileCursor(0, place.passes + 1))
             return
-        place = Place(waiting[-1].seq, place.passes)
-        parts.queue.note_place(group.id, place)
+        place = ReconcileCursor(waiting[-1].seq, place.passes)
+        rt.queue.note_place(group.id, place)
         if place.passes or time.monotonic() > until:
             return
 
@@ -89,44 +91,44 @@ class _Waiting(NamedTuple):
     handed_over_at: float | None
 
 
-def _page(parts: Parts, group_id: str, which: ColumnElement[bool]) -> list[_Waiting]:
-    with parts.store.read() as session:
+def _page(rt: Runtime, group_id: str, which: ColumnElement[bool]) -> list[_Waiting]:
+    with rt.store.read() as session:
         rows = session.execute(
-            select(Task.seq, Task.id, Task.attempt, Task.handed_over_at)
-            .where(Task.group_id == group_id, Task.status == Status.SUBMITTED.value, which)
-            .order_by(Task.seq)
+            select(TaskRow.seq, TaskRow.id, TaskRow.attempt, TaskRow.handed_over_at)
+            .where(TaskRow.group_id == group_id, TaskRow.status == Status.SUBMITTED.value, which)
+            .order_by(TaskRow.seq)
             .limit(PAGE)
         )
         return [_Waiting(*row) for row in rows]
 
 
-def _compare(parts: Parts, group_id: str, waiting: list[_Waiting]) -> None:
+def _compare(rt: Runtime, group_id: str, waiting: list[_Waiting]) -> None:
     now = time.time()
-    known = parts.queue.reader.known(group_id, [attempt_key(w.task_id, w.attempt) for w in waiting])
+    known = rt.queue.reader.known(group_id, [attempt_key(w.task_id, w.attempt) for w in waiting])
     both = list(zip(waiting, known, strict=True))
     missing = [w.task_id for w, (waits, held) in both if not waits | held]
     if missing:
         log.warning("event=requeued_missing group=%s tasks=%s", group_id, len(missing))
-        enqueue_all(parts, missing)
+        enqueue_tasks(rt, missing)
     stale = [
         w.task_id
         for w, (waits, _) in both
         if waits and now - (w.handed_over_at or 0) > limits.SPEC_REFRESH_S
     ]
     if stale:
-        enqueue_all(parts, stale)
+        enqueue_tasks(rt, stale)
 
 
-def _revoke_unknown(parts: Parts, group: MachineGroup) -> None:
+def _revoke_unknown(rt: Runtime, group: GroupRow) -> None:
     """Take out of Redis what SQL does not know, or knows to be of the past."""
-    queue, now = parts.queue, time.time()
+    queue, now = rt.queue, time.time()
     reader = queue.reader
     first = queue.next_page(group.id, reader.queue_length(group.id), PAGE)
     foreign = set(reader.foreign_leases(group.id))
     present = foreign | {lease.attempt for lease in reader.leases(group.id).all}
     present |= set(reader.waiting(group.id, first, PAGE))
     # SQL is read after Redis. Who held one that has just ended lets go with the next heartbeat.
-    unknown = present - _current(parts, group.id, present, now - limits.LEASE_S)
+    unknown = present - _current(rt, group.id, present, now - limits.LEASE_S)
     for key in sorted(unknown)[:PAGE]:
         log.warning("event=attempt_revoked attempt=%s", ascii(key))
         queue.withdraw(group.id, key)
@@ -139,24 +141,24 @@ def _revoke_unknown(parts: Parts, group: MachineGroup) -> None:
             queue.stop(group.id, holder, key, Cause.LEASE_LOST)
 
 
-def _forget_answers(parts: Parts, group: MachineGroup) -> None:
+def _forget_answers(rt: Runtime, group: GroupRow) -> None:
     """Drop what nobody fetched: normally the executor does so with its next heartbeat."""
-    answered = set(parts.queue.reader.recorded(group.id))
-    left = answered - _current(parts, group.id, answered, time.time() - _ANSWERS_KEPT_S)
+    answered = set(rt.queue.reader.recorded(group.id))
+    left = answered - _current(rt, group.id, answered, time.time() - _ANSWERS_KEPT_S)
     if left:
-        parts.queue.forget_answers(group.id, sorted(left))
+        rt.queue.forget_answers(group.id, sorted(left))
 
 
-def _current(parts: Parts, group_id: str, keys: Collection[str], ended_after: float) -> set[str]:
+def _current(rt: Runtime, group_id: str, keys: Collection[str], ended_after: float) -> set[str]:
     """Those of some names that are the current attempt of a task of the group, unless that ended
     before a time. Names may be anything: machines write them."""
     found: set[str] = set()
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         for some in _pages(keys):
             rows = session.execute(
-                select(Task.id, Task.attempt, Task.end_time).where(
-                    Task.group_id == group_id,
-                    Task.id.in_({key.partition(":")[0] for key in some if "\0" not in key}),
+                select(TaskRow.id, TaskRow.attempt, TaskRow.end_time).where(
+                    TaskRow.group_id == group_id,
+                    TaskRow.id.in_({key.partition(":")[0] for key in some if "\0" not in key}),
                 )
             )
             found |= {

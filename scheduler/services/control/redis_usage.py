@@ -17,7 +17,7 @@ from scheduler.queue import acl
 from scheduler.queue.memory import group_usages, memory_of
 from scheduler.services.control.quarantine import cut_off
 from scheduler.store.machine_state import MACHINE_DOWN
-from scheduler.store.models import AttemptRow, Machine, MachineGroup, Task
+from scheduler.store.models import AttemptRow, GroupRow, MachineRow, TaskRow
 from simherd.contract import limits
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from scheduler.queue.memory import GroupUsage
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class UsageClock:
         self._due[server] = time.monotonic() + wait_s
 
 
-def bound_usage(parts: Parts, server: str, *, only_pressed: bool = False) -> None:
+def bound_usage(rt: Runtime, server: str, *, only_pressed: bool = False) -> None:
     """Cut off the groups that take too much of a Redis server, and drop what ended ones have left.
 
     Under pressure this is done each time, and exactly; else now and then.
@@ -70,80 +70,82 @@ def bound_usage(parts: Parts, server: str, *, only_pressed: bool = False) -> Non
         only_pressed: do nothing without pressure. For the recorder, which needs no broker: where
             that is on the same server, it is refused at the limit too, and no sweep begins.
     """
-    client = parts.queue.servers.named(server)
+    client = rt.queue.servers.named(server)
     is_pressed = memory_of(client).share >= limits.REDIS_PRESSURE_SHARE
-    if not is_pressed and (only_pressed or not parts.usage_clock.is_due(server)):
+    if not is_pressed and (only_pressed or not rt.usage_clock.is_due(server)):
         return
-    _bound_connections(parts, client)
+    _bound_connections(rt, client)
     began = time.monotonic()
     usages = group_usages(client, exact=is_pressed)
-    parts.usage_clock.note(server, time.monotonic() - began)
-    with parts.store.read() as session:
+    rt.usage_clock.note(server, time.monotonic() - began)
+    with rt.store.read() as session:
         groups = _groups(session, server, usages)
         bounds = {group.id: _bounds(session, group, usages[group.id]) for group in groups}
     for group in groups:
         usage, bound = usages[group.id], bounds[group.id]
         if group.status == GroupStatus.TERMINATED:
             log.warning("event=keys_left_over group=%s keys=%s", group.id, usage.keys)
-            parts.queue.forget_group(group.id)
+            rt.queue.forget_group(group.id)
         elif usage.keys > bound.keys:
             reason = f"it has {usage.keys} keys in Redis, {bound.keys} are allowed"
-            cut_off(parts, group, reason)
+            cut_off(rt, group, reason)
         elif usage.bytes > bound.bytes:
             reason = (
                 f"it takes {usage.bytes / 1024**2:.0f} MiB of Redis, "
                 f"{bound.bytes / 1024**2:.0f} MiB are allowed"
             )
-            cut_off(parts, group, reason)
+            cut_off(rt, group, reason)
 
 
-def _bound_connections(parts: Parts, client: redis.Redis) -> None:
+def _bound_connections(rt: Runtime, client: redis.Redis) -> None:
     """Cut off the groups of machines that have more connections than an agent needs: each keeps
     replies that are not read."""
     most = limits.MACHINE_REDIS_CONNECTIONS
     numbers = {m: n for m, n in acl.connections(client).items() if n > most}
     if not numbers:
         return
-    with parts.store.read() as session:
-        query = select(Machine, MachineGroup).join(
-            MachineGroup, MachineGroup.id == Machine.group_id
-        )
-        found = session.execute(query.where(Machine.id.in_(numbers))).all()
+    with rt.store.read() as session:
+        query = select(MachineRow, GroupRow).join(GroupRow, GroupRow.id == MachineRow.group_id)
+        found = session.execute(query.where(MachineRow.id.in_(numbers))).all()
     for machine, group in found:
         number = numbers[machine.id]
         reason = f"machine {machine.name} has {number} connections to Redis, {most} are allowed"
-        cut_off(parts, group, reason)
+        cut_off(rt, group, reason)
 
 
-def _groups(session: Session, server: str, ids: Iterable[str]) -> list[MachineGroup]:
+def _groups(session: Session, server: str, ids: Iterable[str]) -> list[GroupRow]:
     known = [*ACTIVE, GroupStatus.TERMINATED]
     return list(
         session.scalars(
-            select(MachineGroup).where(
-                MachineGroup.id.in_(list(ids)),
-                MachineGroup.redis_server == server,
-                MachineGroup.status.in_(known),
+            select(GroupRow).where(
+                GroupRow.id.in_(list(ids)),
+                GroupRow.redis_server == server,
+                GroupRow.status.in_(known),
             )
         )
     )
 
 
-def _bounds(session: Session, group: MachineGroup, usage: GroupUsage) -> Bounds:
+def _bounds(session: Session, group: GroupRow, usage: GroupUsage) -> Bounds:
     """What a group may have; its tasks are counted only where the rest does not explain it."""
-    up = select(func.count()).where(Machine.group_id == group.id, Machine.status != MACHINE_DOWN)
+    up = select(func.count()).where(
+        MachineRow.group_id == group.id, MachineRow.status != MACHINE_DOWN
+    )
     machines = max(group.max_machines, group.num_machines, session.scalar(up) or 0)
     keys = limits.GROUP_REDIS_KEYS + machines * limits.MACHINE_REDIS_KEYS
     size = limits.GROUP_REDIS_BYTES + machines * limits.MACHINE_REDIS_BYTES
     if usage.bytes > size:
-        open_tasks = select(func.count()).where(Task.group_id == group.id, Task.end_time.is_(None))
+        open_tasks = select(func.count()).where(
+            TaskRow.group_id == group.id, TaskRow.end_time.is_(None)
+        )
         size += limits.TASK_REDIS_BYTES * (session.scalar(open_tasks) or 0)
     if usage.keys > keys:
         since = time.time() - limits.TOMBSTONE_S
         attempts = (
             select(func.count())
             .select_from(AttemptRow)
-            .join(Task, Task.id == AttemptRow.task_id)
-            .where(Task.group_id == group.id, AttemptRow.started_at > since)
+            .join(TaskRow, TaskRow.id == AttemptRow.task_id)
+            .where(TaskRow.group_id == group.id, AttemptRow.started_at > since)
         )
         keys += limits.ATTEMPT_REDIS_KEYS * (session.scalar(attempts) or 0)
     return Bounds(keys, size)

@@ -18,14 +18,14 @@ from sqlalchemy.exc import OperationalError
 
 from scheduler.domain.group_status import ACTIVE, ENDING, UP
 from scheduler.metrics import table
-from scheduler.metrics.instruments import count, note
+from scheduler.metrics.instruments import inc, set_gauge
 from scheduler.providers.base import MachineState
 from scheduler.queue.notes import write_note
 from scheduler.services.attempts.end import end_attempt
-from scheduler.services.attempts.gangs import lose_gangs
+from scheduler.services.attempts.gangs import mark_gangs_lost
 from scheduler.services.attempts.rows import open_attempt
 from scheduler.services.control.expire_deadlines import expire_deadlines
-from scheduler.services.control.leadership import keep_until, new_holder, take
+from scheduler.services.control.leadership import acquire, extend_until, new_holder
 from scheduler.services.control.quarantine import isolated, release_ending
 from scheduler.services.control.reconcile_queue import reconcile_queue
 from scheduler.services.control.redis_usage import bound_usage
@@ -35,9 +35,9 @@ from scheduler.services.groups.terminate import overdue_groups, request_terminat
 from scheduler.services.machines.access import restore_access
 from scheduler.services.machines.health import retire_drained
 from scheduler.services.machines.provision import scale_group
-from scheduler.services.tasks.enqueue import enqueue
+from scheduler.services.tasks.enqueue import enqueue_task
 from scheduler.store.machine_state import MACHINE_DOWN
-from scheduler.store.models import Machine, MachineGroup, Task
+from scheduler.store.models import GroupRow, MachineRow, TaskRow
 from scheduler.store.transitions import change_status
 from simherd.contract import limits
 from simherd.contract.attempt_spec import attempt_key, parse_attempt
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from scheduler.queue.group_reader import Leases
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ _FILLING_S = 30.0
 _LONG_AGO_S = 86400.0
 
 
-def sweep_in_turn(parts: Parts, server: str, started_at: float) -> None:
+def sweep_in_turn(rt: Runtime, server: str, started_at: float) -> None:
     """Look at a server's groups, unless some process has done so, or does so just now.
 
     Args:
@@ -72,17 +72,17 @@ def sweep_in_turn(parts: Parts, server: str, started_at: float) -> None:
         started_at: when this scheduler process started, see `sweep`.
     """
     duty, holder, began = f"{SWEEP}:{server}", new_holder(), time.time()
-    if not take(parts.store, duty, holder, began, _LONGEST_S):
+    if not acquire(rt.store, duty, holder, began, _LONGEST_S):
         return
     try:
-        sweep(parts, started_at, server)
-        note(table.SWEPT, time.time(), server)
+        sweep(rt, started_at, server)
+        set_gauge(table.SWEPT, time.time(), server)
     finally:
         # A little less than the time between two: the next one must not find it still taken.
-        keep_until(parts.store, duty, holder, began + 0.8 * parts.settings.sweep_s)
+        extend_until(rt.store, duty, holder, began + 0.8 * rt.settings.sweep_s)
 
 
-def sweep(parts: Parts, started_at: float, server: str = limits.MAIN_SERVER) -> None:
+def sweep(rt: Runtime, started_at: float, server: str = limits.MAIN_SERVER) -> None:
     """Look at every active group of a Redis server once.
 
     Args:
@@ -92,28 +92,26 @@ def sweep(parts: Parts, started_at: float, server: str = limits.MAIN_SERVER) -> 
         server: the server's name.
     """
     now = time.time()
-    restore_access(parts, server)
-    for group, cause in overdue_groups(parts, server, now):
+    restore_access(rt, server)
+    for group, cause in overdue_groups(rt, server, now):
         log.warning("event=group_limit group=%s cause=%s", group.id, cause)
         # Its user may terminate it just now, too.
         with contextlib.suppress(Conflict):
-            request_termination(parts, group, cause)
-    expire_deadlines(parts, server, now)
-    bound_usage(parts, server)
-    with parts.store.read() as session:
+            request_termination(rt, group, cause)
+    expire_deadlines(rt, server, now)
+    bound_usage(rt, server)
+    with rt.store.read() as session:
         groups = session.scalars(
-            select(MachineGroup).where(
-                MachineGroup.status.in_(ACTIVE), MachineGroup.redis_server == server
-            )
+            select(GroupRow).where(GroupRow.status.in_(ACTIVE), GroupRow.redis_server == server)
         ).all()
-    new = _redis_is_new(parts, server, now)
-    patient = now < started_at + parts.settings.grace_s or new
+    new = _redis_is_new(rt, server, now)
+    patient = now < started_at + rt.settings.grace_s or new
     until = time.monotonic() + _FILLING_S
     for number, group in enumerate(groups):
         left = max(0.0, until - time.monotonic()) / (len(groups) - number)
         try:
-            with isolated(parts, group.id):
-                _sweep_group(parts, group, now, patient, left)
+            with isolated(rt, group.id):
+                _sweep_group(rt, group, now, patient, left)
         except (redis.RedisError, OperationalError):
             raise
         except Exception:
@@ -121,56 +119,57 @@ def sweep(parts: Parts, started_at: float, server: str = limits.MAIN_SERVER) -> 
             log.exception("event=sweep_broke group=%s", group.id)
 
 
-def _sweep_group(
-    parts: Parts, group: MachineGroup, now: float, patient: bool, filling_s: float
-) -> None:
-    release_ending(parts, group)
+def _sweep_group(rt: Runtime, group: GroupRow, now: float, patient: bool, filling_s: float) -> None:
+    release_ending(rt, group)
     if group.status in ENDING:
-        shut_down_group(parts, group.id, filling_s)
+        shut_down_group(rt, group.id, filling_s)
         return
     if group.quarantined_at is not None:
         return
-    parts.queue.reader.check(group.id)
-    reconcile_queue(parts, group, filling_s)
-    _note_heartbeats(parts, group)
+    rt.queue.reader.check(group.id)
+    reconcile_queue(rt, group, filling_s)
+    _note_heartbeats(rt, group)
     if group.status in UP:
-        note_size(parts, group, patient=patient)
+        note_size(rt, group, patient=patient)
         if not patient:
-            retire_drained(parts, group)
-        scale_group(parts, group.id, patient=patient)
+            retire_drained(rt, group)
+        scale_group(rt, group.id, patient=patient)
     # After the machines were looked at: one that is known to be gone loses its attempts at once.
-    lose_gangs(parts, group, now, patient, functools.partial(lose_attempt, parts, group))
-    reclaim(parts, group, now, patient)
+    mark_gangs_lost(rt, group, now, patient, functools.partial(mark_attempt_lost, rt, group))
+    expire_leases(rt, group, now, patient)
 
 
-def _redis_is_new(parts: Parts, server: str, now: float) -> bool:
+def _redis_is_new(rt: Runtime, server: str, now: float) -> bool:
     """Whether Redis lost its data, or restarted, less than the grace period ago."""
-    client = parts.queue.servers.named(server)
+    client = rt.queue.servers.named(server)
     write_note(client, EPOCH, now, is_new=True)
     epoch: Any = client.get(EPOCH)
     info: Any = client.info("server")
     newest = max(float(epoch or now), now - float(info["uptime_in_seconds"]))
-    return now < newest + parts.settings.grace_s
+    return now < newest + rt.settings.grace_s
 
 
-def reclaim(parts: Parts, group: MachineGroup, now: float, patient: bool) -> None:
+def expire_leases(rt: Runtime, group: GroupRow, now: float, patient: bool) -> None:
     """End the attempts whose machine is gone, or has been silent for too long."""
-    leases = parts.queue.reader.leases(group.id)
+    leases = rt.queue.reader.leases(group.id)
     beats = {machine: ms / 1000 for machine, ms in leases.seen_ms.items()}
     silent = {lease.attempt: lease.holder for lease in leases.overdue}
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         running = session.execute(
-            select(Task.id, Task.attempt, Task.machine_id).where(
-                Task.group_id == group.id, Task.status.in_([s.value for s in HELD])
+            select(TaskRow.id, TaskRow.attempt, TaskRow.machine_id).where(
+                TaskRow.group_id == group.id, TaskRow.status.in_([s.value for s in HELD])
             )
         ).all()
         machines = {
             m.id: m
             for m in session.scalars(
-                select(Machine).where(
-                    Machine.group_id == group.id,
+                select(MachineRow).where(
+                    MachineRow.group_id == group.id,
                     # Of one that went long ago nothing is known: it is gone all the same.
-                    or_(Machine.terminated_at.is_(None), Machine.terminated_at > now - _LONG_AGO_S),
+                    or_(
+                        MachineRow.terminated_at.is_(None),
+                        MachineRow.terminated_at > now - _LONG_AGO_S,
+                    ),
                 )
             )
         }
@@ -182,7 +181,7 @@ def reclaim(parts: Parts, group: MachineGroup, now: float, patient: bool) -> Non
     for key, holder in held.items():
         if holder in machines and machines[holder].status == MACHINE_DOWN:
             silent.setdefault(key, holder)
-    gone = _gone(parts, group, machines, set(silent.values()))
+    gone = _gone(rt, group, machines, set(silent.values()))
     dropped: set[str] = set() if patient else _dropped(leases, silent, beats, now)
     lost = {
         key: holder
@@ -194,7 +193,7 @@ def reclaim(parts: Parts, group: MachineGroup, now: float, patient: bool) -> Non
     confirmed = gone.issuperset(lost.values())
     share = len(lost) / max(1, len(leases.all))
     if not confirmed and len(lost) >= limits.MASS_LOSS_MINIMUM and share > limits.MASS_LOSS_SHARE:
-        count(table.MASS_LOSSES_HELD)
+        inc(table.MASS_LOSSES_HELD)
         log.error("event=mass_loss_held group=%s attempts=%s", group.id, len(lost))
         return
     for key, holder in lost.items():
@@ -202,10 +201,10 @@ def reclaim(parts: Parts, group: MachineGroup, now: float, patient: bool) -> Non
             cause = Cause.AGENT_STOPPED
         else:
             cause = _cause(machines.get(holder), gone)
-        lose_attempt(parts, group, key, holder, cause)
+        mark_attempt_lost(rt, group, key, holder, cause)
 
 
-def _cause(machine: Machine | None, gone: set[str]) -> Cause:
+def _cause(machine: MachineRow | None, gone: set[str]) -> Cause:
     """A spot machine that its provider says is gone was reclaimed, whether anybody was told."""
     if machine is None:
         return Cause.MACHINE_LOST
@@ -236,7 +235,7 @@ def _dropped(
 
 
 def _gone(
-    parts: Parts, group: MachineGroup, machines: dict[str, Machine], holders: set[str]
+    rt: Runtime, group: GroupRow, machines: dict[str, MachineRow], holders: set[str]
 ) -> set[str]:
     """Those of the holders that certainly work no more: the provider is asked for all at once."""
     there = {
@@ -244,25 +243,25 @@ def _gone(
         for h in holders
         if h in machines and machines[h].status != MACHINE_DOWN
     }
-    states = parts.providers[group.provider].observe(there) if there else {}
+    states = rt.providers[group.provider].observe(there) if there else {}
     return {h for h in holders if states.get(h, MachineState.GONE) is MachineState.GONE}
 
 
 def _out_of_patience(
-    group: MachineGroup, machine: Machine, beats: dict[str, float], now: float, patient: bool
+    group: GroupRow, machine: MachineRow, beats: dict[str, float], now: float, patient: bool
 ) -> bool:
     seen = max(beats.get(machine.id, 0.0), machine.last_seen_at or 0.0, machine.created_at)
     return not patient and now - seen > group.reconnect_s
 
 
-def lose_attempt(
-    parts: Parts, group: MachineGroup, key: str, holder: str, cause: Cause = Cause.MACHINE_LOST
+def mark_attempt_lost(
+    rt: Runtime, group: GroupRow, key: str, holder: str, cause: Cause = Cause.MACHINE_LOST
 ) -> None:
     """End an attempt whose machine is lost; queue the next one where the task wants that."""
     task_id, attempt = parse_attempt(key)
     ended = None
-    with parts.store.write() as session:
-        task = session.scalar(select(Task).where(Task.id == task_id).with_for_update())
+    with rt.store.write() as session:
+        task = session.scalar(select(TaskRow).where(TaskRow.id == task_id).with_for_update())
         if task is not None and task.group_id == group.id and task.attempt == attempt:
             ended = end_attempt(
                 session,
@@ -277,14 +276,14 @@ def lose_attempt(
                 losses=task.losses,
                 machine_id=holder or None,
             )
-    count(table.LEASES_EXPIRED)
+    inc(table.LEASES_EXPIRED)
     log.warning("event=attempt_lost attempt=%s machine=%s applied=%s", key, holder, ended)
-    parts.queue.revoke(group.id, key)
+    rt.queue.revoke(group.id, key)
     if ended == Status.SUBMITTED:
-        enqueue(parts, task_id)
+        enqueue_task(rt, task_id)
 
 
-def _taken(session: Session, task: Task, holder: str) -> Status:
+def _taken(session: Session, task: TaskRow, holder: str) -> Status:
     if task.status == Status.SUBMITTED:
         change_status(
             session,
@@ -299,14 +298,14 @@ def _taken(session: Session, task: Task, holder: str) -> Status:
     return Status(task.status)
 
 
-def _note_heartbeats(parts: Parts, group: MachineGroup) -> None:
-    beats = parts.queue.reader.heartbeats(group.id)
+def _note_heartbeats(rt: Runtime, group: GroupRow) -> None:
+    beats = rt.queue.reader.heartbeats(group.id)
     if not beats:
         return
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         session.connection().execute(
-            update(Machine)
-            .where(Machine.id == bindparam("machine"), Machine.group_id == group.id)
+            update(MachineRow)
+            .where(MachineRow.id == bindparam("machine"), MachineRow.group_id == group.id)
             .values(last_seen_at=bindparam("seen")),
             [{"machine": machine_id, "seen": seen} for machine_id, seen in beats.items()],
         )

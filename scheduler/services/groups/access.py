@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, or_, select
 
 from scheduler.domain.group_status import ACCEPTING, ACTIVE, UP
-from scheduler.services.errors import Conflict, Forbidden, NotFound
-from scheduler.store.models import GroupShare, MachineGroup, User
+from scheduler.services.errors import Conflict, Forbidden, ResourceNotFound
+from scheduler.store.models import GroupRow, GroupShare, User
 from simherd.contract.limits import DEFAULT_GROUP
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Select
     from sqlalchemy.orm import Session
 
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 #: Groups that an error names at the most.
 _NAMED = 5
@@ -29,22 +29,22 @@ def usable_by(user_id: str) -> ColumnElement[bool]:
     accepted = (
         select(GroupShare.group_id)
         .where(
-            GroupShare.group_id == MachineGroup.id,
+            GroupShare.group_id == GroupRow.id,
             GroupShare.user_id == user_id,
             GroupShare.accepted_at.is_not(None),
         )
         .exists()
     )
-    return or_(MachineGroup.user_id == user_id, MachineGroup.shared, accepted)
+    return or_(GroupRow.user_id == user_id, GroupRow.shared, accepted)
 
 
-def may_use(session: Session, group: MachineGroup, user_id: str) -> bool:
+def may_use(session: Session, group: GroupRow, user_id: str) -> bool:
     """Whether a user may send tasks to a group."""
-    query = select(MachineGroup.id).where(MachineGroup.id == group.id, usable_by(user_id))
+    query = select(GroupRow.id).where(GroupRow.id == group.id, usable_by(user_id))
     return session.scalar(query) is not None
 
 
-def is_shared(session: Session, group: MachineGroup) -> bool:
+def is_shared(session: Session, group: GroupRow) -> bool:
     """Whether others than its owner may send tasks to a group: then users take turns."""
     if group.shared:
         return True
@@ -54,23 +54,21 @@ def is_shared(session: Session, group: MachineGroup) -> bool:
     return session.scalar(accepted.limit(1)) is not None
 
 
-def usable_group(
-    session: Session, group: MachineGroup | None, user_id: str, group_id: str
-) -> MachineGroup:
+def usable_group(session: Session, group: GroupRow | None, user_id: str, group_id: str) -> GroupRow:
     """A group that a user may send tasks to.
 
     Raises:
         NotFound: there is none, or it is another user's and not shared with this one.
     """
     if group is None or not may_use(session, group, user_id):
-        raise NotFound(
+        raise ResourceNotFound(
             f"resource_pool: there is no machine group with the id {group_id!r}. "
             "`simherd resources list` shows yours."
         )
     return group
 
 
-def named_group(session: Session, user_id: str, name: str) -> MachineGroup:
+def named_group(session: Session, user_id: str, name: str) -> GroupRow:
     """The group that a name stands for: the user's own, else one that is shared with them.
 
     The user's own group that is terminated is found only where none is shared with them.
@@ -78,15 +76,15 @@ def named_group(session: Session, user_id: str, name: str) -> MachineGroup:
     Raises:
         NotFound: there is none that the user may use.
     """
-    named = select(MachineGroup).where(MachineGroup.name == name)
-    own = session.scalar(named.where(MachineGroup.user_id == user_id))
+    named = select(GroupRow).where(GroupRow.name == name)
+    own = session.scalar(named.where(GroupRow.user_id == user_id))
     if own is not None and own.status in ACTIVE:
         return own
     # The oldest: two of one name can only be left from before names were checked.
-    shared = named.where(usable_by(user_id), MachineGroup.status.in_(ACTIVE))
-    group = session.scalar(shared.order_by(MachineGroup.created_at).limit(1)) or own
+    shared = named.where(usable_by(user_id), GroupRow.status.in_(ACTIVE))
+    group = session.scalar(shared.order_by(GroupRow.created_at).limit(1)) or own
     if group is None:
-        raise NotFound(_no_group(session, user_id, name))
+        raise ResourceNotFound(_no_group(session, user_id, name))
     return group
 
 
@@ -94,11 +92,11 @@ def _no_group(session: Session, user_id: str, name: str) -> str:
     """Why a name stands for no group: perhaps it is offered to the user, who has yet to accept."""
     offered = (
         select(User.username)
-        .join(MachineGroup, MachineGroup.user_id == User.id)
-        .join(GroupShare, GroupShare.group_id == MachineGroup.id)
+        .join(GroupRow, GroupRow.user_id == User.id)
+        .join(GroupShare, GroupShare.group_id == GroupRow.id)
         .where(
-            MachineGroup.name == name,
-            MachineGroup.status.in_(ACTIVE),
+            GroupRow.name == name,
+            GroupRow.status.in_(ACTIVE),
             GroupShare.user_id == user_id,
             GroupShare.accepted_at.is_(None),
         )
@@ -114,7 +112,7 @@ def _no_group(session: Session, user_id: str, name: str) -> str:
     )
 
 
-def default_group(session: Session, user_id: str) -> MachineGroup:
+def default_group(session: Session, user_id: str) -> GroupRow:
     """The group that a task goes to that names none: the user's own group `local`, which clients of
     before name then; the operator's default, where the user may use it; the only group of the
     user's own that is started.
@@ -122,46 +120,46 @@ def default_group(session: Session, user_id: str) -> MachineGroup:
     Raises:
         NotFound: there is neither; the message says what to do.
     """
-    mine = MachineGroup.user_id == user_id
-    usual = and_(mine, MachineGroup.name == DEFAULT_GROUP)
-    chosen = and_(MachineGroup.is_default, usable_by(user_id))
+    mine = GroupRow.user_id == user_id
+    usual = and_(mine, GroupRow.name == DEFAULT_GROUP)
+    chosen = and_(GroupRow.is_default, usable_by(user_id))
     for wanted in (usual, chosen):
-        accepting = MachineGroup.status.in_(ACCEPTING)
-        group = session.scalar(select(MachineGroup).where(wanted, accepting).limit(1))
+        accepting = GroupRow.status.in_(ACCEPTING)
+        group = session.scalar(select(GroupRow).where(wanted, accepting).limit(1))
         if group is not None:
             return group
     own = session.scalars(
-        select(MachineGroup)
-        .where(mine, MachineGroup.status.in_(UP))
-        .order_by(MachineGroup.created_at)
+        select(GroupRow)
+        .where(mine, GroupRow.status.in_(UP))
+        .order_by(GroupRow.created_at)
         .limit(_NAMED)
     ).all()
     if len(own) == 1:
         return own[0]
-    raise NotFound(
+    raise ResourceNotFound(
         "resource_pool: no machine group is named, and this server has no default for you. "
         + _what_to_do(own)
     )
 
 
-def _what_to_do(own: Sequence[MachineGroup]) -> str:
+def _what_to_do(own: Sequence[GroupRow]) -> str:
     if own:
         names = ", ".join(group.name for group in own)
         return f"You have several: name one of them (`--on NAME`), such as {names}."
     return "Start a group (`simherd resources start TYPE`), or name one that is shared with you."
 
 
-def check_name(parts: Parts, session: Session, user: User, name: str) -> None:
+def check_name(rt: Runtime, session: Session, user: User, name: str) -> None:
     """Refuse the name of a new group that would stand for something else to somebody.
 
     Raises:
         Forbidden: the name is reserved, and the user is not an operator.
         Conflict: a group of this name is shared with the user.
     """
-    if name in parts.settings.reserved_names and not user.is_operator:
+    if name in rt.settings.reserved_names and not user.is_operator:
         raise Forbidden(f"name: {name!r} is reserved for operators. Choose another name.")
     other = session.scalar(
-        _of_name(name).where(usable_by(user.id), MachineGroup.user_id != user.id).limit(1)
+        _of_name(name).where(usable_by(user.id), GroupRow.user_id != user.id).limit(1)
     )
     if other is not None:
         owner = session.get_one(User, other.user_id).username
@@ -170,9 +168,9 @@ def check_name(parts: Parts, session: Session, user: User, name: str) -> None:
         )
 
 
-def check_sight(session: Session, group: MachineGroup, user: User) -> None:
+def check_sight(session: Session, group: GroupRow, user: User) -> None:
     """Raises Conflict: the user may use another group that has this one's name."""
-    others = _of_name(group.name).where(MachineGroup.id != group.id, usable_by(user.id))
+    others = _of_name(group.name).where(GroupRow.id != group.id, usable_by(user.id))
     other = session.scalar(others.limit(1))
     if other is not None:
         owner = session.get_one(User, other.user_id).username
@@ -182,9 +180,9 @@ def check_sight(session: Session, group: MachineGroup, user: User) -> None:
         )
 
 
-def check_unique(session: Session, group: MachineGroup) -> None:
+def check_unique(session: Session, group: GroupRow) -> None:
     """Raises Conflict: anybody has another group of this one's name."""
-    other = session.scalar(_of_name(group.name).where(MachineGroup.id != group.id).limit(1))
+    other = session.scalar(_of_name(group.name).where(GroupRow.id != group.id).limit(1))
     if other is not None:
         owner = session.get_one(User, other.user_id).username
         raise Conflict(
@@ -193,5 +191,5 @@ def check_unique(session: Session, group: MachineGroup) -> None:
         )
 
 
-def _of_name(name: str) -> Select[MachineGroup]:
-    return select(MachineGroup).where(MachineGroup.name == name, MachineGroup.status.in_(ACTIVE))
+def _of_name(name: str) -> Select[GroupRow]:
+    return select(GroupRow).where(GroupRow.name == name, GroupRow.status.in_(ACTIVE))

@@ -11,11 +11,11 @@ from sqlalchemy import func, or_, select, update
 from scheduler.domain.group_status import ACTIVE, UP
 from scheduler.services.accounts.audit import note
 from scheduler.services.billing.costs import cost_of_machines
-from scheduler.services.errors import Conflict, NotFound
+from scheduler.services.errors import Conflict, ResourceNotFound
 from scheduler.services.groups.terminate import request_termination
 from scheduler.services.machines.provision import machines_of, retire
 from scheduler.store.machine_state import MACHINE_DRAINED, MACHINE_UP
-from scheduler.store.models import GroupShare, Machine, MachineGroup, Task, User
+from scheduler.store.models import GroupRow, GroupShare, MachineRow, TaskRow, User
 from simherd.contract.cause import Cause
 from simherd.contract.lifecycle import TERMINAL
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 _REMOVED = "An operator has removed it."
 _DRAINED = "An operator has drained it."
@@ -35,7 +35,7 @@ class GroupState:
     """A group, its user, its machines that are there, its tasks that have not ended, and what its
     machines have cost so far, US$; `shares`: the users who have accepted it or need not."""
 
-    group: MachineGroup
+    group: GroupRow
     username: str
     is_owner_operator: bool
     shares: int
@@ -46,10 +46,10 @@ class GroupState:
 
 def group_states(session: Session, *, ended: bool = False) -> list[GroupState]:
     """Every user's groups, the oldest first; `ended`: those that are terminated too."""
-    wanted = select(MachineGroup, User).join(User, User.id == MachineGroup.user_id)
+    wanted = select(GroupRow, User).join(User, User.id == GroupRow.user_id)
     if not ended:
-        wanted = wanted.where(MachineGroup.status.in_(ACTIVE))
-    found = session.execute(wanted.order_by(MachineGroup.created_at))
+        wanted = wanted.where(GroupRow.status.in_(ACTIVE))
+    found = session.execute(wanted.order_by(GroupRow.created_at))
     return _states(session, [(group, user) for group, user in found])
 
 
@@ -59,42 +59,44 @@ def group_state(session: Session, named: str, owner: str | None = None) -> Group
     Raises NotFound, Conflict.
     """
     wanted = (
-        select(MachineGroup, User)
-        .join(User, User.id == MachineGroup.user_id)
-        .where(or_(MachineGroup.id == named, MachineGroup.name == named))
+        select(GroupRow, User)
+        .join(User, User.id == GroupRow.user_id)
+        .where(or_(GroupRow.id == named, GroupRow.name == named))
     )
     if owner is not None:
         wanted = wanted.where(User.username == owner)
     rows = session.execute(wanted).all()
     if not rows:
-        raise NotFound(f"group: there is no machine group {named!r}. `simherd admin groups list`.")
+        raise ResourceNotFound(
+            f"group: there is no machine group {named!r}. `simherd admin groups list`."
+        )
     if len(rows) > 1:
         owners = ", ".join(f"{group.id} of {user.username}" for group, user in rows)
         raise Conflict(f"group: {named!r} is the name of several: {owners}. Give the id.")
     return _states(session, [(rows[0][0], rows[0][1])])[0]
 
 
-def _states(session: Session, found: Sequence[tuple[MachineGroup, User]]) -> list[GroupState]:
+def _states(session: Session, found: Sequence[tuple[GroupRow, User]]) -> list[GroupState]:
     now, ids = time.time(), [group.id for group, _ in found]
     cost = (
-        select(Machine.group_id, cost_of_machines(now, (0.0, now)))
-        .join(MachineGroup, MachineGroup.id == Machine.group_id)
-        .where(Machine.group_id.in_(ids))
-        .group_by(Machine.group_id)
+        select(MachineRow.group_id, cost_of_machines(now, (0.0, now)))
+        .join(GroupRow, GroupRow.id == MachineRow.group_id)
+        .where(MachineRow.group_id.in_(ids))
+        .group_by(MachineRow.group_id)
     )
     there = (
-        select(Machine.group_id, func.count())
+        select(MachineRow.group_id, func.count())
         .where(
-            Machine.group_id.in_(ids),
-            Machine.status.in_([MACHINE_UP, MACHINE_DRAINED]),
-            Machine.terminated_at.is_(None),
+            MachineRow.group_id.in_(ids),
+            MachineRow.status.in_([MACHINE_UP, MACHINE_DRAINED]),
+            MachineRow.terminated_at.is_(None),
         )
-        .group_by(Machine.group_id)
+        .group_by(MachineRow.group_id)
     )
     going_on = (
-        select(Task.group_id, func.count())
-        .where(Task.group_id.in_(ids), Task.status.not_in([s.value for s in TERMINAL]))
-        .group_by(Task.group_id)
+        select(TaskRow.group_id, func.count())
+        .where(TaskRow.group_id.in_(ids), TaskRow.status.not_in([s.value for s in TERMINAL]))
+        .group_by(TaskRow.group_id)
     )
     shared = (
         select(GroupShare.group_id, func.count())
@@ -119,23 +121,23 @@ def _states(session: Session, found: Sequence[tuple[MachineGroup, User]]) -> lis
     ]
 
 
-def terminate_group(parts: Parts, actor: str, named: str) -> GroupState:
+def terminate_group(rt: Runtime, actor: str, named: str) -> GroupState:
     """Terminate a user's group: its tasks end, its machines stop.
 
     Raises:
         NotFound, Conflict: it is not there, not clear, or on its way out already.
     """
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         state = group_state(session, named)
-    request_termination(parts, state.group, Cause.GROUP_TERMINATED)
-    with parts.store.write() as session:
+    request_termination(rt, state.group, Cause.GROUP_TERMINATED)
+    with rt.store.write() as session:
         note(session, actor, "group_terminate", state.group.name, group=state.group.id)
-    parts.send_job("shut_down_group", state.group.id)
-    with parts.store.read() as session:
+    rt.send_job("shut_down_group", state.group.id)
+    with rt.store.read() as session:
         return group_state(session, state.group.id)
 
 
-def remove_machine(parts: Parts, actor: str, named: str, machine: str) -> Machine:
+def remove_machine(rt: Runtime, actor: str, named: str, machine: str) -> MachineRow:
     """Revoke a machine's credentials and terminate it; the attempts that it holds are lost.
 
     For a machine that is not trusted any more. Where its provider launches machines, another comes
@@ -150,26 +152,26 @@ def remove_machine(parts: Parts, actor: str, named: str, machine: str) -> Machin
     Raises:
         NotFound, Conflict: there is no such group or machine, or several have the name.
     """
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         group = group_state(session, named).group
         found = session.scalar(
-            select(Machine).where(
-                Machine.group_id == group.id,
-                Machine.status.in_([MACHINE_UP, MACHINE_DRAINED]),
-                or_(Machine.id == machine, Machine.name == machine),
+            select(MachineRow).where(
+                MachineRow.group_id == group.id,
+                MachineRow.status.in_([MACHINE_UP, MACHINE_DRAINED]),
+                or_(MachineRow.id == machine, MachineRow.name == machine),
             )
         )
         if found is None:
-            raise NotFound(
+            raise ResourceNotFound(
                 f"machine: group {group.name!r} has no machine {machine!r} that is there. "
                 f"`simherd admin groups show {group.name}` lists them."
             )
         note(session, actor, "machine_remove", found.id, group=group.id, name=found.name)
-    retire(parts, group, found, _REMOVED)
+    retire(rt, group, found, _REMOVED)
     return found
 
 
-def drain_group(parts: Parts, actor: str, named: str) -> int:
+def drain_group(rt: Runtime, actor: str, named: str) -> int:
     """Have a group's machines take nothing more; those end what they have, and others replace
     them. Answers how many there are.
 
@@ -177,23 +179,23 @@ def drain_group(parts: Parts, actor: str, named: str) -> int:
         NotFound, Conflict: it is not there, not clear, not up, or its machines are started by hand,
             so that none would replace them.
     """
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         group = group_state(session, named).group
         if group.status not in UP:
             raise Conflict(f"group: {group.name!r} is {group.status}: there is nothing to drain.")
-        if parts.providers[group.provider].by_hand:
+        if rt.providers[group.provider].by_hand:
             raise Conflict(
                 f"group: the machines of {group.name!r} are started by hand. Stop their agents "
                 "with SIGTERM: they end what they have, and take nothing more."
             )
         machines = machines_of(session, group.id, MACHINE_UP)
         session.execute(
-            update(Machine)
-            .where(Machine.id.in_([m.id for m in machines]), Machine.status == MACHINE_UP)
+            update(MachineRow)
+            .where(MachineRow.id.in_([m.id for m in machines]), MachineRow.status == MACHINE_UP)
             .values(status=MACHINE_DRAINED, drain_reason=_DRAINED)
         )
         note(session, actor, "group_drain", group.name, group=group.id, machines=len(machines))
     # The order may be lost with Redis: the sweep gives it again.
     for machine in machines:
-        parts.queue.drain(group.id, machine.id)
+        rt.queue.drain(group.id, machine.id)
     return len(machines)

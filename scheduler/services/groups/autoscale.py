@@ -14,12 +14,12 @@ from scheduler.domain.group_status import UP
 from scheduler.services.machines.busy import busy_machines
 from scheduler.services.machines.provision import machines_of
 from scheduler.store.machine_state import MACHINE_DRAINED, MACHINE_UP
-from scheduler.store.models import AttemptRow, Machine, MachineGroup, Task
+from scheduler.store.models import AttemptRow, GroupRow, MachineRow, TaskRow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -61,32 +61,30 @@ def wanted_size(load: Load, smallest: int, largest: int) -> int:
     return min(largest, max(smallest, size))
 
 
-def adjust_size(parts: Parts, group: MachineGroup, now: float, *, patient: bool) -> None:
+def adjust_size(rt: Runtime, group: GroupRow, now: float, *, patient: bool) -> None:
     """Note the size that an elastic group should have; `scale_group` makes it so.
 
     `patient`: it only grows.
     """
     if not group.is_elastic or group.status not in UP:
         return
-    load = _load(parts, group, now)
+    load = _load(rt, group, now)
     size = wanted_size(load, group.min_machines, group.max_machines)
     if size == group.num_machines or (patient and size < group.num_machines):
         return
     log.info("event=resized group=%s from=%s to=%s %s", group.id, group.num_machines, size, load)
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         session.execute(
-            update(MachineGroup)
-            .where(MachineGroup.id == group.id)
-            .values(num_machines=size, scaled_at=now)
+            update(GroupRow).where(GroupRow.id == group.id).values(num_machines=size, scaled_at=now)
         )
     group.num_machines = size
 
 
-def _load(parts: Parts, group: MachineGroup, now: float) -> Load:
-    with parts.store.read() as session:
+def _load(rt: Runtime, group: GroupRow, now: float) -> Load:
+    with rt.store.read() as session:
         machines = [m for m in machines_of(session, group.id, MACHINE_UP) if m.reclaim_at is None]
-    since = _idle_since(parts, group, machines)
-    reader, patience = parts.queue.reader, parts.settings.elastic_idle_s
+    since = _idle_since(rt, group, machines)
+    reader, patience = rt.queue.reader, rt.settings.elastic_idle_s
     facts = reader.facts(group.id, [m.id for m in machines])
     slots = max([1, *(f["slots"] for f in facts.values())])
     here = {m.id for m in machines}
@@ -94,7 +92,7 @@ def _load(parts: Parts, group: MachineGroup, now: float) -> Load:
     waiting = reader.queue_length(group.id)
     return Load(
         waiting=waiting,
-        next_waited_s=_next_waited(parts, group.id, now) if waiting else 0.0,
+        next_waited_s=_next_waited(rt, group.id, now) if waiting else 0.0,
         machines=len(machines),
         slots=slots,
         free_slots=max(0, slots * len(machines) - held),
@@ -103,19 +101,19 @@ def _load(parts: Parts, group: MachineGroup, now: float) -> Load:
     )
 
 
-def _next_waited(parts: Parts, group_id: str, now: float) -> float:
-    first = parts.queue.reader.next_task(group_id)
+def _next_waited(rt: Runtime, group_id: str, now: float) -> float:
+    first = rt.queue.reader.next_task(group_id)
     if first is None:
         return 0.0
-    with parts.store.read() as session:
-        at = session.scalar(select(Task.queued_at).where(Task.id == first))
+    with rt.store.read() as session:
+        at = session.scalar(select(TaskRow.queued_at).where(TaskRow.id == first))
     return now - (at or now)
 
 
-def _idle_since(parts: Parts, group: MachineGroup, machines: list[Machine]) -> Mapping[str, float]:
+def _idle_since(rt: Runtime, group: GroupRow, machines: list[MachineRow]) -> Mapping[str, float]:
     """The machines that have joined and hold nothing → since when, seconds since the epoch."""
-    busy = busy_machines(parts, group)
-    with parts.store.read() as session:
+    busy = busy_machines(rt, group)
+    with rt.store.read() as session:
         ended = {
             str(machine_id): float(at)
             for machine_id, at in session.execute(
@@ -132,41 +130,39 @@ def _idle_since(parts: Parts, group: MachineGroup, machines: list[Machine]) -> M
     }
 
 
-def drain_surplus(parts: Parts, group: MachineGroup) -> None:
+def drain_surplus(rt: Runtime, group: GroupRow) -> None:
     """Have the machines that are too many take nothing more; those with nothing to do first.
 
     One that still works ends what it has: `retire_drained` terminates it afterwards.
     """
-    with parts.store.read() as session:
-        size = session.scalars(
-            select(MachineGroup.num_machines).where(MachineGroup.id == group.id)
-        ).one()
+    with rt.store.read() as session:
+        size = session.scalars(select(GroupRow.num_machines).where(GroupRow.id == group.id)).one()
         machines = [m for m in machines_of(session, group.id, MACHINE_UP) if m.reclaim_at is None]
     surplus = len(machines) - size
-    if surplus <= 0 or parts.providers[group.provider].by_hand:
+    if surplus <= 0 or rt.providers[group.provider].by_hand:
         return
-    since = _idle_since(parts, group, machines)
+    since = _idle_since(rt, group, machines)
     # The one that has been idle for longest goes first, one that works last.
     machines.sort(key=lambda m: since.get(m.id, math.inf))
     for machine in machines[:surplus]:
         if group.is_elastic and machine.id not in since and machine.launched_at is not None:
             # It was given work meanwhile: it stays, and the size follows at the next look.
             continue
-        with parts.store.write() as session:
+        with rt.store.write() as session:
             session.execute(
-                update(Machine)
-                .where(Machine.id == machine.id, Machine.status == MACHINE_UP)
+                update(MachineRow)
+                .where(MachineRow.id == machine.id, MachineRow.status == MACHINE_UP)
                 .values(status=MACHINE_DRAINED, drain_reason="It is not needed any more.")
             )
-        parts.queue.drain(group.id, machine.id)
+        rt.queue.drain(group.id, machine.id)
         log.info("event=machine_not_needed group=%s machine=%s", group.id, machine.id)
 
 
-def note_size(parts: Parts, group: MachineGroup, *, patient: bool) -> None:
+def note_size(rt: Runtime, group: GroupRow, *, patient: bool) -> None:
     """Note the size that a group should have, and drain the machines that are too many.
 
     `patient`: none goes. A Redis that has lost its leases makes all machines look idle.
     """
-    adjust_size(parts, group, time.time(), patient=patient)
+    adjust_size(rt, group, time.time(), patient=patient)
     if not patient:
-        drain_surplus(parts, group)
+        drain_surplus(rt, group)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select
 
 from scheduler.domain.group_status import ACTIVE
-from scheduler.store.models import AttemptRow, Machine, MachineGroup, Project, Task
+from scheduler.store.models import AttemptRow, GroupRow, MachineRow, ProjectRow, TaskRow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,46 +32,44 @@ class HistoryFilter:
 
 def groups_ever(
     session: Session, user_id: str, wanted: HistoryFilter, page: int, per_page: int
-) -> Sequence[MachineGroup]:
+) -> Sequence[GroupRow]:
     """A page of a user's groups, newest first."""
-    found = select(MachineGroup).where(MachineGroup.user_id == user_id)
+    found = select(GroupRow).where(GroupRow.user_id == user_id)
     if wanted.created_before is not None:
-        found = found.where(MachineGroup.created_at < wanted.created_before)
+        found = found.where(GroupRow.created_at < wanted.created_before)
     if wanted.created_after is not None:
-        found = found.where(MachineGroup.created_at > wanted.created_after)
+        found = found.where(GroupRow.created_at > wanted.created_after)
     if wanted.non_active_only:
-        found = found.where(MachineGroup.status.not_in(ACTIVE))
+        found = found.where(GroupRow.status.not_in(ACTIVE))
     if wanted.provider_id is not None:
-        found = found.where(MachineGroup.wire_provider == wanted.provider_id)
+        found = found.where(GroupRow.wire_provider == wanted.provider_id)
     if wanted.project is not None:
-        used = select(Task.group_id).join(Project, Project.id == Task.project_id)
-        used = used.where(Project.user_id == user_id, Project.name == wanted.project)
-        found = found.where(MachineGroup.id.in_(used))
-    found = found.order_by(MachineGroup.created_at.desc(), MachineGroup.id)
+        used = select(TaskRow.group_id).join(ProjectRow, ProjectRow.id == TaskRow.project_id)
+        used = used.where(ProjectRow.user_id == user_id, ProjectRow.name == wanted.project)
+        found = found.where(GroupRow.id.in_(used))
+    found = found.order_by(GroupRow.created_at.desc(), GroupRow.id)
     return session.scalars(found.limit(per_page).offset((page - 1) * per_page)).all()
 
 
 def machines_of_groups(
-    session: Session, groups: Sequence[MachineGroup]
-) -> Mapping[str, list[Machine]]:
+    session: Session, groups: Sequence[GroupRow]
+) -> Mapping[str, list[MachineRow]]:
     """Group id → its machines, by one query."""
-    found: defaultdict[str, list[Machine]] = defaultdict(list)
+    found: defaultdict[str, list[MachineRow]] = defaultdict(list)
     for machine in session.scalars(
-        select(Machine).where(Machine.group_id.in_([g.id for g in groups]))
+        select(MachineRow).where(MachineRow.group_id.in_([g.id for g in groups]))
     ):
         found[machine.group_id].append(machine)
     return found
 
 
-def task_seconds(
-    session: Session, groups: Sequence[MachineGroup], now: float
-) -> Mapping[str, float]:
+def task_seconds(session: Session, groups: Sequence[GroupRow], now: float) -> Mapping[str, float]:
     """Group id → for how long tasks held its machines, by one query."""
     held = func.sum(func.coalesce(AttemptRow.ended_at, now) - AttemptRow.started_at)
     rows = session.execute(
-        select(Task.group_id, held)
-        .join(AttemptRow, AttemptRow.task_id == Task.id)
-        .where(Task.group_id.in_([g.id for g in groups]))
-        .group_by(Task.group_id)
+        select(TaskRow.group_id, held)
+        .join(AttemptRow, AttemptRow.task_id == TaskRow.id)
+        .where(TaskRow.group_id.in_([g.id for g in groups]))
+        .group_by(TaskRow.group_id)
     )
     return {group_id: float(seconds) for group_id, seconds in rows}

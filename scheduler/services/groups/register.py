@@ -14,14 +14,14 @@ from scheduler.services.accounts.provider_access import check_on, choose_provide
 from scheduler.services.attempts.gangs import MPI
 from scheduler.services.billing.prices import machine_types
 from scheduler.services.billing.quotas import check_alone, check_start
-from scheduler.services.errors import Conflict, Forbidden, Invalid, NotFound
+from scheduler.services.errors import Conflict, Forbidden, Invalid, ResourceNotFound
 from scheduler.services.groups.access import check_name, may_use
 from scheduler.services.groups.sharing import share_with
 from scheduler.services.ids import new_group_name, new_uuid
 from scheduler.services.machines.caps import check_cap
 from scheduler.services.machines.provision import machines_of
 from scheduler.store.machine_state import MACHINE_DOWN, MACHINE_UP
-from scheduler.store.models import MachineGroup, User
+from scheduler.store.models import GroupRow, User
 from simherd.contract import limits
 from simherd.contract.policy import Policy
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from scheduler.catalogue.tables import MachineType
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +62,8 @@ class GroupRequest:
 
 
 def register_group(
-    parts: Parts, user_id: str, asked: GroupRequest, *, only_check: bool = False
-) -> MachineGroup:
+    rt: Runtime, user_id: str, asked: GroupRequest, *, only_check: bool = False
+) -> GroupRow:
     """Note a new machine group; nothing runs until it is started.
 
     Args:
@@ -78,13 +78,13 @@ def register_group(
         Forbidden: the name is reserved, or sharing is not the user's to decide.
         QuotaExceeded: it alone is more than the user may have, or than the provider can hold.
     """
-    with parts.store.read() as session:
-        kind = machine_types(session, parts.catalogue).get(asked.machine_type)
+    with rt.store.read() as session:
+        kind = machine_types(session, rt.catalogue).get(asked.machine_type)
         user = session.get_one(User, user_id)
     if kind is None:
-        known = ", ".join(sorted(parts.catalogue.machine_types))
+        known = ", ".join(sorted(rt.catalogue.machine_types))
         raise Invalid(f"machine_type: {asked.machine_type!r} is not known. There are: {known}.")
-    provider = choose_provider(parts, user, asked.provider, asked.wire_provider)
+    provider = choose_provider(rt, user, asked.provider, asked.wire_provider)
     if asked.shared and not user.is_operator:
         raise Forbidden(
             "shared: only operators share a machine group with everyone. Register it without, and "
@@ -92,10 +92,10 @@ def register_group(
         )
     _check_policy(asked.policy, kind)
     if asked.group_type == MPI:
-        _check_mpi(parts, asked, provider)
+        _check_mpi(rt, asked, provider)
     smallest, largest = _sizes(asked)
     now = time.time()
-    group = MachineGroup(
+    group = GroupRow(
         id=new_uuid(),
         user_id=user_id,
         name=asked.name or new_group_name(),
@@ -121,28 +121,24 @@ def register_group(
         policy=asdict(asked.policy),
         shared=False,
         on_demand_fallback=asked.on_demand_fallback,
-        redis_server=_emptiest_server(parts),
+        redis_server=_emptiest_server(rt),
         created_at=now,
     )
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         taken = session.scalar(
-            select(MachineGroup).where(
-                MachineGroup.user_id == user_id, MachineGroup.name == group.name
-            )
+            select(GroupRow).where(GroupRow.user_id == user_id, GroupRow.name == group.name)
         )
         if taken is not None and taken.status != GroupStatus.TERMINATED:
             raise Conflict(f"name: you have a machine group {group.name!r} already.")
-        there = select(func.count()).where(
-            MachineGroup.user_id == user_id, MachineGroup.status.in_(ACTIVE)
-        )
+        there = select(func.count()).where(GroupRow.user_id == user_id, GroupRow.status.in_(ACTIVE))
         if (session.scalar(there) or 0) >= limits.MAX_GROUPS:
             raise Conflict(f"You have {limits.MAX_GROUPS} machine groups. Terminate some first.")
-        check_name(parts, session, user, group.name)
-        check_alone(parts, session, group)
-        check_cap(parts.settings, session, group, alone=True)
+        check_name(rt, session, user, group.name)
+        check_alone(rt, session, group)
+        check_cap(rt.settings, session, group, alone=True)
         if only_check:
-            check_start(parts, session, group)
-            check_cap(parts.settings, session, group)
+            check_start(rt, session, group)
+            check_cap(rt.settings, session, group)
             return group
         if taken is not None:
             # Names are for people; the old group keeps its id and gives its name away.
@@ -168,32 +164,32 @@ def _check_policy(policy: Policy, kind: MachineType) -> None:
             )
 
 
-def _emptiest_server(parts: Parts) -> str:
+def _emptiest_server(rt: Runtime) -> str:
     """Of the Redis servers that take new groups, the one that has the fewest."""
-    open_servers = parts.settings.open_servers
+    open_servers = rt.settings.open_servers
     if len(open_servers) == 1:
         return open_servers[0]
     query = (
-        select(MachineGroup.redis_server, func.count())
-        .where(MachineGroup.status != GroupStatus.TERMINATED.value)
-        .group_by(MachineGroup.redis_server)
+        select(GroupRow.redis_server, func.count())
+        .where(GroupRow.status != GroupStatus.TERMINATED.value)
+        .group_by(GroupRow.redis_server)
     )
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         groups = {name: count for name, count in session.execute(query)}
     return min(open_servers, key=lambda name: groups.get(name, 0))
 
 
-def unnamed_servers(parts: Parts) -> list[str]:
+def unnamed_servers(rt: Runtime) -> list[str]:
     """Redis servers that active groups are on, and that the settings do not name."""
-    query = select(MachineGroup.redis_server).where(MachineGroup.status.in_(ACTIVE)).distinct()
-    with parts.store.read() as session:
-        return sorted(set(session.scalars(query)) - set(parts.settings.redis_urls))
+    query = select(GroupRow.redis_server).where(GroupRow.status.in_(ACTIVE)).distinct()
+    with rt.store.read() as session:
+        return sorted(set(session.scalars(query)) - set(rt.settings.redis_urls))
 
 
-def _check_mpi(parts: Parts, asked: GroupRequest, provider: str) -> None:
+def _check_mpi(rt: Runtime, asked: GroupRequest, provider: str) -> None:
     if asked.is_elastic:
         raise Invalid("is_elastic: the machines of an MPI group work together; its size is fixed.")
-    if asked.num_machines > 1 and not getattr(parts.providers[provider], "one_engine", False):
+    if asked.num_machines > 1 and not getattr(rt.providers[provider], "one_engine", False):
         raise Invalid(
             f"type: an MPI group of {asked.num_machines} machines needs machines that run "
             f"containers on one Docker engine, and those of the provider {provider!r} do not. "
@@ -212,23 +208,23 @@ def _sizes(asked: GroupRequest) -> tuple[int, int]:
     return smallest, largest
 
 
-def owned_group(parts: Parts, user_id: str, group_id: str) -> MachineGroup:
+def owned_group(rt: Runtime, user_id: str, group_id: str) -> GroupRow:
     """A user's machine group by id.
 
     Raises:
         NotFound: there is none, or it is another user's; of one that is shared with this user the
             message says whose.
     """
-    with parts.store.read() as session:
-        group = session.get(MachineGroup, group_id)
+    with rt.store.read() as session:
+        group = session.get(GroupRow, group_id)
         if group is not None and group.user_id != user_id and may_use(session, group, user_id):
-            raise NotFound(_not_owned(session, group))
+            raise ResourceNotFound(_not_owned(session, group))
     if group is None or group.user_id != user_id:
-        raise NotFound(f"machine_group_id: there is no machine group {group_id!r}.")
+        raise ResourceNotFound(f"machine_group_id: there is no machine group {group_id!r}.")
     return group
 
 
-def _not_owned(session: Session, group: MachineGroup) -> str:
+def _not_owned(session: Session, group: GroupRow) -> str:
     owner = session.get_one(User, group.user_id).username
     sentence = (
         f"machine_group_id: the machine group {group.name!r} is {owner}'s and shared with you; "
@@ -239,7 +235,7 @@ def _not_owned(session: Session, group: MachineGroup) -> str:
     return f"{sentence} `simherd resources decline {group.name}` ends your use of it."
 
 
-def start_group(parts: Parts, group: MachineGroup, *, by_settings: bool = False) -> None:
+def start_group(rt: Runtime, group: GroupRow, *, by_settings: bool = False) -> None:
     """Mark a group as starting; `scale_group` launches the machines.
 
     Args:
@@ -254,16 +250,16 @@ def start_group(parts: Parts, group: MachineGroup, *, by_settings: bool = False)
     """
     if group.status in UP:
         return
-    check_on(parts, group)
-    with parts.store.write() as session:
+    check_on(rt, group)
+    with rt.store.write() as session:
         if not by_settings:
-            check_start(parts, session, group)
-        check_cap(parts.settings, session, group)
+            check_start(rt, session, group)
+        check_cap(rt.settings, session, group)
         changed = session.execute(
-            update(MachineGroup)
+            update(GroupRow)
             .where(
-                MachineGroup.id == group.id,
-                MachineGroup.status.in_([GroupStatus.REGISTERED, GroupStatus.START_FAILED]),
+                GroupRow.id == group.id,
+                GroupRow.status.in_([GroupStatus.REGISTERED, GroupStatus.START_FAILED]),
             )
             .values(
                 status=GroupStatus.STARTING.value,
@@ -276,18 +272,18 @@ def start_group(parts: Parts, group: MachineGroup, *, by_settings: bool = False)
         )
     if changed.rowcount == 0:  # type: ignore[attr-defined]
         raise Conflict(f"Machine group {group.name!r} is {group.status}. Make a new one.")
-    parts.queue.announce_group(group.id)
+    rt.queue.announce_group(group.id)
 
 
-def resize_group(parts: Parts, group_id: str, num_machines: int) -> None:
+def resize_group(rt: Runtime, group_id: str, num_machines: int) -> None:
     """Change how many machines a group has while none of them runs.
 
     Raises:
         QuotaExceeded: it is more than the provider can hold.
     """
-    with parts.store.write() as session:
-        group = session.scalars(select(MachineGroup).where(MachineGroup.id == group_id)).one()
+    with rt.store.write() as session:
+        group = session.scalars(select(GroupRow).where(GroupRow.id == group_id)).one()
         group.num_machines = group.min_machines = group.max_machines = num_machines
-        check_cap(parts.settings, session, group)
+        check_cap(rt.settings, session, group)
         for machine in machines_of(session, group_id, MACHINE_UP)[num_machines:]:
             machine.status, machine.terminated_at = MACHINE_DOWN, time.time()

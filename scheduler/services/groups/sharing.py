@@ -17,9 +17,9 @@ from sqlalchemy.orm import aliased
 from scheduler.domain.group_status import ACCEPTING, ACTIVE, GroupStatus
 from scheduler.services.accounts.admin_users import named_user
 from scheduler.services.accounts.audit import note
-from scheduler.services.errors import Conflict, Invalid, NotFound
+from scheduler.services.errors import Conflict, Invalid, ResourceNotFound
 from scheduler.services.groups.access import check_sight, check_unique
-from scheduler.store.models import GroupShare, MachineGroup, User
+from scheduler.store.models import GroupRow, GroupShare, User
 from simherd.contract import limits
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Offer:
+class ShareOffer:
     """A group that is shared with a user, accepted or not."""
 
-    group: MachineGroup
+    group: GroupRow
     share: GroupShare
     #: The group's owner, and the user with whom it is shared.
     owner: str
@@ -43,7 +43,7 @@ class Offer:
 
 
 def share_with(
-    session: Session, actor: str, group: MachineGroup, usernames: Sequence[str], *, everyone: bool
+    session: Session, actor: str, group: GroupRow, usernames: Sequence[str], *, everyone: bool
 ) -> None:
     """Let users send tasks to a group, as an operator: they need not accept it.
 
@@ -73,9 +73,7 @@ def share_with(
     )
 
 
-def unshare_with(
-    session: Session, actor: str, group: MachineGroup, usernames: Sequence[str]
-) -> None:
+def unshare_with(session: Session, actor: str, group: GroupRow, usernames: Sequence[str]) -> None:
     """Take back what a group is shared with: these users, or everyone and all of them.
 
     Tasks that were submitted stay and go on; no more can be submitted.
@@ -95,7 +93,7 @@ def unshare_with(
     note(session, actor, "group_unshare", group.name, group=group.id, users=list(usernames))
 
 
-def set_default(session: Session, actor: str, group: MachineGroup, *, is_default: bool) -> None:
+def set_default(session: Session, actor: str, group: GroupRow, *, is_default: bool) -> None:
     """Make a group the one that tasks go to that name none, in place of the one before.
 
     Raises:
@@ -110,15 +108,15 @@ def set_default(session: Session, actor: str, group: MachineGroup, *, is_default
                 "default must be an operator's group."
             )
     session.execute(
-        update(MachineGroup)
-        .where(MachineGroup.is_default, MachineGroup.id != group.id)
+        update(GroupRow)
+        .where(GroupRow.is_default, GroupRow.id != group.id)
         .values(is_default=False)
     )
     _row(session, group.id).is_default = is_default
     note(session, actor, "group_default", group.name, group=group.id, is_default=is_default)
 
 
-def offer(session: Session, user: User, group: MachineGroup, username: str) -> None:
+def offer(session: Session, user: User, group: GroupRow, username: str) -> None:
     """Offer another user to send tasks to one's own group; it holds once they accept.
 
     Raises:
@@ -141,7 +139,7 @@ def offer(session: Session, user: User, group: MachineGroup, username: str) -> N
     log.info("event=group_offered group=%s by=%s to=%s", group.id, user.username, username)
 
 
-def withdraw(session: Session, user: User, group: MachineGroup, username: str) -> None:
+def withdraw(session: Session, user: User, group: GroupRow, username: str) -> None:
     """Take back what one has offered, accepted or not. Tasks that were submitted go on.
 
     Raises:
@@ -152,7 +150,7 @@ def withdraw(session: Session, user: User, group: MachineGroup, username: str) -
     log.info("event=group_withdrawn group=%s by=%s from=%s", group.id, user.username, username)
 
 
-def accept(session: Session, user: User, group_id: str) -> MachineGroup:
+def accept(session: Session, user: User, group_id: str) -> GroupRow:
     """Use a group that was offered. Doing so again changes nothing.
 
     Raises:
@@ -161,8 +159,8 @@ def accept(session: Session, user: User, group_id: str) -> MachineGroup:
     """
     share = session.get(GroupShare, (group_id, user.id))
     if share is None:
-        raise NotFound(_no_offer(group_id))
-    group = _locked(session, session.get_one(MachineGroup, group_id))
+        raise ResourceNotFound(_no_offer(group_id))
+    group = _locked(session, session.get_one(GroupRow, group_id))
     if share.accepted_at is None:
         check_sight(session, group, user)
         share.accepted_at = time.time()
@@ -175,39 +173,39 @@ def decline(session: Session, user: User, group_id: str) -> None:
     _remove(session, group_id, user.id, _no_offer(group_id))
 
 
-def offers_to(session: Session, user_id: str) -> list[Offer]:
+def offers_to(session: Session, user_id: str) -> list[ShareOffer]:
     """The groups that are shared with a user one by one, accepted or not, the oldest first."""
     return _offers(session, GroupShare.user_id == user_id)
 
 
-def shares_of(session: Session, group_id: str) -> list[Offer]:
+def shares_of(session: Session, group_id: str) -> list[ShareOffer]:
     """With whom a group is shared one by one, accepted or not."""
     return _offers(session, GroupShare.group_id == group_id)
 
 
-def _offers(session: Session, condition: ColumnElement[bool]) -> list[Offer]:
+def _offers(session: Session, condition: ColumnElement[bool]) -> list[ShareOffer]:
     owner, other = aliased(User), aliased(User)
     rows = session.execute(
-        select(MachineGroup, GroupShare, owner.username, other.username)
-        .join(GroupShare, GroupShare.group_id == MachineGroup.id)
-        .join(owner, owner.id == MachineGroup.user_id)
+        select(GroupRow, GroupShare, owner.username, other.username)
+        .join(GroupShare, GroupShare.group_id == GroupRow.id)
+        .join(owner, owner.id == GroupRow.user_id)
         .join(other, other.id == GroupShare.user_id)
-        .where(condition, MachineGroup.status.in_(ACTIVE))
+        .where(condition, GroupRow.status.in_(ACTIVE))
         .order_by(GroupShare.created_at, GroupShare.group_id, GroupShare.user_id)
     )
-    return [Offer(*row) for row in rows]
+    return [ShareOffer(*row) for row in rows]
 
 
 def _no_offer(group_id: str) -> str:
     return f"group: no machine group {group_id!r} is offered to you. `simherd resources offers`."
 
 
-def _row(session: Session, group_id: str) -> MachineGroup:
-    query = select(MachineGroup).where(MachineGroup.id == group_id).with_for_update()
+def _row(session: Session, group_id: str) -> GroupRow:
+    query = select(GroupRow).where(GroupRow.id == group_id).with_for_update()
     return session.scalars(query).one()
 
 
-def _locked(session: Session, group: MachineGroup) -> MachineGroup:
+def _locked(session: Session, group: GroupRow) -> GroupRow:
     """The group, locked. Raises Conflict: it has ended, or is about to."""
     row = _row(session, group.id)
     if row.status not in ACCEPTING | {GroupStatus.START_FAILED}:
@@ -216,7 +214,7 @@ def _locked(session: Session, group: MachineGroup) -> MachineGroup:
 
 
 def _put(
-    session: Session, group: MachineGroup, user: User, actor: str, accepted_at: float | None
+    session: Session, group: GroupRow, user: User, actor: str, accepted_at: float | None
 ) -> None:
     if user.id == group.user_id:
         return
@@ -235,6 +233,6 @@ def _put(
 def _remove(session: Session, group_id: str, user_id: str, sentence: str) -> None:
     share = session.get(GroupShare, (group_id, user_id))
     if share is None:
-        raise NotFound(sentence)
+        raise ResourceNotFound(sentence)
     _row(session, group_id)  # see `unshare_with`
     session.delete(share)

@@ -14,14 +14,14 @@ from scheduler.services.errors import Conflict
 from scheduler.services.machines.access import revoke
 from scheduler.services.machines.provision import machines_of
 from scheduler.store.machine_state import MACHINE_DOWN, MACHINE_DRAINED, MACHINE_UP
-from scheduler.store.models import Machine, MachineGroup, Task
+from scheduler.store.models import GroupRow, MachineRow, TaskRow
 from scheduler.store.outbox import group_changed
 from scheduler.store.transitions import change_status
 from simherd.contract import limits
 from simherd.contract.attempt_spec import attempt_key
 from simherd.contract.cause import OUTCOMES, Cause
 from simherd.contract.lifecycle import HELD, TERMINAL, Status
-from simherd.contract.notifications import Trigger
+from simherd.contract.notifications import NotificationTrigger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Select
     from sqlalchemy.orm import Session
 
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -41,19 +41,19 @@ _END_AT_A_TIME, _END_TASKS_S = 500, 20.0
 _FAILED_AFTER_S = 600.0
 
 
-def request_termination(parts: Parts, group: MachineGroup, cause: Cause) -> None:
+def request_termination(rt: Runtime, group: GroupRow, cause: Cause) -> None:
     """Mark a group for shutting down; `shut_down_group` does the rest.
 
     Raises:
         Conflict: it is being shut down or is terminated already.
     """
     now = time.time()
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         changed: Any = session.execute(
-            update(MachineGroup)
+            update(GroupRow)
             .where(
-                MachineGroup.id == group.id,
-                MachineGroup.status.in_(ACCEPTING | {GroupStatus.START_FAILED}),
+                GroupRow.id == group.id,
+                GroupRow.status.in_(ACCEPTING | {GroupStatus.START_FAILED}),
             )
             .values(
                 status=GroupStatus.SHUTTING_DOWN.value,
@@ -62,12 +62,12 @@ def request_termination(parts: Parts, group: MachineGroup, cause: Cause) -> None
             )
         )
         if changed.rowcount and cause is Cause.GROUP_TIME_LIMIT:
-            group_changed(session, group.id, Trigger.GROUP_TIME_LIMIT, now)
+            group_changed(session, group.id, NotificationTrigger.GROUP_TIME_LIMIT, now)
     if changed.rowcount == 0:
         raise Conflict(f"Machine group {group.name!r} is {group.status} already.")
 
 
-def shut_down_group(parts: Parts, group_id: str, seconds: float = _END_TASKS_S) -> bool:
+def shut_down_group(rt: Runtime, group_id: str, seconds: float = _END_TASKS_S) -> bool:
     """End a group's tasks and stop its machines; answers whether all of them are gone.
 
     Machines are asked to stop; when it is called again later, those that have not are forced.
@@ -77,36 +77,36 @@ def shut_down_group(parts: Parts, group_id: str, seconds: float = _END_TASKS_S) 
         group_id: the group.
         seconds: how long tasks are ended; the rest of very many has its turn the next time.
     """
-    with parts.store.read() as session:
-        group = session.get(MachineGroup, group_id)
+    with rt.store.read() as session:
+        group = session.get(GroupRow, group_id)
         machines = machines_of(session, group_id, MACHINE_UP, MACHINE_DRAINED)
     if group is None or group.status not in ENDING:
         return True
-    ended = end_tasks(parts, group, Cause(group.end_cause or Cause.GROUP_TERMINATED), seconds)
-    gone, trouble = _stop_machines(parts, group, machines)
-    revoke(parts, group.id, [machine.id for machine in gone])
+    ended = end_tasks(rt, group, Cause(group.end_cause or Cause.GROUP_TERMINATED), seconds)
+    gone, trouble = _stop_machines(rt, group, machines)
+    revoke(rt, group.id, [machine.id for machine in gone])
     over = ended and len(gone) == len(machines)
     if over:
         # First: nobody looks at a terminated group again.
         for machine in machines:
-            parts.queue.forget_machine(group_id, machine.id)
-        parts.queue.forget_group(group_id)
-    if not _note_gone(parts, group, gone, all_of_them=over, trouble=trouble):
+            rt.queue.forget_machine(group_id, machine.id)
+        rt.queue.forget_group(group_id)
+    if not _note_gone(rt, group, gone, all_of_them=over, trouble=trouble):
         return False
     log.info("event=group_terminated group=%s", group_id)
     return True
 
 
 def _stop_machines(
-    parts: Parts, group: MachineGroup, machines: list[Machine]
-) -> tuple[list[Machine], str | None]:
+    rt: Runtime, group: GroupRow, machines: list[MachineRow]
+) -> tuple[list[MachineRow], str | None]:
     """Ask them to stop; answers those that are gone, and what the provider had to say."""
-    provider, gone, trouble = parts.providers[group.provider], [], None
+    provider, gone, trouble = rt.providers[group.provider], [], None
     force = time.time() - (group.shutting_down_at or 0) > _FORCE_AFTER_S
     for machine in machines:
         try:
             if provider.by_hand:
-                ended = force or _has_left(parts, group, machine)
+                ended = force or _has_left(rt, group, machine)
             else:
                 ended = machine.launched_at is None or provider.terminate(
                     machine.id, machine.handle, force=force
@@ -120,17 +120,17 @@ def _stop_machines(
     return gone, trouble
 
 
-def _has_left(parts: Parts, group: MachineGroup, machine: Machine) -> bool:
+def _has_left(rt: Runtime, group: GroupRow, machine: MachineRow) -> bool:
     """Tell a machine that nobody else can end to leave; answers whether it has."""
-    parts.queue.leave(group.id, machine.id)
-    seen = parts.queue.reader.heartbeats(group.id).get(machine.id, 0.0)
+    rt.queue.leave(group.id, machine.id)
+    seen = rt.queue.reader.heartbeats(group.id).get(machine.id, 0.0)
     return time.time() - seen > 2 * limits.HEARTBEAT_S
 
 
 def _note_gone(
-    parts: Parts,
-    group: MachineGroup,
-    gone: list[Machine],
+    rt: Runtime,
+    group: GroupRow,
+    gone: list[MachineRow],
     *,
     all_of_them: bool,
     trouble: str | None,
@@ -138,18 +138,18 @@ def _note_gone(
     """Answers whether the group is terminated: no task may have come to it meanwhile."""
     now = time.time()
     ids = [machine.id for machine in gone]
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         session.execute(
-            update(Machine)
-            .where(Machine.id.in_(ids))
+            update(MachineRow)
+            .where(MachineRow.id.in_(ids))
             .values(status=MACHINE_DOWN, terminated_at=now)
         )
-        row = session.get_one(MachineGroup, group.id, with_for_update=True)
+        row = session.get_one(GroupRow, group.id, with_for_update=True)
         over = all_of_them and session.scalar(_open_tasks(group.id).limit(1)) is None
         if over:
             row.status, row.terminated_at = GroupStatus.TERMINATED.value, now
             row.status_detail = None
-            group_changed(session, group.id, Trigger.GROUP_TERMINATED, now)
+            group_changed(session, group.id, NotificationTrigger.GROUP_TERMINATED, now)
         elif now - (group.shutting_down_at or now) > _FAILED_AFTER_S:
             # It is tried again all the same: machines cost money as long as they are there.
             row.status = GroupStatus.SHUTDOWN_FAILED.value
@@ -160,19 +160,17 @@ def _note_gone(
 
 
 def _open_tasks(group_id: str) -> Select[int]:
-    return select(Task.seq).where(Task.group_id == group_id, Task.end_time.is_(None))
+    return select(TaskRow.seq).where(TaskRow.group_id == group_id, TaskRow.end_time.is_(None))
 
 
-def end_tasks(
-    parts: Parts, group: MachineGroup, cause: Cause, seconds: float = _END_TASKS_S
-) -> bool:
+def end_tasks(rt: Runtime, group: GroupRow, cause: Cause, seconds: float = _END_TASKS_S) -> bool:
     """Give the tasks of a group that is shut down their final status; answers whether all have it.
 
     `seconds`: how long this takes at the most; the rest has its turn when it is called again.
     """
     until = time.monotonic() + seconds
-    while tasks := _unended(parts, group.id):
-        if not _end_some(parts, group, tasks, cause):
+    while tasks := _unended(rt, group.id):
+        if not _end_some(rt, group, tasks, cause):
             # They have changed meanwhile: looked at again the next time.
             log.warning("event=tasks_not_ended group=%s tasks=%s", group.id, len(tasks))
             return False
@@ -181,19 +179,19 @@ def end_tasks(
     return True
 
 
-def _unended(parts: Parts, group_id: str) -> Sequence[Task]:
+def _unended(rt: Runtime, group_id: str) -> Sequence[TaskRow]:
     """Some of a group's tasks that have not ended: of those that machines hold, all."""
-    mine = select(Task).where(Task.group_id == group_id)
-    with parts.store.read() as session:
-        active = Task.status.not_in([s.value for s in {*TERMINAL, Status.SUBMITTED}])
-        waiting = mine.where(Task.status == Status.SUBMITTED.value).limit(_END_AT_A_TIME)
+    mine = select(TaskRow).where(TaskRow.group_id == group_id)
+    with rt.store.read() as session:
+        active = TaskRow.status.not_in([s.value for s in {*TERMINAL, Status.SUBMITTED}])
+        waiting = mine.where(TaskRow.status == Status.SUBMITTED.value).limit(_END_AT_A_TIME)
         return session.scalars(mine.where(active)).all() or session.scalars(waiting).all()
 
 
-def _end_some(parts: Parts, group: MachineGroup, tasks: Sequence[Task], cause: Cause) -> bool:
+def _end_some(rt: Runtime, group: GroupRow, tasks: Sequence[TaskRow], cause: Cause) -> bool:
     """End these; answers whether any could be."""
     now, ended = time.time(), []
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         for task in tasks:
             final = OUTCOMES[cause].status if task.status in HELD else Status.ZOMBIE
             if task.status == Status.PENDING_KILL:
@@ -206,21 +204,19 @@ def _end_some(parts: Parts, group: MachineGroup, tasks: Sequence[Task], cause: C
     for task in ended:
         if task.attempt:
             key = attempt_key(task.id, task.attempt)
-            parts.queue.withdraw(group.id, key)
+            rt.queue.withdraw(group.id, key)
             if task.status in HELD:
-                parts.queue.revoke(group.id, key)
+                rt.queue.revoke(group.id, key)
     return bool(ended)
 
 
-def overdue_groups(parts: Parts, server: str, now: float) -> list[tuple[MachineGroup, Cause]]:
+def overdue_groups(rt: Runtime, server: str, now: float) -> list[tuple[GroupRow, Cause]]:
     """The groups of a Redis server whose time limit or idle limit has passed, each with the cause
     of its end."""
-    due: list[tuple[MachineGroup, Cause]] = []
-    with parts.store.read() as session:
+    due: list[tuple[GroupRow, Cause]] = []
+    with rt.store.read() as session:
         groups = session.scalars(
-            select(MachineGroup).where(
-                MachineGroup.status.in_(ACCEPTING), MachineGroup.redis_server == server
-            )
+            select(GroupRow).where(GroupRow.status.in_(ACCEPTING), GroupRow.redis_server == server)
         ).all()
         for group in groups:
             if group.auto_terminate_at is not None and now >= group.auto_terminate_at:
@@ -230,10 +226,10 @@ def overdue_groups(parts: Parts, server: str, now: float) -> list[tuple[MachineG
     return due
 
 
-def _is_idle(session: Session, group: MachineGroup, now: float) -> bool:
+def _is_idle(session: Session, group: GroupRow, now: float) -> bool:
     if group.max_idle_s is None or group.started_at is None:
         return False
     if session.scalar(_open_tasks(group.id).limit(1)) is not None:
         return False
-    last = session.scalar(select(func.max(Task.end_time)).where(Task.group_id == group.id))
+    last = session.scalar(select(func.max(TaskRow.end_time)).where(TaskRow.group_id == group.id))
     return now - max(last or 0, group.started_at) >= group.max_idle_s

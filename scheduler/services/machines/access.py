@@ -11,60 +11,60 @@ from urllib.parse import urlsplit, urlunsplit
 from sqlalchemy import select, update
 
 from scheduler.domain.group_status import UP
-from scheduler.providers.base import Ticket
+from scheduler.providers.base import LaunchTicket
 from scheduler.queue import acl
 from scheduler.services.accounts.provider_access import check_on, why_off
 from scheduler.services.attempts.gangs import MPI
 from scheduler.services.errors import Conflict, Forbidden, Invalid
 from scheduler.services.ids import new_uuid
 from scheduler.store.machine_state import MACHINE_DOWN, MACHINE_UP
-from scheduler.store.models import Machine, MachineGroup, User
+from scheduler.store.models import GroupRow, MachineRow, User
 from simherd.contract import limits
 from simherd.contract.join import Membership, digest
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 log = logging.getLogger(__name__)
 
 
-def new_ticket(parts: Parts, machine_id: str) -> Ticket:
+def new_ticket(rt: Runtime, machine_id: str) -> LaunchTicket:
     """Let a machine join, once, within `limits.JOIN_S`; what it was let in with before ends."""
     token = f"join_{secrets.token_urlsafe(32)}"
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         session.execute(
-            update(Machine)
-            .where(Machine.id == machine_id)
+            update(MachineRow)
+            .where(MachineRow.id == machine_id)
             .values(
                 join_digest=digest(token),
                 join_expires_at=time.time() + limits.JOIN_S,
                 secret_digest=None,
             )
         )
-    return Ticket(parts.settings.api_url_of_machines, token)
+    return LaunchTicket(rt.settings.api_url_of_machines, token)
 
 
-def invite(parts: Parts, group: MachineGroup) -> Ticket:
+def invite(rt: Runtime, group: GroupRow) -> LaunchTicket:
     """Let somebody start a machine of a group by hand; answers its ticket.
 
     Raises:
         Invalid: the group's machines are launched by its provider.
         Conflict: the group is not started, or its provider is off.
     """
-    if not parts.providers[group.provider].by_hand:
+    if not rt.providers[group.provider].by_hand:
         raise Invalid(
             f"Machine group {group.name!r} has the provider {group.provider!r}, which launches "
             "its machines. Start a group with the provider 'external' for machines of your own."
         )
     if group.status not in UP:
         raise Conflict(f"Machine group {group.name!r} is {group.status}. Start it first.")
-    check_on(parts, group)
+    check_on(rt, group)
     machine_id = new_uuid()
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         session.add(
-            Machine(
+            MachineRow(
                 id=machine_id,
                 group_id=group.id,
                 name=f"{group.name}-{machine_id[:4]}",
@@ -76,10 +76,10 @@ def invite(parts: Parts, group: MachineGroup) -> Ticket:
                 price_hour=group.price_hour,
             )
         )
-    return new_ticket(parts, machine_id)
+    return new_ticket(rt, machine_id)
 
 
-def join(parts: Parts, token: str, secret_digest: str) -> Membership:
+def join(rt: Runtime, token: str, secret_digest: str) -> Membership:
     """Let the machine in that a ticket was made for.
 
     Args:
@@ -92,9 +92,9 @@ def join(parts: Parts, token: str, secret_digest: str) -> Membership:
             machines that are started by hand is off.
         Conflict: the group is quarantined.
     """
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         machine = session.scalar(
-            select(Machine).where(Machine.join_digest == digest(token)).with_for_update()
+            select(MachineRow).where(MachineRow.join_digest == digest(token)).with_for_update()
         )
         if machine is None or machine.status == MACHINE_DOWN:
             raise Forbidden("token: this join token is not known. Have a new one made.")
@@ -102,28 +102,28 @@ def join(parts: Parts, token: str, secret_digest: str) -> Membership:
             raise Forbidden("token: this join token is too old. Have a new one made.")
         if machine.secret_digest not in (None, secret_digest):
             raise Forbidden("token: this join token was used by another. Have a new one made.")
-        group = session.get_one(MachineGroup, machine.group_id)
+        group = session.get_one(GroupRow, machine.group_id)
         if group.quarantined_at is not None:
             raise Conflict(
                 f"group: {group.name!r} is quarantined: {group.quarantine_reason}. An operator "
                 "repairs it; this machine can join afterwards."
             )
         # Machines that a provider has launched are paid for: those may join.
-        off = why_off(parts, group, session.get_one(User, group.user_id))
-        if off is not None and parts.providers[group.provider].by_hand:
+        off = why_off(rt, group, session.get_one(User, group.user_id))
+        if off is not None and rt.providers[group.provider].by_hand:
             raise Forbidden(f"token: {off}")
         machine.secret_digest, machine.secret_at = secret_digest, time.time()
     # Redis may have been started since it was last told the scripts.
-    acl.load_scripts(parts.queue.servers.of(group.id))
-    _admit(parts, group.id, group.group_type, machine.id, secret_digest)
+    acl.load_scripts(rt.queue.servers.of(group.id))
+    _admit(rt, group.id, group.group_type, machine.id, secret_digest)
     log.info("event=machine_joined group=%s machine=%s", group.id, machine.id)
-    return _membership(parts, group, machine)
+    return _membership(rt, group, machine)
 
 
-def _membership(parts: Parts, group: MachineGroup, machine: Machine) -> Membership:
-    settings = parts.settings
+def _membership(rt: Runtime, group: GroupRow, machine: MachineRow) -> Membership:
+    settings = rt.settings
     url = settings.machines_redis(group.redis_server)
-    by_hand = parts.providers[group.provider].by_hand
+    by_hand = rt.providers[group.provider].by_hand
     return Membership(
         machine_id=machine.id,
         machine_name=machine.name,
@@ -146,87 +146,87 @@ def _without_user(url: str) -> str:
     return urlunsplit(split._replace(netloc=split.netloc.rpartition("@")[2]))
 
 
-def change_secret(parts: Parts, machine_id: str, old: str, new_digest: str) -> None:
+def change_secret(rt: Runtime, machine_id: str, old: str, new_digest: str) -> None:
     """Let a machine use another secret from now on. Repeating it changes nothing.
 
     Raises:
         Forbidden: it has not shown the one it is let in with.
     """
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         machine = known_machine(session, machine_id, old, also=new_digest)
         machine.secret_digest, machine.secret_at = new_digest, time.time()
-        group = session.get_one(MachineGroup, machine.group_id)
+        group = session.get_one(GroupRow, machine.group_id)
     if group.quarantined_at is None:
-        _admit(parts, group.id, group.group_type, machine_id, new_digest)
+        _admit(rt, group.id, group.group_type, machine_id, new_digest)
 
 
-def _admit(parts: Parts, group_id: str, group_type: str, machine_id: str, secret: str) -> None:
-    client, together = parts.queue.servers.of(group_id), group_type == MPI
-    acl.admit(client, group_id, machine_id, [secret], gangs=together)
+def _admit(rt: Runtime, group_id: str, group_type: str, machine_id: str, secret: str) -> None:
+    client, together = rt.queue.servers.of(group_id), group_type == MPI
+    acl.grant_acl(client, group_id, machine_id, [secret], gangs=together)
 
 
-def known_machine(session: Session, machine_id: str, secret: str, also: str = "") -> Machine:
+def known_machine(session: Session, machine_id: str, secret: str, also: str = "") -> MachineRow:
     """The machine that shows its secret; `also`: one whose digest is this passes as well.
 
     Raises:
         Forbidden: it is another's secret, or the machine was terminated.
     """
-    machine = session.get(Machine, machine_id)
+    machine = session.get(MachineRow, machine_id)
     shown = {digest(secret), also} - {""}
     if machine is None or machine.status == MACHINE_DOWN or machine.secret_digest not in shown:
         raise Forbidden("This machine is not, or no longer, let in.")
     return machine
 
 
-def revoke(parts: Parts, group_id: str, machine_ids: list[str]) -> None:
+def revoke(rt: Runtime, group_id: str, machine_ids: list[str]) -> None:
     """End what machines of a group were let in with."""
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         session.execute(
-            update(Machine)
-            .where(Machine.id.in_(machine_ids))
+            update(MachineRow)
+            .where(MachineRow.id.in_(machine_ids))
             .values(secret_digest=None, join_digest=None)
         )
     for machine_id in machine_ids:
-        acl.shut_out(parts.queue.servers.of(group_id), machine_id)
+        acl.revoke_acl(rt.queue.servers.of(group_id), machine_id)
 
 
-def readmit(parts: Parts, group_id: str) -> None:
+def readmit(rt: Runtime, group_id: str) -> None:
     """Let the machines of one group use Redis again, with the secrets that they have."""
-    client = parts.queue.servers.of(group_id)
+    client = rt.queue.servers.of(group_id)
     acl.load_scripts(client)
-    with parts.store.read() as session:
-        group = session.get_one(MachineGroup, group_id)
+    with rt.store.read() as session:
+        group = session.get_one(GroupRow, group_id)
         machines = session.execute(
-            select(Machine.id, Machine.secret_digest).where(
-                Machine.group_id == group_id,
-                Machine.status != MACHINE_DOWN,
-                Machine.secret_digest.is_not(None),
+            select(MachineRow.id, MachineRow.secret_digest).where(
+                MachineRow.group_id == group_id,
+                MachineRow.status != MACHINE_DOWN,
+                MachineRow.secret_digest.is_not(None),
             )
         ).all()
     for machine_id, secret_digest in machines:
-        _admit(parts, group_id, group.group_type, machine_id, str(secret_digest))
+        _admit(rt, group_id, group.group_type, machine_id, str(secret_digest))
 
 
-def restore_access(parts: Parts, server: str) -> None:
+def restore_access(rt: Runtime, server: str) -> None:
     """Tell a Redis server its machines' users again, where it has forgotten them."""
-    client = parts.queue.servers.named(server)
+    client = rt.queue.servers.named(server)
     about: Any = client.info("server")
     run_id = str(about["run_id"])
-    if not acl.forgotten(client, run_id):
+    if not acl.acl_lost(client, run_id):
         return
     acl.load_scripts(client)
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         rows = session.execute(
-            select(MachineGroup.id, MachineGroup.group_type, Machine.id, Machine.secret_digest)
-            .join(Machine, Machine.group_id == MachineGroup.id)
+            select(GroupRow.id, GroupRow.group_type, MachineRow.id, MachineRow.secret_digest)
+            .join(MachineRow, MachineRow.group_id == GroupRow.id)
             .where(
-                Machine.status != MACHINE_DOWN,
-                Machine.secret_digest.is_not(None),
-                MachineGroup.redis_server == server,
-                MachineGroup.quarantined_at.is_(None),
+                MachineRow.status != MACHINE_DOWN,
+                MachineRow.secret_digest.is_not(None),
+                GroupRow.redis_server == server,
+                GroupRow.quarantined_at.is_(None),
             )
         ).all()
     for group_id, group_type, machine_id, secret_digest in rows:
-        _admit(parts, group_id, group_type, machine_id, str(secret_digest))
-    acl.remembered(client, run_id)
+        _admit(rt, group_id, group_type, machine_id, str(secret_digest))
+    acl.mark_acl(client, run_id)
     log.info("event=access_restored server=%s machines=%s", server, len(rows))

@@ -6,27 +6,27 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from scheduler.store.models import Task
+from scheduler.store.models import TaskRow
 from simherd.contract.lifecycle import HELD
 
 if TYPE_CHECKING:
-    from scheduler.store.models import MachineGroup
-    from scheduler.wiring import Parts
+    from scheduler.store.models import GroupRow
+    from scheduler.wiring import Runtime
 
 
-def busy_machines(parts: Parts, group: MachineGroup) -> set[str]:
+def busy_machines(rt: Runtime, group: GroupRow) -> set[str]:
     """The machines that hold an attempt, or are said to: by Redis, by SQL, by their leaders."""
-    members = {m for gang in parts.queue.reader.mpi_groups(group.id).values() for m in gang}
-    with parts.store.read() as session:
+    members = {m for gang in rt.queue.reader.mpi_groups(group.id).values() for m in gang}
+    with rt.store.read() as session:
         told = session.scalars(
-            select(Task.machine_id).where(
-                Task.group_id == group.id,
-                Task.status.in_([s.value for s in HELD]),
-                Task.machine_id.is_not(None),
+            select(TaskRow.machine_id).where(
+                TaskRow.group_id == group.id,
+                TaskRow.status.in_([s.value for s in HELD]),
+                TaskRow.machine_id.is_not(None),
             )
         ).all()
     return (
-        set(parts.queue.reader.leases(group.id).holders.values())
+        set(rt.queue.reader.leases(group.id).holders.values())
         | members
         | {str(machine) for machine in told}
     )

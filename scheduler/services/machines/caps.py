@@ -15,7 +15,7 @@ from sqlalchemy import func, select, text
 
 from scheduler.domain.group_status import ENDING, UP
 from scheduler.services.errors import QuotaExceeded
-from scheduler.store.models import Machine, MachineGroup
+from scheduler.store.models import GroupRow, MachineRow
 from simherd.contract import limits
 
 if TYPE_CHECKING:
@@ -43,13 +43,13 @@ def cap_of(settings: Settings, provider: str) -> int | None:
     return host_cap() if provider in ON_HOST else limits.DEFAULT_MAX_MACHINES.get(provider)
 
 
-def most_machines(group: MachineGroup) -> int:
+def most_machines(group: GroupRow) -> int:
     """The machines of a group at its largest."""
     return group.max_machines if group.is_elastic else group.num_machines
 
 
 def check_cap(
-    settings: Settings, session: Session, group: MachineGroup, *, alone: bool = False
+    settings: Settings, session: Session, group: GroupRow, *, alone: bool = False
 ) -> None:
     """Refuse machines for which the group's provider has no room beside those of other groups.
 
@@ -81,23 +81,23 @@ def check_cap(
         )
 
 
-def _in_use(session: Session, group: MachineGroup) -> int:
+def _in_use(session: Session, group: GroupRow) -> int:
     """The machines that the provider's other groups have or may grow to; those of groups that are
     shut down count until they are gone."""
     # SQLite has one writer at a time by itself.
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
     others = session.scalars(
-        select(MachineGroup).where(
-            MachineGroup.provider == group.provider,
-            MachineGroup.status.in_(UP | ENDING),
-            MachineGroup.id != group.id,
+        select(GroupRow).where(
+            GroupRow.provider == group.provider,
+            GroupRow.status.in_(UP | ENDING),
+            GroupRow.id != group.id,
         )
     ).all()
     counted = (
-        select(Machine.group_id, func.count())
-        .where(Machine.group_id.in_([g.id for g in others]), Machine.terminated_at.is_(None))
-        .group_by(Machine.group_id)
+        select(MachineRow.group_id, func.count())
+        .where(MachineRow.group_id.in_([g.id for g in others]), MachineRow.terminated_at.is_(None))
+        .group_by(MachineRow.group_id)
     )
     there = {group_id: count for group_id, count in session.execute(counted)}
     return sum(

@@ -11,14 +11,14 @@ from sqlalchemy import func, select, update
 from scheduler.services.machines.access import revoke
 from scheduler.services.machines.busy import busy_machines
 from scheduler.store.machine_state import MACHINE_DOWN, MACHINE_DRAINED, MACHINE_UP
-from scheduler.store.models import Machine, MachineGroup
+from scheduler.store.models import GroupRow, MachineRow
 from simherd.contract import limits
 from simherd.contract.cause import OUTCOMES, Cause
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +34,17 @@ def note_end(session: Session, group_id: str, machine_id: str, task_id: str, cau
     """
     if not OUTCOMES[cause].machine:
         session.execute(
-            update(Machine)
-            .where(Machine.id == machine_id, Machine.group_id == group_id, Machine.failures != "")
+            update(MachineRow)
+            .where(
+                MachineRow.id == machine_id,
+                MachineRow.group_id == group_id,
+                MachineRow.failures != "",
+            )
             .values(failures="")
         )
         return False
-    of_group = (Machine.id == machine_id, Machine.group_id == group_id)
-    machine = session.scalar(select(Machine).where(*of_group).with_for_update())
+    of_group = (MachineRow.id == machine_id, MachineRow.group_id == group_id)
+    machine = session.scalar(select(MachineRow).where(*of_group).with_for_update())
     if machine is None:
         return False
     tasks = machine.failures.split()
@@ -50,12 +54,12 @@ def note_end(session: Session, group_id: str, machine_id: str, task_id: str, cau
     if len(tasks) < limits.BAD_MACHINE_FAILURES or machine.status != MACHINE_UP:
         return False
     others = select(func.count()).where(
-        Machine.group_id == machine.group_id,
-        Machine.id != machine_id,
-        Machine.status == MACHINE_UP,
+        MachineRow.group_id == machine.group_id,
+        MachineRow.id != machine_id,
+        MachineRow.status == MACHINE_UP,
     )
     all_others = session.scalar(others) or 0
-    if all_others and not session.scalar(others.where(Machine.failures == "")):
+    if all_others and not session.scalar(others.where(MachineRow.failures == "")):
         log.error("event=bad_machine_held machine=%s failures=%s", machine_id, machine.failures)
         return False
     machine.status = MACHINE_DRAINED
@@ -64,32 +68,32 @@ def note_end(session: Session, group_id: str, machine_id: str, task_id: str, cau
     return True
 
 
-def retire_drained(parts: Parts, group: MachineGroup) -> None:
+def retire_drained(rt: Runtime, group: GroupRow) -> None:
     """Terminate the drained machines that have nothing left to do; they stay listed."""
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         drained = session.scalars(
-            select(Machine).where(
-                Machine.group_id == group.id,
-                Machine.status == MACHINE_DRAINED,
-                Machine.terminated_at.is_(None),
+            select(MachineRow).where(
+                MachineRow.group_id == group.id,
+                MachineRow.status == MACHINE_DRAINED,
+                MachineRow.terminated_at.is_(None),
             )
         ).all()
     if not drained:
         return
-    now, facts = time.time(), parts.queue.reader.facts(group.id, [m.id for m in drained])
-    busy = busy_machines(parts, group)
+    now, facts = time.time(), rt.queue.reader.facts(group.id, [m.id for m in drained])
+    busy = busy_machines(rt, group)
     for machine in drained:
         heard = now - (machine.last_seen_at or 0) < limits.LEASE_S
         # One that has not heard of it may claim something this very moment.
         if machine.id in busy or (heard and not facts.get(machine.id, {}).get("draining")):
             # Told again: the order may have been lost with Redis.
-            parts.queue.drain(group.id, machine.id)
+            rt.queue.drain(group.id, machine.id)
             continue
-        if parts.providers[group.provider].terminate(machine.id, machine.handle, force=False):
-            with parts.store.write() as session:
+        if rt.providers[group.provider].terminate(machine.id, machine.handle, force=False):
+            with rt.store.write() as session:
                 session.execute(
-                    update(Machine)
-                    .where(Machine.id == machine.id)
+                    update(MachineRow)
+                    .where(MachineRow.id == machine.id)
                     .values(status=MACHINE_DOWN, terminated_at=time.time())
                 )
-            revoke(parts, group.id, [machine.id])
+            revoke(rt, group.id, [machine.id])

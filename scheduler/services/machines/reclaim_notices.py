@@ -7,21 +7,21 @@ import time
 from typing import TYPE_CHECKING
 
 from scheduler.services.machines.access import known_machine
-from scheduler.store.models import MachineGroup
+from scheduler.store.models import GroupRow
 from scheduler.store.outbox import group_changed
-from simherd.contract.notifications import Trigger
+from simherd.contract.notifications import NotificationTrigger
 
 if TYPE_CHECKING:
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 log = logging.getLogger(__name__)
 
 
-def _holds_lease(parts: Parts, group_id: str, machine_id: str) -> bool:
-    return machine_id in parts.queue.reader.leases(group_id).holders.values()
+def _holds_lease(rt: Runtime, group_id: str, machine_id: str) -> bool:
+    return machine_id in rt.queue.reader.leases(group_id).holders.values()
 
 
-def note_reclaim(parts: Parts, machine_id: str, secret: str, reclaim_at: float | None) -> None:
+def note_reclaim(rt: Runtime, machine_id: str, secret: str, reclaim_at: float | None) -> None:
     """Take note of when a machine goes, or that it stays after all.
 
     Args:
@@ -33,18 +33,20 @@ def note_reclaim(parts: Parts, machine_id: str, secret: str, reclaim_at: float |
     Raises:
         Forbidden: it is another's secret.
     """
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         machine = known_machine(session, machine_id, secret)
         first = machine.reclaim_at is None
         machine.reclaim_at = reclaim_at
-        group = session.get_one(MachineGroup, machine.group_id)
-        idle = not _holds_lease(parts, group.id, machine_id)
+        group = session.get_one(GroupRow, machine.group_id)
+        idle = not _holds_lease(rt, group.id, machine_id)
         if reclaim_at is not None:
-            group_changed(session, group.id, Trigger.GROUP_PREEMPTION, time.time(), machine_id)
+            group_changed(
+                session, group.id, NotificationTrigger.GROUP_PREEMPTION, time.time(), machine_id
+            )
         if first and reclaim_at is not None and group.is_elastic and idle:
             # Nobody misses it: the group grows again when there is work.
             group.num_machines = max(group.min_machines, group.num_machines - 1)
         group_id = group.id
     log.warning("event=reclaim_noted machine=%s at=%s", machine_id, reclaim_at)
     if reclaim_at is not None:
-        parts.send_job("scale_group", group_id)
+        rt.send_job("scale_group", group_id)

@@ -20,13 +20,19 @@ from scheduler.net.ssrf_guard import NotAllowed, networks, open_client
 from scheduler.store.event_models import Delivery, Registration
 from scheduler.store.outbox import DELIVER
 from simherd.contract import limits
-from simherd.contract.notifications import REPEATING, ActionType, DeliveryState, EventState, Trigger
+from simherd.contract.notifications import (
+    REPEATING,
+    ActionType,
+    DeliveryState,
+    NotificationTrigger,
+    RegistrationState,
+)
 from simherd.contract.signing import signature_headers
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -41,38 +47,38 @@ class Failed(Exception):
 
 
 @dataclass(frozen=True)
-class Claimed:
+class ClaimedDelivery:
     """A delivery that is this worker's to try."""
 
     delivery: Delivery
     event: Registration
 
 
-def deliver_due(parts: Parts, now: float) -> int:
+def deliver_due(rt: Runtime, now: float) -> int:
     """Try the deliveries that are due; answers how many were.
 
     Args:
         parts: the scheduler's parts.
         now: seconds since the epoch.
     """
-    claimed = _claim(parts, now)
+    claimed = _claim(rt, now)
     if not claimed:
         return 0
     with ThreadPoolExecutor(len(claimed), thread_name_prefix="deliver") as pool:
-        errors = list(pool.map(lambda one: _try(parts, one), claimed))
+        errors = list(pool.map(lambda one: _try(rt, one), claimed))
     for one, error in zip(claimed, errors, strict=True):
-        with parts.store.write() as session:
+        with rt.store.write() as session:
             _note(session, one, error)
     if len(claimed) == _BATCH:
         # Another job may come in between.
-        parts.send_job(DELIVER)
+        rt.send_job(DELIVER)
     return len(claimed)
 
 
-def _claim(parts: Parts, now: float) -> list[Claimed]:
+def _claim(rt: Runtime, now: float) -> list[ClaimedDelivery]:
     """Take what is due. Whoever moves its next try ahead has it, also if they die then."""
     claimed = []
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         due = session.execute(
             select(Delivery, Registration)
             .join(Registration, Registration.id == Delivery.event_id)
@@ -97,7 +103,7 @@ def _claim(parts: Parts, now: float) -> list[Claimed]:
             )
             if taken.rowcount:
                 session.refresh(delivery)
-                claimed.append(Claimed(delivery, event))
+                claimed.append(ClaimedDelivery(delivery, event))
     return claimed
 
 
@@ -107,13 +113,13 @@ def wait_after(tries: int) -> float:
     return min(doubled, limits.DELIVERY_LONGEST_WAIT_S) * random.uniform(0.75, 1.25)
 
 
-def _try(parts: Parts, one: Claimed) -> str | None:
+def _try(rt: Runtime, one: ClaimedDelivery) -> str | None:
     """Send it; answers what went wrong, as a sentence."""
     try:
         if one.event.action_type == ActionType.WEBHOOK:
-            _call(parts, one)
+            _call(rt, one)
         else:
-            _write(parts, one)
+            _write(rt, one)
     except Failed as error:
         return str(error)
     except Exception as error:
@@ -123,7 +129,7 @@ def _try(parts: Parts, one: Claimed) -> str | None:
     return None
 
 
-def _note(session: Session, one: Claimed, error: str | None) -> None:
+def _note(session: Session, one: ClaimedDelivery, error: str | None) -> None:
     delivery, event = one.delivery, one.event
     over = error is not None and delivery.tries >= limits.DELIVERY_TRIES
     if error is None:
@@ -135,13 +141,13 @@ def _note(session: Session, one: Claimed, error: str | None) -> None:
         *(delivery.id, delivery.tries, state, error),
     )
     # The event first, as whoever removes it does.
-    if over or (error is None and Trigger(event.trigger) not in REPEATING):
+    if over or (error is None and NotificationTrigger(event.trigger) not in REPEATING):
         detail = f"Given up after {delivery.tries} tries. {error}" if over else None
         session.execute(
             update(Registration)
             .where(Registration.id == event.id)
             .values(
-                state=(EventState.DISABLED if over else EventState.DELIVERED).value,
+                state=(RegistrationState.DISABLED if over else RegistrationState.DELIVERED).value,
                 state_detail=detail,
             )
         )
@@ -166,7 +172,7 @@ def payload(delivery: Delivery, event: Registration) -> dict[str, Any]:
     return {name: value for name, value in told.items() if value is not None} | delivery.facts
 
 
-def _call(parts: Parts, one: Claimed) -> None:
+def _call(rt: Runtime, one: ClaimedDelivery) -> None:
     body = json.dumps(payload(one.delivery, one.event), separators=(",", ":")).encode()
     headers = {
         "Content-Type": "application/json",
@@ -175,7 +181,7 @@ def _call(parts: Parts, one: Claimed) -> None:
         "Accept-Encoding": "identity",
         **signature_headers(one.event.secret or "", body, time.time()),
     }
-    allowed = networks(parts.settings.outbound_allow)
+    allowed = networks(rt.settings.outbound_allow)
     try:
         with (
             open_client(allowed, whole_s=limits.WEBHOOK_S) as client,
@@ -198,8 +204,8 @@ def _call(parts: Parts, one: Claimed) -> None:
         raise Failed(f"The webhook answered {answer.status_code}.")
 
 
-def _write(parts: Parts, one: Claimed) -> None:
-    settings = parts.settings
+def _write(rt: Runtime, one: ClaimedDelivery) -> None:
+    settings = rt.settings
     if settings.smtp_url is None or settings.smtp_from is None:
         raise Failed("This server sends no e-mail any more.")
     told = payload(one.delivery, one.event)

@@ -13,32 +13,38 @@ from sqlalchemy import delete, func, select
 
 from scheduler.domain.group_status import GroupStatus
 from scheduler.net.ssrf_guard import NotAllowed, check_host, checked_url, networks
-from scheduler.services.errors import Invalid, NotFound, QuotaExceeded
+from scheduler.services.errors import Invalid, QuotaExceeded, ResourceNotFound
 from scheduler.services.groups.register import owned_group
 from scheduler.services.ids import new_uuid
 from scheduler.store.event_models import Delivery, Registration
-from scheduler.store.models import Machine, MachineGroup, StatusChange, Task
+from scheduler.store.models import GroupRow, MachineRow, StatusChange, TaskRow
 from scheduler.store.outbox import happen, outputs_stored
 from simherd.contract import limits, objects
 from simherd.contract.cause import Cause
 from simherd.contract.lifecycle import FAILED, TERMINAL, Status
-from simherd.contract.notifications import OPEN, ActionType, EventState, Trigger, TriggerType
+from simherd.contract.notifications import (
+    OPEN,
+    ActionType,
+    NotificationTrigger,
+    RegistrationState,
+    TriggerType,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 #: An address that no mail server reads as several, or as something else.
 _EMAIL = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]{1,64}@[a-zA-Z0-9.-]{1,189}", re.ASCII)
 
 
 @dataclass(frozen=True)
-class Wanted:
+class NewNotification:
     """What a user registers; `target` is the e-mail address or the URL of a webhook."""
 
     trigger_type: TriggerType
-    trigger: Trigger
+    trigger: NotificationTrigger
     action_type: ActionType
     target: str
     task_id: str | None = None
@@ -47,7 +53,7 @@ class Wanted:
     regex: str | None = None
 
 
-def register_event(parts: Parts, user_id: str, wanted: Wanted) -> Registration:
+def register_event(rt: Runtime, user_id: str, wanted: NewNotification) -> Registration:
     """Register an event; it happens at once where it has already.
 
     Raises:
@@ -55,7 +61,7 @@ def register_event(parts: Parts, user_id: str, wanted: Wanted) -> Registration:
         Invalid: the address, the file's name or the pattern cannot be, or it can never happen.
         QuotaExceeded: the user has as many open as are allowed.
     """
-    _check_action(parts, wanted)
+    _check_action(rt, wanted)
     path = _checked_path(wanted.file_path)
     if wanted.regex is not None:
         _check_regex(wanted.regex)
@@ -72,34 +78,34 @@ def register_event(parts: Parts, user_id: str, wanted: Wanted) -> Registration:
         action_type=wanted.action_type.value,
         target=wanted.target,
         secret=f"whsec_{secrets.token_urlsafe(32)}" if webhook else None,
-        state=EventState.WAITING.value,
+        state=RegistrationState.WAITING.value,
         untold=wanted.trigger_type is TriggerType.OBSERVER,
         created_at=time.time(),
     )
     if wanted.group_id is not None:
-        owned_group(parts, user_id, wanted.group_id)
-    with parts.store.write() as session:
+        owned_group(rt, user_id, wanted.group_id)
+    with rt.store.write() as session:
         _check_open(session, user_id)
         if wanted.task_id is not None:
             _add_to_task(session, event)
         else:
             _add_to_group(session, event)
-    return owned_event(parts, user_id, event.id)
+    return owned_event(rt, user_id, event.id)
 
 
 def _add_to_task(session: Session, event: Registration) -> None:
     # Locked: its status must not change between the look and the event's row.
     task = session.scalar(
-        select(Task)
-        .where(Task.id == event.task_id, Task.user_id == event.user_id)
+        select(TaskRow)
+        .where(TaskRow.id == event.task_id, TaskRow.user_id == event.user_id)
         .with_for_update()
     )
     if task is None:
-        raise NotFound(f"trigger.task_id: there is no task {event.task_id!r}.")
+        raise ResourceNotFound(f"trigger.task_id: there is no task {event.task_id!r}.")
     task.watched = True
     session.add(event)
     session.flush()
-    if _has_happened(session, task, Trigger(event.trigger)):
+    if _has_happened(session, task, NotificationTrigger(event.trigger)):
         at = task.end_time if task.end_time is not None else time.time()
         happen(session, event, at, status=task.status, attempt=task.attempt)
     elif task.status in TERMINAL:
@@ -109,31 +115,31 @@ def _add_to_task(session: Session, event: Registration) -> None:
         )
 
 
-def _has_happened(session: Session, task: Task, trigger: Trigger) -> bool:
-    if trigger is Trigger.TASK_STARTED:
+def _has_happened(session: Session, task: TaskRow, trigger: NotificationTrigger) -> bool:
+    if trigger is NotificationTrigger.TASK_STARTED:
         started = select(StatusChange.id).where(
             StatusChange.task_id == task.id, StatusChange.status == Status.STARTED.value
         )
         return session.scalar(started.limit(1)) is not None
-    if trigger is Trigger.TASK_FAILED:
+    if trigger is NotificationTrigger.TASK_FAILED:
         return task.status in FAILED
-    stored = trigger is Trigger.TASK_OUTPUT_UPLOADED and task.status in TERMINAL
+    stored = trigger is NotificationTrigger.TASK_OUTPUT_UPLOADED and task.status in TERMINAL
     return stored and outputs_stored(session, task.id, task.attempt)
 
 
 def _add_to_group(session: Session, event: Registration) -> None:
     group = session.scalars(
-        select(MachineGroup).where(MachineGroup.id == event.group_id).with_for_update()
+        select(GroupRow).where(GroupRow.id == event.group_id).with_for_update()
     ).one()
     session.add(event)
     session.flush()
     now = time.time()
-    trigger = Trigger(event.trigger)
-    if trigger is Trigger.GROUP_PREEMPTION:
-        going = select(Machine.id).where(
-            Machine.group_id == group.id,
-            Machine.reclaim_at.is_not(None),
-            Machine.terminated_at.is_(None),
+    trigger = NotificationTrigger(event.trigger)
+    if trigger is NotificationTrigger.GROUP_PREEMPTION:
+        going = select(MachineRow.id).where(
+            MachineRow.group_id == group.id,
+            MachineRow.reclaim_at.is_not(None),
+            MachineRow.terminated_at.is_(None),
         )
         for machine_id in session.scalars(going).all():
             happen(session, event, now, occasion=machine_id, machine_id=machine_id)
@@ -147,10 +153,10 @@ def _add_to_group(session: Session, event: Registration) -> None:
         )
 
 
-def _has_come_to(group: MachineGroup, trigger: Trigger) -> bool:
-    if trigger is Trigger.GROUP_TERMINATED:
+def _has_come_to(group: GroupRow, trigger: NotificationTrigger) -> bool:
+    if trigger is NotificationTrigger.GROUP_TERMINATED:
         return group.status == GroupStatus.TERMINATED
-    if trigger is Trigger.GROUP_TIME_LIMIT:
+    if trigger is NotificationTrigger.GROUP_TIME_LIMIT:
         return group.end_cause == Cause.GROUP_TIME_LIMIT.value
     return group.status == GroupStatus.STARTING and group.refusals > 0
 
@@ -169,9 +175,9 @@ def _check_open(session: Session, user_id: str) -> None:
         )
 
 
-def _check_action(parts: Parts, wanted: Wanted) -> None:
+def _check_action(rt: Runtime, wanted: NewNotification) -> None:
     if wanted.action_type is ActionType.EMAIL:
-        if parts.settings.smtp_url is None:
+        if rt.settings.smtp_url is None:
             raise Invalid(
                 "action.action_type: this server sends no e-mail. Use a webhook, or ask the "
                 "operator to set SIMHERD_SMTP_URL and SIMHERD_SMTP_FROM."
@@ -183,7 +189,7 @@ def _check_action(parts: Parts, wanted: Wanted) -> None:
         raise Invalid(f"action.webhook_url: longer than {limits.MAX_WEBHOOK_URL} characters.")
     try:
         url = checked_url(wanted.target)
-        check_host(url, networks(parts.settings.outbound_allow))
+        check_host(url, networks(rt.settings.outbound_allow))
     except NotAllowed as error:
         raise Invalid(f"action.webhook_url: {error}. Name an address on the internet.") from error
 
@@ -215,22 +221,24 @@ def _check_regex(regex: str) -> None:
         raise Invalid(f"trigger.regex: {groups} groups; {limits.MAX_REGEX_GROUPS} are allowed.")
 
 
-def owned_event(parts: Parts, user_id: str, event_id: str) -> Registration:
+def owned_event(rt: Runtime, user_id: str, event_id: str) -> Registration:
     """A user's event by id.
 
     Raises:
         NotFound: there is none, or it is another user's.
     """
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         event = session.get(Registration, event_id)
     if event is None or event.user_id != user_id:
-        raise NotFound(f"event_id: there is no event {event_id!r}. `simherd events list` has all.")
+        raise ResourceNotFound(
+            f"event_id: there is no event {event_id!r}. `simherd events list` has all."
+        )
     return event
 
 
-def events_of(parts: Parts, user_id: str) -> list[Registration]:
+def events_of(rt: Runtime, user_id: str) -> list[Registration]:
     """A user's events, newest first."""
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         return list(
             session.scalars(
                 select(Registration)
@@ -240,9 +248,9 @@ def events_of(parts: Parts, user_id: str) -> list[Registration]:
         )
 
 
-def deliveries_of(parts: Parts, event_id: str) -> list[Delivery]:
+def deliveries_of(rt: Runtime, event_id: str) -> list[Delivery]:
     """What was to be sent for an event, oldest first."""
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         return list(
             session.scalars(
                 select(Delivery).where(Delivery.event_id == event_id).order_by(Delivery.at)
@@ -250,14 +258,14 @@ def deliveries_of(parts: Parts, event_id: str) -> list[Delivery]:
         )
 
 
-def remove_event(parts: Parts, user_id: str, event_id: str) -> None:
+def remove_event(rt: Runtime, user_id: str, event_id: str) -> None:
     """Remove an event; what is on its way may still arrive.
 
     Raises:
         NotFound: there is none, or it is another user's.
     """
-    owned_event(parts, user_id, event_id)
-    with parts.store.write() as session:
+    owned_event(rt, user_id, event_id)
+    with rt.store.write() as session:
         # Locked first: a delivery that is just being written must not lose its event.
         session.scalar(select(Registration).where(Registration.id == event_id).with_for_update())
         session.execute(delete(Delivery).where(Delivery.event_id == event_id))

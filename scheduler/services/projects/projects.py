@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from scheduler.services.errors import Conflict, Invalid, NotFound
+from scheduler.services.errors import Conflict, Invalid, ResourceNotFound
 from scheduler.services.ids import new_uuid
-from scheduler.store.models import Project, Task
+from scheduler.store.models import ProjectRow, TaskRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,16 +24,16 @@ DEFAULT_PROJECT = "default"
 _MOST_METADATA, _LONGEST_METADATA = 100, 1024
 
 
-def find_project(session: Session, user_id: str, name: str) -> Project | None:
+def find_project(session: Session, user_id: str, name: str) -> ProjectRow | None:
     """A user's project by name."""
-    return session.scalar(select(Project).where(*_by_name(user_id, name)))
+    return session.scalar(select(ProjectRow).where(*_by_name(user_id, name)))
 
 
 def _by_name(user_id: str, name: str) -> tuple[ColumnElement[bool], ...]:
-    return Project.user_id == user_id, Project.name == name
+    return ProjectRow.user_id == user_id, ProjectRow.name == name
 
 
-def named_project(session: Session, user_id: str, name: str) -> Project:
+def named_project(session: Session, user_id: str, name: str) -> ProjectRow:
     """A user's project by name.
 
     Raises:
@@ -42,27 +42,27 @@ def named_project(session: Session, user_id: str, name: str) -> Project:
     return _there(find_project(session, user_id, name), name)
 
 
-def _locked_project(session: Session, user_id: str, name: str) -> Project:
+def _locked_project(session: Session, user_id: str, name: str) -> ProjectRow:
     """A project that nobody else changes, or puts a task into, until this transaction ends."""
-    wanted = select(Project).where(*_by_name(user_id, name)).with_for_update()
+    wanted = select(ProjectRow).where(*_by_name(user_id, name)).with_for_update()
     return _there(session.scalar(wanted), name)
 
 
-def _kept_project(session: Session, user_id: str, name: str) -> Project | None:
+def _kept_project(session: Session, user_id: str, name: str) -> ProjectRow | None:
     """A project that nobody deletes until this transaction ends."""
-    wanted = select(Project).where(*_by_name(user_id, name))
+    wanted = select(ProjectRow).where(*_by_name(user_id, name))
     return session.scalar(wanted.with_for_update(read=True, key_share=True))
 
 
-def _there(found: Project | None, name: str) -> Project:
+def _there(found: ProjectRow | None, name: str) -> ProjectRow:
     if found is None:
-        raise NotFound(f"name: there is no project {name!r}.")
+        raise ResourceNotFound(f"name: there is no project {name!r}.")
     return found
 
 
 def ensure_project(
     session: Session, user_id: str, name: str, project_type: str = "project"
-) -> Project:
+) -> ProjectRow:
     """A user's project, made if it is not there.
 
     Raises:
@@ -72,7 +72,7 @@ def ensure_project(
     if found is not None:
         return found
     _check_name(name)
-    made = Project(
+    made = ProjectRow(
         id=new_uuid(),
         user_id=user_id,
         name=name,
@@ -102,12 +102,12 @@ def list_projects(
     page: int = 1,
     per_page: int | None = None,
     project_type: str | None = None,
-) -> Sequence[Project]:
+) -> Sequence[ProjectRow]:
     """A user's projects, newest first; all of them on one page where `per_page` is None."""
-    wanted = select(Project).where(Project.user_id == user_id)
+    wanted = select(ProjectRow).where(ProjectRow.user_id == user_id)
     if project_type is not None:
-        wanted = wanted.where(Project.project_type == project_type)
-    wanted = wanted.order_by(Project.created_at.desc(), Project.name)
+        wanted = wanted.where(ProjectRow.project_type == project_type)
+    wanted = wanted.order_by(ProjectRow.created_at.desc(), ProjectRow.name)
     if per_page is not None:
         wanted = wanted.limit(per_page).offset((page - 1) * per_page)
     elif page > 1:
@@ -115,13 +115,13 @@ def list_projects(
     return session.scalars(wanted).all()
 
 
-def status_counts(session: Session, projects: Iterable[Project]) -> dict[str, dict[str, int]]:
+def status_counts(session: Session, projects: Iterable[ProjectRow]) -> dict[str, dict[str, int]]:
     """Project id → status → how many of its tasks have it, by one query."""
     counts: dict[str, dict[str, int]] = {project.id: {} for project in projects}
     rows = session.execute(
-        select(Task.project_id, Task.status, func.count())
-        .where(Task.project_id.in_(list(counts)))
-        .group_by(Task.project_id, Task.status)
+        select(TaskRow.project_id, TaskRow.status, func.count())
+        .where(TaskRow.project_id.in_(list(counts)))
+        .group_by(TaskRow.project_id, TaskRow.status)
     )
     for project_id, status, count in rows:
         counts[project_id][status] = count
@@ -139,11 +139,13 @@ def delete_project(session: Session, user_id: str, name: str) -> None:
     if name == DEFAULT_PROJECT:
         raise Conflict(f"project_name: {name!r} takes what has no other project, and stays.")
     home = ensure_project(session, user_id, DEFAULT_PROJECT)
-    session.execute(update(Task).where(Task.project_id == project.id).values(project_id=home.id))
+    session.execute(
+        update(TaskRow).where(TaskRow.project_id == project.id).values(project_id=home.id)
+    )
     session.delete(project)
 
 
-def rename_project(session: Session, user_id: str, name: str, new_name: str) -> Project:
+def rename_project(session: Session, user_id: str, name: str, new_name: str) -> ProjectRow:
     """Give a project another name.
 
     Raises:
@@ -183,16 +185,16 @@ def remove_task(session: Session, user_id: str, name: str, task_id: str) -> None
     project = named_project(session, user_id, name)
     task = _own_task(session, user_id, task_id)
     if task.project_id != project.id:
-        raise NotFound(f"task_id: task {task_id} is not in the project {name!r}.")
+        raise ResourceNotFound(f"task_id: task {task_id} is not in the project {name!r}.")
     task.project_id = ensure_project(session, user_id, DEFAULT_PROJECT).id
 
 
-def _own_task(session: Session, user_id: str, task_id: str) -> Task:
+def _own_task(session: Session, user_id: str, task_id: str) -> TaskRow:
     task = session.scalar(
-        select(Task).where(Task.id == task_id, Task.user_id == user_id).with_for_update()
+        select(TaskRow).where(TaskRow.id == task_id, TaskRow.user_id == user_id).with_for_update()
     )
     if task is None:
-        raise NotFound(f"task_id: there is no task {task_id!r}.")
+        raise ResourceNotFound(f"task_id: there is no task {task_id!r}.")
     return task
 
 

@@ -9,13 +9,13 @@ from sqlalchemy import select
 
 from scheduler.domain.attempt_numbers import retries
 from scheduler.services.billing.costs import costs_of_tasks
-from scheduler.store.models import Task
+from scheduler.store.models import TaskRow
 from simherd.contract.operations import Metric
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from scheduler.store.models import Project
+    from scheduler.store.models import ProjectRow
     from simherd.contract.lifecycle import Status
 
 #: The columns that every table has, in their order.
@@ -31,7 +31,7 @@ _SAID_ELSEWHERE = frozenset({"sim_dir", "container_image"})
 
 
 def project_table(
-    session: Session, project: Project, now: float, *, status: Status | None, distinct: bool
+    session: Session, project: ProjectRow, now: float, *, status: Status | None, distinct: bool
 ) -> list[dict[str, Any]]:
     """A flat row for each task, oldest first; all rows have the same keys.
 
@@ -42,9 +42,9 @@ def project_table(
         status: only tasks that have it.
         distinct: of the parameters, only those that are not the same for all tasks.
     """
-    wanted = select(Task).where(Task.project_id == project.id).order_by(Task.seq)
+    wanted = select(TaskRow).where(TaskRow.project_id == project.id).order_by(TaskRow.seq)
     if status is not None:
-        wanted = wanted.where(Task.status == status.value)
+        wanted = wanted.where(TaskRow.status == status.value)
     tasks = session.scalars(wanted).all()
     costs = costs_of_tasks(session, (t.id for t in tasks), now)
     parameters = [_parameters(task) for task in tasks]
@@ -57,14 +57,14 @@ def project_table(
     ]
 
 
-def _measured(task: Task, cost: float) -> dict[str, Any]:
+def _measured(task: TaskRow, cost: float) -> dict[str, Any]:
     machine = str((task.executer or {}).get("vm_type", "")).rpartition("/")[2] or None
     computed = task.metrics.get(Metric.COMPUTATION_SECONDS.value)
     values = (task.id, task.simulator_alias or task.simulator, machine, computed, round(cost, 6))
     return dict(zip(_ALWAYS, values, strict=True))
 
 
-def _parameters(task: Task) -> dict[str, str | float | None]:
+def _parameters(task: TaskRow) -> dict[str, str | float | None]:
     """What a task was run with: flat, and each value a text or a number."""
     found: dict[str, Any] = {
         "status": task.status,

@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from scheduler.objects.base import StorageAway
-from scheduler.services.errors import Conflict, Invalid, NotFound
+from scheduler.objects.base import StorageUnavailable
+from scheduler.services.errors import Conflict, Invalid, ResourceNotFound
 from scheduler.services.storage.room import room_for_copies
-from scheduler.store.models import Task
+from scheduler.store.models import TaskRow
 from simherd.contract import objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from scheduler.objects.base import ObjectInfo
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 #: Objects that are copied at the same time.
 _COPIES = 8
 
 
 @dataclass(frozen=True)
-class Row:
+class ListingRow:
     """One line of a listing; the name of a folder ends in `/`. Bytes and epoch seconds, None
     where they are not known without a walk through the folder."""
 
@@ -47,24 +47,26 @@ def clean_path(path: str, field: str = "path") -> str:
         raise Invalid(f"{field}: {error}.") from error
 
 
-def check_region(parts: Parts, region: str | None, *, every: str | None = None) -> None:
+def check_region(rt: Runtime, region: str | None, *, every: str | None = None) -> None:
     """Refuse a region where nothing can be; `every` is a word for all of them. Raises NotFound."""
-    if region not in (None, parts.region, every):
-        raise NotFound(f"region: there is no region {region!r}; this storage is in {parts.region}.")
+    if region not in (None, rt.region, every):
+        raise ResourceNotFound(
+            f"region: there is no region {region!r}; this storage is in {rt.region}."
+        )
 
 
-def files_at(parts: Parts, user_id: str, path: str) -> list[ObjectInfo]:
+def files_at(rt: Runtime, user_id: str, path: str) -> list[ObjectInfo]:
     """A file as it is; a folder as the files in it. Raises NotFound."""
-    found = parts.objects.stat(user_id, path)
+    found = rt.objects.stat(user_id, path)
     if found is not None:
         return [found]
-    below = list(parts.objects.list(user_id, path))
+    below = list(rt.objects.list(user_id, path))
     if not below:
-        raise NotFound(f"path: nothing is stored at {path!r}.")
+        raise ResourceNotFound(f"path: nothing is stored at {path!r}.")
     return below
 
 
-def listing(parts: Parts, user_id: str, folder: str, *, with_sizes: bool) -> list[Row]:
+def listing(rt: Runtime, user_id: str, folder: str, *, with_sizes: bool) -> list[ListingRow]:
     """What lies in a folder; a file's path lists the file. `with_sizes` of folders takes a walk
     through all that lies below.
 
@@ -72,68 +74,70 @@ def listing(parts: Parts, user_id: str, folder: str, *, with_sizes: bool) -> lis
         NotFound: nothing lies there. The top folder is always there.
     """
     if with_sizes:
-        rows = _summed(parts, user_id, folder)
+        rows = _summed(rt, user_id, folder)
     else:
         rows = [
-            Row(f"{e.name}/" if e.is_folder else e.name, e.size, e.modified_at)
-            for e in parts.objects.entries(user_id, folder)
+            ListingRow(f"{e.name}/" if e.is_folder else e.name, e.size, e.modified_at)
+            for e in rt.objects.entries(user_id, folder)
         ]
-        rows = _dated(parts, user_id, rows)
+        rows = _dated(rt, user_id, rows)
     if not rows and folder:
-        found = parts.objects.stat(user_id, folder)
+        found = rt.objects.stat(user_id, folder)
         if found is None:
-            raise NotFound(f"path: nothing is stored at {folder!r}.")
-        return [Row(folder.rpartition("/")[2], found.size, found.modified_at)]
+            raise ResourceNotFound(f"path: nothing is stored at {folder!r}.")
+        return [ListingRow(folder.rpartition("/")[2], found.size, found.modified_at)]
     return rows
 
 
-def _summed(parts: Parts, user_id: str, folder: str) -> list[Row]:
+def _summed(rt: Runtime, user_id: str, folder: str) -> list[ListingRow]:
     """With the sum of the sizes in each folder, and the newest of its dates."""
-    rows: dict[str, Row] = {}
-    for info in parts.objects.list(user_id, folder):
+    rows: dict[str, ListingRow] = {}
+    for info in rt.objects.list(user_id, folder):
         name = info.path.removeprefix(f"{folder}/") if folder else info.path
         first, slash, _ = name.partition("/")
-        row = rows.setdefault(first + slash, Row(first + slash, 0, 0.0))
-        rows[row.name] = Row(
+        row = rows.setdefault(first + slash, ListingRow(first + slash, 0, 0.0))
+        rows[row.name] = ListingRow(
             row.name, (row.size or 0) + info.size, max(row.at or 0.0, info.modified_at)
         )
     return list(rows.values())
 
 
-def _dated(parts: Parts, user_id: str, rows: list[Row]) -> list[Row]:
+def _dated(rt: Runtime, user_id: str, rows: list[ListingRow]) -> list[ListingRow]:
     """With the date of the task where a folder is one's: storages keep no dates of folders."""
     if not any(row.is_folder for row in rows):
         return rows
-    with parts.store.read() as session:
-        wanted = select(Task.id, Task.create_time).where(Task.user_id == user_id)
+    with rt.store.read() as session:
+        wanted = select(TaskRow.id, TaskRow.create_time).where(TaskRow.user_id == user_id)
         created = {f"{task_id}/": at for task_id, at in session.execute(wanted)}
     return [replace(row, at=created[row.name]) if row.name in created else row for row in rows]
 
 
-def task_folder(parts: Parts, user_id: str, path: str) -> str:
+def task_folder(rt: Runtime, user_id: str, path: str) -> str:
     """A bare task id as the folder of that task, wherever it lies; another path as it is."""
-    task = None if "/" in path else _task(parts, user_id, path)
+    task = None if "/" in path else _task(rt, user_id, path)
     return path if task is None else objects.task_dir(task.storage_prefix, task.id)
 
 
-def readable_path(parts: Parts, user_id: str, path: str) -> str:
+def readable_path(rt: Runtime, user_id: str, path: str) -> str:
     """`TASK_ID/output.zip`, which guides name, as the archive of the task's last attempt; another
     path as it is."""
     folder, _, name = path.rpartition("/")
-    if name != objects.OUTPUT_ARCHIVE or parts.objects.stat(user_id, path) is not None:
+    if name != objects.OUTPUT_ARCHIVE or rt.objects.stat(user_id, path) is not None:
         return path
-    task = _task(parts, user_id, folder.rpartition("/")[2])
+    task = _task(rt, user_id, folder.rpartition("/")[2])
     if task is None:
         return path
     return objects.output_path(task.storage_prefix, task.id, max(task.attempt, 1))
 
 
-def _task(parts: Parts, user_id: str, task_id: str) -> Task | None:
-    with parts.store.read() as session:
-        return session.scalar(select(Task).where(Task.id == task_id, Task.user_id == user_id))
+def _task(rt: Runtime, user_id: str, task_id: str) -> TaskRow | None:
+    with rt.store.read() as session:
+        return session.scalar(
+            select(TaskRow).where(TaskRow.id == task_id, TaskRow.user_id == user_id)
+        )
 
 
-def copy(parts: Parts, user_id: str, source: str, target: str) -> int:
+def copy(rt: Runtime, user_id: str, source: str, target: str) -> int:
     """Copy a file, or a folder with all in it; answers how many files there were.
 
     Args:
@@ -154,17 +158,17 @@ def copy(parts: Parts, user_id: str, source: str, target: str) -> int:
     target = clean_path(target, "target")
     if f"{target}/".startswith(f"{source}/"):
         raise Invalid(f"target: {target!r} is {source!r} itself, or inside it.")
-    files = files_at(parts, user_id, source)
+    files = files_at(rt, user_id, source)
     pairs = [(info.path, target + info.path.removeprefix(source)) for info in files]
-    _refuse_existing(parts, user_id, target, {new for _, new in pairs})
+    _refuse_existing(rt, user_id, target, {new for _, new in pairs})
     size = sum(info.size for info in files)
     with (
-        room_for_copies(parts, user_id, target, size),
+        room_for_copies(rt, user_id, target, size),
         ThreadPoolExecutor(_COPIES) as pool,
     ):
         try:
-            list(pool.map(lambda pair: parts.objects.copy(user_id, *pair), pairs))
-        except StorageAway as error:
+            list(pool.map(lambda pair: rt.objects.copy(user_id, *pair), pairs))
+        except StorageUnavailable as error:
             # Not what clients take for "nothing was done", and repeat.
             raise Conflict(
                 f"target: the storage broke off while {source!r} was copied. Remove what is at "
@@ -173,9 +177,9 @@ def copy(parts: Parts, user_id: str, source: str, target: str) -> int:
     return len(pairs)
 
 
-def _refuse_existing(parts: Parts, user_id: str, target: str, wanted: Iterable[str]) -> None:
-    there = {info.path for info in parts.objects.list(user_id, target)}
-    if parts.objects.stat(user_id, target) is not None:
+def _refuse_existing(rt: Runtime, user_id: str, target: str, wanted: Iterable[str]) -> None:
+    there = {info.path for info in rt.objects.list(user_id, target)}
+    if rt.objects.stat(user_id, target) is not None:
         there.add(target)
     taken = sorted(there.intersection(wanted) or there.intersection({target}))
     if taken:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from scheduler.services.storage.transfer_turn import Turn
-    from scheduler.store.models import Transfer
-    from scheduler.wiring import Parts
+    from scheduler.store.models import TransferRow
+    from scheduler.wiring import Runtime
 
 #: Bytes read from the storage at a time.
 _BLOCK = 8 * 1024**2
@@ -26,7 +26,7 @@ _MOST_ANSWER = 64 * 1024
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 
-def export_some(parts: Parts, turn: Turn) -> bool:
+def export_some(rt: Runtime, turn: Turn) -> bool:
     """Send as many parts as there is time for; answers whether the other storage has it all.
 
     Raises:
@@ -35,19 +35,19 @@ def export_some(parts: Parts, turn: Turn) -> bool:
         NotAllowed: a URL leads to where users' requests may not go.
     """
     row = turn.row
-    found = parts.objects.stat(row.user_id, row.path)
+    found = rt.objects.stat(row.user_id, row.path)
     if found is None or found.size != row.size:
         raise Conflict(f"path: {row.path!r} was changed or removed while it was exported.")
-    with turn.client(parts.settings) as client:
+    with turn.client(rt.settings) as client:
         while turn.goes_on():
             if len(row.parts) == len(row.part_urls):
                 _complete(client, row)
                 return True
-            _send_part(parts, client, turn)
+            _send_part(rt, client, turn)
     return False
 
 
-def _send_part(parts: Parts, client: httpx.Client, turn: Turn) -> None:
+def _send_part(rt: Runtime, client: httpx.Client, turn: Turn) -> None:
     row, number = turn.row, len(turn.row.parts) + 1
     assert row.size is not None
     assert row.part_size is not None
@@ -55,7 +55,7 @@ def _send_part(parts: Parts, client: httpx.Client, turn: Turn) -> None:
     with client.stream(
         "PUT",
         row.part_urls[number - 1],
-        content=_blocks(parts, turn, row.moved, length),
+        content=_blocks(rt, turn, row.moved, length),
         headers={"Content-Length": str(length)},
         timeout=_TIMEOUT,
     ) as answer:
@@ -72,16 +72,16 @@ def _send_part(parts: Parts, client: httpx.Client, turn: Turn) -> None:
     row.moved += length
 
 
-def _blocks(parts: Parts, turn: Turn, start: int, length: int) -> Iterator[bytes]:
+def _blocks(rt: Runtime, turn: Turn, start: int, length: int) -> Iterator[bytes]:
     end = start + length
     while start < end:
         turn.check()
-        data = parts.objects.read(turn.row.user_id, turn.row.path, start, min(_BLOCK, end - start))
+        data = rt.objects.read(turn.row.user_id, turn.row.path, start, min(_BLOCK, end - start))
         start += len(data)
         yield data
 
 
-def _complete(client: httpx.Client, row: Transfer) -> None:
+def _complete(client: httpx.Client, row: TransferRow) -> None:
     body = ElementTree.Element("CompleteMultipartUpload", xmlns=_NAMESPACE)
     for number, etag in row.parts:
         part = ElementTree.SubElement(body, "Part")

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from scheduler.services.errors import TooLarge
-from scheduler.services.storage.room import Room
+from scheduler.services.storage.room import StorageRoomClaim
 from scheduler.services.storage.transfer_turn import MOST_ETAG, Again, check_answer
 from simherd.contract import limits
 from simherd.contract.upload_grant import part_size
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     import httpx
 
     from scheduler.services.storage.transfer_turn import Turn
-    from scheduler.store.models import Transfer
-    from scheduler.wiring import Parts
+    from scheduler.store.models import TransferRow
+    from scheduler.wiring import Runtime
 
 #: No file is so large that its size has more digits.
 _RANGE = re.compile(r"bytes (?:([0-9]{1,20})-[0-9]{1,20}|\*)/([0-9]{1,20})")
 _LENGTH = re.compile(r"[0-9]{1,20}")
 
 
-def fetch_some(parts: Parts, turn: Turn) -> bool:
+def fetch_some(rt: Runtime, turn: Turn) -> bool:
     """Fetch as much as there is time for; answers whether the file is stored.
 
     Raises:
@@ -37,25 +37,25 @@ def fetch_some(parts: Parts, turn: Turn) -> bool:
     """
     row = turn.row
     # Kept from turn to turn under the transfer's own id.
-    room = Room(parts, row.user_id, row.path, room_id=row.id)
+    room = StorageRoomClaim(rt, row.user_id, row.path, room_id=row.id)
     room.take(max(row.moved, row.size or 0))
     if row.upload is None:
-        row.upload = parts.objects.begin_upload(row.user_id, row.path)
+        row.upload = rt.objects.begin_upload(row.user_id, row.path)
     if row.size is None or row.moved < row.size or not row.parts:
         headers = {"Accept-Encoding": "identity", **_going_on(row)}
         with (
-            turn.client(parts.settings) as client,
+            turn.client(rt.settings) as client,
             client.stream("GET", row.url, headers=headers, follow_redirects=True) as answer,
         ):
-            if not _store(parts, turn, room, _rest(parts, row, answer)):
+            if not _store(rt, turn, room, _rest(rt, row, answer)):
                 return False
     done = [(number, etag) for number, etag in row.parts]
-    row.size = parts.objects.complete_upload(row.user_id, row.path, row.upload, done)
+    row.size = rt.objects.complete_upload(row.user_id, row.path, row.upload, done)
     room.stored(row.size)
     return True
 
 
-def _going_on(row: Transfer) -> dict[str, str]:
+def _going_on(row: TransferRow) -> dict[str, str]:
     if not row.moved:
         return {}
     return {
@@ -64,7 +64,7 @@ def _going_on(row: Transfer) -> dict[str, str]:
     }
 
 
-def _rest(parts: Parts, row: Transfer, answer: httpx.Response) -> Iterator[bytes]:
+def _rest(rt: Runtime, row: TransferRow, answer: httpx.Response) -> Iterator[bytes]:
     """The bytes that are still to come, and no others."""
     found = _RANGE.fullmatch(answer.headers.get("content-range", ""))
     if answer.status_code == 416 and found and int(found[2]) == row.moved:
@@ -76,7 +76,7 @@ def _rest(parts: Parts, row: Transfer, answer: httpx.Response) -> Iterator[bytes
     in_place = answer.status_code != 206 or (found and found[1] == str(row.moved))
     same = validator == row.validator and (row.size is None or total == row.size)
     if row.moved and not (in_place and same and answer.is_success):
-        _start_over(parts, row)
+        _start_over(rt, row)
         raise Again("url: the file has changed meanwhile. It is fetched from its beginning.")
     # Before it is written down: a number may be larger than a database takes.
     if total is not None and total > limits.MAX_FETCH_BYTES:
@@ -99,9 +99,9 @@ def _validator(answer: httpx.Response) -> str | None:
     return found if len(found or "") <= MOST_ETAG else None
 
 
-def _start_over(parts: Parts, row: Transfer) -> None:
+def _start_over(rt: Runtime, row: TransferRow) -> None:
     if row.upload is not None:
-        parts.objects.abort_upload(row.user_id, row.path, row.upload)
+        rt.objects.abort_upload(row.user_id, row.path, row.upload)
     row.upload, row.parts, row.moved = None, [], 0
     row.validator = row.size = None
 
@@ -112,7 +112,7 @@ def _without_first(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:
         count = max(0, count - len(chunk))
 
 
-def _store(parts: Parts, turn: Turn, room: Room, chunks: Iterator[bytes]) -> bool:
+def _store(rt: Runtime, turn: Turn, room: StorageRoomClaim, chunks: Iterator[bytes]) -> bool:
     """Store what comes; answers whether that was all of it."""
     row, held = turn.row, bytearray()
     for chunk in chunks:
@@ -122,19 +122,19 @@ def _store(parts: Parts, turn: Turn, room: Room, chunks: Iterator[bytes]) -> boo
         if row.moved + len(held) > limits.MAX_FETCH_BYTES:
             raise _too_large()
         while len(held) >= (size := part_size(len(row.parts) + 1)):
-            _store_part(parts, row, bytes(held[:size]))
+            _store_part(rt, row, bytes(held[:size]))
             del held[:size]
             if not turn.goes_on():
                 return False
     if held or not row.parts:
-        _store_part(parts, row, bytes(held))
+        _store_part(rt, row, bytes(held))
     return True
 
 
-def _store_part(parts: Parts, row: Transfer, data: bytes) -> None:
+def _store_part(rt: Runtime, row: TransferRow, data: bytes) -> None:
     assert row.upload is not None
     number = len(row.parts) + 1
-    etag = parts.objects.store_part(row.user_id, row.path, row.upload, number, data)
+    etag = rt.objects.store_part(row.user_id, row.path, row.upload, number, data)
     row.parts.append([number, etag])
     row.moved += len(data)
 

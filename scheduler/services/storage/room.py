@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from scheduler.services.storage.usage import StoredListing
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 _GIB = 1024**3
 _QUOTA = Quota.MAX_STORAGE_GB
@@ -57,14 +57,14 @@ _NOTE_STORED = (
 
 
 @dataclass(frozen=True)
-class Upload:
+class RequestedUpload:
     """An upload that a URL is to be signed for; `size` in bytes, None: not announced."""
 
     path: str
     size: int | None = None
 
 
-def sign_uploads(parts: Parts, user_id: str, uploads: Sequence[Upload]) -> list[str]:
+def sign_uploads(rt: Runtime, user_id: str, uploads: Sequence[RequestedUpload]) -> list[str]:
     """Sign URLs for uploads into a user's storage, and take the room that they announce.
 
     Raises:
@@ -88,26 +88,26 @@ def sign_uploads(parts: Parts, user_id: str, uploads: Sequence[Upload]) -> list[
                     )
                 )
 
-    if _is_limited(parts, user_id):
-        _with_room(parts, user_id, needed, promise, in_place_of=paths)
-    sign = parts.file_urls.sign
+    if _is_limited(rt, user_id):
+        _with_room(rt, user_id, needed, promise, in_place_of=paths)
+    sign = rt.file_urls.sign
     return [sign(user_id, path, COUNTED_UPLOAD, limits.USER_URL_S) for path in paths]
 
 
-def check_storage(parts: Parts, user_id: str) -> None:
+def check_storage(rt: Runtime, user_id: str) -> None:
     """Refuse more of a user whose storage is full. Not for a transaction: it may list objects.
 
     Raises:
         QuotaExceeded: it is full.
     """
-    if _is_limited(parts, user_id):
-        _with_room(parts, user_id, 0, None)
+    if _is_limited(rt, user_id):
+        _with_room(rt, user_id, 0, None)
 
 
 @contextmanager
-def room_for_copies(parts: Parts, user_id: str, path: str, size: int) -> Iterator[None]:
+def room_for_copies(rt: Runtime, user_id: str, path: str, size: int) -> Iterator[None]:
     """Take room for something that the storage copies itself, and give it back on an error."""
-    room = Room(parts, user_id, path)
+    room = StorageRoomClaim(rt, user_id, path)
     room.take(size)
     try:
         yield
@@ -118,28 +118,28 @@ def room_for_copies(parts: Parts, user_id: str, path: str, size: int) -> Iterato
     room.stored(size)
 
 
-def forget_stored(parts: Parts, user_id: str, path: str) -> None:
+def forget_stored(rt: Runtime, user_id: str, path: str) -> None:
     """Note that a file is not there any more, or a folder with all in it."""
     below = StorageRoom.path.startswith(f"{path}/", autoescape=True)
     removed = or_(StorageRoom.path == path, below)
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         session.connection().execute(
             delete(StorageRoom).where(_OWN, _IS_STORED, removed), {"user": user_id}
         )
-    parts.stored.note_removed(user_id)
+    rt.stored.note_removed(user_id)
 
 
-class Room:
+class StorageRoomClaim:
     """The room of one upload into a user's storage."""
 
-    def __init__(self, parts: Parts, user_id: str, path: str, room_id: str | None = None) -> None:
+    def __init__(self, rt: Runtime, user_id: str, path: str, room_id: str | None = None) -> None:
         """Nothing is taken yet. `room_id`: of one that an earlier process may have begun to take.
 
         Users without a quota for storage take none.
         """
-        self._parts, self._user_id, self._path = parts, user_id, path
+        self._rt, self._user_id, self._path = rt, user_id, path
         self._id = room_id or new_uuid()
-        self._limited = _is_limited(parts, user_id)
+        self._limited = _is_limited(rt, user_id)
         self._taken, self._renewed_at = -1, 0.0
 
     def covers(self, size: int) -> bool:
@@ -177,15 +177,15 @@ class Room:
             )
 
         in_place_of = [self._path] if is_first else []
-        _with_room(self._parts, self._user_id, needed, write, in_place_of=in_place_of, but=self._id)
+        _with_room(self._rt, self._user_id, needed, write, in_place_of=in_place_of, but=self._id)
         self._renewed_at = now
 
     def stored(self, size: int) -> None:
         """Note that all is stored, `size` bytes, in place of what was there."""
         if not self._limited:
             return
-        stored_at = self._parts.store.clock()
-        with self._parts.store.write() as session:
+        stored_at = self._rt.store.clock()
+        with self._rt.store.write() as session:
             connection = session.connection()
             connection.execute(_REPLACE, {"user": self._user_id, "at": self._path})
             facts = {"room": self._id, "size": size, "moment": stored_at}
@@ -195,16 +195,16 @@ class Room:
         """Note that nothing is stored."""
         if not self._limited:
             return
-        with self._parts.store.write() as session:
+        with self._rt.store.write() as session:
             session.execute(delete(StorageRoom).where(StorageRoom.id == self._id))
 
 
-def _is_limited(parts: Parts, user_id: str) -> bool:
-    return _QUOTA.value in quotas_of(parts, user_id)
+def _is_limited(rt: Runtime, user_id: str) -> bool:
+    return _QUOTA.value in quotas_of(rt, user_id)
 
 
 def _with_room(
-    parts: Parts,
+    rt: Runtime,
     user_id: str,
     size: int,
     write: Callable[[Session, int], None] | None,
@@ -228,19 +228,19 @@ def _with_room(
     Raises:
         QuotaExceeded: there is no room.
     """
-    listing = parts.stored.listing(user_id)
+    listing = rt.stored.listing(user_id)
     try:
-        _try_room(parts, user_id, size, write, in_place_of, but, listing)
+        _try_room(rt, user_id, size, write, in_place_of, but, listing)
     except QuotaExceeded:
         # Something may have been removed since.
-        newest = parts.stored.listing(user_id, fresh_s=0)
+        newest = rt.stored.listing(user_id, fresh_s=0)
         if newest is listing:
             raise
-        _try_room(parts, user_id, size, write, in_place_of, but, newest)
+        _try_room(rt, user_id, size, write, in_place_of, but, newest)
 
 
 def _try_room(
-    parts: Parts,
+    rt: Runtime,
     user_id: str,
     size: int,
     write: Callable[[Session, int], None] | None,
@@ -249,9 +249,9 @@ def _try_room(
     listing: StoredListing,
 ) -> None:
     now = time.time()
-    with parts.store.read() if write is None else parts.store.write() as session:
+    with rt.store.read() if write is None else rt.store.write() as session:
         if write is None:
-            allowed: Mapping[str, float] = quotas_of(parts, user_id)
+            allowed: Mapping[str, float] = quotas_of(rt, user_id)
         else:
             allowed = locked_quotas(session, user_id)
             _forget(session, user_id, in_place_of, but, now, kept_s(listing))

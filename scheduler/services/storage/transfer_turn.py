@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import httpx
 
     from scheduler.config import Settings
-    from scheduler.store.models import Transfer
+    from scheduler.store.models import TransferRow
 
 #: Seconds after which a turn begins no further part: others wait for theirs.
 _TURN_S = 20.0
@@ -35,7 +35,7 @@ class Again(Exception):
 class Turn:
     """A claim to move some parts of a transfer, and what it changes in `row`."""
 
-    def __init__(self, row: Transfer) -> None:
+    def __init__(self, row: TransferRow) -> None:
         """It begins now. `row` belongs to no session; whoever gave the turn records it."""
         self.row = row
         self._begun = self._part_begun = time.monotonic()

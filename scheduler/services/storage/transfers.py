@@ -9,40 +9,41 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import defer
 
 from scheduler.net.ssrf_guard import NotAllowed, checked_url
-from scheduler.services.errors import Invalid, NotFound, QuotaExceeded
+from scheduler.services.errors import Invalid, QuotaExceeded, ResourceNotFound
 from scheduler.services.ids import new_uuid
 from scheduler.services.storage.room import check_storage
-from scheduler.store.models import Transfer
+from scheduler.store.models import TransferRow
 from simherd.contract import limits
-from simherd.contract.transfers import ENDED, Kind, State
+from simherd.contract.transfers import ENDED, TransferKind, TransferState
 from simherd.contract.upload_grant import LEAST_PART_BYTES, MOST_PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 #: The background job that gives transfers their turns.
 JOB = "transfer"
-_OPEN = [s.value for s in State if s not in ENDED]
+_OPEN = [s.value for s in TransferState if s not in ENDED]
 
 
-def begin_fetch(parts: Parts, user_id: str, url: str, path: str) -> Transfer:
+def begin_fetch(rt: Runtime, user_id: str, url: str, path: str) -> TransferRow:
     """Have a file fetched from a URL to `path`, over what is there.
 
     Raises:
         Invalid: it is no web address.
         QuotaExceeded: the user's storage is full, or too many transfers are under way.
     """
-    check_storage(parts, user_id)
+    check_storage(rt, user_id)
     return _begin(
-        parts, Transfer(user_id=user_id, kind=Kind.FETCH, path=path, url=_url(url, "url"))
+        rt,
+        TransferRow(user_id=user_id, kind=TransferKind.FETCH, path=path, url=_url(url, "url")),
     )
 
 
 def begin_export(
-    parts: Parts, user_id: str, path: str, part_size: int, part_urls: Sequence[str], url: str
-) -> Transfer:
+    rt: Runtime, user_id: str, path: str, part_size: int, part_urls: Sequence[str], url: str
+) -> TransferRow:
     """Have a stored file sent to URLs of another storage, a part to each, and then `url` told.
 
     Raises:
@@ -51,9 +52,9 @@ def begin_export(
             many as the file has.
         QuotaExceeded: too many transfers are under way.
     """
-    found = parts.objects.stat(user_id, path)
+    found = rt.objects.stat(user_id, path)
     if found is None:
-        raise NotFound(f"path: no file is stored at {path!r}.")
+        raise ResourceNotFound(f"path: no file is stored at {path!r}.")
     needed = max(1, -(-found.size // part_size))
     if needed > 1 and part_size < LEAST_PART_BYTES:
         raise Invalid(
@@ -66,10 +67,10 @@ def begin_export(
             f"at most {MOST_PARTS}; {len(part_urls)} were given."
         )
     return _begin(
-        parts,
-        Transfer(
+        rt,
+        TransferRow(
             user_id=user_id,
-            kind=Kind.EXPORT,
+            kind=TransferKind.EXPORT,
             path=path,
             url=_url(url, "complete_multipart_url"),
             part_urls=[_url(u, "part_url") for u in part_urls],
@@ -86,12 +87,12 @@ def _url(url: str, field: str) -> str:
         raise Invalid(f"{field}: {error}.") from error
 
 
-def _begin(parts: Parts, row: Transfer) -> Transfer:
+def _begin(rt: Runtime, row: TransferRow) -> TransferRow:
     now = time.time()
-    row.id, row.state, row.created_at, row.next_at = new_uuid(), State.WAITING, now, now
-    with parts.store.write() as session:
+    row.id, row.state, row.created_at, row.next_at = new_uuid(), TransferState.WAITING, now, now
+    with rt.store.write() as session:
         count = select(func.count()).where(
-            Transfer.user_id == row.user_id, Transfer.state.in_(_OPEN)
+            TransferRow.user_id == row.user_id, TransferRow.state.in_(_OPEN)
         )
         if (session.scalar(count) or 0) >= limits.MAX_OPEN_TRANSFERS:
             raise QuotaExceeded(
@@ -99,36 +100,36 @@ def _begin(parts: Parts, row: Transfer) -> Transfer:
                 "be. Wait for some to end."
             )
         session.add(row)
-    parts.send_job(JOB)
+    rt.send_job(JOB)
     return row
 
 
-def transfers_of(parts: Parts, user_id: str) -> Sequence[Transfer]:
+def transfers_of(rt: Runtime, user_id: str) -> Sequence[TransferRow]:
     """A user's fetches and exports, newest first, without the parts of each."""
     wanted = (
-        select(Transfer)
-        .where(Transfer.user_id == user_id)
-        .order_by(Transfer.created_at.desc())
-        .options(defer(Transfer.part_urls), defer(Transfer.parts))
+        select(TransferRow)
+        .where(TransferRow.user_id == user_id)
+        .order_by(TransferRow.created_at.desc())
+        .options(defer(TransferRow.part_urls), defer(TransferRow.parts))
     )
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         return session.scalars(wanted).all()
 
 
-def transfer_of(parts: Parts, user_id: str, transfer_id: str) -> Transfer:
+def transfer_of(rt: Runtime, user_id: str, transfer_id: str) -> TransferRow:
     """One of them. Raises NotFound."""
-    with parts.store.read() as session:
-        found = session.get(Transfer, transfer_id)
+    with rt.store.read() as session:
+        found = session.get(TransferRow, transfer_id)
     if found is None or found.user_id != user_id:
-        raise NotFound(f"transfer_id: there is no transfer {transfer_id!r}.")
+        raise ResourceNotFound(f"transfer_id: there is no transfer {transfer_id!r}.")
     return found
 
 
-def forget_ended(parts: Parts, now: float) -> None:
+def forget_ended(rt: Runtime, now: float) -> None:
     """Drop those that ended long ago."""
-    old = Transfer.ended_at < now - limits.TRANSFER_KEPT_S
-    with parts.store.read() as session:
-        if session.scalar(select(Transfer.id).where(old).limit(1)) is None:
+    old = TransferRow.ended_at < now - limits.TRANSFER_KEPT_S
+    with rt.store.read() as session:
+        if session.scalar(select(TransferRow.id).where(old).limit(1)) is None:
             return
-    with parts.store.write() as session:
-        session.execute(delete(Transfer).where(old))
+    with rt.store.write() as session:
+        session.execute(delete(TransferRow).where(old))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from scheduler.objects.base import ObjectStore
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -175,11 +175,11 @@ def added_bytes(session: Session, user_id: str, listing: StoredListing, now: flo
     return int(session.connection().scalar(_ADDED, facts) or 0)
 
 
-def used_bytes(parts: Parts, user_id: str) -> int | None:
+def used_bytes(rt: Runtime, user_id: str) -> int | None:
     """Bytes of a user's storage that are in use, to be shown: stored, under way, or promised; None
     while they are being counted for the first time."""
-    listing = parts.stored.listing_soon(user_id)
+    listing = rt.stored.listing_soon(user_id)
     if listing is None:
         return None
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         return listing.size + added_bytes(session, user_id, listing, time.time())

@@ -11,12 +11,12 @@ from sqlalchemy import func, select
 from scheduler.domain.group_status import UP, GroupStatus
 from scheduler.services.machines.provision import machines_of
 from scheduler.store.machine_state import MACHINE_DRAINED, MACHINE_UP, shown_state
-from scheduler.store.models import Machine, MachineGroup, Task
+from scheduler.store.models import GroupRow, MachineRow, TaskRow
 from simherd.contract.attempt_spec import attempt_key
 from simherd.contract.lifecycle import HELD, TABLE, TERMINAL, Status
 
 if TYPE_CHECKING:
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 #: Tasks of the group that ended last, whose mean length is the estimate.
 _MEASURED = 20
@@ -38,7 +38,7 @@ class Explanation:
     estimate_s: float | None = None
 
 
-def explain_task(parts: Parts, task: Task, now: float) -> Explanation:
+def explain_task(rt: Runtime, task: TaskRow, now: float) -> Explanation:
     """Say what a task waits for, or what became of it."""
     status = Status(task.status)
     if status in TERMINAL:
@@ -48,18 +48,18 @@ def explain_task(parts: Parts, task: Task, now: float) -> Explanation:
         return Explanation("input", "Its input has not been uploaded completely.")
     if status is Status.PENDING_KILL:
         return Explanation("kill", "It is being killed; its machine has not confirmed it yet.")
-    with parts.store.read() as session:
-        group = session.get_one(MachineGroup, task.group_id)
+    with rt.store.read() as session:
+        group = session.get_one(GroupRow, task.group_id)
         machines = machines_of(session, group.id, MACHINE_UP, MACHINE_DRAINED)
     if group.quarantined_at is not None:
         return Explanation("group_quarantined", _QUARANTINED.format(group))
     if status in HELD:
         return _held(task, machines, now)
-    found = _group_trouble(group) or _machine_trouble(parts, group, machines, now)
-    return found or _in_line(parts, task, group, machines, now)
+    found = _group_trouble(group) or _machine_trouble(rt, group, machines, now)
+    return found or _in_line(rt, task, group, machines, now)
 
 
-def _held(task: Task, machines: list[Machine], now: float) -> Explanation:
+def _held(task: TaskRow, machines: list[MachineRow], now: float) -> Explanation:
     machine = next((m for m in machines if m.id == task.machine_id), None)
     name = machine.name if machine is not None else task.machine_id
     if machine is not None and shown_state(machine, now) == "suspect":
@@ -72,7 +72,7 @@ def _held(task: Task, machines: list[Machine], now: float) -> Explanation:
     return Explanation("works", f"It is not waiting: machine {name} works on it.")
 
 
-def _group_trouble(group: MachineGroup) -> Explanation | None:
+def _group_trouble(group: GroupRow) -> Explanation | None:
     """What keeps the whole group from working."""
     name = group.name
     if group.status == GroupStatus.REGISTERED:
@@ -88,7 +88,7 @@ def _group_trouble(group: MachineGroup) -> Explanation | None:
 
 
 def _machine_trouble(
-    parts: Parts, group: MachineGroup, machines: list[Machine], now: float
+    rt: Runtime, group: GroupRow, machines: list[MachineRow], now: float
 ) -> Explanation | None:
     """Why no machine of the group could take anything."""
     states = {m.id: shown_state(m, now) for m in machines}
@@ -103,7 +103,7 @@ def _machine_trouble(
             return Explanation("no_machine", "Its group has no machine; one is added soon.")
         listed = ", ".join(f"{m.name} is {states[m.id]}" for m in machines)
         return Explanation("no_machine", f"Its group has no machine that works. {listed}".strip())
-    facts = parts.queue.reader.facts(group.id, [m.id for m in working])
+    facts = rt.queue.reader.facts(group.id, [m.id for m in working])
     reasons = {m.name: facts.get(m.id, {}).get("waits_for") for m in working}
     if all(reasons.values()):
         listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
@@ -112,14 +112,14 @@ def _machine_trouble(
 
 
 def _in_line(
-    parts: Parts, task: Task, group: MachineGroup, machines: list[Machine], now: float
+    rt: Runtime, task: TaskRow, group: GroupRow, machines: list[MachineRow], now: float
 ) -> Explanation:
-    ahead = parts.queue.reader.position(group.id, attempt_key(task.id, task.attempt))
+    ahead = rt.queue.reader.position(group.id, attempt_key(task.id, task.attempt))
     if ahead is None:
         return Explanation("queueing", "It is just being put into the queue, or taken out of it.")
-    facts = parts.queue.reader.facts(group.id, [m.id for m in machines])
+    facts = rt.queue.reader.facts(group.id, [m.id for m in machines])
     slots = sum(facts.get(m.id, {}).get("slots", 1) for m in machines if m.status == MACHINE_UP)
-    estimate = _estimate(parts, group.id, ahead, max(1, slots))
+    estimate = _estimate(rt, group.id, ahead, max(1, slots))
     text = f"All {slots} slot(s) of its group are busy, and {ahead} task(s) are ahead of it."
     if task.losses:
         text += f" Its last machine was lost; this is attempt {task.attempt}."
@@ -128,20 +128,20 @@ def _in_line(
     return Explanation("busy", text, ahead, estimate)
 
 
-def _estimate(parts: Parts, group_id: str, ahead: int, slots: int) -> float | None:
+def _estimate(rt: Runtime, group_id: str, ahead: int, slots: int) -> float | None:
     """Seconds until it is its turn, when tasks take as long as the last ones did."""
     last = (
-        select((Task.end_time - Task.start_time).label("took"))
+        select((TaskRow.end_time - TaskRow.start_time).label("took"))
         .where(
-            Task.group_id == group_id,
-            Task.status == Status.SUCCESS.value,
-            Task.start_time.is_not(None),
+            TaskRow.group_id == group_id,
+            TaskRow.status == Status.SUCCESS.value,
+            TaskRow.start_time.is_not(None),
         )
-        .order_by(Task.end_time.desc())
+        .order_by(TaskRow.end_time.desc())
         .limit(_MEASURED)
         .subquery()
     )
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         mean = session.scalar(select(func.avg(last.c.took)))
     # On average those that run now are half through.
     return None if mean is None else float(mean) * (math.floor(ahead / slots) + 0.5)

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 import redis
 from sqlalchemy import select
 
-from scheduler.services.errors import Conflict, Invalid, NotFound
-from scheduler.services.tasks.enqueue import put_in_queue
-from scheduler.store.models import Task
+from scheduler.services.errors import Conflict, Invalid, ResourceNotFound
+from scheduler.services.tasks.enqueue import push_attempts
+from scheduler.store.models import TaskRow
 from simherd.contract import limits
 from simherd.contract.attempt_spec import attempt_key
 from simherd.contract.lifecycle import HELD, TABLE, TERMINAL, Status
 
 if TYPE_CHECKING:
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 log = logging.getLogger(__name__)
 
 
-def extend_task(parts: Parts, user_id: str, task_id: str, seconds: float) -> None:
+def extend_task(rt: Runtime, user_id: str, task_id: str, seconds: float) -> None:
     """Add to a task's time-to-live, and with it to its deadline.
 
     An executor that prepares the task hears of it when it starts to compute: the recorder
@@ -32,12 +32,14 @@ def extend_task(parts: Parts, user_id: str, task_id: str, seconds: float) -> Non
         Conflict: the task has ended or is being killed, or has no time-to-live.
         Invalid: the sum is longer than a task may live.
     """
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         task = session.scalar(
-            select(Task).where(Task.id == task_id, Task.user_id == user_id).with_for_update()
+            select(TaskRow)
+            .where(TaskRow.id == task_id, TaskRow.user_id == user_id)
+            .with_for_update()
         )
         if task is None:
-            raise NotFound(f"task_id: there is no task {task_id!r}.")
+            raise ResourceNotFound(f"task_id: there is no task {task_id!r}.")
         if task.status in TERMINAL or task.status == Status.PENDING_KILL:
             label = TABLE[Status(task.status)].label
             raise Conflict(f"Task {task_id} is {label}; its deadline cannot be moved any more.")
@@ -50,14 +52,14 @@ def extend_task(parts: Parts, user_id: str, task_id: str, seconds: float) -> Non
             task.deadline_at += seconds
     log.info("event=extended task=%s seconds=%s", task_id, seconds)
     try:
-        _tell(parts, task)
+        _tell(rt, task)
     except redis.RedisError as error:
         log.warning("event=extension_delayed task=%s error=%s", task_id, error)
 
 
-def _tell(parts: Parts, task: Task) -> None:
+def _tell(rt: Runtime, task: TaskRow) -> None:
     if task.status == Status.SUBMITTED:
-        put_in_queue(parts, [task])  # renews what the claim hands over
+        push_attempts(rt, [task])  # renews what the claim hands over
     elif task.status in HELD and task.deadline_at is not None and task.machine_id:
         key = attempt_key(task.id, task.attempt)
-        parts.queue.set_deadline(task.group_id, task.machine_id, key, task.deadline_at)
+        rt.queue.set_deadline(task.group_id, task.machine_id, key, task.deadline_at)

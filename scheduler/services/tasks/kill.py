@@ -10,20 +10,20 @@ import redis
 from sqlalchemy import select
 
 from scheduler.services.attempts.rows import close_attempt
-from scheduler.services.errors import NotFound
-from scheduler.store.models import Task
+from scheduler.services.errors import ResourceNotFound
+from scheduler.store.models import TaskRow
 from scheduler.store.transitions import change_status
 from simherd.contract.attempt_spec import attempt_key
 from simherd.contract.cause import Cause
 from simherd.contract.lifecycle import TERMINAL, Status
 
 if TYPE_CHECKING:
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 log = logging.getLogger(__name__)
 
 
-def kill_task(parts: Parts, user_id: str, task_id: str, *, discard: bool = False) -> None:
+def kill_task(rt: Runtime, user_id: str, task_id: str, *, discard: bool = False) -> None:
     """Ask for a task to be killed. A task that has ended, or is being killed, stays as it is.
 
     What it has put out so far is kept, unless `discard` says that nobody wants it; a second kill
@@ -33,12 +33,14 @@ def kill_task(parts: Parts, user_id: str, task_id: str, *, discard: bool = False
         NotFound: no such task of this user.
     """
     now = time.time()
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         task = session.scalar(
-            select(Task).where(Task.id == task_id, Task.user_id == user_id).with_for_update()
+            select(TaskRow)
+            .where(TaskRow.id == task_id, TaskRow.user_id == user_id)
+            .with_for_update()
         )
         if task is None:
-            raise NotFound(f"task_id: there is no task {task_id!r}.")
+            raise ResourceNotFound(f"task_id: there is no task {task_id!r}.")
         repeated = task.status == Status.PENDING_KILL
         if task.status in TERMINAL or (repeated and (task.discard_outputs or not discard)):
             return
@@ -54,24 +56,24 @@ def kill_task(parts: Parts, user_id: str, task_id: str, *, discard: bool = False
                 discard_outputs=discard,
             )
     try:
-        settle_kill(parts, task.group_id, task_id, task.attempt, discard=discard)
+        settle_kill(rt, task.group_id, task_id, task.attempt, discard=discard)
     except redis.RedisError as error:
         log.warning("event=kill_delayed task=%s error=%s", task_id, error)
 
 
-def settle_kill(parts: Parts, group_id: str, task_id: str, attempt: int, *, discard: bool) -> None:
+def settle_kill(rt: Runtime, group_id: str, task_id: str, attempt: int, *, discard: bool) -> None:
     """Carry a pending kill on: out of the queue, or into the holder's inbox.
 
     Safe to repeat; the reconciler does so for as long as the task is pending-kill.
     """
     if attempt:
         key = attempt_key(task_id, attempt)
-        answer, holder = parts.queue.withdraw(group_id, key)
+        answer, holder = rt.queue.withdraw(group_id, key)
         if answer == "held" and holder:
-            parts.queue.stop(group_id, holder, key, Cause.KILLED_BY_USER, discard=discard)
+            rt.queue.stop(group_id, holder, key, Cause.KILLED_BY_USER, discard=discard)
             return
     now = time.time()
-    with parts.store.write() as session:
+    with rt.store.write() as session:
         killed = change_status(
             session,
             task_id,

@@ -15,13 +15,13 @@ from scheduler.domain.group_status import ACCEPTING
 from scheduler.services.attempts.gangs import MPI
 from scheduler.services.attempts.spec import check_extra_params, check_processes, wants_network
 from scheduler.services.billing.quotas import check_queue, quotas_of
-from scheduler.services.errors import Conflict, Invalid, NotFound, Refused
+from scheduler.services.errors import Conflict, Invalid, ResourceNotFound, ServiceError
 from scheduler.services.groups.access import default_group, usable_group
 from scheduler.services.ids import new_task_id
 from scheduler.services.projects.projects import DEFAULT_PROJECT, ensure_project
 from scheduler.services.storage.room import check_storage
-from scheduler.services.tasks.enqueue import check_room, enqueue_all
-from scheduler.store.models import MachineGroup, Project, Task
+from scheduler.services.tasks.enqueue import check_room, enqueue_tasks
+from scheduler.store.models import GroupRow, ProjectRow, TaskRow
 from scheduler.store.transitions import add_history
 from simherd.contract import objects
 from simherd.contract.lifecycle import Status
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class ClientKey:
 
 
 @dataclass(frozen=True)
-class Submission:
+class NewTask:
     """What a user asks for; already checked field by field."""
 
     #: None: the default, see `group_access.default_group`.
@@ -83,7 +83,7 @@ class Submitted:
     status: Status
 
 
-def submit_tasks(parts: Parts, user_id: str, asked: Sequence[Submission]) -> list[Submitted]:
+def submit_tasks(rt: Runtime, user_id: str, asked: Sequence[NewTask]) -> list[Submitted]:
     """Make tasks, all of them or none. Those with an input of their own wait for it.
 
     Raises:
@@ -96,36 +96,36 @@ def submit_tasks(parts: Parts, user_id: str, asked: Sequence[Submission]) -> lis
     for index, submission in enumerate(asked):
         try:
             _check(submission)
-        except Refused as error:
+        except ServiceError as error:
             raise _at(index, len(asked), error) from error
     now = time.time()
-    check_storage(parts, user_id)
-    _check_rooms(parts, user_id, asked)
+    check_storage(rt, user_id)
+    _check_rooms(rt, user_id, asked)
     try:
-        done = _make(parts, user_id, asked, now)
+        done = _make(rt, user_id, asked, now)
     except IntegrityError:
         # The same request came twice at once: the other one made them.
-        done = _make(parts, user_id, asked, now)
-    enqueue_all(parts, [one.task_id for one in done if one.status is Status.SUBMITTED])
+        done = _make(rt, user_id, asked, now)
+    enqueue_tasks(rt, [one.task_id for one in done if one.status is Status.SUBMITTED])
     return done
 
 
-def _check_rooms(parts: Parts, user_id: str, asked: Sequence[Submission]) -> None:
+def _check_rooms(rt: Runtime, user_id: str, asked: Sequence[NewTask]) -> None:
     """Raises Unanswered: the Redis of a group has no room."""
     groups = {submission.group_id for submission in asked}
     if None in groups:
         # That there is no default is said where a new task needs it.
-        with parts.store.read() as session, contextlib.suppress(NotFound):
+        with rt.store.read() as session, contextlib.suppress(ResourceNotFound):
             groups.add(default_group(session, user_id).id)
     for group_id in filter(None, groups):
-        check_room(parts, group_id)
+        check_room(rt, group_id)
 
 
-def _at(index: int, of: int, error: Refused) -> Refused:
+def _at(index: int, of: int, error: ServiceError) -> ServiceError:
     return error if of == 1 else type(error)(f"tasks[{index}].{error}")
 
 
-def _check(submission: Submission) -> None:
+def _check(submission: NewTask) -> None:
     check_extra_params(submission.extra_params)
     try:
         objects.task_dir(submission.storage_prefix, new_task_id())
@@ -135,14 +135,14 @@ def _check(submission: Submission) -> None:
         raise Invalid(f"storage_path_prefix, input_resources or shared_inputs: {error}.") from error
 
 
-def _make(parts: Parts, user_id: str, asked: Sequence[Submission], now: float) -> list[Submitted]:
-    with parts.store.write() as session:
+def _make(rt: Runtime, user_id: str, asked: Sequence[NewTask], now: float) -> list[Submitted]:
+    with rt.store.write() as session:
         known = _known(session, user_id, asked)
         fresh = sum(s.client_key is None or s.client_key.key not in known for s in asked)
         if fresh:
-            check_queue(session, user_id, quotas_of(parts, user_id), fresh)
-        done: list[Task | Submitted] = []
-        context = _Context(parts, session, user_id, now)
+            check_queue(session, user_id, quotas_of(rt, user_id), fresh)
+        done: list[TaskRow | Submitted] = []
+        context = _Context(rt, session, user_id, now)
         for index, submission in enumerate(asked):
             key = submission.client_key
             try:
@@ -150,28 +150,28 @@ def _make(parts: Parts, user_id: str, asked: Sequence[Submission], now: float) -
                     done.append(_again(known[key.key], key))
                     continue
                 task = context.task(submission)
-            except Refused as error:
+            except ServiceError as error:
                 raise _at(index, len(asked), error) from error
             if key is not None:
                 known[key.key] = task
             done.append(task)
-        made = [task for task in done if isinstance(task, Task)]
+        made = [task for task in done if isinstance(task, TaskRow)]
         context.add(made)
-    if parts.traces is not None:
-        parts.traces.submitted([task.id for task in made], now)
+    if rt.traces is not None:
+        rt.traces.submitted([task.id for task in made], now)
     return [d if isinstance(d, Submitted) else Submitted(d.id, Status(d.status)) for d in done]
 
 
-def _known(session: Session, user_id: str, asked: Sequence[Submission]) -> dict[str, Task]:
+def _known(session: Session, user_id: str, asked: Sequence[NewTask]) -> dict[str, TaskRow]:
     """Client key → the task that it was used for."""
     keys = [s.client_key.key for s in asked if s.client_key is not None]
     if not keys:
         return {}
-    query = select(Task).where(Task.user_id == user_id, Task.client_key.in_(keys))
+    query = select(TaskRow).where(TaskRow.user_id == user_id, TaskRow.client_key.in_(keys))
     return {task.client_key or "": task for task in session.scalars(query)}
 
 
-def _again(task: Task, key: ClientKey) -> Submitted:
+def _again(task: TaskRow, key: ClientKey) -> Submitted:
     if task.client_digest != key.digest:
         raise Conflict(
             f"Idempotency-Key: {key.key!r} was used for another task, {task.id}. "
@@ -183,19 +183,19 @@ def _again(task: Task, key: ClientKey) -> Submitted:
 class _Context:
     """What the tasks of one request share, looked up once."""
 
-    def __init__(self, parts: Parts, session: Session, user_id: str, now: float) -> None:
-        self._providers = parts.providers
+    def __init__(self, rt: Runtime, session: Session, user_id: str, now: float) -> None:
+        self._providers = rt.providers
         self._session, self._user, self._now = session, user_id, now
-        self._groups: dict[str | None, MachineGroup] = {}
-        self._projects: dict[str, Project] = {}
+        self._groups: dict[str | None, GroupRow] = {}
+        self._projects: dict[str, ProjectRow] = {}
 
-    def _group(self, submission: Submission) -> MachineGroup:
+    def _group(self, submission: NewTask) -> GroupRow:
         name = submission.group_id
         if name not in self._groups:
             group_id = name or default_group(self._session, self._user).id
             # Until the tasks are there, it is not terminated, and remains shared.
             found = self._session.get(
-                MachineGroup, group_id, with_for_update={"read": True}, populate_existing=True
+                GroupRow, group_id, with_for_update={"read": True}, populate_existing=True
             )
             self._groups[name] = usable_group(self._session, found, self._user, group_id)
         group = self._groups[name]
@@ -217,7 +217,7 @@ class _Context:
         self._check_processes(group, submission)
         return group
 
-    def _check_processes(self, group: MachineGroup, submission: Submission) -> None:
+    def _check_processes(self, group: GroupRow, submission: NewTask) -> None:
         """Refuse what the group's machines cannot run. Those started by hand may be of any size."""
         provider = self._providers.get(group.provider)
         if provider is None or provider.by_hand:
@@ -225,16 +225,16 @@ class _Context:
         machines = group.max_machines if group.group_type == MPI else 1
         check_processes(submission.extra_params, group.vcpus * machines)
 
-    def _project(self, name: str) -> Project:
+    def _project(self, name: str) -> ProjectRow:
         if name not in self._projects:
             self._projects[name] = ensure_project(self._session, self._user, name)
         return self._projects[name]
 
-    def task(self, submission: Submission) -> Task:
+    def task(self, submission: NewTask) -> TaskRow:
         """A task as it will be: one that waits for no input is queued at once. Raises Refused."""
         group, key = self._group(submission), submission.client_key
         waits = submission.has_input
-        return Task(
+        return TaskRow(
             id=new_task_id(),
             user_id=self._user,
             project_id=self._project(submission.project or DEFAULT_PROJECT).id,
@@ -262,7 +262,7 @@ class _Context:
             input_submit_time=None if waits else self._now,
         )
 
-    def add(self, tasks: Sequence[Task]) -> None:
+    def add(self, tasks: Sequence[TaskRow]) -> None:
         """Make them, with their history."""
         self._session.add_all(tasks)
         self._session.flush()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from scheduler.services.errors import Refused, Unanswered
+from scheduler.services.errors import GatewayTimeout, ServiceError
 from scheduler.services.watch.live import AttemptOver, Question, frames, tail_once
 from scheduler.services.watch.states import TaskState, describe, follow_states
 from simherd.contract.attempt_spec import attempt_key
@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from scheduler.store.models import Task
-    from scheduler.wiring import Parts
+    from scheduler.store.models import TaskRow
+    from scheduler.wiring import Runtime
 
 #: Seconds between two looks at a task's place in the queue, while somebody follows it.
 _LOOK_S = 2.0
@@ -40,8 +40,8 @@ News = tuple[str, dict[str, Any]]
 class _Following:
     """What one who follows has seen."""
 
-    parts: Parts
-    task: Task
+    parts: Runtime
+    task: TaskRow
     question: Question
     #: The attempt that the question's offsets are of.
     known: int
@@ -112,9 +112,9 @@ class _Following:
                 return
             except AttemptOver:
                 return
-            except Unanswered:
+            except GatewayTimeout:
                 pass
-            except Refused as error:
+            except ServiceError as error:
                 await self.news.put(("error", {"detail": str(error)}))
                 return
             except redis.RedisError:
@@ -173,7 +173,7 @@ class _Following:
 
 
 async def follow_task(
-    parts: Parts, task: Task, question: Question, known: int
+    rt: Runtime, task: TaskRow, question: Question, known: int
 ) -> AsyncGenerator[News, None]:
     """What is new about a task, and in `question.files`, until it has ended.
 
@@ -182,7 +182,7 @@ async def follow_task(
 
     `known`: the attempt whose files were read up to the question's offsets; 0: there are none.
     """
-    following = _Following(parts, task, question, known)
+    following = _Following(rt, task, question, known)
     watcher = asyncio.create_task(following.states())
     taker: asyncio.Future[News | None] | None = None
     try:

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from scheduler.queue.live_answers import StreamGone
 from scheduler.queue.live_frames import BadFrame, size_of
-from scheduler.services.errors import Conflict, Invalid, NotFound, Refused, Unanswered
+from scheduler.services.errors import (
+    Conflict,
+    GatewayTimeout,
+    Invalid,
+    ResourceNotFound,
+    ServiceError,
+)
 from scheduler.services.watch.saved import SavedFiles
 from scheduler.services.watch.states import TaskState
 from simherd.contract import limits, objects
@@ -22,21 +28,21 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
     from scheduler.queue.live_answers import Reading
-    from scheduler.store.models import Task
-    from scheduler.wiring import Parts
+    from scheduler.store.models import TaskRow
+    from scheduler.wiring import Runtime
     from simherd.contract.live_frames import Frame
 
 log = logging.getLogger(__name__)
 
 #: How each trouble is told to users.
-_ERRORS: dict[Trouble, type[Refused]] = {
-    Trouble.NOT_FOUND: NotFound,
+_ERRORS: dict[Trouble, type[ServiceError]] = {
+    Trouble.NOT_FOUND: ResourceNotFound,
     Trouble.NOT_A_FILE: Invalid,
     Trouble.NOT_TEXT: Invalid,
     Trouble.INVALID: Invalid,
-    Trouble.BUSY: Unanswered,
+    Trouble.BUSY: GatewayTimeout,
     Trouble.NOT_RUNNING: Conflict,
-    Trouble.UNREADABLE: Unanswered,
+    Trouble.UNREADABLE: GatewayTimeout,
 }
 _SILENT = "The task's machine does not answer just now. Try again in some seconds."
 _BROKEN = "The task's machine answers with what cannot be read. Its owner should have a look at it."
@@ -63,7 +69,7 @@ class Question:
 
 
 async def frames(
-    parts: Parts, state: TaskState, question: Question, reading: Reading
+    rt: Runtime, state: TaskState, question: Question, reading: Reading
 ) -> AsyncIterator[Frame | None]:
     """What the machine answers; None now and then while it says nothing.
 
@@ -75,12 +81,12 @@ async def frames(
     asked = LiveRequest(reading.request, **_fields(question))
     key = attempt_key(state.task_id, state.attempt)
     assert state.machine is not None
-    await asyncio.to_thread(parts.queue.ask_live, state.group_id, state.machine, key, asked)
+    await asyncio.to_thread(rt.queue.ask_live, state.group_id, state.machine, key, asked)
     silent_since, patience_s = time.monotonic(), limits.LIVE_ANSWER_S
     async for frame in _heard(reading):
         if frame is None:
             if time.monotonic() - silent_since > patience_s:
-                raise Unanswered(_SILENT)
+                raise GatewayTimeout(_SILENT)
             yield None
             continue
         # What comes next may take its time, as long as it says so where it follows.
@@ -91,7 +97,7 @@ async def frames(
             raise AttemptOver
         if frame.body.get("file") not in (None, *question.files):
             log.warning("event=live_answer_broken request=%s error=another file", reading.request)
-            raise Unanswered(_BROKEN)
+            raise GatewayTimeout(_BROKEN)
         if frame.kind is not FrameKind.ALIVE:
             yield frame
         if frame.kind is FrameKind.END:
@@ -104,10 +110,10 @@ async def _heard(reading: Reading) -> AsyncIterator[Frame | None]:
         async for frame in reading.frames():
             yield frame
     except StreamGone:
-        raise Unanswered(_SILENT) from None
+        raise GatewayTimeout(_SILENT) from None
     except BadFrame as error:
         log.warning("event=live_answer_broken request=%s error=%s", reading.request, error)
-        raise Unanswered(_BROKEN) from None
+        raise GatewayTimeout(_BROKEN) from None
 
 
 def _fields(question: Question) -> dict[str, Any]:
@@ -116,13 +122,13 @@ def _fields(question: Question) -> dict[str, Any]:
     return fields
 
 
-def refusal(body: dict[str, Any]) -> Refused:
+def refusal(body: dict[str, Any]) -> ServiceError:
     """What an executor's error is to users."""
     kind = _ERRORS[Trouble(body["code"])]
     return kind(f"file: {body['detail']}")
 
 
-async def answer(parts: Parts, task: Task, question: Question) -> list[Frame] | None:
+async def answer(rt: Runtime, task: TaskRow, question: Question) -> list[Frame] | None:
     """The whole answer of the task's machine; None where what was saved is what there is.
 
     Raises:
@@ -134,14 +140,14 @@ async def answer(parts: Parts, task: Task, question: Question) -> list[Frame] | 
         return None
     found: list[Frame] = []
     room = limits.LIVE_ANSWER_BYTES
-    async with parts.live.opened(state.group_id) as reading:
+    async with rt.live.opened(state.group_id) as reading:
         try:
-            async for frame in frames(parts, state, question, reading):
+            async for frame in frames(rt, state, question, reading):
                 if frame is not None:
                     room -= size_of(frame)
                     if room < 0:
                         log.warning("event=live_answer_too_long task=%s", task.id)
-                        raise Unanswered(_BROKEN)
+                        raise GatewayTimeout(_BROKEN)
                     found.append(frame)
         except AttemptOver:
             return None
@@ -152,22 +158,22 @@ def _only(found: list[Frame], kind: FrameKind) -> dict[str, Any]:
     """The body of the first frame of a kind. Raises Unanswered where there is none."""
     body = next((frame.body for frame in found if frame.kind is kind), None)
     if body is None:
-        raise Unanswered(_BROKEN)
+        raise GatewayTimeout(_BROKEN)
     return body
 
 
-def state_of(task: Task) -> TaskState:
+def state_of(task: TaskRow) -> TaskState:
     """The state of a task that was just read."""
     from simherd.contract.lifecycle import Status
 
     return TaskState(task.id, Status(task.status), task.attempt, task.group_id, task.machine_id)
 
 
-async def list_files(parts: Parts, task: Task) -> dict[str, Any]:
+async def list_files(rt: Runtime, task: TaskRow) -> dict[str, Any]:
     """The files of a task: `source` (live or saved), `entries`, `truncated`."""
-    found = await answer(parts, task, Question(Ask.LIST))
+    found = await answer(rt, task, Question(Ask.LIST))
     if found is None:
-        entries = await asyncio.to_thread(SavedFiles(parts, task).entries)
+        entries = await asyncio.to_thread(SavedFiles(rt, task).entries)
         shown = [asdict(e) for e in entries[: limits.LIVE_MAX_ENTRIES]]
         return {"source": "saved", "entries": shown, "truncated": len(entries) > len(shown)}
     rows = [row for f in found if f.kind is FrameKind.ENTRIES for row in f.body["entries"]]
@@ -175,39 +181,39 @@ async def list_files(parts: Parts, task: Task) -> dict[str, Any]:
     return {"source": "live", "entries": rows[: limits.LIVE_MAX_ENTRIES], "truncated": cut}
 
 
-async def last_modified(parts: Parts, task: Task) -> dict[str, Any]:
+async def last_modified(rt: Runtime, task: TaskRow) -> dict[str, Any]:
     """The file that was written to last, and what time it is. Raises NotFound."""
-    found = await answer(parts, task, Question(Ask.LAST_MODIFIED))
+    found = await answer(rt, task, Question(Ask.LAST_MODIFIED))
     if found is not None:
         return {
             "source": "live",
             "entry": _only(found, FrameKind.FILE)["entry"],
             "now": time.time(),
         }
-    entries = await asyncio.to_thread(SavedFiles(parts, task).entries)
+    entries = await asyncio.to_thread(SavedFiles(rt, task).entries)
     newest = max(
         (e for e in entries if e.name != objects.SYSTEM_METRICS),
         key=lambda e: e.modified_at,
         default=None,
     )
     if newest is None:
-        raise NotFound("There is no file yet.")
+        raise ResourceNotFound("There is no file yet.")
     return {"source": "saved", "entry": asdict(newest), "now": time.time()}
 
 
-async def top(parts: Parts, task: Task) -> str:
+async def top(rt: Runtime, task: TaskRow) -> str:
     """The processes of the command that runs. Raises Conflict when none does."""
-    found = await answer(parts, task, Question(Ask.TOP))
+    found = await answer(rt, task, Question(Ask.TOP))
     if found is None:
         raise Conflict(f"Task {task.id} does not run: there is nothing to show.")
     return str(_only(found, FrameKind.TOP)["text"])
 
 
-async def tail_once(parts: Parts, task: Task, question: Question) -> dict[str, Any]:
+async def tail_once(rt: Runtime, task: TaskRow, question: Question) -> dict[str, Any]:
     """The last lines of some files: `source`, and `files` with text, or error and detail."""
-    found = await answer(parts, task, question)
+    found = await answer(rt, task, question)
     if found is None:
-        rows = await asyncio.to_thread(_saved_tails, parts, task, question)
+        rows = await asyncio.to_thread(_saved_tails, rt, task, question)
         return {"source": "saved", "files": rows}
     rows = []
     for name in question.files:
@@ -218,19 +224,19 @@ async def tail_once(parts: Parts, task: Task, question: Question) -> dict[str, A
     return {"source": "live", "files": rows}
 
 
-def _saved_tails(parts: Parts, task: Task, question: Question) -> list[dict[str, Any]]:
-    saved = SavedFiles(parts, task)
+def _saved_tails(rt: Runtime, task: TaskRow, question: Question) -> list[dict[str, Any]]:
+    saved = SavedFiles(rt, task)
     rows: list[dict[str, Any]] = []
     for name, offset in zip(question.files, _fields(question)["offsets"], strict=True):
         try:
             rows.append({"file": name, **asdict(saved.tail(name, question.lines, offset))})
-        except Refused as error:
-            code = Trouble.NOT_FOUND if isinstance(error, NotFound) else Trouble.UNREADABLE
+        except ServiceError as error:
+            code = Trouble.NOT_FOUND if isinstance(error, ResourceNotFound) else Trouble.UNREADABLE
             rows.append({"file": name, "text": "", "code": code.value, "detail": str(error)})
     return rows
 
 
-async def content(parts: Parts, task: Task, name: str) -> AsyncGenerator[bytes, None]:
+async def content(rt: Runtime, task: TaskRow, name: str) -> AsyncGenerator[bytes, None]:
     """A file as it is now, piece by piece, or as it was saved.
 
     Raises, before the first piece:
@@ -238,36 +244,38 @@ async def content(parts: Parts, task: Task, name: str) -> AsyncGenerator[bytes, 
     """
     state = state_of(task)
     if state.machine is not None:
-        async with parts.live.opened(state.group_id) as reading:
+        async with rt.live.opened(state.group_id) as reading:
             try:
-                async for piece in _fetched(parts, task, state, name, reading):
+                async for piece in _fetched(rt, task, state, name, reading):
                     yield piece
                 return
             except AttemptOver:
                 pass
-    pieces = await asyncio.to_thread(SavedFiles(parts, task).content, name)
+    pieces = await asyncio.to_thread(SavedFiles(rt, task).content, name)
     while (saved := await asyncio.to_thread(_next, pieces)) is not None:
         yield saved
 
 
 async def _fetched(
-    parts: Parts, task: Task, state: TaskState, name: str, reading: Reading
+    rt: Runtime, task: TaskRow, state: TaskState, name: str, reading: Reading
 ) -> AsyncIterator[bytes]:
     """A file, slice by slice. Raises Unanswered where it did not come as it was read."""
     digest, expected = hashlib.sha256(), 0
-    async for frame in frames(parts, state, Question(Ask.FETCH, (name,)), reading):
+    async for frame in frames(rt, state, Question(Ask.FETCH, (name,)), reading):
         if frame is None:
             continue
         if frame.kind is FrameKind.SLICE:
             if frame.body["number"] != expected:
                 # An agent that was started anew has begun again.
-                raise Unanswered("The machine was started anew meanwhile. Fetch the file again.")
+                raise GatewayTimeout(
+                    "The machine was started anew meanwhile. Fetch the file again."
+                )
             expected += 1
-            async for piece in _taken(parts, task, reading.request, frame.body):
+            async for piece in _taken(rt, task, reading.request, frame.body):
                 digest.update(piece)
                 yield piece
         elif frame.kind is FrameKind.END and frame.body.get("sha256") != digest.hexdigest():
-            raise Unanswered("The file did not come whole. Fetch it again.")
+            raise GatewayTimeout("The file did not come whole. Fetch it again.")
 
 
 def _next(pieces: Iterator[bytes]) -> bytes | None:
@@ -275,7 +283,7 @@ def _next(pieces: Iterator[bytes]) -> bytes | None:
 
 
 async def _taken(
-    parts: Parts, task: Task, request: str, body: dict[str, Any]
+    rt: Runtime, task: TaskRow, request: str, body: dict[str, Any]
 ) -> AsyncIterator[bytes]:
     """A slice that the executor has stored; afterwards it is gone."""
     name = f"{objects.LIVE_SLICE}{request}/{body['number']}"
@@ -283,6 +291,6 @@ async def _taken(
     try:
         for start in range(0, body["size"], _BLOCK):
             length = min(_BLOCK, body["size"] - start)
-            yield await asyncio.to_thread(parts.objects.read, task.user_id, path, start, length)
+            yield await asyncio.to_thread(rt.objects.read, task.user_id, path, start, length)
     finally:
-        await asyncio.to_thread(parts.objects.delete, task.user_id, path)
+        await asyncio.to_thread(rt.objects.delete, task.user_id, path)

@@ -9,24 +9,24 @@ import redis
 from sqlalchemy import select, update
 
 from scheduler.services.attempts.spec import observers_of
-from scheduler.services.tasks.enqueue import put_in_queue
+from scheduler.services.tasks.enqueue import push_attempts
 from scheduler.store.event_models import Registration
-from scheduler.store.models import Task
+from scheduler.store.models import TaskRow
 from simherd.contract.attempt_spec import attempt_key
 from simherd.contract.lifecycle import HELD, Status
 
 if TYPE_CHECKING:
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 log = logging.getLogger(__name__)
 
 
-def tell_observers(parts: Parts, task_id: str | None = None) -> None:
+def notify_observers(rt: Runtime, task_id: str | None = None) -> None:
     """Tell executors of the observers that they may not know of, of one task or of all.
 
     A task that has not been queued is left alone: its specification will name them.
     """
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         untold = select(Registration.task_id).where(Registration.untold.is_(True)).distinct()
         if task_id is not None:
             untold = untold.where(Registration.task_id == task_id)
@@ -35,28 +35,28 @@ def tell_observers(parts: Parts, task_id: str | None = None) -> None:
         if found is None:
             continue
         try:
-            _tell(parts, found)
+            _tell(rt, found)
         except redis.RedisError as error:
             # The next look makes up for it.
             log.warning("event=observers_wait task=%s error=%s", found, error)
 
 
-def _tell(parts: Parts, task_id: str) -> None:
-    with parts.store.read() as session:
-        task = session.scalars(select(Task).where(Task.id == task_id)).one()
+def _tell(rt: Runtime, task_id: str) -> None:
+    with rt.store.read() as session:
+        task = session.scalars(select(TaskRow).where(TaskRow.id == task_id)).one()
         observers = observers_of(session, task_id)
     key = attempt_key(task.id, task.attempt)
     if task.status == Status.SUBMITTED:
-        put_in_queue(parts, [task])
-        if parts.queue.reader.holder(task.group_id, key) is not None:
+        push_attempts(rt, [task])
+        if rt.queue.reader.holder(task.group_id, key) is not None:
             # Claimed just now, with another specification perhaps: when it starts, it is told.
             return
     else:
-        holder = parts.queue.reader.holder(task.group_id, key)
+        holder = rt.queue.reader.holder(task.group_id, key)
         if task.status not in HELD or holder is None:
             return
-        parts.queue.observe(task.group_id, holder, key, observers)
-    with parts.store.write() as session:
+        rt.queue.observe(task.group_id, holder, key, observers)
+    with rt.store.write() as session:
         session.execute(
             update(Registration)
             .where(Registration.id.in_([observer.id for observer in observers]))

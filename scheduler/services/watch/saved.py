@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from scheduler.objects.archive import ArchivesBusy, TooManyMembers, list_zip, raw_range
 from scheduler.objects.base import NoSuchObject
-from scheduler.services.errors import Invalid, NotFound, TooLarge, Unanswered
+from scheduler.services.errors import GatewayTimeout, Invalid, ResourceNotFound, TooLarge
 from simherd.contract import limits, objects
 from simherd.contract.live_frames import FileEntry, FileKind
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from scheduler.objects.archive import Member
-    from scheduler.store.models import Task
-    from scheduler.wiring import Parts
+    from scheduler.objects.archive import ZipMember
+    from scheduler.store.models import TaskRow
+    from scheduler.wiring import Runtime
 
 #: Bytes of the archive that are read at a time.
 _BLOCK = 4 * 1024**2
@@ -46,10 +46,10 @@ class SavedFiles:
     Each look may raise Invalid or TooLarge: the stored archive is broken, or has too many files.
     """
 
-    def __init__(self, parts: Parts, task: Task) -> None:
-        self._store, self._user = parts.objects, task.user_id
+    def __init__(self, rt: Runtime, task: TaskRow) -> None:
+        self._store, self._user = rt.objects, task.user_id
         self._path = objects.output_path(task.storage_prefix, task.id, max(1, task.attempt))
-        self._known: dict[str, Member] | None = None
+        self._known: dict[str, ZipMember] | None = None
 
     def entries(self) -> list[FileEntry]:
         """The files; none where nothing was stored."""
@@ -58,14 +58,14 @@ class SavedFiles:
             for name, m in self._members().items()
         ]
 
-    def _members(self) -> dict[str, Member]:
+    def _members(self) -> dict[str, ZipMember]:
         if self._known is None:
             try:
                 members = list_zip(self._store, self._user, self._path).members
             except NoSuchObject:
                 members = ()
             except ArchivesBusy as error:
-                raise Unanswered("outputs: too many archives are read just now.") from error
+                raise GatewayTimeout("outputs: too many archives are read just now.") from error
             except TooManyMembers as error:
                 raise TooLarge(f"outputs: {error}.") from error
             except ValueError as error:
@@ -74,10 +74,10 @@ class SavedFiles:
             self._known = {m.name.removeprefix(_PREFIX): m for m in found}
         return self._known
 
-    def _member(self, name: str) -> Member:
+    def _member(self, name: str) -> ZipMember:
         found = self._members().get(name)
         if found is None:
-            raise NotFound(f"file: there is no {name!r} among the stored outputs.")
+            raise ResourceNotFound(f"file: there is no {name!r} among the stored outputs.")
         return found
 
     def size(self, name: str) -> int:
@@ -88,7 +88,7 @@ class SavedFiles:
         """A file's bytes, piece by piece. Raises NotFound before the first one."""
         return self._unpacked(self._member(name))
 
-    def _unpacked(self, member: Member, skip: int = 0) -> Iterator[bytes]:
+    def _unpacked(self, member: ZipMember, skip: int = 0) -> Iterator[bytes]:
         try:
             yield from self._pieces(member, skip)
         except (ValueError, zlib.error) as error:
@@ -96,7 +96,7 @@ class SavedFiles:
             name = member.name.removeprefix(_PREFIX)
             raise Invalid(f"file: {name!r} is broken in the archive: {error}.") from error
 
-    def _pieces(self, member: Member, skip: int) -> Iterator[bytes]:
+    def _pieces(self, member: ZipMember, skip: int) -> Iterator[bytes]:
         if member.compress_type not in _METHODS:
             raise ValueError(f"it is compressed by method {member.compress_type}, not deflate")
         first, last = raw_range(self._store, self._user, self._path, member)
@@ -132,7 +132,7 @@ class SavedFiles:
         kept = _last(data, lines)
         return SavedText(_text(kept), member.size - len(kept), member.size)
 
-    def _end(self, member: Member, at: int) -> bytes:
+    def _end(self, member: ZipMember, at: int) -> bytes:
         """The bytes of a member from `at` on."""
         if not member.compress_type:
             return b"".join(self._unpacked(member, at))

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from scheduler.store.models import StatusChange, Task
+from scheduler.store.models import StatusChange, TaskRow
 from simherd.contract.lifecycle import RUNNING, TABLE, TERMINAL, Status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable
 
-    from scheduler.wiring import Parts
+    from scheduler.wiring import Runtime
 
 #: Seconds after which all are looked at, though nothing was heard: what is heard may get lost.
 _LOOK_S = 15.0
@@ -54,15 +54,15 @@ class TaskState:
         }
 
 
-def read_states(parts: Parts, user_id: str, tasks: Iterable[str]) -> dict[str, TaskState]:
+def read_states(rt: Runtime, user_id: str, tasks: Iterable[str]) -> dict[str, TaskState]:
     """Where those of these tasks stand that are the user's."""
     wanted = list(tasks)
-    columns = (Task.id, Task.status, Task.attempt, Task.group_id, Task.machine_id)
+    columns = (TaskRow.id, TaskRow.status, TaskRow.attempt, TaskRow.group_id, TaskRow.machine_id)
     found = {}
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         for start in range(0, len(wanted), _BATCH):
             some = wanted[start : start + _BATCH]
-            query = select(*columns).where(Task.id.in_(some), Task.user_id == user_id)
+            query = select(*columns).where(TaskRow.id.in_(some), TaskRow.user_id == user_id)
             for row in session.execute(query):
                 found[row.id] = TaskState(
                     row.id, Status(row.status), row.attempt, row.group_id, row.machine_id
@@ -70,9 +70,9 @@ def read_states(parts: Parts, user_id: str, tasks: Iterable[str]) -> dict[str, T
     return found
 
 
-def describe(parts: Parts, task_id: str) -> str:
+def describe(rt: Runtime, task_id: str) -> str:
     """The newest sentence of a task's history."""
-    with parts.store.read() as session:
+    with rt.store.read() as session:
         newest = session.scalar(
             select(StatusChange.description)
             .where(StatusChange.task_id == task_id)
@@ -83,7 +83,7 @@ def describe(parts: Parts, task_id: str) -> str:
 
 
 async def follow_states(
-    parts: Parts,
+    rt: Runtime,
     user_id: str,
     tasks: frozenset[str],
     tick_s: float = _LOOK_S,
@@ -95,10 +95,10 @@ async def follow_states(
     """
     until = float("inf") if seconds is None else time.monotonic() + seconds
     known: dict[str, TaskState] = {}
-    async with parts.changes.listening(tasks) as listener:
+    async with rt.changes.listening(tasks) as listener:
         changed, quiet_s = set(tasks), 0.0
         while True:
-            found = await asyncio.to_thread(read_states, parts, user_id, changed)
+            found = await asyncio.to_thread(read_states, rt, user_id, changed)
             news = [state for state in found.values() if known.get(state.task_id) != state]
             known.update(found)
             for state in news:

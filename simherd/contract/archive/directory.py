@@ -51,7 +51,7 @@ class Directory:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ArchiveEntry:
     """One entry; `header_offset` is where its local header lies in the file, sizes in bytes."""
 
     name: str
@@ -116,7 +116,7 @@ def check_count(file: IO[bytes], directory: Directory) -> None:
         pass
 
 
-def read_entries(file: IO[bytes], directory: Directory) -> Iterator[Entry]:
+def read_entries(file: IO[bytes], directory: Directory) -> Iterator[ArchiveEntry]:
     """Every entry, in the directory's order.
 
     Raises:
@@ -156,12 +156,12 @@ def _raw_entries(data: bytes, directory: Directory) -> Iterator[tuple[int, tuple
         raise ArchiveRejected("its directory is not as its end says")
 
 
-def _entry(data: bytes, at: int, fields: tuple[Any, ...], shift: int) -> Entry:
+def _entry(data: bytes, at: int, fields: tuple[Any, ...], shift: int) -> ArchiveEntry:
     flags, method, clock, date, _, packed, size, name_size, extra_size = fields[3:12]
     name_at = at + _ENTRY.size
     extra = data[name_at + name_size : name_at + name_size + extra_size]
     size, packed, offset = _wide((size, packed, fields[16]), extra)
-    return Entry(
+    return ArchiveEntry(
         _name(data[name_at : name_at + name_size], flags),
         method,
         size,

@@ -9,8 +9,8 @@ from typing import IO, TYPE_CHECKING
 import pytest
 
 from executor.containers.docker import DockerBackend
-from executor.machine.capacity import Room
-from executor.machine.image_cache import Images
+from executor.machine.capacity import Capacity
+from executor.machine.image_cache import ImageCache
 from executor.machine.volumes import Disk, DiskError, LoopDisk, WatchedDisk, choose_disk
 from tests.conftest import missing
 from tests.support.docker import has_image
@@ -134,8 +134,8 @@ def test_without_a_limit_there_is_no_file_system(tmp_path: Path) -> None:
 @pytest.mark.fault("B48")
 def test_a_machine_without_room_says_why(loop: LoopDisk, tmp_path: Path) -> None:
     small = loop.make("small", LIMIT)
-    images = Images(tmp_path / "images.json", lambda _: False)
-    room = Room(small.folder, None, 0, images, frozenset)
+    images = ImageCache(tmp_path / "images.json", lambda _: False)
+    room = Capacity(small.folder, None, 0, images, frozenset)
     assert "free" in str(room.reason_to_wait(0))
     for number in range(100_000):
         try:
@@ -146,8 +146,8 @@ def test_a_machine_without_room_says_why(loop: LoopDisk, tmp_path: Path) -> None
 
 
 def test_an_attempt_is_given_what_can_be_kept(tmp_path: Path) -> None:
-    images = Images(tmp_path / "images.json", lambda _: False)
-    room = Room(tmp_path, None, 0, images, frozenset)
+    images = ImageCache(tmp_path / "images.json", lambda _: False)
+    room = Capacity(tmp_path, None, 0, images, frozenset)
     assert room.reason_to_wait(0) is None
     assert room.limit(LIMIT, 0) == LIMIT
     free = os.statvfs(tmp_path)
@@ -163,13 +163,13 @@ def test_images_that_were_pulled_go_when_room_is_wanted(tmp_path: Path) -> None:
     names = ("first", "second", "third", "used")
     with Registry() as registry:
         first, second, third, used = (registry.image(f"simherd-test/{n}") for n in names)
-        images = Images(tmp_path / "images.json", backend.remove_image)
+        images = ImageCache(tmp_path / "images.json", backend.remove_image)
         for image in (used, first, second, third):
             assert backend.prepare(image).source == "pulled"
             images.used(image, pulled=True)
         images.used("simherd/debian:bookworm", pulled=False)
         # An agent that was started anew remembers; the first one is used again.
-        images = Images(tmp_path / "images.json", backend.remove_image)
+        images = ImageCache(tmp_path / "images.json", backend.remove_image)
         images.used(first, pulled=False)
         gone: list[str] = []
 

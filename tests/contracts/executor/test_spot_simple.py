@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from executor.spot.notice import Notice, SourceError
+from executor.spot.notice import ReclaimNotice, SourceError
 from executor.spot.parse import FARTHEST_S
 from executor.spot.simple import FileSource, HttpSource
 from tests.support.metadata import HTML, Clock, Metadata
@@ -34,23 +34,23 @@ def test_a_url_says_when_the_machine_goes(plain: tuple[HttpSource, Clock], said:
     said.plain = (204, "")
     assert source.look() is None
     said.plain = (200, json.dumps({"reclaim_at": clock.now + 50.5}))
-    assert source.look() == Notice(clock.now + 50.5, f"{said.url}/notice")
+    assert source.look() == ReclaimNotice(clock.now + 50.5, f"{said.url}/notice")
 
 
 def test_a_url_may_say_in_how_many_seconds(plain: tuple[HttpSource, Clock], said: Metadata) -> None:
     source, clock = plain
     due = clock.now + 60
     said.plain = (200, '{"in_s": 60}')
-    assert source.look() == Notice(due, source.name)
+    assert source.look() == ReclaimNotice(due, source.name)
     clock.now += 20
-    assert source.look() == Notice(due, source.name)
+    assert source.look() == ReclaimNotice(due, source.name)
     said.plain = (200, '{"in_s": 40}')
-    assert source.look() == Notice(due, source.name)
+    assert source.look() == ReclaimNotice(due, source.name)
     said.plain = (404, "")
     assert source.look() is None
     said.plain = (200, '{"in_s": 40}')
     clock.now += 20
-    assert source.look() == Notice(clock.now + 40, source.name)
+    assert source.look() == ReclaimNotice(clock.now + 40, source.name)
 
 
 #: What neither a file nor a URL may say.
@@ -113,7 +113,7 @@ def test_a_file_that_is_there_is_the_notice(notice_file: tuple[FileSource, Path,
         (json.dumps({"reclaim_at": clock.now + 7}), clock.now + 7),
     ):
         _write(path, text, clock.now - 5)
-        assert source.look() == Notice(expected, path.as_uri())
+        assert source.look() == ReclaimNotice(expected, path.as_uri())
     path.unlink()
     assert source.look() is None
     assert FileSource(path / "below").look() is None

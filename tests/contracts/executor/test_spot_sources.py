@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from executor.spot import http
-from executor.spot.aws import Aws
-from executor.spot.azure import Azure
-from executor.spot.gcp import Gcp
-from executor.spot.notice import Notice, SourceError
+from executor.spot.aws import AwsSource
+from executor.spot.azure import AzureSource
+from executor.spot.gcp import GcpSource
+from executor.spot.notice import ReclaimNotice, SourceError
 from executor.spot.parse import FARTHEST_S
 from executor.spot.simple import HttpSource
 from simherd.local.stack import free_port
@@ -22,7 +22,7 @@ from tests.support.metadata import HTML, Clock, Metadata
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from executor.spot.notice import Source
+    from executor.spot.notice import NoticeSource
 
 #: Looks that hang take the seconds that they may.
 pytestmark = pytest.mark.slow
@@ -30,10 +30,10 @@ pytestmark = pytest.mark.slow
 #: Seconds beyond a limit that a busy test machine may take.
 SLACK_S = 15.0
 REBALANCE = "/latest/meta-data/events/recommendations/rebalance"
-OVER_HTTP: dict[str, Callable[[Metadata], Source]] = {
-    "aws": lambda said: Aws(said.url),
-    "gcp": lambda said: Gcp(said.url),
-    "azure": lambda said: Azure(said.url),
+OVER_HTTP: dict[str, Callable[[Metadata], NoticeSource]] = {
+    "aws": lambda said: AwsSource(said.url),
+    "gcp": lambda said: GcpSource(said.url),
+    "azure": lambda said: AzureSource(said.url),
     "http": lambda said: HttpSource(f"{said.url}/notice"),
 }
 
@@ -45,24 +45,24 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(params=OVER_HTTP)
-def source(request: pytest.FixtureRequest, said: Metadata) -> Iterator[Source]:
+def source(request: pytest.FixtureRequest, said: Metadata) -> Iterator[NoticeSource]:
     made = OVER_HTTP[request.param](said)
     yield made
     made.close()
 
 
 @pytest.fixture
-def aws(said: Metadata) -> Iterator[tuple[Aws, Clock]]:
+def aws(said: Metadata) -> Iterator[tuple[AwsSource, Clock]]:
     clock = Clock()
-    made = Aws(said.url, clock)
+    made = AwsSource(said.url, clock)
     yield made, clock
     made.close()
 
 
 @pytest.fixture
-def azure(said: Metadata) -> Iterator[tuple[Azure, Clock]]:
+def azure(said: Metadata) -> Iterator[tuple[AzureSource, Clock]]:
     clock = Clock()
-    made = Azure(said.url, clock)
+    made = AzureSource(said.url, clock)
     yield made, clock
     made.close()
 
@@ -89,14 +89,14 @@ def event(kind: str = "Preempt", not_before: object = "", **more: Any) -> dict[s
 # --- all sources over HTTP ------------------------------------------------------------------
 
 
-def test_without_a_notice_there_is_none(source: Source) -> None:
+def test_without_a_notice_there_is_none(source: NoticeSource) -> None:
     assert source.look() is None
     assert source.look() is None
 
 
 @pytest.mark.parametrize("fault", ["500", "html", "junk", "long", "cut", "redirect"])
 def test_junk_is_an_error_and_the_next_answer_counts(
-    source: Source, said: Metadata, fault: str
+    source: NoticeSource, said: Metadata, fault: str
 ) -> None:
     said.fault = fault
     with pytest.raises(SourceError):
@@ -112,7 +112,7 @@ def test_junk_is_an_error_and_the_next_answer_counts(
 
 @pytest.mark.parametrize("fault", ["hang", "dribble"])
 def test_no_server_holds_a_look(
-    source: Source, said: Metadata, fault: str, monkeypatch: pytest.MonkeyPatch
+    source: NoticeSource, said: Metadata, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http, "LOOK_S", 0.3)
     said.fault = fault
@@ -137,7 +137,7 @@ def test_no_handshake_holds_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_server_that_is_not_there_is_an_error() -> None:
-    for made in (Aws, Gcp, Azure, HttpSource):
+    for made in (AwsSource, GcpSource, AzureSource, HttpSource):
         source = made(f"http://127.0.0.1:{free_port()}")
         with pytest.raises(SourceError):
             source.look()
@@ -145,7 +145,7 @@ def test_a_server_that_is_not_there_is_an_error() -> None:
 
 
 def test_a_proxy_of_the_environment_is_not_asked(
-    source: Source, monkeypatch: pytest.MonkeyPatch
+    source: NoticeSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
     monkeypatch.setenv("no_proxy", "")
@@ -157,28 +157,28 @@ def test_a_proxy_of_the_environment_is_not_asked(
 
 @pytest.mark.parametrize("action", ["terminate", "stop"])
 def test_aws_says_when_the_machine_goes(
-    aws: tuple[Aws, Clock], said: Metadata, action: str
+    aws: tuple[AwsSource, Clock], said: Metadata, action: str
 ) -> None:
     source, clock = aws
     said.action = {"action": action, "time": zulu(clock.now + 120)}
-    notice = Notice(clock.now + 120, "aws")
+    notice = ReclaimNotice(clock.now + 120, "aws")
     assert source.look() == notice
     clock.now += 50
     assert source.look() == notice
 
 
-def test_aws_hibernates_at_once(aws: tuple[Aws, Clock], said: Metadata) -> None:
+def test_aws_hibernates_at_once(aws: tuple[AwsSource, Clock], said: Metadata) -> None:
     source, clock = aws
     first = clock.now
     said.action = {"action": "hibernate", "time": zulu(clock.now + 120)}
-    assert source.look() == Notice(first, "aws")
+    assert source.look() == ReclaimNotice(first, "aws")
     clock.now += 5
-    assert source.look() == Notice(first, "aws")
+    assert source.look() == ReclaimNotice(first, "aws")
     said.action = None
     assert source.look() is None
 
 
-def test_aws_renews_its_token_before_its_end(aws: tuple[Aws, Clock], said: Metadata) -> None:
+def test_aws_renews_its_token_before_its_end(aws: tuple[AwsSource, Clock], said: Metadata) -> None:
     source, clock = aws
     said.ttl_s = 60
     source.look()
@@ -190,16 +190,16 @@ def test_aws_renews_its_token_before_its_end(aws: tuple[Aws, Clock], said: Metad
     assert said.tokens_given == 2
 
 
-def test_aws_renews_a_token_that_is_refused(aws: tuple[Aws, Clock], said: Metadata) -> None:
+def test_aws_renews_a_token_that_is_refused(aws: tuple[AwsSource, Clock], said: Metadata) -> None:
     source, clock = aws
     source.look()
     said.tokens.clear()
     said.action = {"action": "stop", "time": zulu(clock.now + 120)}
-    assert source.look() == Notice(clock.now + 120, "aws")
+    assert source.look() == ReclaimNotice(clock.now + 120, "aws")
     assert said.tokens_given == 2
 
 
-def test_aws_is_never_asked_without_a_token(aws: tuple[Aws, Clock], said: Metadata) -> None:
+def test_aws_is_never_asked_without_a_token(aws: tuple[AwsSource, Clock], said: Metadata) -> None:
     source, _ = aws
     said.faults["/latest/api/token"] = "500"
     with pytest.raises(SourceError, match="/latest/api/token answered 500"):
@@ -211,7 +211,7 @@ def test_aws_is_never_asked_without_a_token(aws: tuple[Aws, Clock], said: Metada
 
 
 def test_aws_gives_up_a_service_that_refuses_every_token(
-    aws: tuple[Aws, Clock], said: Metadata, monkeypatch: pytest.MonkeyPatch
+    aws: tuple[AwsSource, Clock], said: Metadata, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, _ = aws
     monkeypatch.setattr(said, "tokens", _Forgetful())
@@ -225,7 +225,9 @@ class _Forgetful(set[str]):
         pass
 
 
-def test_aws_rebalance_is_a_hint_and_no_notice(aws: tuple[Aws, Clock], said: Metadata) -> None:
+def test_aws_rebalance_is_a_hint_and_no_notice(
+    aws: tuple[AwsSource, Clock], said: Metadata
+) -> None:
     source, clock = aws
     assert source.look() is None
     assert not source.at_risk
@@ -257,7 +259,7 @@ def test_aws_rebalance_is_a_hint_and_no_notice(aws: tuple[Aws, Clock], said: Met
         ["terminate"],
     ],
 )
-def test_aws_junk_is_no_notice(aws: tuple[Aws, Clock], said: Metadata, told: Any) -> None:
+def test_aws_junk_is_no_notice(aws: tuple[AwsSource, Clock], said: Metadata, told: Any) -> None:
     said.action = told
     with pytest.raises(SourceError):
         aws[0].look()
@@ -268,9 +270,9 @@ def test_aws_junk_is_no_notice(aws: tuple[Aws, Clock], said: Metadata, told: Any
 
 def test_gcp_leaves_30_s_from_when_it_was_first_seen(said: Metadata) -> None:
     clock = Clock()
-    source = Gcp(said.url, clock)
+    source = GcpSource(said.url, clock)
     said.preempted = "TRUE"
-    notice = Notice(clock.now + 30, "gcp")
+    notice = ReclaimNotice(clock.now + 30, "gcp")
     assert source.look() == notice
     clock.now += 7
     said.fault = "500"
@@ -281,12 +283,12 @@ def test_gcp_leaves_30_s_from_when_it_was_first_seen(said: Metadata) -> None:
     said.preempted = "FALSE"
     assert source.look() is None
     said.preempted = "TRUE\n"
-    assert source.look() == Notice(clock.now + 30, "gcp")
+    assert source.look() == ReclaimNotice(clock.now + 30, "gcp")
     source.close()
 
 
 def test_gcp_must_be_google(said: Metadata) -> None:
-    source = Gcp(said.url)
+    source = GcpSource(said.url)
     said.preempted, said.flavor = "TRUE", False
     with pytest.raises(SourceError, match="Metadata-Flavor"):
         source.look()
@@ -303,7 +305,7 @@ def test_gcp_must_be_google(said: Metadata) -> None:
 
 @pytest.mark.parametrize("kind", ["Preempt", "Terminate"])
 def test_azure_says_when_the_machine_goes(
-    azure: tuple[Azure, Clock], said: Metadata, kind: str
+    azure: tuple[AzureSource, Clock], said: Metadata, kind: str
 ) -> None:
     source, clock = azure
     said.events = [
@@ -311,12 +313,12 @@ def test_azure_says_when_the_machine_goes(
         event(kind, formatdate(clock.now + 30, usegmt=True), EventId="2"),
         event(kind, formatdate(clock.now + 300, usegmt=True), EventId="3"),
     ]
-    assert source.look() == Notice(clock.now + 30, "azure")
+    assert source.look() == ReclaimNotice(clock.now + 30, "azure")
     source.look()
     assert said.count("GET /metadata/instance/compute/name") == 1
 
 
-def test_azure_events_of_others_are_none(azure: tuple[Azure, Clock], said: Metadata) -> None:
+def test_azure_events_of_others_are_none(azure: tuple[AzureSource, Clock], said: Metadata) -> None:
     said.events = [
         event(Resources=["worker-0", "worker-11"]),
         event("Reboot"),
@@ -328,27 +330,27 @@ def test_azure_events_of_others_are_none(azure: tuple[Azure, Clock], said: Metad
 
 @pytest.mark.parametrize("empty", ["", None])
 def test_azure_without_a_time_is_at_once(
-    azure: tuple[Azure, Clock], said: Metadata, empty: object
+    azure: tuple[AzureSource, Clock], said: Metadata, empty: object
 ) -> None:
     source, clock = azure
     said.events = [event(not_before=empty)]
-    first = Notice(clock.now, "azure")
+    first = ReclaimNotice(clock.now, "azure")
     assert source.look() == first
     clock.now += 10
     assert source.look() == first
 
 
 def test_azure_that_begins_early_or_late_keeps_the_earlier_time(
-    azure: tuple[Azure, Clock], said: Metadata
+    azure: tuple[AzureSource, Clock], said: Metadata
 ) -> None:
     source, clock = azure
     due = clock.now + 30
     for begun_after_s, expected in ((10, clock.now + 10), (40, due)):
         said.events = [event(not_before=formatdate(due, usegmt=True))]
-        assert source.look() == Notice(due, "azure")
+        assert source.look() == ReclaimNotice(due, "azure")
         clock.now = due - 30 + begun_after_s
         said.events = [event(EventStatus="Started")]
-        assert source.look() == Notice(expected, "azure")
+        assert source.look() == ReclaimNotice(expected, "azure")
         said.events = []
         assert source.look() is None
         clock.now = due - 30
@@ -370,13 +372,17 @@ def test_azure_that_begins_early_or_late_keeps_the_earlier_time(
         [{key: value for key, value in event().items() if key != "NotBefore"}],
     ],
 )
-def test_azure_junk_is_no_notice(azure: tuple[Azure, Clock], said: Metadata, events: Any) -> None:
+def test_azure_junk_is_no_notice(
+    azure: tuple[AzureSource, Clock], said: Metadata, events: Any
+) -> None:
     said.events = events
     with pytest.raises(SourceError):
         azure[0].look()
 
 
-def test_azure_without_its_name_is_no_notice(azure: tuple[Azure, Clock], said: Metadata) -> None:
+def test_azure_without_its_name_is_no_notice(
+    azure: tuple[AzureSource, Clock], said: Metadata
+) -> None:
     said.events = [event()]
     for junk in ("", HTML, "two words", "x" * 300):
         said.vm = junk

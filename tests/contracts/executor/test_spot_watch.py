@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from executor.spot.aws import Aws
+from executor.spot.aws import AwsSource
 from executor.spot.http import LOOK_S
-from executor.spot.notice import Notice
+from executor.spot.notice import ReclaimNotice
 from executor.spot.simple import FileSource
-from executor.spot.watch import Watch
+from executor.spot.watch import NoticeWatch
 from tests.support.waits import until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from executor.spot.notice import Source
+    from executor.spot.notice import NoticeSource
     from tests.support.metadata import Metadata
 
 #: Looks that hang take the seconds that they may.
@@ -36,14 +36,14 @@ class Heard:
     """What a watch has called."""
 
     def __init__(self) -> None:
-        self.notices: list[Notice] = []
+        self.notices: list[ReclaimNotice] = []
         self.overs = threading.Event()
 
-    def watch(self, source: Source) -> Watch:
-        return Watch(source, self.notices.append, self.overs.set)
+    def watch(self, source: NoticeSource) -> NoticeWatch:
+        return NoticeWatch(source, self.notices.append, self.overs.set)
 
 
-def _has(notices: list[Notice], count: int) -> bool:
+def _has(notices: list[ReclaimNotice], count: int) -> bool:
     return len(notices) == count
 
 
@@ -59,7 +59,10 @@ def test_a_watch_tells_of_a_file_once_and_of_an_earlier_deadline(tmp_path: Path)
         (tmp_path / "new").replace(path)
         until(partial(_has, heard.notices, n), what="the notice")
     watch.close()
-    assert heard.notices == [Notice(soon, source.name), Notice(soon - 50, source.name)]
+    assert heard.notices == [
+        ReclaimNotice(soon, source.name),
+        ReclaimNotice(soon - 50, source.name),
+    ]
     assert not heard.overs.is_set()
     assert watch.silent_s < 60
     assert not watch.failing
@@ -86,13 +89,13 @@ def test_a_watch_goes_on_after_errors_and_broken_callbacks(
     path = tmp_path / "notice"
     source = FileSource(path)
     source.every_s = 0.01
-    called: list[Notice] = []
+    called: list[ReclaimNotice] = []
 
-    def broken(notice: Notice) -> None:
+    def broken(notice: ReclaimNotice) -> None:
         called.append(notice)
         raise RuntimeError("on purpose")
 
-    watch = Watch(source, broken, lambda: None)
+    watch = NoticeWatch(source, broken, lambda: None)
     path.write_text("{")
     watch.start()
     until(lambda: "event=spot_source_failed" in caplog.text, what="the error")
@@ -112,7 +115,7 @@ class _Buggy:
     def __init__(self) -> None:
         self.looks = self.closed = 0
 
-    def look(self) -> Notice | None:
+    def look(self) -> ReclaimNotice | None:
         self.looks += 1
         raise KeyError("on purpose")
 
@@ -134,7 +137,7 @@ def test_a_watch_survives_a_source_with_a_bug(caplog: pytest.LogCaptureFixture) 
 @pytest.mark.parametrize("fault", ["hang", "dribble"])
 def test_a_watch_closes_while_a_look_hangs(said: Metadata, fault: str) -> None:
     said.faults[ACTION] = fault
-    watch = Heard().watch(Aws(said.url))
+    watch = Heard().watch(AwsSource(said.url))
     watch.start()
     until(lambda: said.count(f"GET {ACTION}"), what="a look")
     began = time.monotonic()

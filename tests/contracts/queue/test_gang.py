@@ -164,14 +164,14 @@ def test_a_machine_may_write_to_those_of_its_group_and_to_no_other(
     side: Side, client: redis.Redis
 ) -> None:
     digest = "5" * 64
-    acl.admit(client, side.group, "m1", [digest], gangs=True)
-    acl.admit(client, side.group, "m2", [digest])
+    acl.grant_acl(client, side.group, "m1", [digest], gangs=True)
+    acl.grant_acl(client, side.group, "m2", [digest])
     inbox = GroupKeys(side.group).inbox("m3")
     allowed = [_may(client, name, "XADD", inbox) for name in ("m1", "m2")]
     assert allowed == [True, False]
     assert not _may(client, "m1", "XADD", GroupKeys("another").inbox("m3"))
     for name in ("m1", "m2"):
-        acl.shut_out(client, name)
+        acl.revoke_acl(client, name)
 
 
 def _may(client: redis.Redis, machine: str, command: str, key: str) -> bool:

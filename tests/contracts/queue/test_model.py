@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from executor.link.lease import Claimer, Held, Keeper, new_token
+from executor.link.lease import Claimer, HeldLease, LeaseKeeper, new_token
 from scheduler.queue.group_queue import Arrival, GroupQueue, connect
 from simherd.contract import limits
 from simherd.contract.queue.scripts import Claimed
@@ -37,7 +37,7 @@ class QueueModel(RuleBasedStateMachine):
         self.client = connect(self.url)
         self.queue = GroupQueue(one_server(self.client), Everything())
         self.claimers = {m: Claimer(self.url, self.group, m) for m in ("m1", "m2")}
-        self.keepers = {m: Keeper(self.url, self.group, m) for m in ("m1", "m2")}
+        self.keepers = {m: LeaseKeeper(self.url, self.group, m) for m in ("m1", "m2")}
         self.waiting: dict[str, float] = {}
         self.held: dict[str, tuple[str, str]] = {}
         self.revoked: set[str] = set()
@@ -86,7 +86,7 @@ class QueueModel(RuleBasedStateMachine):
         if attempt not in self.held and attempt not in self.revoked:
             return  # nobody presents what nobody was given
         presented = token if holder == executor else "stale"
-        (renewal,) = self.keepers[executor].beat([Held(attempt, presented, 1, False)])
+        (renewal,) = self.keepers[executor].beat([HeldLease(attempt, presented, 1, False)])
         assert renewal.state == ("held" if holder == executor else "lost")
 
     @rule(attempt=ATTEMPTS)
@@ -136,7 +136,7 @@ class QueueModel(RuleBasedStateMachine):
             return
         self.client.hset(f"simherd:{{{self.group}}}:recorded", attempt, 5)
         token = self.held.pop(attempt)[1]
-        (renewal,) = self.keepers[executor].beat([Held(attempt, token, 5, True)])
+        (renewal,) = self.keepers[executor].beat([HeldLease(attempt, token, 5, True)])
         assert renewal.state == "recorded"
 
     @invariant()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
-from executor.link.lease import Held, Keeper, new_token
+from executor.link.lease import HeldLease, LeaseKeeper, new_token
 from simherd.contract import queue as contract_queue
 from simherd.contract.inbox import Message, Order
 from simherd.contract.queue.keys import GroupKeys
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from tests.support.queue import Side
 
 
-def held(attempt: str, token: str, last: int = 0, ended: bool = False) -> Held:
-    return Held(attempt, token, last, ended)
+def held(attempt: str, token: str, last: int = 0, ended: bool = False) -> HeldLease:
+    return HeldLease(attempt, token, last, ended)
 
 
 def test_enqueue_queues_and_rings_once(side: Side, client: redis.Redis) -> None:
@@ -197,7 +197,7 @@ def test_an_acl_user_of_one_group_can_do_all_of_it_and_nothing_else(
 def test_an_executor_that_vanished_keeps_nothing_staged(side: Side, client: redis.Redis) -> None:
     side.enqueue("a:1")
     keys = GroupKeys(side.group)
-    keeper = Keeper(side.url, side.group, "m2")
+    keeper = LeaseKeeper(side.url, side.group, "m2")
     client.hset(keys.staged, "a:1", f"{1000 * (time.time() + 60):.0f}:m1")
     assert side.queue.reader.prefetcher(side.group, "a:1") == "m1"
     assert keeper.stage() is None
@@ -210,7 +210,7 @@ def test_an_executor_that_vanished_keeps_nothing_staged(side: Side, client: redi
 
 def test_who_fetches_for_a_withdrawn_attempt_is_told(side: Side, client: redis.Redis) -> None:
     side.enqueue("a:1")
-    keeper = Keeper(side.url, side.group, "m1")
+    keeper = LeaseKeeper(side.url, side.group, "m1")
     keeper.stage()
     keeper.close()
     assert side.queue.withdraw(side.group, "a:1") == ("withdrawn", None)

@@ -11,9 +11,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from scheduler.config import Settings
-from scheduler.providers.base import LaunchRefused, MachinePlan, MachineState, NoCapacity, Ticket
+from scheduler.providers.base import (
+    LaunchRefused,
+    LaunchTicket,
+    MachinePlan,
+    MachineState,
+    NoCapacity,
+)
 from scheduler.providers.docker import DockerProvider
-from scheduler.wiring import Parts
+from scheduler.wiring import Runtime
 from tests.conftest import BASE_IMAGE, missing
 from tests.support.waits import until
 
@@ -71,7 +77,7 @@ def plan() -> MachinePlan:
         vcpus=1,
         memory_bytes=1024**3,
         disk_size_gb=10,
-        ticket=Ticket("http://127.0.0.1:8000", TOKEN),
+        ticket=LaunchTicket("http://127.0.0.1:8000", TOKEN),
     )
 
 
@@ -257,7 +263,7 @@ def test_while_the_engine_is_away_nothing_is_known(
 
 
 def test_the_settings_lead_to_it(root: Path) -> None:
-    parts = Parts(
+    rt = Runtime(
         Settings(
             database_url="sqlite://",
             redis_url="redis://unused",
@@ -266,8 +272,8 @@ def test_the_settings_lead_to_it(root: Path) -> None:
             machines_dir=root,
         )
     )
-    assert isinstance(parts.providers["docker"], DockerProvider)
-    assert set(parts.providers) >= {"local", "docker"}
+    assert isinstance(rt.providers["docker"], DockerProvider)
+    assert set(rt.providers) >= {"local", "docker"}
 
 
 def mounts_below(folder: Path) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from scheduler.providers.base import Found, MachinePlan, MachineState, Ticket
+from scheduler.providers.base import LaunchTicket, MachinePlan, MachineState, ProviderMachine
 from scheduler.providers.ec2 import Ec2Provider
 from tests.support.ec2 import CREDENTIALS, Cloud, end, plan_for, settings_for
 
@@ -135,7 +135,9 @@ def test_launching_twice_launches_one(
     first = provider.launch(plan)
 
     # As after a crash: another process, another ticket.
-    again = Ec2Provider(settings).launch(replace(plan, ticket=Ticket("https://else", "other")))
+    again = Ec2Provider(settings).launch(
+        replace(plan, ticket=LaunchTicket("https://else", "other"))
+    )
 
     assert again["instance_id"] == first["instance_id"]
     # EC2 tells launch times in whole seconds.
@@ -167,7 +169,7 @@ def test_a_request_is_known_again_by_machine_and_ticket(
     cloud: Cloud, provider: Ec2Provider
 ) -> None:
     plan = plan_for()
-    for each in (plan, plan, replace(plan, ticket=Ticket("https://a", "2")), plan_for()):
+    for each in (plan, plan, replace(plan, ticket=LaunchTicket("https://a", "2")), plan_for()):
         end(provider, each.machine_id, provider.launch(each))
 
     tokens = [r["ClientToken"] for r in cloud.asked if r["Action"] == "RunInstances"]
@@ -276,7 +278,7 @@ def test_orphans_are_found_and_others_are_not(
 
     launched_at = cloud.instance(handle["instance_id"])["LaunchTime"].timestamp()
     kept = {"instance_id": handle["instance_id"], "launched_at": launched_at}
-    assert found == Found(ours.machine_id, "group-1", kept)
+    assert found == ProviderMachine(ours.machine_id, "group-1", kept)
 
 
 def test_every_page_of_orphans_is_read(cloud: Cloud, provider: Ec2Provider) -> None:

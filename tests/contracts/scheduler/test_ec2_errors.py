@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from scheduler.providers.base import LaunchRefused, MachineState, NoCapacity, Ticket, Uncertain
+from scheduler.providers.base import (
+    LaunchRefused,
+    LaunchTicket,
+    MachineState,
+    NoCapacity,
+    Uncertain,
+)
 from scheduler.providers.ec2 import Ec2Provider
 from simherd.local.stack import free_port
 from tests.support.ec2 import CREDENTIALS, Cloud, end, error_answer, plan_for, settings_for
@@ -148,7 +154,7 @@ def test_a_ticket_is_not_told_to_anybody(
 
 def test_a_ticket_that_is_too_long_is_refused(cloud: Cloud, provider: Ec2Provider) -> None:
     with pytest.raises(LaunchRefused, match="EC2 takes 16384") as caught:
-        provider.launch(plan_for(ticket=Ticket("https://api", "x" * 20_000)))
+        provider.launch(plan_for(ticket=LaunchTicket("https://api", "x" * 20_000)))
 
     assert "xxx" not in str(caught.value)
     assert "RunInstances" not in cloud.actions()

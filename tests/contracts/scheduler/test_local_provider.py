@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from scheduler.providers.base import MachinePlan, Ticket
+from scheduler.providers.base import LaunchTicket, MachinePlan
 from scheduler.providers.local import LocalProvider
 from simherd.contract.policy import INSECURE_BACKEND
 from tests.support.waits import until
@@ -23,7 +23,7 @@ def test_an_agent_may_do_without_isolation_only_where_the_scheduler_may(
     # What the scheduler's own environment has is not handed on by itself.
     monkeypatch.setenv(INSECURE_BACKEND, "true")
     provider = LocalProvider(tmp_path, backend, 1, serves_metrics=False, is_insecure=is_insecure)
-    ticket = Ticket("http://127.0.0.1:9", "join_nothing")
+    ticket = LaunchTicket("http://127.0.0.1:9", "join_nothing")
     plan = MachinePlan("m1", "g1", "m1", "local", "local-a", False, 1, 2**30, 10, ticket)
     handle = provider.launch(plan)
     try:
@@ -38,7 +38,7 @@ def test_an_agent_may_do_without_isolation_only_where_the_scheduler_may(
 
 def test_an_agent_without_isolation_does_not_start_where_nobody_allows_it(tmp_path: Path) -> None:
     provider = LocalProvider(tmp_path, "process", 1, serves_metrics=False)
-    ticket = Ticket("http://127.0.0.1:9", "join_nothing")
+    ticket = LaunchTicket("http://127.0.0.1:9", "join_nothing")
     plan = MachinePlan("m1", "g1", "m1", "local", "local-a", False, 1, 2**30, 10, ticket)
     handle = provider.launch(plan)
     log = tmp_path / "m1" / "agent.log"

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from scheduler.store import schema
 from scheduler.store.admin_models import AuditEntry
 from scheduler.store.engine import Store, migrate, open_engine
-from scheduler.store.models import Base, MachineGroup, Task, User
+from scheduler.store.models import Base, GroupRow, TaskRow, User
 from tests.support.builders import make_group, make_task
 
 if TYPE_CHECKING:
@@ -91,8 +91,8 @@ def test_what_the_programs_write_is_kept_on_the_way_to_the_oldest_version(
     migrate(database_url, "0001")
     migrate(database_url)
     with store.read() as session:
-        assert session.scalar(select(Task.id)) == task.id
-        assert session.scalar(select(MachineGroup.reconnect_s)) == 600
+        assert session.scalar(select(TaskRow.id)) == task.id
+        assert session.scalar(select(GroupRow.reconnect_s)) == 600
     engine.dispose()
 
 
@@ -166,7 +166,7 @@ def test_only_groups_of_operators_stay_shared_and_their_first_one_is_the_default
     migrate(database_url)
     with engine.begin() as connection:
         rows = connection.execute(
-            select(MachineGroup.id, MachineGroup.name, MachineGroup.shared, MachineGroup.is_default)
+            select(GroupRow.id, GroupRow.name, GroupRow.shared, GroupRow.is_default)
         ).all()
     assert {row.id: row.shared for row in rows if row.id in shared} == shared
     assert [(r.name, shared.get(r.id)) for r in rows if r.is_default] == [("local", True)]

@@ -20,7 +20,7 @@ from scheduler.objects.archive import list_zip, raw_range
 from scheduler.objects.base import NoSuchObject, ObjectStore, PathTaken
 from scheduler.objects.folder import TEMPORARY, FolderStore
 from scheduler.objects.s3 import S3Store
-from scheduler.wiring import Parts
+from scheduler.wiring import Runtime
 from simherd.contract.objects import normalise
 from simherd.contract.upload_grant import part_size
 from tests.support.waits import until
@@ -62,7 +62,7 @@ def served(store: ObjectStore) -> Iterator[Served]:
     if not isinstance(store, FolderStore):
         yield lambda url: url
         return
-    parts = Parts(
+    rt = Runtime(
         Settings(
             database_url="sqlite://",
             redis_url="redis://unused",
@@ -70,8 +70,8 @@ def served(store: ObjectStore) -> Iterator[Served]:
             signing_key="key",
         )
     )
-    parts.__dict__["objects"] = store
-    server = uvicorn.Server(uvicorn.Config(make_app(parts), port=0, log_level="error"))
+    rt.__dict__["objects"] = store
+    server = uvicorn.Server(uvicorn.Config(make_app(rt), port=0, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
     until(lambda: server.started, what="the API")

@@ -6,7 +6,7 @@ import pytest
 
 from simherd.errors import ApiError, Unreachable
 from simherd.http import PATIENCE_S
-from simherd.reconnect import Patience
+from simherd.reconnect import ReconnectPolicy
 
 
 class Clock:
@@ -20,7 +20,7 @@ class Clock:
 
 def test_it_counts_from_the_first_failure_on() -> None:
     clock = Clock()
-    patience, broken = Patience(clock), Unreachable("broken")
+    patience, broken = ReconnectPolicy(clock), Unreachable("broken")
     patience.worked()
     clock.now += 10_000
     pauses = [patience.broke(broken) for _ in range(8)]
@@ -39,5 +39,5 @@ def test_it_counts_from_the_first_failure_on() -> None:
 @pytest.mark.parametrize("status", [401, 404, 422])
 def test_a_refusal_is_final(status: int) -> None:
     with pytest.raises(ApiError, match="no"):
-        Patience().broke(ApiError("no", status))
-    assert Patience().broke(ApiError("later", 503)) > 0
+        ReconnectPolicy().broke(ApiError("no", status))
+    assert ReconnectPolicy().broke(ApiError("later", 503)) > 0

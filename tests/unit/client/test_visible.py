@@ -17,7 +17,7 @@ from simherd.cli import complete
 from simherd.cli.render import echo, table
 from simherd.contract.objects import STDERR, STDOUT
 from simherd.errors import ApiError
-from simherd.follow import News, Output, Printer
+from simherd.follow import FollowUpdate, Output, Printer
 from simherd.output_info import FileInfo, TaskOutputInfo
 from simherd.task_live import draw_tree
 from simherd.visible import VisibleStream, say, visible, visible_line
@@ -90,7 +90,7 @@ def test_log_lines_are_visible_on_a_terminal(file: str, out: Any, raw: bool, wan
     shown = out()
     printer = Printer(Output(shown, raw=raw))
     for piece in (HOSTILE[:3], HOSTILE[3:] + "\n"):
-        printer.show(News("text", {"file": file, "text": piece}))
+        printer.show(FollowUpdate("text", {"file": file, "text": piece}))
     assert shown.getvalue() == wanted + "\n"
 
 

@@ -15,10 +15,10 @@ from simherd.runtime.health import (
     SECURITY_HEADERS,
     Dependencies,
     Dependency,
+    HealthTarget,
     Pages,
     Pulse,
     Served,
-    Target,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Process:
         self.pulse = Pulse("The loop")
         self.down = ""
         self.hangs = threading.Event()
-        self.target = Target(folder / "metrics.json", "executor")
+        self.target = HealthTarget(folder / "metrics.json", "executor")
         known = {
             "store": Dependency("The store does not answer", self._store),
             "disk": Dependency("The disk does not answer", self._disk),

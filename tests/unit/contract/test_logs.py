@@ -168,7 +168,7 @@ def test_uncaught_exceptions_are_lines() -> None:
     script = (
         "import threading\n"
         "from simherd.runtime import logs\n"
-        "logs.set_up('worker', 'INFO', logs.LogFormat.JSON, '')\n"
+        "logs.configure_logging('worker', 'INFO', logs.LogFormat.JSON, '')\n"
         "logs.always(machine='m1')\n"
         "def work(): raise ValueError('redis://:hush@h')\n"
         "thread = threading.Thread(target=work); thread.start(); thread.join()\n"

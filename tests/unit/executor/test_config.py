@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from executor.config import Config, ConfigError, Place, metrics_address
+from executor.config import Config, ConfigError, ExecutorFolders, metrics_address
 from simherd.contract.join import Membership
 
 GOOD = {
@@ -22,7 +22,7 @@ def read(env: dict[str, str]) -> Config:
     member = Membership("m", "m", "g", "redis://x", "local", 1, 1024, 0, 600, {})
     identity: Any = SimpleNamespace(membership=member, secret="s")
     metrics_address(env)
-    return Config.of(Place.from_env(env), identity, env)
+    return Config.of(ExecutorFolders.from_env(env), identity, env)
 
 
 def test_what_is_needed_is_enough() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from executor.attempt.context import StageFailed
 from executor.attempt.stages.inputs import fetch_inputs
-from executor.transfer.client import Transfer, open_client
+from executor.transfer.client import TransferClient, open_client
 from simherd.contract.attempt_spec import InputFile
 from simherd.contract.cause import Cause
 from tests.support.archives import archive_of, file
@@ -33,7 +33,7 @@ def fetch(web: Web, folder: Path, size: int | None, **inputs: Any) -> Any:
     with open_client() as client:
         attempt: Any = SimpleNamespace(
             spec=SimpleNamespace(**{**spec, "input_files": (), **inputs}),
-            transfer=Transfer(client, lambda _: None),
+            transfer=TransferClient(client, lambda _: None),
             operation=lambda *_, **__: nullcontext(),
             switch=SimpleNamespace(check=lambda: None),
             folder=folder,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from executor.mpi.rsh_folder import Note, Notes
+from executor.mpi.rsh_folder import RshFolder, RshRequest
 from tests.support.waits import until
 
 if TYPE_CHECKING:
@@ -22,17 +22,19 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def notes(folder: Path) -> Iterator[Notes]:
-    made = Notes(folder)
+def notes(folder: Path) -> Iterator[RshFolder]:
+    made = RshFolder(folder)
     yield made
     made.close()
 
 
-def names(notes: list[Note]) -> list[tuple[str, str, str]]:
+def names(notes: list[RshRequest]) -> list[tuple[str, str, str]]:
     return [(note.name, note.host, note.line) for note in notes]
 
 
-def test_the_stand_in_leaves_a_note_and_ends_as_it_is_answered(notes: Notes, folder: Path) -> None:
+def test_the_stand_in_leaves_a_note_and_ends_as_it_is_answered(
+    notes: RshFolder, folder: Path
+) -> None:
     notes.put_shell()
     shell = subprocess.Popen([folder / "rsh", "host1", "orted", "-mca 'a' \"b\"", "c d"])
     found = until(notes.waiting, what="the note")
@@ -43,7 +45,9 @@ def test_the_stand_in_leaves_a_note_and_ends_as_it_is_answered(notes: Notes, fol
     assert shell.wait(60) == 7
 
 
-def test_what_is_no_plain_small_file_is_no_note(notes: Notes, folder: Path, tmp_path: Path) -> None:
+def test_what_is_no_plain_small_file_is_no_note(
+    notes: RshFolder, folder: Path, tmp_path: Path
+) -> None:
     secret = tmp_path / "secret"
     secret.write_text("host1\nsecret\n")
     (folder / "1.note").symlink_to(secret)
@@ -58,7 +62,7 @@ def test_what_is_no_plain_small_file_is_no_note(notes: Notes, folder: Path, tmp_
     assert secret.exists()
 
 
-def test_an_answer_follows_nothing(notes: Notes, folder: Path, tmp_path: Path) -> None:
+def test_an_answer_follows_nothing(notes: RshFolder, folder: Path, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("mine")
     (folder / ".1.code.new").symlink_to(victim)
@@ -70,7 +74,9 @@ def test_an_answer_follows_nothing(notes: Notes, folder: Path, tmp_path: Path) -
     assert (folder / "1.code").read_text() == "0\n"
 
 
-def test_a_folder_in_its_place_is_not_looked_at(notes: Notes, folder: Path, tmp_path: Path) -> None:
+def test_a_folder_in_its_place_is_not_looked_at(
+    notes: RshFolder, folder: Path, tmp_path: Path
+) -> None:
     other = tmp_path / "other"
     other.mkdir()
     (other / "1.note").write_text("host1\nno\n")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from executor.attempt import file_observers, regex_pool
-from executor.attempt.file_observers import Observers
-from executor.attempt.regex_pool import Matcher, NoTime, TooHard, TookTooLong
+from executor.attempt.file_observers import FileObservers
+from executor.attempt.regex_pool import NoTime, RegexPool, TooHard, TookTooLong
 from simherd.contract.notifications import Observer
 from tests.support.waits import until
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from simherd.contract.reports import Kind
+    from simherd.contract.reports import ReportKind
 
 #: Backtracks for ages.
 EVIL = r"^(a+)+$"
@@ -36,14 +36,14 @@ class Attempt:
         self.switch = SimpleNamespace(cause=None)
         self.reports: list[dict[str, Any]] = []
 
-    def report(self, _kind: Kind, **body: Any) -> None:
+    def report(self, _kind: ReportKind, **body: Any) -> None:
         """Keep it."""
         self.reports.append(body)
 
 
-def observing(attempt: Attempt) -> Observers:
+def observing(attempt: Attempt) -> FileObservers:
     made: Any = attempt
-    return Observers(made)
+    return FileObservers(made)
 
 
 def found_in(work: Path, path: str, regex: str | None = None) -> list[dict[str, Any]]:
@@ -62,8 +62,8 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def matcher() -> Iterator[Matcher]:
-    made = Matcher()
+def matcher() -> Iterator[RegexPool]:
+    made = RegexPool()
     yield made
     made.close()
 
@@ -157,7 +157,7 @@ def test_a_pattern_that_takes_too_long_is_given_up_and_the_others_go_on(
     assert told["good"]["captured"]["match"] == "good"
 
 
-def test_a_pattern_does_not_get_the_machines_memory(matcher: Matcher) -> None:
+def test_a_pattern_does_not_get_the_machines_memory(matcher: RegexPool) -> None:
     with pytest.raises(TooHard):
         matcher.look("(?:" + "(?:x|)" * 60 + "){65535}y", "x" * 100_000)
     assert matcher.look("b", "a\nb") is not None
@@ -174,7 +174,7 @@ def test_an_attempt_that_is_stopped_is_not_held_up(tmp_path: Path) -> None:
 
 
 def test_a_machine_that_pauses_is_not_the_patterns_fault(
-    matcher: Matcher, monkeypatch: pytest.MonkeyPatch
+    matcher: RegexPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(regex_pool, "_MATCH_S", 0.1)
     assert matcher.look("a", "b") is None
@@ -187,7 +187,7 @@ def test_a_machine_that_pauses_is_not_the_patterns_fault(
     assert matcher._process.pid == paused
 
 
-def test_a_pattern_that_is_given_up_leaves_no_answer_for_the_next(matcher: Matcher) -> None:
+def test_a_pattern_that_is_given_up_leaves_no_answer_for_the_next(matcher: RegexPool) -> None:
     with pytest.raises(NoTime):
         matcher.look(EVIL, EVIL_LINE, lambda: matcher._process is not None)
     assert matcher.look("b", "ab") == {"match": "b", "groups": [], "named": {}}

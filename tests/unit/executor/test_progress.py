@@ -11,32 +11,32 @@ from executor.attempt.recovery import Progress, exit_attributes, progress_of
 from executor.containers.base import Exit
 from executor.link.journal import Journal
 from simherd.contract.cause import Cause
-from simherd.contract.reports import Event, Kind
+from simherd.contract.reports import Report, ReportKind
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _ENDED = Exit(3, None, False, "It ended.")
 #: All that an attempt with two commands reports.
-_STORY: list[tuple[Kind, dict[str, Any]]] = [
-    (Kind.STARTED, {}),
-    (Kind.OPERATION_STARTED, {"id": 1, "name": "download_input"}),
-    (Kind.OPERATION_ENDED, {"id": 1, "status": "OK", "attributes": {}}),
-    (Kind.COMPUTATION_STARTED, {"deadline": 99.0}),
-    (Kind.OPERATION_STARTED, {"id": 2, "name": "exec_command"}),
-    (Kind.OPERATION_STARTED, {"id": 3, "name": "stall"}),
-    (Kind.OPERATION_ENDED, {"id": 2, "status": "OK", "attributes": exit_attributes(Exit(0))}),
-    (Kind.OPERATION_STARTED, {"id": 4, "name": "exec_command"}),
-    (Kind.OPERATION_ENDED, {"id": 4, "status": "OK", "attributes": exit_attributes(_ENDED)}),
-    (Kind.COMPUTATION_ENDED, {}),
-    (Kind.OPERATION_STARTED, {"id": 5, "name": "upload_output"}),
-    (Kind.OPERATION_ENDED, {"id": 5, "status": "OK", "attributes": {}}),
+_STORY: list[tuple[ReportKind, dict[str, Any]]] = [
+    (ReportKind.STARTED, {}),
+    (ReportKind.OPERATION_STARTED, {"id": 1, "name": "download_input"}),
+    (ReportKind.OPERATION_ENDED, {"id": 1, "status": "OK", "attributes": {}}),
+    (ReportKind.COMPUTATION_STARTED, {"deadline": 99.0}),
+    (ReportKind.OPERATION_STARTED, {"id": 2, "name": "exec_command"}),
+    (ReportKind.OPERATION_STARTED, {"id": 3, "name": "stall"}),
+    (ReportKind.OPERATION_ENDED, {"id": 2, "status": "OK", "attributes": exit_attributes(Exit(0))}),
+    (ReportKind.OPERATION_STARTED, {"id": 4, "name": "exec_command"}),
+    (ReportKind.OPERATION_ENDED, {"id": 4, "status": "OK", "attributes": exit_attributes(_ENDED)}),
+    (ReportKind.COMPUTATION_ENDED, {}),
+    (ReportKind.OPERATION_STARTED, {"id": 5, "name": "upload_output"}),
+    (ReportKind.OPERATION_ENDED, {"id": 5, "status": "OK", "attributes": {}}),
 ]
 
 
 def _after(count: int, **notes: Any) -> Progress:
     events = [
-        Event(kind, "t", 1, number, float(number), "m", body)
+        Report(kind, "t", 1, number, float(number), "m", body)
         for number, (kind, body) in enumerate(_STORY[:count], 1)
     ]
     return progress_of(events, notes)
@@ -84,7 +84,7 @@ def test_notes_tell_why_it_was_to_be_stopped_and_until_when() -> None:
 def test_the_journal_brings_back_events_and_notes(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     entry = journal.open("t:1", "token", "spec")
-    journal.append(entry, Event(Kind.STARTED, "t", 1, 1, 1.0, "m", {}))
+    journal.append(entry, Report(ReportKind.STARTED, "t", 1, 1, 1.0, "m", {}))
     journal.note(entry, cause="killed_by_user")
     journal.note(entry, deadline=5.0)
     with entry.path.open("a") as file:

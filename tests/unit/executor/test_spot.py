@@ -6,21 +6,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from executor.spot.decide import CLOCK_OFF_S, OVER_S, SAME_S, SILENT_S, Act, Judge, Silence, Word
-from executor.spot.notice import Notice, SourceError
+from executor.spot.decide import (
+    CLOCK_OFF_S,
+    OVER_S,
+    SAME_S,
+    SILENT_S,
+    LogChoice,
+    NoticeAction,
+    NoticeTracker,
+    SourceErrors,
+)
+from executor.spot.notice import ReclaimNotice, SourceError
 from executor.spot.parse import FARTHEST_S, believable, fields_of, seconds_of
 from executor.spot.sources import open_source
 
 ERROR = SourceError("500")
-NOTHING, TELL, OVER = Act.NOTHING, Act.TELL, Act.OVER
+NOTHING, TELL, OVER = NoticeAction.NOTHING, NoticeAction.TELL, NoticeAction.OVER
 
 
-def at(reclaim_at: float) -> Notice:
-    return Notice(reclaim_at, "test")
+def at(reclaim_at: float) -> ReclaimNotice:
+    return ReclaimNotice(reclaim_at, "test")
 
 
-def acts(*seen: tuple[float, Notice | Exception | None]) -> list[Act]:
-    judge = Judge()
+def acts(*seen: tuple[float, ReclaimNotice | Exception | None]) -> list[NoticeAction]:
+    judge = NoticeTracker()
     return [judge.see(now, what) for now, what in seen]
 
 
@@ -55,7 +64,7 @@ def test_a_source_that_fails_for_long_does_not_keep_a_machine_idle() -> None:
 
 
 @pytest.mark.parametrize("then", [None, at(30)], ids=["withdrawn", "stale"])
-def test_a_notice_is_over_once_when_the_machine_is_still_there(then: Notice | None) -> None:
+def test_a_notice_is_over_once_when_the_machine_is_still_there(then: ReclaimNotice | None) -> None:
     assert acts((0, at(30)), (89, then), (90, then), (91, then), (1000, then)) == [
         *(TELL, NOTHING, OVER, NOTHING, NOTHING)
     ]
@@ -108,14 +117,14 @@ _LOOKS = st.lists(st.tuples(st.integers(1, 90), _SEEN), max_size=60)
 
 @given(_LOOKS)
 def test_whatever_is_seen_words_come_in_order_and_a_machine_is_never_stuck(
-    looks: list[tuple[int, Notice | Exception | None]],
+    looks: list[tuple[int, ReclaimNotice | Exception | None]],
 ) -> None:
-    judge, now, told = Judge(), 0.0, None
+    judge, now, told = NoticeTracker(), 0.0, None
     for pause_s, seen in looks:
         now += pause_s
         act = judge.see(now, seen)
         if act is TELL:
-            assert isinstance(seen, Notice)
+            assert isinstance(seen, ReclaimNotice)
             # A deadline that was told of comes again only as an earlier one, or when it is past.
             if told is not None:
                 earlier = seen.reclaim_at < told.reclaim_at - SAME_S
@@ -126,15 +135,15 @@ def test_whatever_is_seen_words_come_in_order_and_a_machine_is_never_stuck(
             assert now >= told.reclaim_at + OVER_S
             told = None
     last = next((seen for _, seen in reversed(looks)), None)
-    for seen in (None, last if isinstance(last, Notice) else None):
+    for seen in (None, last if isinstance(last, ReclaimNotice) else None):
         after = judge.see(now + 10_000, seen)
         assert after is not TELL
         assert (after is OVER) == (told is not None)
         told = None
 
 
-def words(*looks: tuple[float, bool]) -> list[Word]:
-    silence = Silence(0)
+def words(*looks: tuple[float, bool]) -> list[LogChoice]:
+    silence = SourceErrors(0)
     return [silence.see(now, failed=failed) for now, failed in looks]
 
 
@@ -143,27 +152,34 @@ def test_errors_are_logged_once_and_once_more_when_nothing_else_comes() -> None:
     said = [
         (now, word)
         for (now, _), word in zip(looks, words(*looks), strict=True)
-        if word is not Word.NOTHING
+        if word is not LogChoice.NOTHING
     ]
-    assert said == [(5, Word.WARN), (SILENT_S, Word.ALARM), (1000, Word.BACK)]
+    assert said == [(5, LogChoice.WARN), (SILENT_S, LogChoice.ALARM), (1000, LogChoice.BACK)]
 
 
 def test_a_source_that_fails_at_every_other_look_does_not_fill_the_log() -> None:
     said = words(*((float(now), now % 2 == 1) for now in range(1, 361)))
-    assert said.count(Word.WARN) == 2
-    assert said.count(Word.BACK) == 2
-    assert Word.ALARM not in said
+    assert said.count(LogChoice.WARN) == 2
+    assert said.count(LogChoice.BACK) == 2
+    assert LogChoice.ALARM not in said
 
 
 def test_the_alarm_comes_anew_after_an_answer() -> None:
     said = words((1, True), (200, True), (201, False), (202, True), (380, True), (381, True))
     assert said == [
-        *(Word.WARN, Word.ALARM, Word.BACK, Word.NOTHING, Word.WARN, Word.ALARM),
+        *(
+            LogChoice.WARN,
+            LogChoice.ALARM,
+            LogChoice.BACK,
+            LogChoice.NOTHING,
+            LogChoice.WARN,
+            LogChoice.ALARM,
+        ),
     ]
 
 
 def test_silence_is_counted_from_the_last_answer() -> None:
-    silence = Silence(100)
+    silence = SourceErrors(100)
     assert silence.silent_s(103) == 3
     silence.see(110, failed=True)
     assert silence.silent_s(110) == 10

@@ -7,7 +7,7 @@ import pytest
 from scheduler.services.billing.costs import attempt_cost, cost, machine_cost, seconds_for
 from scheduler.services.billing.user_costs import MOST_MONTHS, Month, months_between
 from scheduler.services.errors import Invalid
-from scheduler.store.models import AttemptRow, Machine
+from scheduler.store.models import AttemptRow, MachineRow
 from simherd.utils import format_money
 
 
@@ -27,7 +27,7 @@ def test_an_attempt_costs_until_it_ends() -> None:
 
 
 def test_a_machine_costs_from_its_launch_until_it_is_terminated() -> None:
-    machine = Machine(created_at=0.0, launched_at=None, last_seen_at=None, price_hour=0.0)
+    machine = MachineRow(created_at=0.0, launched_at=None, last_seen_at=None, price_hour=0.0)
     assert machine_cost(machine, 1.0, 7200.0) == 0
     machine.last_seen_at = 10.0
     assert machine_cost(machine, 1.0, 7200.0) == 2.0

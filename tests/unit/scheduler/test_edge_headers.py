@@ -9,13 +9,13 @@ from pydantic import SecretStr
 
 from scheduler.api.app import make_app
 from scheduler.config import Settings
-from scheduler.wiring import Parts
+from scheduler.wiring import Runtime
 from simherd.runtime.health import SECURITY_HEADERS
 
 
 def test_a_failure_has_security_headers_too() -> None:
     redis, database = SecretStr("redis://localhost"), SecretStr("sqlite://")
-    app = make_app(Parts(Settings.model_construct(redis_url=redis, database_url=database)))
+    app = make_app(Runtime(Settings.model_construct(redis_url=redis, database_url=database)))
     app.state.dependencies = None
 
     async def ask() -> httpx.Response:

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from scheduler.providers.base import Ticket
+from scheduler.providers.base import LaunchTicket
 from scheduler.providers.user_data import MAX_BYTES, TICKET_FILE, UNIT, UNIT_FILE, cloud_config
 from tests.conftest import REPOSITORY
 
@@ -25,7 +25,7 @@ def files(text: str) -> dict[str, dict[str, Any]]:
 @given(st.text(), st.text(), st.uuids().map(str))
 @example('"\n- evil: [', "\U0001f600 \x7f\x85\u2028 {{ x }} ${y} %z", "m")
 def test_whatever_the_values_are_they_arrive(url: str, token: str, machine_id: str) -> None:
-    text = cloud_config(Ticket(url, token), machine_id)
+    text = cloud_config(LaunchTicket(url, token), machine_id)
 
     ticket = files(text)[TICKET_FILE]
     assert json.loads(ticket["content"]) == {"api_url": url, "token": token}
@@ -34,7 +34,7 @@ def test_whatever_the_values_are_they_arrive(url: str, token: str, machine_id: s
 
 
 def test_the_executor_is_a_service_that_outlives_its_crashes() -> None:
-    text = cloud_config(Ticket("https://api", "t"), "m-1")
+    text = cloud_config(LaunchTicket("https://api", "t"), "m-1")
 
     unit = files(text)[UNIT_FILE]
     lines = unit["content"].splitlines()
@@ -59,14 +59,14 @@ def test_the_executor_is_a_service_that_outlives_its_crashes() -> None:
 
 
 def test_the_unit_is_the_one_that_images_have() -> None:
-    unit = files(cloud_config(Ticket("https://api", "t"), "m-1"))[UNIT_FILE]["content"]
+    unit = files(cloud_config(LaunchTicket("https://api", "t"), "m-1"))[UNIT_FILE]["content"]
 
     assert unit == (DEPLOY / "systemd" / UNIT).read_text(encoding="utf-8")
     assert f"Environment=SIMHERD_TICKET_FILE={TICKET_FILE}\n" in unit
 
 
 def test_a_machine_by_hand_is_told_the_same_but_for_the_unit() -> None:
-    sent = yaml.safe_load(cloud_config(Ticket("API_URL", "TOKEN"), "m-1"))
+    sent = yaml.safe_load(cloud_config(LaunchTicket("API_URL", "TOKEN"), "m-1"))
     by_hand = yaml.safe_load((DEPLOY / "cloud-init" / "machine.yaml").read_text(encoding="utf-8"))
 
     assert by_hand["write_files"] == [f for f in sent["write_files"] if f["path"] == TICKET_FILE]
@@ -74,8 +74,8 @@ def test_a_machine_by_hand_is_told_the_same_but_for_the_unit() -> None:
 
 
 def test_it_fits_or_is_refused() -> None:
-    room = MAX_BYTES - len(cloud_config(Ticket("https://api", ""), "m-1"))
+    room = MAX_BYTES - len(cloud_config(LaunchTicket("https://api", ""), "m-1"))
 
-    assert len(cloud_config(Ticket("https://api", "x" * room), "m-1")) == MAX_BYTES
+    assert len(cloud_config(LaunchTicket("https://api", "x" * room), "m-1")) == MAX_BYTES
     with pytest.raises(ValueError, match="16384"):
-        cloud_config(Ticket("https://api", "x" * (room + 1)), "m-1")
+        cloud_config(LaunchTicket("https://api", "x" * (room + 1)), "m-1")

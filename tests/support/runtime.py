@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from scheduler.config import Settings
-from scheduler.providers.base import Found, MachineState
+from scheduler.providers.base import MachineState, ProviderMachine
 from scheduler.recorder import Recorder
 from scheduler.store.machine_state import MACHINE_UP
-from scheduler.store.models import Machine
-from scheduler.wiring import Parts
+from scheduler.store.models import MachineRow
+from scheduler.wiring import Runtime
 from simherd.contract.limits import LEAST_SIGNING_KEY
 from simherd.contract.queue.keys import GroupKeys
-from simherd.contract.reports import Event, Kind
+from simherd.contract.reports import Report, ReportKind
 from tests.support.queue import waiting_in
 
 if TYPE_CHECKING:
@@ -54,14 +54,14 @@ class Machines:
         """See `MachineProvider`."""
         return {m: self.states.get(m, MachineState.GONE) for m in machines}
 
-    def found(self) -> list[Found]:
+    def found(self) -> list[ProviderMachine]:
         """See `MachineProvider`."""
         return []
 
 
-def make_parts(
+def make_runtime(
     database_url: str, redis_url: str, folder: Path, **more: Any
-) -> tuple[Parts, Machines]:
+) -> tuple[Runtime, Machines]:
     """The parts, with `more` settings, and the provider of the machines named `local`."""
     settings = Settings(
         database_url=database_url,
@@ -72,15 +72,15 @@ def make_parts(
         grace_s=0,
         **{"providers": "local", **more},
     )
-    parts, machines = Parts(settings), Machines()
-    parts.__dict__["providers"] = {"local": machines}
-    return parts, machines
+    rt, machines = Runtime(settings), Machines()
+    rt.__dict__["providers"] = {"local": machines}
+    return rt, machines
 
 
 @contextmanager
-def recording(parts: Parts) -> Iterator[None]:
+def recording(rt: Runtime) -> Iterator[None]:
     """A recorder at work."""
-    stop, recorder = threading.Event(), Recorder(parts)
+    stop, recorder = threading.Event(), Recorder(rt)
     thread = threading.Thread(target=recorder.run, args=(stop,))
     thread.start()
     try:
@@ -91,9 +91,9 @@ def recording(parts: Parts) -> Iterator[None]:
         thread.join()
 
 
-def waiting(parts: Parts, group: str) -> list[str]:
+def waiting(rt: Runtime, group: str) -> list[str]:
     """Every waiting attempt of a group, first one first."""
-    return waiting_in(parts.queue.servers.of(group), group)
+    return waiting_in(rt.queue.servers.of(group), group)
 
 
 def machine_of(group: str) -> str:
@@ -101,12 +101,12 @@ def machine_of(group: str) -> str:
     return f"m-{group}"
 
 
-def add_machine(parts: Parts, group: str, machine: str) -> None:
+def add_machine(rt: Runtime, group: str, machine: str) -> None:
     """Let a machine be one of a group's, unless it is known already."""
-    with parts.store.write() as session:
-        if session.get(Machine, machine) is None:
+    with rt.store.write() as session:
+        if session.get(MachineRow, machine) is None:
             session.add(
-                Machine(
+                MachineRow(
                     id=machine,
                     group_id=group,
                     name=machine,
@@ -119,10 +119,10 @@ def add_machine(parts: Parts, group: str, machine: str) -> None:
 
 
 def report(
-    parts: Parts, group: str, task: str, attempt: int, number: int, kind: Kind, **body: Any
+    rt: Runtime, group: str, task: str, attempt: int, number: int, kind: ReportKind, **body: Any
 ) -> None:
     """Append a report of the machine `machine_of(group)`; the n-th is of `REPORTED_AT` + n."""
     machine = machine_of(group)
-    add_machine(parts, group, machine)
-    event = Event(kind, task, attempt, number, REPORTED_AT + number, machine, body)
-    parts.queue.servers.of(group).xadd(GroupKeys(group).events, {"e": event.encode()})
+    add_machine(rt, group, machine)
+    event = Report(kind, task, attempt, number, REPORTED_AT + number, machine, body)
+    rt.queue.servers.of(group).xadd(GroupKeys(group).events, {"e": event.encode()})
