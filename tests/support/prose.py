@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: A pattern that must not occur, and what to write.
 WORDS = {
-    r"(?<!live )(?<![Tt]he )(?<!no )(?<!of )(?<!these )\banswer(s|ed)\b": "returns, replies, handles",
+    r"(?<!live )(?<![Tt]he )(?<!no )(?<!of )\banswer(s|ed)\b": "returns, replies, handles",
     r"\b(told|tells?|telling)\b": "reports, notifies, sends",
     r"(?<![Tt]here )\b(is|are|was|were) no (?!longer|more than|less than|later)": "is not a",
     r"\bof (its|their|his|our|your|one's) own\b": "name the owner, or `separate`",
@@ -91,10 +91,10 @@ def _code(folder: str) -> Iterator[Sentence]:
             continue
         text = file.read_text()
         for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                if " " in node.value:
-                    for offset, line in enumerate(node.value.splitlines()):
-                        yield _sentence(file, node.lineno + offset, line)
+            words = node.value if isinstance(node, ast.Constant) else None
+            if isinstance(words, str) and " " in words:
+                for offset, line in enumerate(words.splitlines()):
+                    yield _sentence(file, node.lineno + offset, line)
         for token in tokenize.generate_tokens(io.StringIO(text).readline):
             if token.type == tokenize.COMMENT:
                 yield _sentence(file, token.start[0], token.string.lstrip("#: "))

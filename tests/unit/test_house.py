@@ -1,0 +1,136 @@
+"""The house stays in order: no circles, unique names, small folders and files.
+
+The numbers and lists in capitals are ratchets: only ever lower a number or shorten a list.
+`python -m scripts.pages.rooms --count` prints the figures.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from scripts.pages.import_graph import Checkout, Kind, circles, shared_class_names
+from scripts.pages.rooms import drawing
+from tests.conftest import REPOSITORY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Modules of all circles together, by the imports that are counted.
+MODULES_IN_CIRCLES = {
+    (Kind.LOAD,): 0,
+    (Kind.LOAD, Kind.FUNCTION): 7,
+    tuple(Kind): 45,
+}
+#: Public class names that several modules may define, and why.
+SHARED_NAMES = {"Task": "a handle for users, a row of the task store"}
+#: Private attributes of a library that the code uses, and why no public one will do.
+PRIVATE_ATTRIBUTES = {
+    ("executor.archive.pack", "_compressor"): "ZipFile has no other way to compress in parts",
+    ("executor.archive.pack", "_compresslevel"): "public from Python 3.13",
+    ("scheduler.api.edge.connections", "_receive_buffer"): "h11 scans a head again per chunk",
+    ("scheduler.api.edge.heads", "_data"): "the bytes of h11's buffer, for the same reason",
+    ("scheduler.net.ssrf_guard", "_pool"): "until the guard is a transport without httpx's pool",
+    ("scheduler.operator_cli", "_SubParsersAction"): "argparse has no public name for the type",
+    ("simherd.transfers.zip_members", "_Decompress"): "zlib has no public name for the type",
+}
+#: Methods that every named tuple has, private only to stay clear of its fields.
+NAMED_TUPLE = {"_asdict", "_replace", "_fields", "_make"}
+#: Calls that unpack a tuple written in the call, as `f(*(a, b))`: by package.
+PACKED_CALLS = {"simherd": 0, "scheduler": 20, "executor": 4, "simherd_drills": 0}
+#: Modules side by side in a folder.
+FOLDER_FILES = 20
+#: Folders that have more, and how many.
+LARGE_FOLDERS = {
+    "simherd": 28,
+    "simherd.cli": 33,
+    "simherd.contract": 21,
+    "scheduler.api.routes": 23,
+}
+#: Lines of a file, and the files that have more, with how many.
+FILE_LINES = 420
+LARGE_FILES: dict[str, int] = {}
+
+
+@pytest.fixture(scope="module")
+def checkout() -> Checkout:
+    return Checkout(REPOSITORY)
+
+
+@pytest.mark.parametrize("kinds", MODULES_IN_CIRCLES, ids=" or ".join)
+def test_modules_do_not_import_each_other_in_circles(
+    checkout: Checkout, kinds: tuple[Kind, ...]
+) -> None:
+    found = circles(checkout.modules(*kinds))
+    assert sum(map(len, found)) <= MODULES_IN_CIRCLES[kinds], [sorted(c) for c in found]
+
+
+def test_a_public_class_name_is_defined_once(checkout: Checkout) -> None:
+    shared = shared_class_names(checkout.trees)
+    assert {n: m for n, m in shared.items() if n not in SHARED_NAMES} == {}
+    assert set(SHARED_NAMES) <= set(shared), "a name is unique by now: take it off the list"
+
+
+def test_no_private_attribute_of_a_library_is_used(checkout: Checkout) -> None:
+    found = set()
+    for package in PACKED_CALLS:
+        trees = {m: t for m, t in checkout.trees.items() if m.partition(".")[0] == package}
+        ours = {name for tree in trees.values() for name in defined_names(tree)}
+        found |= {(m, name) for m, tree in trees.items() for name in private_names(tree) - ours}
+    found = {(m, name) for m, name in found if "migrations" not in m}  # released: never edited
+    assert found - set(PRIVATE_ATTRIBUTES) == set()
+    assert set(PRIVATE_ATTRIBUTES) <= found, "an attribute is not used any more"
+
+
+def private_names(tree: ast.Module) -> set[str]:
+    """Return the private attributes that a module uses."""
+    used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return {n for n in used if n.startswith("_") and not n.startswith("__")} - NAMED_TUPLE
+
+
+def defined_names(tree: ast.Module) -> Iterator[str]:
+    """Yield the private names that a module gives to what is its own: in a class, or on itself."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                yield name
+            case ast.ClassDef(name=name) | ast.Name(id=name, ctx=ast.Store()):
+                yield name
+            case ast.Attribute(value=ast.Name(id="self" | "cls"), attr=name, ctx=ast.Store()):
+                yield name
+            case ast.Constant(value=str(name)) if name.isidentifier():  # in __slots__, setattr
+                yield name
+
+
+def test_no_call_unpacks_a_tuple_that_is_written_in_it(checkout: Checkout) -> None:
+    packed = [
+        (module, node.lineno)
+        for module, tree in checkout.trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        for argument in node.args
+        if isinstance(argument, ast.Starred) and isinstance(argument.value, ast.Tuple)
+    ]
+    numbers = Counter(module.partition(".")[0] for module, _ in packed)
+    for package, limit in PACKED_CALLS.items():
+        assert numbers[package] <= limit, [p for p in packed if p[0].startswith(package)]
+
+
+def test_folders_stay_small(checkout: Checkout) -> None:
+    modules = (name for name in checkout.files if name not in checkout.packages)
+    for folder, number in Counter(checkout.room(name) for name in modules).items():
+        assert number <= LARGE_FOLDERS.get(folder, FOLDER_FILES), folder
+
+
+def test_files_stay_small(checkout: Checkout) -> None:
+    for module, file in checkout.files.items():
+        lines = len(file.read_text().splitlines())
+        assert lines <= LARGE_FILES.get(module, FILE_LINES), module
+
+
+def test_the_picture_of_the_rooms_is_what_the_imports_say() -> None:
+    """If it is not: `python -m scripts.pages.rooms > docs/rooms.svg`."""
+    assert (REPOSITORY / "docs" / "rooms.svg").read_text() == drawing()
