@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     Graph = dict[str, set[str]]
@@ -20,6 +21,9 @@ FOLDERS = {
     "executor": "executor",
     "simherd_drills": "drills/simherd_drills",
 }
+
+#: Where a statement has others.
+_BODIES = ("body", "orelse", "handlers", "finalbody", "cases")
 
 
 class Kind(StrEnum):
@@ -99,37 +103,62 @@ class Checkout:
 
 
 def _import_nodes(tree: ast.AST, kind: Kind) -> Iterator[tuple[ast.Import | ast.ImportFrom, Kind]]:
-    for node in ast.iter_child_nodes(tree):
+    for node in (node for name in _BODIES for node in getattr(tree, name, ())):
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield node, kind
         elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             yield from _import_nodes(node, Kind.TYPES)
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield from _import_nodes(node, Kind.FUNCTION)
-        else:
+        elif isinstance(node, ast.stmt | ast.ExceptHandler | ast.match_case):
             yield from _import_nodes(node, kind)
 
 
 def circles(graph: Graph) -> list[set[str]]:
     """Return the sets of nodes that reach each other, the largest first."""
-    reached = {node: reachable(graph, node) for node in graph}
-    found: list[set[str]] = []
-    for node in sorted(graph):
-        circle = {other for other in reached[node] if node in reached[other]}
-        if circle - {node} and circle not in found:
-            found.append(circle)
+    reverse: Graph = {node: set() for node in graph}
+    for node, targets in graph.items():
+        for target in targets:
+            reverse[target].add(node)
+    placed: set[str] = set()
+    found = []
+    for node in reversed(_finished(graph)):
+        circle = {node} | reachable(reverse, node, placed)
+        placed |= circle
+        found += [circle] if len(circle) > 1 else []
     return sorted(found, key=lambda circle: (-len(circle), min(circle)))
 
 
-def reachable(graph: Graph, start: str) -> set[str]:
-    """Return the nodes that a path leads to; the start itself only where it is in a circle."""
+def _finished(graph: Graph) -> list[str]:
+    """Return the nodes in the order in which a walk leaves them, deepest first."""
+    order: list[str] = []
     seen: set[str] = set()
-    waiting = list(graph.get(start, ()))
+
+    def walk(node: str) -> None:
+        seen.add(node)
+        for target in sorted(graph[node] - seen):
+            if target not in seen:
+                walk(target)
+        order.append(node)
+
+    for node in sorted(graph):
+        if node not in seen:
+            walk(node)
+    return order
+
+
+def reachable(graph: Graph, start: str, without: AbstractSet[str] = frozenset()) -> set[str]:
+    """Return the nodes that a path leads to, but for `without`.
+
+    The start is one of them only where it is in a circle.
+    """
+    seen: set[str] = set()
+    waiting = [node for node in graph[start] if node not in without]
     while waiting:
         node = waiting.pop()
         if node not in seen:
             seen.add(node)
-            waiting += graph.get(node, ())
+            waiting += graph[node] - without
     return seen
 
 

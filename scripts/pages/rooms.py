@@ -60,9 +60,9 @@ class _Corner(NamedTuple):
     y: float
 
 
-def drawing(root: Path = REPOSITORY) -> str:
+def drawing(checkout: Checkout) -> str:
     """Return the picture of a checkout, as SVG."""
-    weights = _drawn_rooms(Checkout(root))
+    weights = _drawn_rooms(checkout)
     up = upward(weights)
     down: Graph = {a: {b for b in to if (a, b) not in up} for a, to in weights.items()}
     corners = _corners(down)
@@ -205,7 +205,7 @@ def main() -> None:
         for line in figures(Path(*sys.argv[2:3]).resolve()):
             print(line)
     else:
-        print(drawing(), end="")
+        print(drawing(Checkout(REPOSITORY)), end="")
 
 
 if __name__ == "__main__":

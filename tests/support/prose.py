@@ -8,10 +8,8 @@ Print the number of places per pattern and room, and each place (of one room, wh
 from __future__ import annotations
 
 import ast
-import io
 import re
 import sys
-import tokenize
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -36,6 +34,7 @@ WORDS = {
     r"\bowns? up\b": "reports",
     r"\bgoes without\b": "does not have",
 }
+_ANY = re.compile("|".join(WORDS))
 #: Pages that a script writes: their words are checked where they are typed. The generated
 #: reference of the command line repeats docstrings.
 GENERATED = {"lifecycle.md", "metrics.md", "faults.md", "http.md", "cli.md", "conformance.md"}
@@ -63,6 +62,7 @@ def places(room: str) -> list[Place]:
     return [
         Place(pattern, sentence)
         for sentence in (_docs() if room == "docs" else _code(ROOMS[room]))
+        if _ANY.search(sentence.text)
         for pattern in WORDS
         if re.search(pattern, sentence.text)
     ]
@@ -91,13 +91,14 @@ def _code(folder: str) -> Iterator[Sentence]:
             continue
         text = file.read_text()
         for node in ast.walk(ast.parse(text)):
-            words = node.value if isinstance(node, ast.Constant) else None
-            if isinstance(words, str) and " " in words:
-                for offset, line in enumerate(words.splitlines()):
+            if not (isinstance(node, ast.Constant) and isinstance(node.value, str)):
+                continue
+            if " " in node.value:
+                for offset, line in enumerate(node.value.splitlines()):
                     yield _sentence(file, node.lineno + offset, line)
-        for token in tokenize.generate_tokens(io.StringIO(text).readline):
-            if token.type == tokenize.COMMENT:
-                yield _sentence(file, token.start[0], token.string.lstrip("#: "))
+        for number, line in enumerate(text.splitlines(), 1):
+            if comment := re.search(r"(?:^|  )# .*|^ *#: .*", line):
+                yield _sentence(file, number, comment.group().lstrip(" #:"))
 
 
 def _sentence(file: Path, line: int, text: str) -> Sentence:

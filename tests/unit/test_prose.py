@@ -12,7 +12,7 @@ from tests.support.prose import WORDS, places
 BUDGET = {
     "docs": 111,
     "executor": 162,
-    "scheduler": 277,
+    "scheduler": 275,
     "simherd": 152,
     "drills": 34,
 }
