@@ -29,7 +29,6 @@ PRIVATE_ATTRIBUTES = {
     ("executor.archive.pack", "_compressor"): "ZipFile has no other way to compress in parts",
     ("executor.archive.pack", "_compresslevel"): "public from Python 3.13",
     ("scheduler.api.edge.connections", "_receive_buffer"): "h11 scans a head again per chunk",
-    ("scheduler.api.edge.heads", "_data"): "the bytes of h11's buffer, for the same reason",
     ("scheduler.api.edge.heads", "_receivebuffer"): "the module of that buffer's class",
     ("scheduler.net.ssrf_guard", "_pool"): "until the guard is a transport without httpx's pool",
     ("scheduler.operator_cli", "_SubParsersAction"): "argparse has no public name for the type",
