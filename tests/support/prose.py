@@ -24,7 +24,7 @@ WORDS = {
     r"(?<!live )(?<![Tt]he )(?<!no )(?<!of )\banswer(s|ed)\b": "returns, replies, handles",
     r"\b(told|tells?|telling)\b": "reports, notifies, sends",
     r"(?<![Tt]here )\b(is|are|was|were) no (?!longer|more than|less than|later)": "is not a",
-    r"\bof (its|their|his|our|your|one's) own\b": "name the owner, or `separate`",
+    r"\bof (its|their|his|our|one's) own\b": "name the owner, or `separate`",
     r"\b[Ww]hoever\b": "a client that, any process that",
     r"\bmay not\b": "must not, cannot",
     r"(?:^|[.:] )Who (?!may|can|does what)[a-z]+s? [^?]*$": "A client that …, An operator who …",
