@@ -50,7 +50,7 @@ def rt(database_url: str, store: Store, redis_url: str, tmp_path: Path) -> Runti
     return make_runtime(database_url, redis_url, tmp_path)[0]
 
 
-def made(rt: Runtime, **fields: Any) -> TaskRow:
+def add_task(rt: Runtime, **fields: Any) -> TaskRow:
     """A task that the machine `m1` of its group works on."""
     values = {
         "status": Status.STARTED.value,
@@ -69,7 +69,7 @@ def now(rt: Runtime, task: TaskRow) -> tuple[str, int, int]:
         return row.status, row.attempt, row.last_event
 
 
-def told(rt: Runtime, task: TaskRow, *events: Report) -> list[Verdict]:
+def record(rt: Runtime, task: TaskRow, *events: Report) -> list[Verdict]:
     """What becomes of reports in the stream of the task's group."""
     with rt.store.write() as session:
         recording = Recording(session, task.group_id, {"m1", "m2"}, {})
@@ -80,7 +80,7 @@ def told(rt: Runtime, task: TaskRow, *events: Report) -> list[Verdict]:
 
 @pytest.mark.fault("B18")
 def test_reports_of_others_change_nothing(rt: Runtime) -> None:
-    task, strangers = made(rt), made(rt)
+    task, strangers = add_task(rt), add_task(rt)
     forged = {
         "an attempt that is over": Report(ReportKind.FINISHED, task.id, 1, 1, 5.0, "m1", FINISHED),
         "an attempt to come": Report(ReportKind.FINISHED, task.id, 3, 1, 5.0, "m1", FINISHED),
@@ -90,10 +90,10 @@ def test_reports_of_others_change_nothing(rt: Runtime) -> None:
         ),
     }
     # Who sends the first two is told to stop what it takes to be its own.
-    verdicts = told(rt, task, *forged.values())
+    verdicts = record(rt, task, *forged.values())
     assert verdicts == [Verdict.FENCED, Verdict.FENCED, Verdict.FOREIGN, Verdict.FOREIGN]
     foreign = Report(ReportKind.FINISHED, task.id, 2, 1, 5.0, "m2", FINISHED)
-    assert told(rt, task, foreign) == [Verdict.FOREIGN]
+    assert record(rt, task, foreign) == [Verdict.FOREIGN]
     for one in (task, strangers):
         assert now(rt, one) == (Status.STARTED, 2, 0)
 
@@ -101,7 +101,7 @@ def test_reports_of_others_change_nothing(rt: Runtime) -> None:
 @pytest.mark.fault("B18")
 def test_the_holder_does_not_notice_a_forged_report(rt: Runtime) -> None:
     holder, neighbour = new_uuid(), new_uuid()
-    task = made(rt, status=Status.COMPUTATION_ENDED.value, machine_id=holder)
+    task = add_task(rt, status=Status.COMPUTATION_ENDED.value, machine_id=holder)
     for machine in (holder, neighbour):
         add_machine(rt, task.group_id, machine)
     keys, client = GroupKeys(task.group_id), rt.queue.servers.of(task.group_id)
@@ -120,7 +120,7 @@ def test_the_holder_does_not_notice_a_forged_report(rt: Runtime) -> None:
 
 @pytest.mark.fault("B18", "B21")
 def test_a_report_drains_no_machine_of_another_group(rt: Runtime) -> None:
-    task, strangers = made(rt), made(rt)
+    task, strangers = add_task(rt), add_task(rt)
     with rt.store.write() as session:
         session.add(
             MachineRow(
@@ -164,8 +164,8 @@ JUMPS: dict[str, tuple[Status, str | None, ReportKind, dict[str, Any]]] = {
 def test_a_jump_of_the_status_is_refused(rt: Runtime, jump: str) -> None:
     status, machine, kind, body = JUMPS[jump]
     start = 1.0 if machine else None
-    task = made(rt, status=status.value, machine_id=machine, start_time=start)
-    (verdict,) = told(rt, task, Report(kind, task.id, 2, 1, 5.0, "m1", body))
+    task = add_task(rt, status=status.value, machine_id=machine, start_time=start)
+    (verdict,) = record(rt, task, Report(kind, task.id, 2, 1, 5.0, "m1", body))
     assert now(rt, task)[:2] == (status, 2)
     with rt.store.read() as session:
         history = session.scalars(
@@ -290,10 +290,10 @@ def quick_rt(redis_url: str, tmp_path: Path) -> Runtime:
 
 
 @pytest.mark.fault("B20")
-def test_an_answer_that_cannot_be_is_told_as_such(
+def test_an_impossible_response_is_reported_as_such(
     quick_rt: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = made(quick_rt, status=Status.COMPUTATION_STARTED.value)
+    task = add_task(quick_rt, status=Status.COMPUTATION_STARTED.value)
 
     async def ask_all() -> None:
         for name, frames in BROKEN.items():
@@ -352,7 +352,7 @@ OTHER_PATHS = (
 
 @pytest.mark.fault("B22")
 def test_an_attempt_stores_below_its_own_path_alone(rt: Runtime, api: httpx.Client) -> None:
-    task, strangers = made(rt), made(rt)
+    task, strangers = add_task(rt), add_task(rt)
     base, mine = _attempt(rt, task, 2)
     signed = api.post(f"{base}/urls", json={}, headers=mine).json()
     assert all(f"{task.id}/attempts/2/" in url for url in signed.values())

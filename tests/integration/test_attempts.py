@@ -65,17 +65,17 @@ class Bench:
         with self.rt.store.write() as session:
             return make_task(session, self.group, **fields)
 
-    def tell(
-        self, task: TaskRow, *told: tuple[ReportKind, dict[str, Any]], attempt: int = 1
+    def report(
+        self, task: TaskRow, *reports: tuple[ReportKind, dict[str, Any]], attempt: int = 1
     ) -> None:
         """Report, and wait until it is recorded. See `report` for their times."""
         field = f"{task.id}:{attempt}"
         key = GroupKeys(self.group.id).recorded
         with recording(self.rt):
-            for number, (kind, body) in enumerate(told, 1):
+            for number, (kind, body) in enumerate(reports, 1):
                 report(self.rt, self.group.id, task.id, attempt, number, kind, **body)
             client = self.rt.queue.client
-            until(lambda: int(client.hget(key, field) or 0) == len(told), what="the reports")
+            until(lambda: int(client.hget(key, field) or 0) == len(reports), what="the reports")
 
     def attempts(self, task: TaskRow) -> list[AttemptRow]:
         with self.rt.store.read() as session:
@@ -132,7 +132,7 @@ def finished(cause: Cause, **body: Any) -> tuple[ReportKind, dict[str, Any]]:
 
 def test_an_attempt_is_kept_with_its_end_and_its_share_of_the_machine(bench: Bench) -> None:
     task = bench.task()
-    bench.tell(task, started(slots=4), *STORED, finished(Cause.COMPLETED, exit_code=0))
+    bench.report(task, started(slots=4), *STORED, finished(Cause.COMPLETED, exit_code=0))
     (row,) = bench.attempts(task)
     assert (row.machine_id, row.started_at, row.ended_at) == (
         machine_of(bench.group.id),
@@ -150,24 +150,24 @@ def test_an_attempt_is_kept_with_its_end_and_its_share_of_the_machine(bench: Ben
 @pytest.mark.parametrize("slots", [None, 0, -1, "many", True])
 def test_slots_that_cannot_be_divide_nothing(bench: Bench, slots: object) -> None:
     task = bench.task()
-    bench.tell(task, started(slots))
+    bench.report(task, started(slots))
     assert bench.attempts(task)[0].price_hour == pytest.approx(PRICE)
 
 
 def test_a_machine_without_a_price_costs_what_its_group_says(bench: Bench) -> None:
     bench.machine(price_hour=0.0)
     task = bench.task()
-    bench.tell(task, started())
+    bench.report(task, started())
     assert bench.attempts(task)[0].price_hour == pytest.approx(bench.group.price_hour)
 
 
 GONE: dict[str, Any] = {"detail": "Gone at ten.", "saved": {"generation": 4}}
 
 
-def test_every_attempt_has_a_row_of_its_own(bench: Bench) -> None:
+def test_every_attempt_has_a_separate_row(bench: Bench) -> None:
     task = bench.task(resubmit=True)
-    bench.tell(task, started(), *STORED, finished(Cause.SPOT_RECLAIMED, **GONE))
-    bench.tell(task, started(), finished(Cause.INPUT_INVALID), attempt=2)
+    bench.report(task, started(), *STORED, finished(Cause.SPOT_RECLAIMED, **GONE))
+    bench.report(task, started(), finished(Cause.INPUT_INVALID), attempt=2)
     first, second = bench.attempts(task)
     assert (first.cause, first.detail) == (Cause.SPOT_RECLAIMED, "Gone at ten.")
     assert first.saved == {"output_bytes": 77, "generation": 4}
@@ -207,7 +207,7 @@ def test_a_project_costs_what_its_tasks_do(bench: Bench) -> None:
         assert costs_of_projects(session, user, 5e9, name="none") == {}
 
 
-def test_an_executor_is_told_how_long_the_money_lasts(bench: Bench) -> None:
+def test_an_executor_gets_the_seconds_that_the_money_lasts(bench: Bench) -> None:
     task = bench.task(max_cost=1.0)
     spec = build_spec(bench.rt, bench.now(task))
     assert spec.seconds_for_money == pytest.approx(1.0 / bench.group.price_hour * 3600)
@@ -216,13 +216,13 @@ def test_an_executor_is_told_how_long_the_money_lasts(bench: Bench) -> None:
 
 def test_an_executor_that_knows_another_price_is_corrected(bench: Bench) -> None:
     task = bench.task(max_cost=1.8)
-    bench.tell(task, started(slots=2), (ReportKind.COMPUTATION_STARTED, {"money_until": 77.0}))
+    bench.report(task, started(slots=2), (ReportKind.COMPUTATION_STARTED, {"money_until": 77.0}))
     (order,) = until(bench.orders, what="the correction")
     assert (order.order, order.cause) == (Order.DEADLINE, Cause.COST_LIMIT)
     assert order.deadline_at == pytest.approx(REPORTED_AT + 1 + 3600)
     told = order.deadline_at
     other = bench.task(max_cost=1.8)
-    bench.tell(other, started(slots=2), (ReportKind.COMPUTATION_STARTED, {"money_until": told}))
+    bench.report(other, started(slots=2), (ReportKind.COMPUTATION_STARTED, {"money_until": told}))
     assert len(bench.orders()) == 1
 
 
@@ -237,7 +237,7 @@ def test_what_earlier_attempts_cost_is_not_there_any_more(bench: Bench) -> None:
 
 def test_a_task_whose_money_is_spent_is_not_queued_again(bench: Bench) -> None:
     task = bench.task(max_cost=0.0005, resubmit=True)
-    bench.tell(task, started(), finished(Cause.SPOT_RECLAIMED))
+    bench.report(task, started(), finished(Cause.SPOT_RECLAIMED))
     found = bench.now(task)
     assert (found.status, found.cause) == (Status.TTL_EXCEEDED, Cause.COST_LIMIT)
     assert found.error_detail == (
@@ -248,7 +248,7 @@ def test_a_task_whose_money_is_spent_is_not_queued_again(bench: Bench) -> None:
 
 def test_a_task_that_was_stopped_for_its_money_says_what_it_cost(bench: Bench) -> None:
     task = bench.task(max_cost=0.001)
-    bench.tell(task, started(), *STORED[:2], finished(Cause.COST_LIMIT))
+    bench.report(task, started(), *STORED[:2], finished(Cause.COST_LIMIT))
     found = bench.now(task)
     assert (found.status, found.cause) == (Status.TTL_EXCEEDED, Cause.COST_LIMIT)
     assert "US$ 0.003; they may cost US$ 0.001" in (found.error_detail or "")

@@ -81,7 +81,7 @@ def http(api: tuple[Runtime, str]) -> httpx.Client:
         *((version, 422) for version in ("new", "")),
     ],
 )
-def test_old_clients_are_told_to_upgrade(http: httpx.Client, version: str, code: int) -> None:
+def test_old_clients_get_a_request_to_upgrade(http: httpx.Client, version: str, code: int) -> None:
     answer = http.get("/version-check", params={"client_version": version})
     assert answer.status_code == code
     if code == 200:

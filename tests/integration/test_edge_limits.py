@@ -42,7 +42,7 @@ def api(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Iterator[Ap
 
 
 @pytest.mark.fault("B13")
-def test_who_asks_too_often_waits_and_others_do_not(api: ApiProcess) -> None:
+def test_a_client_that_asks_too_often_waits_and_others_do_not(api: ApiProcess) -> None:
     with api.client(api.new_user("eager")) as eager, api.client(api.new_user("calm")) as calm:
         task = {"simulator": "arbitrary-commands"}
 
@@ -60,7 +60,7 @@ def test_who_asks_too_often_waits_and_others_do_not(api: ApiProcess) -> None:
         until(lambda: eager.get("/users/info").status_code == 200, what="another turn")
 
 
-def test_an_address_with_wrong_keys_waits_but_not_who_was_known_there(api: ApiProcess) -> None:
+def test_an_address_with_wrong_keys_waits_but_known_users_there_do_not(api: ApiProcess) -> None:
     known, unknown = api.new_user("known"), api.new_user("unknown")
     here = {"X-Forwarded-For": "192.0.2.1"}
     with api.client(known, **here) as user, api.client("sh_wrong", **here) as guesser:
@@ -76,7 +76,7 @@ def test_an_address_with_wrong_keys_waits_but_not_who_was_known_there(api: ApiPr
         assert elsewhere.get("/users/info").status_code == 200
 
 
-def test_who_is_no_trusted_proxy_cannot_say_where_a_request_is_from(
+def test_only_a_trusted_proxy_can_name_the_address_of_a_client(
     tmp_path: Path, redis_url: str
 ) -> None:
     with api_process(tmp_path, redis_url, SIMHERD_FAILED_KEYS_PER_MIN="5") as alone:
@@ -157,7 +157,7 @@ def _send(connection: socket.socket, size: int, statuses: list[int]) -> None:
         statuses.append(int(connection.recv(65536).split(b" ", 2)[1]))
 
 
-def test_who_does_not_read_a_response_is_let_go(
+def test_a_client_that_does_not_read_a_response_is_disconnected(
     redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "SLOW_READER_S", 1.0)

@@ -50,7 +50,7 @@ def site_with(
         )
 
 
-def ask(site: Site, address: str) -> Any:
+def register(site: Site, address: str) -> Any:
     trigger = of_task(site.task(status=Status.FAILED.value), "task_failed")
     action = {"action_type": "email", "email_address": address}
     return site.api.post("/events/", json={"trigger": trigger, "action": action})
@@ -58,7 +58,7 @@ def ask(site: Site, address: str) -> Any:
 
 def test_an_e_mail_says_what_has_happened(box: Mailbox, site_with: Callable[..., Site]) -> None:
     site = site_with(smtp_starttls=False)
-    made = ask(site, "bob@example.org").json()
+    made = register(site, "bob@example.org").json()
     assert made["secret"] is None
     assert site.deliver() == 1
     (message,) = box.messages
@@ -86,7 +86,7 @@ def test_what_the_server_does_not_take_is_tried_again(
     if "smtp_url" in settings:
         settings = {**settings, "smtp_url": settings["smtp_url"].format(port=box.port)}
     site = site_with(**settings)
-    made = ask(site, "bob@example.org").json()
+    made = register(site, "bob@example.org").json()
     site.deliver()
     (delivery,) = site.event(made)["deliveries"]
     assert delivery["state"] == "waiting"
@@ -100,7 +100,7 @@ def test_what_the_server_does_not_take_is_tried_again(
     ["a@b.org\r\nBcc: c@d.org", "a@b.org, c@d.org", "a", "<a@b.org>", "a b@c.org", "é@b.org", ""],
 )
 def test_what_is_no_address_is_refused(site_with: Callable[..., Site], address: str) -> None:
-    refused = ask(site_with(), address)
+    refused = register(site_with(), address)
     assert refused.status_code == 422
     assert refused.json()["detail"].startswith("action.email_address: ")
 
@@ -115,7 +115,7 @@ def test_without_a_mail_server_there_is_no_e_mail(redis_url: str, tmp_path: Path
     migrate(database_url)
     rt = make_runtime(database_url, redis_url, tmp_path)[0]
     with serving(rt) as url:
-        refused = ask(Site(rt, url), "a@example.org")
+        refused = register(Site(rt, url), "a@example.org")
     assert refused.status_code == 422
     assert "SIMHERD_SMTP_URL" in refused.json()["detail"]
 

@@ -65,7 +65,7 @@ def site(served: tuple[Runtime, str]) -> Site:
 
 
 @pytest.mark.fault("B15")
-def test_answers_without_an_end_are_cut(site: Site) -> None:
+def test_endless_responses_are_cut(site: Site) -> None:
     """B15."""
     with hook_server() as flood, hook_server() as drip, hook_server() as silence:
         flood.manner = flood.answers_without_end
@@ -112,7 +112,7 @@ def test_redirects_are_not_followed(site: Site, hook: Hook) -> None:
 )
 def test_a_webhook_that_leads_inside_is_refused(inside: Site, url: str) -> None:
     """B14."""
-    refused = inside.ask(of_task(inside.task()), url)
+    refused = inside.request(of_task(inside.task()), url)
     assert refused.status_code == 422
     assert refused.json()["detail"].startswith("action.webhook_url: ")
     assert inside.api.get("/events/").json() == []
@@ -158,7 +158,7 @@ def test_what_cannot_be_is_refused_by_name(
         asked = of_file(task, *trigger)
     else:
         asked = {"task_id": task.id, **trigger}
-    refused = site.ask(asked, hook.url)
+    refused = site.request(asked, hook.url)
     # 400: what no JSON of ours may hold, whatever the field.
     assert refused.status_code == (400 if "has a NUL" in refused.text else 422), refused.text
     assert word in refused.json()["detail"]
@@ -220,7 +220,7 @@ def test_a_user_has_so_many_open(site: Site, hook: Hook) -> None:
                 )
             )
     site.register(of_task(failed, "task_failed"), hook.url)
-    refused = site.ask(of_task(failed, "task_failed"), hook.url)
+    refused = site.request(of_task(failed, "task_failed"), hook.url)
     assert refused.status_code == 403
     assert "100 are allowed" in refused.json()["detail"]
     site.deliver()

@@ -77,7 +77,7 @@ def machine(site: Site, name: str, **fields: Any) -> str:
     return str(values["id"])
 
 
-def test_a_group_that_ends_is_told_of(site: Site, hook: Hook) -> None:
+def test_the_end_of_a_group_is_notified(site: Site, hook: Hook) -> None:
     site.change_group(auto_terminate_at=time.time() - 1)
     events = {
         name: site.register(of_group(site, name), hook.url)
@@ -101,7 +101,7 @@ def test_a_group_that_ends_is_told_of(site: Site, hook: Hook) -> None:
     again = site.register(of_group(site, "machine_group_terminated"), hook.url)
     assert again["state"] == "delivering"
     assert site.deliver() == 1
-    refused = site.ask(of_group(site, "machine_group_preemption"), hook.url)
+    refused = site.request(of_group(site, "machine_group_preemption"), hook.url)
     assert refused.status_code == 422
 
 
@@ -113,7 +113,7 @@ def test_a_group_that_is_ended_by_hand_has_not_reached_its_limit(site: Site, hoo
     assert site.event(event)["state"] == "over"
 
 
-def test_each_machine_that_is_reclaimed_is_told_of_once(site: Site, hook: Hook) -> None:
+def test_each_reclaimed_machine_is_notified_once(site: Site, hook: Hook) -> None:
     event = site.register(of_group(site, "machine_group_preemption"), hook.url)
     warned, taken = machine(site, "m1"), machine(site, "m2")
     for _ in range(2):
@@ -129,7 +129,7 @@ def test_each_machine_that_is_reclaimed_is_told_of_once(site: Site, hook: Hook) 
     assert [d["state"] for d in shown["deliveries"]] == ["delivered", "delivered"]
 
 
-def test_a_group_that_gets_no_machines_is_told_of(
+def test_a_group_that_gets_no_machines_is_notified(
     site: Site, served: tuple[Runtime, Machines, str], hook: Hook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_plan: object) -> dict[str, Any]:
@@ -167,9 +167,9 @@ def test_what_an_executor_finds_is_delivered_once(site: Site, hook: Hook) -> Non
     event = site.register(of_file(task, "log.txt", "step (?P<n>\\d+)"), hook.url)
     captured = {"match": "step 7", "groups": ["7"], "named": {"n": "7"}}
     found = (ReportKind.OBSERVED, {"observer_id": event["event_id"], "captured": captured})
-    site.tell(other, STARTED, found)
+    site.report(other, STARTED, found)
     assert site.deliver() == 0
-    site.tell(task, STARTED, found, found)
+    site.report(task, STARTED, found, found)
     assert site.deliver() == 1
     (call,) = hook.calls
     told = {name: call.json[name] for name in ("trigger", "task_id", "file_path", "captured")}
@@ -185,18 +185,18 @@ def test_a_pattern_that_cannot_be_looked_for_is_disabled(site: Site, hook: Hook)
     task = site.task()
     event = site.register(of_file(task, "log.txt", "(a+)+$"), hook.url)
     body = {"observer_id": event["event_id"], "trouble": "The pattern took more than 1 s."}
-    site.tell(task, STARTED, (ReportKind.OBSERVED, body))
+    site.report(task, STARTED, (ReportKind.OBSERVED, body))
     shown = site.event(event)
     assert (shown["state"], shown["state_detail"]) == ("disabled", body["trouble"])
     assert site.deliver() == 0
 
 
 @pytest.mark.parametrize("resubmit", [True, False])
-def test_what_was_missed_of_a_file_is_told(site: Site, hook: Hook, resubmit: bool) -> None:
+def test_the_unread_rest_of_a_file_is_reported(site: Site, hook: Hook, resubmit: bool) -> None:
     task = site.task(resubmit=resubmit)
     event = site.register(of_file(task, "log.txt", "x"), hook.url)
     body = {"observer_id": event["event_id"], "trouble": "9 bytes were missed.", "missed": 9}
-    site.tell(task, STARTED, (ReportKind.OBSERVED, body), ended(Cause.AGENT_STOPPED))
+    site.report(task, STARTED, (ReportKind.OBSERVED, body), ended(Cause.AGENT_STOPPED))
     shown = site.event(event)
     over = ("over", "The task has ended, and this never happened. 9 bytes were missed.")
     # Where another attempt follows it looks again.
@@ -218,12 +218,12 @@ def test_a_waiting_task_takes_its_observers_along(site: Site, hook: Hook) -> Non
 def test_the_next_attempt_goes_on_looking(site: Site, hook: Hook) -> None:
     task = site.task(resubmit=True)
     event = site.register(of_file(task), hook.url)
-    site.tell(task, STARTED, ended(Cause.AGENT_STOPPED))
+    site.report(task, STARTED, ended(Cause.AGENT_STOPPED))
     spec: Any = site.rt.queue.client.hget(GroupKeys(site.group.id).specs, f"{task.id}:2")
     assert [o.id for o in AttemptSpec.decode(spec).observers] == [event["event_id"]]
 
 
-def test_the_holder_of_a_running_task_is_told(site: Site, hook: Hook) -> None:
+def test_the_holder_of_a_running_task_gets_a_message(site: Site, hook: Hook) -> None:
     task = site.task(status=Status.COMPUTATION_STARTED.value)
     # Nobody holds it, as far as Redis knows: the next look does it.
     event = site.register(of_file(task), hook.url)
@@ -238,12 +238,12 @@ def test_the_holder_of_a_running_task_is_told(site: Site, hook: Hook) -> None:
     }
 
 
-def test_an_observer_that_comes_between_claim_and_start_is_told(site: Site, hook: Hook) -> None:
+def test_an_observer_that_comes_between_claim_and_start_is_sent(site: Site, hook: Hook) -> None:
     task = site.task()
     hold(site, task)
     site.register(of_file(task), hook.url)
     assert orders(site) == []
-    site.tell(task, STARTED)
+    site.report(task, STARTED)
     assert site.jobs == ["deliver"]
     notify_observers(site.rt)
     assert [order.order for order in orders(site)] == [Order.OBSERVE]
@@ -257,4 +257,4 @@ def test_the_end_of_a_task_is_the_end_of_its_observers(site: Site, hook: Hook) -
         report(site.rt, site.group.id, task.id, 1, 1, ReportKind.STARTED, executer=None)
         report(site.rt, site.group.id, task.id, 1, 2, ReportKind.FINISHED, **body)
         until(lambda: site.event(event)["state"] == "over")
-    assert site.ask(of_file(task), hook.url).status_code == 422
+    assert site.request(of_file(task), hook.url).status_code == 422

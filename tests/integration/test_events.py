@@ -53,7 +53,7 @@ def site(served: tuple[Runtime, str]) -> Site:
 def test_outputs_that_are_stored_call_the_webhook(site: Site, hook: Hook) -> None:
     task = site.task()
     event = site.register(of_task(task), hook.url)
-    site.tell(task, *COMPUTED, *STORED, ended(Cause.COMPLETED))
+    site.report(task, *COMPUTED, *STORED, ended(Cause.COMPLETED))
     assert site.jobs == ["deliver"]
     assert site.deliver() == 1
     (call,) = hook.calls
@@ -77,13 +77,13 @@ def test_outputs_that_are_stored_call_the_webhook(site: Site, hook: Hook) -> Non
     assert site.deliver() == 0
 
 
-def test_each_trigger_waits_for_its_own(site: Site, hook: Hook) -> None:
+def test_each_trigger_waits_for_its_event(site: Site, hook: Hook) -> None:
     task = site.task()
     events = {
         name: site.register(of_task(task, name), f"{hook.url}/{name}")
         for name in ("task_started", "task_failed", "task_output_uploaded")
     }
-    site.tell(task, STARTED)
+    site.report(task, STARTED)
     site.deliver()
     assert [call.json["trigger"] for call in hook.calls] == ["task_started"]
     with recording(site.rt):
@@ -100,28 +100,28 @@ def test_each_trigger_waits_for_its_own(site: Site, hook: Hook) -> None:
     assert "never happened" in site.event(events["task_output_uploaded"])["state_detail"]
 
 
-def test_another_attempt_is_no_end(site: Site, hook: Hook) -> None:
+def test_another_attempt_is_not_an_end(site: Site, hook: Hook) -> None:
     task = site.task(resubmit=True)
     event = site.register(of_task(task, "task_failed"), hook.url)
-    site.tell(task, STARTED, ended(Cause.AGENT_STOPPED))
+    site.report(task, STARTED, ended(Cause.AGENT_STOPPED))
     assert site.event(event)["state"] == "waiting"
     assert site.deliver() == 0
 
 
-def test_what_has_happened_already_is_told_at_once(site: Site, hook: Hook) -> None:
+def test_what_has_happened_already_is_sent_at_once(site: Site, hook: Hook) -> None:
     task = site.task()
-    site.tell(task, *COMPUTED, *STORED, ended(Cause.COMPLETED))
+    site.report(task, *COMPUTED, *STORED, ended(Cause.COMPLETED))
     for trigger in ("task_started", "task_output_uploaded"):
         assert site.register(of_task(task, trigger), hook.url)["state"] == "delivering"
     site.deliver()
     assert len(hook.calls) == 2
-    refused = site.ask(of_task(task, "task_failed"), hook.url)
+    refused = site.request(of_task(task, "task_failed"), hook.url)
     assert refused.status_code == 422
     assert "can happen no more" in refused.json()["detail"]
     assert len(site.api.get("/events/").json()) == 2
 
 
-def test_what_is_rolled_back_is_not_told(site: Site, hook: Hook) -> None:
+def test_what_is_rolled_back_is_not_sent(site: Site, hook: Hook) -> None:
     task = site.task()
     event = site.register(of_task(task, "task_started"), hook.url)
 
@@ -137,7 +137,7 @@ def test_what_is_rolled_back_is_not_told(site: Site, hook: Hook) -> None:
     assert site.deliver() == 0
 
 
-def test_what_happens_while_it_is_registered_is_told_once(site: Site, hook: Hook) -> None:
+def test_what_happens_during_the_registration_is_sent_once(site: Site, hook: Hook) -> None:
     tasks = [site.task() for _ in range(10)]
 
     def start() -> None:

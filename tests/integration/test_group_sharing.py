@@ -110,7 +110,7 @@ def _registers(site: Site, user: str, name: str, **fields: Any) -> tuple[int, st
     return answer.status_code, answer.text
 
 
-def test_a_name_stands_for_ones_own_group_first(site: Site) -> None:
+def test_a_name_means_the_users_group_first(site: Site) -> None:
     mine = site.group("ann", "same")
     theirs = site.group("root", "same", shared=True)
     assert (site.found("ann", "same"), site.found("bob", "same")) == (mine, theirs)
@@ -142,7 +142,7 @@ def test_reserved_names_are_for_operators(site: Site) -> None:
         assert _registers(site, "root", name)[0] == 201
 
 
-def test_nobody_comes_to_see_two_groups_of_one_name(site: Site) -> None:
+def test_no_user_sees_two_groups_of_one_name(site: Site) -> None:
     pool = site.group("root", "fast", shared=True)
     status, said = _registers(site, "ann", "fast")
     assert status == 409
@@ -218,7 +218,7 @@ def test_an_offer_of_a_name_that_one_sees_is_not_accepted(site: Site) -> None:
     assert site.found("bob", "twin") == group
 
 
-def test_two_offers_of_one_name_are_told_apart(site: Site) -> None:
+def test_two_offers_of_one_name_are_distinguished(site: Site) -> None:
     groups = {owner: site.group(owner, "gpu") for owner in ("ann", "eve")}
     for owner in groups:
         site.types(owner, "resources", "share", "gpu", "bob")
@@ -268,7 +268,7 @@ def test_users_of_a_group_that_is_shared_by_name_take_turns(site: Site) -> None:
     assert order.index(bob) <= 1
 
 
-def test_a_task_without_a_group_goes_to_ones_own_or_to_the_operators_default(site: Site) -> None:
+def test_a_task_without_a_group_goes_to_the_users_or_to_the_default(site: Site) -> None:
     # Nothing: what to do is said. A stranger's shared group of the usual name is not taken.
     trap = site.group("mallory", "local", shared=True)
     status, said = site.submits("new", None)
@@ -360,7 +360,7 @@ def test_sharing_the_group_of_an_ordinary_user_is_asked_about(site: Site) -> Non
     site.end(group)
 
 
-def test_a_default_that_nobody_may_use_is_pointed_out(site: Site) -> None:
+def test_a_default_that_no_user_may_use_is_pointed_out(site: Site) -> None:
     group = site.group("root", "hall")
     told = site.types("root", "admin", "groups", "default", "hall")
     assert "Nobody but its owner may use it yet" in told

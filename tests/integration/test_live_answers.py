@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_a_redis_that_never_answers_is_told(
+def test_a_redis_that_never_responds_is_reported(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def read() -> None:

@@ -105,7 +105,7 @@ def test_what_a_machines_credentials_cannot_do(fleet: Fleet) -> None:
     me.close()
 
 
-def test_redis_that_forgot_its_users_is_told_them_again(fleet: Fleet) -> None:
+def test_users_are_restored_in_a_redis_that_lost_them(fleet: Fleet) -> None:
     group = fleet.group(num_machines=1)
     (machine,) = fleet.scale(group)
     secret = fleet.join(machine)
@@ -119,7 +119,7 @@ def test_redis_that_forgot_its_users_is_told_them_again(fleet: Fleet) -> None:
     keeper.close()
 
 
-def test_users_of_machines_that_are_gone_are_taken_away_again(fleet: Fleet) -> None:
+def test_redis_users_of_machines_that_are_gone_are_removed(fleet: Fleet) -> None:
     group = fleet.group(num_machines=1)
     (machine,) = fleet.scale(group)
     fleet.join(machine)

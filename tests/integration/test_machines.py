@@ -117,7 +117,7 @@ def test_a_silent_machine_of_a_cloud_is_ended_and_replaced(fleet: Fleet) -> None
     assert [m.id for m in fleet.scale(group)] == [fleet.cloud.launched[1]]
 
 
-def test_no_spot_capacity_is_told_and_tried_again(fleet: Fleet) -> None:
+def test_missing_spot_capacity_is_reported_and_tried_again(fleet: Fleet) -> None:
     group = fleet.group(num_machines=1, spot=True)
     fleet.cloud.refuses = [NoCapacity("No spot capacity for c5.large in eu-west-1a.")]
     fleet.scale(group)
@@ -156,7 +156,7 @@ def test_a_group_that_cannot_be_started_says_why_and_can_be_started_again(fleet:
     )
 
 
-def test_machines_that_do_not_end_are_told_and_ended_again(fleet: Fleet) -> None:
+def test_machines_that_do_not_end_are_reported_and_ended_again(fleet: Fleet) -> None:
     group = fleet.group(num_machines=1)
     (machine,) = fleet.scale(group)
     fleet.join(machine)
@@ -229,7 +229,7 @@ def test_what_its_holder_knows_nothing_of_goes_to_another(fleet: Fleet) -> None:
     assert waiting(fleet.rt, group.id) == [f"{task.id}:2"]
 
 
-def test_a_launch_whose_answer_was_lost_is_not_made_twice(fleet: Fleet) -> None:
+def test_a_launch_whose_response_was_lost_is_not_repeated(fleet: Fleet) -> None:
     group = fleet.group(num_machines=1, spot=True, on_demand_fallback=True)
     fleet.cloud.refuses = [Uncertain("The answer was lost.")]
     fleet.scale(group)
@@ -242,7 +242,7 @@ def test_a_launch_whose_answer_was_lost_is_not_made_twice(fleet: Fleet) -> None:
     assert fleet.now(group).status == GroupStatus.STARTED
 
 
-def test_the_doctor_finds_what_nobody_wants_and_ends_it(fleet: Fleet) -> None:
+def test_the_doctor_finds_orphans_and_ends_them(fleet: Fleet) -> None:
     group = fleet.group(num_machines=1)
     (machine,) = fleet.scale(group)
     fleet.join(machine)

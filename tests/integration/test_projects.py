@@ -120,7 +120,7 @@ def test_projects_are_listed_newest_first_page_by_page(account: Account) -> None
     assert account.http.get("/projects", params={"project_type": "x"}).status_code == 422
 
 
-def test_nobody_sees_the_projects_of_others(account: Account) -> None:
+def test_a_user_does_not_see_projects_of_others(account: Account) -> None:
     other = Account(account.rt, account.url)
     account.make("mine")
     task = account.task("mine")
@@ -194,7 +194,7 @@ def test_texts_are_kept_with_a_project(account: Account) -> None:
 
 
 @pytest.mark.conforms("GET /projects/{name}/tasks_info")
-def test_tasks_are_told_as_flat_rows(account: Account) -> None:
+def test_tasks_are_returned_as_flat_rows(account: Account) -> None:
     executer = {"vm_type": "zones/a/c2-standard-4"}
     done = account.task(
         "bench",

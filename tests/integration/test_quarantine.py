@@ -45,7 +45,7 @@ def fleet(store: Store, database_url: str, redis_url: str, tmp_path: Path) -> Fl
     return open_fleet(database_url, redis_url, tmp_path)
 
 
-def test_broken_keys_are_set_aside_and_made_anew(fleet: Fleet) -> None:
+def test_broken_keys_are_set_aside_and_rebuilt(fleet: Fleet) -> None:
     thief, other = Tenant(fleet), Tenant(fleet)
     stranger, rt = thief.stolen(), fleet.rt
     with rt.store.write() as session:

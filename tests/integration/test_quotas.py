@@ -151,7 +151,9 @@ def test_so_many_tasks_may_wait(account: Account) -> None:
     account.submit()
 
 
-def test_who_has_stored_enough_submits_nothing_more(account: Account, tmp_path: Path) -> None:
+def test_a_user_over_the_storage_quota_submits_nothing_more(
+    account: Account, tmp_path: Path
+) -> None:
     class Sized:
         """A storage with one object in it."""
 

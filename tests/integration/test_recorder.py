@@ -50,7 +50,7 @@ def task(rt: Runtime) -> TaskRow:
         return make_task(session, make_group(session))
 
 
-def tell(
+def report_run(
     rt: Runtime, task: TaskRow, first: int = 1, last: int = len(RUN), attempt: int = 1
 ) -> None:
     for number in range(first, last + 1):
@@ -81,9 +81,9 @@ def orders(rt: Runtime, task: TaskRow) -> list[Message]:
     return [Message.decode(fields["m"]) for _, fields in entries]
 
 
-def test_a_run_is_recorded_and_answered(rt: Runtime, task: TaskRow) -> None:
+def test_a_run_is_recorded_and_acknowledged(rt: Runtime, task: TaskRow) -> None:
     with recording(rt):
-        tell(rt, task)
+        report_run(rt, task)
         until(lambda: recorded(rt, task) == len(RUN))
     found = now(rt, task)
     assert history(rt, task)[1:] == STATUSES
@@ -103,7 +103,7 @@ def test_a_run_is_recorded_and_answered(rt: Runtime, task: TaskRow) -> None:
 def test_reports_in_several_batches_are_the_same(rt: Runtime, task: TaskRow) -> None:
     with recording(rt):
         for number in range(1, len(RUN) + 1):
-            tell(rt, task, number, number)
+            report_run(rt, task, number, number)
             until(lambda number=number: recorded(rt, task) == number)  # type: ignore[misc]
     assert history(rt, task)[1:] == STATUSES
     assert now(rt, task).metrics["computation_seconds"] == 3.0
@@ -112,18 +112,18 @@ def test_reports_in_several_batches_are_the_same(rt: Runtime, task: TaskRow) -> 
 @pytest.mark.fault("B19")
 def test_what_is_sent_twice_is_recorded_once(rt: Runtime, task: TaskRow) -> None:
     with recording(rt):
-        tell(rt, task, 1, 4)
-        tell(rt, task, 2, len(RUN))
+        report_run(rt, task, 1, 4)
+        report_run(rt, task, 2, len(RUN))
         until(lambda: recorded(rt, task) == len(RUN))
     assert history(rt, task)[1:] == STATUSES
 
 
 def test_a_gap_waits_for_what_is_missing(rt: Runtime, task: TaskRow) -> None:
     with recording(rt):
-        tell(rt, task, 1, 1)
-        tell(rt, task, 3, 4)
+        report_run(rt, task, 1, 1)
+        report_run(rt, task, 3, 4)
         until(lambda: recorded(rt, task) == 1)
-        tell(rt, task, 2, len(RUN))
+        report_run(rt, task, 2, len(RUN))
         until(lambda: recorded(rt, task) == len(RUN))
     assert history(rt, task)[1:] == STATUSES
 
@@ -134,7 +134,7 @@ def test_another_attempts_holder_is_fenced(rt: Runtime, attempt: int) -> None:
     with rt.store.write() as session:
         task = make_task(session, make_group(session), attempt=2, status=Status.STARTED.value)
     with recording(rt):
-        tell(rt, task, attempt=attempt)
+        report_run(rt, task, attempt=attempt)
         until(lambda: orders(rt, task))
     assert {(m.order, m.attempt, m.cause) for m in orders(rt, task)} == {
         (Order.STOP, f"{task.id}:{attempt}", Cause.LEASE_LOST)
@@ -147,7 +147,7 @@ def test_a_kill_that_crosses_the_end_wins(rt: Runtime) -> None:
     with rt.store.write() as session:
         task = make_task(session, make_group(session), status=Status.PENDING_KILL.value)
     with recording(rt):
-        tell(rt, task)
+        report_run(rt, task)
         until(lambda: recorded(rt, task) == len(RUN))
     found = now(rt, task)
     assert (found.status, found.cause) == (Status.KILLED, Cause.KILLED_BY_USER)
@@ -159,7 +159,7 @@ def test_an_agent_that_stops_hands_the_task_back(rt: Runtime) -> None:
     with rt.store.write() as session:
         task = make_task(session, make_group(session), resubmit=True)
     with recording(rt):
-        tell(rt, task, 1, 2)
+        report_run(rt, task, 1, 2)
         body = {"cause": Cause.AGENT_STOPPED.value}
         report(rt, task.group_id, task.id, 1, 3, ReportKind.FINISHED, **body)
         until(lambda: waiting(rt, task.group_id))
@@ -176,6 +176,6 @@ def test_what_cannot_be_read_does_not_stop_the_rest(rt: Runtime, task: TaskRow) 
         # Well-formed, of the current attempt, and still nothing that can be applied.
         report(rt, task.group_id, task.id, 1, 1, ReportKind.OPERATION_STARTED, id="x", name=7)
         report(rt, task.group_id, task.id, 1, 1, ReportKind.FINISHED, cause="no such cause")
-        tell(rt, task)
+        report_run(rt, task)
         until(lambda: recorded(rt, task) == len(RUN))
     assert now(rt, task).status == Status.SUCCESS

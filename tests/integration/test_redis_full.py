@@ -64,7 +64,7 @@ def _submission(group: str) -> dict[str, object]:
     }
 
 
-def test_who_works_goes_on_at_the_limit_and_nothing_more_is_taken(fleet: Fleet) -> None:
+def test_at_the_limit_running_work_goes_on_and_nothing_more_is_taken(fleet: Fleet) -> None:
     tenant, rt = Tenant(fleet), fleet.rt
     machine, doomed = tenant.honest(), tenant.task()
     task = tenant.task()

@@ -90,7 +90,7 @@ def test_a_closed_server_gets_no_new_groups(rt: Runtime, second: str) -> None:
     assert {group.redis_server for group in made} == {limits.MAIN_SERVER}
 
 
-def test_each_group_lives_on_its_own_server(rt: Runtime, redis_url: str, second: str) -> None:
+def test_each_group_is_on_one_server(rt: Runtime, redis_url: str, second: str) -> None:
     here, there = _group(rt, limits.MAIN_SERVER), _group(rt, "b")
     urls = {here.id: redis_url, there.id: second}
     for group in (here, there):
@@ -106,7 +106,7 @@ def test_each_group_lives_on_its_own_server(rt: Runtime, redis_url: str, second:
             until(functools.partial(_started, rt, task), what="the report to be recorded")
 
 
-def test_a_server_that_is_away_holds_up_its_own_groups_alone(
+def test_an_unavailable_server_delays_only_its_groups(
     database_url: str, store: Store, redis_url: str, tmp_path: Path
 ) -> None:
     # Nobody listens there.
@@ -124,7 +124,7 @@ def test_a_server_that_is_away_holds_up_its_own_groups_alone(
         until(lambda: _started(rt, mine[0]), what="the report to be recorded")
 
 
-def test_a_server_that_is_not_named_any_more_is_told(
+def test_a_server_that_the_settings_no_longer_name_is_reported(
     database_url: str, store: Store, redis_url: str, tmp_path: Path
 ) -> None:
     rt, _ = make_runtime(
@@ -179,7 +179,7 @@ def test_a_duty_is_one_holders_until_its_time_is_over(rt: Runtime) -> None:
     assert not leadership.acquire(store, "d", "a", now=121, seconds=10)
 
 
-def test_who_sweeps_keeps_others_from_it_for_a_while(rt: Runtime) -> None:
+def test_a_worker_that_sweeps_keeps_others_from_it_for_a_while(rt: Runtime) -> None:
     group = _group(rt, "b")
     first, second = _tasks(rt, group), _tasks(rt, group)
     rt.settings.sweep_s = 1000

@@ -79,7 +79,7 @@ class Seen:
         return dict(self._reading[row.name]).get(wanted)
 
 
-def test_a_group_is_told_of_as_it_is(rt: Runtime, redis_url: str) -> None:
+def test_a_group_is_shown_with_its_state(rt: Runtime, redis_url: str) -> None:
     now = time.time()
     with rt.store.write() as session:
         group = make_group(session, auto_terminate_at=now + 3600, refusals=2)
@@ -198,7 +198,7 @@ def test_a_redis_that_is_down_hides_no_more_than_it_holds(
     assert seen(table.QUEUE_LENGTH) is None
 
 
-def test_nobody_waits_for_a_reading_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_scrape_waits_for_a_reading_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     goes_on = threading.Event()
     monkeypatch.setattr("scheduler.metrics.snapshot._WAIT_S", 0.01)
 

@@ -50,7 +50,7 @@ def rt(away: S3Store, redis_url: str, tmp_path: Path) -> Runtime:
     return made
 
 
-def test_every_question_says_that_it_is_away(away: S3Store) -> None:
+def test_every_question_reports_that_it_is_unavailable(away: S3Store) -> None:
     for ask in (
         lambda: away.stat("ada", "a.zip"),
         lambda: away.read("ada", "a.zip", 0, 1),
@@ -65,7 +65,7 @@ def test_every_question_says_that_it_is_away(away: S3Store) -> None:
             ask()
 
 
-def test_one_that_takes_connections_and_never_answers_is_away_too(
+def test_a_store_that_connects_and_never_responds_is_unavailable_too(
     away: S3Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(s3.QUICK, "read_s", 0.1)

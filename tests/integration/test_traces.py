@@ -104,7 +104,7 @@ def test_two_attempts_are_one_trace(rt: Runtime, collected: Received) -> None:
     assert len({span.span_id for span in spans}) == len(spans)
 
 
-def test_each_task_of_a_request_has_its_own(rt: Runtime, collected: Received) -> None:
+def test_each_task_of_a_request_has_separate_urls(rt: Runtime, collected: Received) -> None:
     with rt.store.write() as session:
         group = make_group(session)
     commands = {"commands": [{"cmd": "true"}]}
@@ -119,7 +119,7 @@ def test_each_task_of_a_request_has_its_own(rt: Runtime, collected: Received) ->
 
 
 @pytest.mark.parametrize("waits_for", [Status.PENDING_INPUT, Status.SUBMITTED])
-def test_one_that_no_machine_ever_had_is_told_by_who_ended_it(
+def test_the_span_of_a_task_that_never_ran_names_who_ended_it(
     rt: Runtime, collected: Received, waits_for: Status
 ) -> None:
     with rt.store.write() as session:

@@ -195,7 +195,7 @@ def under_way(rt: Runtime, row: TransferRow) -> None:
         )
 
 
-def test_an_answer_that_drips_is_cut_off(
+def test_a_response_that_drips_is_cut_off(
     person: Person, web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transfer_turn, "_WHOLE_S", 0.5)
@@ -220,7 +220,7 @@ def test_a_broken_connection_costs_what_was_under_way(person: Person, web: Web) 
     assert person.stored("cut.bin") == BIG
 
 
-def test_a_file_that_changes_is_fetched_anew(
+def test_a_file_that_changes_is_fetched_again(
     person: Person, web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transfer_turn, "_TURN_S", 0)
@@ -271,7 +271,9 @@ def test_a_file_that_is_too_large_is_not_stored(
 
 
 @pytest.mark.parametrize("how", ["long", "range"])
-def test_a_size_that_no_database_takes_holds_nobody_up(person: Person, web: Web, how: str) -> None:
+def test_a_size_beyond_the_database_delays_no_other_transfer(
+    person: Person, web: Web, how: str
+) -> None:
     begun = person.fetch(f"{web.url}/{how}/99999999999999999999", "huge.bin")
     person.turn()
     ended = person.state(begun)
@@ -314,7 +316,7 @@ def test_a_transfer_whose_turns_die_is_given_up(person: Person, web: Web) -> Non
     assert "gave up" in (ended.error or "")
 
 
-def test_what_is_no_web_address_is_refused_and_so_is_too_much(
+def test_an_invalid_address_and_too_many_are_refused(
     person: Person, web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for url in ("file:///etc/passwd", "ftp://a/b", "http://user:secret@example.org/"):
@@ -327,7 +329,7 @@ def test_what_is_no_web_address_is_refused_and_so_is_too_much(
     assert person.to_the_end(begun).state == TransferState.DONE
 
 
-def test_ones_own_are_listed_and_old_ones_forgotten(person: Person, web: Web) -> None:
+def test_a_user_lists_own_transfers_and_old_ones_are_removed(person: Person, web: Web) -> None:
     stranger = Person(person.rt)
     begun = person.to_the_end(person.fetch(f"{web.url}/files/small.txt", "a"))
     assert [t.id for t in transfers.transfers_of(person.rt, person.id)] == [begun.id]

@@ -80,14 +80,14 @@ class Site:
         with self.rt.store.write() as session:
             session.execute(update(GroupRow).where(GroupRow.id == self.group.id).values(**values))
 
-    def ask(self, trigger: dict[str, Any], target: str) -> Any:
+    def request(self, trigger: dict[str, Any], target: str) -> Any:
         """Ask for a webhook."""
         action = {"action_type": "webhook", "webhook_url": target}
         return self.api.post("/events/", json={"trigger": trigger, "action": action})
 
     def register(self, trigger: dict[str, Any], target: str) -> dict[str, Any]:
         """Register a webhook."""
-        made = self.ask(trigger, target)
+        made = self.request(trigger, target)
         assert made.status_code == 201, made.text
         found: dict[str, Any] = made.json()
         return found
@@ -97,15 +97,15 @@ class Site:
         found: dict[str, Any] = self.api.get(f"/v1/events/{event['event_id']}").json()
         return found
 
-    def tell(self, task: TaskRow, *told: tuple[ReportKind, dict[str, Any]]) -> None:
+    def report(self, task: TaskRow, *reports: tuple[ReportKind, dict[str, Any]]) -> None:
         """Report as an executor does, and wait until it is recorded."""
         key = GroupKeys(self.group.id).recorded
         with recording(self.rt):
-            for number, (kind, body) in enumerate(told, 1):
+            for number, (kind, body) in enumerate(reports, 1):
                 report(self.rt, self.group.id, task.id, task.attempt, number, kind, **body)
             client = self.rt.queue.client
             until(
-                lambda: int(client.hget(key, f"{task.id}:{task.attempt}") or 0) == len(told),
+                lambda: int(client.hget(key, f"{task.id}:{task.attempt}") or 0) == len(reports),
                 what="the reports",
             )
 

@@ -125,18 +125,18 @@ class Fleet:
         """The name of its only machine's container."""
         return docker("ps", "--filter", self._machines, "--format", "{{.Names}}")
 
-    def seen(self, container: str) -> dict[str, Any]:
+    def inspect(self, container: str) -> dict[str, Any]:
         """All that the engine tells of a container."""
         found: dict[str, Any] = json.loads(docker("inspect", container))[0]
         return found
 
-    def shown(self, container: str) -> str:
+    def visible_text(self, container: str) -> str:
         """All that is to be seen of a container from outside: settings, log, command lines."""
         argv = ["docker", "logs", container]
         log = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True)
         running = docker("ps", "-q", "--filter", f"name=^{container}$")
         lines = docker("top", container) if running else ""
-        return f"{json.dumps(self.seen(container))}\n{log.stdout.decode()}\n{lines}"
+        return f"{json.dumps(self.inspect(container))}\n{log.stdout.decode()}\n{lines}"
 
     def names(self) -> list[str]:
         """The names of all of its containers."""
@@ -147,7 +147,7 @@ class Fleet:
             for n in docker("ps", "-a", "--filter", f, "--format", "{{.Names}}").split()
         ]
 
-    def left(self) -> list[str]:
+    def remaining(self) -> list[str]:
         """Everything of it that the engine still has."""
         networks = docker("network", "ls", "--filter", f"name={self.project}", "-q").split()
         volumes = docker("volume", "ls", "--filter", f"name={self.project}", "-q").split()

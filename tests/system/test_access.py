@@ -78,7 +78,9 @@ def test_another_users_group_takes_no_tasks(env: Env, stranger: httpx.Client) ->
     assert "resource_pool" in answer.json()["detail"]
 
 
-def test_lists_show_only_ones_own(env: Env, stranger: httpx.Client, task_id: str) -> None:
+def test_lists_show_only_objects_of_the_user(
+    env: Env, stranger: httpx.Client, task_id: str
+) -> None:
     assert env.status(task_id) == "success"
     assert stranger.get("/tasks").json() == {"total_size": 0, "tasks": []}
     assert stranger.get("/compute/groups").json() == []

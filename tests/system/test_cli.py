@@ -22,7 +22,7 @@ def run(env: Env, *argv: str, options: tuple[str, ...] = ()) -> Done:
     return env.cli("run", "--image", "any", *options, "--", *argv)
 
 
-def test_run_prints_the_id_and_wait_tells_how_it_ended(env: Env, tmp_path: Path) -> None:
+def test_run_prints_the_id_and_wait_the_end(env: Env, tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_text("data")
     made = run(env, "cat", "in.txt", options=("--input", str(tmp_path), "--ttl", "5m"))
     assert made.returncode == 0, made.stderr
@@ -87,7 +87,7 @@ def test_kill_asks_first(env: Env) -> None:
 
 
 @pytest.mark.conforms("tasks download")
-def test_download_puts_files_where_it_is_told(env: Env, tmp_path: Path) -> None:
+def test_download_puts_files_into_the_given_folder(env: Env, tmp_path: Path) -> None:
     task_id = run(env, "sh", "-c", "echo 1 > a.txt", options=("--wait",)).stdout.split()[0]
     done = env.cli("tasks", "download", task_id, "--dir", "got", folder=tmp_path)
     assert done.returncode == 0, done.stderr

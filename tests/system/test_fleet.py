@@ -81,7 +81,7 @@ def test_a_simulation_ran_and_its_outputs_came_through_s3(fleet: Fleet) -> None:
 
 
 def test_a_machine_reaches_what_it_must_and_not_the_database(fleet: Fleet) -> None:
-    networks = fleet.seen(fleet.container("postgres"))["NetworkSettings"]["Networks"]
+    networks = fleet.inspect(fleet.container("postgres"))["NetworkSettings"]["Networks"]
     (address,) = (network["IPAddress"] for network in networks.values())
     database = f"{address}:5432"
     wanted = ("redis:6379", "api:8000", "s3:8333")
@@ -98,12 +98,12 @@ def test_nobody_is_root_and_no_secret_is_to_be_seen(fleet: Fleet) -> None:
     for part, user in (("redis", "999"), ("postgres", "999"), *((p, "10000") for p in PARTS)):
         container = fleet.container(part)
         assert docker("exec", container, "id", "-u") == user
-        host = fleet.seen(container)["HostConfig"]
+        host = fleet.inspect(container)["HostConfig"]
         assert host["ReadonlyRootfs"]
         assert host["CapDrop"] == ["ALL"]
         assert "no-new-privileges:true" in host["SecurityOpt"]
     for container in fleet.names():
-        shown = fleet.shown(container)
+        shown = fleet.visible_text(container)
         assert not [s for s in fleet.secrets() if s in shown], container
     assert (fleet.folder / "secrets").stat().st_mode & 0o777 == 0o700
     assert (fleet.folder / "secrets" / "connection.env").stat().st_mode & 0o777 == 0o600
@@ -183,7 +183,7 @@ def test_there_are_as_many_processes_as_its_settings_say(fleet: Fleet) -> None:
 def test_the_proxy_alone_is_reached_from_outside_and_speaks_tls(fleet: Fleet) -> None:
     proxy = fleet.container("proxy")
     assert docker("exec", proxy, "id", "-u") == "33"
-    host = fleet.seen(proxy)["HostConfig"]
+    host = fleet.inspect(proxy)["HostConfig"]
     assert host["ReadonlyRootfs"]
     assert host["CapDrop"] == ["ALL"]
     answer = fleet.fetch(f"{fleet.url}/livez")
@@ -198,7 +198,7 @@ def test_parts_end_when_they_are_told_and_know_everything_afterwards(fleet: Flee
     containers = [container for part in PARTS for container in fleet.containers(part)]
     docker("stop", "--time", "50", *containers)
     for container in containers:
-        state = fleet.seen(container)["State"]
+        state = fleet.inspect(container)["State"]
         assert (state["Status"], state["ExitCode"]) == ("exited", 0), container
     keys = (fleet.folder / "secrets/simherd_bootstrap_key").read_text()
 
@@ -213,12 +213,12 @@ def test_parts_end_when_they_are_told_and_know_everything_afterwards(fleet: Flee
 
 
 def test_nothing_is_left_when_it_is_down(fleet: Fleet) -> None:
-    assert fleet.left()
+    assert fleet.remaining()
     long = fleet.cli("run", "-I", "simherd/debian:bookworm", "--on", "fleet", "--", "sleep", "600")
     assert long.returncode == 0, long.stderr
     done = fleet.script("fleet-down", "--volumes")
     assert done.returncode == 0, done.stderr
-    assert fleet.left() == []
+    assert fleet.remaining() == []
     assert docker("ps", "-a", "--filter", f"label=simherd.task={long.stdout.strip()}", "-q") == ""
     assert list((fleet.folder / "machines").iterdir()) == []
     assert not (fleet.folder / "secrets").exists()

@@ -241,7 +241,7 @@ def test_where_tasks_stand(seen: dict[str, Any]) -> None:
 @shows("Task.set_metadata", "Task.get_metadata", "Task.summary", "Task.print_summary")
 @shows("Task.get_output_info", "Task.get_input_url", "Task.get_output_url", "Task.close_stream")
 @shows("PUT /tasks/{task_id}/metadata", "GET /tasks/{task_id}/metadata", "GET a signed URL")
-def test_what_is_told_of_a_task(seen: dict[str, Any]) -> None:
+def test_what_is_shown_of_a_task(seen: dict[str, Any]) -> None:
     assert seen["metadata"] == {"study": "two"}
     assert seen["urls"] == ["PK", "PK"]
     assert "log/steps.txt" in seen["info"]
@@ -311,7 +311,7 @@ def test_refusals_reach_its_user(seen: dict[str, Any]) -> None:
 
 
 @shows("7.26", "7.16", "POST /storage/export_multipart")
-def test_its_own_bugs_do_no_harm(seen: dict[str, Any]) -> None:
+def test_bugs_of_an_observer_do_no_harm(seen: dict[str, Any]) -> None:
     assert seen["limit"] == "None"  # auto_terminate_minutes is not sent
     assert seen["again"][0] == "ConflictException"
     assert seen["inner"] == ["second"]

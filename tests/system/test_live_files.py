@@ -197,7 +197,7 @@ def test_what_is_added_arrives_and_is_the_same_afterwards(env: Env) -> None:
     assert (found["source"], found["entry"]["kind"]) == ("saved", "file")
 
 
-def test_an_answer_that_nobody_reads_any_more_ends(env: Env) -> None:
+def test_a_response_that_no_client_reads_ends(env: Env) -> None:
     task = Running(env)
     with events(env, f"{task.path}/follow?file=stdout.txt") as news:
         next(news)

@@ -35,9 +35,9 @@ def collected() -> Iterator[Received]:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory, collected: Received) -> Iterator[Env]:
+def traced_env(tmp_path_factory: pytest.TempPathFactory, collected: Received) -> Iterator[Env]:
     made = Env(
-        tmp_path_factory.mktemp("told"),
+        tmp_path_factory.mktemp("traced_env"),
         *("--backend", "process"),
         SIMHERD_SWEEP_S="1",
         SIMHERD_LOG_FORMAT="json",
@@ -60,10 +60,10 @@ def logs_of(env: Env) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def test_one_trace_from_the_submission_to_the_outputs(told: Env, collected: Received) -> None:
-    told.api.headers["traceparent"] = f"00-{CALLER}-{CALLING}-01"
-    task = told.submit("sh -c 'exit 3'")
-    found = told.wait(task)
+def test_one_trace_from_the_submission_to_the_outputs(traced_env: Env, collected: Received) -> None:
+    traced_env.api.headers["traceparent"] = f"00-{CALLER}-{CALLING}-01"
+    task = traced_env.submit("sh -c 'exit 3'")
+    found = traced_env.wait(task)
     assert found["status"] == Status.FAILED
     until(lambda: len(collected.of(trace_id(task))) == 6 + len(STAGES), what="the whole trace")
     spans = {span.name: span for span in collected.of(trace_id(task))}
@@ -87,20 +87,22 @@ def test_one_trace_from_the_submission_to_the_outputs(told: Env, collected: Rece
     assert (link.trace_id.hex(), link.span_id.hex()) == (CALLER, CALLING)
 
 
-def test_everything_that_is_said_about_a_task_names_it(told: Env) -> None:
-    task = told.submit("true")
-    told.wait(task)
+def test_everything_that_is_said_about_a_task_names_it(traced_env: Env) -> None:
+    task = traced_env.submit("true")
+    traced_env.wait(task)
 
-    def said() -> list[dict[str, Any]]:
-        return [line for log in logs_of(told).values() for line in log if line.get("task") == task]
+    def log_lines() -> list[dict[str, Any]]:
+        return [
+            line for log in logs_of(traced_env).values() for line in log if line.get("task") == task
+        ]
 
     # The recorder speaks when its transaction is over, and the executor when it was answered.
     last_words = {("recorder", "task_ended"), ("executor", "attempt_ended")}
     until(
-        lambda: last_words <= {(line["process"], line.get("event")) for line in said()},
+        lambda: last_words <= {(line["process"], line.get("event")) for line in log_lines()},
         what="the last words about the task",
     )
-    lines = said()
+    lines = log_lines()
     assert {line["process"] for line in lines} == {"api", "recorder", "executor"}
     assert {line["trace_id"] for line in lines} == {trace_id(task)}
     events = {(line["process"], line["event"]) for line in lines}
@@ -112,15 +114,17 @@ def test_everything_that_is_said_about_a_task_names_it(told: Env) -> None:
     assert all(request["request_id"] for request in requests)
 
 
-def test_every_line_of_every_process_is_an_object_without_secrets(told: Env) -> None:
+def test_every_line_of_every_process_is_an_object_without_secrets(traced_env: Env) -> None:
     hostile = "x\u2028%0a%1b[2J"
-    assert told.api.get(f"/tasks/{hostile}").status_code == 404
+    assert traced_env.api.get(f"/tasks/{hostile}").status_code == 404
     assert (
-        httpx.get(f"{told.url}/tasks?key={told.key}", trust_env=False, timeout=60).status_code
+        httpx.get(
+            f"{traced_env.url}/tasks?key={traced_env.key}", trust_env=False, timeout=60
+        ).status_code
         == 401
     )
-    told.stop()  # their last words included
-    found = logs_of(told)
+    traced_env.stop()  # their last words included
+    found = logs_of(traced_env)
     assert {"api", "worker", "recorder", "agent"} == set(found)
     said = {line["process"] for log in found.values() for line in log}
     assert said == {"api", "worker", "recorder", "executor"}
@@ -128,7 +132,7 @@ def test_every_line_of_every_process_is_an_object_without_secrets(told: Env) -> 
     assert refused[-1]["route"] == "/tasks/{task_id}"
     assert refused[-1]["user"]
     text = json.dumps(found)
-    secrets = [told.key, *(f.read_text() for f in (told.data / "run").glob("*_*"))]
+    secrets = [traced_env.key, *(f.read_text() for f in (traced_env.data / "run").glob("*_*"))]
     assert len(secrets) >= 4
     assert not [secret for secret in secrets if secret in text]
     assert "signature=" not in text

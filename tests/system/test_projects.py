@@ -145,7 +145,7 @@ def test_a_benchmark_compares_runs(tmp_path: Path) -> None:
 
 @pytest.mark.conforms("GET /users/info", "GET /users/costs", "GET /users/fees")
 @pytest.mark.conforms("users.get_info", "users.get_quotas", "users.get_costs", "users.get_fees")
-def test_the_account_is_told() -> None:
+def test_the_account_is_shown() -> None:
     assert users.get_info()["username"]
     assert users.get_quotas()["max_vcpus"]["in_use"] > 0
     now = datetime.now(UTC)

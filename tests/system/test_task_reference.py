@@ -220,7 +220,7 @@ def test_files_are_removed_and_it_is_said(env: Env, capsys: pytest.CaptureFixtur
     *("Task.get_input_url", "Task.get_output_url"),
     *("GET a signed URL", "HEAD a signed URL", "GET a range of a signed URL"),
 )
-def test_urls_are_for_anybody_who_has_them(task: Task) -> None:
+def test_signed_urls_work_for_everybody_who_has_them(task: Task) -> None:
     for url, name in ((task.get_input_url(), "sim_dir/in.txt"), (task.get_output_url(), "")):
         assert url is not None
         content = httpx.get(url, trust_env=False, timeout=60).content
@@ -279,7 +279,9 @@ def test_a_summary_is_as_old_as_what_is_known(env: Env) -> None:
 
 
 @pytest.mark.conforms("Task.kill")
-def test_kill_says_as_much_as_it_is_told_to(env: Env, capsys: pytest.CaptureFixture[str]) -> None:
+def test_kill_prints_as_much_as_its_options_ask_for(
+    env: Env, capsys: pytest.CaptureFixture[str]
+) -> None:
     group = resources.ElasticMachineGroup(
         "local", 0, 1, machines_from="external", spot=False, max_idle_time=None
     )

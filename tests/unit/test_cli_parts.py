@@ -105,7 +105,7 @@ def end(yes: bool) -> None:
         ("--yes", "", 0, "ended"),
     ],
 )
-def test_a_question_takes_its_answer_from_a_pipe(
+def test_a_question_takes_its_reply_from_a_pipe(
     words: str, piped: str, code: int, shown: str
 ) -> None:
     done = CliRunner().invoke(end, words.split(), input=piped)

@@ -122,7 +122,7 @@ def test_only_services_with_our_label_are_targets() -> None:
     }
 
 
-def test_who_is_refused_heals_nothing_and_everybody_else_does() -> None:
+def test_a_refused_drill_heals_nothing_and_all_others_do() -> None:
     seen: list[str] = []
 
     def refuse() -> None:

@@ -33,7 +33,7 @@ class Reader:
         self.client.delete(self.key)
         self.client.xadd(self.key, {FIELD: '{"kind":"open"}'})
 
-    def asked(self, ask: Ask, *files: str, **more: Any) -> dict[str, Any]:
+    def request_for(self, ask: Ask, *files: str, **more: Any) -> dict[str, Any]:
         return LiveRequest(self.request, ask, files, offsets=(-1,) * len(files), **more).body()
 
     @property
@@ -72,7 +72,7 @@ def test_a_reader_who_stops_stops_the_executor(
         (tmp_path / f"big-{n}").write_text("x" * limits.LIVE_TEXT_BYTES)
     reader = Reader(redis_url)
     names = [f"big-{n}" for n in range(32)]
-    live.ask("t:1", reader.asked(Ask.TAIL, *names, lines=10))
+    live.ask("t:1", reader.request_for(Ask.TAIL, *names, lines=10))
     until(lambda: reader.waiting >= limits.LIVE_WINDOW, what="a full window")
     assert reader.waiting <= limits.LIVE_WINDOW
     seen: list[dict[str, Any]] = []
@@ -93,9 +93,9 @@ def test_one_who_is_slow_does_not_hold_up_another(
     names = [f"f{n}" for n in range(limits.LIVE_WINDOW + 4)]
     for name in names:
         (tmp_path / name).write_text("x\n")
-    live.ask("t:1", slow.asked(Ask.TAIL, *names, follow=True))
+    live.ask("t:1", slow.request_for(Ask.TAIL, *names, follow=True))
     until(lambda: slow.waiting >= limits.LIVE_WINDOW, what="a full window")
-    live.ask("t:1", quick.asked(Ask.TAIL, "log", follow=True))
+    live.ask("t:1", quick.request_for(Ask.TAIL, "log", follow=True))
     until(lambda: "first\n" in [f.get("text") for f in quick.take()], what="its first line")
     with (tmp_path / "log").open("a") as log:
         log.write("second\n")
@@ -105,7 +105,7 @@ def test_one_who_is_slow_does_not_hold_up_another(
 def test_who_is_gone_is_not_answered(live: LiveFiles, redis_url: str, tmp_path: Path) -> None:
     (tmp_path / "log").write_text("first\n")
     reader = Reader(redis_url)
-    live.ask("t:1", reader.asked(Ask.TAIL, "log", follow=True))
+    live.ask("t:1", reader.request_for(Ask.TAIL, "log", follow=True))
     until(lambda: reader.waiting > 1, what="an answer")
     reader.client.delete(reader.key)
     until(lambda: not live.busy, what="the executor to stop")
@@ -116,7 +116,7 @@ def test_too_many_questions_are_refused(live: LiveFiles, redis_url: str, tmp_pat
     (tmp_path / "log").write_text("first\n")
     readers = [Reader(redis_url, n) for n in range(limits.LIVE_MAX_REQUESTS + 1)]
     for reader in readers:
-        live.ask("t:1", reader.asked(Ask.TAIL, "log", follow=True))
+        live.ask("t:1", reader.request_for(Ask.TAIL, "log", follow=True))
     assert [f.get("code") for f in readers[-1].take()] == [None, "busy"]
     for reader in readers:
         reader.client.delete(reader.key)
@@ -129,7 +129,7 @@ def test_a_long_file_is_told_to_its_very_end(
     # Characters of three bytes, so that no piece ends where its bytes do.
     (tmp_path / "log").write_text("€" * 1_200_000)
     reader, seen = Reader(redis_url), 0
-    live.ask("t:1", reader.asked(Ask.TAIL, "log", lines=10))
+    live.ask("t:1", reader.request_for(Ask.TAIL, "log", lines=10))
 
     def ended() -> bool:
         nonlocal seen
@@ -148,7 +148,7 @@ def test_a_redis_that_was_away_costs_no_line(
 ) -> None:
     (tmp_path / "log").write_text("first\n")
     reader = Reader(redis_url)
-    live.ask("t:1", reader.asked(Ask.TAIL, "log", follow=True))
+    live.ask("t:1", reader.request_for(Ask.TAIL, "log", follow=True))
     until(lambda: "first\n" in [f.get("text") for f in reader.take()], what="its first line")
     # Writing to the stream is refused for a while, as by a Redis that has no memory left.
     kept: Any = reader.client.config_get("maxmemory")
@@ -173,9 +173,9 @@ def test_fetches_leave_room_for_others(live: LiveFiles, redis_url: str, tmp_path
     live.add(attempt)
     readers = [Reader(redis_url, n) for n in range(limits.LIVE_MAX_FETCHES + 2)]
     for reader in readers[:-1]:
-        live.ask("t:2", reader.asked(Ask.FETCH, "big"))
+        live.ask("t:2", reader.request_for(Ask.FETCH, "big"))
     assert [f.get("code") for f in readers[-2].take()] == [None, "busy"]
-    live.ask("t:2", readers[-1].asked(Ask.LIST))
+    live.ask("t:2", readers[-1].request_for(Ask.LIST))
     until(lambda: "end" in [f["kind"] for f in readers[-1].take()], what="a list beside them")
     held.set()
     until(lambda: not live.busy, what="all to end")
@@ -186,10 +186,10 @@ def test_the_end_of_the_attempt_ends_its_answers(
 ) -> None:
     (tmp_path / "log").write_text("first\n")
     reader = Reader(redis_url)
-    live.ask("t:1", reader.asked(Ask.TAIL, "log", "missing", follow=True, wait=True))
+    live.ask("t:1", reader.request_for(Ask.TAIL, "log", "missing", follow=True, wait=True))
     live.drop("t:1")
     until(lambda: {"kind": "end", "over": True} in reader.take(), what="the end")
-    live.ask("t:1", reader.asked(Ask.LIST))
+    live.ask("t:1", reader.request_for(Ask.LIST))
     until(lambda: {"kind": "end", "over": True} in reader.take(), what="the end")
 
 

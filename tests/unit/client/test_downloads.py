@@ -120,7 +120,7 @@ def test_another_call_fetches_only_what_is_missing(
     assert len([r for r in Storage.asked if r != "bytes=0-0"]) == 4
 
 
-def test_a_file_that_was_replaced_meanwhile_is_fetched_anew(storage: str, tmp_path: Path) -> None:
+def test_a_file_that_was_replaced_meanwhile_is_fetched_again(storage: str, tmp_path: Path) -> None:
     Storage.statuses = [0, 0, 0, 404]
     with pytest.raises(TransferError):
         signed_url.download(storage, tmp_path / "a")
@@ -144,7 +144,7 @@ def test_a_file_of_any_size_arrives(storage: str, tmp_path: Path, size: int) -> 
     assert (tmp_path / "a").read_bytes() == DATA[:size]
 
 
-def test_a_server_that_stays_away_is_given_up(storage: str, tmp_path: Path) -> None:
+def test_a_server_that_stays_unavailable_is_given_up(storage: str, tmp_path: Path) -> None:
     Storage.statuses = [503] * 100
     with pytest.raises(TransferError, match="503"):
         signed_url.download(storage, tmp_path / "a")

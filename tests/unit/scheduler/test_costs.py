@@ -45,7 +45,7 @@ def test_months_follow_each_other() -> None:
 
 
 @pytest.mark.parametrize("last", [Month(2025, 10), Month(2025 + MOST_MONTHS // 12, 11)])
-def test_months_that_cannot_be_told_are_refused(last: Month) -> None:
+def test_invalid_months_are_refused(last: Month) -> None:
     with pytest.raises(Invalid):
         months_between(Month(2025, 11), last)
 

@@ -100,7 +100,7 @@ def test_a_setting_that_cannot_be_ends_the_process_with_a_line(
 
 
 @pytest.mark.fault("B46")
-def test_an_unknown_name_is_told_with_the_nearest_known_one(
+def test_an_unknown_name_is_reported_with_the_nearest_known_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "simherd_singing_key").write_text(KEY)
@@ -135,7 +135,7 @@ def test_names_of_other_programs_are_known(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.fault("B46")
-def test_a_name_that_is_given_twice_is_refused_or_told(
+def test_a_name_that_is_given_twice_is_refused_or_reported(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "simherd_redis_url").write_text("redis://another")
@@ -162,7 +162,7 @@ def test_a_name_that_is_given_twice_is_refused_or_told(
         (0o700, 0o644, False),
     ],
 )
-def test_a_secret_that_others_can_read_is_told(
+def test_a_secret_that_others_can_read_is_reported(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: int, file: int, is_told: bool
 ) -> None:
     secret = tmp_path / "simherd_smtp_url"
@@ -228,7 +228,9 @@ def test_times_that_are_no_settings_fit_together(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.fault("B48")
-def test_a_redis_that_forgets_is_told(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+def test_a_redis_that_is_not_durable_is_reported(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
     import redis
 
     with redis_server() as url:
@@ -309,7 +311,7 @@ def test_the_tarfile_module_which_older_pythons_have_faults_in_is_not_used() -> 
         ({"BROKER_URL": "redis://:redis@redis/1"}, "SIMHERD_BROKER_URL", "first", False),
     ],
 )
-def test_what_lets_strangers_in_is_told_or_refused(
+def test_a_setting_that_lets_strangers_in_is_reported_or_refused(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     changed: dict[str, str],

@@ -65,7 +65,7 @@ def test_the_unit_is_the_one_that_images_have() -> None:
     assert f"Environment=SIMHERD_TICKET_FILE={TICKET_FILE}\n" in unit
 
 
-def test_a_machine_by_hand_is_told_the_same_but_for_the_unit() -> None:
+def test_a_machine_by_hand_gets_the_same_but_for_the_unit() -> None:
     sent = yaml.safe_load(cloud_config(LaunchTicket("API_URL", "TOKEN"), "m-1"))
     by_hand = yaml.safe_load((DEPLOY / "cloud-init" / "machine.yaml").read_text(encoding="utf-8"))
 
