@@ -59,7 +59,7 @@ class Desk:
                 )
 
     def types(self, *words: str, key: str | None = None, fails: bool = False) -> str:
-        """Run `simherd admin`; answers what it prints, or why it fails."""
+        """Run `simherd admin`; return what it prints, or why it fails."""
         told = {"SIMHERD_API_URL": self.url, "SIMHERD_API_KEY": key or self.key}
         done = CliRunner().invoke(cli, ["admin", *words], env=told)
         assert (done.exit_code != 0) == fails, (done.output, done.exception)

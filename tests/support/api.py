@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def serving(rt: Runtime) -> Iterator[str]:
-    """Serve it on a free port; answers the URL."""
+    """Serve it on a free port; return the URL."""
     server = uvicorn.Server(server_config(make_app(rt), rt.settings, port=0))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -34,6 +34,6 @@ def serving(rt: Runtime) -> Iterator[str]:
 
 
 def user_of(url: str, key: str = "") -> httpx.Client:
-    """Who speaks to it, with this key."""
+    """A client of it, with this key."""
     headers = {"X-API-Key": key} if key else {}
     return httpx.Client(base_url=url, headers=headers, timeout=30, trust_env=False)

@@ -50,7 +50,7 @@ class ApiProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> ApiProcess:
-        """Start it, and wait until it answers."""
+        """Start it, and wait until it responds."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 mortal([sys.executable, "-m", "scheduler", "api"]),
@@ -81,7 +81,7 @@ class ApiProcess:
             return create_key(session, user.id, "test")
 
     def client(self, key: str = "", **headers: str) -> httpx.Client:
-        """Who speaks to it, with this key."""
+        """A client of it, with this key."""
         shown = {"X-API-Key": key} if key else {}
         return httpx.Client(
             base_url=self.url, headers={**shown, **headers}, timeout=30, trust_env=False
@@ -100,7 +100,7 @@ class ApiProcess:
 
 @contextmanager
 def api_process(folder: Path, redis_url: str, **settings: str) -> Iterator[ApiProcess]:
-    """An API process that answers, and ends."""
+    """An API process that responds, and ends."""
     made = ApiProcess(folder, redis_url, **settings)
     try:
         yield made.start()

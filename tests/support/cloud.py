@@ -70,12 +70,12 @@ class Fleet:
             return machines_of(session, group.id, MACHINE_UP)
 
     def scale(self, group: GroupRow) -> list[MachineRow]:
-        """What the sweep does; answers the machines."""
+        """What the sweep does; return the machines."""
         scale_group(self.rt, group.id, patient=False)
         return self.up(group)
 
     def join(self, machine: MachineRow) -> str:
-        """The machine joins and beats once; answers its secret."""
+        """The machine joins and beats once; return its secret."""
         plan = next(p for p in reversed(self.cloud.plans) if p.machine_id == machine.id)
         secret = new_token()
         access.join(self.rt, plan.ticket.token, digest(secret))

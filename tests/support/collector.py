@@ -34,7 +34,7 @@ class Received:
 
 @contextmanager
 def collector() -> Iterator[Received]:
-    """A collector on a port of its own."""
+    """A collector on a separate port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

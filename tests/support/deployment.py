@@ -84,7 +84,7 @@ def docker(*argv: str) -> str:
 
 @contextmanager
 def deployment(folder: Path, image: str, base: str) -> Iterator[Deployment]:
-    """A Simherd on a disk of its own, whose machines have a network of their own.
+    """A Simherd on a separate disk, whose machines have a separate network.
 
     What Docker Compose would start has its labels: an S3 store, and something of our image.
     """
@@ -122,7 +122,7 @@ def deployment(folder: Path, image: str, base: str) -> Iterator[Deployment]:
 
 @contextmanager
 def _disk(folder: Path) -> Iterator[None]:
-    """The folder is a file system of its own, and containers share what is mounted in it."""
+    """The folder is a separate file system, and containers share what is mounted in it."""
     file = folder.with_suffix(".disk")
     with file.open("wb") as out:
         out.truncate(8 * 1024**3)

@@ -78,7 +78,7 @@ class Cloud:
 
 
 def settings_for(cloud: Cloud) -> Ec2Settings:
-    """Of a deployment of its own."""
+    """Of a separate deployment."""
     return Ec2Settings(
         region=REGION,
         endpoint_url=cloud.url,
@@ -114,7 +114,7 @@ def end(provider: Ec2Provider, machine_id: str, handle: dict[str, Any]) -> None:
 
 @contextmanager
 def ec2_server() -> Iterator[Cloud]:
-    """An EC2 of its own, with an image, a subnet, a security group and an instance profile."""
+    """A separate EC2, with an image, a subnet, a security group and an instance profile."""
     moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     moto.start()
     host, port = moto.get_host_and_port()

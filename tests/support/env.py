@@ -159,12 +159,12 @@ class Env:
         until(lambda: not runs(victim), what=f"the end of {name}")
 
     def python(self, script: str, folder: Path, **more: str) -> str:
-        """Run a user's Python script in `folder`; answers what it printed."""
+        """Run a user's Python script in `folder`; return what it printed."""
         told = {**self.connection, **more}
         return self._run([sys.executable, "-c", script], folder, told).stdout
 
     def shell(self, script: str, folder: Path) -> str:
-        """Run a user's shell script until a command fails; answers what it printed."""
+        """Run a user's shell script until a command fails; return what it printed."""
         path = f"{Path(sys.executable).parent}:{self.environment['PATH']}"
         argv = ["sh", "-euc", script]
         return self._run(argv, folder, {**self.connection, "PATH": path}).stdout
@@ -198,7 +198,7 @@ class Env:
 
     @property
     def connection(self) -> dict[str, str]:
-        """What tells our client and the published one where this Simherd is."""
+        """The variables that lead our client and the published one to this Simherd."""
         return {
             "SIMHERD_API_URL": self.url,
             "SIMHERD_API_KEY": self.key,
@@ -233,7 +233,7 @@ class Env:
         more: dict[str, Any] | None = None,
         **fields: Any,
     ) -> str:
-        """Submit a task with its input, and `more` in its extra parameters; answers its id."""
+        """Submit a task with its input, and `more` in its extra parameters; return its id."""
         group_id = self.api.get(f"/compute/group/{group}").json()["id"]
         extra: dict[str, Any] = {
             "commands": [c if isinstance(c, dict) else {"cmd": c} for c in commands]
@@ -267,7 +267,7 @@ class Env:
         assert self.api.post(f"/tasks/{task_id}/input_uploaded").status_code == 200
 
     def work(self, task_id: str) -> Path:
-        """Wait until a task's first attempt is on a machine; answers its work folder."""
+        """Wait until a task's first attempt is on a machine; return its work folder."""
         machines = self.data / "machines"
         return until(
             lambda: next(machines.glob(f"*/attempts/{task_id}-1/work"), None),
@@ -275,7 +275,7 @@ class Env:
         )
 
     def wait_for_file(self, task_id: str, name: str) -> Path:
-        """Wait until a task's commands have made a file; answers it."""
+        """Wait until a task's commands have made a file; return it."""
         file = self.work(task_id) / name
         until(file.exists, what=f"{name} of task {task_id}")
         return file
@@ -295,7 +295,7 @@ class Env:
         return psutil.Process(int(pid_file.read_text()))
 
     def reclaim(self, machine_id: str, in_s: float) -> None:
-        """Have a machine told that it goes in so many seconds, as a cloud tells its own."""
+        """Send a machine a reclaim notice of so many seconds, as a cloud does."""
         notice = self.data / "machines" / machine_id / "spot-notice"
         written = notice.with_suffix(".new")
         written.write_text(json.dumps({"in_s": in_s}))
@@ -317,7 +317,7 @@ class Env:
         return str(self.api.get(f"/tasks/{task_id}/status").json()["status"])
 
     def wait(self, task_id: str, timeout_s: float = 120) -> dict[str, Any]:
-        """Wait until a task has ended; answers everything about it."""
+        """Wait until a task has ended; return everything about it."""
 
         def ended() -> dict[str, Any] | None:
             found = self.task(task_id)

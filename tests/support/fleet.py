@@ -1,4 +1,4 @@
-"""A fleet as `make fleet` brings it up, in a folder and under a name of its own."""
+"""A fleet as `make fleet` brings it up, in a separate folder and under a separate name."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Fleet:
         return ssl.create_default_context(cafile=self._connection()["SSL_CERT_FILE"])
 
     def get(self, path: str, /, **query: str) -> Any:
-        """What the API answers the first user."""
+        """What the API returns to the first user."""
         connection = self._connection()
         url, headers = connection["SIMHERD_API_URL"], {"X-API-Key": connection["SIMHERD_API_KEY"]}
         answer = self.fetch(url + path, params=query, headers=headers)
@@ -126,7 +126,7 @@ class Fleet:
         return docker("ps", "--filter", self._machines, "--format", "{{.Names}}")
 
     def inspect(self, container: str) -> dict[str, Any]:
-        """All that the engine tells of a container."""
+        """All that the engine returns about a container."""
         found: dict[str, Any] = json.loads(docker("inspect", container))[0]
         return found
 

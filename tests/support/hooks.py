@@ -37,7 +37,7 @@ class Call:
 
 @dataclass
 class Hook:
-    """A webhook's server; a test says how it answers."""
+    """A webhook's server; a test sets its response."""
 
     url: str
     calls: list[Call] = field(default_factory=list)

@@ -66,7 +66,7 @@ class HonestMachine:
         self._client.xadd(GroupKeys(self.group).events, {"e": event.encode()})
 
     def beat(self) -> str:
-        """Renew the lease; answers what became of it."""
+        """Renew the lease; return what became of it."""
         held = HeldLease(self.attempt, self._token, self.number, self.number == len(RUN))
         (renewal,) = self._keeper.beat([held])
         with contextlib.suppress(redis.exceptions.OutOfMemoryError):
@@ -92,7 +92,7 @@ class Victim:
 
 @dataclass(frozen=True)
 class Stranger:
-    """Who has a machine's credentials, and nothing to lose."""
+    """A thief with a machine's credentials and nothing to lose."""
 
     client: redis.Redis
     group: str

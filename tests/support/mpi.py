@@ -44,7 +44,7 @@ def machines_of(task_id: str) -> set[str]:
 
 
 def wait_for_machines(task_id: str, number: int) -> list[str]:
-    """Wait until a task has containers on so many machines; answers these."""
+    """Wait until a task has containers on so many machines; return these."""
     what = f"containers on {number} machines"
     until(lambda: len(machines_of(task_id)) == number, timeout_s=90, what=what)
     return sorted(machines_of(task_id))

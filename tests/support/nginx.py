@@ -63,7 +63,7 @@ class Nginx:
         return done.stderr
 
     def client(self, **headers: str) -> httpx.Client:
-        """Who trusts its certificate."""
+        """A client that trusts its certificate."""
         context = ssl.create_default_context(cafile=str(self.certificate))
         return httpx.Client(
             base_url=self.url, verify=context, headers=headers, timeout=30, trust_env=False
@@ -71,7 +71,7 @@ class Nginx:
 
     @contextmanager
     def running(self) -> Iterator[Nginx]:
-        """It answers."""
+        """Send the response."""
         argv = [str(NGINX), "-c", str(self.config), "-g", "daemon off;"]
         process = subprocess.Popen(mortal(argv))
 

@@ -11,13 +11,13 @@ import ast
 import re
 import sys
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-
-from tests.conftest import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
 
 #: A pattern that must not occur, and what to write.
 WORDS = {

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Proxy:
-    """Carries TCP connections from a port of its own to where `upstream` says."""
+    """Carries TCP connections from a separate port to where `upstream` says."""
 
     def __init__(self, upstream: Callable[[], tuple[str, int]], address: str = "127.0.0.1") -> None:
         """`address`: where it listens."""

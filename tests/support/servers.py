@@ -97,7 +97,7 @@ def postgres_server(programs: Path) -> Iterator[str]:
 
 @contextmanager
 def new_database(server: str) -> Iterator[str]:
-    """A database of its own on a PostgreSQL server; its URL."""
+    """A separate database on a PostgreSQL server; its URL."""
     name = f"test_{uuid.uuid4().hex}"
     engine = create_engine(f"{server}/postgres", isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:

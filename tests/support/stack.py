@@ -74,7 +74,7 @@ class Stack:
 
 @contextmanager
 def made_stack() -> Iterator[Stack]:
-    """The stack in an AWS of its own."""
+    """The stack in a separate AWS."""
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     try:

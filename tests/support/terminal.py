@@ -1,4 +1,4 @@
-"""A program on a terminal of its own."""
+"""A program on a separate terminal."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Terminal:
         return self._seen.decode(errors="replace")
 
     def shows(self, text: str, times: int = 1) -> str:
-        """Wait until it has shown a text; answers all that it has."""
+        """Wait until it has shown a text; return all that it has."""
         until(lambda: self.seen().count(text) >= times, what=f"{text!r} on the terminal")
         return self.seen()
 

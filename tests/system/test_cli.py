@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from tests.support.env import Done, Env
 
-# Each command is a process of its own.
+# Each command is a separate process.
 pytestmark = pytest.mark.slow
 
 COMMANDS = ["up", "demo", "run", "tasks", "logs", "resources", "storage", "containers", "auth"]

@@ -60,7 +60,7 @@ def _lose_everything(env: Env) -> None:
 
 
 def _ended_well(env: Env, task_id: str, *, retries: int) -> int:
-    """Wait for a task's success; answers the number of its last attempt."""
+    """Wait for a task's success; return the number of its last attempt."""
     task = env.wait(task_id)
     assert task["status"] == "success", task["error_detail"]
     assert task["num_retries"] == retries

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tests.support.env import Env
 
-# Each command is a process of its own.
+# Each command is a separate process.
 pytestmark = pytest.mark.slow
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")

@@ -51,9 +51,9 @@ print('over', flush=True)
 
 @pytest.fixture(scope="module", autouse=True)
 def network() -> Iterator[None]:
-    """The module's tests, and what they start, in a network of their own."""
+    """The module's tests, and what they start, in a separate network."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
-        missing("a network of its own needs root and `ip` (apt-get install iproute2)")
+        missing("a separate network needs root and `ip` (apt-get install iproute2)")
     with own_network(_ADDRESS):
         yield
 

@@ -44,7 +44,7 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Disk:
 
 
 def _fill(out: IO[bytes]) -> int:
-    """Write until it is refused, or twice the limit; answers how much."""
+    """Write until it is refused, or twice the limit; return how much."""
     written = 0
     with contextlib.suppress(OSError):
         while written < 2 * LIMIT:

@@ -1,4 +1,4 @@
-"""The queue's verbs of both sides on a real Redis, each test in a group of its own."""
+"""The queue's verbs of both sides on a real Redis, each test in a separate group."""
 
 from __future__ import annotations
 

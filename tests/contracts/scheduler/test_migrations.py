@@ -29,7 +29,7 @@ def _tables(connection: Connection) -> MetaData:
 
 
 def _fill(connection: Connection) -> dict[str, int]:
-    """A row in every table that the oldest version has; answers table → rows."""
+    """A row in every table that the oldest version has; return table → rows."""
     tables = _tables(connection)
     for table in tables.sorted_tables:
         if table.name == "alembic_version":
