@@ -45,10 +45,10 @@ PACKED_CALLS = {"simherd": 0, "scheduler": 20, "executor": 4, "simherd_drills": 
 FOLDER_FILES = 20
 #: Folders that have more, and how many.
 LARGE_FOLDERS = {
-    "simherd": 28,
-    "simherd.cli": 33,
+    "simherd": 27,
+    "simherd.cli": 32,
     "simherd.contract": 21,
-    "scheduler.api.routes": 23,
+    "scheduler.api.routes": 22,
 }
 #: Lines of a file, and the files that have more, with how many.
 FILE_LINES = 420
