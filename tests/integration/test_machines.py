@@ -91,6 +91,36 @@ def test_a_machine_that_is_gone_is_replaced_and_let_in_no_more(fleet: Fleet) -> 
         LeaseKeeper(fleet.address(first.id, secret), group.id, first.id).beat([])
 
 
+def test_retiring_a_machine_again_keeps_its_end_and_its_reason(fleet: Fleet) -> None:
+    """The sweep and a job may do so side by side; the costs come from `terminated_at`."""
+    group = fleet.group(num_machines=1, spot=True)
+    (stale,) = fleet.scale(group)
+    fleet.set(stale, spot=True)
+    retire(fleet.rt, group, stale, "It is gone.", taken=True)
+    with fleet.rt.store.read() as session:
+        before = session.get_one(MachineRow, stale.id)
+    retire(fleet.rt, group, stale, "It was not heard of for 700 s.")
+    with fleet.rt.store.read() as session:
+        after = session.get_one(MachineRow, stale.id)
+    assert before.terminated_at is not None
+    assert before.reclaim_at is not None
+    assert (after.terminated_at, after.drain_reason, after.reclaim_at) == (
+        before.terminated_at,
+        "It is gone.",
+        before.reclaim_at,
+    )
+
+
+def test_a_late_retirement_does_not_forget_a_reclaim_notice(fleet: Fleet) -> None:
+    group = fleet.group(num_machines=1)
+    (stale,) = fleet.scale(group)
+    fleet.set(stale, reclaim_at=77.0)
+    retire(fleet.rt, group, stale, "It is silent.")
+    with fleet.rt.store.read() as session:
+        machine = session.get_one(MachineRow, stale.id)
+    assert (machine.status, machine.reclaim_at) == (MachineStatus.DOWN, 77.0)
+
+
 def test_a_machine_that_never_joins_is_ended_and_replaced_after_a_while(fleet: Fleet) -> None:
     group = fleet.group(num_machines=1)
     (first,) = fleet.scale(group)

@@ -6,9 +6,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import func, or_, select
 
 from scheduler.domain.group_status import ACTIVE, UP
+from scheduler.domain.machine_status import MachineStatus
 from scheduler.services.accounts.audit import note
 from scheduler.services.billing.costs import cost_of_machines
 from scheduler.services.errors import Conflict, ResourceNotFound
@@ -16,6 +17,7 @@ from scheduler.services.groups.terminate import request_termination
 from scheduler.services.machines.provision import machines_of, retire
 from scheduler.store.machine_state import MACHINE_DRAINED, MACHINE_UP
 from scheduler.store.models import GroupRow, GroupShare, MachineRow, TaskRow, User
+from scheduler.store.transitions import change_machine
 from simherd.contract.cause import Cause
 from simherd.contract.lifecycle import TERMINAL
 
@@ -189,11 +191,14 @@ def drain_group(rt: Runtime, actor: str, named: str) -> int:
                 "with SIGTERM: they end what they have, and take nothing more."
             )
         machines = machines_of(session, group.id, MACHINE_UP)
-        session.execute(
-            update(MachineRow)
-            .where(MachineRow.id.in_([m.id for m in machines]), MachineRow.status == MACHINE_UP)
-            .values(status=MACHINE_DRAINED, drain_reason=_DRAINED)
-        )
+        for machine in machines:
+            change_machine(
+                session,
+                machine.id,
+                MachineStatus.DRAINED,
+                at=time.time(),
+                drain_reason=_DRAINED,
+            )
         note(session, actor, "group_drain", group.name, group=group.id, machines=len(machines))
     # The order may be lost with Redis: the sweep gives it again.
     for machine in machines:

@@ -7,9 +7,10 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 
 from scheduler.domain.group_status import ACTIVE, UP, GroupStatus
+from scheduler.domain.machine_status import MachineStatus
 from scheduler.services.accounts.provider_access import check_on, choose_provider
 from scheduler.services.attempts.gangs import MPI
 from scheduler.services.billing.prices import machine_types
@@ -20,8 +21,9 @@ from scheduler.services.groups.sharing import share_with
 from scheduler.services.ids import new_group_name, new_uuid
 from scheduler.services.machines.caps import check_cap
 from scheduler.services.machines.provision import machines_of
-from scheduler.store.machine_state import MACHINE_DOWN, MACHINE_UP
+from scheduler.store.machine_state import MACHINE_UP
 from scheduler.store.models import GroupRow, User
+from scheduler.store.transitions import change_group, change_machine
 from simherd.contract import limits
 from simherd.contract.policy import Policy
 
@@ -255,22 +257,17 @@ def start_group(rt: Runtime, group: GroupRow, *, by_settings: bool = False) -> N
         if not by_settings:
             check_start(rt, session, group)
         check_cap(rt.settings, session, group)
-        changed = session.execute(
-            update(GroupRow)
-            .where(
-                GroupRow.id == group.id,
-                GroupRow.status.in_([GroupStatus.REGISTERED, GroupStatus.START_FAILED]),
-            )
-            .values(
-                status=GroupStatus.STARTING.value,
-                started_at=time.time(),
-                status_detail=None,
-                refusals=0,
-                hard_refusals=0,
-                retry_at=None,
-            )
+        is_starting = change_group(
+            session,
+            group.id,
+            GroupStatus.STARTING,
+            at=time.time(),
+            status_detail=None,
+            refusals=0,
+            hard_refusals=0,
+            retry_at=None,
         )
-    if changed.rowcount == 0:  # type: ignore[attr-defined]
+    if not is_starting:
         raise Conflict(f"Machine group {group.name!r} is {group.status}. Make a new one.")
     rt.queue.announce_group(group.id)
 
@@ -286,4 +283,4 @@ def resize_group(rt: Runtime, group_id: str, num_machines: int) -> None:
         group.num_machines = group.min_machines = group.max_machines = num_machines
         check_cap(rt.settings, session, group)
         for machine in machines_of(session, group_id, MACHINE_UP)[num_machines:]:
-            machine.status, machine.terminated_at = MACHINE_DOWN, time.time()
+            change_machine(session, machine.id, MachineStatus.DOWN, at=time.time())

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 
 from scheduler.domain.group_status import ACCEPTING, ENDING, GroupStatus
+from scheduler.domain.machine_status import MachineStatus
 from scheduler.services.attempts.rows import close_attempt
 from scheduler.services.errors import Conflict
 from scheduler.services.machines.access import revoke
 from scheduler.services.machines.provision import machines_of
-from scheduler.store.machine_state import MACHINE_DOWN, MACHINE_DRAINED, MACHINE_UP
+from scheduler.store.machine_state import MACHINE_DRAINED, MACHINE_UP
 from scheduler.store.models import GroupRow, MachineRow, TaskRow
 from scheduler.store.outbox import group_changed
-from scheduler.store.transitions import change_status
+from scheduler.store.transitions import change_group, change_machine, change_status
 from simherd.contract import limits
 from simherd.contract.attempt_spec import attempt_key
 from simherd.contract.cause import OUTCOMES, Cause
@@ -49,21 +50,12 @@ def request_termination(rt: Runtime, group: GroupRow, cause: Cause) -> None:
     """
     now = time.time()
     with rt.store.write() as session:
-        changed: Any = session.execute(
-            update(GroupRow)
-            .where(
-                GroupRow.id == group.id,
-                GroupRow.status.in_(ACCEPTING | {GroupStatus.START_FAILED}),
-            )
-            .values(
-                status=GroupStatus.SHUTTING_DOWN.value,
-                end_cause=cause.value,
-                shutting_down_at=now,
-            )
+        is_ending = change_group(
+            session, group.id, GroupStatus.SHUTTING_DOWN, at=now, end_cause=cause.value
         )
-        if changed.rowcount and cause is Cause.GROUP_TIME_LIMIT:
+        if is_ending and cause is Cause.GROUP_TIME_LIMIT:
             group_changed(session, group.id, NotificationTrigger.GROUP_TIME_LIMIT, now)
-    if changed.rowcount == 0:
+    if not is_ending:
         raise Conflict(f"Machine group {group.name!r} is {group.status} already.")
 
 
@@ -137,25 +129,20 @@ def _note_gone(
 ) -> bool:
     """Answers whether the group is terminated: no task may have come to it meanwhile."""
     now = time.time()
-    ids = [machine.id for machine in gone]
     with rt.store.write() as session:
-        session.execute(
-            update(MachineRow)
-            .where(MachineRow.id.in_(ids))
-            .values(status=MACHINE_DOWN, terminated_at=now)
-        )
+        for machine in gone:
+            change_machine(session, machine.id, MachineStatus.DOWN, at=now)
         row = session.get_one(GroupRow, group.id, with_for_update=True)
         over = all_of_them and session.scalar(_open_tasks(group.id).limit(1)) is None
+        row.status_detail = None if over else trouble
         if over:
-            row.status, row.terminated_at = GroupStatus.TERMINATED.value, now
-            row.status_detail = None
-            group_changed(session, group.id, NotificationTrigger.GROUP_TERMINATED, now)
+            if change_group(session, group.id, GroupStatus.TERMINATED, at=now):
+                group_changed(session, group.id, NotificationTrigger.GROUP_TERMINATED, now)
         elif now - (group.shutting_down_at or now) > _FAILED_AFTER_S:
             # It is tried again all the same: machines cost money as long as they are there.
-            row.status = GroupStatus.SHUTDOWN_FAILED.value
             row.status_detail = trouble or "Machines still run after they were terminated."
-        else:
-            row.status_detail = trouble
+            if row.status == GroupStatus.SHUTTING_DOWN:
+                change_group(session, group.id, GroupStatus.SHUTDOWN_FAILED, at=now)
     return over
 
 

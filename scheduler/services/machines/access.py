@@ -46,6 +46,22 @@ def new_ticket(rt: Runtime, machine_id: str) -> LaunchTicket:
     return LaunchTicket(rt.settings.api_url_of_machines, token)
 
 
+def new_machine(group: GroupRow, launched_at: float | None = None) -> MachineRow:
+    """Return the row of a new machine of a group; `launched_at`: None if it is to be launched."""
+    machine_id = new_uuid()
+    return MachineRow(
+        id=machine_id,
+        group_id=group.id,
+        name=f"{group.name}-{machine_id[:4]}",
+        status=MACHINE_UP,
+        handle={},
+        created_at=time.time(),
+        launched_at=launched_at,
+        spot=group.spot,
+        price_hour=group.price_hour,
+    )
+
+
 def invite(rt: Runtime, group: GroupRow) -> LaunchTicket:
     """Let somebody start a machine of a group by hand; answers its ticket.
 
@@ -61,22 +77,10 @@ def invite(rt: Runtime, group: GroupRow) -> LaunchTicket:
     if group.status not in UP:
         raise Conflict(f"Machine group {group.name!r} is {group.status}. Start it first.")
     check_on(rt, group)
-    machine_id = new_uuid()
+    machine = new_machine(group, launched_at=time.time())
     with rt.store.write() as session:
-        session.add(
-            MachineRow(
-                id=machine_id,
-                group_id=group.id,
-                name=f"{group.name}-{machine_id[:4]}",
-                status=MACHINE_UP,
-                handle={},
-                created_at=time.time(),
-                launched_at=time.time(),
-                spot=group.spot,
-                price_hour=group.price_hour,
-            )
-        )
-    return new_ticket(rt, machine_id)
+        session.add(machine)
+    return new_ticket(rt, machine.id)
 
 
 def join(rt: Runtime, token: str, secret_digest: str) -> Membership:

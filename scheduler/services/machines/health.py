@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select, update
 
+from scheduler.domain.machine_status import MachineStatus
 from scheduler.services.machines.access import revoke
 from scheduler.services.machines.busy import busy_machines
-from scheduler.store.machine_state import MACHINE_DOWN, MACHINE_DRAINED, MACHINE_UP
+from scheduler.store.machine_state import MACHINE_DRAINED, MACHINE_UP
 from scheduler.store.models import GroupRow, MachineRow
+from scheduler.store.transitions import change_machine
 from simherd.contract import limits
 from simherd.contract.cause import OUTCOMES, Cause
 
@@ -62,10 +64,11 @@ def note_end(session: Session, group_id: str, machine_id: str, task_id: str, cau
     if all_others and not session.scalar(others.where(MachineRow.failures == "")):
         log.error("event=bad_machine_held machine=%s failures=%s", machine_id, machine.failures)
         return False
-    machine.status = MACHINE_DRAINED
-    machine.drain_reason = f"{len(tasks)} tasks in a row failed here ({cause}): {', '.join(tasks)}."
-    log.error("event=machine_drained machine=%s reason=%s", machine_id, machine.drain_reason)
-    return True
+    reason = f"{len(tasks)} tasks in a row failed here ({cause}): {', '.join(tasks)}."
+    log.error("event=machine_drained machine=%s reason=%s", machine_id, reason)
+    return change_machine(
+        session, machine_id, MachineStatus.DRAINED, at=time.time(), drain_reason=reason
+    )
 
 
 def retire_drained(rt: Runtime, group: GroupRow) -> None:
@@ -91,9 +94,5 @@ def retire_drained(rt: Runtime, group: GroupRow) -> None:
             continue
         if rt.providers[group.provider].terminate(machine.id, machine.handle, force=False):
             with rt.store.write() as session:
-                session.execute(
-                    update(MachineRow)
-                    .where(MachineRow.id == machine.id)
-                    .values(status=MACHINE_DOWN, terminated_at=time.time())
-                )
+                change_machine(session, machine.id, MachineStatus.DOWN, at=time.time())
             revoke(rt, group.id, [machine.id])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
+from scheduler.domain.group_size import has_failed_to_start, launch_wait_s
 from scheduler.domain.group_status import UP, GroupStatus
+from scheduler.domain.machine_status import MachineStatus
 from scheduler.providers.base import (
     LaunchRefused,
     MachinePlan,
@@ -18,11 +20,11 @@ from scheduler.providers.base import (
 )
 from scheduler.services.accounts.provider_access import note_state
 from scheduler.services.billing.prices import machine_types
-from scheduler.services.ids import new_uuid
-from scheduler.services.machines.access import new_ticket, revoke
-from scheduler.store.machine_state import MACHINE_DOWN, MACHINE_UP
+from scheduler.services.machines.access import new_machine, new_ticket, revoke
+from scheduler.store.machine_state import MACHINE_UP
 from scheduler.store.models import GroupRow, MachineRow
 from scheduler.store.outbox import group_changed
+from scheduler.store.transitions import change_group, change_machine
 from simherd.contract import limits
 from simherd.contract.notifications import NotificationTrigger
 
@@ -34,11 +36,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds before a launch that the provider refused is tried again; doubles up to the second one.
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 10.0, 300.0
-#: Refusals in a row, for want of nothing but capacity excepted, after which a group that has not
-#: had a machine yet is said to have failed to start.
-_START_TRIES = 3
 #: Seconds that a launch takes at the most.
 _LAUNCH_S = 120.0
 
@@ -90,6 +87,11 @@ def machines_of(session: Session, group_id: str, *statuses: str) -> list[Machine
     )
 
 
+def available_machines(session: Session, group_id: str) -> list[MachineRow]:
+    """Return a group's machines that are up and not about to be reclaimed, oldest first."""
+    return [m for m in machines_of(session, group_id, MACHINE_UP) if m.reclaim_at is None]
+
+
 def _replace(
     rt: Runtime,
     group: GroupRow,
@@ -131,7 +133,11 @@ def _bring_back(rt: Runtime, machine: MachineRow) -> None:
     with rt.store.write() as session:
         session.execute(
             update(MachineRow)
-            .where(MachineRow.id == machine.id, MachineRow.launched_at == machine.launched_at)
+            .where(
+                MachineRow.id == machine.id,
+                MachineRow.status == MACHINE_UP,
+                MachineRow.launched_at == machine.launched_at,
+            )
             # Without the old handle, by which it would seem to be gone while it is being launched.
             .values(launched_at=None, reclaim_at=None, handle={})
         )
@@ -162,24 +168,30 @@ def _fell_silent(
 def retire(
     rt: Runtime, group: GroupRow, machine: MachineRow, reason: str, *, taken: bool = False
 ) -> None:
-    """Take a machine off the list, and end what may be left of it.
+    """Mark a machine as terminated, revoke its access, and have its provider end it.
 
-    `taken`: its provider has taken it away, which for a spot machine is a reclaim.
+    Where it is marked already, its time and its reason stay.
+
+    Args:
+        rt: the scheduler's runtime.
+        group: the machine's group.
+        machine: the machine; its row may be stale.
+        reason: a sentence for people.
+        taken: whether its provider has taken it away, which for a spot machine is a reclaim.
     """
-    log.warning("event=machine_retired group=%s machine=%s %s", group.id, machine.id, reason)
     now = time.time()
-    reclaim_at = machine.reclaim_at or (now if taken and machine.spot else None)
-    # Marked first: whoever asks for it is to know it gone even if ending it takes several tries.
+    facts: dict[str, Any] = {"drain_reason": reason}
+    if taken and machine.spot:
+        facts["reclaim_at"] = func.coalesce(MachineRow.reclaim_at, now)
+    # Before it is ended, so that it counts as gone even if ending it takes several tries.
     with rt.store.write() as session:
-        session.execute(
-            update(MachineRow)
-            .where(MachineRow.id == machine.id)
-            .values(
-                status=MACHINE_DOWN, terminated_at=now, drain_reason=reason, reclaim_at=reclaim_at
+        if change_machine(session, machine.id, MachineStatus.DOWN, at=now, **facts):
+            log.warning(
+                "event=machine_retired group=%s machine=%s %s", group.id, machine.id, reason
             )
-        )
-        if taken and machine.spot:
-            group_changed(session, group.id, NotificationTrigger.GROUP_PREEMPTION, now, machine.id)
+            if "reclaim_at" in facts:
+                trigger = NotificationTrigger.GROUP_PREEMPTION
+                group_changed(session, group.id, trigger, now, machine.id)
     revoke(rt, group.id, [machine.id])
     rt.providers[group.provider].terminate(machine.id, machine.handle, force=True)
 
@@ -191,26 +203,12 @@ def _set_machine(rt: Runtime, machine: MachineRow, **values: object) -> None:
 
 def _add_missing(rt: Runtime, group: GroupRow) -> None:
     """Note the machines that a group lacks. Counted and added in one go: two may do this."""
-    now = time.time()
     with rt.store.write() as session:
         locked = session.scalars(
             select(GroupRow).where(GroupRow.id == group.id).with_for_update()
         ).one()
-        there = [m for m in machines_of(session, group.id, MACHINE_UP) if m.reclaim_at is None]
-        for _ in range(locked.num_machines - len(there)):
-            machine_id = new_uuid()
-            session.add(
-                MachineRow(
-                    id=machine_id,
-                    group_id=group.id,
-                    name=f"{group.name}-{machine_id[:4]}",
-                    status=MACHINE_UP,
-                    handle={},
-                    created_at=now,
-                    spot=group.spot,
-                    price_hour=group.price_hour,
-                )
-            )
+        for _ in range(locked.num_machines - len(available_machines(session, group.id))):
+            session.add(new_machine(group))
 
 
 def _launch_due(rt: Runtime, group: GroupRow, provider: MachineProvider) -> None:
@@ -300,15 +298,14 @@ def _note_refusal(rt: Runtime, group: GroupRow, sentence: str, *, capacity: bool
         ).one()
         row.refusals += 1
         row.hard_refusals = 0 if capacity else row.hard_refusals + 1
-        wait = min(_FIRST_WAIT_S * 2 ** (row.refusals - 1), _LONGEST_WAIT_S)
-        row.status_detail, row.retry_at = sentence, now + wait
+        row.status_detail, row.retry_at = sentence, now + launch_wait_s(row.refusals)
         if row.status == GroupStatus.STARTING:
             group_changed(session, group.id, NotificationTrigger.GROUP_PENDING_START, now)
         launched = any(m.launched_at for m in machines_of(session, group.id, MACHINE_UP))
-        hopeless = row.hard_refusals >= _START_TRIES and not launched
-        if hopeless and row.status == GroupStatus.STARTING:
-            row.status = GroupStatus.START_FAILED.value
+        has_failed = has_failed_to_start(row.hard_refusals, has_machines=launched)
+        if has_failed and row.status == GroupStatus.STARTING:
             row.refusals, row.hard_refusals, row.retry_at = 0, 0, None
+            change_group(session, group.id, GroupStatus.START_FAILED, at=now)
 
 
 def _settle_status(rt: Runtime, group_id: str) -> None:
@@ -319,7 +316,7 @@ def _settle_status(rt: Runtime, group_id: str) -> None:
             return
         machines = machines_of(session, group_id, MACHINE_UP)
         if not group.num_machines or any(not _never_came(m) for m in machines):
-            group.status = GroupStatus.STARTED.value
+            change_group(session, group_id, GroupStatus.STARTED, at=time.time())
 
 
 def _group_values(rt: Runtime, group_id: str, **values: object) -> None:

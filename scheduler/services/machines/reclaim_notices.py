@@ -6,6 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from scheduler.domain.group_size import size_after_reclaim
 from scheduler.services.machines.access import known_machine
 from scheduler.store.models import GroupRow
 from scheduler.store.outbox import group_changed
@@ -44,8 +45,7 @@ def note_reclaim(rt: Runtime, machine_id: str, secret: str, reclaim_at: float | 
                 session, group.id, NotificationTrigger.GROUP_PREEMPTION, time.time(), machine_id
             )
         if first and reclaim_at is not None and group.is_elastic and idle:
-            # Nobody misses it: the group grows again when there is work.
-            group.num_machines = max(group.min_machines, group.num_machines - 1)
+            group.num_machines = size_after_reclaim(group.num_machines, group.min_machines)
         group_id = group.id
     log.warning("event=reclaim_noted machine=%s at=%s", machine_id, reclaim_at)
     if reclaim_at is not None:

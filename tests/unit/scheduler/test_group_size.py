@@ -7,26 +7,26 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.services.groups.autoscale import GROW_AFTER_S, Load, wanted_size
+from scheduler.domain.group_size import GROW_AFTER_S, GroupLoad, wanted_size
 
-QUIET = Load(
+QUIET = GroupLoad(
     waiting=0,
     next_waited_s=0.0,
     machines=2,
     slots=1,
     free_slots=2,
     idle=0,
-    settled=True,
+    is_settled=True,
 )
 LOADS = st.builds(
-    Load,
+    GroupLoad,
     waiting=st.integers(0, 10_000),
     next_waited_s=st.floats(0, 1e6),
     machines=st.integers(0, 50),
     slots=st.integers(1, 8),
     free_slots=st.integers(0, 400),
     idle=st.integers(0, 50),
-    settled=st.booleans(),
+    is_settled=st.booleans(),
 )
 
 
@@ -53,12 +53,12 @@ def test_it_shrinks_by_machines_that_have_nothing_to_do() -> None:
 
 
 def test_it_does_not_shrink_soon_after_a_change() -> None:
-    assert wanted_size(replace(QUIET, idle=2, settled=False), 0, 10) == 2
+    assert wanted_size(replace(QUIET, idle=2, is_settled=False), 0, 10) == 2
 
 
 @given(LOADS, st.integers(0, 10), st.integers(1, 40))
 def test_it_keeps_its_bounds_and_never_takes_one_that_works(
-    load: Load, smallest: int, more: int
+    load: GroupLoad, smallest: int, more: int
 ) -> None:
     largest = smallest + more
     size = wanted_size(load, smallest, largest)
