@@ -11,13 +11,14 @@ from sqlalchemy import select
 
 from executor.link.lease import Claimer, LeaseKeeper, new_token
 from scheduler.domain.group_status import GroupStatus
+from scheduler.domain.machine_status import MachineStatus
 from scheduler.providers.base import LaunchRefused, MachineState, NoCapacity, Uncertain
 from scheduler.queue.group_queue import Arrival
 from scheduler.services.control.orphans import end_again, examine
 from scheduler.services.control.sweep import expire_leases, sweep
 from scheduler.services.groups.autoscale import drain_surplus
 from scheduler.services.groups.terminate import request_termination, shut_down_group
-from scheduler.services.machines.provision import scale_group
+from scheduler.services.machines.provision import retire, scale_group
 from scheduler.services.tasks.enqueue import enqueue_task
 from scheduler.store.machine_state import MACHINE_UP
 from scheduler.store.models import MachineRow
