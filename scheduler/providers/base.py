@@ -93,6 +93,6 @@ class MachineProvider(Protocol):
         """Which of these (machine id → handle) are there: one question for all of them."""
         ...
 
-    def found(self) -> Iterable[ProviderMachine]:
+    def list_machines(self) -> Iterable[ProviderMachine]:
         """Every machine that is there, by the provider's own marks: for finding orphans."""
         ...

@@ -166,7 +166,7 @@ class DockerProvider:
             for machine_id in machines
         }
 
-    def found(self) -> Iterator[ProviderMachine]:
+    def list_machines(self) -> Iterator[ProviderMachine]:
         """See `MachineProvider`. Those that have ended are there, too, until they are terminated.
 
         None while the engine is away: whoever looks for orphans finds them the next time.

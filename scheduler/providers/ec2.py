@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from scheduler.providers.base import LaunchRefused, MachineState, NoCapacity, ProviderMachine
-from scheduler.providers.ec2_errors import code_of, refusal
+from scheduler.providers.ec2_errors import code_of, launch_error
 from scheduler.providers.user_data import cloud_config
 
 if TYPE_CHECKING:
@@ -105,12 +105,13 @@ class Ec2Provider:
         except (BotoCoreError, ClientError) as error:
             secrets = (plan.ticket.token, base64.b64encode(user_data.encode()).decode())
             # The cause is left out of the trace: it can quote the request, and so the ticket.
-            raise refusal(error, self._in_words(plan), secrets) from None
+            raise launch_error(error, self._in_words(plan), secrets) from None
 
     def terminate(self, machine_id: str, handle: dict[str, Any], *, force: bool) -> bool:
         """See `MachineProvider`. EC2 knows one way only: `force` changes nothing.
 
-        Without a handle, an instance that EC2 does not show yet is missed; `found` shows it later.
+        Without a handle, an instance that EC2 does not show yet is missed; `list_machines` shows it
+        later.
         """
         try:
             states = {
@@ -139,7 +140,7 @@ class Ec2Provider:
             return dict.fromkeys(machines, MachineState.UNKNOWN)
         return {machine_id: self._state(handle, seen) for machine_id, handle in machines.items()}
 
-    def found(self) -> Iterator[ProviderMachine]:
+    def list_machines(self) -> Iterator[ProviderMachine]:
         """See `MachineProvider`. Finds nothing while EC2 cannot be asked."""
         try:
             for instance in self._instances(self._ours, _states(_COSTS)):

@@ -64,7 +64,9 @@ _CHECK = {
 }
 
 
-def refusal(error: ClientError | BotoCoreError, wanted: str, secrets: tuple[str, ...]) -> Exception:
+def launch_error(
+    error: ClientError | BotoCoreError, wanted: str, secrets: tuple[str, ...]
+) -> Exception:
     """The `LaunchRefused`, `NoCapacity` or `Uncertain` for an error of a launch.
 
     Args:

@@ -30,6 +30,6 @@ class ExternalProvider:
         """See `MachineProvider`."""
         return dict.fromkeys(machines, MachineState.UNKNOWN)
 
-    def found(self) -> Iterator[ProviderMachine]:
+    def list_machines(self) -> Iterator[ProviderMachine]:
         """See `MachineProvider`."""
         return iter(())

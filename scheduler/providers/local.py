@@ -122,7 +122,7 @@ class LocalProvider:
             for machine_id, handle in machines.items()
         }
 
-    def found(self) -> Iterator[ProviderMachine]:
+    def list_machines(self) -> Iterator[ProviderMachine]:
         """See `MachineProvider`."""
         for file in self._root.glob("*/group"):
             handle = _agent_in(file.parent)

@@ -292,7 +292,7 @@ def test_the_doctor_finds_what_nobody_wants_and_ends_it(fleet: Fleet) -> None:
     assert fleet.cloud.states["nobodys"] == MachineState.RUNNING
     mended = {(f.kind, f.what) for f in examine(fleet.rt, fix=True) if f.mended}
     assert mended >= wrong
-    assert [found.machine_id for found in fleet.cloud.found()] == [machine.id]
+    assert [found.machine_id for found in fleet.cloud.list_machines()] == [machine.id]
     assert not {(f.kind, f.what) for f in examine(fleet.rt, fix=False)} & wrong
     with fleet.rt.store.read() as session:
         assert (

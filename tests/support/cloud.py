@@ -41,7 +41,7 @@ class Cloud(Machines):
             raise self.refuses.pop(0)
         return super().launch(plan)
 
-    def found(self) -> list[ProviderMachine]:
+    def list_machines(self) -> list[ProviderMachine]:
         """See `MachineProvider`."""
         running = [m for m, state in self.states.items() if state is MachineState.RUNNING]
         return [ProviderMachine(m, "", {}) for m in running]

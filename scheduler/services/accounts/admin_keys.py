@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from scheduler.services.accounts.admin_users import lock_operators, named_user
-from scheduler.services.accounts.audit import note
-from scheduler.services.accounts.users import create_key, digest, is_usable
+from scheduler.services.accounts.audit import add_audit_entry
+from scheduler.services.accounts.users import create_key, is_usable, key_digest
 from scheduler.services.errors import Conflict, Invalid, ResourceNotFound
 from scheduler.store.models import ApiKey, User
 
@@ -71,11 +71,13 @@ def make_key(
         raise Invalid(f"valid_s: {valid_s} is not between 0 and ten years, in seconds.")
     secret = create_key(session, user.id, label)
     session.flush()
-    key = session.get_one(ApiKey, digest(secret))
+    key = session.get_one(ApiKey, key_digest(secret))
     if valid_s is not None:
         key.expires_at = key.created_at + valid_s
     state = _state(key, username)
-    note(session, actor, "key_create", username, key=state.id, label=label, valid_s=valid_s)
+    add_audit_entry(
+        session, actor, "key_create", username, key=state.id, label=label, valid_s=valid_s
+    )
     return secret, state
 
 
@@ -90,7 +92,7 @@ def revoke_key(session: Session, actor: str, key_id: str) -> None:
     if key.revoked_at is None:
         _check_others(session, key, username)
         key.revoked_at = time.time()
-        note(session, actor, "key_revoke", username, key=key_id, label=key.label)
+        add_audit_entry(session, actor, "key_revoke", username, key=key_id, label=key.label)
 
 
 def rotate_key(
@@ -121,7 +123,9 @@ def rotate_key(
         key.expires_at = min(now + keep_s, key.expires_at or now + keep_s)
     else:
         key.revoked_at = now
-    note(session, actor, "key_rotate", username, key=key_id, by=made[1].id, keep_s=keep_s)
+    add_audit_entry(
+        session, actor, "key_rotate", username, key=key_id, by=made[1].id, keep_s=keep_s
+    )
     return made
 
 

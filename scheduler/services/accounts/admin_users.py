@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 
 from scheduler.domain.group_status import UP
 from scheduler.services.accounts import users as accounts
-from scheduler.services.accounts.audit import note
+from scheduler.services.accounts.audit import add_audit_entry
 from scheduler.services.errors import Conflict, Invalid, ResourceNotFound
 from scheduler.services.tasks.kill import kill_task
 from scheduler.store.models import ApiKey, GroupRow, TaskRow, User
@@ -88,7 +88,7 @@ def create_user(
         raise Conflict(f"username: there is a user {username!r} already.")
     user = accounts.create_user(session, username, email, quotas=quotas)
     user.is_operator = operator
-    note(session, actor, "user_create", username, email=email, operator=operator)
+    add_audit_entry(session, actor, "user_create", username, email=email, operator=operator)
     return user
 
 
@@ -106,7 +106,7 @@ def set_operator(session: Session, actor: str, username: str, operator: bool) ->
     if not operator:
         _check_others(session, user)
     user.is_operator = operator
-    note(session, actor, "operator_on" if operator else "operator_off", username)
+    add_audit_entry(session, actor, "operator_on" if operator else "operator_off", username)
 
 
 def disable_user(rt: Runtime, actor: str, username: str, *, kill: bool = False) -> int:
@@ -130,13 +130,13 @@ def disable_user(rt: Runtime, actor: str, username: str, *, kill: bool = False) 
             if user.is_operator:
                 _check_others(session, user)
             user.disabled_at = time.time()
-            note(session, actor, "user_disable", username, kill=kill)
+            add_audit_entry(session, actor, "user_disable", username, kill=kill)
         open_tasks = select(TaskRow.id).where(
             TaskRow.user_id == user.id, TaskRow.status.not_in(_ended())
         )
         tasks = session.scalars(open_tasks).all() if kill else []
         if tasks:
-            note(session, actor, "tasks_kill", username, tasks=len(tasks))
+            add_audit_entry(session, actor, "tasks_kill", username, tasks=len(tasks))
     for task_id in tasks:
         kill_task(rt, user.id, task_id)
     return len(tasks)
@@ -147,7 +147,7 @@ def enable_user(session: Session, actor: str, username: str) -> None:
     user = named_user(session, username, lock=True)
     if user.disabled_at is not None:
         user.disabled_at = None
-        note(session, actor, "user_enable", username)
+        add_audit_entry(session, actor, "user_enable", username)
 
 
 def lock_operators(session: Session) -> None:

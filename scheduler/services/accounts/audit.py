@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 MOST_ENTRIES = 1000
 
 
-def note(session: Session, actor: str, action: str, subject: str, **facts: Any) -> None:
+def add_audit_entry(session: Session, actor: str, action: str, subject: str, **facts: Any) -> None:
     """Note what is done, in the transaction that does it; `facts` never hold a secret."""
     session.add(
         AuditEntry(at=time.time(), actor=actor, action=action, subject=subject, facts=facts)
     )
 
 
-def entries(
+def audit_entries(
     session: Session,
     *,
     limit: int,

@@ -13,7 +13,7 @@ from sqlalchemy import func, select, update
 
 from scheduler.config import PROVIDERS
 from scheduler.domain.group_status import ACTIVE
-from scheduler.services.accounts.audit import note
+from scheduler.services.accounts.audit import add_audit_entry
 from scheduler.services.errors import Conflict, Invalid
 from scheduler.store.machine_state import MACHINE_DOWN
 from scheduler.store.models import GroupRow, MachineRow, User
@@ -89,7 +89,7 @@ def _there_are(names: Sequence[str]) -> str:
     return f"There are: {', '.join(names)}."
 
 
-def why_off(rt: Runtime, group: GroupRow, owner: User) -> str | None:
+def provider_off_reason(rt: Runtime, group: GroupRow, owner: User) -> str | None:
     """Why a group may not start machines, as a sentence; None: it may."""
     if group.provider not in rt.settings.enabled_providers:
         return f"{_OFF} {group.provider!r} is switched off on this server. Ask an operator."
@@ -98,18 +98,18 @@ def why_off(rt: Runtime, group: GroupRow, owner: User) -> str | None:
     return None
 
 
-def check_on(rt: Runtime, group: GroupRow) -> None:
+def check_provider_on(rt: Runtime, group: GroupRow) -> None:
     """Raises Conflict: the provider of the group is off."""
     with rt.store.read() as session:
-        reason = why_off(rt, group, session.get_one(User, group.user_id))
+        reason = provider_off_reason(rt, group, session.get_one(User, group.user_id))
     if reason is not None:
         raise Conflict(f"machine group {group.name!r}: {reason}")
 
 
-def note_state(rt: Runtime, group: GroupRow) -> bool:
+def update_provider_detail(rt: Runtime, group: GroupRow) -> bool:
     """Whether a group may start machines; where not, it shows why."""
     with rt.store.read() as session:
-        reason = why_off(rt, group, session.get_one(User, group.user_id))
+        reason = provider_off_reason(rt, group, session.get_one(User, group.user_id))
     shown = group.status_detail or ""
     if reason is not None and shown != reason:
         log.warning("event=provider_off group=%s provider=%s", group.id, group.provider)
@@ -126,7 +126,7 @@ def _set_detail(rt: Runtime, group: GroupRow, detail: str | None) -> None:
         )
 
 
-def looked_after(rt: Runtime) -> dict[str, MachineProvider]:
+def providers_in_use(rt: Runtime) -> dict[str, MachineProvider]:
     """The providers whose machines there may be: those that are on, and those of machines and
     groups that have not ended."""
     groups = select(GroupRow.provider).where(GroupRow.status.in_(ACTIVE))
@@ -141,7 +141,7 @@ def looked_after(rt: Runtime) -> dict[str, MachineProvider]:
     return {name: rt.providers[name] for name in PROVIDERS if name in wanted}
 
 
-def warn_of_groups_off(rt: Runtime) -> None:
+def log_groups_without_provider(rt: Runtime) -> None:
     """Write to the log which groups have a provider that is off."""
     query = (
         select(GroupRow.provider, func.count())
@@ -175,4 +175,4 @@ def set_providers(
                 f"providers: {name!r} is not a provider. There are: {', '.join(PROVIDERS)}."
             )
     user.providers = None if providers is None else sorted(set(providers))
-    note(session, actor, "providers_set", user.username, providers=user.providers)
+    add_audit_entry(session, actor, "providers_set", user.username, providers=user.providers)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 
-def digest(key: str) -> str:
+def key_digest(key: str) -> str:
     """What is stored of a key. Keys are long and random: a plain hash is enough."""
     return hashlib.sha256(key.encode()).hexdigest()
 
@@ -55,7 +55,7 @@ def create_key(session: Session, user_id: str, label: str, key: str | None = Non
     key = key or f"sh_{secrets.token_urlsafe(32)}"
     session.merge(
         ApiKey(
-            digest=digest(key),
+            digest=key_digest(key),
             user_id=user_id,
             label=label,
             created_at=time.time(),
@@ -73,7 +73,7 @@ def user_of_key(session: Session, key: str) -> User | None:
     return session.scalar(
         select(User)
         .join(ApiKey, ApiKey.user_id == User.id)
-        .where(ApiKey.digest == digest(key), is_usable())
+        .where(ApiKey.digest == key_digest(key), is_usable())
     )
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import case, or_, select, update
 from scheduler.metrics.stages import note_stage, note_wait
 from scheduler.services.attempts.end import end_attempt
 from scheduler.services.attempts.rows import note_saved, open_attempt
-from scheduler.services.billing.costs import money_until
+from scheduler.services.billing.costs import max_cost_reached_at
 from scheduler.services.machines.health import note_end
 from scheduler.store.models import GroupRow, StatusChange, TaskOperation, TaskRow, UsageSample
 from scheduler.store.outbox import observed
@@ -270,7 +270,7 @@ class Recording:
             if abs((event.body.get("deadline") or 0) - row.deadline_at) > _CLOCKS_DIFFER_S:
                 result.deadline_at = row.deadline_at
         if row.max_cost is not None:
-            until = money_until(self._session, row.id, row.attempt, row.max_cost)
+            until = max_cost_reached_at(self._session, row.id, row.attempt, row.max_cost)
             # The executor does not know what its machine costs.
             if until and abs((event.body.get("money_until") or 0) - until) > _CLOCKS_DIFFER_S:
                 result.money_until = until

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 _HOUR_S = 3600.0
 
 
-def cost(seconds: float, price_hour: float) -> float:
+def cost_of_seconds(seconds: float, price_hour: float) -> float:
     """US$ for holding something for so long; a clock that went backwards makes nothing dearer."""
     return max(0.0, seconds) / _HOUR_S * price_hour
 
 
-def seconds_for(money: float, price_hour: float) -> float | None:
+def seconds_affordable(money: float, price_hour: float) -> float | None:
     """For how long so many US$ last; None: for ever, as it costs nothing."""
     if price_hour <= 0:
         return None
@@ -39,7 +39,7 @@ def seconds_for(money: float, price_hour: float) -> float | None:
 def attempt_cost(row: AttemptRow, now: float) -> float:
     """US$ that an attempt cost, so far where it has not ended."""
     ended = now if row.ended_at is None else row.ended_at
-    return cost(ended - row.started_at, row.price_hour)
+    return cost_of_seconds(ended - row.started_at, row.price_hour)
 
 
 def machine_cost(machine: MachineRow, price_hour: float, now: float) -> float:
@@ -47,7 +47,7 @@ def machine_cost(machine: MachineRow, price_hour: float, now: float) -> float:
     if not _was_there(machine):
         return 0.0
     ended = now if machine.terminated_at is None else machine.terminated_at
-    return cost(
+    return cost_of_seconds(
         ended - (machine.launched_at or machine.created_at), machine.price_hour or price_hour
     )
 
@@ -106,7 +106,9 @@ def spent(session: Session, task_id: str, now: float, *, but: int | None = None)
     return float(session.scalar(found) or 0.0)
 
 
-def money_until(session: Session, task_id: str, attempt: int, max_cost: float) -> float | None:
+def max_cost_reached_at(
+    session: Session, task_id: str, attempt: int, max_cost: float
+) -> float | None:
     """When an attempt will have taken what a task may cost, seconds since the epoch.
 
     None: never, or the attempt was not taken up.
@@ -120,11 +122,11 @@ def money_until(session: Session, task_id: str, attempt: int, max_cost: float) -
         return None
     started_at, price_hour = row
     left = max_cost - spent(session, task_id, started_at, but=attempt)
-    seconds = seconds_for(left, price_hour)
+    seconds = seconds_affordable(left, price_hour)
     return None if seconds is None else started_at + seconds
 
 
-def seconds_for_money(session: Session, task: TaskRow) -> float | None:
+def seconds_until_max_cost(session: Session, task: TaskRow) -> float | None:
     """For how long a whole machine of its group may work on a task's current attempt.
 
     By the group's price: what the very machine costs is known when one has taken it up.
@@ -133,7 +135,7 @@ def seconds_for_money(session: Session, task: TaskRow) -> float | None:
         return None
     group = session.get_one(GroupRow, task.group_id)
     left = task.max_cost - spent(session, task.id, time.time(), but=task.attempt)
-    return seconds_for(left, group.price_hour)
+    return seconds_affordable(left, group.price_hour)
 
 
 def over_limit(session: Session, task_id: str, now: float) -> str | None:
@@ -158,7 +160,7 @@ def _sentence(so_far: float, max_cost: float) -> str:
     return f"The task's machines have cost {format_money(so_far)}; they may cost {may} (max_cost)."
 
 
-def past_their_money(now: float) -> ColumnElement[bool]:
+def is_over_max_cost(now: float) -> ColumnElement[bool]:
     """A condition on tasks: their attempts had cost more than they may at `now`."""
     total = select(_attempts_cost(now)).where(AttemptRow.task_id == TaskRow.id).scalar_subquery()
     return TaskRow.max_cost.is_not(None) & (total > TaskRow.max_cost)

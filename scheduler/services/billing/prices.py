@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, select
 
-from scheduler.services.accounts.audit import note
+from scheduler.services.accounts.audit import add_audit_entry
 from scheduler.services.errors import Invalid, ResourceNotFound
 from scheduler.store.admin_models import MachinePrice
 
@@ -37,7 +37,7 @@ class PriceState:
     set_at: float | None
 
 
-def machine_types(session: Session, catalogue: Catalogue) -> Mapping[str, MachineType]:
+def priced_machine_types(session: Session, catalogue: Catalogue) -> Mapping[str, MachineType]:
     """Machine type by name, with the prices that hold now."""
     return {name: state.kind for name, state in price_states(session, catalogue).items()}
 
@@ -85,7 +85,7 @@ def set_price(
     row.on_demand = row.on_demand if on_demand is None else on_demand
     row.spot = row.spot if spot is None else spot
     row.set_at = time.time()
-    note(session, actor, "price_set", name, on_demand=on_demand, spot=spot)
+    add_audit_entry(session, actor, "price_set", name, on_demand=on_demand, spot=spot)
     return _state(kind, row)
 
 
@@ -93,7 +93,7 @@ def unset_price(session: Session, catalogue: Catalogue, actor: str, name: str) -
     """Have the table say again what a machine type costs. Raises NotFound."""
     kind = _kind(catalogue, name)
     session.execute(delete(MachinePrice).where(MachinePrice.machine_type == name))
-    note(session, actor, "price_unset", name)
+    add_audit_entry(session, actor, "price_unset", name)
     return PriceState(kind, kind, None)
 
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select
 
 from scheduler.domain.group_status import UP
-from scheduler.services.accounts.audit import note
-from scheduler.services.billing.prices import machine_types
+from scheduler.services.accounts.audit import add_audit_entry
+from scheduler.services.billing.prices import priced_machine_types
 from scheduler.services.errors import Invalid, QuotaExceeded, ResourceNotFound
 from scheduler.services.machines.caps import most_machines
 from scheduler.services.storage.usage import used_bytes
@@ -87,7 +87,7 @@ def change_quota(
 ) -> None:
     """Set a user's quota, as `set_quota`, and note who did."""
     set_quota(session, username, name, value)
-    note(session, actor, "quota_set", username, quota=name, value=value)
+    add_audit_entry(session, actor, "quota_set", username, quota=name, value=value)
 
 
 def set_quota(session: Session, username: str, name: str, value: float | None) -> None:
@@ -137,11 +137,11 @@ def give_defaults(
         if missing:
             user.quotas = {**user.quotas, **missing}
             changes[user.username] = sorted(missing)
-            note(session, actor, "quota_defaults", user.username, **missing)
+            add_audit_entry(session, actor, "quota_defaults", user.username, **missing)
     return changes
 
 
-def states(rt: Runtime, user: User) -> list[QuotaState]:
+def quota_states(rt: Runtime, user: User) -> list[QuotaState]:
     """Every quota of a user with what is in use."""
     with rt.store.read() as session:
         used: dict[Quota, float | None] = {
@@ -162,7 +162,7 @@ def check_alone(rt: Runtime, session: Session, group: GroupRow) -> None:
     allowed = locked_quotas(session, group.user_id)
     if not allowed:
         return
-    for quota, amount in _needs(machine_types(session, rt.catalogue), group).items():
+    for quota, amount in _needs(priced_machine_types(session, rt.catalogue), group).items():
         limit = allowed.get(quota.value)
         if limit is not None and not _fits(amount, limit):
             raise QuotaExceeded(
@@ -182,7 +182,7 @@ def check_start(rt: Runtime, session: Session, group: GroupRow) -> None:
     allowed = locked_quotas(session, group.user_id)
     if allowed:
         used = _machines_in_use(session, rt.catalogue, group.user_id)
-        _check(allowed, used, _needs(machine_types(session, rt.catalogue), group))
+        _check(allowed, used, _needs(priced_machine_types(session, rt.catalogue), group))
 
 
 def check_queue(
@@ -247,7 +247,7 @@ def _needs(kinds: Mapping[str, MachineType], group: GroupRow) -> dict[Quota, flo
 def _machines_in_use(session: Session, catalogue: Catalogue, user_id: str) -> dict[Quota, float]:
     names = (Quota.MAX_INSTANCES, Quota.MAX_VCPUS, Quota.MAX_PRICE_HOUR)
     used: dict[Quota, float] = dict.fromkeys(names, 0)
-    kinds = machine_types(session, catalogue)
+    kinds = priced_machine_types(session, catalogue)
     for group in session.scalars(
         select(GroupRow).where(GroupRow.user_id == user_id, GroupRow.status.in_(UP))
     ):

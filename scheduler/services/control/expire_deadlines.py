@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from scheduler.services.attempts.end import end_attempt
-from scheduler.services.billing.costs import past_their_money
+from scheduler.services.billing.costs import is_over_max_cost
 from scheduler.services.control.quarantine import isolated
 from scheduler.store.models import GroupRow, TaskRow
 from simherd.contract import limits
@@ -43,7 +43,7 @@ def expire_deadlines(rt: Runtime, server: str, now: float) -> None:
             )
         ).all()
         dear = session.scalars(
-            there.where(TaskRow.status.in_(_SPENDING), past_their_money(long_past))
+            there.where(TaskRow.status.in_(_SPENDING), is_over_max_cost(long_past))
         ).all()
     causes = {t.id: Cause.COST_LIMIT for t in dear} | {t.id: Cause.TASK_TIME_LIMIT for t in late}
     for task in {t.id: t for t in (*dear, *late)}.values():

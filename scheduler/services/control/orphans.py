@@ -17,7 +17,7 @@ from sqlalchemy import select
 
 from scheduler.domain.group_status import ACTIVE
 from scheduler.queue import acl
-from scheduler.services.accounts.provider_access import looked_after
+from scheduler.services.accounts.provider_access import providers_in_use
 from scheduler.services.control.missing_outputs import missing_outputs
 from scheduler.services.control.quarantine import isolated
 from scheduler.store.machine_state import MACHINE_DOWN
@@ -83,8 +83,8 @@ def end_again(rt: Runtime) -> list[str]:
     show those of another scheduler.
     """
     ended = []
-    for name, provider in looked_after(rt).items():
-        there = {found.machine_id: found for found in provider.found()}
+    for name, provider in providers_in_use(rt).items():
+        there = {found.machine_id: found for found in provider.list_machines()}
         with rt.store.read() as session:
             down = session.scalars(
                 select(MachineRow.id).where(
@@ -140,8 +140,8 @@ def _is_wanted(rt: Runtime, machine_id: str) -> bool:
 
 def _stray_machines(rt: Runtime, machines: dict[str, MachineRow]) -> Iterator[_Ill]:
     """Machines that a provider has, and nobody here wants."""
-    for name, provider in looked_after(rt).items():
-        for there in provider.found():
+    for name, provider in providers_in_use(rt).items():
+        for there in provider.list_machines():
             machine = machines.get(there.machine_id)
             if machine is not None and machine.status != MACHINE_DOWN:
                 continue

@@ -19,7 +19,7 @@ from sqlalchemy import select, update
 from scheduler.domain.group_status import ACTIVE, ENDING
 from scheduler.queue import acl
 from scheduler.queue.broken_keys import broken_keys
-from scheduler.services.accounts.audit import note
+from scheduler.services.accounts.audit import add_audit_entry
 from scheduler.services.control.reconcile_queue import reconcile_queue
 from scheduler.services.errors import Conflict
 from scheduler.services.groups.admin import group_state
@@ -123,7 +123,7 @@ def repair_group(rt: Runtime, actor: str, named: str) -> GroupState:
         raise Conflict(f"group: {group.name!r} is not quarantined: there is nothing to repair.")
     rt.queue.forget_group(group.id)
     with rt.store.write() as session:
-        note(
+        add_audit_entry(
             session,
             actor,
             "group_repair",

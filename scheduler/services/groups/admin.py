@@ -10,7 +10,7 @@ from sqlalchemy import func, or_, select
 
 from scheduler.domain.group_status import ACTIVE, UP
 from scheduler.domain.machine_status import MachineStatus
-from scheduler.services.accounts.audit import note
+from scheduler.services.accounts.audit import add_audit_entry
 from scheduler.services.billing.costs import cost_of_machines
 from scheduler.services.errors import Conflict, ResourceNotFound
 from scheduler.services.groups.terminate import request_termination
@@ -133,7 +133,7 @@ def terminate_group(rt: Runtime, actor: str, named: str) -> GroupState:
         state = group_state(session, named)
     request_termination(rt, state.group, Cause.GROUP_TERMINATED)
     with rt.store.write() as session:
-        note(session, actor, "group_terminate", state.group.name, group=state.group.id)
+        add_audit_entry(session, actor, "group_terminate", state.group.name, group=state.group.id)
     rt.send_job("shut_down_group", state.group.id)
     with rt.store.read() as session:
         return group_state(session, state.group.id)
@@ -168,7 +168,7 @@ def remove_machine(rt: Runtime, actor: str, named: str, machine: str) -> Machine
                 f"machine: group {group.name!r} has no machine {machine!r} that is there. "
                 f"`simherd admin groups show {group.name}` lists them."
             )
-        note(session, actor, "machine_remove", found.id, group=group.id, name=found.name)
+        add_audit_entry(session, actor, "machine_remove", found.id, group=group.id, name=found.name)
     retire(rt, group, found, _REMOVED)
     return found
 
@@ -199,7 +199,9 @@ def drain_group(rt: Runtime, actor: str, named: str) -> int:
                 at=time.time(),
                 drain_reason=_DRAINED,
             )
-        note(session, actor, "group_drain", group.name, group=group.id, machines=len(machines))
+        add_audit_entry(
+            session, actor, "group_drain", group.name, group=group.id, machines=len(machines)
+        )
     # The order may be lost with Redis: the sweep gives it again.
     for machine in machines:
         rt.queue.drain(group.id, machine.id)

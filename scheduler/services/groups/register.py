@@ -11,9 +11,9 @@ from sqlalchemy import func, select
 
 from scheduler.domain.group_status import ACTIVE, UP, GroupStatus
 from scheduler.domain.machine_status import MachineStatus
-from scheduler.services.accounts.provider_access import check_on, choose_provider
+from scheduler.services.accounts.provider_access import check_provider_on, choose_provider
 from scheduler.services.attempts.gangs import MPI
-from scheduler.services.billing.prices import machine_types
+from scheduler.services.billing.prices import priced_machine_types
 from scheduler.services.billing.quotas import check_alone, check_start
 from scheduler.services.errors import Conflict, Forbidden, Invalid, ResourceNotFound
 from scheduler.services.groups.access import check_name, may_use
@@ -81,7 +81,7 @@ def register_group(
         QuotaExceeded: it alone is more than the user may have, or than the provider can hold.
     """
     with rt.store.read() as session:
-        kind = machine_types(session, rt.catalogue).get(asked.machine_type)
+        kind = priced_machine_types(session, rt.catalogue).get(asked.machine_type)
         user = session.get_one(User, user_id)
     if kind is None:
         known = ", ".join(sorted(rt.catalogue.machine_types))
@@ -252,7 +252,7 @@ def start_group(rt: Runtime, group: GroupRow, *, by_settings: bool = False) -> N
     """
     if group.status in UP:
         return
-    check_on(rt, group)
+    check_provider_on(rt, group)
     with rt.store.write() as session:
         if not by_settings:
             check_start(rt, session, group)

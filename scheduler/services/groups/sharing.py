@@ -16,7 +16,7 @@ from sqlalchemy.orm import aliased
 
 from scheduler.domain.group_status import ACCEPTING, ACTIVE, GroupStatus
 from scheduler.services.accounts.admin_users import named_user
-from scheduler.services.accounts.audit import note
+from scheduler.services.accounts.audit import add_audit_entry
 from scheduler.services.errors import Conflict, Invalid, ResourceNotFound
 from scheduler.services.groups.access import check_sight, check_unique
 from scheduler.store.models import GroupRow, GroupShare, User
@@ -62,7 +62,7 @@ def share_with(
         user = named_user(session, username)
         check_sight(session, group, user)
         _put(session, group, user, actor, time.time())
-    note(
+    add_audit_entry(
         session,
         actor,
         "group_share",
@@ -90,7 +90,9 @@ def unshare_with(session: Session, actor: str, group: GroupRow, usernames: Seque
     else:
         row.shared = False
     session.execute(shares)
-    note(session, actor, "group_unshare", group.name, group=group.id, users=list(usernames))
+    add_audit_entry(
+        session, actor, "group_unshare", group.name, group=group.id, users=list(usernames)
+    )
 
 
 def set_default(session: Session, actor: str, group: GroupRow, *, is_default: bool) -> None:
@@ -113,7 +115,9 @@ def set_default(session: Session, actor: str, group: GroupRow, *, is_default: bo
         .values(is_default=False)
     )
     _row(session, group.id).is_default = is_default
-    note(session, actor, "group_default", group.name, group=group.id, is_default=is_default)
+    add_audit_entry(
+        session, actor, "group_default", group.name, group=group.id, is_default=is_default
+    )
 
 
 def offer(session: Session, user: User, group: GroupRow, username: str) -> None:

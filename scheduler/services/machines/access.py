@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 from scheduler.domain.group_status import UP
 from scheduler.providers.base import LaunchTicket
 from scheduler.queue import acl
-from scheduler.services.accounts.provider_access import check_on, why_off
+from scheduler.services.accounts.provider_access import check_provider_on, provider_off_reason
 from scheduler.services.attempts.gangs import MPI
 from scheduler.services.errors import Conflict, Forbidden, Invalid
 from scheduler.services.ids import new_uuid
@@ -76,7 +76,7 @@ def invite(rt: Runtime, group: GroupRow) -> LaunchTicket:
         )
     if group.status not in UP:
         raise Conflict(f"Machine group {group.name!r} is {group.status}. Start it first.")
-    check_on(rt, group)
+    check_provider_on(rt, group)
     machine = new_machine(group, launched_at=time.time())
     with rt.store.write() as session:
         session.add(machine)
@@ -113,7 +113,7 @@ def join(rt: Runtime, token: str, secret_digest: str) -> Membership:
                 "repairs it; this machine can join afterwards."
             )
         # Machines that a provider has launched are paid for: those may join.
-        off = why_off(rt, group, session.get_one(User, group.user_id))
+        off = provider_off_reason(rt, group, session.get_one(User, group.user_id))
         if off is not None and rt.providers[group.provider].by_hand:
             raise Forbidden(f"token: {off}")
         machine.secret_digest, machine.secret_at = secret_digest, time.time()

@@ -18,8 +18,8 @@ from scheduler.providers.base import (
     NoCapacity,
     Uncertain,
 )
-from scheduler.services.accounts.provider_access import note_state
-from scheduler.services.billing.prices import machine_types
+from scheduler.services.accounts.provider_access import update_provider_detail
+from scheduler.services.billing.prices import priced_machine_types
 from scheduler.services.machines.access import new_machine, new_ticket, revoke
 from scheduler.store.machine_state import MACHINE_UP
 from scheduler.store.models import GroupRow, MachineRow
@@ -51,7 +51,7 @@ def scale_group(rt: Runtime, group_id: str, *, patient: bool = True) -> None:
     if group is None or group.status not in UP:
         return
     provider = rt.providers[group.provider]
-    is_on = note_state(rt, group)
+    is_on = update_provider_detail(rt, group)
     if not provider.by_hand:
         # Where the provider is off, what is there is looked after, and nothing takes its place.
         revives = provider.revives and is_on
@@ -285,7 +285,7 @@ def _ask_for(
 
 def _on_demand_price(rt: Runtime, group: GroupRow) -> float:
     with rt.store.read() as session:
-        kind = machine_types(session, rt.catalogue).get(group.machine_type)
+        kind = priced_machine_types(session, rt.catalogue).get(group.machine_type)
     return kind.on_demand if kind is not None else group.price_hour
 
 

@@ -28,7 +28,7 @@ def end_machines(providers: Iterable[MachineProvider]) -> list[str]:
     """
     asked, started = list(providers), time.monotonic()
     while True:
-        there = [(provider, found) for provider in asked for found in provider.found()]
+        there = [(provider, found) for provider in asked for found in provider.list_machines()]
         waited = time.monotonic() - started
         if not there or waited > _GRACE_S + _FORCED_S:
             return [found.machine_id for _, found in there]
