@@ -94,8 +94,10 @@ def test_a_terminated_machine_never_comes_back() -> None:
 
 def _direct_changes(file: Path) -> Iterator[str]:
     """Assignments of guarded columns, and `update(MachineRow | GroupRow)` that names one."""
-    tree = ast.parse(file.read_text())
-    for node in ast.walk(tree):
+    text = file.read_text()
+    if not re.search("MachineRow|GroupRow|" + "|".join(GUARDED), text):
+        return
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             for target in targets:
