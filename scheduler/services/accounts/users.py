@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 
 def key_digest(key: str) -> str:
-    """What is stored of a key. Keys are long and random: a plain hash is enough."""
+    """Return the digest that is stored of a key: for a long random key, a plain hash will do."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 def create_user(
     session: Session, username: str, email: str, *, quotas: Mapping[str, float] | None = None
 ) -> User:
-    """A new user with a default project.
+    """Create a user with a default project.
 
     Args:
-        session: in a transaction that writes.
-        username: the name, which nobody has.
+        session: a transaction that writes.
+        username: the name, which must be free.
         email: the address.
-        quotas: what the user may have at one time, as `StoreSettings.quotas_of_new_users` says;
+        quotas: the quotas, as `StoreSettings.quotas_of_new_users` says;
             None: nothing is limited.
     """
     user = User(
@@ -51,7 +51,7 @@ def create_user(
 
 
 def create_key(session: Session, user_id: str, label: str, key: str | None = None) -> str:
-    """A new API key of a user; this is the only time that it can be read."""
+    """Create an API key of a user and return it; only its digest is stored."""
     key = key or f"sh_{secrets.token_urlsafe(32)}"
     session.merge(
         ApiKey(
@@ -66,9 +66,9 @@ def create_key(session: Session, user_id: str, label: str, key: str | None = Non
 
 
 def user_of_key(session: Session, key: str) -> User | None:
-    """Whose key it is; None for one that is unknown, revoked or has expired.
+    """Return the user of a key; None if it is unknown, revoked or expired.
 
-    The user may be disabled, and be let in no more.
+    The user may be disabled: the caller has to check that.
     """
     return session.scalar(
         select(User)
@@ -78,6 +78,6 @@ def user_of_key(session: Session, key: str) -> User | None:
 
 
 def is_usable() -> ColumnElement[bool]:
-    """That a key is neither revoked nor expired, as a condition of a query."""
+    """Return the condition that a key is neither revoked nor expired."""
     in_time = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > time.time())
     return and_(ApiKey.revoked_at.is_(None), in_time)

@@ -1,4 +1,4 @@
-"""Machines on which task after task fails for reasons that are not the tasks' own."""
+"""Machines on which task after task fails through the machine's fault."""
 
 from __future__ import annotations
 
@@ -26,13 +26,12 @@ log = logging.getLogger(__name__)
 
 
 def note_end(session: Session, group_id: str, machine_id: str, task_id: str, cause: Cause) -> bool:
-    """Take note of how an attempt ended on a machine; answers whether it is to be drained now.
+    """Record how an attempt ended on a machine; return whether the machine is drained now.
 
-    A machine of another group than the task's is left alone: who reports may name any machine.
-
+    A machine of another group than the task's is left alone, as a report can name any machine.
     A machine is drained when `limits.BAD_MACHINE_FAILURES` different tasks in a row failed there
-    through its own fault. When every other machine of its group has begun to fail, too, it is
-    probably us (the storage, the network), and all of them stay.
+    through its fault. When every other machine of its group has begun to fail, too, the cause is
+    probably here (the storage, the network), and all of them stay.
     """
     if not OUTCOMES[cause].machine:
         session.execute(
@@ -86,10 +85,10 @@ def retire_drained(rt: Runtime, group: GroupRow) -> None:
     now, facts = time.time(), rt.queue.reader.facts(group.id, [m.id for m in drained])
     busy = busy_machines(rt, group)
     for machine in drained:
-        heard = now - (machine.last_seen_at or 0) < limits.LEASE_S
-        # One that has not heard of it may claim something this very moment.
-        if machine.id in busy or (heard and not facts.get(machine.id, {}).get("draining")):
-            # Told again: the order may have been lost with Redis.
+        is_alive = now - (machine.last_seen_at or 0) < limits.LEASE_S
+        # One that has not received the order may claim something at this moment.
+        if machine.id in busy or (is_alive and not facts.get(machine.id, {}).get("draining")):
+            # The order is sent again, since it may have been lost with Redis.
             rt.queue.drain(group.id, machine.id)
             continue
         if rt.providers[group.provider].terminate(machine.id, machine.handle, force=False):

@@ -1,4 +1,4 @@
-"""The machines of a group: launching them, replacing those that are gone or never came."""
+"""Launch the machines of a group, and replace those that are gone or never joined."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _LAUNCH_S = 120.0
 def scale_group(rt: Runtime, group_id: str, *, patient: bool = True) -> None:
     """Bring a group's machines to the number it should have; replace those that died.
 
-    `patient`: none is replaced for being silent, since it may be us who do not hear them.
+    `patient`: no machine is replaced for being silent, since the fault may be on our side.
     """
     with rt.store.read() as session:
         group = session.get(GroupRow, group_id)
@@ -53,19 +53,19 @@ def scale_group(rt: Runtime, group_id: str, *, patient: bool = True) -> None:
     provider = rt.providers[group.provider]
     is_on = update_provider_detail(rt, group)
     if not provider.by_hand:
-        # Where the provider is off, what is there is looked after, and nothing takes its place.
+        # While the provider is off, existing machines are watched and none is replaced.
         revives = provider.revives and is_on
         _replace(rt, group, provider, machines, patient=patient, revives=revives)
         if is_on:
             _add_missing(rt, group)
             _launch_due(rt, group, provider)
     else:
-        _forget_uninvited(rt, group, machines)
-    _settle_status(rt, group_id)
+        _retire_unused_tickets(rt, group, machines)
+    _mark_started(rt, group_id)
 
 
-def _forget_uninvited(rt: Runtime, group: GroupRow, machines: list[MachineRow]) -> None:
-    """Strike the machines off that nobody started with the ticket that was made for them."""
+def _retire_unused_tickets(rt: Runtime, group: GroupRow, machines: list[MachineRow]) -> None:
+    """Retire the machines whose ticket nobody has used in time."""
     now = time.time()
     for machine in machines:
         if _never_came(machine) and now - (machine.launched_at or now) > limits.JOIN_S:
@@ -73,7 +73,7 @@ def _forget_uninvited(rt: Runtime, group: GroupRow, machines: list[MachineRow]) 
 
 
 def machines_of(session: Session, group_id: str, *statuses: str) -> list[MachineRow]:
-    """A group's machines in these states that have not been terminated, oldest first."""
+    """Return a group's machines in these statuses, oldest first."""
     return list(
         session.scalars(
             select(MachineRow)
@@ -101,7 +101,7 @@ def _replace(
     patient: bool,
     revives: bool,
 ) -> None:
-    """Let go of machines that are gone or never joined; a provider may bring them back."""
+    """Retire machines that are gone, silent or never joined; some providers bring them back."""
     launched = [m for m in machines if m.launched_at is not None]
     if not launched:
         return
@@ -109,7 +109,7 @@ def _replace(
     now, window = time.time(), rt.settings.register_s
     for machine in launched:
         if not machine.handle and now - (machine.launched_at or 0) < _LAUNCH_S:
-            # Somebody launches it just now.
+            # Another process is launching it.
             continue
         if states[machine.id] is MachineState.GONE:
             if revives:
@@ -125,11 +125,11 @@ def _replace(
             reason = f"Machine {machine.name} did not join within {window:.0f} s of its launch."
             log.error("event=machine_never_joined group=%s machine=%s", group.id, machine.id)
             retire(rt, group, machine, reason)
-            _note_refusal(rt, group, f"{reason} It is replaced.")
+            _record_refusal(rt, group, f"{reason} It is replaced.")
 
 
 def _bring_back(rt: Runtime, machine: MachineRow) -> None:
-    """Have a machine launched again, unless another has done so since it was looked at."""
+    """Have a machine launched again, unless another process has done so meanwhile."""
     with rt.store.write() as session:
         session.execute(
             update(MachineRow)
@@ -138,7 +138,7 @@ def _bring_back(rt: Runtime, machine: MachineRow) -> None:
                 MachineRow.status == MACHINE_UP,
                 MachineRow.launched_at == machine.launched_at,
             )
-            # Without the old handle, by which it would seem to be gone while it is being launched.
+            # With the old handle, it would seem to be gone while it is being launched.
             .values(launched_at=None, reclaim_at=None, handle={})
         )
 
@@ -196,13 +196,13 @@ def retire(
     rt.providers[group.provider].terminate(machine.id, machine.handle, force=True)
 
 
-def _set_machine(rt: Runtime, machine: MachineRow, **values: object) -> None:
+def _update_machine(rt: Runtime, machine: MachineRow, **values: object) -> None:
     with rt.store.write() as session:
         session.execute(update(MachineRow).where(MachineRow.id == machine.id).values(**values))
 
 
 def _add_missing(rt: Runtime, group: GroupRow) -> None:
-    """Note the machines that a group lacks. Counted and added in one go: two may do this."""
+    """Add the machines that a group lacks; the lock keeps two processes from adding twice."""
     with rt.store.write() as session:
         locked = session.scalars(
             select(GroupRow).where(GroupRow.id == group.id).with_for_update()
@@ -212,7 +212,7 @@ def _add_missing(rt: Runtime, group: GroupRow) -> None:
 
 
 def _launch_due(rt: Runtime, group: GroupRow, provider: MachineProvider) -> None:
-    """Launch what was noted but not launched, unless the provider has asked for patience."""
+    """Launch the machines that wait for it, unless a refusal makes the group wait."""
     with rt.store.read() as session:
         waiting = [m for m in machines_of(session, group.id, MACHINE_UP) if m.launched_at is None]
         retry_at = session.scalars(select(GroupRow.retry_at).where(GroupRow.id == group.id)).one()
@@ -223,9 +223,11 @@ def _launch_due(rt: Runtime, group: GroupRow, provider: MachineProvider) -> None
             _launch(rt, group, provider, machine)
         except LaunchRefused as error:
             log.error("event=launch_refused group=%s %s", group.id, error)
-            _note_refusal(rt, group, str(error), capacity=isinstance(error, NoCapacity | Uncertain))
+            _record_refusal(
+                rt, group, str(error), capacity=isinstance(error, NoCapacity | Uncertain)
+            )
             return
-    _group_values(rt, group.id, refusals=0, hard_refusals=0, retry_at=None, status_detail=None)
+    _update_group(rt, group.id, refusals=0, hard_refusals=0, retry_at=None, status_detail=None)
 
 
 def _launch(rt: Runtime, group: GroupRow, provider: MachineProvider, machine: MachineRow) -> None:
@@ -243,22 +245,22 @@ def _launch(rt: Runtime, group: GroupRow, provider: MachineProvider, machine: Ma
     if taken.rowcount == 0:  # type: ignore[attr-defined]
         return
     try:
-        spot, handle = _ask_for(rt, group, provider, machine)
+        spot, handle = _launch_or_fall_back(rt, group, provider, machine)
     except Uncertain:
-        # If it is there after all it joins with its ticket; else it is replaced after a while.
+        # If it was launched it joins with its ticket; otherwise it is replaced after a while.
         raise
     except LaunchRefused:
-        _set_machine(rt, machine, launched_at=None)
+        _update_machine(rt, machine, launched_at=None)
         raise
     price = group.price_hour if spot == group.spot else _on_demand_price(rt, group)
     log.info("event=machine_launched group=%s machine=%s spot=%s", group.id, machine.id, spot)
-    _set_machine(rt, machine, handle=handle, spot=spot, price_hour=price)
+    _update_machine(rt, machine, handle=handle, spot=spot, price_hour=price)
 
 
-def _ask_for(
+def _launch_or_fall_back(
     rt: Runtime, group: GroupRow, provider: MachineProvider, machine: MachineRow
 ) -> tuple[bool, dict[str, object]]:
-    """Launch it as the group wants it, or on demand where there is no spot and that will do."""
+    """Launch a machine; on demand where there is no spot capacity and the group allows that."""
 
     def plan(spot: bool) -> MachinePlan:
         return MachinePlan(
@@ -289,8 +291,8 @@ def _on_demand_price(rt: Runtime, group: GroupRow) -> float:
     return kind.on_demand if kind is not None else group.price_hour
 
 
-def _note_refusal(rt: Runtime, group: GroupRow, sentence: str, *, capacity: bool = True) -> None:
-    """Have people see why there is no machine, and wait before the next try."""
+def _record_refusal(rt: Runtime, group: GroupRow, sentence: str, *, capacity: bool = True) -> None:
+    """Show why there is no machine, and wait before the next launch."""
     now = time.time()
     with rt.store.write() as session:
         row = session.scalars(
@@ -308,7 +310,7 @@ def _note_refusal(rt: Runtime, group: GroupRow, sentence: str, *, capacity: bool
             change_group(session, group.id, GroupStatus.START_FAILED, at=now)
 
 
-def _settle_status(rt: Runtime, group_id: str) -> None:
+def _mark_started(rt: Runtime, group_id: str) -> None:
     """A group has started when one of its machines has joined, or when it needs none."""
     with rt.store.write() as session:
         group = session.get_one(GroupRow, group_id)
@@ -319,6 +321,6 @@ def _settle_status(rt: Runtime, group_id: str) -> None:
             change_group(session, group_id, GroupStatus.STARTED, at=time.time())
 
 
-def _group_values(rt: Runtime, group_id: str, **values: object) -> None:
+def _update_group(rt: Runtime, group_id: str, **values: object) -> None:
     with rt.store.write() as session:
         session.execute(update(GroupRow).where(GroupRow.id == group_id).values(**values))
