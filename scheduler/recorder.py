@@ -23,6 +23,7 @@ from scheduler.services.attempts.record_report import Recording, Verdict
 from scheduler.services.control.leadership import announce_presence, new_holder, withdraw_presence
 from scheduler.services.control.quarantine import quarantine
 from scheduler.services.control.redis_usage import bound_usage
+from scheduler.services.machines.health import note_end
 from scheduler.services.tasks.enqueue import enqueue_task
 from scheduler.store.models import GroupRow
 from simherd.contract.attempt_spec import attempt_key
@@ -245,8 +246,10 @@ class _Reader:
                 key = attempt_key(event.task_id, event.attempt)
                 recorded[key] = max(result.last, recorded.get(key, 0))
                 requeue += result.requeue
-                if result.drain is not None:
-                    drained.add(result.drain)
+                if result.ended is not None and note_end(
+                    session, group, event.executor, event.task_id, result.ended
+                ):
+                    drained.add(event.executor)
                 if result.deadline_at is not None:
                     moved = (event.executor, result.deadline_at)
                     deadlines[key, Cause.TASK_TIME_LIMIT] = moved

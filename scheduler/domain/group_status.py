@@ -20,6 +20,9 @@ class GroupStatus(str, Enum):
         return self.value
 
 
+#: The type of a group whose machines work on one task together.
+MPI = "mpi"
+
 #: In these a group takes tasks.
 ACCEPTING = frozenset({GroupStatus.REGISTERED, GroupStatus.STARTING, GroupStatus.STARTED})
 #: In these its machines are kept up.

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import func, select, text
 
+from scheduler.domain.ending import AttemptEnd
 from scheduler.services.accounts.users import create_key, user_of_key
 from scheduler.services.attempts.end import end_attempt
 from scheduler.services.attempts.record_report import Recording, Verdict
@@ -141,7 +142,9 @@ def test_numbers_of_attempts_are_never_used_again(
         later = Report(ReportKind.COMPUTATION_STARTED, before.runs, 1, 9, now, "m1", {})
         assert Recording(session, before.group, machines, {}).record(later).verdict is Verdict.GAP
     with target.write() as session:
-        ended = end_attempt(session, before.runs, 1, Status.STARTED, True, Cause.MACHINE_LOST, now)
+        ended = end_attempt(
+            session, before.runs, 1, AttemptEnd(Cause.MACHINE_LOST, now), resubmit=True
+        )
         assert ended == Status.SUBMITTED
     assert task(target, before.runs).attempt == waits.attempt
     # The same backup once more: those numbers have been used now.

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import case, or_, select, update
 
+from scheduler.domain.ending import AttemptEnd
 from scheduler.metrics.stages import note_stage, note_wait
 from scheduler.services.attempts.end import end_attempt
 from scheduler.services.attempts.rows import note_saved, open_attempt
 from scheduler.services.billing.costs import money_until
-from scheduler.services.machines.health import note_end
 from scheduler.store.models import GroupRow, StatusChange, TaskOperation, TaskRow, UsageSample
 from scheduler.store.outbox import observed
 from scheduler.store.transitions import change_status
@@ -57,11 +57,11 @@ class Recorded:
     requeue: list[str] = field(default_factory=list)
     #: With KILL: nobody wants the outputs.
     discard: bool = False
-    #: The machine that is to be told to take nothing more.
-    drain: str | None = None
-    #: The deadline that the executor must be told: it knows another one.
+    #: Why the attempt ended, if the report ended it.
+    ended: Cause | None = None
+    #: The task's deadline, where the executor knows another one.
     deadline_at: float | None = None
-    #: The same for the end of its money.
+    #: When the task's money is spent, where the executor knows another time.
     money_until: float | None = None
 
 
@@ -76,7 +76,6 @@ class _Row:
     last_event: int
     #: The machine that took the current attempt up; None before that.
     machine_id: str | None
-    resubmit: bool
     discard_outputs: bool
     input_submit_time: float | None
     #: The machine that took the current attempt up; None before that.
@@ -87,7 +86,6 @@ class _Row:
     max_cost: float | None
     create_time: float
     queued_at: float | None
-    losses: list[dict[str, Any]]
     metrics: dict[str, float]
     columns: dict[str, Any] = field(default_factory=dict)
     operations: dict[int, TaskOperation] = field(default_factory=dict)
@@ -199,7 +197,6 @@ class Recording:
                         TaskRow.machine_id,
                     )
                 ).label("machine_id"),
-                TaskRow.resubmit,
                 TaskRow.discard_outputs,
                 TaskRow.input_submit_time,
                 case((TaskRow.start_time.is_not(None), TaskRow.machine_id)).label("holder"),
@@ -209,7 +206,6 @@ class Recording:
                 TaskRow.max_cost,
                 TaskRow.create_time,
                 TaskRow.queued_at,
-                TaskRow.losses,
                 TaskRow.metrics,
             )
             .where(TaskRow.id == task_id)
@@ -345,22 +341,19 @@ class Recording:
             self._session,
             row.id,
             row.attempt,
-            row.status,
-            row.resubmit,
-            cause,
-            event.at,
-            losses=row.losses,
-            detail=event.body.get("detail"),
-            exit_code=event.body.get("exit_code"),
-            machine_id=event.executor,
+            AttemptEnd(
+                cause,
+                event.at,
+                event.executor,
+                detail=event.body.get("detail"),
+                exit_code=event.body.get("exit_code"),
+            ),
             **columns,
         )
         if ended is None:
             row.columns = columns
         else:
-            row.status = ended
-            if note_end(self._session, self._group_id, event.executor, row.id, cause):
-                result.drain = event.executor
+            row.status, result.ended = ended, cause
         if ended == Status.SUBMITTED:
             result.requeue.append(row.id)
             # It has another attempt now, which is read when something is said of it.

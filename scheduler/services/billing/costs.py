@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ColumnElement, case, func, select
 
 from scheduler.store.models import AttemptRow, GroupRow, MachineRow, ProjectRow, TaskRow
-from simherd.contract.cause import OUTCOMES, Cause
 from simherd.utils import format_money
 
 if TYPE_CHECKING:
@@ -136,24 +135,8 @@ def seconds_for_money(session: Session, task: TaskRow) -> float | None:
     return seconds_for(left, group.price_hour)
 
 
-def over_limit(session: Session, task_id: str, now: float) -> str | None:
-    """Why a task gets no further attempt: it has cost what it may. None: it has not."""
-    found = _spent_of(session, task_id, now)
-    return _sentence(*found) if found is not None and found[0] >= found[1] else None
-
-
-def limit_sentence(session: Session, task_id: str, now: float) -> str:
-    """What a task that was stopped for its money has cost, and might."""
-    found = _spent_of(session, task_id, now)
-    return OUTCOMES[Cause.COST_LIMIT].sentence if found is None else _sentence(*found)
-
-
-def _spent_of(session: Session, task_id: str, now: float) -> tuple[float, float] | None:
-    max_cost = session.scalar(select(TaskRow.max_cost).where(TaskRow.id == task_id))
-    return None if max_cost is None else (spent(session, task_id, now), max_cost)
-
-
-def _sentence(so_far: float, max_cost: float) -> str:
+def limit_sentence(so_far: float, max_cost: float) -> str:
+    """Say what a task has cost, and what it may cost."""
     may = format_money(max_cost)
     return f"The task's machines have cost {format_money(so_far)}; they may cost {may} (max_cost)."
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select, update
 
 from scheduler.domain.group_status import UP, GroupStatus
+from scheduler.domain.losses import NOT_A_SWEEP, is_mass_loss
 from scheduler.providers.base import (
     LaunchRefused,
     MachinePlan,
@@ -29,6 +30,7 @@ from simherd.contract.notifications import NotificationTrigger
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from scheduler.domain.losses import GracePeriod
     from scheduler.providers.base import MachineProvider
     from scheduler.wiring import Runtime
 
@@ -43,10 +45,10 @@ _START_TRIES = 3
 _LAUNCH_S = 120.0
 
 
-def scale_group(rt: Runtime, group_id: str, *, patient: bool = True) -> None:
+def scale_group(rt: Runtime, group_id: str, *, grace: GracePeriod | None = NOT_A_SWEEP) -> None:
     """Bring a group's machines to the number it should have; replace those that died.
 
-    `patient`: none is replaced for being silent, since it may be us who do not hear them.
+    `grace`: the grace period that holds now; in it, no machine is replaced for its silence.
     """
     with rt.store.read() as session:
         group = session.get(GroupRow, group_id)
@@ -58,7 +60,7 @@ def scale_group(rt: Runtime, group_id: str, *, patient: bool = True) -> None:
     if not provider.by_hand:
         # Where the provider is off, what is there is looked after, and nothing takes its place.
         revives = provider.revives and is_on
-        _replace(rt, group, provider, machines, patient=patient, revives=revives)
+        _replace(rt, group, provider, machines, grace=grace, revives=revives)
         if is_on:
             _add_missing(rt, group)
             _launch_due(rt, group, provider)
@@ -96,7 +98,7 @@ def _replace(
     provider: MachineProvider,
     machines: list[MachineRow],
     *,
-    patient: bool,
+    grace: GracePeriod | None,
     revives: bool,
 ) -> None:
     """Let go of machines that are gone or never joined; a provider may bring them back."""
@@ -114,7 +116,7 @@ def _replace(
                 _bring_back(rt, machine)
             else:
                 retire(rt, group, machine, "It is gone.", taken=True)
-        elif patient:
+        elif grace is not None:
             continue
         elif not provider.revives and _fell_silent(group, machine, launched, now):
             reason = f"It was not heard of for {now - (machine.last_seen_at or 0):.0f} s."
@@ -152,10 +154,7 @@ def _fell_silent(
     def silent(one: MachineRow) -> bool:
         return not _never_came(one) and now - (one.last_seen_at or 0) > group.reconnect_s
 
-    together = sum(map(silent, all_of_them))
-    held_up = together >= limits.MASS_LOSS_MINIMUM and together > limits.MASS_LOSS_SHARE * len(
-        all_of_them
-    )
+    held_up = is_mass_loss(sum(map(silent, all_of_them)), len(all_of_them))
     return silent(machine) and not held_up
 
 
