@@ -47,7 +47,7 @@ class CostSoFar:
 
 
 @dataclass(frozen=True)
-class TaskFacts:
+class TaskSnapshot:
     """What the decision needs to know about a task whose current attempt ends."""
 
     status: Status
@@ -75,7 +75,7 @@ class Ending:
     attempt_detail: str
 
 
-def decide(task: TaskFacts, end: AttemptEnd) -> Ending:
+def decide(task: TaskSnapshot, end: AttemptEnd) -> Ending:
     """Decide what becomes of a task whose current attempt has ended.
 
     In this order: a task that is being killed ends killed, because the kill came first; one that
@@ -115,7 +115,7 @@ def _final(cause: Cause, end: AttemptEnd, detail: str | None) -> dict[str, Any]:
     return {"cause": cause.value, "exit_code": end.exit_code, "error_detail": detail}
 
 
-def _killed(task: TaskFacts, end: AttemptEnd) -> str:
+def _killed(task: TaskSnapshot, end: AttemptEnd) -> str:
     took_s = max(0.0, end.at - (task.kill_requested_at or end.at))
     return f"The task was killed at the user's request, {took_s:.1f} s after it."
 

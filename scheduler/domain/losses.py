@@ -46,7 +46,7 @@ def grace_period(
 
 
 @dataclass(frozen=True)
-class MachineFacts:
+class MachineEvidence:
     """What SQL, Redis and the provider say about a machine that holds an attempt."""
 
     #: When it was last heard of, seconds since the epoch.
@@ -76,7 +76,7 @@ class MachineFacts:
 
 
 #: A machine of which the scheduler has no row: it was terminated long ago, or never existed.
-UNKNOWN_MACHINE = MachineFacts(seen_at=0.0, is_down=True)
+UNKNOWN_MACHINE = MachineEvidence(seen_at=0.0, is_down=True)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Suspect:
 
     attempt: str
     machine_id: str
-    machine: MachineFacts
+    machine: MachineEvidence
     #: Its machine sends heartbeats, and does not name the attempt in them.
     is_left_out: bool = False
 

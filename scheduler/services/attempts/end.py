@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select, update
 
-from scheduler.domain.ending import CostSoFar, TaskFacts, decide
+from scheduler.domain.ending import CostSoFar, TaskSnapshot, decide
 from scheduler.metrics import table
 from scheduler.metrics.instruments import inc_on_commit
 from scheduler.services.attempts.rows import close_attempt
@@ -78,7 +78,7 @@ def end_attempt(
 
 def _load(
     session: Session, task_id: str, attempt: int, at: float, resubmit: bool | None
-) -> TaskFacts:
+) -> TaskSnapshot:
     row = session.execute(
         select(
             TaskRow.status,
@@ -100,7 +100,7 @@ def _load(
                 StatusChange.task_id == task_id, StatusChange.status == Status.PENDING_KILL.value
             )
         )
-    return TaskFacts(
+    return TaskSnapshot(
         status=status,
         attempt=attempt,
         resubmit=row.resubmit if resubmit is None else resubmit,

@@ -15,7 +15,7 @@ from scheduler.domain.ending import AttemptEnd
 from scheduler.domain.group_status import MPI
 from scheduler.domain.losses import (
     UNKNOWN_MACHINE,
-    MachineFacts,
+    MachineEvidence,
     Suspect,
     find_losses,
     is_left_out,
@@ -168,14 +168,14 @@ def _observe(
     rows: Mapping[str, MachineRow],
     ids: Set[str],
     seen: Mapping[str, float],
-) -> dict[str, MachineFacts]:
-    """Return the facts of some machines; one request asks the provider for all of them."""
+) -> dict[str, MachineEvidence]:
+    """Return what is known about some machines; one request asks the provider for all of them."""
     handles = {i: rows[i].handle for i in ids if i in rows and rows[i].status != MACHINE_DOWN}
     states = rt.providers[group.provider].observe(handles) if handles else {}
     machines = dict.fromkeys(ids, UNKNOWN_MACHINE)
     for i in ids & rows.keys():
         row = rows[i]
-        machines[i] = MachineFacts(
+        machines[i] = MachineEvidence(
             seen_at=max(seen.get(i, 0.0), row.last_seen_at or 0.0, row.created_at),
             is_down=i not in handles,
             is_missing=i in handles and states.get(i, MachineState.GONE) is MachineState.GONE,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from scheduler.domain.ending import AttemptEnd, CostSoFar, TaskFacts, decide
+from scheduler.domain.ending import AttemptEnd, CostSoFar, TaskSnapshot, decide
 from simherd.contract import limits
 from simherd.contract.cause import OUTCOMES, Cause
 from simherd.contract.lifecycle import HELD, TABLE, TERMINAL, Status
@@ -19,17 +19,17 @@ LOSS = {"attempt": 1, "machine_id": "m-1", "at": "2026-01-01T00:00:00+00:00", "d
 SPENT = CostSoFar(2.0, 2.0, "The task's machines have cost US$ 2.00; they may cost US$ 2.00.")
 UNSPENT = replace(SPENT, spent=1.0, sentence="US$ 1.00 of US$ 2.00.")
 TASKS = {
-    "no_resubmission": TaskFacts(Status.COMPUTATION_STARTED, 1, resubmit=False),
-    "resubmission": TaskFacts(Status.COMPUTATION_STARTED, 1, resubmit=True),
-    "money_left": TaskFacts(Status.STARTED, 1, resubmit=True, cost=UNSPENT),
-    "money_spent": TaskFacts(Status.STARTED, 1, resubmit=True, cost=SPENT),
-    "spent_no_resubmission": TaskFacts(Status.STARTED, 1, resubmit=False, cost=SPENT),
-    "often_lost": TaskFacts(
+    "no_resubmission": TaskSnapshot(Status.COMPUTATION_STARTED, 1, resubmit=False),
+    "resubmission": TaskSnapshot(Status.COMPUTATION_STARTED, 1, resubmit=True),
+    "money_left": TaskSnapshot(Status.STARTED, 1, resubmit=True, cost=UNSPENT),
+    "money_spent": TaskSnapshot(Status.STARTED, 1, resubmit=True, cost=SPENT),
+    "spent_no_resubmission": TaskSnapshot(Status.STARTED, 1, resubmit=False, cost=SPENT),
+    "often_lost": TaskSnapshot(
         Status.STARTED, 3, resubmit=True, losses=[LOSS] * (limits.MAX_LOSSES - 1)
     ),
-    "last_attempt": TaskFacts(Status.STARTED, limits.MAX_ATTEMPTS, resubmit=True),
-    "killed": TaskFacts(Status.PENDING_KILL, 1, resubmit=True, kill_requested_at=NOW - 2.5),
-    "killed_and_spent": TaskFacts(Status.PENDING_KILL, 1, resubmit=True, cost=SPENT),
+    "last_attempt": TaskSnapshot(Status.STARTED, limits.MAX_ATTEMPTS, resubmit=True),
+    "killed": TaskSnapshot(Status.PENDING_KILL, 1, resubmit=True, kill_requested_at=NOW - 2.5),
+    "killed_and_spent": TaskSnapshot(Status.PENDING_KILL, 1, resubmit=True, cost=SPENT),
 }
 
 
@@ -68,7 +68,7 @@ def test_every_cause_ends_every_task_as_the_table_says(task: str, cause: Cause) 
 @pytest.mark.parametrize("status", sorted(HELD))
 def test_the_lifecycle_allows_what_is_decided(status: Status, cause: Cause) -> None:
     """But for a kill that nobody asked for, and results before the commands have ended."""
-    ending = decide(TaskFacts(status, 1, resubmit=True), end(cause))
+    ending = decide(TaskSnapshot(status, 1, resubmit=True), end(cause))
     is_early = status in {Status.STARTED, Status.COMPUTATION_STARTED}
     is_refused = (cause is Cause.KILLED_BY_USER and status is not Status.PENDING_KILL) or (
         cause in {Cause.COMPLETED, Cause.NONZERO_EXIT} and is_early
@@ -174,7 +174,7 @@ def test_a_task_that_is_held_names_every_machine_that_it_lost() -> None:
 def test_attempts_are_counted_over_a_restore(
     attempt: int, floor: int, before: int, following: int | None
 ) -> None:
-    task = TaskFacts(
+    task = TaskSnapshot(
         Status.STARTED, attempt, resubmit=True, attempt_floor=floor, attempts_before=before
     )
     ending = decide(task, end(Cause.AGENT_STOPPED))

@@ -9,7 +9,7 @@ from scheduler.domain.losses import (
     UNKNOWN_MACHINE,
     GracePeriod,
     Losses,
-    MachineFacts,
+    MachineEvidence,
     Suspect,
     find_losses,
     grace_period,
@@ -23,13 +23,13 @@ from simherd.contract.cause import Cause
 NOW = 1_800_000_000.0
 WINDOW_S = 600.0
 GRACE = GracePeriod(NOW + 10, "a test says so")
-ALIVE = MachineFacts(seen_at=NOW - 1)
-SILENT = MachineFacts(seen_at=NOW - WINDOW_S - 1)
-DOWN = MachineFacts(seen_at=NOW - 1, is_down=True)
-MISSING = MachineFacts(seen_at=NOW - 1, is_missing=True)
+ALIVE = MachineEvidence(seen_at=NOW - 1)
+SILENT = MachineEvidence(seen_at=NOW - WINDOW_S - 1)
+DOWN = MachineEvidence(seen_at=NOW - 1, is_down=True)
+MISSING = MachineEvidence(seen_at=NOW - 1, is_missing=True)
 
 
-def suspect(machine: MachineFacts, name: str = "m", *, left_out: bool = False) -> Suspect:
+def suspect(machine: MachineEvidence, name: str = "m", *, left_out: bool = False) -> Suspect:
     return Suspect(f"{name}:1", name, machine, left_out)
 
 
@@ -42,7 +42,7 @@ def find(*suspects: Suspect, total: int | None = None, grace: GracePeriod | None
 @pytest.mark.parametrize("left_out", [False, True])
 @pytest.mark.parametrize("machine", [DOWN, MISSING, UNKNOWN_MACHINE])
 def test_a_machine_that_is_gone_is_lost_at_once(
-    machine: MachineFacts, left_out: bool, grace: GracePeriod | None
+    machine: MachineEvidence, left_out: bool, grace: GracePeriod | None
 ) -> None:
     gone = suspect(machine, left_out=left_out)
     assert find(gone, grace=grace) == ([gone], [])
@@ -52,7 +52,7 @@ def test_a_machine_that_is_gone_is_lost_at_once(
     ("silent_s", "is_lost"), [(-5.0, False), (0.0, False), (WINDOW_S, False), (WINDOW_S + 1, True)]
 )
 def test_a_silent_machine_has_its_window(silent_s: float, is_lost: bool) -> None:
-    silent = suspect(MachineFacts(seen_at=NOW - silent_s))
+    silent = suspect(MachineEvidence(seen_at=NOW - silent_s))
     assert find(silent) == ([silent] if is_lost else [], [])
 
 
@@ -87,14 +87,14 @@ def test_an_attempt_that_its_living_machine_does_not_know_is_lost_without_a_wind
 def test_only_what_a_provider_took_was_reclaimed(
     is_spot: bool, is_down: bool, is_missing: bool, is_reclaimed: bool, cause: Cause
 ) -> None:
-    machine = MachineFacts(NOW, is_down, is_missing, is_spot, is_reclaimed)
+    machine = MachineEvidence(NOW, is_down, is_missing, is_spot, is_reclaimed)
     assert machine.loss_cause is cause
     assert suspect(machine).cause is cause
 
 
 @pytest.mark.parametrize("machine", [DOWN, MISSING])
 def test_a_machine_that_is_gone_says_more_than_heartbeats_that_leave_an_attempt_out(
-    machine: MachineFacts,
+    machine: MachineEvidence,
 ) -> None:
     assert suspect(machine, left_out=True).cause is Cause.MACHINE_LOST
 
