@@ -2,7 +2,7 @@
 
 A machine that is gone loses its attempts at once. Silence alone is weaker evidence: it counts only
 after a while, outside a grace period, and not where much of the group is silent, since the fault is
-then probably the scheduler's. docs/losses.md lists every reason with its test.
+then probably the scheduler's. docs/the-sweep.md lists every reason with its test.
 """
 
 from __future__ import annotations

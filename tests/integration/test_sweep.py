@@ -156,6 +156,15 @@ def test_a_silent_machine_has_its_reconnect_window(fleet: Fleet, state: MachineS
     assert fleet.status(task) == (Status.EXECUTER_TERMINATED, 1)
 
 
+def test_an_attempt_with_a_current_lease_is_not_suspected(fleet: Fleet) -> None:
+    (task,) = fleet.hold(1, MachineState.GONE)
+    lease_end = 1000 * (time.time() + limits.LEASE_S)
+    leases = GroupKeys(fleet.group.id).leases
+    fleet.rt.queue.client.zadd(leases, {f"{task.id}:1": lease_end})
+    fleet.reclaim()
+    assert fleet.status(task) == (Status.SUBMITTED, 1)
+
+
 def test_when_many_go_silent_at_once_it_is_probably_us(fleet: Fleet) -> None:
     tasks = fleet.hold(limits.MASS_LOSS_MINIMUM, MachineState.UNKNOWN)
     fleet.reclaim(limits.RECONNECT_WINDOW_S + 5)
