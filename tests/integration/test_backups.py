@@ -18,7 +18,7 @@ from scheduler.domain.ending import AttemptEnd
 from scheduler.services.accounts.users import create_key, user_of_key
 from scheduler.services.attempts.end import end_attempt
 from scheduler.services.attempts.record_report import Recording, Verdict
-from scheduler.services.attempts.rows import note_saved, open_attempt
+from scheduler.services.attempts.rows import add_saved, open_attempt
 from scheduler.services.backup.backup import restore_backup, write_backup
 from scheduler.services.control.sweep import sweep
 from scheduler.services.errors import Conflict
@@ -59,7 +59,7 @@ class Before:
             open_attempt(session, self.runs, 1, "m1", 1.0)
             open_attempt(session, self.ended, 1, "m1", 1.0)
             session.flush()
-            note_saved(session, self.ended, 1, output_bytes=9)
+            add_saved(session, self.ended, 1, output_bytes=9)
 
 
 def task(store: Store, task_id: str) -> TaskRow:
