@@ -1,8 +1,9 @@
-"""The numbers of attempts, which stay unique even when a backup of SQL is restored.
+"""The numbers of attempts: none is used twice, not even after a restored backup.
 
-A backup does not contain the attempts that were made after it. So, after a restore, a task that had
-not ended continues with a number that none of them can have had: the second of the restore.
-Attempts are more than a second apart, so restoring the same backup again leads to new numbers.
+A backup does not contain the attempts that began after it. So the tasks that had not ended in it
+continue, after a restore, with a number that none of those attempts can have: the second of the
+restore. A task's attempts are more than a second apart, so restoring the same backup again leads to
+different numbers.
 """
 
 from __future__ import annotations
@@ -12,22 +13,22 @@ _BEGIN = 1_767_225_600
 
 
 def floor_at(now: float, highest: int) -> int:
-    """Return the first number of attempts after a restore.
+    """Return the first number that attempts get after a restore.
 
     Args:
         now: the moment of the restore, seconds since the epoch.
-        highest: the highest number in the backup, in case the clock is behind.
+        highest: the highest number in the backup, for a clock that is behind.
     """
     return max(int(now) - _BEGIN, highest + 1)
 
 
 def retries(attempt: int, floor: int, before: int) -> int:
-    """Return how many attempts of its task came before it; arguments as for `ordinal`."""
+    """Return how many attempts of its task came before it; arguments as of `ordinal`."""
     return max(0, ordinal(attempt, floor, before) - 1)
 
 
 def next_number(attempt: int, floor: int) -> int:
-    """Return the number of the next attempt; `floor`: the task's `attempt_floor`."""
+    """Return the number of the attempt after this one; `floor`: the task's `attempt_floor`."""
     return max(attempt + 1, floor)
 
 

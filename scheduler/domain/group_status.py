@@ -75,6 +75,9 @@ GROUP_TABLE: Mapping[GroupStatus, StatusMeaning[GroupStatus]] = MappingProxyType
     }
 )
 
+#: The type of a group whose machines work on one task together.
+MPI = "mpi"
+
 #: In these a group takes tasks.
 ACCEPTING = frozenset({GroupStatus.REGISTERED, GroupStatus.STARTING, GroupStatus.STARTED})
 #: In these its machines are kept up.

@@ -11,11 +11,13 @@ from sqlalchemy import select
 
 from executor.link.lease import Claimer, LeaseKeeper, new_token
 from scheduler.domain.group_status import GroupStatus
+from scheduler.domain.losses import NOT_A_SWEEP
 from scheduler.domain.machine_status import MachineStatus
 from scheduler.providers.base import LaunchRefused, MachineState, NoCapacity, Uncertain
 from scheduler.queue.group_queue import Arrival
+from scheduler.services.control.lost import expire_leases
 from scheduler.services.control.orphans import end_again, examine
-from scheduler.services.control.sweep import expire_leases, sweep
+from scheduler.services.control.sweep import sweep
 from scheduler.services.groups.autoscale import drain_surplus
 from scheduler.services.groups.terminate import request_termination, shut_down_group
 from scheduler.services.machines.provision import retire, scale_group
@@ -141,7 +143,7 @@ def test_a_silent_machine_of_a_cloud_is_ended_and_replaced(fleet: Fleet) -> None
     fleet.join(first)
     fleet.set(first, launched_at=1.0, last_seen_at=time.time() - group.reconnect_s - 1)
     # Right after a start of ours it may be us who have not heard of it.
-    scale_group(fleet.rt, group.id, patient=True)
+    scale_group(fleet.rt, group.id)
     assert fleet.cloud.states[first.id] is MachineState.RUNNING
     fleet.scale(group)
     assert fleet.cloud.states[first.id] is MachineState.GONE
@@ -254,9 +256,9 @@ def test_what_its_holder_knows_nothing_of_goes_to_another(fleet: Fleet) -> None:
     # The agent broke down right after that; the next one beats, and has never heard of it.
     keys = GroupKeys(group.id)
     fleet.rt.queue.client.zadd(keys.leases, {f"{task.id}:1": 1})
-    expire_leases(fleet.rt, fleet.now(group), time.time(), patient=True)
+    expire_leases(fleet.rt, fleet.now(group), time.time(), NOT_A_SWEEP)
     assert waiting(fleet.rt, group.id) == []
-    expire_leases(fleet.rt, fleet.now(group), time.time(), patient=False)
+    expire_leases(fleet.rt, fleet.now(group), time.time(), None)
     assert waiting(fleet.rt, group.id) == [f"{task.id}:2"]
 
 

@@ -71,7 +71,7 @@ class Fleet:
 
     def scale(self, group: GroupRow) -> list[MachineRow]:
         """What the sweep does; answers the machines."""
-        scale_group(self.rt, group.id, patient=False)
+        scale_group(self.rt, group.id, grace=None)
         return self.up(group)
 
     def join(self, machine: MachineRow) -> str:

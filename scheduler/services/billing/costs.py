@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ColumnElement, case, func, select
 
 from scheduler.store.models import AttemptRow, GroupRow, MachineRow, ProjectRow, TaskRow
-from simherd.contract.cause import OUTCOMES, Cause
 from simherd.utils import format_money
 
 if TYPE_CHECKING:
@@ -138,24 +137,8 @@ def seconds_until_max_cost(session: Session, task: TaskRow) -> float | None:
     return seconds_affordable(left, group.price_hour)
 
 
-def over_limit(session: Session, task_id: str, now: float) -> str | None:
-    """Return why a task gets no further attempt if it has cost its `max_cost`, else None."""
-    found = _spent_of(session, task_id, now)
-    return _sentence(*found) if found is not None and found[0] >= found[1] else None
-
-
-def limit_sentence(session: Session, task_id: str, now: float) -> str:
-    """Return a sentence on the cost and the `max_cost` of a task that was stopped for it."""
-    found = _spent_of(session, task_id, now)
-    return OUTCOMES[Cause.COST_LIMIT].sentence if found is None else _sentence(*found)
-
-
-def _spent_of(session: Session, task_id: str, now: float) -> tuple[float, float] | None:
-    max_cost = session.scalar(select(TaskRow.max_cost).where(TaskRow.id == task_id))
-    return None if max_cost is None else (spent(session, task_id, now), max_cost)
-
-
-def _sentence(so_far: float, max_cost: float) -> str:
+def limit_sentence(so_far: float, max_cost: float) -> str:
+    """Return a sentence on what a task has cost and may cost, US$."""
     may = format_money(max_cost)
     return f"The task's machines have cost {format_money(so_far)}; they may cost {may} (max_cost)."
 

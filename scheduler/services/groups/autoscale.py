@@ -23,32 +23,34 @@ from scheduler.store.models import AttemptRow, GroupRow, TaskRow
 from scheduler.store.transitions import change_machine
 
 if TYPE_CHECKING:
+    from scheduler.domain.losses import GracePeriod
     from scheduler.store.models import MachineRow
     from scheduler.wiring import Runtime
 
 log = logging.getLogger(__name__)
 
 
-def note_size(rt: Runtime, group: GroupRow, *, patient: bool) -> None:
+def note_size(rt: Runtime, group: GroupRow, *, grace: GracePeriod | None) -> None:
     """Store the size that a group should have, and drain the machines that are too many.
 
-    `patient`: no machine goes. A Redis that has lost its leases makes all machines look idle.
+    `grace`: the grace period that holds now; in it, no machine goes. A Redis that has lost its
+    leases makes all machines look idle.
     """
-    adjust_size(rt, group, time.time(), patient=patient)
-    if not patient:
+    adjust_size(rt, group, time.time(), grace=grace)
+    if grace is None:
         drain_surplus(rt, group)
 
 
-def adjust_size(rt: Runtime, group: GroupRow, now: float, *, patient: bool) -> None:
+def adjust_size(rt: Runtime, group: GroupRow, now: float, *, grace: GracePeriod | None) -> None:
     """Store the size that an elastic group should have; `scale_group` makes it so.
 
-    `patient`: it only grows.
+    `grace`: the grace period that holds now; in it, the group only grows.
     """
     if not group.is_elastic or group.status not in UP:
         return
     load = _load(rt, group, now)
     size = wanted_size(load, group.min_machines, group.max_machines)
-    if size == group.num_machines or (patient and size < group.num_machines):
+    if size == group.num_machines or (grace is not None and size < group.num_machines):
         return
     log.info("event=resized group=%s from=%s to=%s %s", group.id, group.num_machines, size, load)
     with rt.store.write() as session:

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
-from scheduler.domain.group_status import ACTIVE, UP, GroupStatus
+from scheduler.domain.group_status import ACTIVE, MPI, UP, GroupStatus
 from scheduler.domain.machine_status import MachineStatus
 from scheduler.services.accounts.provider_access import check_provider_on, choose_provider
-from scheduler.services.attempts.gangs import MPI
 from scheduler.services.billing.prices import priced_machine_types
 from scheduler.services.billing.quotas import check_alone, check_start
 from scheduler.services.errors import Conflict, Forbidden, Invalid, ResourceNotFound

@@ -10,11 +10,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 from sqlalchemy import select, update
 
-from scheduler.domain.group_status import UP
+from scheduler.domain.group_status import MPI, UP
 from scheduler.providers.base import LaunchTicket
 from scheduler.queue import acl
 from scheduler.services.accounts.provider_access import check_provider_on, provider_off_reason
-from scheduler.services.attempts.gangs import MPI
 from scheduler.services.errors import Conflict, Forbidden, Invalid
 from scheduler.services.ids import new_uuid
 from scheduler.store.machine_state import MACHINE_DOWN, MACHINE_UP

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select, update
 
+from scheduler.domain.losses import is_common_failure
 from scheduler.domain.machine_status import MachineStatus
 from scheduler.services.machines.access import revoke
 from scheduler.services.machines.busy import busy_machines
@@ -60,7 +61,8 @@ def note_end(session: Session, group_id: str, machine_id: str, task_id: str, cau
         MachineRow.status == MACHINE_UP,
     )
     all_others = session.scalar(others) or 0
-    if all_others and not session.scalar(others.where(MachineRow.failures == "")):
+    healthy = session.scalar(others.where(MachineRow.failures == "")) or 0
+    if is_common_failure(all_others, healthy):
         log.error("event=bad_machine_held machine=%s failures=%s", machine_id, machine.failures)
         return False
     reason = f"{len(tasks)} tasks in a row failed here ({cause}): {', '.join(tasks)}."

@@ -10,6 +10,7 @@ from sqlalchemy import func, select, update
 
 from scheduler.domain.group_size import has_failed_to_start, launch_wait_s
 from scheduler.domain.group_status import UP, GroupStatus
+from scheduler.domain.losses import NOT_A_SWEEP, is_mass_loss
 from scheduler.domain.machine_status import MachineStatus
 from scheduler.providers.base import (
     LaunchRefused,
@@ -31,6 +32,7 @@ from simherd.contract.notifications import NotificationTrigger
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from scheduler.domain.losses import GracePeriod
     from scheduler.providers.base import MachineProvider
     from scheduler.wiring import Runtime
 
@@ -40,10 +42,10 @@ log = logging.getLogger(__name__)
 _LAUNCH_S = 120.0
 
 
-def scale_group(rt: Runtime, group_id: str, *, patient: bool = True) -> None:
+def scale_group(rt: Runtime, group_id: str, *, grace: GracePeriod | None = NOT_A_SWEEP) -> None:
     """Bring a group's machines to the number it should have; replace those that died.
 
-    `patient`: no machine is replaced for being silent, since the fault may be on our side.
+    `grace`: the grace period that holds now; in it, no machine is replaced for its silence.
     """
     with rt.store.read() as session:
         group = session.get(GroupRow, group_id)
@@ -55,7 +57,7 @@ def scale_group(rt: Runtime, group_id: str, *, patient: bool = True) -> None:
     if not provider.by_hand:
         # While the provider is off, existing machines are watched and none is replaced.
         revives = provider.revives and is_on
-        _replace(rt, group, provider, machines, patient=patient, revives=revives)
+        _replace(rt, group, provider, machines, grace=grace, revives=revives)
         if is_on:
             _add_missing(rt, group)
             _launch_due(rt, group, provider)
@@ -98,7 +100,7 @@ def _replace(
     provider: MachineProvider,
     machines: list[MachineRow],
     *,
-    patient: bool,
+    grace: GracePeriod | None,
     revives: bool,
 ) -> None:
     """Retire machines that are gone, silent or never joined; some providers bring them back."""
@@ -116,7 +118,7 @@ def _replace(
                 _bring_back(rt, machine)
             else:
                 retire(rt, group, machine, "It is gone.", taken=True)
-        elif patient:
+        elif grace is not None:
             continue
         elif not provider.revives and _fell_silent(group, machine, launched, now):
             reason = f"It was not heard of for {now - (machine.last_seen_at or 0):.0f} s."
@@ -158,10 +160,7 @@ def _fell_silent(
     def silent(one: MachineRow) -> bool:
         return not _never_came(one) and now - (one.last_seen_at or 0) > group.reconnect_s
 
-    together = sum(map(silent, all_of_them))
-    held_up = together >= limits.MASS_LOSS_MINIMUM and together > limits.MASS_LOSS_SHARE * len(
-        all_of_them
-    )
+    held_up = is_mass_loss(sum(map(silent, all_of_them)), len(all_of_them))
     return silent(machine) and not held_up
 
 
