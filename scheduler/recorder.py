@@ -77,9 +77,7 @@ class Recorder:
                 stop.set()
                 self.wake()
 
-        threads = [
-            Thread(target=read, args=(reader,), name=reader.server) for reader in self._readers
-        ]
+        threads = [Thread(target=read, args=(r,), name=r.server) for r in self._readers]
         for thread in threads:
             thread.start()
         for thread in threads:

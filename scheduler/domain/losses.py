@@ -47,7 +47,7 @@ def grace_period(
 
 @dataclass(frozen=True)
 class MachineEvidence:
-    """What SQL, Redis and the provider say about a machine that holds an attempt."""
+    """What SQL, Redis and the provider know about a machine that holds an attempt."""
 
     #: When it was last heard of, seconds since the epoch.
     seen_at: float

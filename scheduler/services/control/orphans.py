@@ -1,4 +1,4 @@
-"""Inconsistencies between SQL, Redis, providers and storage: found in both directions, and repaired.
+"""Inconsistencies between SQL, Redis, providers and storage, found and repaired.
 
 The sweep repairs running groups. This finds what no sweep looks for: things that cost money or
 space and that nothing refers to.

@@ -1,9 +1,9 @@
 """Reconciliation of a group's queue and leases in Redis with SQL.
 
-A queue may be long, so each sweep compares a page of it and continues where the last sweep stopped.
-After Redis has lost its data, and with it that cursor, the first pass uses all the time that a sweep
-has. Every sweep looks for tasks that were never handed to Redis, so a process that crashes between
-SQL and Redis delays a task by seconds only.
+A queue may be long, so each sweep compares a page of it and continues where the last one stopped.
+After Redis has lost its data, and with it that cursor, the first pass uses all the time of a sweep.
+Every sweep looks for tasks that were never handed to Redis, so a process that crashes between SQL
+and Redis delays a task by seconds only.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ def _groups(session: Session, server: str, ids: Iterable[str]) -> list[GroupRow]
 
 
 def _bounds(session: Session, group: GroupRow, usage: GroupUsage) -> Bounds:
-    """Return a group's bounds; its tasks are counted only if the rest does not explain its usage."""
+    """Return a group's bounds; tasks are counted only if the rest does not explain its usage."""
     up = select(func.count()).where(
         MachineRow.group_id == group.id, MachineRow.status != MACHINE_DOWN
     )
