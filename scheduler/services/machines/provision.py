@@ -126,8 +126,8 @@ def _replace(
         elif _never_came(machine) and now - (machine.launched_at or now) > window:
             reason = f"Machine {machine.name} did not join within {window:.0f} s of its launch."
             log.error("event=machine_never_joined group=%s machine=%s", group.id, machine.id)
-            retire(rt, group, machine, reason)
-            _record_refusal(rt, group, f"{reason} It is replaced.")
+            if retire(rt, group, machine, reason):
+                _record_refusal(rt, group, f"{reason} It is replaced.")
 
 
 def _bring_back(rt: Runtime, machine: MachineRow) -> None:
@@ -152,9 +152,9 @@ def _never_came(machine: MachineRow) -> bool:
 def _fell_silent(
     group: GroupRow, machine: MachineRow, all_of_them: list[MachineRow], now: float
 ) -> bool:
-    """Whether a machine that is there does nothing for its money any more.
+    """Return whether a machine has been silent for too long.
 
-    Not where a large part of the group is silent: it is probably us.
+    False where a large part of the group is silent: the cause is probably here.
     """
 
     def silent(one: MachineRow) -> bool:
@@ -166,10 +166,10 @@ def _fell_silent(
 
 def retire(
     rt: Runtime, group: GroupRow, machine: MachineRow, reason: str, *, taken: bool = False
-) -> None:
+) -> bool:
     """Mark a machine as terminated, revoke its access, and have its provider end it.
 
-    Where it is marked already, its time and its reason stay.
+    A machine that is marked already keeps its time and its reason.
 
     Args:
         rt: the scheduler's runtime.
@@ -177,6 +177,9 @@ def retire(
         machine: the machine; its row may be stale.
         reason: a sentence for people.
         taken: whether its provider has taken it away, which for a spot machine is a reclaim.
+
+    Returns:
+        Whether it was not marked before.
     """
     now = time.time()
     facts: dict[str, Any] = {"drain_reason": reason}
@@ -184,7 +187,8 @@ def retire(
         facts["reclaim_at"] = func.coalesce(MachineRow.reclaim_at, now)
     # Before it is ended, so that it counts as gone even if ending it takes several tries.
     with rt.store.write() as session:
-        if change_machine(session, machine.id, MachineStatus.DOWN, at=now, **facts):
+        is_new = change_machine(session, machine.id, MachineStatus.DOWN, at=now, **facts)
+        if is_new:
             log.warning(
                 "event=machine_retired group=%s machine=%s %s", group.id, machine.id, reason
             )
@@ -193,6 +197,7 @@ def retire(
                 group_changed(session, group.id, trigger, now, machine.id)
     revoke(rt, group.id, [machine.id])
     rt.providers[group.provider].terminate(machine.id, machine.handle, force=True)
+    return is_new
 
 
 def _update_machine(rt: Runtime, machine: MachineRow, **values: object) -> None:
