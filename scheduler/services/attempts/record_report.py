@@ -78,8 +78,6 @@ class _Row:
     machine_id: str | None
     discard_outputs: bool
     input_submit_time: float | None
-    #: The machine that took the current attempt up; None before that.
-    holder: str | None
     computation_start_time: float | None
     time_to_live_s: float | None
     deadline_at: float | None
@@ -199,7 +197,6 @@ class Recording:
                 ).label("machine_id"),
                 TaskRow.discard_outputs,
                 TaskRow.input_submit_time,
-                case((TaskRow.start_time.is_not(None), TaskRow.machine_id)).label("holder"),
                 TaskRow.computation_start_time,
                 TaskRow.time_to_live_s,
                 TaskRow.deadline_at,
@@ -244,7 +241,6 @@ class Recording:
         waited = event.at - (row.input_submit_time or row.create_time)
         row.measure({Metric.QUEUE_TIME_SECONDS.value: round(max(0.0, waited), 6)})
         note_wait(self._session, event.at - (row.queued_at or row.create_time))
-        row.holder = event.executor
         executer = event.body.get("executer") or {}
         open_attempt(
             self._session, row.id, row.attempt, event.executor, event.at, executer.get("slots")

@@ -186,7 +186,7 @@ def _observe(
 
 
 def mark_attempt_lost(
-    rt: Runtime, group: GroupRow, key: str, machine_id: str, cause: Cause = Cause.MACHINE_LOST
+    rt: Runtime, group: GroupRow, key: str, machine_id: str, cause: Cause
 ) -> None:
     """End an attempt whose machine is lost; queue the next one where the task wants that."""
     task_id, attempt = parse_attempt(key)
