@@ -123,9 +123,9 @@ def _check_servers(rt: Runtime) -> None:
 
 
 def _warn_of_providers(rt: Runtime) -> None:
-    from scheduler.services.accounts.provider_access import warn_of_groups_off
+    from scheduler.services.accounts.provider_access import log_groups_without_provider
 
-    warn_of_groups_off(rt)
+    log_groups_without_provider(rt)
 
 
 def _api(rt: Runtime) -> None:
@@ -208,10 +208,10 @@ def _bucket(rt: Runtime) -> None:
 
 
 def _end_machines(rt: Runtime) -> None:
-    from scheduler.services.accounts.provider_access import looked_after
+    from scheduler.services.accounts.provider_access import providers_in_use
     from scheduler.services.machines.terminate_all import end_machines
 
-    left = end_machines(looked_after(rt).values())
+    left = end_machines(providers_in_use(rt).values())
     if left:
         sys.exit(f"simherd-scheduler: these machines did not end: {', '.join(left)}.")
 

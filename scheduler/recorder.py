@@ -1,4 +1,4 @@
-"""The recorder: event streams to SQL, in order, in batches."""
+"""The recorder: it applies the groups' streams of reports to SQL, in order and in batches."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from scheduler.services.attempts.record_report import Recording, Verdict
 from scheduler.services.control.leadership import announce_presence, new_holder, withdraw_presence
 from scheduler.services.control.quarantine import quarantine
 from scheduler.services.control.redis_usage import bound_usage
+from scheduler.services.machines.health import note_end
 from scheduler.services.tasks.enqueue import enqueue_task
 from scheduler.store.models import GroupRow
 from simherd.contract.attempt_spec import attempt_key
@@ -42,20 +43,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds a read waits for reports before the list of groups is read again.
+#: Seconds that a read waits for reports before the list of groups is read again.
 _WAIT_S = 5.0
-#: Seconds after which a recorder of which nothing was heard is none any more.
+#: Seconds after which a silent recorder no longer counts as running.
 _GONE_AFTER_S = 15.0
 _KIND = "recorder"
-#: Seconds between two tries while Redis or SQL is out of reach.
+#: Seconds between two tries while Redis or SQL is unavailable.
 _RETRY_S = 1.0
 
 
 class Recorder:
-    """Applies reports until told to stop.
+    """Applies reports until it is stopped.
 
-    Several processes share the groups. Each group is one's own as long as all of them see the same
-    processes; in between it may be nobody's for some seconds, or two's, which does no harm.
+    Several processes share the groups. While all of them see the same processes, each group belongs
+    to exactly one; in between it may belong to none or to two for some seconds, which does no harm.
     """
 
     def __init__(self, rt: Runtime) -> None:
@@ -65,33 +66,33 @@ class Recorder:
         ]
 
     def run(self, stop: Flag) -> None:
-        """Read and apply until `stop` is set. What breaks one reader ends all, and is raised."""
-        broken: list[Exception] = []
+        """Read and apply until `stop` is set. An error of one reader ends all, and is raised."""
+        errors: list[Exception] = []
 
         def read(reader: _Reader) -> None:
             try:
                 reader.run(stop)
             except Exception as error:
-                broken.append(error)
+                errors.append(error)
                 stop.set()
                 self.wake()
 
-        threads = [Thread(target=read, args=(one,), name=one.server) for one in self._readers]
+        threads = [Thread(target=read, args=(r,), name=r.server) for r in self._readers]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         for reader in self._readers:
             reader.share.leave()
-        if broken:
-            raise broken[0]
+        if errors:
+            raise errors[0]
 
     def trouble(self) -> str | None:
-        """Why it is not live, as a sentence."""
-        return next(filter(None, (one.pulse.trouble() for one in self._readers)), None)
+        """Return a sentence that says why it is not live, or None."""
+        return next(filter(None, (reader.pulse.trouble() for reader in self._readers)), None)
 
     def wake(self) -> None:
-        """End the wait for reports, so that `stop` is seen; may come from a signal."""
+        """End the wait for reports, so that `stop` is seen; may be called from a signal handler."""
         for reader in self._readers:
             reader.wake()
 
@@ -107,22 +108,21 @@ class Share:
         self._store = store
         self._kind = f"{_KIND}:{server}"
         self._holder = new_holder()
-        self._there: list[str] = []
+        self._holders: list[str] = []
 
     def is_mine(self, group: str) -> bool:
-        """Whether this process records a group. The more there are, the fewer each."""
-        return bool(self._there) and max(self._there, key=lambda one: _rank(one, group)) == (
-            self._holder
-        )
+        """Return whether this process records a group."""
+        owner = max(self._holders, key=lambda holder: _rank(holder, group), default=None)
+        return owner == self._holder
 
-    def look(self) -> None:
-        """Say that this process is there, and see which others are."""
-        self._there = announce_presence(
+    def refresh(self) -> None:
+        """Announce this process, and read which others run."""
+        self._holders = announce_presence(
             self._store, self._kind, self._holder, time.time(), _GONE_AFTER_S
         )
 
     def leave(self) -> None:
-        """Have the others take over."""
+        """Withdraw this process, so that the others take its groups over."""
         try:
             withdraw_presence(self._store, self._kind, self._holder, time.time())
         except OperationalError as error:
@@ -130,7 +130,8 @@ class Share:
 
 
 def _rank(holder: str, group: str) -> bytes:
-    # Highest random weight (Thaler and Ravishankar 1998): who comes or goes moves few groups.
+    # Highest random weight (Thaler and Ravishankar 1998): a process that starts or ends moves few
+    # groups.
     return hashlib.sha256(f"{holder} {group}".encode()).digest()
 
 
@@ -168,23 +169,23 @@ class _Reader:
             self._load_groups()
         news = self._streams.read(self._cursors, _WAIT_S)
         for group, reason in news.broken.items():
-            self._set_aside(group, reason)
+            self._quarantine(group, reason)
         for group, entries in news.reports.items():
             self._apply(group, entries)
         is_idle = not news.reports and not news.broken
         if news.is_changed or is_idle or time.monotonic() - self._loaded_at > _WAIT_S:
             self._load_groups()
 
-    def _set_aside(self, group: str, reason: str) -> None:
-        """Record this group no more: its keys are broken, and the others are not to wait."""
+    def _quarantine(self, group: str, reason: str) -> None:
+        """Stop recording a group whose keys are broken, so that the others do not wait."""
         quarantine(self._rt, group, reason)
         self._cursors.pop(group, None)
 
     def _load_groups(self) -> None:
-        # Who does not reach the server leaves its groups to those who do.
+        # A process that cannot reach the server leaves its groups to those that can.
         self._client.ping()
         bound_usage(self._rt, self.server, only_pressed=True)
-        self.share.look()
+        self.share.refresh()
         with self._rt.store.read() as session:
             rows = session.execute(
                 select(GroupRow.id, GroupRow.event_cursor).where(
@@ -197,8 +198,8 @@ class _Reader:
         self._loaded_at = time.monotonic()
 
     def _apply(self, group: str, entries: list[StreamEntry]) -> None:
-        """Apply one group's reports. One that cannot be applied holds up no other, and no group
-        holds up another."""
+        """Apply one group's reports. A report that cannot be applied is skipped, so that it delays
+        neither the others nor another group."""
         try:
             self._apply_all(group, entries)
         except OperationalError:
@@ -207,7 +208,7 @@ class _Reader:
             reason = broken_keys(error)
             if reason is None:
                 raise
-            self._set_aside(group, reason)
+            self._quarantine(group, reason)
         except Exception:
             if len(entries) > 1:
                 for entry in entries:
@@ -215,11 +216,11 @@ class _Reader:
                 return
             log.exception("event=report_broken group=%s report=%s", group, entries[0])
             with self._rt.store.write() as session:
-                _note_cursor(session, group, entries[0].id)
+                _store_cursor(session, group, entries[0].id)
             self._cursors[group] = entries[0].id
 
     def _apply_all(self, group: str, entries: list[StreamEntry]) -> None:
-        """Apply reports in one transaction, then answer their senders."""
+        """Apply reports in one transaction, then send what follows to their senders."""
         recorded: dict[str, int] = {}
         requeue: list[str] = []
         fenced: dict[str, str] = {}
@@ -239,14 +240,16 @@ class _Reader:
                     result = recording.record(event)
                 inc_on_commit(session, table.REPORTS, result.verdict.value)
                 if result.verdict is Verdict.FOREIGN:
-                    # Not answered: the answer would reach the machine that does hold it.
+                    # Not acknowledged: that would reach the machine that does hold the attempt.
                     foreign.append(event)
                     continue
                 key = attempt_key(event.task_id, event.attempt)
                 recorded[key] = max(result.last, recorded.get(key, 0))
                 requeue += result.requeue
-                if result.drain is not None:
-                    drained.add(result.drain)
+                if result.ended is not None and note_end(
+                    session, group, event.executor, event.task_id, result.ended
+                ):
+                    drained.add(event.executor)
                 if result.deadline_at is not None:
                     moved = (event.executor, result.deadline_at)
                     deadlines[key, Cause.TASK_TIME_LIMIT] = moved
@@ -257,17 +260,17 @@ class _Reader:
                 elif result.verdict is Verdict.KILL:
                     kills[key] = (event.executor, result.discard)
             recording.finish()
-            _note_cursor(session, group, last)
+            _store_cursor(session, group, last)
         self._cursors[group] = last
         for event in foreign:
             detail = f"{event.attempt_key} from {event.executor}"
             self._rt.queue.reader.dropped.note(group, "foreign_report", detail)
             if event.executor in machines:
-                # It works on what another machine holds: Redis forgot that, and gave it away again.
+                # Redis lost its lease and gave the attempt to another machine.
                 key = event.attempt_key
                 self._rt.queue.stop(group, event.executor, key, Cause.LEASE_LOST)
         self._streams.acknowledge(group, recorded, last)
-        self._answer(group, fenced, kills)
+        self._stop_attempts(group, fenced, kills)
         for (key, cause), (executor, at) in deadlines.items():
             self._rt.queue.set_deadline(group, executor, key, at, cause)
         for executor in drained:
@@ -275,7 +278,7 @@ class _Reader:
         for task_id in requeue:
             enqueue_task(self._rt, task_id)
 
-    def _answer(
+    def _stop_attempts(
         self, group: str, fenced: dict[str, str], kills: dict[str, tuple[str, bool]]
     ) -> None:
         queue = self._rt.queue
@@ -287,5 +290,5 @@ class _Reader:
             queue.stop(group, executor, key, Cause.KILLED_BY_USER, discard=discard)
 
 
-def _note_cursor(session: Session, group: str, entry: str) -> None:
+def _store_cursor(session: Session, group: str, entry: str) -> None:
     session.execute(update(GroupRow).where(GroupRow.id == group).values(event_cursor=entry))

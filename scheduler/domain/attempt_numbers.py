@@ -1,9 +1,9 @@
-"""The numbers of attempts. One is never given twice, also after SQL went back in time. Pure.
+"""The numbers of attempts: none is used twice, not even after a restored backup.
 
-A backup knows nothing of the attempts that were made after it. So a task that was not over in it
-goes on, after a restore, with a number that none of them can have had: the second of the restore.
-Attempts are apart by more than a second, so that restoring the same backup again leads to other
-numbers still.
+A backup does not contain the attempts that began after it. So the tasks that had not ended in it
+continue, after a restore, with a number that none of those attempts can have: the second of the
+restore. A task's attempts are more than a second apart, so restoring the same backup again leads to
+different numbers.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ _BEGIN = 1_767_225_600
 
 
 def floor_at(now: float, highest: int) -> int:
-    """The first number that attempts get after a restore.
+    """Return the first number that attempts get after a restore.
 
     Args:
         now: the moment of the restore, seconds since the epoch.
-        highest: of all numbers in the backup, for a clock that is behind.
+        highest: the highest number in the backup, for a clock that is behind.
     """
     return max(int(now) - _BEGIN, highest + 1)
 
 
 def retries(attempt: int, floor: int, before: int) -> int:
-    """How many attempts of its task came before it; arguments as of `ordinal`."""
+    """Return how many attempts of its task came before it; arguments as of `ordinal`."""
     return max(0, ordinal(attempt, floor, before) - 1)
 
 
 def next_number(attempt: int, floor: int) -> int:
-    """The number of the attempt after this one; `floor`: the task's `attempt_floor`."""
+    """Return the number of the attempt after this one; `floor`: the task's `attempt_floor`."""
     return max(attempt + 1, floor)
 
 
 def ordinal(attempt: int, floor: int, before: int) -> int:
-    """Which attempt of its task it is, counted from 1; 0 before the first.
+    """Return which attempt of its task it is, counted from 1; 0 before the first.
 
     Args:
         attempt: its number.

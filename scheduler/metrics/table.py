@@ -56,7 +56,7 @@ LEASES_EXPIRED = counter(
 )
 MASS_LOSSES_HELD = counter(
     "simherd_mass_losses_held_total",
-    "Sweeps of a group that ended no lease because too many had run out at once.",
+    "Sweeps of a group that lost no silent machine because too many were silent at once.",
 )
 REFUSED_CHANGES = counter(
     "simherd_status_changes_refused_total",

@@ -1,4 +1,4 @@
-"""What the scheduler asks of whatever runs machines."""
+"""The protocol of machine providers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class MachineState(Enum):
-    """What a provider knows of a machine."""
+    """The state of a machine as its provider knows it."""
 
     RUNNING = "running"
     GONE = "gone"
@@ -19,29 +19,29 @@ class MachineState(Enum):
 
 
 class LaunchRefused(Exception):
-    """The provider does not launch the machine now; the message is a sentence for people."""
+    """The provider has refused a launch; the message is a sentence for people."""
 
 
 class NoCapacity(LaunchRefused):
-    """There is no such machine to be had just now, such as for spot: try again later."""
+    """The provider has no capacity at the moment, such as for spot: try again later."""
 
 
 class Uncertain(LaunchRefused):
-    """The provider's answer was lost: the machine may be there, or not."""
+    """The provider's response was lost: the machine may have been launched or not."""
 
 
 @dataclass(frozen=True)
 class LaunchTicket:
-    """What lets one new machine join, once and for a short time: a secret."""
+    """A secret with which one new machine joins, once and within a short time."""
 
-    #: Where the scheduler's API can be reached from the machine.
+    #: The URL of the scheduler's API as the machine reaches it.
     api_url: str
     token: str
 
 
 @dataclass(frozen=True)
 class MachinePlan:
-    """What a machine is to be. All else it learns when it joins."""
+    """The machine to launch. It receives everything else when it joins."""
 
     machine_id: str
     group_id: str
@@ -57,7 +57,7 @@ class MachinePlan:
 
 @dataclass(frozen=True)
 class ProviderMachine:
-    """A machine that a provider has, whether the scheduler knows of it or not."""
+    """A machine of a provider, whether the scheduler knows it or not."""
 
     machine_id: str
     group_id: str
@@ -67,8 +67,8 @@ class ProviderMachine:
 class MachineProvider(Protocol):
     """Launches and terminates machines. Every call is idempotent by machine id and short.
 
-    One that has a true `one_engine` runs all simulations on one Docker engine, so that machines
-    can work together.
+    A provider with a true `one_engine` runs all simulations on one Docker engine, so that its
+    machines can form MPI groups.
     """
 
     #: Whether a machine that is gone can be launched again with all that it held.
@@ -77,22 +77,22 @@ class MachineProvider(Protocol):
     by_hand: bool
 
     def launch(self, plan: MachinePlan) -> dict[str, Any]:
-        """Start the machine, or find it started; answers what is needed to find it again.
+        """Start the machine unless it is started; return the handle by which it is found again.
 
         Raises:
-            LaunchRefused: not now, or not at all; NoCapacity where it is worth another try,
-                Uncertain where it may have been launched all the same.
+            LaunchRefused: it is not launched; NoCapacity if another try may succeed, Uncertain
+                if it may have been launched all the same.
         """
         ...
 
     def terminate(self, machine_id: str, handle: dict[str, Any], *, force: bool) -> bool:
-        """Stop the machine, at once if `force`; answers whether it is gone. Call until it is."""
+        """Stop the machine, at once if `force`; return whether it is gone. Call until it is."""
         ...
 
     def observe(self, machines: Mapping[str, dict[str, Any]]) -> dict[str, MachineState]:
-        """Which of these (machine id → handle) are there: one question for all of them."""
+        """Return the states of these machines (id → handle), by one request if possible."""
         ...
 
-    def found(self) -> Iterable[ProviderMachine]:
-        """Every machine that is there, by the provider's own marks: for finding orphans."""
+    def list_machines(self) -> Iterable[ProviderMachine]:
+        """Return every machine, by the marks of its provider: for finding orphans."""
         ...

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: What a call raises while the engine is away, or when it refuses.
+#: The errors of a call while the engine is unavailable, or when it refuses.
 _ENGINE_ERRORS = (DockerException, requests.RequestException)
-#: The engine's answers about a container that is gone, going, or not running.
+#: The engine's status codes for a container that is gone, being removed, or not running.
 _GONE = frozenset({404, 409})
 #: Seconds for one call to the engine; starting a container on a busy disk takes many.
 _CALL_S = 60
@@ -85,8 +85,8 @@ class DockerProvider:
         command: Sequence[str] = ("simherd-executor",),
         metrics: tuple[str, int] | None = None,
     ) -> None:
-        """`deployment`: what tells our machines from those of another scheduler on this engine.
-        `metrics`: host and port, in a network of their own, at which agents serve their metrics."""
+        """`deployment`: marks our machines among those of other schedulers on this engine.
+        `metrics`: host and port of agents' metrics, unless the network is the host's."""
         self._metrics = metrics
         self._root = root.resolve()
         self._image = image
@@ -96,7 +96,7 @@ class DockerProvider:
 
     @cached_property
     def _api(self) -> APIClient:
-        # Made when it is needed: a scheduler whose groups are elsewhere needs no engine.
+        # Made on demand: a scheduler without groups of this provider needs no engine.
         return docker.APIClient(
             base_url=os.environ.get("DOCKER_HOST"), version="auto", timeout=_CALL_S
         )
@@ -123,7 +123,7 @@ class DockerProvider:
             if error.status_code not in _GONE:
                 raise LaunchRefused(f"Docker does not start a machine: {_text(error)}") from error
         except _ENGINE_ERRORS as error:
-            raise NoCapacity(f"The Docker engine does not answer: {error}") from error
+            raise NoCapacity(f"The Docker engine does not respond: {error}") from error
         except OSError as error:
             raise LaunchRefused(f"A machine's folder could not be made: {error}") from error
         return {"container": name}
@@ -144,7 +144,7 @@ class DockerProvider:
             if not self._wipe(machine_id):
                 return False
             self._remove_network(name)
-            # Last: whoever is called again after a failure finds that there is something to do.
+            # Last: a call after a failure still finds the container, and so the work that is left.
             self._remove(name)
         except _ENGINE_ERRORS as error:
             log.warning("event=terminate_waits machine=%s error=%s", machine_id, error)
@@ -166,15 +166,15 @@ class DockerProvider:
             for machine_id in machines
         }
 
-    def found(self) -> Iterator[ProviderMachine]:
+    def list_machines(self) -> Iterator[ProviderMachine]:
         """See `MachineProvider`. Those that have ended are there, too, until they are terminated.
 
-        None while the engine is away: whoever looks for orphans finds them the next time.
+        Empty while the engine is unavailable: the next search for orphans finds them.
         """
         try:
             machines = self._machines()
         except _ENGINE_ERRORS as error:
-            log.debug("event=engine_away error=%s", error)
+            log.debug("event=engine_unavailable error=%s", error)
             return
         for container in machines:
             machine_id = container["Labels"][labels.MACHINE]
@@ -197,26 +197,26 @@ class DockerProvider:
         }
 
     def _environment(self, folder: Path) -> dict[str, str]:
-        """What the agent is told. No secret: it is there for everybody who may inspect it."""
-        told = {
+        """Return the agent's environment. It holds no secret, since `docker inspect` shows it."""
+        environment = {
             "SIMHERD_TICKET_FILE": str(folder / "ticket.json"),
             "SIMHERD_STATE_DIR": str(folder),
             "SIMHERD_BACKEND": "docker",
             "SIMHERD_SPOT_NOTICES": f"file://{folder / 'spot-notice'}",
-            # On the host's network each machine needs a port of its own.
+            # On the host's network each machine needs a free port.
             "SIMHERD_METRICS_PORT": "0",
         }
         if self._network != "host" and self._metrics is not None:
             host, port = self._metrics
-            told |= {"SIMHERD_METRICS_HOST": host, "SIMHERD_METRICS_PORT": str(port)}
-        return told
+            environment |= {"SIMHERD_METRICS_HOST": host, "SIMHERD_METRICS_PORT": str(port)}
+        return environment
 
     def _is_alive(self, name: str) -> bool:
         try:
             found = self._api.inspect_container(name)
         except NotFound:
             return False
-        # Not "created": it was never started, and nobody is about to do it.
+        # Without "created": such a container was never started, and will not be.
         return found["State"]["Status"] in _ALIVE - {"created"}
 
     def _start(
@@ -227,7 +227,7 @@ class DockerProvider:
         environment: dict[str, str],
         marks: dict[str, str],
     ) -> bool:
-        """Start a container that sees the folder; answers whether it can mount in there, too."""
+        """Start a container with the folder; return whether its mounts in there are shared."""
         for shared in (True, False):
             made = self._api.create_container(
                 self._image,
@@ -243,7 +243,7 @@ class DockerProvider:
             try:
                 self._api.start(made["Id"])
             except APIError as error:
-                # By its id: the name may be somebody else's by now.
+                # By its id: the name may belong to another container by now.
                 self._remove(made["Id"])
                 if not (shared and _NOT_SHARED in _text(error)):
                     raise
@@ -252,9 +252,9 @@ class DockerProvider:
         return False
 
     def _common_name(self) -> dict[str, Any] | None:
-        """What has Prometheus find the machines: the addresses of a name that all of them share."""
+        """Return the network alias that all machines share, by which Prometheus finds them."""
         if self._metrics is None or self._network in ("host", "bridge"):
-            # Only networks that somebody made know names.
+            # Only user-defined networks resolve names.
             return None
         endpoint = self._api.create_endpoint_config(aliases=[MACHINES])
         # The library's types have one network for all of them.
@@ -272,14 +272,14 @@ class DockerProvider:
             # Block devices 7:* are the loop devices, 10:237 makes new ones.
             devices = ["b 7:* rwm", "c 10:237 rwm"]
         if self._network == "host":
-            # For the agent's rule that keeps simulations from the cloud's metadata address. In a
-            # network of its own the rule would stand where no simulation passes: there the agent
-            # is refused, and so are tasks that want the network.
+            # For the agent's rule that keeps simulations from the cloud's metadata address. In
+            # another network no simulation's traffic passes the rule: there the agent is refused,
+            # and so are tasks that want the network.
             capabilities.append("NET_ADMIN")
         mounts = [
             Mount(_SOCKET, _SOCKET, type="bind"),
             # What simulations use is read from their control groups, by the host's process ids. (An
-            # init of its own has no place among those.)
+            # init process cannot be used with those.)
             Mount("/sys/fs/cgroup", "/sys/fs/cgroup", type="bind", read_only=True),
             # Of the host: loop devices may come to be at any time. Which of them can be opened is
             # decided by the list above.
@@ -332,10 +332,10 @@ class DockerProvider:
             log.debug("event=network_stays machine=%s error=%s", machine, error)
 
     def _wipe(self, machine_id: str) -> bool:
-        """Remove the folder: by a container, for what is in it is root's, and mounted.
+        """Remove the folder by a container, since it holds root's files and mounts.
 
-        Answers whether that is done: a process of the agent's that was killed while it mounted
-        something may be about to. Without the image nothing more can be done.
+        Returns whether it is removed: a child of a killed agent may still be mounting something.
+        Without the image nothing more can be done.
         """
         folder = self._root / machine_id
         if not folder.is_dir():
@@ -370,5 +370,5 @@ def _write_ticket(folder: Path, ticket: LaunchTicket) -> None:
 
 
 def _text(error: APIError) -> str:
-    """What the engine says."""
+    """Return the engine's message."""
     return str(error.explanation or error)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from scheduler.providers.base import LaunchRefused, MachineState, NoCapacity, ProviderMachine
-from scheduler.providers.ec2_errors import code_of, refusal
+from scheduler.providers.ec2_errors import code_of, launch_error
 from scheduler.providers.user_data import cloud_config
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 DEPLOYMENT_TAG, MACHINE_TAG, GROUP_TAG = "simherd:deployment", "simherd:machine", "simherd:group"
 
-#: Seconds after a launch in which EC2 may not show the instance to who asks for it.
+#: Seconds after a launch in which EC2 may not list the instance yet.
 VISIBLE_AFTER_S = 60
 #: Values that one filter takes.
 _FILTER_VALUES = 200
@@ -50,13 +50,13 @@ class Ec2Provider:
 
     @cached_property
     def _client(self) -> Any:
-        # boto3 takes most of a second to import: only who uses it pays.
+        # Imported on demand, since importing boto3 takes most of a second.
         import boto3
         from botocore.config import Config
 
         # At DEBUG, botocore writes out whole requests, and with them the tickets.
         logging.getLogger("botocore").setLevel(logging.INFO)
-        # A session of its own: boto3's shared one is not for several threads.
+        # A new session, since boto3's shared one is not thread-safe.
         return boto3.Session().client(
             "ec2",
             region_name=self._settings.region,
@@ -93,24 +93,25 @@ class Ec2Provider:
         return name, max(sizes, default=0)
 
     def launch(self, plan: MachinePlan) -> dict[str, Any]:
-        """See `MachineProvider`. Who calls it again with the same ticket gets the same instance."""
+        """See `MachineProvider`. A second call with the same ticket returns the same instance."""
         try:
             user_data = cloud_config(plan.ticket, plan.machine_id)
         except ValueError as error:
             raise LaunchRefused(
-                f"{self._in_words(plan)} cannot be told to join: {error}"
+                f"{self._in_words(plan)} cannot be given its ticket: {error}"
             ) from error
         try:
             return self._find(plan.machine_id) or self._run(plan, user_data)
         except (BotoCoreError, ClientError) as error:
             secrets = (plan.ticket.token, base64.b64encode(user_data.encode()).decode())
             # The cause is left out of the trace: it can quote the request, and so the ticket.
-            raise refusal(error, self._in_words(plan), secrets) from None
+            raise launch_error(error, self._in_words(plan), secrets) from None
 
     def terminate(self, machine_id: str, handle: dict[str, Any], *, force: bool) -> bool:
-        """See `MachineProvider`. EC2 knows one way only: `force` changes nothing.
+        """See `MachineProvider`. `force` changes nothing.
 
-        Without a handle, an instance that EC2 does not show yet is missed; `found` shows it later.
+        Without a handle, an instance that EC2 does not list yet is missed; `list_machines` shows it
+        later.
         """
         try:
             states = {
@@ -125,7 +126,7 @@ class Ec2Provider:
             return False
 
     def observe(self, machines: Mapping[str, dict[str, Any]]) -> dict[str, MachineState]:
-        """See `MachineProvider`. Nothing is called gone that EC2 could not be asked about."""
+        """See `MachineProvider`. While EC2 is unavailable every state is UNKNOWN."""
         ids = [handle["instance_id"] for handle in machines.values() if "instance_id" in handle]
         seen: dict[str, str] = {}
         try:
@@ -139,8 +140,8 @@ class Ec2Provider:
             return dict.fromkeys(machines, MachineState.UNKNOWN)
         return {machine_id: self._state(handle, seen) for machine_id, handle in machines.items()}
 
-    def found(self) -> Iterator[ProviderMachine]:
-        """See `MachineProvider`. Finds nothing while EC2 cannot be asked."""
+    def list_machines(self) -> Iterator[ProviderMachine]:
+        """See `MachineProvider`. Empty while EC2 is unavailable."""
         try:
             for instance in self._instances(self._ours, _states(_COSTS)):
                 tags = {tag["Key"]: tag["Value"] for tag in instance["Tags"]}
@@ -152,10 +153,10 @@ class Ec2Provider:
             log.warning("event=ec2_found_failed why=%s", code_of(error))
 
     def _find(self, machine_id: str) -> dict[str, Any] | None:
-        """The handle of a machine that is there."""
-        there = self._instances(self._ours, _tag(MACHINE_TAG, machine_id), _states(_ON_ITS_WAY))
-        # The oldest: it is the one that was answered before.
-        first = min(there, key=lambda i: i["LaunchTime"], default=None)
+        """Return the handle of a machine that runs or is about to."""
+        instances = self._instances(self._ours, _tag(MACHINE_TAG, machine_id), _states(_ON_ITS_WAY))
+        # The oldest: an earlier call has returned it.
+        first = min(instances, key=lambda i: i["LaunchTime"], default=None)
         return _handle(first) if first is not None else None
 
     def _run(self, plan: MachinePlan, user_data: str) -> dict[str, Any]:

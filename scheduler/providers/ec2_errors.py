@@ -1,4 +1,4 @@
-"""What EC2's errors mean for a launch, and what people are told."""
+"""Translation of EC2's errors of a launch into exceptions with a sentence for people."""
 
 from __future__ import annotations
 
@@ -64,45 +64,47 @@ _CHECK = {
 }
 
 
-def refusal(error: ClientError | BotoCoreError, wanted: str, secrets: tuple[str, ...]) -> Exception:
-    """The `LaunchRefused`, `NoCapacity` or `Uncertain` for an error of a launch.
+def launch_error(
+    error: ClientError | BotoCoreError, machine: str, secrets: tuple[str, ...]
+) -> Exception:
+    """Return the `LaunchRefused`, `NoCapacity` or `Uncertain` for an error of a launch.
 
     Args:
-        wanted: the machine in words, such as "a spot c7i.large in eu-west-1a".
-        secrets: what must not be repeated, should AWS quote it.
+        machine: the machine in words, such as "a spot c7i.large in eu-west-1a".
+        secrets: strings that are masked where AWS quotes them.
     """
     if not isinstance(error, ClientError):
-        # Its text can quote the request, and with it the ticket: only the kind is told.
+        # Its text can quote the request, and with it the ticket: only its class is named.
         kind = type(error).__name__
         if isinstance(error, (EndpointConnectionError, ConnectTimeoutError)):
-            return NoCapacity(f"EC2 cannot be asked for {wanted} now ({kind}); try again.")
+            return NoCapacity(f"EC2 cannot be asked for {machine} now ({kind}); try again.")
         if isinstance(error, (NoConnection, HTTPClientError)):
-            return Uncertain(f"EC2 was asked for {wanted}, and its answer was lost ({kind}).")
+            return Uncertain(f"EC2 was asked for {machine}, and its answer was lost ({kind}).")
         return LaunchRefused(
-            f"EC2 cannot be asked for {wanted} ({kind}): check the scheduler's AWS credentials, "
+            f"EC2 cannot be asked for {machine} ({kind}): check the scheduler's AWS credentials, "
             f"SIMHERD_EC2_REGION and SIMHERD_EC2_ENDPOINT_URL."
         )
     code = code_of(error)
     said = f"{code}: {_said(error, secrets)}"
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code not in _LATER and status >= 500:
-        return Uncertain(f"EC2 was asked for {wanted}, and broke down. AWS says {said}")
+        return Uncertain(f"EC2 was asked for {machine}, and broke down. AWS says {said}")
     if code in _LATER:
-        return NoCapacity(f"There is no capacity for {wanted} just now. AWS says {said}")
+        return NoCapacity(f"There is no capacity for {machine} just now. AWS says {said}")
     check = next((what for start, what in _CHECK.items() if code.startswith(start)), None)
     advice = f" Check {check}." if check else " Check the SIMHERD_EC2_ settings."
-    return LaunchRefused(f"EC2 does not launch {wanted}. AWS says {said}{advice}")
+    return LaunchRefused(f"EC2 does not launch {machine}. AWS says {said}{advice}")
 
 
 def code_of(error: Exception) -> str:
-    """AWS's code of an error, or the name of its class: never any of the request."""
+    """Return AWS's code of an error, or the name of its class: nothing of the request."""
     if isinstance(error, ClientError):
         return error.response.get("Error", {}).get("Code", "unknown")
     return type(error).__name__
 
 
 def _said(error: ClientError, secrets: tuple[str, ...]) -> str:
-    """AWS's own words as sentences."""
+    """Return AWS's message as sentences."""
     message = error.response.get("Error", {}).get("Message", "")
     # What follows is a kilobyte for `aws sts decode-authorization-message`.
     message = message.partition("Encoded authorization failure message")[0].strip()

@@ -1,4 +1,4 @@
-"""Machines that somebody starts by hand, with `simherd-executor join`."""
+"""Machines that users start by hand, with `simherd-executor join`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ExternalProvider:
-    """Knows nothing of its machines: they come, and go, by themselves."""
+    """Observes and controls nothing: its machines join and leave by themselves."""
 
     revives = False
     by_hand = True
@@ -23,13 +23,13 @@ class ExternalProvider:
         raise LaunchRefused("Machines of this group are started by hand.")
 
     def terminate(self, machine_id: str, handle: dict[str, Any], *, force: bool) -> bool:
-        """See `MachineProvider`. Its agent has been told to leave, and is let in no more."""
+        """See `MachineProvider`. The agent has been ordered to leave; its access is revoked."""
         return True
 
     def observe(self, machines: Mapping[str, dict[str, Any]]) -> dict[str, MachineState]:
         """See `MachineProvider`."""
         return dict.fromkeys(machines, MachineState.UNKNOWN)
 
-    def found(self) -> Iterator[ProviderMachine]:
+    def list_machines(self) -> Iterator[ProviderMachine]:
         """See `MachineProvider`."""
         return iter(())

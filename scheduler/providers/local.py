@@ -42,7 +42,7 @@ class LocalProvider:
         serves_metrics: bool,
         is_insecure: bool = False,
     ) -> None:
-        """`serves_metrics`: whether agents tell Prometheus how they do, each at a free port.
+        """`serves_metrics`: whether agents serve metrics for Prometheus, each at a free port.
 
         `is_insecure`: whether the operator allows simulations to run without isolation.
         """
@@ -60,13 +60,13 @@ class LocalProvider:
         (folder / "group").write_text(f"{plan.group_id}\n")
         before = _find(_agent_in(folder) or {})
         if before is not None:
-            # Started by a worker that broke down before it could say so; its ticket is no good
-            # any more. What it runs goes on.
+            # Started by a worker that crashed before it stored the handle; its ticket is not
+            # valid any more. What it runs goes on.
             before.kill()
             before.wait(_KILL_S)
         ticket = folder / "ticket.json"
         ticket.unlink(missing_ok=True)
-        # Secrets go by file: arguments and environments are there for others to read.
+        # Secrets go by file: other processes can read arguments and environments.
         with os.fdopen(os.open(ticket, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             json.dump(asdict(plan.ticket), file)
         environment = {
@@ -82,7 +82,7 @@ class LocalProvider:
             environment[INSECURE_BACKEND] = "true"
         if self._serves_metrics:
             environment["SIMHERD_METRICS_PORT"] = "0"
-            # All in one folder: Prometheus takes a pattern for names of files alone.
+            # All in one folder: Prometheus takes a pattern for file names only.
             environment["SIMHERD_METRICS_FILE"] = str(self._metrics_file(plan.machine_id))
         with (folder / "agent.log").open("ab") as log:
             process = subprocess.Popen(
@@ -103,7 +103,7 @@ class LocalProvider:
         if process is not None:
             process.send_signal(signal.SIGKILL if force else signal.SIGINT)
         if process is None or force:
-            # One that was killed has left it.
+            # An agent that was killed does not remove it.
             self._metrics_file(machine_id).unlink(missing_ok=True)
         if process is not None:
             try:
@@ -122,7 +122,7 @@ class LocalProvider:
             for machine_id, handle in machines.items()
         }
 
-    def found(self) -> Iterator[ProviderMachine]:
+    def list_machines(self) -> Iterator[ProviderMachine]:
         """See `MachineProvider`."""
         for file in self._root.glob("*/group"):
             handle = _agent_in(file.parent)
@@ -131,10 +131,10 @@ class LocalProvider:
 
 
 def _agent_in(folder: Path) -> dict[str, Any] | None:
-    """The agent that works in a machine's folder, if there is one."""
+    """Return the handle of the agent that works in a machine's folder, if there is one."""
     with contextlib.suppress(OSError, ValueError, psutil.Error):
         pid = int((folder / "agent.pid").read_text())
-        # The number may have become another's, also another machine's agent.
+        # The process id may have been reused, even by another machine's agent.
         if psutil.Process(pid).cwd() == str(folder.resolve()):
             return _handle(pid)
     return None
@@ -145,11 +145,11 @@ def _handle(pid: int) -> dict[str, Any]:
 
 
 def _find(handle: dict[str, Any]) -> psutil.Process | None:
-    """The process that `handle` names, if it is the same one and alive."""
+    """Return the process that `handle` names, if it is the same one and alive."""
     try:
         process = psutil.Process(handle["pid"])
         if process.status() == psutil.STATUS_ZOMBIE:
-            # It is our own child, and dead: reap it.
+            # It is a dead child of this process: reap it.
             process.wait(timeout=0)
             return None
         return process if abs(process.create_time() - handle["born"]) < 1 else None
@@ -158,11 +158,11 @@ def _find(handle: dict[str, Any]) -> psutil.Process | None:
 
 
 def _log_format() -> dict[str, str]:
-    """Agents on this host write their lines as this process does."""
+    """Return the log format of this process, which its agents use as well."""
     return {k: v for k, v in os.environ.items() if k == FORMAT_VARIABLE}
 
 
 def _inherited() -> dict[str, str]:
-    """The environment without anything of the scheduler's own."""
+    """Return the environment without the scheduler's settings and credentials."""
     own = ("SIMHERD_", "AWS_", "CELERY_", "PROMETHEUS_")
     return {k: v for k, v in os.environ.items() if not k.startswith(own)}

@@ -1,4 +1,4 @@
-"""What an EC2 machine is told at its first start, for cloud-init."""
+"""The user data with which cloud-init makes an EC2 machine join at its first start."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from scheduler.providers.base import LaunchTicket
 
-#: What EC2 takes of user data, bytes, before base64.
+#: The longest user data that EC2 accepts, bytes, before base64.
 MAX_BYTES = 16 * 1024
 TICKET_FILE = "/etc/simherd/ticket.json"
 UNIT = "simherd-executor.service"
@@ -17,10 +17,10 @@ UNIT_FILE = f"/etc/systemd/system/{UNIT}"
 
 
 def cloud_config(ticket: LaunchTicket, machine_id: str) -> str:
-    """The cloud-init text that makes a fresh machine join. It holds the ticket: a secret.
+    """Return the cloud-init text that makes a new machine join. It holds the ticket: a secret.
 
     Raises:
-        ValueError: it is longer than EC2 takes; the message holds nothing of it.
+        ValueError: it is longer than EC2 accepts; the message holds nothing of it.
     """
     # Both are ASCII without control characters, whatever the values: JSON like that is YAML.
     secret = json.dumps({"api_url": ticket.api_url, "token": ticket.token})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from scheduler.domain.group_status import ACTIVE, ENDING, UP, GroupStatus
-from scheduler.services.accounts.users import create_key, create_user, digest, user_of_key
+from scheduler.services.accounts.users import create_key, create_user, key_digest, user_of_key
 from scheduler.services.groups import register, terminate
 from scheduler.services.groups.sharing import set_default
 from scheduler.store.models import ApiKey, GroupRow, User
@@ -46,7 +46,7 @@ def bootstrap(rt: Runtime) -> bool:
             user = create_user(session, _USERNAME, "local@localhost", quotas=quotas)
             user.is_operator = True
         key = settings.bootstrap_key.get_secret_value()
-        if session.get(ApiKey, digest(key)) is None:
+        if session.get(ApiKey, key_digest(key)) is None:
             create_key(session, user.id, "simherd up", key)
             session.flush()
         is_key_usable = user_of_key(session, key) is not None

@@ -1,4 +1,4 @@
-"""The one place where a task's status changes."""
+"""The one place where the status of a task, a machine or a machine group changes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import update
 
+from scheduler.domain.group_status import GROUP_TABLE, GroupStatus
+from scheduler.domain.machine_status import MACHINE_TABLE, MachineStatus
+from scheduler.domain.status_table import statuses_before
 from scheduler.metrics import table
 from scheduler.metrics.instruments import inc_on_commit
 from scheduler.store.engine import CHANGED
-from scheduler.store.models import RefusedChange, StatusChange, TaskRow
+from scheduler.store.models import GroupRow, MachineRow, RefusedChange, StatusChange, TaskRow
 from scheduler.store.outbox import task_changed
 from simherd.contract.lifecycle import TABLE, TERMINAL, Status, sources_of
 
@@ -18,6 +21,14 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 log = logging.getLogger(__name__)
+
+#: The columns that say when a status began.
+_MACHINE_TIMES = {MachineStatus.DOWN: "terminated_at"}
+_GROUP_TIMES = {
+    GroupStatus.STARTING: "started_at",
+    GroupStatus.SHUTTING_DOWN: "shutting_down_at",
+    GroupStatus.TERMINATED: "terminated_at",
+}
 
 
 def change_status(
@@ -106,3 +117,52 @@ def add_history(
             machine_id=machine_id,
         )
     )
+
+
+def change_machine(
+    session: Session, machine_id: str, to: MachineStatus, *, at: float, **values: Any
+) -> bool:
+    """Change a machine's status if its table allows it.
+
+    Args:
+        session: the transaction that the change is part of.
+        machine_id: which machine.
+        to: the new status.
+        at: when it happened, seconds since the epoch; of a termination this is stored.
+        values: further columns that change with it, such as `drain_reason`.
+
+    Returns:
+        Whether it was applied. A refused change leaves everything as it was.
+    """
+    if to in _MACHINE_TIMES:
+        values[_MACHINE_TIMES[to]] = at
+    return _change(session, MachineRow, machine_id, statuses_before(MACHINE_TABLE, to), to, values)
+
+
+def change_group(
+    session: Session, group_id: str, to: GroupStatus, *, at: float, **values: Any
+) -> bool:
+    """Change a machine group's status if its table allows it; arguments as `change_machine`."""
+    if to in _GROUP_TIMES:
+        values[_GROUP_TIMES[to]] = at
+    return _change(session, GroupRow, group_id, statuses_before(GROUP_TABLE, to), to, values)
+
+
+def _change(
+    session: Session,
+    row: type[MachineRow | GroupRow],
+    row_id: str,
+    sources: frozenset[Any],
+    to: MachineStatus | GroupStatus,
+    values: dict[str, Any],
+) -> bool:
+    changed = session.scalar(
+        update(row)
+        .where(row.id == row_id, row.status.in_([status.value for status in sources]))
+        .values(status=to.value, **values)
+        .returning(row.id)
+        .execution_options(synchronize_session=False)
+    )
+    if changed is None:
+        log.info("event=change_refused %s=%s status=%s", row.__tablename__, row_id, to)
+    return changed is not None

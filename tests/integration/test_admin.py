@@ -94,7 +94,7 @@ def test_users_are_made_disabled_and_let_in_again(desk: Desk) -> None:
     assert "was created" in desk.types("users", "create", "bob", "--email", "bob@example.org")
     for words, sentence in (
         (("bob", "--email", "b@c"), "there is a user 'bob' already"),
-        (("eve", "--email", "eve"), "email: 'eve' is no address"),
+        (("eve", "--email", "eve"), "email: 'eve' is not an address"),
         (("e/ve", "--email", "b@c"), "username: 'e/ve' is not 1 to 64"),
     ):
         assert sentence in desk.types("users", "create", *words, fails=True)
@@ -177,7 +177,7 @@ def test_quotas_are_set_and_unset(desk: Desk) -> None:
     desk.types("quotas", "unset", "ada", "max_vcpus")
     assert desk.json("quotas", "show", "ada")["max_vcpus"]["max_allowed"] is None
     assert "There are: max_price_hour" in desk.types("quotas", "set", "ada", "x", "1", fails=True)
-    assert "no number from 0" in desk.types(
+    assert "not a number of 0 or more" in desk.types(
         "quotas", "set", "ada", "max_vcpus", "--", "-1", fails=True
     )
 

@@ -14,10 +14,11 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import func, select, text
 
+from scheduler.domain.ending import AttemptEnd
 from scheduler.services.accounts.users import create_key, user_of_key
 from scheduler.services.attempts.end import end_attempt
 from scheduler.services.attempts.record_report import Recording, Verdict
-from scheduler.services.attempts.rows import note_saved, open_attempt
+from scheduler.services.attempts.rows import add_saved, open_attempt
 from scheduler.services.backup.backup import restore_backup, write_backup
 from scheduler.services.control.sweep import sweep
 from scheduler.services.errors import Conflict
@@ -58,7 +59,7 @@ class Before:
             open_attempt(session, self.runs, 1, "m1", 1.0)
             open_attempt(session, self.ended, 1, "m1", 1.0)
             session.flush()
-            note_saved(session, self.ended, 1, output_bytes=9)
+            add_saved(session, self.ended, 1, output_bytes=9)
 
 
 def task(store: Store, task_id: str) -> TaskRow:
@@ -141,7 +142,9 @@ def test_numbers_of_attempts_are_never_used_again(
         later = Report(ReportKind.COMPUTATION_STARTED, before.runs, 1, 9, now, "m1", {})
         assert Recording(session, before.group, machines, {}).record(later).verdict is Verdict.GAP
     with target.write() as session:
-        ended = end_attempt(session, before.runs, 1, Status.STARTED, True, Cause.MACHINE_LOST, now)
+        ended = end_attempt(
+            session, before.runs, 1, AttemptEnd(Cause.MACHINE_LOST, now), resubmit=True
+        )
         assert ended == Status.SUBMITTED
     assert task(target, before.runs).attempt == waits.attempt
     # The same backup once more: those numbers have been used now.

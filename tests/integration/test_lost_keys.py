@@ -15,7 +15,7 @@ from sqlalchemy import select, update
 
 from scheduler.services.accounts.admin_keys import revoke_key, rotate_key
 from scheduler.services.accounts.admin_users import create_user, disable_user, set_operator
-from scheduler.services.accounts.users import create_key, digest
+from scheduler.services.accounts.users import create_key, key_digest
 from scheduler.services.errors import Conflict
 from scheduler.store.engine import Store, open_engine
 from scheduler.store.models import ApiKey, User
@@ -52,7 +52,7 @@ def operator(rt: Runtime, name: str) -> str:
 
 def revoke(rt: Runtime, key: str) -> None:
     with rt.store.write() as session:
-        revoke_key(session, "test", digest(key)[:12])
+        revoke_key(session, "test", key_digest(key)[:12])
 
 
 def test_the_last_operators_key_is_not_revoked_but_replaced(rt: Runtime) -> None:
@@ -62,8 +62,8 @@ def test_the_last_operators_key_is_not_revoked_but_replaced(rt: Runtime) -> None
     with pytest.raises(Conflict, match=r"of 'root' is the last usable key .* keys create root"):
         revoke(rt, key)
     with rt.store.write() as session:
-        made, _ = rotate_key(session, "test", digest(key)[:12])
-        assert session.get_one(ApiKey, digest(key)).revoked_at is not None
+        made, _ = rotate_key(session, "test", key_digest(key)[:12])
+        assert session.get_one(ApiKey, key_digest(key)).revoked_at is not None
     with pytest.raises(Conflict, match="last usable key"):
         revoke(rt, made)
     with rt.store.write() as session:
@@ -107,7 +107,7 @@ def test_the_question_names_whose_key_it_is_and_comes_after_the_search(
     rt: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = operator(rt, "root")
-    key_id = digest(key)[:12]
+    key_id = key_digest(key)[:12]
     with serving(rt) as url:
         monkeypatch.setenv("SIMHERD_API_URL", url)
         monkeypatch.setenv("SIMHERD_API_KEY", key)
@@ -161,7 +161,7 @@ def test_up_makes_itself_a_key_in_place_of_one_that_was_revoked(
     assert "was revoked" not in capsys.readouterr().out
     store = Store(open_engine(f"sqlite:///{tmp_path / 'simherd.db'}"))
     with store.write() as session:
-        session.get_one(ApiKey, digest(first.key)).revoked_at = 1.0
+        session.get_one(ApiKey, key_digest(first.key)).revoked_at = 1.0
     second = up()
     assert second.has_new_key
     assert stored.read_text() == second.key != first.key
@@ -169,6 +169,6 @@ def test_up_makes_itself_a_key_in_place_of_one_that_was_revoked(
     assert f"The key in {stored} was revoked" in capsys.readouterr().out
     assert not up().has_new_key
     with store.read() as session:
-        assert session.get_one(ApiKey, digest(first.key)).revoked_at == 1.0
-        assert session.get_one(ApiKey, digest(second.key)).revoked_at is None
+        assert session.get_one(ApiKey, key_digest(first.key)).revoked_at == 1.0
+        assert session.get_one(ApiKey, key_digest(second.key)).revoked_at is None
     store.engine.dispose()

@@ -11,13 +11,16 @@ from sqlalchemy import select
 
 from executor.link.lease import Claimer, LeaseKeeper, new_token
 from scheduler.domain.group_status import GroupStatus
+from scheduler.domain.losses import NOT_A_SWEEP
+from scheduler.domain.machine_status import MachineStatus
 from scheduler.providers.base import LaunchRefused, MachineState, NoCapacity, Uncertain
 from scheduler.queue.group_queue import Arrival
+from scheduler.services.control.lost import expire_leases
 from scheduler.services.control.orphans import end_again, examine
-from scheduler.services.control.sweep import expire_leases, sweep
+from scheduler.services.control.sweep import sweep
 from scheduler.services.groups.autoscale import drain_surplus
 from scheduler.services.groups.terminate import request_termination, shut_down_group
-from scheduler.services.machines.provision import scale_group
+from scheduler.services.machines.provision import retire, scale_group
 from scheduler.services.tasks.enqueue import enqueue_task
 from scheduler.store.machine_state import MACHINE_UP
 from scheduler.store.models import MachineRow
@@ -91,6 +94,36 @@ def test_a_machine_that_is_gone_is_replaced_and_let_in_no_more(fleet: Fleet) -> 
         LeaseKeeper(fleet.address(first.id, secret), group.id, first.id).beat([])
 
 
+def test_retiring_a_machine_again_keeps_its_end_and_its_reason(fleet: Fleet) -> None:
+    """The sweep and a job may do so side by side; the costs come from `terminated_at`."""
+    group = fleet.group(num_machines=1, spot=True)
+    (stale,) = fleet.scale(group)
+    fleet.set(stale, spot=True)
+    assert retire(fleet.rt, group, stale, "It is gone.", taken=True)
+    with fleet.rt.store.read() as session:
+        before = session.get_one(MachineRow, stale.id)
+    assert not retire(fleet.rt, group, stale, "It was not heard of for 700 s.")
+    with fleet.rt.store.read() as session:
+        after = session.get_one(MachineRow, stale.id)
+    assert before.terminated_at is not None
+    assert before.reclaim_at is not None
+    assert (after.terminated_at, after.drain_reason, after.reclaim_at) == (
+        before.terminated_at,
+        "It is gone.",
+        before.reclaim_at,
+    )
+
+
+def test_a_late_retirement_does_not_forget_a_reclaim_notice(fleet: Fleet) -> None:
+    group = fleet.group(num_machines=1)
+    (stale,) = fleet.scale(group)
+    fleet.set(stale, reclaim_at=77.0)
+    retire(fleet.rt, group, stale, "It is silent.")
+    with fleet.rt.store.read() as session:
+        machine = session.get_one(MachineRow, stale.id)
+    assert (machine.status, machine.reclaim_at) == (MachineStatus.DOWN, 77.0)
+
+
 def test_a_machine_that_never_joins_is_ended_and_replaced_after_a_while(fleet: Fleet) -> None:
     group = fleet.group(num_machines=1)
     (first,) = fleet.scale(group)
@@ -110,7 +143,7 @@ def test_a_silent_machine_of_a_cloud_is_ended_and_replaced(fleet: Fleet) -> None
     fleet.join(first)
     fleet.set(first, launched_at=1.0, last_seen_at=time.time() - group.reconnect_s - 1)
     # Right after a start of ours it may be us who have not heard of it.
-    scale_group(fleet.rt, group.id, patient=True)
+    scale_group(fleet.rt, group.id)
     assert fleet.cloud.states[first.id] is MachineState.RUNNING
     fleet.scale(group)
     assert fleet.cloud.states[first.id] is MachineState.GONE
@@ -223,9 +256,9 @@ def test_what_its_holder_knows_nothing_of_goes_to_another(fleet: Fleet) -> None:
     # The agent broke down right after that; the next one beats, and has never heard of it.
     keys = GroupKeys(group.id)
     fleet.rt.queue.client.zadd(keys.leases, {f"{task.id}:1": 1})
-    expire_leases(fleet.rt, fleet.now(group), time.time(), patient=True)
+    expire_leases(fleet.rt, fleet.now(group), time.time(), NOT_A_SWEEP)
     assert waiting(fleet.rt, group.id) == []
-    expire_leases(fleet.rt, fleet.now(group), time.time(), patient=False)
+    expire_leases(fleet.rt, fleet.now(group), time.time(), None)
     assert waiting(fleet.rt, group.id) == [f"{task.id}:2"]
 
 
@@ -261,7 +294,7 @@ def test_the_doctor_finds_orphans_and_ends_them(fleet: Fleet) -> None:
     assert fleet.cloud.states["nobodys"] == MachineState.RUNNING
     mended = {(f.kind, f.what) for f in examine(fleet.rt, fix=True) if f.mended}
     assert mended >= wrong
-    assert [found.machine_id for found in fleet.cloud.found()] == [machine.id]
+    assert [found.machine_id for found in fleet.cloud.list_machines()] == [machine.id]
     assert not {(f.kind, f.what) for f in examine(fleet.rt, fix=False)} & wrong
     with fleet.rt.store.read() as session:
         assert (

@@ -10,9 +10,9 @@ from sqlalchemy import select
 from scheduler.providers.base import MachineState
 from scheduler.providers.external import ExternalProvider
 from scheduler.services.accounts.provider_access import (
-    looked_after,
+    log_groups_without_provider,
+    providers_in_use,
     set_providers,
-    warn_of_groups_off,
 )
 from scheduler.services.control.orphans import examine
 from scheduler.services.control.sweep import sweep
@@ -131,7 +131,7 @@ def test_machines_of_a_provider_that_goes_off_are_looked_after_and_not_replaced(
     launched = len(site.cloud.launched)
 
     fleet = site.on("external")
-    warn_of_groups_off(fleet.rt)
+    log_groups_without_provider(fleet.rt)
     assert "event=provider_off provider=local groups=" in caplog.text
     site.cloud.states[second.id] = MachineState.GONE
     assert [m.id for m in fleet.scale(group)] == [first.id]
@@ -142,8 +142,8 @@ def test_machines_of_a_provider_that_goes_off_are_looked_after_and_not_replaced(
     sweep(fleet.rt, 0.0)
     assert len(site.cloud.launched) == launched
     assert "sweep_broke" not in caplog.text
-    assert {"local", "external"} <= set(looked_after(fleet.rt))
-    assert "ec2" not in looked_after(fleet.rt)
+    assert {"local", "external"} <= set(providers_in_use(fleet.rt))
+    assert "ec2" not in providers_in_use(fleet.rt)
 
     # On again: the group is as large as it was, and says nothing more.
     fleet = site.on("local")

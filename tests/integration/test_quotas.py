@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from scheduler.services.billing.quotas import Quota, set_quota, states
+from scheduler.services.billing.quotas import Quota, quota_states, set_quota
 from scheduler.services.billing.user_costs import (
     Month,
     costs_by_group,
@@ -65,7 +65,7 @@ class Account:
         return submit_tasks(self.rt, self.id, [asked])[0].task_id
 
     def states(self) -> dict[str, tuple[float | None, float | None]]:
-        return {s.quota.value: (s.allowed, s.in_use) for s in states(self.rt, self.user)}
+        return {s.quota.value: (s.allowed, s.in_use) for s in quota_states(self.rt, self.user)}
 
 
 @pytest.fixture

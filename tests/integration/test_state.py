@@ -14,7 +14,7 @@ from executor.link.lease import Claimer, new_token
 from scheduler.metrics import instruments, table
 from scheduler.metrics.collectors import read_state
 from scheduler.metrics.snapshot import StateCollector
-from scheduler.services.control.sweep import expire_leases
+from scheduler.services.control.lost import expire_leases
 from scheduler.services.tasks.enqueue import push_attempts
 from scheduler.services.tasks.kill import settle_kill
 from scheduler.store.machine_state import (
@@ -254,6 +254,6 @@ def test_a_lost_machine_is_counted(rt: Runtime) -> None:
     _add_machine(rt, group, "m1", status=MACHINE_DOWN, terminated_at=time.time())
     lost = _counted(table.ATTEMPTS_LOST, cause="machine_lost")
     expired = _counted(table.LEASES_EXPIRED)
-    expire_leases(rt, group, time.time(), False)
+    expire_leases(rt, group, time.time(), None)
     assert _counted(table.ATTEMPTS_LOST, cause="machine_lost") == lost + 1
     assert _counted(table.LEASES_EXPIRED) == expired + 1

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import select, update
 
 from scheduler.services.accounts.users import create_key
-from scheduler.services.billing.quotas import Quota, states
+from scheduler.services.billing.quotas import Quota, quota_states
 from scheduler.services.errors import QuotaExceeded
 from scheduler.services.storage.room import StorageRoomClaim
 from scheduler.services.storage.transfer_worker import carry_on
@@ -156,7 +156,7 @@ def test_many_urls_together_stay_within_the_quota_while_they_are_good(person: Pe
     for number in range(10):
         assert person.sign(f"{number}", sizes=[100 * KIB]).status_code == 200
     assert person.sign("one more", sizes=[100 * KIB]).status_code == 403
-    used = {s.quota: s.in_use for s in states(person.rt, _user(person))}
+    used = {s.quota: s.in_use for s in quota_states(person.rt, _user(person))}
     assert used[Quota.MAX_STORAGE_GB] == 1000 * KIB / 1024**3
     # A new URL for a path takes the place of the one before, whose upload may have failed.
     assert person.sign("3", sizes=[100 * KIB]).status_code == 200

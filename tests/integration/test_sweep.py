@@ -9,11 +9,13 @@ import pytest
 from sqlalchemy import select
 
 from executor.link.lease import Claimer, new_token
+from scheduler.domain.losses import NOT_A_SWEEP
 from scheduler.providers.base import MachineState
 from scheduler.queue.group_queue import Arrival
 from scheduler.services.control.expire_deadlines import expire_deadlines
+from scheduler.services.control.lost import expire_leases
 from scheduler.services.control.reconcile_queue import reconcile_queue
-from scheduler.services.control.sweep import expire_leases, sweep
+from scheduler.services.control.sweep import sweep
 from scheduler.services.tasks.enqueue import enqueue_task
 from scheduler.store.machine_state import MACHINE_UP
 from scheduler.store.models import GroupRow, MachineRow, TaskRow
@@ -79,8 +81,9 @@ class Fleet:
         just_now = 1000 * time.time() - 1
         self.rt.queue.client.zadd(leases, dict.fromkeys(held, just_now))
 
-    def reclaim(self, after_s: float = 0, *, patient: bool = False) -> None:
-        expire_leases(self.rt, self.group, time.time() + after_s, patient)
+    def reclaim(self, after_s: float = 0, *, in_grace: bool = False) -> None:
+        grace = NOT_A_SWEEP if in_grace else None
+        expire_leases(self.rt, self.group, time.time() + after_s, grace)
 
     def status(self, task: TaskRow) -> tuple[str, int]:
         with self.rt.store.read() as session:
@@ -99,7 +102,7 @@ def test_a_machine_that_is_gone_costs_the_attempt_at_once(fleet: Fleet) -> None:
         fleet.hold(1, MachineState.GONE, resubmit=True)[0],
         fleet.hold(1, MachineState.GONE)[0],
     )
-    fleet.reclaim(patient=True)
+    fleet.reclaim(in_grace=True)
     assert fleet.status(kept) == (Status.SUBMITTED, 2)
     assert waiting(fleet.rt, fleet.group.id) == [f"{kept.id}:2"]
     assert fleet.status(lost) == (Status.EXECUTER_TERMINATED, 1)
@@ -147,10 +150,19 @@ def test_a_silent_machine_has_its_reconnect_window(fleet: Fleet, state: MachineS
     (task,) = fleet.hold(1, state)
     fleet.reclaim(limits.RECONNECT_WINDOW_S - 5)
     assert fleet.status(task) == (Status.SUBMITTED, 1)
-    fleet.reclaim(limits.RECONNECT_WINDOW_S + 5, patient=True)
+    fleet.reclaim(limits.RECONNECT_WINDOW_S + 5, in_grace=True)
     assert fleet.status(task) == (Status.SUBMITTED, 1)
     fleet.reclaim(limits.RECONNECT_WINDOW_S + 5)
     assert fleet.status(task) == (Status.EXECUTER_TERMINATED, 1)
+
+
+def test_an_attempt_with_a_current_lease_is_not_suspected(fleet: Fleet) -> None:
+    (task,) = fleet.hold(1, MachineState.GONE)
+    lease_end = 1000 * (time.time() + limits.LEASE_S)
+    leases = GroupKeys(fleet.group.id).leases
+    fleet.rt.queue.client.zadd(leases, {f"{task.id}:1": lease_end})
+    fleet.reclaim()
+    assert fleet.status(task) == (Status.SUBMITTED, 1)
 
 
 def test_when_many_go_silent_at_once_it_is_probably_us(fleet: Fleet) -> None:

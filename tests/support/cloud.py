@@ -41,7 +41,7 @@ class Cloud(Machines):
             raise self.refuses.pop(0)
         return super().launch(plan)
 
-    def found(self) -> list[ProviderMachine]:
+    def list_machines(self) -> list[ProviderMachine]:
         """See `MachineProvider`."""
         running = [m for m, state in self.states.items() if state is MachineState.RUNNING]
         return [ProviderMachine(m, "", {}) for m in running]
@@ -71,7 +71,7 @@ class Fleet:
 
     def scale(self, group: GroupRow) -> list[MachineRow]:
         """What the sweep does; return the machines."""
-        scale_group(self.rt, group.id, patient=False)
+        scale_group(self.rt, group.id, grace=None)
         return self.up(group)
 
     def join(self, machine: MachineRow) -> str:

@@ -54,7 +54,7 @@ class Machines:
         """See `MachineProvider`."""
         return {m: self.states.get(m, MachineState.GONE) for m in machines}
 
-    def found(self) -> list[ProviderMachine]:
+    def list_machines(self) -> list[ProviderMachine]:
         """See `MachineProvider`."""
         return []
 

@@ -35,6 +35,12 @@ def test_no_table_is_cut_by_a_blank_line(page: Path) -> None:
         before = line
 
 
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.name)
+def test_every_test_that_a_page_names_exists(page: Path) -> None:
+    for file, name in re.findall(r"(tests/[\w/]+\.py)::(\w+)", page.read_text()):
+        assert f"def {name}(" in (REPOSITORY / file).read_text(), f"{file}::{name}"
+
+
 def test_upgrading_names_what_a_deployment_of_the_release_before_must_set() -> None:
     page = (DOCS / "upgrading.md").read_text()
     table = page.partition("what a deployment must set\n")[2].partition("## Limits")[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 
@@ -30,6 +31,17 @@ def test_the_import_rules_hold() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_decisions_import_nothing_but_the_contract() -> None:
+    for file in (REPOSITORY / "scheduler/domain").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for name in names:
+                is_standard = name.partition(".")[0] in sys.stdlib_module_names
+                own = name.startswith(("scheduler.domain", "simherd.contract"))
+                assert is_standard or own, (file.name, name)
 
 
 @pytest.mark.parametrize("module", ["simherd", "simherd.contract.lifecycle"])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 #: report's kind, a reply's status, an outcome for people.
 OTHER_WORDS = {
     ("scheduler/domain/group_status.py", "started"),
-    ("scheduler/store/machine_state.py", "started"),
+    ("scheduler/domain/machine_status.py", "started"),
     ("simherd/contract/webrtc_channel.py", "success"),
     ("simherd/contract/reports.py", "started"),
     ("simherd/contract/transfers.py", "failed"),

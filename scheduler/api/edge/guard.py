@@ -13,7 +13,7 @@ from scheduler.api import problems
 from scheduler.api.edge.access import Credential, Rule, Rules
 from scheduler.api.edge.bodies import Body
 from scheduler.api.edge.rates import BodyBudget, Buckets, KnownKeys, Lane, Shares, too_many
-from scheduler.services.accounts.users import digest, user_of_key
+from scheduler.services.accounts.users import key_digest, user_of_key
 from scheduler.services.attempts.outputs import check_token
 from scheduler.services.errors import Forbidden
 from scheduler.services.machines.access import known_machine
@@ -138,7 +138,7 @@ class Guard:
         return user.id
 
     async def _user_of(self, key: str, address: str) -> User:
-        name = digest(key)
+        name = key_digest(key)
         with ExitStack() as held:
             if name not in self._known:
                 if wait := self._failures.wait_s(address):

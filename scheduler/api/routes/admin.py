@@ -13,7 +13,7 @@ from scheduler.api.bounded import BigNumber
 from scheduler.api.deps import OperatorDep, RuntimeDep
 from scheduler.api.serializers import isoformat_utc
 from scheduler.api.strict import StrictRouter
-from scheduler.services.accounts.audit import MOST_ENTRIES, entries, note
+from scheduler.services.accounts.audit import MOST_ENTRIES, add_audit_entry, audit_entries
 from scheduler.services.backup.backup import stream_backup
 from scheduler.services.control.orphans import examine
 
@@ -35,7 +35,7 @@ def doctor(rt: RuntimeDep, operator: OperatorDep, asked: Examination) -> list[di
     mended = [f"{finding.kind} {finding.what}" for finding in found if finding.mended]
     if mended:
         with rt.store.write() as session:
-            note(session, operator.username, "doctor_fix", "server", mended=mended)
+            add_audit_entry(session, operator.username, "doctor_fix", "server", mended=mended)
     return [asdict(finding) for finding in found]
 
 
@@ -60,7 +60,7 @@ def audit(
 ) -> list[dict[str, Any]]:
     """What operators have done, the newest first; `before`: older than the entry of this id."""
     with rt.store.read() as session:
-        found = entries(session, limit=limit, before=before, actor=actor, subject=subject)
+        found = audit_entries(session, limit=limit, before=before, actor=actor, subject=subject)
     return [
         {
             "id": entry.id,

@@ -17,7 +17,7 @@ from scheduler.config import PROVIDERS
 from scheduler.services.accounts import admin_keys, admin_users, provider_access
 from scheduler.services.accounts.admin_keys import KeyState
 from scheduler.services.accounts.admin_users import UserState
-from scheduler.services.billing.quotas import change_quota, give_defaults, states
+from scheduler.services.billing.quotas import change_quota, give_defaults, quota_states
 from simherd.contract import limits
 
 router = StrictRouter(prefix="/v1/admin", tags=["admin"])
@@ -195,7 +195,7 @@ def show_quotas(rt: RuntimeDep, _user_: OperatorDep, username: str) -> dict[str,
     """What a user may have at one time (null: unlimited), and has now."""
     with rt.store.read() as session:
         user = admin_users.named_user(session, username)
-    return quotas_json(states(rt, user))
+    return quotas_json(quota_states(rt, user))
 
 
 @router.put("/users/{username}/quotas/{name}")

@@ -11,7 +11,7 @@ from scheduler.api.deps import RuntimeDep, UserDep
 from scheduler.api.strict import StrictRouter
 from scheduler.catalogue.search import MachineOffer, OfferFilter, Range, offers
 from scheduler.services.accounts.provider_access import providers_of, wire_providers
-from scheduler.services.billing.prices import machine_types as machine_types_now
+from scheduler.services.billing.prices import priced_machine_types as machine_types_now
 from scheduler.services.errors import Invalid, ResourceNotFound
 from simherd.contract import limits
 

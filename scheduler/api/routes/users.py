@@ -10,7 +10,7 @@ from fastapi import Query
 from scheduler.api.deps import RuntimeDep, UserDep
 from scheduler.api.serializers import dollars, isoformat_utc
 from scheduler.api.strict import StrictRouter
-from scheduler.services.billing.quotas import QuotaState, states
+from scheduler.services.billing.quotas import QuotaState, quota_states
 from scheduler.services.billing.user_costs import (
     FIRST_YEAR,
     LAST_YEAR,
@@ -47,7 +47,7 @@ def info(user: UserDep) -> dict[str, Any]:
 @router.get("/quotas")
 def quotas(rt: RuntimeDep, user: UserDep) -> dict[str, Any]:
     """What the user may have at one time (null: unlimited), and has now."""
-    return quotas_json(states(rt, user))
+    return quotas_json(quota_states(rt, user))
 
 
 def quotas_json(quotas: list[QuotaState]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Users' API keys, as operators look after them. A key itself is told once, when it is made."""
+"""The operators' view of API keys. A key itself is shown once, when it is made."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from scheduler.services.accounts.admin_users import lock_operators, named_user
-from scheduler.services.accounts.audit import note
-from scheduler.services.accounts.users import create_key, digest, is_usable
+from scheduler.services.accounts.audit import add_audit_entry
+from scheduler.services.accounts.users import create_key, is_usable, key_digest
 from scheduler.services.errors import Conflict, Invalid, ResourceNotFound
 from scheduler.store.models import ApiKey, User
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 #: Characters of a key's digest that name it: enough to tell keys apart, and nothing to log in with.
 _ID_LENGTH = 12
-#: The longest that a key may be made for, seconds.
+#: The longest validity of a key, seconds.
 _MOST_S = 10 * 366 * 86400.0
 
 
 @dataclass(frozen=True)
 class KeyState:
-    """A key without what it is: its id, whose, what for; times are seconds since the epoch."""
+    """A key without its secret; times are seconds since the epoch."""
 
     id: str
     username: str
@@ -35,12 +35,12 @@ class KeyState:
     revoked_at: float | None
 
     def good(self, now: float) -> bool:
-        """Whether it lets somebody in at this moment, unless its user is disabled."""
+        """Return whether it is accepted at this moment, unless its user is disabled."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
 
 def key_states(session: Session, username: str | None = None) -> list[KeyState]:
-    """Every user's keys, or one user's, the oldest first. Raises NotFound."""
+    """Every user's keys, or one user's, the oldest first. Raises ResourceNotFound."""
     wanted = select(ApiKey, User.username).join(User, User.id == ApiKey.user_id)
     if username is not None:
         wanted = wanted.where(ApiKey.user_id == named_user(session, username).id)
@@ -51,18 +51,18 @@ def key_states(session: Session, username: str | None = None) -> list[KeyState]:
 def make_key(
     session: Session, actor: str, username: str, label: str, valid_s: float | None = None
 ) -> tuple[str, KeyState]:
-    """Make a key; answers it, for the only time, and its state.
+    """Make a key; return its secret, which is not stored, and its state.
 
     Args:
-        session: the transaction it is part of.
-        actor: who asks for it.
-        username: for whom.
-        label: what it is for, as a word or two.
-        valid_s: for how long it is good, seconds; None: until it is revoked.
+        session: a transaction that writes.
+        actor: the operator, for the audit log.
+        username: its user.
+        label: its purpose, in a word or two.
+        valid_s: seconds until it expires; None: it does not.
 
     Raises:
-        NotFound: no such user.
-        Invalid: a label or a time that cannot be.
+        ResourceNotFound: no such user.
+        Invalid: the label or the time is not allowed.
     """
     user = named_user(session, username)
     if not 0 < len(label) <= 80 or not label.isprintable():
@@ -71,11 +71,13 @@ def make_key(
         raise Invalid(f"valid_s: {valid_s} is not between 0 and ten years, in seconds.")
     secret = create_key(session, user.id, label)
     session.flush()
-    key = session.get_one(ApiKey, digest(secret))
+    key = session.get_one(ApiKey, key_digest(secret))
     if valid_s is not None:
         key.expires_at = key.created_at + valid_s
     state = _state(key, username)
-    note(session, actor, "key_create", username, key=state.id, label=label, valid_s=valid_s)
+    add_audit_entry(
+        session, actor, "key_create", username, key=state.id, label=label, valid_s=valid_s
+    )
     return secret, state
 
 
@@ -83,31 +85,31 @@ def revoke_key(session: Session, actor: str, key_id: str) -> None:
     """End a key now. Doing so again changes nothing.
 
     Raises:
-        NotFound: no such key.
-        Conflict: its id is not clear, or no operator would have a usable key any more.
+        ResourceNotFound: no such key.
+        Conflict: its id is ambiguous, or no operator would have a usable key any more.
     """
     key, username = _key(session, key_id)
     if key.revoked_at is None:
         _check_others(session, key, username)
         key.revoked_at = time.time()
-        note(session, actor, "key_revoke", username, key=key_id, label=key.label)
+        add_audit_entry(session, actor, "key_revoke", username, key=key_id, label=key.label)
 
 
 def rotate_key(
     session: Session, actor: str, key_id: str, keep_s: float = 0.0
 ) -> tuple[str, KeyState]:
-    """Make a key in place of another, good for as long as that was made for; answers as `make_key`.
+    """Replace a key by one that is valid for as long; returns the same as `make_key`.
 
     Args:
-        session: the transaction it is part of.
-        actor: who asks for it.
-        key_id: the key that it replaces.
-        keep_s: for how long that one stays good, seconds; 0: it is revoked.
+        session: a transaction that writes.
+        actor: the operator, for the audit log.
+        key_id: the key that is replaced.
+        keep_s: seconds for which that one stays valid; 0: it is revoked.
 
     Raises:
-        NotFound: no such key.
-        Conflict: it is good no more, or its id is not clear.
-        Invalid: a time that cannot be.
+        ResourceNotFound: no such key.
+        Conflict: it is revoked or has expired, or its id is ambiguous.
+        Invalid: the time is not allowed.
     """
     if not 0 <= keep_s <= _MOST_S:
         raise Invalid(f"keep_s: {keep_s} is not between 0 and ten years, in seconds.")
@@ -121,12 +123,14 @@ def rotate_key(
         key.expires_at = min(now + keep_s, key.expires_at or now + keep_s)
     else:
         key.revoked_at = now
-    note(session, actor, "key_rotate", username, key=key_id, by=made[1].id, keep_s=keep_s)
+    add_audit_entry(
+        session, actor, "key_rotate", username, key=key_id, by=made[1].id, keep_s=keep_s
+    )
     return made
 
 
 def _check_others(session: Session, key: ApiKey, username: str) -> None:
-    """Refuse to end the last key that lets an operator in. Raises Conflict."""
+    """Refuse to revoke the last usable key of an operator. Raises Conflict."""
     lock_operators(session)
     usable = select(ApiKey.digest).join(User, User.id == ApiKey.user_id)
     usable = usable.where(User.is_operator, User.disabled_at.is_(None), is_usable())
@@ -134,7 +138,7 @@ def _check_others(session: Session, key: ApiKey, username: str) -> None:
         key_id = key.digest[:_ID_LENGTH]
         raise Conflict(
             f"key: {key_id} of {username!r} is the last usable key of an operator: nobody could "
-            f"look after the server any more. Make another first (`simherd admin keys create "
+            f"administer the server any more. Make another first (`simherd admin keys create "
             f"{username}`), or replace it: `simherd admin keys rotate {key_id}`."
         )
 
@@ -142,7 +146,7 @@ def _check_others(session: Session, key: ApiKey, username: str) -> None:
 def _key(session: Session, key_id: str) -> tuple[ApiKey, str]:
     if len(key_id) < _ID_LENGTH or not key_id.isalnum():
         raise ResourceNotFound(
-            f"key: {key_id[:80]!r} is no id of a key. `simherd admin keys list`."
+            f"key: {key_id[:80]!r} is not the id of a key. `simherd admin keys list`."
         )
     wanted = select(ApiKey, User.username).join(User, User.id == ApiKey.user_id)
     found = session.execute(

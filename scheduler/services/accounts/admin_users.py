@@ -1,4 +1,4 @@
-"""Users, as operators look after them."""
+"""The operators' view of users."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 
 from scheduler.domain.group_status import UP
 from scheduler.services.accounts import users as accounts
-from scheduler.services.accounts.audit import note
+from scheduler.services.accounts.audit import add_audit_entry
 from scheduler.services.errors import Conflict, Invalid, ResourceNotFound
 from scheduler.services.tasks.kill import kill_task
 from scheduler.store.models import ApiKey, GroupRow, TaskRow, User
@@ -29,7 +29,7 @@ _USERNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 @dataclass(frozen=True)
 class UserState:
-    """A user with what they have going on: tasks that have not ended, groups that are up."""
+    """A user, with the numbers of their tasks that have not ended and their groups that are up."""
 
     user: User
     tasks: int
@@ -37,7 +37,7 @@ class UserState:
 
 
 def named_user(session: Session, username: str, *, lock: bool = False) -> User:
-    """A user by name; `lock`: until the transaction ends. Raises NotFound."""
+    """Return a user by name, locked if `lock`. Raises ResourceNotFound."""
     wanted = select(User).where(User.username == username)
     user = session.scalar(wanted.with_for_update() if lock else wanted)
     if user is None:
@@ -46,7 +46,7 @@ def named_user(session: Session, username: str, *, lock: bool = False) -> User:
 
 
 def user_states(session: Session, username: str | None = None) -> list[UserState]:
-    """Every user by name, or one. Raises NotFound."""
+    """Return every user, sorted by name, or one. Raises ResourceNotFound."""
     if username is not None:
         users = [named_user(session, username)]
     else:
@@ -71,10 +71,10 @@ def create_user(
     operator: bool = False,
     quotas: Mapping[str, float] | None = None,
 ) -> User:
-    """Make a user, who has no key yet; `quotas`: see `accounts.create_user`.
+    """Create a user, without a key; `quotas`: see `users.create_user`.
 
     Raises:
-        Invalid: a name or an address that cannot be.
+        Invalid: the name or the address is not allowed.
         Conflict: there is a user of that name.
     """
     if not _USERNAME.fullmatch(username):
@@ -83,20 +83,20 @@ def create_user(
             "beginning with a letter or a digit."
         )
     if email.count("@") != 1 or not email.isprintable() or " " in email or len(email) > 254:
-        raise Invalid(f"email: {email[:80]!r} is no address such as ada@example.org.")
+        raise Invalid(f"email: {email[:80]!r} is not an address such as ada@example.org.")
     if session.scalar(select(User.id).where(User.username == username)) is not None:
         raise Conflict(f"username: there is a user {username!r} already.")
     user = accounts.create_user(session, username, email, quotas=quotas)
     user.is_operator = operator
-    note(session, actor, "user_create", username, email=email, operator=operator)
+    add_audit_entry(session, actor, "user_create", username, email=email, operator=operator)
     return user
 
 
 def set_operator(session: Session, actor: str, username: str, operator: bool) -> None:
-    """Let a user look after the server, or no longer. Doing so again changes nothing.
+    """Make a user an operator, or not. Doing so again changes nothing.
 
     Raises:
-        NotFound: no such user.
+        ResourceNotFound: no such user.
         Conflict: there would be no operator left.
     """
     lock_operators(session)
@@ -106,21 +106,22 @@ def set_operator(session: Session, actor: str, username: str, operator: bool) ->
     if not operator:
         _check_others(session, user)
     user.is_operator = operator
-    note(session, actor, "operator_on" if operator else "operator_off", username)
+    add_audit_entry(session, actor, "operator_on" if operator else "operator_off", username)
 
 
 def disable_user(rt: Runtime, actor: str, username: str, *, kill: bool = False) -> int:
-    """Refuse a user's keys from now on. Their tasks and groups go on; answers how many tasks were
-    killed.
+    """Refuse a user's keys from now on; their groups go on, and their tasks unless `kill`.
+
+    Returns how many tasks were killed.
 
     Args:
-        parts: the scheduler's parts.
-        actor: who asks for it.
-        username: whom.
-        kill: kill their tasks that have not ended.
+        rt: the scheduler's runtime.
+        actor: the operator, for the audit log.
+        username: the user.
+        kill: whether to kill their tasks that have not ended.
 
     Raises:
-        NotFound: no such user.
+        ResourceNotFound: no such user.
         Conflict: there would be no operator left.
     """
     with rt.store.write() as session:
@@ -130,37 +131,37 @@ def disable_user(rt: Runtime, actor: str, username: str, *, kill: bool = False) 
             if user.is_operator:
                 _check_others(session, user)
             user.disabled_at = time.time()
-            note(session, actor, "user_disable", username, kill=kill)
+            add_audit_entry(session, actor, "user_disable", username, kill=kill)
         open_tasks = select(TaskRow.id).where(
             TaskRow.user_id == user.id, TaskRow.status.not_in(_ended())
         )
         tasks = session.scalars(open_tasks).all() if kill else []
         if tasks:
-            note(session, actor, "tasks_kill", username, tasks=len(tasks))
+            add_audit_entry(session, actor, "tasks_kill", username, tasks=len(tasks))
     for task_id in tasks:
         kill_task(rt, user.id, task_id)
     return len(tasks)
 
 
 def enable_user(session: Session, actor: str, username: str) -> None:
-    """Let a user's keys be good again. Raises NotFound."""
+    """Accept a disabled user's keys again. Raises ResourceNotFound."""
     user = named_user(session, username, lock=True)
     if user.disabled_at is not None:
         user.disabled_at = None
-        note(session, actor, "user_enable", username)
+        add_audit_entry(session, actor, "user_enable", username)
 
 
 def lock_operators(session: Session) -> None:
-    """Take turns with whatever else may leave the server without an operator's key.
+    """Lock out other transactions that could leave the server without an operator's key.
 
-    Lock no user's row before it: of two operators that drop each other at once, one stays.
+    Lock no user's row before it: of two operators that remove each other at once, one stays.
     """
     enabled = select(User.id).where(User.is_operator, User.disabled_at.is_(None))
     session.execute(enabled.order_by(User.id).with_for_update()).all()
 
 
 def _check_others(session: Session, user: User) -> None:
-    """Refuse to do without the last operator. Raises Conflict."""
+    """Refuse to remove the last operator. Raises Conflict."""
     others = select(User.id).join(ApiKey, ApiKey.user_id == User.id)
     others = others.where(User.is_operator, User.disabled_at.is_(None), User.id != user.id)
     if session.scalars(others.where(accounts.is_usable()).limit(1)).first() is None:

@@ -1,4 +1,4 @@
-"""What operators have done: who, when, what to what. Entries are added and never changed."""
+"""The audit log of operators' actions. Entries are added and never changed."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-#: Entries that are told at once, at most.
+#: Entries of one request at the most.
 MOST_ENTRIES = 1000
 
 
-def note(session: Session, actor: str, action: str, subject: str, **facts: Any) -> None:
-    """Note what is done, in the transaction that does it; `facts` never hold a secret."""
+def add_audit_entry(session: Session, actor: str, action: str, subject: str, **facts: Any) -> None:
+    """Record an action, in the transaction that does it; `facts` must not hold a secret."""
     session.add(
         AuditEntry(at=time.time(), actor=actor, action=action, subject=subject, facts=facts)
     )
 
 
-def entries(
+def audit_entries(
     session: Session,
     *,
     limit: int,
@@ -33,14 +33,14 @@ def entries(
     actor: str | None = None,
     subject: str | None = None,
 ) -> Sequence[AuditEntry]:
-    """Entries, the newest first.
+    """Return entries, the newest first.
 
     Args:
-        session: to ask with.
+        session: a session for reading.
         limit: how many at the most.
-        before: only those that were added before the one of this id.
-        actor: only what this one did.
-        subject: only what was done to this.
+        before: only entries that are older than the one of this id.
+        actor: only actions of this operator.
+        subject: only actions on this subject.
     """
     wanted = select(AuditEntry)
     if before is not None:

@@ -1,7 +1,7 @@
-"""Which providers of machines are on: for a deployment (`SIMHERD_PROVIDERS`) and for a user.
+"""The providers of machines that are on: for a deployment (`SIMHERD_PROVIDERS`) and for a user.
 
-A provider that is off starts no machine. What it started before is still observed, drained and
-ended, for machines cost money as long as they run.
+A provider that is off starts no machines. Those that it started before are still observed, drained
+and terminated, since machines cost money as long as they run.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sqlalchemy import func, select, update
 
 from scheduler.config import PROVIDERS
 from scheduler.domain.group_status import ACTIVE
-from scheduler.services.accounts.audit import note
+from scheduler.services.accounts.audit import add_audit_entry
 from scheduler.services.errors import Conflict, Invalid
 from scheduler.store.machine_state import MACHINE_DOWN
 from scheduler.store.models import GroupRow, MachineRow, User
@@ -28,40 +28,40 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: How the sentence begins that a group shows while its provider is off.
+#: The beginning of the sentence that a group shows while its provider is off.
 _OFF = "No machines are started: the provider"
 
 
 def providers_of(rt: Runtime, user: User) -> tuple[str, ...]:
-    """The providers that a user may start machines with."""
+    """Return the providers that a user may start machines with."""
     on = rt.settings.enabled_providers
     if user.providers is None:
         return on
     return tuple(name for name in on if name in user.providers)
 
 
-def choose_provider(rt: Runtime, user: User, asked: str | None, wire_provider: str) -> str:
-    """The provider that a new group of a user is to have.
+def choose_provider(rt: Runtime, user: User, named: str | None, wire_provider: str) -> str:
+    """Return the provider of a new group.
 
     Args:
-        parts: the scheduler's parts.
-        user: whose group it is to be.
-        asked: the provider that the request names, if any.
+        rt: the scheduler's runtime.
+        user: the group's owner.
+        named: the provider that the request names, if any.
         wire_provider: the wire's provider id, which the operator's table maps to providers.
 
     Raises:
         Invalid: it is not known, or not on for the user; the message says which are.
     """
     on = providers_of(rt, user)
-    if asked is not None:
-        if asked not in on:
-            raise Invalid(f"provider: {asked!r} is not available to you. {_there_are(on)}")
-        return asked
+    if named is not None:
+        if named not in on:
+            raise Invalid(f"provider: {named!r} is not available to you. {_there_are(on)}")
+        return named
     table = wire_providers(rt, on)
     if wire_provider in table:
         return table[wire_provider]
     if on and wire_provider in rt.catalogue.providers:
-        # What clients send where their user has named nothing: the name means nothing to people.
+        # Clients send it by default: the name would mean nothing to a user.
         raise Invalid(
             "provider: the server's usual provider is not available to you. "
             f"{_there_are(on)} Name one (`--from NAME`)."
@@ -74,7 +74,7 @@ def choose_provider(rt: Runtime, user: User, asked: str | None, wire_provider: s
 
 
 def wire_providers(rt: Runtime, on: Sequence[str]) -> Mapping[str, str]:
-    """The wire's provider ids of the operator's table → the first provider that is in `on`."""
+    """Return the operator's table: wire provider id → its first provider that is in `on`."""
     found = {}
     for wire, names in rt.catalogue.providers.items():
         chosen = next((name for name in names if name in on), None)
@@ -89,8 +89,8 @@ def _there_are(names: Sequence[str]) -> str:
     return f"There are: {', '.join(names)}."
 
 
-def why_off(rt: Runtime, group: GroupRow, owner: User) -> str | None:
-    """Why a group may not start machines, as a sentence; None: it may."""
+def provider_off_reason(rt: Runtime, group: GroupRow, owner: User) -> str | None:
+    """Return why a group must not start machines, as a sentence; None: it may."""
     if group.provider not in rt.settings.enabled_providers:
         return f"{_OFF} {group.provider!r} is switched off on this server. Ask an operator."
     if owner.providers is not None and group.provider not in owner.providers:
@@ -98,18 +98,18 @@ def why_off(rt: Runtime, group: GroupRow, owner: User) -> str | None:
     return None
 
 
-def check_on(rt: Runtime, group: GroupRow) -> None:
-    """Raises Conflict: the provider of the group is off."""
+def check_provider_on(rt: Runtime, group: GroupRow) -> None:
+    """Refuse a group whose provider is off. Raises Conflict."""
     with rt.store.read() as session:
-        reason = why_off(rt, group, session.get_one(User, group.user_id))
+        reason = provider_off_reason(rt, group, session.get_one(User, group.user_id))
     if reason is not None:
         raise Conflict(f"machine group {group.name!r}: {reason}")
 
 
-def note_state(rt: Runtime, group: GroupRow) -> bool:
-    """Whether a group may start machines; where not, it shows why."""
+def update_provider_detail(rt: Runtime, group: GroupRow) -> bool:
+    """Return whether a group may start machines; if not, store why as its detail."""
     with rt.store.read() as session:
-        reason = why_off(rt, group, session.get_one(User, group.user_id))
+        reason = provider_off_reason(rt, group, session.get_one(User, group.user_id))
     shown = group.status_detail or ""
     if reason is not None and shown != reason:
         log.warning("event=provider_off group=%s provider=%s", group.id, group.provider)
@@ -126,9 +126,8 @@ def _set_detail(rt: Runtime, group: GroupRow, detail: str | None) -> None:
         )
 
 
-def looked_after(rt: Runtime) -> dict[str, MachineProvider]:
-    """The providers whose machines there may be: those that are on, and those of machines and
-    groups that have not ended."""
+def providers_in_use(rt: Runtime) -> dict[str, MachineProvider]:
+    """Return the providers that are on, and those of machines and groups that have not ended."""
     groups = select(GroupRow.provider).where(GroupRow.status.in_(ACTIVE))
     machines = (
         select(GroupRow.provider)
@@ -141,8 +140,8 @@ def looked_after(rt: Runtime) -> dict[str, MachineProvider]:
     return {name: rt.providers[name] for name in PROVIDERS if name in wanted}
 
 
-def warn_of_groups_off(rt: Runtime) -> None:
-    """Write to the log which groups have a provider that is off."""
+def log_groups_without_provider(rt: Runtime) -> None:
+    """Log the number of groups of each provider that is off."""
     query = (
         select(GroupRow.provider, func.count())
         .where(
@@ -162,9 +161,9 @@ def warn_of_groups_off(rt: Runtime) -> None:
 def set_providers(
     session: Session, actor: str, user: User, providers: Sequence[str] | None
 ) -> None:
-    """Narrow the providers that a user may start machines with; None: all that are on.
+    """Set the providers that a user may start machines with; None: all that are on.
 
-    Machines that the user has go on; groups of providers that are left out start no more.
+    The user's machines go on; groups of other providers start no further ones.
 
     Raises:
         Invalid: a provider is not known.
@@ -175,4 +174,4 @@ def set_providers(
                 f"providers: {name!r} is not a provider. There are: {', '.join(PROVIDERS)}."
             )
     user.providers = None if providers is None else sorted(set(providers))
-    note(session, actor, "providers_set", user.username, providers=user.providers)
+    add_audit_entry(session, actor, "providers_set", user.username, providers=user.providers)

@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 
-def digest(key: str) -> str:
-    """What is stored of a key. Keys are long and random: a plain hash is enough."""
+def key_digest(key: str) -> str:
+    """Return the digest that is stored of a key: for a long random key, a plain hash will do."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 def create_user(
     session: Session, username: str, email: str, *, quotas: Mapping[str, float] | None = None
 ) -> User:
-    """A new user with a default project.
+    """Create a user with a default project.
 
     Args:
-        session: in a transaction that writes.
-        username: the name, which nobody has.
+        session: a transaction that writes.
+        username: the name, which must be free.
         email: the address.
-        quotas: what the user may have at one time, as `StoreSettings.quotas_of_new_users` says;
+        quotas: the quotas, as `StoreSettings.quotas_of_new_users` says;
             None: nothing is limited.
     """
     user = User(
@@ -51,11 +51,11 @@ def create_user(
 
 
 def create_key(session: Session, user_id: str, label: str, key: str | None = None) -> str:
-    """A new API key of a user; this is the only time that it can be read."""
+    """Create an API key of a user and return it; only its digest is stored."""
     key = key or f"sh_{secrets.token_urlsafe(32)}"
     session.merge(
         ApiKey(
-            digest=digest(key),
+            digest=key_digest(key),
             user_id=user_id,
             label=label,
             created_at=time.time(),
@@ -66,18 +66,18 @@ def create_key(session: Session, user_id: str, label: str, key: str | None = Non
 
 
 def user_of_key(session: Session, key: str) -> User | None:
-    """Whose key it is; None for one that is unknown, revoked or has expired.
+    """Return the user of a key; None if it is unknown, revoked or expired.
 
-    The user may be disabled, and be let in no more.
+    The user may be disabled: the caller has to check that.
     """
     return session.scalar(
         select(User)
         .join(ApiKey, ApiKey.user_id == User.id)
-        .where(ApiKey.digest == digest(key), is_usable())
+        .where(ApiKey.digest == key_digest(key), is_usable())
     )
 
 
 def is_usable() -> ColumnElement[bool]:
-    """That a key is neither revoked nor expired, as a condition of a query."""
+    """Return the condition that a key is neither revoked nor expired."""
     in_time = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > time.time())
     return and_(ApiKey.revoked_at.is_(None), in_time)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def generations(session: Session, task_id: str) -> list[Checkpoint]:
-    """A task's generations, newest first."""
+    """Return a task's generations, newest first."""
     return list(
         session.scalars(
             select(Checkpoint)
@@ -34,10 +34,10 @@ def generations(session: Session, task_id: str) -> list[Checkpoint]:
 def add_generation(
     session: Session, task_id: str, attempt: int, files: Sequence[SavedFile]
 ) -> tuple[int, set[str]]:
-    """Note a generation, and drop what is older than the newest `KEPT`.
+    """Add a generation, and drop those older than the newest `KEPT`.
 
     Returns:
-        Its number, and the SHA-256 of the files that no generation names any more.
+        Its number, and the SHA-256 of the files that no generation names now.
 
     Raises:
         Conflict: the attempt is no longer current.

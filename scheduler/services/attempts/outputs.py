@@ -1,4 +1,4 @@
-"""What an executor may do with the storage for an attempt that it holds."""
+"""The storage of one attempt, as far as the executor that holds it may use it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from scheduler.wiring import Runtime
     from simherd.contract.checkpoints import SavedFile
 
-#: Route under which an executor asks; the attempt's task and number follow.
+#: The route for executors; the attempt's task and number follow.
 ROUTE = "/v1/attempts"
-_NO_UPLOAD = "upload: there is no such upload, or no longer."
+_NO_UPLOAD = "upload: there is no such upload, or it has ended."
 
 
 def grant_of(rt: Runtime, task_id: str, attempt: int) -> Grant:
-    """What lets an executor store the outputs of this attempt, for as long as it is current."""
+    """Return the grant with which an executor stores outputs while the attempt is current."""
     base = rt.settings.api_url_of_machines
     return Grant(f"{base}{ROUTE}/{task_id}/{attempt}", _token(rt, task_id, attempt))
 
@@ -42,25 +42,25 @@ def _token(rt: Runtime, task_id: str, attempt: int) -> str:
 
 
 def check_token(rt: Runtime, task_id: str, attempt: str | int, token: bytes) -> None:
-    """Whether a token is this attempt's; nothing is looked up. Raises Forbidden."""
+    """Check that a token is this attempt's, without reading SQL. Raises Forbidden."""
     number = str(attempt)
-    known = number.isascii() and number.isdigit() and len(number) < 10
-    good = _token(rt, task_id, int(number)).encode() if known else b""
-    if not known or not hmac.compare_digest(good, token):
+    is_number = number.isascii() and number.isdigit() and len(number) < 10
+    expected = _token(rt, task_id, int(number)).encode() if is_number else b""
+    if not is_number or not hmac.compare_digest(expected, token):
         raise Forbidden("Authorization: the token is not this attempt's.")
 
 
 class AttemptOutputs:
-    """One attempt's outputs. An attempt that is over, or another machine's, may store no more."""
+    """One attempt's outputs. An attempt that is over must not store any more."""
 
     def __init__(
         self, rt: Runtime, task_id: str, attempt: int, token: str, *, fenced: bool = True
     ) -> None:
-        """`fenced`: only for the current attempt.
+        """`fenced`: refuse an attempt that is not current.
 
         Raises:
             Forbidden: the token is not this attempt's.
-            NotFound: there is no such task.
+            ResourceNotFound: there is no such task.
             Conflict: the attempt is no longer current.
         """
         check_token(rt, task_id, attempt, token.encode())
@@ -76,7 +76,7 @@ class AttemptOutputs:
         self._attempt = attempt
 
     def _path(self, name: str) -> str:
-        """Where what an executor names so is stored."""
+        """Return the path under which an object with an executor's name for it is stored."""
         prefix, task_id = self._task.storage_prefix, self._task.id
         if name == objects.OUTPUT:
             return objects.output_path(prefix, task_id, self._attempt)
@@ -88,23 +88,23 @@ class AttemptOutputs:
         return f"{objects.checkpoint_dir(prefix, task_id)}/{digest}"
 
     def urls(self, names: Sequence[str]) -> dict[str, str]:
-        """New signed URLs for storing these whole."""
+        """Return new signed URLs for storing each of these in one request."""
         user, valid = self._task.user_id, limits.EXECUTOR_URL_S
         return {name: self._objects.sign(user, self._path(name), "upload", valid) for name in names}
 
     def stored_size(self, name: str) -> int:
-        """The size of what is stored, bytes. Raises NotFound."""
-        found = self._objects.stat(self._task.user_id, self._path(name))
-        if found is None:
+        """Return the size of a stored object, bytes. Raises ResourceNotFound."""
+        stat = self._objects.stat(self._task.user_id, self._path(name))
+        if stat is None:
             raise ResourceNotFound(f"object: {name!r} is not stored.")
-        return found.size
+        return stat.size
 
     def begin(self, name: str) -> str:
-        """Begin an upload in parts; answers its id."""
+        """Begin an upload in parts; return its id."""
         return self._objects.begin_upload(self._task.user_id, self._path(name))
 
     def part_url(self, name: str, upload: str, number: int) -> str:
-        """Where to send a part of it. Raises NotFound."""
+        """Return the URL for one part of an upload. Raises ResourceNotFound."""
         try:
             return self._objects.sign_part(
                 self._task.user_id, self._path(name), upload, number, limits.USER_URL_S
@@ -113,10 +113,10 @@ class AttemptOutputs:
             raise ResourceNotFound(_NO_UPLOAD) from error
 
     def complete(self, name: str, upload: str, parts: Sequence[Part]) -> int:
-        """Make an object of the parts; answers its stored size, bytes.
+        """Make an object of the parts; return its stored size, bytes.
 
         Raises:
-            NotFound: there is no such upload.
+            ResourceNotFound: there is no such upload.
             Invalid: the parts are not those that were stored.
         """
         try:
@@ -129,29 +129,29 @@ class AttemptOutputs:
             raise Invalid(f"parts: the storage refuses them: {error}.") from error
 
     def abort(self, name: str, upload: str) -> None:
-        """Forget an upload in parts."""
+        """Abort an upload in parts."""
         self._objects.abort_upload(self._task.user_id, self._path(name), upload)
 
     def drop_slice(self, name: str) -> None:
-        """Delete a slice of a live file that nobody took away. Raises Invalid."""
+        """Delete a slice of a live file that was not fetched. Raises Invalid."""
         if not name.startswith(objects.LIVE_SLICE):
-            raise Invalid(f"object: {name!r} is no slice of a live file, and stays.")
+            raise Invalid(f"object: {name!r} is not a slice of a live file, so it is not deleted.")
         self._objects.delete(self._task.user_id, self._path(name))
 
     def save_checkpoint(self, files: Sequence[SavedFile]) -> int:
-        """Note a generation whose files are all stored; answers its number.
+        """Add a generation whose files are all stored; return its number.
 
-        Older ones than the newest `KEPT` are dropped, with the files that nothing else names.
+        Generations older than the newest `KEPT` are dropped, with the files that only they name.
 
         Raises:
             Invalid: a file is not stored, or not in full.
         """
         names = {file.sha256: file.size for file in files}
         for digest, size in names.items():
-            found = self._objects.stat(
+            stat = self._objects.stat(
                 self._task.user_id, self._path(objects.CHECKPOINT_FILE + digest)
             )
-            if found is None or found.size != size:
+            if stat is None or stat.size != size:
                 raise Invalid(f"files: {digest} is not stored with its {size} bytes.")
         with self._store.write() as session:
             number, dropped = add_generation(session, self._task.id, self._attempt, files)
@@ -161,7 +161,7 @@ class AttemptOutputs:
         return number
 
     def checkpoints(self) -> list[dict[str, Any]]:
-        """The generations that are kept, newest first; each file with a URL to fetch it."""
+        """Return the generations, newest first; each file has a URL from which to fetch it."""
         user, valid = self._task.user_id, limits.EXECUTOR_URL_S
         with self._store.read() as session:
             rows = generations(session, self._task.id)

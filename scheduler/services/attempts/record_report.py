@@ -1,4 +1,4 @@
-"""Applying what executors report to SQL: in order, once, and only for the current attempt."""
+"""Apply executors' reports to SQL: in order, once, and only for the current attempt."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import case, or_, select, update
 
+from scheduler.domain.ending import AttemptEnd
 from scheduler.metrics.stages import note_stage, note_wait
 from scheduler.services.attempts.end import end_attempt
-from scheduler.services.attempts.rows import note_saved, open_attempt
-from scheduler.services.billing.costs import money_until
-from scheduler.services.machines.health import note_end
+from scheduler.services.attempts.rows import add_saved, open_attempt
+from scheduler.services.billing.costs import max_cost_reached_at
 from scheduler.store.models import GroupRow, StatusChange, TaskOperation, TaskRow, UsageSample
 from scheduler.store.outbox import observed
 from scheduler.store.transitions import change_status
@@ -27,47 +27,47 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 
-#: Seconds by which an executor's word for a deadline may be off without being corrected.
+#: Seconds by which an executor's deadline may differ from SQL without being corrected.
 _CLOCKS_DIFFER_S = 1.0
 
 
 class Verdict(Enum):
-    """What became of a report."""
+    """The result of applying a report."""
 
     RECORDED = "recorded"
-    #: It stands in SQL already.
+    #: SQL has it already.
     REPEATED = "repeated"
-    #: One before it is missing; the executor will send both again.
+    #: An earlier report is missing; the executor will send both again.
     GAP = "gap"
     #: It is for an attempt that is no longer current: its sender must stop.
     FENCED = "fenced"
     #: It is for a task of another group, or from a machine that does not hold the attempt. It
-    #: changes nothing: who sent it may have no right to.
+    #: changes nothing, because the sender may have no right to the task.
     FOREIGN = "foreign"
-    #: The task is being killed and its holder must be told.
+    #: The task is being killed, and its holder must be ordered to stop.
     KILL = "kill"
 
 
 @dataclass
 class Recorded:
-    """The verdict, the number of the attempt's last event in SQL, and what to do next."""
+    """The verdict, the number of the attempt's last report in SQL, and what to do next."""
 
     verdict: Verdict
     last: int = 0
     requeue: list[str] = field(default_factory=list)
-    #: With KILL: nobody wants the outputs.
+    #: With KILL: the outputs are not wanted.
     discard: bool = False
-    #: The machine that is to be told to take nothing more.
-    drain: str | None = None
-    #: The deadline that the executor must be told: it knows another one.
+    #: Why the attempt ended, if the report ended it.
+    ended: Cause | None = None
+    #: The task's deadline, where the executor knows another one.
     deadline_at: float | None = None
-    #: The same for the end of its money.
+    #: When the task's money is spent, where the executor knows another time.
     money_until: float | None = None
 
 
 @dataclass
 class _Row:
-    """A task as this transaction holds it, and what is still to be written of it."""
+    """A task as this transaction has read it, and the columns that are still to be written."""
 
     id: str
     group_id: str
@@ -76,18 +76,14 @@ class _Row:
     last_event: int
     #: The machine that took the current attempt up; None before that.
     machine_id: str | None
-    resubmit: bool
     discard_outputs: bool
     input_submit_time: float | None
-    #: The machine that took the current attempt up; None before that.
-    holder: str | None
     computation_start_time: float | None
     time_to_live_s: float | None
     deadline_at: float | None
     max_cost: float | None
     create_time: float
     queued_at: float | None
-    losses: list[dict[str, Any]]
     metrics: dict[str, float]
     columns: dict[str, Any] = field(default_factory=dict)
     operations: dict[int, TaskOperation] = field(default_factory=dict)
@@ -95,21 +91,21 @@ class _Row:
     history_id: int | None = None
 
     def measure(self, values: dict[str, float]) -> None:
-        """Note measured values."""
+        """Add measured values to the task's metrics."""
         self.metrics = {**self.metrics, **values}
         self.columns["metrics"] = self.metrics
 
     def taken_columns(self) -> dict[str, Any]:
-        """What is to be written now."""
+        """Return the columns to write now, and clear them."""
         columns, self.columns = self.columns, {}
         return columns
 
 
 class Recording:
-    """Applies reports of one group in the caller's transaction; `finish` writes what is left.
+    """Applies reports of one group in the caller's transaction; `finish` writes the rest.
 
-    A task's row is read once, locked, and written as rarely as its status changes: an attempt
-    makes some twenty-five reports, and most of them come in one batch.
+    A task's row is read once, locked, and written only when its status changes: an attempt sends
+    some twenty-five reports, and most of them come in one batch.
     """
 
     def __init__(
@@ -123,8 +119,8 @@ class Recording:
         Args:
             session: the transaction.
             group_id: the group whose machines have reported.
-            machines: those of the senders that are machines of the group.
-            holders: attempt → the machine that holds its lease, of those that begin.
+            machines: the senders that are machines of the group.
+            holders: attempt → the machine that holds its lease, for attempts that begin.
         """
         self._session = session
         self._group_id = group_id
@@ -150,7 +146,7 @@ class Recording:
         if row.status in TERMINAL:
             return Recorded(Verdict.FENCED, event.number)
         if row.machine_id is None:
-            # From here on nobody else reports about this attempt.
+            # From here on, reports of other machines about this attempt are refused.
             row.machine_id = event.executor
         row.last_event = row.columns["last_event"] = event.number
         result = Recorded(Verdict.RECORDED, event.number)
@@ -160,14 +156,14 @@ class Recording:
         return result
 
     def _holder(self, row: _Row, event: Report) -> str:
-        """The machine that may report about a task's current attempt."""
+        """Return the machine that may report about a task's current attempt."""
         if row.machine_id is not None:
             return row.machine_id
         # Redis may have lost the lease: its holder presents it with the next heartbeat.
         return self._holders.get(event.attempt_key, event.executor)
 
     def finish(self) -> None:
-        """Write what no status change has written."""
+        """Write the columns that no status change has written."""
         for row in self._rows.values():
             if row is not None and row.columns:
                 self._write(row)
@@ -186,7 +182,7 @@ class Recording:
         return self._rows[task_id]
 
     def _load(self, task_id: str) -> _Row | None:
-        found = self._session.execute(
+        row = self._session.execute(
             select(
                 TaskRow.id,
                 TaskRow.group_id,
@@ -199,29 +195,26 @@ class Recording:
                         TaskRow.machine_id,
                     )
                 ).label("machine_id"),
-                TaskRow.resubmit,
                 TaskRow.discard_outputs,
                 TaskRow.input_submit_time,
-                case((TaskRow.start_time.is_not(None), TaskRow.machine_id)).label("holder"),
                 TaskRow.computation_start_time,
                 TaskRow.time_to_live_s,
                 TaskRow.deadline_at,
                 TaskRow.max_cost,
                 TaskRow.create_time,
                 TaskRow.queued_at,
-                TaskRow.losses,
                 TaskRow.metrics,
             )
             .where(TaskRow.id == task_id)
             .with_for_update()
         ).one_or_none()
-        if found is None:
+        if row is None:
             return None
-        values = found._asdict()
+        values = row._asdict()
         return _Row(**{**values, "status": Status(values["status"])})
 
     def _move(self, row: _Row, event: Report, to: Status) -> None:
-        # What a task that is being killed still goes through is measured, not shown.
+        # The stages of a task that is being killed are measured, and do not show in its status.
         if row.status == Status.PENDING_KILL:
             return
         columns = row.taken_columns()
@@ -237,7 +230,7 @@ class Recording:
         if applied:
             row.status, row.history_id = to, None
         else:
-            # The report counts all the same: without its number all later ones would be gaps.
+            # Its number counts all the same, or every later report would be a gap.
             row.columns = columns
 
     def _started(self, row: _Row, event: Report, _result: Recorded) -> None:
@@ -248,7 +241,6 @@ class Recording:
         waited = event.at - (row.input_submit_time or row.create_time)
         row.measure({Metric.QUEUE_TIME_SECONDS.value: round(max(0.0, waited), 6)})
         note_wait(self._session, event.at - (row.queued_at or row.create_time))
-        row.holder = event.executor
         executer = event.body.get("executer") or {}
         open_attempt(
             self._session, row.id, row.attempt, event.executor, event.at, executer.get("slots")
@@ -266,12 +258,12 @@ class Recording:
         if row.time_to_live_s is not None:
             if row.deadline_at is None:
                 row.deadline_at = row.columns["deadline_at"] = event.at + row.time_to_live_s
-            # The task may have been extended while its attempt was on its way.
+            # The task may have been extended after its attempt was handed over.
             if abs((event.body.get("deadline") or 0) - row.deadline_at) > _CLOCKS_DIFFER_S:
                 result.deadline_at = row.deadline_at
         if row.max_cost is not None:
-            until = money_until(self._session, row.id, row.attempt, row.max_cost)
-            # The executor does not know what its machine costs.
+            until = max_cost_reached_at(self._session, row.id, row.attempt, row.max_cost)
+            # The executor does not know the price of its machine.
             if until and abs((event.body.get("money_until") or 0) - until) > _CLOCKS_DIFFER_S:
                 result.money_until = until
         self._move(row, event, Status.COMPUTATION_STARTED)
@@ -321,14 +313,14 @@ class Recording:
             note_stage(self._session, operation, row.metrics)
             if (operation.name, operation.status) == (Operation.UPLOAD_OUTPUT.value, "OK"):
                 size = row.metrics.get(Metric.OUTPUT_ZIPPED_SIZE_BYTES.value)
-                note_saved(self._session, row.id, row.attempt, output_bytes=size)
+                add_saved(self._session, row.id, row.attempt, output_bytes=size)
 
     def _metrics(self, row: _Row, event: Report, _result: Recorded) -> None:
         row.measure(event.body["metrics"])
 
     def _usage(self, row: _Row, event: Report, _result: Recorded) -> None:
-        told = {name: event.body[name] for name in USAGE_FIELDS}
-        self._session.add(UsageSample(task_id=row.id, attempt=row.attempt, at=event.at, **told))
+        usage = {name: event.body[name] for name in USAGE_FIELDS}
+        self._session.add(UsageSample(task_id=row.id, attempt=row.attempt, at=event.at, **usage))
 
     def _observed(self, row: _Row, event: Report, _result: Recorded) -> None:
         observed(self._session, row.id, row.attempt, event.at, event.body)
@@ -339,31 +331,28 @@ class Recording:
         cause = Cause(event.body["cause"])
         generation = (event.body.get("saved") or {}).get("generation")
         if generation is not None:
-            note_saved(self._session, row.id, row.attempt, generation=generation)
+            add_saved(self._session, row.id, row.attempt, generation=generation)
         columns = row.taken_columns()
         ended = end_attempt(
             self._session,
             row.id,
             row.attempt,
-            row.status,
-            row.resubmit,
-            cause,
-            event.at,
-            losses=row.losses,
-            detail=event.body.get("detail"),
-            exit_code=event.body.get("exit_code"),
-            machine_id=event.executor,
+            AttemptEnd(
+                cause,
+                event.at,
+                event.executor,
+                detail=event.body.get("detail"),
+                exit_code=event.body.get("exit_code"),
+            ),
             **columns,
         )
         if ended is None:
             row.columns = columns
         else:
-            row.status = ended
-            if note_end(self._session, self._group_id, event.executor, row.id, cause):
-                result.drain = event.executor
+            row.status, result.ended = ended, cause
         if ended == Status.SUBMITTED:
             result.requeue.append(row.id)
-            # It has another attempt now, which is read when something is said of it.
+            # It has another attempt now, which is read when a report about it comes.
             del self._rows[row.id]
 
 

@@ -1,4 +1,4 @@
-"""The rows that say where each attempt ran, how it ended, and what of it was stored."""
+"""The rows of attempts: where each ran, how it ended, and what of it is stored."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ def open_attempt(
     at: float,
     slots: object = 1,
 ) -> None:
-    """Note that an attempt was taken up. Doing so again changes nothing.
+    """Insert the row of an attempt that a machine has taken; repeating it changes nothing.
 
     Args:
         session: the transaction it is part of.
         task_id: which task.
         attempt: which attempt of it.
-        machine_id: the machine that took it up.
+        machine_id: the machine that took it.
         at: when, seconds since the epoch.
-        slots: among how many attempts the machine's price is divided; as an executor said it.
+        slots: by how many the machine's price is divided, as its executor reported it.
     """
     share = max(1, slots) if isinstance(slots, int) and not isinstance(slots, bool) else 1
     price = case((MachineRow.price_hour > 0, MachineRow.price_hour), else_=GroupRow.price_hour)
-    there = exists().where(AttemptRow.task_id == task_id, AttemptRow.attempt == attempt)
+    is_there = exists().where(AttemptRow.task_id == task_id, AttemptRow.attempt == attempt)
     row = (
         select(
             literal(task_id),
@@ -46,7 +46,7 @@ def open_attempt(
         .select_from(TaskRow)
         .join(GroupRow, GroupRow.id == TaskRow.group_id)
         .outerjoin(MachineRow, MachineRow.id == machine_id)
-        .where(TaskRow.id == task_id, ~there)
+        .where(TaskRow.id == task_id, ~is_there)
     )
     columns = ["task_id", "attempt", "machine_id", "started_at", "saved", "price_hour"]
     session.execute(insert(AttemptRow).from_select(columns, row, include_defaults=False))
@@ -60,7 +60,7 @@ def close_attempt(
     cause: Cause,
     detail: str | None = None,
 ) -> None:
-    """Note that an attempt has ended, where one was taken up; `detail` by default the cause's."""
+    """Store the end of an attempt, if it was taken; `detail` defaults to the cause's sentence."""
     session.execute(
         update(AttemptRow)
         .where(
@@ -73,14 +73,14 @@ def close_attempt(
     )
 
 
-def note_saved(session: Session, task_id: str, attempt: int, **saved: Any) -> None:
-    """Add to what is stored of an attempt."""
-    this = (AttemptRow.task_id == task_id, AttemptRow.attempt == attempt)
-    before = session.scalar(select(AttemptRow.saved).where(*this))
+def add_saved(session: Session, task_id: str, attempt: int, **saved: Any) -> None:
+    """Add to the record of what is stored of an attempt."""
+    is_this = (AttemptRow.task_id == task_id, AttemptRow.attempt == attempt)
+    before = session.scalar(select(AttemptRow.saved).where(*is_this))
     if before is not None:
         session.execute(
             update(AttemptRow)
-            .where(*this)
+            .where(*is_this)
             .values(saved={**before, **saved})
             .execution_options(synchronize_session=False)
         )

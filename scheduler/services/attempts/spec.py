@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from scheduler.services.attempts.checkpoints import generations
 from scheduler.services.attempts.outputs import grant_of
-from scheduler.services.billing.costs import seconds_for_money
+from scheduler.services.billing.costs import seconds_until_max_cost
 from scheduler.services.errors import Invalid
 from scheduler.store.event_models import Registration
 from scheduler.store.models import GroupRow
@@ -50,7 +50,7 @@ def spec_of(rt: Runtime, session: Session, task: TaskRow, group: GroupRow) -> At
         run_dir=_read_run_dir(extra),
         time_to_live_s=task.time_to_live_s,
         deadline_at=task.deadline_at,
-        seconds_for_money=seconds_for_money(session, task),
+        seconds_for_money=seconds_until_max_cost(session, task),
         group_ends_at=group.auto_terminate_at,
         warning=_read_warning(extra),
         stop_grace_s=_read_grace(extra),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from scheduler.services.accounts.audit import note
+from scheduler.services.accounts.audit import add_audit_entry
 from scheduler.services.backup.fence import post_restore_fence
 from scheduler.services.errors import Conflict
 from scheduler.store import dump
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def stream_backup(store: Store, actor: str) -> Iterator[bytes]:
     """A backup in pieces; it is noted that it was asked for."""
     with store.write() as session:
-        note(session, actor, "backup", "database")
+        add_audit_entry(session, actor, "backup", "database")
     yield from dump.dump(store.engine, version("simherd"), time.time())
 
 
@@ -91,7 +91,7 @@ def restore_backup(
             dump.load(connection, archive, manifest)
             with Session(connection, join_transaction_mode="rollback_only") as session:
                 going_on = post_restore_fence(session, now)
-                note(session, actor, "restore", "database", made=manifest.created_at)
+                add_audit_entry(session, actor, "restore", "database", made=manifest.created_at)
                 session.flush()
     except DBAPIError as error:
         raise BadBackup(f"The database does not take what {file} holds: {error.orig}") from error

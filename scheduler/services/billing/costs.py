@@ -1,8 +1,8 @@
-"""What machines and attempts cost: US$ per hour, times the hours for which they are held.
+"""The cost of machines and attempts: US$ per hour, times the hours for which they are held.
 
-An attempt costs its share of its machine from when it is taken up until it ends, whatever it does
-meanwhile. A machine costs its price from its launch until it is terminated, whether it works or
-not. What a user pays is the machines; what a task costs is its attempts.
+An attempt costs its share of its machine from its start until its end, whatever it does meanwhile.
+A machine costs its price from its launch until it is terminated, whether it works or not. A user
+pays for machines; a task costs what its attempts cost.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ColumnElement, case, func, select
 
 from scheduler.store.models import AttemptRow, GroupRow, MachineRow, ProjectRow, TaskRow
-from simherd.contract.cause import OUTCOMES, Cause
 from simherd.utils import format_money
 
 if TYPE_CHECKING:
@@ -24,41 +23,41 @@ if TYPE_CHECKING:
 _HOUR_S = 3600.0
 
 
-def cost(seconds: float, price_hour: float) -> float:
-    """US$ for holding something for so long; a clock that went backwards makes nothing dearer."""
+def cost_of_seconds(seconds: float, price_hour: float) -> float:
+    """Return US$ for so many seconds; 0 where a clock went backwards."""
     return max(0.0, seconds) / _HOUR_S * price_hour
 
 
-def seconds_for(money: float, price_hour: float) -> float | None:
-    """For how long so many US$ last; None: for ever, as it costs nothing."""
+def seconds_affordable(money: float, price_hour: float) -> float | None:
+    """Return for how many seconds so many US$ last; None: for ever, as it costs nothing."""
     if price_hour <= 0:
         return None
     return max(0.0, money) / price_hour * _HOUR_S
 
 
 def attempt_cost(row: AttemptRow, now: float) -> float:
-    """US$ that an attempt cost, so far where it has not ended."""
+    """Return the US$ of an attempt, until `now` if it has not ended."""
     ended = now if row.ended_at is None else row.ended_at
-    return cost(ended - row.started_at, row.price_hour)
+    return cost_of_seconds(ended - row.started_at, row.price_hour)
 
 
 def machine_cost(machine: MachineRow, price_hour: float, now: float) -> float:
-    """US$ that a machine cost, so far where it stands; `price_hour`: where it has none."""
+    """Return the US$ of a machine until `now`; `price_hour`: for one without its own price."""
     if not _was_there(machine):
         return 0.0
     ended = now if machine.terminated_at is None else machine.terminated_at
-    return cost(
+    return cost_of_seconds(
         ended - (machine.launched_at or machine.created_at), machine.price_hour or price_hour
     )
 
 
 def _was_there(machine: MachineRow) -> bool:
-    # One that is still to be launched was neither launched nor heard of.
+    # One that waits for its launch was neither launched nor seen.
     return machine.launched_at is not None or machine.last_seen_at is not None
 
 
 def costs_of_tasks(session: Session, task_ids: Iterable[str], now: float) -> dict[str, float]:
-    """Task → US$ of its attempts; tasks that nothing has taken up yet are not in it."""
+    """Return task → US$ of its attempts; tasks without attempts are left out."""
     rows = session.execute(
         select(AttemptRow.task_id, _attempts_cost(now))
         .where(AttemptRow.task_id.in_(list(task_ids)))
@@ -74,12 +73,12 @@ def costs_of_projects(
     span: tuple[float, float] | None = None,
     name: str | None = None,
 ) -> dict[str, float]:
-    """Project name → US$ of its tasks' attempts, by one query; projects without any are not in it.
+    """Return project name → US$ of its tasks' attempts; projects without any are left out.
 
     Args:
-        session: to ask with.
-        user_id: whose projects.
-        now: until when an attempt counts that has not ended, seconds since the epoch.
+        session: a session for reading.
+        user_id: the projects' user.
+        now: the end of attempts that have not ended, seconds since the epoch.
         span: only what was held between these two moments.
         name: only this project.
     """
@@ -99,17 +98,19 @@ def costs_of_projects(
 
 
 def spent(session: Session, task_id: str, now: float, *, but: int | None = None) -> float:
-    """US$ that a task has cost until `now`; without attempt `but`."""
+    """Return the US$ that a task has cost until `now`, without attempt `but`."""
     found = select(_attempts_cost(now)).where(AttemptRow.task_id == task_id)
     if but is not None:
         found = found.where(AttemptRow.attempt != but)
     return float(session.scalar(found) or 0.0)
 
 
-def money_until(session: Session, task_id: str, attempt: int, max_cost: float) -> float | None:
-    """When an attempt will have taken what a task may cost, seconds since the epoch.
+def max_cost_reached_at(
+    session: Session, task_id: str, attempt: int, max_cost: float
+) -> float | None:
+    """Return when a task will have cost `max_cost` US$, seconds since the epoch.
 
-    None: never, or the attempt was not taken up.
+    None: never, or the attempt was not started.
     """
     row = session.execute(
         select(AttemptRow.started_at, AttemptRow.price_hour).where(
@@ -120,57 +121,41 @@ def money_until(session: Session, task_id: str, attempt: int, max_cost: float) -
         return None
     started_at, price_hour = row
     left = max_cost - spent(session, task_id, started_at, but=attempt)
-    seconds = seconds_for(left, price_hour)
+    seconds = seconds_affordable(left, price_hour)
     return None if seconds is None else started_at + seconds
 
 
-def seconds_for_money(session: Session, task: TaskRow) -> float | None:
-    """For how long a whole machine of its group may work on a task's current attempt.
+def seconds_until_max_cost(session: Session, task: TaskRow) -> float | None:
+    """Return for how many seconds a whole machine may work on a task's current attempt.
 
-    By the group's price: what the very machine costs is known when one has taken it up.
+    By the group's price: the machine's own is known once one has started the attempt.
     """
     if task.max_cost is None:
         return None
     group = session.get_one(GroupRow, task.group_id)
     left = task.max_cost - spent(session, task.id, time.time(), but=task.attempt)
-    return seconds_for(left, group.price_hour)
+    return seconds_affordable(left, group.price_hour)
 
 
-def over_limit(session: Session, task_id: str, now: float) -> str | None:
-    """Why a task gets no further attempt: it has cost what it may. None: it has not."""
-    found = _spent_of(session, task_id, now)
-    return _sentence(*found) if found is not None and found[0] >= found[1] else None
-
-
-def limit_sentence(session: Session, task_id: str, now: float) -> str:
-    """What a task that was stopped for its money has cost, and might."""
-    found = _spent_of(session, task_id, now)
-    return OUTCOMES[Cause.COST_LIMIT].sentence if found is None else _sentence(*found)
-
-
-def _spent_of(session: Session, task_id: str, now: float) -> tuple[float, float] | None:
-    max_cost = session.scalar(select(TaskRow.max_cost).where(TaskRow.id == task_id))
-    return None if max_cost is None else (spent(session, task_id, now), max_cost)
-
-
-def _sentence(so_far: float, max_cost: float) -> str:
+def limit_sentence(so_far: float, max_cost: float) -> str:
+    """Return a sentence on what a task has cost and may cost, US$."""
     may = format_money(max_cost)
     return f"The task's machines have cost {format_money(so_far)}; they may cost {may} (max_cost)."
 
 
-def past_their_money(now: float) -> ColumnElement[bool]:
-    """A condition on tasks: their attempts had cost more than they may at `now`."""
+def is_over_max_cost(now: float) -> ColumnElement[bool]:
+    """Return the condition that a task had cost more than its `max_cost` at `now`."""
     total = select(_attempts_cost(now)).where(AttemptRow.task_id == TaskRow.id).scalar_subquery()
     return TaskRow.max_cost.is_not(None) & (total > TaskRow.max_cost)
 
 
 def cost_of_machines(now: float, span: tuple[float, float]) -> ColumnElement[Any]:
-    """US$ of machines, joined with their groups, between two moments: for use in a query."""
+    """Return an expression for the US$ of machines, joined with their groups, within a span."""
     return func.coalesce(func.sum(_held(*_machine_times(now), span) / _HOUR_S * _price()), 0.0)
 
 
 def hours_of_machines(now: float, span: tuple[float, float]) -> ColumnElement[Any]:
-    """Hours of machines, joined with their groups, between two moments: for use in a query."""
+    """Return an expression for the hours of machines, joined with their groups, within a span."""
     return func.coalesce(func.sum(_held(*_machine_times(now), span) / _HOUR_S), 0.0)
 
 
@@ -196,9 +181,9 @@ def _attempts_cost(now: float, span: tuple[float, float] | None = None) -> Colum
 def _held(
     begun: ColumnElement[Any] | Any, ended: ColumnElement[Any], span: tuple[float, float] | None
 ) -> ColumnElement[Any]:
-    """Seconds from one to the other, within the span where there is one."""
+    """Return the seconds from one to the other that are within the span, if there is one."""
     if span is not None:
-        # SQLite and PostgreSQL have no common word for the larger of two.
+        # SQLite and PostgreSQL have no common function for the larger of two values.
         begun = case((begun < span[0], span[0]), else_=begun)
         ended = case((ended > span[1], span[1]), else_=ended)
     return case((ended > begun, ended - begun), else_=0.0)

@@ -1,8 +1,7 @@
-"""What machine types cost: the operator's table, and what was set over it since.
+"""The prices of machine types: the operator's table, and the prices that were set over it.
 
-A group takes the price on when it is registered and keeps it; so do its machines and their
-attempts. A price that is set holds for groups that are registered from then on: no cost that was
-counted changes.
+A group, its machines and their attempts keep the price of the group's registration. A price that is
+set applies to groups that are registered from then on: past costs do not change.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, select
 
-from scheduler.services.accounts.audit import note
+from scheduler.services.accounts.audit import add_audit_entry
 from scheduler.services.errors import Invalid, ResourceNotFound
 from scheduler.store.admin_models import MachinePrice
 
@@ -24,26 +23,26 @@ if TYPE_CHECKING:
 
     from scheduler.catalogue.tables import Catalogue, MachineType
 
-#: The most that an hour of a machine may be said to cost, US$: more is a slip.
+#: The highest price that is accepted, US$ per hour: more is a typing error.
 _MOST = 1_000_000.0
 
 
 @dataclass(frozen=True)
 class PriceState:
-    """A machine type as it is offered, as the table has it, and when its price was set, if ever."""
+    """A machine type with the prices that apply, with the table's, and when a price was set."""
 
     kind: MachineType
     table: MachineType
     set_at: float | None
 
 
-def machine_types(session: Session, catalogue: Catalogue) -> Mapping[str, MachineType]:
-    """Machine type by name, with the prices that hold now."""
+def priced_machine_types(session: Session, catalogue: Catalogue) -> Mapping[str, MachineType]:
+    """Return name → machine type, with the prices that apply now."""
     return {name: state.kind for name, state in price_states(session, catalogue).items()}
 
 
 def price_states(session: Session, catalogue: Catalogue) -> Mapping[str, PriceState]:
-    """Machine type by name, with where its prices come from."""
+    """Return name → machine type, with the source of its prices."""
     rows = {row.machine_type: row for row in session.scalars(select(MachinePrice))}
     return {name: _state(kind, rows.get(name)) for name, kind in catalogue.machine_types.items()}
 
@@ -65,17 +64,17 @@ def set_price(
     on_demand: float | None = None,
     spot: float | None = None,
 ) -> PriceState:
-    """Set what a machine type costs from now on, US$ per hour; None leaves one as it is.
+    """Set the prices of a machine type, US$ per hour; None leaves one as it is.
 
     Raises:
-        NotFound: no such machine type.
-        Invalid: a price that cannot be, or none.
+        ResourceNotFound: no such machine type.
+        Invalid: a price is out of range, or none is given.
     """
     kind = _kind(catalogue, name)
     given = {"on_demand": on_demand, "spot": spot}
     for field, price in given.items():
         if price is not None and not 0 <= price <= _MOST:
-            raise Invalid(f"{field}: {price} is no price from 0 to {_MOST:.0f} US$ per hour.")
+            raise Invalid(f"{field}: {price} is not a price from 0 to {_MOST:.0f} US$ per hour.")
     if on_demand is None and spot is None:
         raise Invalid("on_demand, spot: give one of them or both.")
     row = session.get(MachinePrice, name, with_for_update=True)
@@ -85,15 +84,15 @@ def set_price(
     row.on_demand = row.on_demand if on_demand is None else on_demand
     row.spot = row.spot if spot is None else spot
     row.set_at = time.time()
-    note(session, actor, "price_set", name, on_demand=on_demand, spot=spot)
+    add_audit_entry(session, actor, "price_set", name, on_demand=on_demand, spot=spot)
     return _state(kind, row)
 
 
 def unset_price(session: Session, catalogue: Catalogue, actor: str, name: str) -> PriceState:
-    """Have the table say again what a machine type costs. Raises NotFound."""
+    """Return to the table's prices of a machine type. Raises ResourceNotFound."""
     kind = _kind(catalogue, name)
     session.execute(delete(MachinePrice).where(MachinePrice.machine_type == name))
-    note(session, actor, "price_unset", name)
+    add_audit_entry(session, actor, "price_unset", name)
     return PriceState(kind, kind, None)
 
 

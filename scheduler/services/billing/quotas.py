@@ -1,7 +1,7 @@
-"""What each user may have at one time: set by the operator, checked where more is asked for.
+"""The quotas of users: set by the operator, checked where a user wants more.
 
-Machines count with the most that their group may grow to, for as long as it is up: an elastic group
-can always grow as far as it was let to. A group that is only registered uses nothing yet, so that a
+A group that is up counts with the most machines that it may grow to, since an elastic group can
+always grow that far. A group that is only registered uses nothing yet, so that a
 client can wait with it until there is room.
 """
 
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select
 
 from scheduler.domain.group_status import UP
-from scheduler.services.accounts.audit import note
-from scheduler.services.billing.prices import machine_types
+from scheduler.services.accounts.audit import add_audit_entry
+from scheduler.services.billing.prices import priced_machine_types
 from scheduler.services.errors import Invalid, QuotaExceeded, ResourceNotFound
 from scheduler.services.machines.caps import most_machines
 from scheduler.services.storage.usage import used_bytes
@@ -49,12 +49,12 @@ class Quota(str, Enum):
 
     @property
     def label(self) -> str:
-        """The words for people."""
+        """Its name for people."""
         return _WORDS[self][0]
 
     @property
     def unit(self) -> str:
-        """What it counts."""
+        """Its unit."""
         return _WORDS[self][1]
 
 
@@ -77,7 +77,7 @@ class QuotaState:
 
 
 def quotas_of(rt: Runtime, user_id: str) -> Mapping[str, float]:
-    """A user's quotas by name; one that is not there is unlimited."""
+    """Return a user's quotas by name; a missing one is unlimited."""
     with rt.store.read() as session:
         return dict(session.scalars(select(User.quotas).where(User.id == user_id)).one())
 
@@ -85,17 +85,17 @@ def quotas_of(rt: Runtime, user_id: str) -> Mapping[str, float]:
 def change_quota(
     session: Session, actor: str, username: str, name: str, value: float | None
 ) -> None:
-    """Set a user's quota, as `set_quota`, and note who did."""
+    """Set a user's quota, as `set_quota`, and add an entry to the audit log."""
     set_quota(session, username, name, value)
-    note(session, actor, "quota_set", username, quota=name, value=value)
+    add_audit_entry(session, actor, "quota_set", username, quota=name, value=value)
 
 
 def set_quota(session: Session, username: str, name: str, value: float | None) -> None:
     """Set a user's quota; None: unlimited. What is in use stays, even if it is more.
 
     Raises:
-        NotFound: no such user.
-        Invalid: no such quota, or a value that cannot be.
+        ResourceNotFound: no such user.
+        Invalid: no such quota, or the value is negative or infinite.
     """
     user = session.scalar(select(User).where(User.username == username).with_for_update())
     if user is None:
@@ -103,7 +103,7 @@ def set_quota(session: Session, username: str, name: str, value: float | None) -
     if name not in set(Quota):
         raise Invalid(f"name: there is no quota {name!r}. There are: {', '.join(Quota)}.")
     if value is not None and not 0 <= value < float("inf"):
-        raise Invalid(f"value: {value} is no number from 0 on.")
+        raise Invalid(f"value: {value} is not a number of 0 or more.")
     kept = {k: v for k, v in user.quotas.items() if k != name}
     user.quotas = kept if value is None else {**kept, name: value}
 
@@ -111,19 +111,19 @@ def set_quota(session: Session, username: str, name: str, value: float | None) -
 def give_defaults(
     session: Session, actor: str, defaults: Mapping[str, float], username: str | None
 ) -> dict[str, list[str]]:
-    """Set the quotas of `defaults` that a user has not got, and note it; those that were set stay.
+    """Set the quotas of `defaults` that a user does not have; those that were set stay.
 
     Args:
-        session: in a transaction that writes.
-        actor: who asks for it.
+        session: a transaction that writes.
+        actor: the operator, for the audit log.
         defaults: quota name → value.
-        username: whose; None: every user's.
+        username: the user; None: every user.
 
     Returns:
-        Username → the names of the quotas that were set; who had them all is left out.
+        Username → the names of the quotas that were set; users who had all are left out.
 
     Raises:
-        NotFound: no such user.
+        ResourceNotFound: no such user.
     """
     query = select(User).order_by(User.username).with_for_update()
     if username is not None:
@@ -137,12 +137,12 @@ def give_defaults(
         if missing:
             user.quotas = {**user.quotas, **missing}
             changes[user.username] = sorted(missing)
-            note(session, actor, "quota_defaults", user.username, **missing)
+            add_audit_entry(session, actor, "quota_defaults", user.username, **missing)
     return changes
 
 
-def states(rt: Runtime, user: User) -> list[QuotaState]:
-    """Every quota of a user with what is in use."""
+def quota_states(rt: Runtime, user: User) -> list[QuotaState]:
+    """Return every quota of a user, and how much of it is in use."""
     with rt.store.read() as session:
         used: dict[Quota, float | None] = {
             **_machines_in_use(session, rt.catalogue, user.id),
@@ -162,7 +162,7 @@ def check_alone(rt: Runtime, session: Session, group: GroupRow) -> None:
     allowed = locked_quotas(session, group.user_id)
     if not allowed:
         return
-    for quota, amount in _needs(machine_types(session, rt.catalogue), group).items():
+    for quota, amount in _needs(priced_machine_types(session, rt.catalogue), group).items():
         limit = allowed.get(quota.value)
         if limit is not None and not _fits(amount, limit):
             raise QuotaExceeded(
@@ -172,9 +172,9 @@ def check_alone(rt: Runtime, session: Session, group: GroupRow) -> None:
 
 
 def check_start(rt: Runtime, session: Session, group: GroupRow) -> None:
-    """Refuse a group for which there is no room beside the user's others that are up.
+    """Refuse a group that exceeds the quotas together with the user's groups that are up.
 
-    Two that are started at once are looked at one after the other.
+    Two that are started at once are checked one after the other.
 
     Raises:
         QuotaExceeded: there is not enough left.
@@ -182,16 +182,16 @@ def check_start(rt: Runtime, session: Session, group: GroupRow) -> None:
     allowed = locked_quotas(session, group.user_id)
     if allowed:
         used = _machines_in_use(session, rt.catalogue, group.user_id)
-        _check(allowed, used, _needs(machine_types(session, rt.catalogue), group))
+        _check(allowed, used, _needs(priced_machine_types(session, rt.catalogue), group))
 
 
 def check_queue(
     session: Session, user_id: str, allowed: Mapping[str, float], more: int = 1
 ) -> None:
-    """Refuse `more` further tasks of a user who has as many waiting as allowed.
+    """Refuse `more` further tasks if the user would have more in the queue than allowed.
 
     Raises:
-        QuotaExceeded: there are as many.
+        QuotaExceeded: there are too many.
     """
     name = Quota.MAX_QUEUED_TASKS
     if name.value in allowed:
@@ -200,7 +200,7 @@ def check_queue(
 
 
 def locked_quotas(session: Session, user_id: str) -> Mapping[str, float]:
-    """A user's quotas, locked where there are any until the transaction ends."""
+    """Return a user's quotas, locked until the transaction ends if there are any."""
     wanted = select(User.quotas).where(User.id == user_id)
     allowed = session.scalars(wanted).one()
     # A weaker lock than others that write the row: rows that refer to it may be made meanwhile.
@@ -227,12 +227,12 @@ def _sentence(quota: Quota, allowed: float, in_use: float, more: float | None = 
 
 
 def how_to_raise(quota: Quota) -> str:
-    """Who can raise a quota, as a sentence for its refusals."""
+    """Return a sentence on how a quota is raised."""
     return f"An operator can raise it: `simherd admin quotas set USERNAME {quota} VALUE`."
 
 
 def _needs(kinds: Mapping[str, MachineType], group: GroupRow) -> dict[Quota, float]:
-    """What a group takes at its largest, and at its dearest."""
+    """Return what a group uses at its largest size and its highest price."""
     machines = most_machines(group)
     price, kind = group.price_hour, kinds.get(group.machine_type)
     if group.spot and group.on_demand_fallback and kind is not None:
@@ -247,7 +247,7 @@ def _needs(kinds: Mapping[str, MachineType], group: GroupRow) -> dict[Quota, flo
 def _machines_in_use(session: Session, catalogue: Catalogue, user_id: str) -> dict[Quota, float]:
     names = (Quota.MAX_INSTANCES, Quota.MAX_VCPUS, Quota.MAX_PRICE_HOUR)
     used: dict[Quota, float] = dict.fromkeys(names, 0)
-    kinds = machine_types(session, catalogue)
+    kinds = priced_machine_types(session, catalogue)
     for group in session.scalars(
         select(GroupRow).where(GroupRow.user_id == user_id, GroupRow.status.in_(UP))
     ):

@@ -1,4 +1,4 @@
-"""What a user pays: the hours of the machines of their groups, month by month."""
+"""The costs of a user: the hours of the machines of their groups, month by month."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scheduler.store.models import GroupRow, MachineRow
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-#: Months that are asked for at once, at most.
+#: Months of one request at the most.
 MOST_MONTHS = 120
 #: Years that can be asked for: those that seconds since the epoch begin with, and up to the last
 #: whose every month ends before the year 10000, which `datetime` does not have.
@@ -45,7 +45,7 @@ class Month:
 
     @property
     def span(self) -> tuple[float, float]:
-        """When it begins and when the next one does, seconds since the epoch."""
+        """Its start and the start of the next month, seconds since the epoch."""
         return self._begin, self.next._begin
 
     @property
@@ -55,7 +55,7 @@ class Month:
 
 @dataclass(frozen=True)
 class GroupCost:
-    """What the machines of a group cost in a month, US$, and for how many hours they were there."""
+    """The cost of a group's machines in a month, US$, and their hours."""
 
     name: str
     cost: float
@@ -63,7 +63,7 @@ class GroupCost:
 
 
 def months_between(first: Month, last: Month) -> list[Month]:
-    """Every month from one to the other.
+    """Return every month from one to the other.
 
     Raises:
         Invalid: there is none, or there are too many.
@@ -73,7 +73,7 @@ def months_between(first: Month, last: Month) -> list[Month]:
     found = [first]
     while found[-1] < last:
         if len(found) == MOST_MONTHS:
-            raise Invalid(f"start_year: at most {MOST_MONTHS} months are told at once.")
+            raise Invalid(f"start_year: at most {MOST_MONTHS} months can be listed at once.")
         found.append(found[-1].next)
     return found
 
@@ -81,7 +81,7 @@ def months_between(first: Month, last: Month) -> list[Month]:
 def costs_by_month(
     session: Session, user_id: str, months: list[Month], now: float
 ) -> dict[Month, float]:
-    """Month → US$ of the user's machines, by one query."""
+    """Return month → US$ of the user's machines, by one query."""
     begin, end = months[0].span[0], months[-1].span[1]
     row = session.execute(
         select(*(cost_of_machines(now, m.span) for m in months))
@@ -97,7 +97,7 @@ def costs_by_month(
 
 
 def costs_by_group(session: Session, user_id: str, month: Month, now: float) -> list[GroupCost]:
-    """The groups that had machines in a month, the dearest first."""
+    """Return the groups that had machines in a month, the most expensive first."""
     begin, end = month.span
     cost = cost_of_machines(now, month.span)
     rows = session.execute(
@@ -117,6 +117,6 @@ def costs_by_group(session: Session, user_id: str, month: Month, now: float) -> 
 def costs_by_project(
     session: Session, user_id: str, month: Month, now: float
 ) -> list[tuple[str, float]]:
-    """Project and US$ of what its tasks held in a month, the dearest first."""
+    """Return the projects and the US$ of their tasks in a month, the most expensive first."""
     found = costs_of_projects(session, user_id, now, month.span)
     return sorted(found.items(), key=lambda row: (-row[1], row[0]))

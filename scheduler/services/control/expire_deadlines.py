@@ -1,4 +1,4 @@
-"""The backstop of deadlines and of money: what an executor does not end is ended here."""
+"""The backstop of deadlines and cost limits: it ends the tasks that their executors do not."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
+from scheduler.domain.ending import AttemptEnd
 from scheduler.services.attempts.end import end_attempt
-from scheduler.services.billing.costs import past_their_money
+from scheduler.services.billing.costs import is_over_max_cost
 from scheduler.services.control.quarantine import isolated
 from scheduler.store.models import GroupRow, TaskRow
 from simherd.contract import limits
@@ -19,8 +20,7 @@ from simherd.contract.lifecycle import Status
 if TYPE_CHECKING:
     from scheduler.wiring import Runtime
 
-#: In these a task spends money for computing, or for what comes before it; what it has computed
-#: is worth being stored.
+#: The statuses in which a cost limit ends a task; after them its outputs are worth storing.
 _SPENDING = (Status.STARTED.value, Status.COMPUTATION_STARTED.value)
 
 log = logging.getLogger(__name__)
@@ -29,34 +29,34 @@ log = logging.getLogger(__name__)
 def expire_deadlines(rt: Runtime, server: str, now: float) -> None:
     """End the tasks that go on although their deadline, or the end of their money, is long past.
 
-    Money, unlike time, is also spent while inputs and image are fetched. Their executors are
-    frozen or cut off; their leases are revoked, so that whatever they still say is refused.
+    Money, unlike time, is also spent while inputs and image are fetched. The executors of these
+    tasks are frozen or cut off; revoking their leases has all their later reports refused.
 
-    `server`: the Redis server of their groups.
+    Args:
+        rt: the scheduler's runtime.
+        server: the Redis server of the tasks' groups.
+        now: seconds since the epoch.
     """
     long_past = now - limits.DEADLINE_BACKSTOP_S
-    there = select(TaskRow).join(GroupRow).where(GroupRow.redis_server == server)
+    tasks = select(TaskRow).join(GroupRow).where(GroupRow.redis_server == server)
     with rt.store.read() as session:
         late = session.scalars(
-            there.where(
+            tasks.where(
                 TaskRow.status == Status.COMPUTATION_STARTED.value, TaskRow.deadline_at < long_past
             )
         ).all()
-        dear = session.scalars(
-            there.where(TaskRow.status.in_(_SPENDING), past_their_money(long_past))
+        over_limit = session.scalars(
+            tasks.where(TaskRow.status.in_(_SPENDING), is_over_max_cost(long_past))
         ).all()
-    causes = {t.id: Cause.COST_LIMIT for t in dear} | {t.id: Cause.TASK_TIME_LIMIT for t in late}
-    for task in {t.id: t for t in (*dear, *late)}.values():
+    due = {t.id: (t, Cause.COST_LIMIT) for t in over_limit}
+    due |= {t.id: (t, Cause.TASK_TIME_LIMIT) for t in late}
+    for task, cause in due.values():
         with rt.store.write() as session:
             ended = end_attempt(
                 session,
                 task.id,
                 task.attempt,
-                Status(task.status),
-                False,
-                causes[task.id],
-                now,
-                machine_id=task.machine_id,
+                AttemptEnd(cause, now, task.machine_id),
             )
         if ended is None:
             continue

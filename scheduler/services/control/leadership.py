@@ -1,7 +1,7 @@
-"""What one process of several does at a time, and which processes of a kind there are.
+"""Leaderships: work that one process of several does at a time; and which processes there are.
 
-Everything that is shared out like this may be done twice: a process that was frozen, or whose clock
-is wrong, costs work done in vain, and nothing else.
+Work that is shared out like this must be safe to do twice: a process that was suspended, or whose
+clock is wrong, wastes work, and does no other harm.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 
 
 def new_holder() -> str:
-    """A name for one process, which nobody else has: its host, and chance."""
+    """Return a unique name for one process: its host and a random number."""
     return f"{socket.gethostname()}:{secrets.token_hex(8)}"
 
 
 def acquire(store: Store, name: str, holder: str, now: float, seconds: float) -> bool:
-    """Take a duty, or go on with it, unless somebody else has it; answers whether it was taken.
+    """Acquire or renew a leadership; return False where another process has it.
 
     Args:
         store: the task store.
-        name: the duty.
-        holder: who wants it.
+        name: the leadership.
+        holder: the process that acquires it.
         now: seconds since the epoch.
-        seconds: for how long nobody else takes it.
+        seconds: for how long no other process can acquire it.
     """
     with store.write() as session:
-        taken: Any = session.execute(
+        renewed: Any = session.execute(
             update(LeadershipRow)
             .where(
                 LeadershipRow.name == name,
@@ -43,7 +43,7 @@ def acquire(store: Store, name: str, holder: str, now: float, seconds: float) ->
             )
             .values(holder=holder, until=now + seconds)
         )
-        if taken.rowcount:
+        if renewed.rowcount:
             return True
         if session.get(LeadershipRow, name) is not None:
             return False
@@ -51,13 +51,13 @@ def acquire(store: Store, name: str, holder: str, now: float, seconds: float) ->
         with store.write() as session:
             session.add(LeadershipRow(name=name, holder=holder, until=now + seconds))
     except IntegrityError:
-        # Another was first.
+        # Another process was faster.
         return False
     return True
 
 
 def extend_until(store: Store, name: str, holder: str, until: float) -> None:
-    """Have a duty end at another time, where the holder still has it."""
+    """Set the time at which a leadership ends, if the holder still has it."""
     with store.write() as session:
         session.execute(
             update(LeadershipRow)
@@ -69,27 +69,27 @@ def extend_until(store: Store, name: str, holder: str, until: float) -> None:
 def announce_presence(
     store: Store, kind: str, holder: str, now: float, seconds: float
 ) -> list[str]:
-    """Say that a process of a kind is there, and will be for some seconds.
+    """Announce that a process of a kind runs, and will run for some seconds.
 
     Returns:
-        The holders of this kind that are there, in an order that all of them see.
+        The running processes of this kind, in the same order for all of them.
     """
     prefix = f"{kind}:"
     name = prefix + holder
     acquire(store, name, holder, now, seconds)
     with store.read() as session:
-        found = session.scalars(
+        holders = session.scalars(
             select(LeadershipRow.holder)
             .where(
                 LeadershipRow.name.startswith(prefix, autoescape=True), LeadershipRow.until > now
             )
             .order_by(LeadershipRow.name)
         )
-        return list(found)
+        return list(holders)
 
 
 def withdraw_presence(store: Store, kind: str, holder: str, now: float) -> None:
-    """Say that a process goes; forget those of its kind that went without a word."""
+    """Withdraw a process, and those of its kind that ended without doing so."""
     prefix = f"{kind}:"
     with store.write() as session:
         session.execute(

@@ -1,4 +1,4 @@
-"""Outputs that SQL says are stored, and are not: after a restore, or when somebody removed them."""
+"""Outputs that are stored by SQL and missing in the storage: after a restore, or when removed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
     from scheduler.wiring import Runtime
 
-#: Attempts that are looked at together, and how many at one time.
+#: Attempts that are read together, and how many of them are checked at a time.
 _BUNCH, _AT_ONCE = 1000, 16
 
 
 def missing_outputs(rt: Runtime) -> Iterator[tuple[str, str]]:
-    """Tasks that have ended and whose outputs are gone, each with the path where they were.
+    """Yield the ended tasks whose outputs are missing, each with the path where they were.
 
-    Asks the storage for the outputs of every task: minutes where there are hundreds of thousands.
+    It checks the outputs of every task in the storage: minutes for hundreds of thousands.
     """
     after = 0
     with ThreadPoolExecutor(_AT_ONCE, "outputs") as pool:
@@ -33,8 +33,8 @@ def missing_outputs(rt: Runtime) -> Iterator[tuple[str, str]]:
 
 
 def _ended(rt: Runtime, after: int) -> Sequence[tuple[TaskRow, dict[str, Any]]]:
-    """The next tasks that have ended, by their order of submission, with what was saved of them."""
-    wanted = (
+    """Return the next ended tasks in the order of their submission, with what is saved of them."""
+    query = (
         select(TaskRow, AttemptRow.saved)
         .join(
             AttemptRow, (AttemptRow.task_id == TaskRow.id) & (AttemptRow.attempt == TaskRow.attempt)
@@ -44,7 +44,7 @@ def _ended(rt: Runtime, after: int) -> Sequence[tuple[TaskRow, dict[str, Any]]]:
         .limit(_BUNCH)
     )
     with rt.store.read() as session:
-        return [(task, saved) for task, saved in session.execute(wanted)]
+        return [(task, saved) for task, saved in session.execute(query)]
 
 
 def _missing(rt: Runtime, task: TaskRow) -> tuple[str, str] | None:

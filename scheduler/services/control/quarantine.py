@@ -1,8 +1,8 @@
-"""Machine groups whose keys in Redis are broken: set aside, so that no other group notices.
+"""Quarantine for machine groups whose keys in Redis are broken, so that no other group suffers.
 
-Neither the recorder nor the sweep looks at a quarantined group, and it takes no tasks. Its
-machines, its tasks and their history stay as they are in SQL, until an operator has its keys made
-anew (`repair_group`). A group that is being terminated needs none: its keys are dropped, and it
+The recorder and the sweep skip a quarantined group, and it takes no tasks. Its machines, its tasks
+and their history stay as they are in SQL until an operator has its keys made again from SQL
+(`repair_group`). A group that is being terminated needs no repair: its keys are dropped, and it
 ends.
 """
 
@@ -19,7 +19,7 @@ from sqlalchemy import select, update
 from scheduler.domain.group_status import ACTIVE, ENDING
 from scheduler.queue import acl
 from scheduler.queue.broken_keys import broken_keys
-from scheduler.services.accounts.audit import note
+from scheduler.services.accounts.audit import add_audit_entry
 from scheduler.services.control.reconcile_queue import reconcile_queue
 from scheduler.services.errors import Conflict
 from scheduler.services.groups.admin import group_state
@@ -43,10 +43,7 @@ _FILLING_S = 20.0
 
 @contextlib.contextmanager
 def isolated(rt: Runtime, group_id: str) -> Iterator[None]:
-    """Quarantine a group whose keys turn out to be broken meanwhile, and go on without it.
-
-    Raises what is not its fault.
-    """
+    """Quarantine a group if an error inside shows that its keys are broken; raise other errors."""
     try:
         yield
     except redis.RedisError as error:
@@ -57,12 +54,12 @@ def isolated(rt: Runtime, group_id: str) -> Iterator[None]:
 
 
 def quarantine(rt: Runtime, group_id: str, reason: str) -> bool:
-    """Set a group aside. Doing so again changes nothing.
+    """Quarantine a group; repeating it changes nothing.
 
     Args:
-        parts: the scheduler's parts.
+        rt: the scheduler's runtime.
         group_id: the group.
-        reason: which of its keys is broken, and how: shown to its owner and to operators.
+        reason: which of its keys is broken, and how; shown to its owner and to operators.
 
     Returns:
         Whether it was not quarantined before.
@@ -79,8 +76,8 @@ def quarantine(rt: Runtime, group_id: str, reason: str) -> bool:
 
 
 def cut_off(rt: Runtime, group: GroupRow, reason: str) -> None:
-    """Quarantine a group whose machines take too much of Redis: they are let in no more, and what
-    they have written is dropped."""
+    """Quarantine a group whose machines use too much of Redis: revoke their access, and drop what
+    they have written."""
     quarantine(rt, group.id, reason)
     client = rt.queue.servers.of(group.id)
     with rt.store.read() as session:
@@ -95,7 +92,7 @@ def cut_off(rt: Runtime, group: GroupRow, reason: str) -> None:
 
 
 def release_ending(rt: Runtime, group: GroupRow) -> None:
-    """Let a quarantined group that is being terminated end: without keys nothing is in its way."""
+    """End the quarantine of a group that is being terminated, after dropping its keys."""
     if group.quarantined_at is None or group.status not in ENDING:
         return
     rt.queue.forget_group(group.id)
@@ -103,27 +100,28 @@ def release_ending(rt: Runtime, group: GroupRow) -> None:
 
 
 def repair_group(rt: Runtime, actor: str, named: str) -> GroupState:
-    """Make the keys of a quarantined group anew, from SQL.
+    """Make the keys of a quarantined group again, from SQL.
 
-    What waits is queued again. Machines are let in with the secrets that they have; with their next
-    heartbeats they present what they hold, and report what was not recorded.
+    Waiting tasks are queued again. Machines get access with the secrets that they have; with their
+    next heartbeats they present their leases, and they send the reports that were not recorded.
 
     Args:
-        parts: the scheduler's parts.
-        actor: who has asked for it, for the audit log.
-        named: the group's id, or its name as far as it is clear.
+        rt: the scheduler's runtime.
+        actor: the operator who asks for it, for the audit log.
+        named: the group's id, or its name if no other group has it.
 
     Raises:
-        NotFound, Conflict: there is no such group, several have the name, or it is not quarantined.
+        ResourceNotFound: there is no such group.
+        Conflict: several groups have the name, or the group is not quarantined.
     """
     with rt.store.read() as session:
         state = group_state(session, named)
     group = state.group
     if group.quarantined_at is None:
-        raise Conflict(f"group: {group.name!r} is not quarantined: there is nothing to repair.")
+        raise Conflict(f"group: {group.name!r} is not quarantined, so there is nothing to repair.")
     rt.queue.forget_group(group.id)
     with rt.store.write() as session:
-        note(
+        add_audit_entry(
             session,
             actor,
             "group_repair",
@@ -146,6 +144,6 @@ def _release(rt: Runtime, group_id: str) -> None:
         session.execute(
             update(GroupRow)
             .where(GroupRow.id == group_id)
-            # Its stream begins anew, with a clock that may be another.
+            # Its stream begins again, perhaps with another clock.
             .values(quarantined_at=None, quarantine_reason=None, event_cursor="0-0")
         )

@@ -1,9 +1,9 @@
-"""Making a group's queue and leases say what SQL says.
+"""Reconciliation of a group's queue and leases in Redis with SQL.
 
-A queue may be long: it is gone through page by page, a little at each sweep, and from where the
-last sweep left off. Where Redis has lost what it knew, and with it how far that was, the first pass
-takes what time a sweep has. What was never handed to Redis is looked for each time: whoever breaks
-down between SQL and Redis costs seconds.
+A queue may be long, so each sweep compares a page of it and continues where the last one stopped.
+After Redis has lost its data, and with it that cursor, the first pass uses all the time of a sweep.
+Every sweep looks for tasks that were never handed to Redis, so a process that crashes between SQL
+and Redis delays a task by seconds only.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Waiting attempts that are compared at a time; a queue that is no longer is compared whole.
+#: Waiting attempts that are compared at a time; a shorter queue is compared as a whole.
 PAGE = 1000
-#: Seconds for which an executor that lost contact can still ask what was recorded of an
-#: attempt that has ended; after that it is told that the attempt is not its own.
+#: Seconds for which an executor that lost contact can still read what was recorded of an attempt
+#: that has ended; after that, the attempt counts as another machine's.
 _ANSWERS_KEPT_S = 3600
 
 
 def reconcile_queue(rt: Runtime, group: GroupRow, filling_s: float = 0.0) -> None:
-    """Look at a page of the group's queue, at its leases, and at what was never handed over.
+    """Compare a page of the group's queue, its leases, and the tasks that were never handed over.
 
-    `filling_s`: seconds for more than a page, where Redis has lost what it knew.
+    `filling_s`: seconds that it may take for more than a page, after Redis has lost its data.
     """
     _settle_kills(rt, group)
     _queue_missing(rt, group, filling_s)
@@ -63,27 +63,27 @@ def _settle_kills(rt: Runtime, group: GroupRow) -> None:
 
 
 def _queue_missing(rt: Runtime, group: GroupRow, filling_s: float) -> None:
-    """Queue what SQL says is queued and Redis does not know."""
+    """Queue the tasks that wait by SQL and are missing in Redis."""
     until = time.monotonic() + filling_s
     while waiting := _page(rt, group.id, TaskRow.queued_at.is_(None)):
-        done = enqueue_tasks(rt, [one.task_id for one in waiting])
+        done = enqueue_tasks(rt, [task.task_id for task in waiting])
         if not done or len(waiting) < PAGE or time.monotonic() > until:
             break
-    place = rt.queue.place(group.id)
+    cursor = rt.queue.place(group.id)
     while True:
-        waiting = _page(rt, group.id, TaskRow.seq > place.after)
+        waiting = _page(rt, group.id, TaskRow.seq > cursor.after)
         _compare(rt, group.id, waiting)
         if len(waiting) < PAGE:
-            rt.queue.note_place(group.id, ReconcileCursor(0, place.passes + 1))
+            rt.queue.note_place(group.id, ReconcileCursor(0, cursor.passes + 1))
             return
-        place = ReconcileCursor(waiting[-1].seq, place.passes)
-        rt.queue.note_place(group.id, place)
-        if place.passes or time.monotonic() > until:
+        cursor = ReconcileCursor(waiting[-1].seq, cursor.passes)
+        rt.queue.note_place(group.id, cursor)
+        if cursor.passes or time.monotonic() > until:
             return
 
 
 class _Waiting(NamedTuple):
-    """A queued task, no more of it than is compared: pages are gone through all the time."""
+    """The columns of a queued task that are compared; pages are read all the time."""
 
     seq: int
     task_id: str
@@ -120,20 +120,21 @@ def _compare(rt: Runtime, group_id: str, waiting: list[_Waiting]) -> None:
 
 
 def _revoke_unknown(rt: Runtime, group: GroupRow) -> None:
-    """Take out of Redis what SQL does not know, or knows to be of the past."""
+    """Remove attempts from Redis that SQL does not know, or that have ended."""
     queue, now = rt.queue, time.time()
     reader = queue.reader
     first = queue.next_page(group.id, reader.queue_length(group.id), PAGE)
     foreign = set(reader.foreign_leases(group.id))
     present = foreign | {lease.attempt for lease in reader.leases(group.id).all}
     present |= set(reader.waiting(group.id, first, PAGE))
-    # SQL is read after Redis. Who held one that has just ended lets go with the next heartbeat.
+    # SQL is read after Redis. The holder of an attempt that has just ended releases it with its
+    # next heartbeat.
     unknown = present - _current(rt, group.id, present, now - limits.LEASE_S)
     for key in sorted(unknown)[:PAGE]:
         log.warning("event=attempt_revoked attempt=%s", ascii(key))
         queue.withdraw(group.id, key)
         if key in foreign and reader.holder(group.id, key) is None:
-            # Made up by a machine: nobody has to be kept from presenting it again.
+            # A machine invented it, so no tombstone is needed against presenting it again.
             queue.drop_lease(group.id, key)
             continue
         holder = queue.revoke(group.id, key)
@@ -142,31 +143,31 @@ def _revoke_unknown(rt: Runtime, group: GroupRow) -> None:
 
 
 def _forget_answers(rt: Runtime, group: GroupRow) -> None:
-    """Drop what nobody fetched: normally the executor does so with its next heartbeat."""
+    """Drop answers that no executor fetched; normally its next heartbeat removes them."""
     answered = set(rt.queue.reader.recorded(group.id))
-    left = answered - _current(rt, group.id, answered, time.time() - _ANSWERS_KEPT_S)
-    if left:
-        rt.queue.forget_answers(group.id, sorted(left))
+    unfetched = answered - _current(rt, group.id, answered, time.time() - _ANSWERS_KEPT_S)
+    if unfetched:
+        rt.queue.forget_answers(group.id, sorted(unfetched))
 
 
 def _current(rt: Runtime, group_id: str, keys: Collection[str], ended_after: float) -> set[str]:
-    """Those of some names that are the current attempt of a task of the group, unless that ended
-    before a time. Names may be anything: machines write them."""
-    found: set[str] = set()
+    """Return the keys that are the current attempt of a task of the group, unless it ended before
+    `ended_after`. Keys may be any text, because machines write them."""
+    current: set[str] = set()
     with rt.store.read() as session:
-        for some in _pages(keys):
+        for page in _pages(keys):
             rows = session.execute(
                 select(TaskRow.id, TaskRow.attempt, TaskRow.end_time).where(
                     TaskRow.group_id == group_id,
-                    TaskRow.id.in_({key.partition(":")[0] for key in some if "\0" not in key}),
+                    TaskRow.id.in_({key.partition(":")[0] for key in page if "\0" not in key}),
                 )
             )
-            found |= {
+            current |= {
                 attempt_key(task_id, attempt)
                 for task_id, attempt, ended_at in rows
                 if ended_at is None or ended_at > ended_after
             }
-    return found
+    return current
 
 
 def _pages(keys: Iterable[str]) -> Iterator[list[str]]:

@@ -1,7 +1,7 @@
-"""Keeping what each machine group takes of Redis within bounds.
+"""Bounds for what each machine group uses of Redis.
 
-Machines may write to their group's keys as they like, so what they take is measured. A group that
-goes over its bounds is cut off (`quarantine.cut_off`), before it takes the room of the others.
+Machines can write anything to their group's keys, so usage is measured. A group above its bounds is
+cut off (`quarantine.cut_off`) before it takes the memory of the others.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _REST = 50
 
 
 class Bounds(NamedTuple):
-    """What a group may have in Redis."""
+    """The keys and the memory that a group may have in Redis."""
 
     keys: int
     bytes: int
@@ -60,15 +60,15 @@ class UsageClock:
 
 
 def bound_usage(rt: Runtime, server: str, *, only_pressed: bool = False) -> None:
-    """Cut off the groups that take too much of a Redis server, and drop what ended ones have left.
+    """Cut off the groups that use too much of a Redis server, and drop the keys of ended ones.
 
-    Under pressure this is done each time, and exactly; else now and then.
+    Under memory pressure each call measures, and exactly; otherwise only calls now and then do.
 
     Args:
-        parts: the scheduler's parts.
+        rt: the scheduler's runtime.
         server: the name of the server.
-        only_pressed: do nothing without pressure. For the recorder, which needs no broker: where
-            that is on the same server, it is refused at the limit too, and no sweep begins.
+        only_pressed: do nothing without pressure. For the recorder: at the memory limit a broker on
+            the same server fails too, and no sweep begins.
     """
     client = rt.queue.servers.named(server)
     is_pressed = memory_of(client).share >= limits.REDIS_PRESSURE_SHARE
@@ -98,16 +98,16 @@ def bound_usage(rt: Runtime, server: str, *, only_pressed: bool = False) -> None
 
 
 def _bound_connections(rt: Runtime, client: redis.Redis) -> None:
-    """Cut off the groups of machines that have more connections than an agent needs: each keeps
-    replies that are not read."""
+    """Cut off the groups of machines with more connections than an agent needs: each connection
+    can hold memory with replies that are not read."""
     most = limits.MACHINE_REDIS_CONNECTIONS
     numbers = {m: n for m, n in acl.connections(client).items() if n > most}
     if not numbers:
         return
     with rt.store.read() as session:
         query = select(MachineRow, GroupRow).join(GroupRow, GroupRow.id == MachineRow.group_id)
-        found = session.execute(query.where(MachineRow.id.in_(numbers))).all()
-    for machine, group in found:
+        machines = session.execute(query.where(MachineRow.id.in_(numbers))).all()
+    for machine, group in machines:
         number = numbers[machine.id]
         reason = f"machine {machine.name} has {number} connections to Redis, {most} are allowed"
         cut_off(rt, group, reason)
@@ -127,7 +127,7 @@ def _groups(session: Session, server: str, ids: Iterable[str]) -> list[GroupRow]
 
 
 def _bounds(session: Session, group: GroupRow, usage: GroupUsage) -> Bounds:
-    """What a group may have; its tasks are counted only where the rest does not explain it."""
+    """Return a group's bounds; tasks are counted only if the rest does not explain its usage."""
     up = select(func.count()).where(
         MachineRow.group_id == group.id, MachineRow.status != MACHINE_DOWN
     )

@@ -1,4 +1,4 @@
-"""Which machine groups a user may send tasks to, and which one a name stands for."""
+"""The machine groups that a user may send tasks to, and the one that a name stands for."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def usable_by(user_id: str) -> ColumnElement[bool]:
 
 
 def may_use(session: Session, group: GroupRow, user_id: str) -> bool:
-    """Whether a user may send tasks to a group."""
+    """Return whether a user may send tasks to a group."""
     query = select(GroupRow.id).where(GroupRow.id == group.id, usable_by(user_id))
     return session.scalar(query) is not None
 
 
 def is_shared(session: Session, group: GroupRow) -> bool:
-    """Whether others than its owner may send tasks to a group: then users take turns."""
+    """Return whether users other than its owner may send tasks to a group and so take turns."""
     if group.shared:
         return True
     accepted = select(GroupShare.group_id).where(
@@ -55,10 +55,10 @@ def is_shared(session: Session, group: GroupRow) -> bool:
 
 
 def usable_group(session: Session, group: GroupRow | None, user_id: str, group_id: str) -> GroupRow:
-    """A group that a user may send tasks to.
+    """Return a group if a user may send tasks to it.
 
     Raises:
-        NotFound: there is none, or it is another user's and not shared with this one.
+        ResourceNotFound: there is none, or it is another user's and not shared with this one.
     """
     if group is None or not may_use(session, group, user_id):
         raise ResourceNotFound(
@@ -69,18 +69,18 @@ def usable_group(session: Session, group: GroupRow | None, user_id: str, group_i
 
 
 def named_group(session: Session, user_id: str, name: str) -> GroupRow:
-    """The group that a name stands for: the user's own, else one that is shared with them.
+    """Return the group that a name stands for: the user's own, else one shared with them.
 
     The user's own group that is terminated is found only where none is shared with them.
 
     Raises:
-        NotFound: there is none that the user may use.
+        ResourceNotFound: there is none that the user may use.
     """
     named = select(GroupRow).where(GroupRow.name == name)
     own = session.scalar(named.where(GroupRow.user_id == user_id))
     if own is not None and own.status in ACTIVE:
         return own
-    # The oldest: two of one name can only be left from before names were checked.
+    # The oldest: several of one name are left from releases that did not check names.
     shared = named.where(usable_by(user_id), GroupRow.status.in_(ACTIVE))
     group = session.scalar(shared.order_by(GroupRow.created_at).limit(1)) or own
     if group is None:
@@ -89,7 +89,7 @@ def named_group(session: Session, user_id: str, name: str) -> GroupRow:
 
 
 def _no_group(session: Session, user_id: str, name: str) -> str:
-    """Why a name stands for no group: perhaps it is offered to the user, who has yet to accept."""
+    """Return why a name stands for no group, such as an offer that is not accepted yet."""
     offered = (
         select(User.username)
         .join(GroupRow, GroupRow.user_id == User.id)
@@ -113,12 +113,13 @@ def _no_group(session: Session, user_id: str, name: str) -> str:
 
 
 def default_group(session: Session, user_id: str) -> GroupRow:
-    """The group that a task goes to that names none: the user's own group `local`, which clients of
-    before name then; the operator's default, where the user may use it; the only group of the
-    user's own that is started.
+    """Return the group of a task that names none.
+
+    It is the user's own group `local`, which older clients name; or else the operator's default,
+    if the user may use it; or else the user's only group that is started.
 
     Raises:
-        NotFound: there is neither; the message says what to do.
+        ResourceNotFound: there is none of these; the message says what to do.
     """
     mine = GroupRow.user_id == user_id
     usual = and_(mine, GroupRow.name == DEFAULT_GROUP)
@@ -150,7 +151,7 @@ def _what_to_do(own: Sequence[GroupRow]) -> str:
 
 
 def check_name(rt: Runtime, session: Session, user: User, name: str) -> None:
-    """Refuse the name of a new group that would stand for something else to somebody.
+    """Refuse the name of a new group that stands for another group to somebody.
 
     Raises:
         Forbidden: the name is reserved, and the user is not an operator.

@@ -1,4 +1,4 @@
-"""Machine groups of all users, as operators look after them."""
+"""The operators' view of the machine groups of all users."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import func, or_, select
 
 from scheduler.domain.group_status import ACTIVE, UP
-from scheduler.services.accounts.audit import note
+from scheduler.domain.machine_status import MachineStatus
+from scheduler.services.accounts.audit import add_audit_entry
 from scheduler.services.billing.costs import cost_of_machines
 from scheduler.services.errors import Conflict, ResourceNotFound
 from scheduler.services.groups.terminate import request_termination
 from scheduler.services.machines.provision import machines_of, retire
 from scheduler.store.machine_state import MACHINE_DRAINED, MACHINE_UP
 from scheduler.store.models import GroupRow, GroupShare, MachineRow, TaskRow, User
+from scheduler.store.transitions import change_machine
 from simherd.contract.cause import Cause
 from simherd.contract.lifecycle import TERMINAL
 
@@ -32,20 +34,22 @@ _DRAINED = "An operator has drained it."
 
 @dataclass(frozen=True)
 class GroupState:
-    """A group, its user, its machines that are there, its tasks that have not ended, and what its
-    machines have cost so far, US$; `shares`: the users who have accepted it or need not."""
+    """A group as operators see it."""
 
     group: GroupRow
     username: str
     is_owner_operator: bool
+    #: Users with whom it is shared, without offers that wait for an answer.
     shares: int
+    #: Machines that are not terminated, and tasks that have not ended.
     machines: int
     tasks: int
+    #: What its machines have cost so far, US$.
     cost: float
 
 
 def group_states(session: Session, *, ended: bool = False) -> list[GroupState]:
-    """Every user's groups, the oldest first; `ended`: those that are terminated too."""
+    """Return every user's groups, the oldest first; `ended`: including terminated ones."""
     wanted = select(GroupRow, User).join(User, User.id == GroupRow.user_id)
     if not ended:
         wanted = wanted.where(GroupRow.status.in_(ACTIVE))
@@ -54,9 +58,9 @@ def group_states(session: Session, *, ended: bool = False) -> list[GroupState]:
 
 
 def group_state(session: Session, named: str, owner: str | None = None) -> GroupState:
-    """One group, by its id or, as far as it is clear, by name; `owner`: only one of this user.
+    """Return a group by its id or by an unambiguous name; `owner`: only one of this user.
 
-    Raises NotFound, Conflict.
+    Raises ResourceNotFound, Conflict.
     """
     wanted = (
         select(GroupRow, User)
@@ -122,16 +126,17 @@ def _states(session: Session, found: Sequence[tuple[GroupRow, User]]) -> list[Gr
 
 
 def terminate_group(rt: Runtime, actor: str, named: str) -> GroupState:
-    """Terminate a user's group: its tasks end, its machines stop.
+    """Terminate a group: its tasks end, its machines stop.
 
     Raises:
-        NotFound, Conflict: it is not there, not clear, or on its way out already.
+        ResourceNotFound, Conflict: there is no such group, several have the name, or it is being
+            terminated.
     """
     with rt.store.read() as session:
         state = group_state(session, named)
     request_termination(rt, state.group, Cause.GROUP_TERMINATED)
     with rt.store.write() as session:
-        note(session, actor, "group_terminate", state.group.name, group=state.group.id)
+        add_audit_entry(session, actor, "group_terminate", state.group.name, group=state.group.id)
     rt.send_job("shut_down_group", state.group.id)
     with rt.store.read() as session:
         return group_state(session, state.group.id)
@@ -140,17 +145,16 @@ def terminate_group(rt: Runtime, actor: str, named: str) -> GroupState:
 def remove_machine(rt: Runtime, actor: str, named: str, machine: str) -> MachineRow:
     """Revoke a machine's credentials and terminate it; the attempts that it holds are lost.
 
-    For a machine that is not trusted any more. Where its provider launches machines, another comes
-    in its place.
+    For a machine that is not trusted any more. A provider that launches machines replaces it.
 
     Args:
-        parts: the scheduler's parts.
-        actor: who has asked for it, for the audit log.
-        named: the group's id, or its name as far as it is clear.
+        rt: the scheduler's runtime.
+        actor: the operator, for the audit log.
+        named: the group's id, or an unambiguous name.
         machine: the machine's id or name.
 
     Raises:
-        NotFound, Conflict: there is no such group or machine, or several have the name.
+        ResourceNotFound, Conflict: there is no such group or machine, or several have the name.
     """
     with rt.store.write() as session:
         group = group_state(session, named).group
@@ -166,18 +170,19 @@ def remove_machine(rt: Runtime, actor: str, named: str, machine: str) -> Machine
                 f"machine: group {group.name!r} has no machine {machine!r} that is there. "
                 f"`simherd admin groups show {group.name}` lists them."
             )
-        note(session, actor, "machine_remove", found.id, group=group.id, name=found.name)
+        add_audit_entry(session, actor, "machine_remove", found.id, group=group.id, name=found.name)
     retire(rt, group, found, _REMOVED)
     return found
 
 
 def drain_group(rt: Runtime, actor: str, named: str) -> int:
-    """Have a group's machines take nothing more; those end what they have, and others replace
-    them. Answers how many there are.
+    """Drain a group's machines: they end what they have, and others replace them.
+
+    Returns how many there are.
 
     Raises:
-        NotFound, Conflict: it is not there, not clear, not up, or its machines are started by hand,
-            so that none would replace them.
+        ResourceNotFound, Conflict: there is no such group, several have the name, it is not up,
+            or its machines are started by hand, so that none would replace them.
     """
     with rt.store.write() as session:
         group = group_state(session, named).group
@@ -189,13 +194,18 @@ def drain_group(rt: Runtime, actor: str, named: str) -> int:
                 "with SIGTERM: they end what they have, and take nothing more."
             )
         machines = machines_of(session, group.id, MACHINE_UP)
-        session.execute(
-            update(MachineRow)
-            .where(MachineRow.id.in_([m.id for m in machines]), MachineRow.status == MACHINE_UP)
-            .values(status=MACHINE_DRAINED, drain_reason=_DRAINED)
+        for machine in machines:
+            change_machine(
+                session,
+                machine.id,
+                MachineStatus.DRAINED,
+                at=time.time(),
+                drain_reason=_DRAINED,
+            )
+        add_audit_entry(
+            session, actor, "group_drain", group.name, group=group.id, machines=len(machines)
         )
-        note(session, actor, "group_drain", group.name, group=group.id, machines=len(machines))
-    # The order may be lost with Redis: the sweep gives it again.
+    # The order may be lost with Redis: the sweep sends it again.
     for machine in machines:
         rt.queue.drain(group.id, machine.id)
     return len(machines)

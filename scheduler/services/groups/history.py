@@ -1,4 +1,4 @@
-"""The machine groups that a user has had."""
+"""The machine groups that a user has and had."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HistoryFilter:
-    """Which groups are wanted; None: any. Times are seconds since the epoch."""
+    """Conditions on groups; None: any. Times are seconds since the epoch."""
 
     created_before: float | None = None
     created_after: float | None = None
@@ -33,7 +33,7 @@ class HistoryFilter:
 def groups_ever(
     session: Session, user_id: str, wanted: HistoryFilter, page: int, per_page: int
 ) -> Sequence[GroupRow]:
-    """A page of a user's groups, newest first."""
+    """Return a page of a user's groups, newest first."""
     found = select(GroupRow).where(GroupRow.user_id == user_id)
     if wanted.created_before is not None:
         found = found.where(GroupRow.created_at < wanted.created_before)
@@ -54,7 +54,7 @@ def groups_ever(
 def machines_of_groups(
     session: Session, groups: Sequence[GroupRow]
 ) -> Mapping[str, list[MachineRow]]:
-    """Group id → its machines, by one query."""
+    """Return group id → its machines, by one query."""
     found: defaultdict[str, list[MachineRow]] = defaultdict(list)
     for machine in session.scalars(
         select(MachineRow).where(MachineRow.group_id.in_([g.id for g in groups]))
@@ -64,7 +64,7 @@ def machines_of_groups(
 
 
 def task_seconds(session: Session, groups: Sequence[GroupRow], now: float) -> Mapping[str, float]:
-    """Group id → for how long tasks held its machines, by one query."""
+    """Return group id → seconds for which tasks held its machines, by one query."""
     held = func.sum(func.coalesce(AttemptRow.ended_at, now) - AttemptRow.started_at)
     rows = session.execute(
         select(TaskRow.group_id, held)

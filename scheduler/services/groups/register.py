@@ -1,4 +1,4 @@
-"""Machine groups: register, start, terminate, and keep at their size."""
+"""Register, start and resize machine groups."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 
-from scheduler.domain.group_status import ACTIVE, UP, GroupStatus
-from scheduler.services.accounts.provider_access import check_on, choose_provider
-from scheduler.services.attempts.gangs import MPI
-from scheduler.services.billing.prices import machine_types
+from scheduler.domain.group_status import ACTIVE, MPI, UP, GroupStatus
+from scheduler.domain.machine_status import MachineStatus
+from scheduler.services.accounts.provider_access import check_provider_on, choose_provider
+from scheduler.services.billing.prices import priced_machine_types
 from scheduler.services.billing.quotas import check_alone, check_start
 from scheduler.services.errors import Conflict, Forbidden, Invalid, ResourceNotFound
 from scheduler.services.groups.access import check_name, may_use
@@ -20,8 +20,9 @@ from scheduler.services.groups.sharing import share_with
 from scheduler.services.ids import new_group_name, new_uuid
 from scheduler.services.machines.caps import check_cap
 from scheduler.services.machines.provision import machines_of
-from scheduler.store.machine_state import MACHINE_DOWN, MACHINE_UP
+from scheduler.store.machine_state import MACHINE_UP
 from scheduler.store.models import GroupRow, User
+from scheduler.store.transitions import change_group, change_machine
 from simherd.contract import limits
 from simherd.contract.policy import Policy
 
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class GroupRequest:
-    """What a user asks for."""
+    """The group that a user wants to register."""
 
     machine_type: str
     wire_provider: str
@@ -62,65 +63,65 @@ class GroupRequest:
 
 
 def register_group(
-    rt: Runtime, user_id: str, asked: GroupRequest, *, only_check: bool = False
+    rt: Runtime, user_id: str, request: GroupRequest, *, only_check: bool = False
 ) -> GroupRow:
-    """Note a new machine group; nothing runs until it is started.
+    """Store a new machine group; nothing runs until it is started.
 
     Args:
-        parts: the scheduler's parts.
-        user_id: whose it is to be.
-        asked: what it is to be.
-        only_check: note nothing, and refuse also what could not be started now.
+        rt: the scheduler's runtime.
+        user_id: its owner.
+        request: the group.
+        only_check: store nothing, and refuse also what could not be started now.
 
     Raises:
         Invalid: an unknown machine type or provider, or a number out of bounds.
         Conflict: the name is taken by a group that still exists, or is shared with the user.
-        Forbidden: the name is reserved, or sharing is not the user's to decide.
+        Forbidden: the name is reserved, or a user who is not an operator shares it with everyone.
         QuotaExceeded: it alone is more than the user may have, or than the provider can hold.
     """
     with rt.store.read() as session:
-        kind = machine_types(session, rt.catalogue).get(asked.machine_type)
+        kind = priced_machine_types(session, rt.catalogue).get(request.machine_type)
         user = session.get_one(User, user_id)
     if kind is None:
         known = ", ".join(sorted(rt.catalogue.machine_types))
-        raise Invalid(f"machine_type: {asked.machine_type!r} is not known. There are: {known}.")
-    provider = choose_provider(rt, user, asked.provider, asked.wire_provider)
-    if asked.shared and not user.is_operator:
+        raise Invalid(f"machine_type: {request.machine_type!r} is not known. There are: {known}.")
+    provider = choose_provider(rt, user, request.provider, request.wire_provider)
+    if request.shared and not user.is_operator:
         raise Forbidden(
             "shared: only operators share a machine group with everyone. Register it without, and "
             "offer it to users (`simherd resources share NAME USERNAME`), or ask an operator."
         )
-    _check_policy(asked.policy, kind)
-    if asked.group_type == MPI:
-        _check_mpi(rt, asked, provider)
-    smallest, largest = _sizes(asked)
+    _check_policy(request.policy, kind)
+    if request.group_type == MPI:
+        _check_mpi(rt, request, provider)
+    smallest, largest = _sizes(request)
     now = time.time()
     group = GroupRow(
         id=new_uuid(),
         user_id=user_id,
-        name=asked.name or new_group_name(),
-        wire_provider=asked.wire_provider,
+        name=request.name or new_group_name(),
+        wire_provider=request.wire_provider,
         provider=provider,
         machine_type=kind.name,
-        zone=asked.zone or kind.zone,
-        group_type=asked.group_type,
-        is_elastic=asked.is_elastic,
-        spot=asked.spot,
-        num_machines=smallest if asked.is_elastic else asked.num_machines,
+        zone=request.zone or kind.zone,
+        group_type=request.group_type,
+        is_elastic=request.is_elastic,
+        spot=request.spot,
+        num_machines=smallest if request.is_elastic else request.num_machines,
         min_machines=smallest,
         max_machines=largest,
-        disk_size_gb=asked.disk_size_gb,
-        threads_per_core=asked.threads_per_core,
+        disk_size_gb=request.disk_size_gb,
+        threads_per_core=request.threads_per_core,
         vcpus=kind.vcpus,
         memory_bytes=kind.memory_gb * 1024**3,
-        price_hour=kind.spot if asked.spot else kind.on_demand,
+        price_hour=kind.spot if request.spot else kind.on_demand,
         status=GroupStatus.REGISTERED.value,
-        max_idle_s=asked.max_idle_s,
-        auto_terminate_at=asked.auto_terminate_at,
-        reconnect_s=asked.reconnect_s,
-        policy=asdict(asked.policy),
+        max_idle_s=request.max_idle_s,
+        auto_terminate_at=request.auto_terminate_at,
+        reconnect_s=request.reconnect_s,
+        policy=asdict(request.policy),
         shared=False,
-        on_demand_fallback=asked.on_demand_fallback,
+        on_demand_fallback=request.on_demand_fallback,
         redis_server=_emptiest_server(rt),
         created_at=now,
     )
@@ -130,8 +131,8 @@ def register_group(
         )
         if taken is not None and taken.status != GroupStatus.TERMINATED:
             raise Conflict(f"name: you have a machine group {group.name!r} already.")
-        there = select(func.count()).where(GroupRow.user_id == user_id, GroupRow.status.in_(ACTIVE))
-        if (session.scalar(there) or 0) >= limits.MAX_GROUPS:
+        count = select(func.count()).where(GroupRow.user_id == user_id, GroupRow.status.in_(ACTIVE))
+        if (session.scalar(count) or 0) >= limits.MAX_GROUPS:
             raise Conflict(f"You have {limits.MAX_GROUPS} machine groups. Terminate some first.")
         check_name(rt, session, user, group.name)
         check_alone(rt, session, group)
@@ -141,18 +142,18 @@ def register_group(
             check_cap(rt.settings, session, group)
             return group
         if taken is not None:
-            # Names are for people; the old group keeps its id and gives its name away.
+            # Names are for people: the old group keeps its id, and the new one gets its name.
             taken.name = f"{taken.name}~{taken.id[:8]}"
             session.flush()
         session.add(group)
-        if asked.shared:
+        if request.shared:
             session.flush()
             share_with(session, user.username, group, (), everyone=True)
     return group
 
 
 def _check_policy(policy: Policy, kind: MachineType) -> None:
-    """Refuse what a container may have where no machine has as much. Raises Invalid."""
+    """Refuse a container's limit that is more than the machine has. Raises Invalid."""
     for name, value, most in (
         ("memory_bytes", policy.memory_bytes, kind.memory_gb * 1024**3),
         ("cpus", policy.cpus, kind.vcpus),
@@ -165,7 +166,7 @@ def _check_policy(policy: Policy, kind: MachineType) -> None:
 
 
 def _emptiest_server(rt: Runtime) -> str:
-    """Of the Redis servers that take new groups, the one that has the fewest."""
+    """Return the Redis server with the fewest groups, of those that take new ones."""
     open_servers = rt.settings.open_servers
     if len(open_servers) == 1:
         return open_servers[0]
@@ -180,40 +181,40 @@ def _emptiest_server(rt: Runtime) -> str:
 
 
 def unnamed_servers(rt: Runtime) -> list[str]:
-    """Redis servers that active groups are on, and that the settings do not name."""
+    """Return the Redis servers of active groups that the settings do not name."""
     query = select(GroupRow.redis_server).where(GroupRow.status.in_(ACTIVE)).distinct()
     with rt.store.read() as session:
         return sorted(set(session.scalars(query)) - set(rt.settings.redis_urls))
 
 
-def _check_mpi(rt: Runtime, asked: GroupRequest, provider: str) -> None:
-    if asked.is_elastic:
+def _check_mpi(rt: Runtime, request: GroupRequest, provider: str) -> None:
+    if request.is_elastic:
         raise Invalid("is_elastic: the machines of an MPI group work together; its size is fixed.")
-    if asked.num_machines > 1 and not getattr(rt.providers[provider], "one_engine", False):
+    if request.num_machines > 1 and not getattr(rt.providers[provider], "one_engine", False):
         raise Invalid(
-            f"type: an MPI group of {asked.num_machines} machines needs machines that run "
+            f"type: an MPI group of {request.num_machines} machines needs machines that run "
             f"containers on one Docker engine, and those of the provider {provider!r} do not. "
             "Use one machine, or a provider such as 'docker'."
         )
 
 
-def _sizes(asked: GroupRequest) -> tuple[int, int]:
-    """The least and the most machines."""
-    smallest = asked.num_machines if asked.min_machines is None else asked.min_machines
-    largest = asked.num_machines if asked.max_machines is None else asked.max_machines
-    if not asked.is_elastic:
-        return asked.num_machines, asked.num_machines
+def _sizes(request: GroupRequest) -> tuple[int, int]:
+    """Return the least and the most machines."""
+    smallest = request.num_machines if request.min_machines is None else request.min_machines
+    largest = request.num_machines if request.max_machines is None else request.max_machines
+    if not request.is_elastic:
+        return request.num_machines, request.num_machines
     if largest < max(1, smallest):
         raise Invalid(f"max_vms: {largest} is less than min_vms, {smallest}, or than 1.")
     return smallest, largest
 
 
 def owned_group(rt: Runtime, user_id: str, group_id: str) -> GroupRow:
-    """A user's machine group by id.
+    """Return a user's machine group by id.
 
     Raises:
-        NotFound: there is none, or it is another user's; of one that is shared with this user the
-            message says whose.
+        ResourceNotFound: there is none, or it is another user's; if it is shared with this user,
+            the message names the owner.
     """
     with rt.store.read() as session:
         group = session.get(GroupRow, group_id)
@@ -239,10 +240,10 @@ def start_group(rt: Runtime, group: GroupRow, *, by_settings: bool = False) -> N
     """Mark a group as starting; `scale_group` launches the machines.
 
     Args:
-        parts: the scheduler's parts.
+        rt: the scheduler's runtime.
         group: a registered group.
-        by_settings: whether the operator's settings ask for it: then the user's quotas do not
-            hold, which nobody could raise before the server runs.
+        by_settings: whether the operator's settings start it: then the user's quotas do not
+            apply, since nobody could raise them before the server runs.
 
     Raises:
         Conflict: it is being shut down or is terminated, or its provider is off.
@@ -250,33 +251,28 @@ def start_group(rt: Runtime, group: GroupRow, *, by_settings: bool = False) -> N
     """
     if group.status in UP:
         return
-    check_on(rt, group)
+    check_provider_on(rt, group)
     with rt.store.write() as session:
         if not by_settings:
             check_start(rt, session, group)
         check_cap(rt.settings, session, group)
-        changed = session.execute(
-            update(GroupRow)
-            .where(
-                GroupRow.id == group.id,
-                GroupRow.status.in_([GroupStatus.REGISTERED, GroupStatus.START_FAILED]),
-            )
-            .values(
-                status=GroupStatus.STARTING.value,
-                started_at=time.time(),
-                status_detail=None,
-                refusals=0,
-                hard_refusals=0,
-                retry_at=None,
-            )
+        is_starting = change_group(
+            session,
+            group.id,
+            GroupStatus.STARTING,
+            at=time.time(),
+            status_detail=None,
+            refusals=0,
+            hard_refusals=0,
+            retry_at=None,
         )
-    if changed.rowcount == 0:  # type: ignore[attr-defined]
+    if not is_starting:
         raise Conflict(f"Machine group {group.name!r} is {group.status}. Make a new one.")
     rt.queue.announce_group(group.id)
 
 
 def resize_group(rt: Runtime, group_id: str, num_machines: int) -> None:
-    """Change how many machines a group has while none of them runs.
+    """Change the size of a group of which no machine runs.
 
     Raises:
         QuotaExceeded: it is more than the provider can hold.
@@ -286,4 +282,4 @@ def resize_group(rt: Runtime, group_id: str, num_machines: int) -> None:
         group.num_machines = group.min_machines = group.max_machines = num_machines
         check_cap(rt.settings, session, group)
         for machine in machines_of(session, group_id, MACHINE_UP)[num_machines:]:
-            machine.status, machine.terminated_at = MACHINE_DOWN, time.time()
+            change_machine(session, machine.id, MachineStatus.DOWN, at=time.time())

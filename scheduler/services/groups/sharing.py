@@ -1,7 +1,7 @@
 """Sharing machine groups: by an operator at once, or by their owner once the other has accepted.
 
-Whoever owns a group's machines can read what is sent there, so nobody comes to use a stranger's
-group without an operator's decision or their own.
+The owner of a group's machines can read what is sent there, so nobody uses another user's group
+without an operator's decision or their own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sqlalchemy.orm import aliased
 
 from scheduler.domain.group_status import ACCEPTING, ACTIVE, GroupStatus
 from scheduler.services.accounts.admin_users import named_user
-from scheduler.services.accounts.audit import note
+from scheduler.services.accounts.audit import add_audit_entry
 from scheduler.services.errors import Conflict, Invalid, ResourceNotFound
 from scheduler.services.groups.access import check_sight, check_unique
 from scheduler.store.models import GroupRow, GroupShare, User
@@ -49,7 +49,7 @@ def share_with(
 
     Raises:
         Invalid: nobody is named.
-        NotFound: no such user.
+        ResourceNotFound: no such user.
         Conflict: the group has ended, or somebody sees another one of its name.
     """
     if not everyone and not usernames:
@@ -62,7 +62,7 @@ def share_with(
         user = named_user(session, username)
         check_sight(session, group, user)
         _put(session, group, user, actor, time.time())
-    note(
+    add_audit_entry(
         session,
         actor,
         "group_share",
@@ -79,9 +79,9 @@ def unshare_with(session: Session, actor: str, group: GroupRow, usernames: Seque
     Tasks that were submitted stay and go on; no more can be submitted.
 
     Raises:
-        NotFound: no such user.
+        ResourceNotFound: no such user.
     """
-    # Locked by who submits a task, too: what was let in before is made before this.
+    # A submission locks the row, too: tasks that were allowed before are stored before this.
     row = _row(session, group.id)
     shares = delete(GroupShare).where(GroupShare.group_id == group.id)
     if usernames:
@@ -90,11 +90,13 @@ def unshare_with(session: Session, actor: str, group: GroupRow, usernames: Seque
     else:
         row.shared = False
     session.execute(shares)
-    note(session, actor, "group_unshare", group.name, group=group.id, users=list(usernames))
+    add_audit_entry(
+        session, actor, "group_unshare", group.name, group=group.id, users=list(usernames)
+    )
 
 
 def set_default(session: Session, actor: str, group: GroupRow, *, is_default: bool) -> None:
-    """Make a group the one that tasks go to that name none, in place of the one before.
+    """Make a group the default of tasks that name none, or no longer.
 
     Raises:
         Conflict: it has ended, or does not belong to an operator.
@@ -113,15 +115,17 @@ def set_default(session: Session, actor: str, group: GroupRow, *, is_default: bo
         .values(is_default=False)
     )
     _row(session, group.id).is_default = is_default
-    note(session, actor, "group_default", group.name, group=group.id, is_default=is_default)
+    add_audit_entry(
+        session, actor, "group_default", group.name, group=group.id, is_default=is_default
+    )
 
 
 def offer(session: Session, user: User, group: GroupRow, username: str) -> None:
-    """Offer another user to send tasks to one's own group; it holds once they accept.
+    """Offer another user to send tasks to a group of `user`, who has to accept it.
 
     Raises:
         Invalid: it is the owner.
-        NotFound: no such user.
+        ResourceNotFound: no such user.
         Conflict: the group has ended, or is shared with as many as can be.
     """
     other = named_user(session, username)
@@ -140,10 +144,10 @@ def offer(session: Session, user: User, group: GroupRow, username: str) -> None:
 
 
 def withdraw(session: Session, user: User, group: GroupRow, username: str) -> None:
-    """Take back what one has offered, accepted or not. Tasks that were submitted go on.
+    """Withdraw an offer, accepted or not. Tasks that were submitted go on.
 
     Raises:
-        NotFound: the group is not shared with this user.
+        ResourceNotFound: the group is not shared with this user.
     """
     other = named_user(session, username)
     _remove(session, group.id, other.id, f"username: {group.name!r} is not shared with {username}.")
@@ -151,10 +155,10 @@ def withdraw(session: Session, user: User, group: GroupRow, username: str) -> No
 
 
 def accept(session: Session, user: User, group_id: str) -> GroupRow:
-    """Use a group that was offered. Doing so again changes nothing.
+    """Accept a group that was offered. Doing so again changes nothing.
 
     Raises:
-        NotFound: no such offer.
+        ResourceNotFound: no such offer.
         Conflict: the group has ended, or the user sees another one of its name.
     """
     share = session.get(GroupShare, (group_id, user.id))
@@ -169,17 +173,17 @@ def accept(session: Session, user: User, group_id: str) -> GroupRow:
 
 
 def decline(session: Session, user: User, group_id: str) -> None:
-    """Refuse a group that was offered, or use it no longer. Raises NotFound."""
+    """Refuse a group that was offered, or stop using it. Raises ResourceNotFound."""
     _remove(session, group_id, user.id, _no_offer(group_id))
 
 
 def offers_to(session: Session, user_id: str) -> list[ShareOffer]:
-    """The groups that are shared with a user one by one, accepted or not, the oldest first."""
+    """Return the groups offered to a user by name, accepted or not, the oldest first."""
     return _offers(session, GroupShare.user_id == user_id)
 
 
 def shares_of(session: Session, group_id: str) -> list[ShareOffer]:
-    """With whom a group is shared one by one, accepted or not."""
+    """Return the users to whom a group is offered by name, accepted or not."""
     return _offers(session, GroupShare.group_id == group_id)
 
 
@@ -206,7 +210,7 @@ def _row(session: Session, group_id: str) -> GroupRow:
 
 
 def _locked(session: Session, group: GroupRow) -> GroupRow:
-    """The group, locked. Raises Conflict: it has ended, or is about to."""
+    """Return the group, locked. Raises Conflict: it has ended or is ending."""
     row = _row(session, group.id)
     if row.status not in ACCEPTING | {GroupStatus.START_FAILED}:
         raise Conflict(f"group: machine group {row.name!r} is {row.status}.")

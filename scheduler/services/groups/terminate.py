@@ -1,22 +1,23 @@
-"""Ending machine groups: their limits, their tasks, their machines."""
+"""Terminate machine groups: their limits, their tasks, their machines."""
 
 from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 
 from scheduler.domain.group_status import ACCEPTING, ENDING, GroupStatus
+from scheduler.domain.machine_status import MachineStatus
 from scheduler.services.attempts.rows import close_attempt
 from scheduler.services.errors import Conflict
 from scheduler.services.machines.access import revoke
 from scheduler.services.machines.provision import machines_of
-from scheduler.store.machine_state import MACHINE_DOWN, MACHINE_DRAINED, MACHINE_UP
+from scheduler.store.machine_state import MACHINE_DRAINED, MACHINE_UP
 from scheduler.store.models import GroupRow, MachineRow, TaskRow
 from scheduler.store.outbox import group_changed
-from scheduler.store.transitions import change_status
+from scheduler.store.transitions import change_group, change_machine, change_status
 from simherd.contract import limits
 from simherd.contract.attempt_spec import attempt_key
 from simherd.contract.cause import OUTCOMES, Cause
@@ -35,9 +36,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds after which the machines of a group that is shut down are stopped by force.
 _FORCE_AFTER_S = limits.AGENT_STOP_S + 5
-#: Tasks that are ended in one transaction, and seconds after which the rest waits.
+#: Tasks that are ended in one transaction, and seconds after which the others wait.
 _END_AT_A_TIME, _END_TASKS_S = 500, 20.0
-#: Seconds after which a group whose machines still stand is said to have failed to shut down.
+#: Seconds after which a group whose machines still stand has failed to shut down.
 _FAILED_AFTER_S = 600.0
 
 
@@ -49,33 +50,24 @@ def request_termination(rt: Runtime, group: GroupRow, cause: Cause) -> None:
     """
     now = time.time()
     with rt.store.write() as session:
-        changed: Any = session.execute(
-            update(GroupRow)
-            .where(
-                GroupRow.id == group.id,
-                GroupRow.status.in_(ACCEPTING | {GroupStatus.START_FAILED}),
-            )
-            .values(
-                status=GroupStatus.SHUTTING_DOWN.value,
-                end_cause=cause.value,
-                shutting_down_at=now,
-            )
+        is_ending = change_group(
+            session, group.id, GroupStatus.SHUTTING_DOWN, at=now, end_cause=cause.value
         )
-        if changed.rowcount and cause is Cause.GROUP_TIME_LIMIT:
+        if is_ending and cause is Cause.GROUP_TIME_LIMIT:
             group_changed(session, group.id, NotificationTrigger.GROUP_TIME_LIMIT, now)
-    if changed.rowcount == 0:
+    if not is_ending:
         raise Conflict(f"Machine group {group.name!r} is {group.status} already.")
 
 
 def shut_down_group(rt: Runtime, group_id: str, seconds: float = _END_TASKS_S) -> bool:
-    """End a group's tasks and stop its machines; answers whether all of them are gone.
+    """End a group's tasks and stop its machines; return whether all of them are gone.
 
-    Machines are asked to stop; when it is called again later, those that have not are forced.
+    Machines are asked to stop; later calls force those that have not stopped.
 
     Args:
-        parts: the scheduler's parts.
+        rt: the scheduler's runtime.
         group_id: the group.
-        seconds: how long tasks are ended; the rest of very many has its turn the next time.
+        seconds: for how long tasks are ended; the others wait for the next call.
     """
     with rt.store.read() as session:
         group = session.get(GroupRow, group_id)
@@ -87,11 +79,11 @@ def shut_down_group(rt: Runtime, group_id: str, seconds: float = _END_TASKS_S) -
     revoke(rt, group.id, [machine.id for machine in gone])
     over = ended and len(gone) == len(machines)
     if over:
-        # First: nobody looks at a terminated group again.
+        # Before the status changes: a terminated group is not swept again.
         for machine in machines:
             rt.queue.forget_machine(group_id, machine.id)
         rt.queue.forget_group(group_id)
-    if not _note_gone(rt, group, gone, all_of_them=over, trouble=trouble):
+    if not _record_gone(rt, group, gone, is_all=over, trouble=trouble):
         return False
     log.info("event=group_terminated group=%s", group_id)
     return True
@@ -100,7 +92,7 @@ def shut_down_group(rt: Runtime, group_id: str, seconds: float = _END_TASKS_S) -
 def _stop_machines(
     rt: Runtime, group: GroupRow, machines: list[MachineRow]
 ) -> tuple[list[MachineRow], str | None]:
-    """Ask them to stop; answers those that are gone, and what the provider had to say."""
+    """Stop machines; return those that are gone, and the provider's error if there was one."""
     provider, gone, trouble = rt.providers[group.provider], [], None
     force = time.time() - (group.shutting_down_at or 0) > _FORCE_AFTER_S
     for machine in machines:
@@ -114,48 +106,46 @@ def _stop_machines(
             if ended:
                 gone.append(machine)
         except Exception as error:
-            # One machine that cannot be ended does not keep the others alive, and costing.
+            # The others are stopped all the same, since they cost money.
             log.exception("event=terminate_failed group=%s machine=%s", group.id, machine.id)
             trouble = f"Machine {machine.name} could not be terminated: {error}"
     return gone, trouble
 
 
 def _has_left(rt: Runtime, group: GroupRow, machine: MachineRow) -> bool:
-    """Tell a machine that nobody else can end to leave; answers whether it has."""
+    """Send a machine that its user has started the order to leave; return whether it has."""
     rt.queue.leave(group.id, machine.id)
     seen = rt.queue.reader.heartbeats(group.id).get(machine.id, 0.0)
     return time.time() - seen > 2 * limits.HEARTBEAT_S
 
 
-def _note_gone(
+def _record_gone(
     rt: Runtime,
     group: GroupRow,
     gone: list[MachineRow],
     *,
-    all_of_them: bool,
+    is_all: bool,
     trouble: str | None,
 ) -> bool:
-    """Answers whether the group is terminated: no task may have come to it meanwhile."""
+    """Mark machines as terminated, and the group if no task came to it meanwhile.
+
+    Returns whether the group is terminated.
+    """
     now = time.time()
-    ids = [machine.id for machine in gone]
     with rt.store.write() as session:
-        session.execute(
-            update(MachineRow)
-            .where(MachineRow.id.in_(ids))
-            .values(status=MACHINE_DOWN, terminated_at=now)
-        )
+        for machine in gone:
+            change_machine(session, machine.id, MachineStatus.DOWN, at=now)
         row = session.get_one(GroupRow, group.id, with_for_update=True)
-        over = all_of_them and session.scalar(_open_tasks(group.id).limit(1)) is None
+        over = is_all and session.scalar(_open_tasks(group.id).limit(1)) is None
+        row.status_detail = None if over else trouble
         if over:
-            row.status, row.terminated_at = GroupStatus.TERMINATED.value, now
-            row.status_detail = None
-            group_changed(session, group.id, NotificationTrigger.GROUP_TERMINATED, now)
+            if change_group(session, group.id, GroupStatus.TERMINATED, at=now):
+                group_changed(session, group.id, NotificationTrigger.GROUP_TERMINATED, now)
         elif now - (group.shutting_down_at or now) > _FAILED_AFTER_S:
-            # It is tried again all the same: machines cost money as long as they are there.
-            row.status = GroupStatus.SHUTDOWN_FAILED.value
+            # Stopping them is tried again all the same, since they cost money.
             row.status_detail = trouble or "Machines still run after they were terminated."
-        else:
-            row.status_detail = trouble
+            if row.status == GroupStatus.SHUTTING_DOWN:
+                change_group(session, group.id, GroupStatus.SHUTDOWN_FAILED, at=now)
     return over
 
 
@@ -164,14 +154,14 @@ def _open_tasks(group_id: str) -> Select[int]:
 
 
 def end_tasks(rt: Runtime, group: GroupRow, cause: Cause, seconds: float = _END_TASKS_S) -> bool:
-    """Give the tasks of a group that is shut down their final status; answers whether all have it.
+    """End the tasks of a group that is shut down; return whether all have ended.
 
-    `seconds`: how long this takes at the most; the rest has its turn when it is called again.
+    `seconds`: how long this takes at the most; the others wait for the next call.
     """
     until = time.monotonic() + seconds
-    while tasks := _unended(rt, group.id):
-        if not _end_some(rt, group, tasks, cause):
-            # They have changed meanwhile: looked at again the next time.
+    while tasks := _next_tasks(rt, group.id):
+        if not _end_batch(rt, group, tasks, cause):
+            # They have changed meanwhile; the next call reads them again.
             log.warning("event=tasks_not_ended group=%s tasks=%s", group.id, len(tasks))
             return False
         if time.monotonic() > until:
@@ -179,8 +169,8 @@ def end_tasks(rt: Runtime, group: GroupRow, cause: Cause, seconds: float = _END_
     return True
 
 
-def _unended(rt: Runtime, group_id: str) -> Sequence[TaskRow]:
-    """Some of a group's tasks that have not ended: of those that machines hold, all."""
+def _next_tasks(rt: Runtime, group_id: str) -> Sequence[TaskRow]:
+    """Return all tasks that machines of the group hold, or else some of those in the queue."""
     mine = select(TaskRow).where(TaskRow.group_id == group_id)
     with rt.store.read() as session:
         active = TaskRow.status.not_in([s.value for s in {*TERMINAL, Status.SUBMITTED}])
@@ -188,8 +178,8 @@ def _unended(rt: Runtime, group_id: str) -> Sequence[TaskRow]:
         return session.scalars(mine.where(active)).all() or session.scalars(waiting).all()
 
 
-def _end_some(rt: Runtime, group: GroupRow, tasks: Sequence[TaskRow], cause: Cause) -> bool:
-    """End these; answers whether any could be."""
+def _end_batch(rt: Runtime, group: GroupRow, tasks: Sequence[TaskRow], cause: Cause) -> bool:
+    """End these tasks; return whether any was ended."""
     now, ended = time.time(), []
     with rt.store.write() as session:
         for task in tasks:
@@ -211,8 +201,7 @@ def _end_some(rt: Runtime, group: GroupRow, tasks: Sequence[TaskRow], cause: Cau
 
 
 def overdue_groups(rt: Runtime, server: str, now: float) -> list[tuple[GroupRow, Cause]]:
-    """The groups of a Redis server whose time limit or idle limit has passed, each with the cause
-    of its end."""
+    """Return a Redis server's groups whose time limit or idle limit has passed, and which."""
     due: list[tuple[GroupRow, Cause]] = []
     with rt.store.read() as session:
         groups = session.scalars(

@@ -1,4 +1,4 @@
-"""Who may join a group, and what a machine shows to be let in. See `simherd.contract.join`."""
+"""How machines join a group, and the secrets that admit them. See `simherd.contract.join`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 from sqlalchemy import select, update
 
-from scheduler.domain.group_status import UP
+from scheduler.domain.group_status import MPI, UP
 from scheduler.providers.base import LaunchTicket
 from scheduler.queue import acl
-from scheduler.services.accounts.provider_access import check_on, why_off
-from scheduler.services.attempts.gangs import MPI
+from scheduler.services.accounts.provider_access import check_provider_on, provider_off_reason
 from scheduler.services.errors import Conflict, Forbidden, Invalid
 from scheduler.services.ids import new_uuid
 from scheduler.store.machine_state import MACHINE_DOWN, MACHINE_UP
@@ -31,7 +30,10 @@ log = logging.getLogger(__name__)
 
 
 def new_ticket(rt: Runtime, machine_id: str) -> LaunchTicket:
-    """Let a machine join, once, within `limits.JOIN_S`; what it was let in with before ends."""
+    """Return a ticket with which a machine joins once, within `limits.JOIN_S`.
+
+    The machine's secret, if it had one, is not accepted any more.
+    """
     token = f"join_{secrets.token_urlsafe(32)}"
     with rt.store.write() as session:
         session.execute(
@@ -46,8 +48,24 @@ def new_ticket(rt: Runtime, machine_id: str) -> LaunchTicket:
     return LaunchTicket(rt.settings.api_url_of_machines, token)
 
 
+def new_machine(group: GroupRow, launched_at: float | None = None) -> MachineRow:
+    """Return the row of a new machine of a group; `launched_at`: None if it is to be launched."""
+    machine_id = new_uuid()
+    return MachineRow(
+        id=machine_id,
+        group_id=group.id,
+        name=f"{group.name}-{machine_id[:4]}",
+        status=MACHINE_UP,
+        handle={},
+        created_at=time.time(),
+        launched_at=launched_at,
+        spot=group.spot,
+        price_hour=group.price_hour,
+    )
+
+
 def invite(rt: Runtime, group: GroupRow) -> LaunchTicket:
-    """Let somebody start a machine of a group by hand; answers its ticket.
+    """Add a machine that a user starts by hand to a group, and return its ticket.
 
     Raises:
         Invalid: the group's machines are launched by its provider.
@@ -60,36 +78,24 @@ def invite(rt: Runtime, group: GroupRow) -> LaunchTicket:
         )
     if group.status not in UP:
         raise Conflict(f"Machine group {group.name!r} is {group.status}. Start it first.")
-    check_on(rt, group)
-    machine_id = new_uuid()
+    check_provider_on(rt, group)
+    machine = new_machine(group, launched_at=time.time())
     with rt.store.write() as session:
-        session.add(
-            MachineRow(
-                id=machine_id,
-                group_id=group.id,
-                name=f"{group.name}-{machine_id[:4]}",
-                status=MACHINE_UP,
-                handle={},
-                created_at=time.time(),
-                launched_at=time.time(),
-                spot=group.spot,
-                price_hour=group.price_hour,
-            )
-        )
-    return new_ticket(rt, machine_id)
+        session.add(machine)
+    return new_ticket(rt, machine.id)
 
 
 def join(rt: Runtime, token: str, secret_digest: str) -> Membership:
-    """Let the machine in that a ticket was made for.
+    """Admit the machine that a ticket was made for.
 
     Args:
-        parts: the scheduler's parts.
-        token: the ticket's.
-        secret_digest: SHA-256 of the secret that the machine has made for itself.
+        rt: the scheduler's runtime.
+        token: the ticket's token.
+        secret_digest: SHA-256 of the secret that the machine has generated.
 
     Raises:
-        Forbidden: the ticket is not known, too old, or used by another, or the provider of
-            machines that are started by hand is off.
+        Forbidden: the ticket is unknown, has expired, or was used by another machine, or the
+            provider of machines that are started by hand is off.
         Conflict: the group is quarantined.
     """
     with rt.store.write() as session:
@@ -108,12 +114,12 @@ def join(rt: Runtime, token: str, secret_digest: str) -> Membership:
                 f"group: {group.name!r} is quarantined: {group.quarantine_reason}. An operator "
                 "repairs it; this machine can join afterwards."
             )
-        # Machines that a provider has launched are paid for: those may join.
-        off = why_off(rt, group, session.get_one(User, group.user_id))
+        # Machines that a provider has launched are paid for: those join all the same.
+        off = provider_off_reason(rt, group, session.get_one(User, group.user_id))
         if off is not None and rt.providers[group.provider].by_hand:
             raise Forbidden(f"token: {off}")
         machine.secret_digest, machine.secret_at = secret_digest, time.time()
-    # Redis may have been started since it was last told the scripts.
+    # Redis loses the scripts when it is restarted.
     acl.load_scripts(rt.queue.servers.of(group.id))
     _admit(rt, group.id, group.group_type, machine.id, secret_digest)
     log.info("event=machine_joined group=%s machine=%s", group.id, machine.id)
@@ -141,16 +147,16 @@ def _membership(rt: Runtime, group: GroupRow, machine: MachineRow) -> Membership
 
 
 def _without_user(url: str) -> str:
-    """The scheduler's own Redis address without what lets the scheduler in."""
+    """Return the address of Redis without the scheduler's credentials."""
     split = urlsplit(url)
     return urlunsplit(split._replace(netloc=split.netloc.rpartition("@")[2]))
 
 
 def change_secret(rt: Runtime, machine_id: str, old: str, new_digest: str) -> None:
-    """Let a machine use another secret from now on. Repeating it changes nothing.
+    """Replace a machine's secret. Repeating it changes nothing.
 
     Raises:
-        Forbidden: it has not shown the one it is let in with.
+        Forbidden: `old` is not its present secret.
     """
     with rt.store.write() as session:
         machine = known_machine(session, machine_id, old, also=new_digest)
@@ -161,25 +167,27 @@ def change_secret(rt: Runtime, machine_id: str, old: str, new_digest: str) -> No
 
 
 def _admit(rt: Runtime, group_id: str, group_type: str, machine_id: str, secret: str) -> None:
-    client, together = rt.queue.servers.of(group_id), group_type == MPI
-    acl.grant_acl(client, group_id, machine_id, [secret], gangs=together)
+    client = rt.queue.servers.of(group_id)
+    acl.grant_acl(client, group_id, machine_id, [secret], gangs=group_type == MPI)
 
 
 def known_machine(session: Session, machine_id: str, secret: str, also: str = "") -> MachineRow:
-    """The machine that shows its secret; `also`: one whose digest is this passes as well.
+    """Return the machine that presents its secret.
+
+    `also`: the digest of a second secret that is accepted.
 
     Raises:
-        Forbidden: it is another's secret, or the machine was terminated.
+        Forbidden: the secret is not this machine's, or the machine was terminated.
     """
     machine = session.get(MachineRow, machine_id)
-    shown = {digest(secret), also} - {""}
-    if machine is None or machine.status == MACHINE_DOWN or machine.secret_digest not in shown:
+    accepted = {digest(secret), also} - {""}
+    if machine is None or machine.status == MACHINE_DOWN or machine.secret_digest not in accepted:
         raise Forbidden("This machine is not, or no longer, let in.")
     return machine
 
 
 def revoke(rt: Runtime, group_id: str, machine_ids: list[str]) -> None:
-    """End what machines of a group were let in with."""
+    """Revoke the secrets and tickets of machines of a group."""
     with rt.store.write() as session:
         session.execute(
             update(MachineRow)
@@ -191,7 +199,7 @@ def revoke(rt: Runtime, group_id: str, machine_ids: list[str]) -> None:
 
 
 def readmit(rt: Runtime, group_id: str) -> None:
-    """Let the machines of one group use Redis again, with the secrets that they have."""
+    """Grant the machines of a group access to Redis again, with their present secrets."""
     client = rt.queue.servers.of(group_id)
     acl.load_scripts(client)
     with rt.store.read() as session:
@@ -208,10 +216,10 @@ def readmit(rt: Runtime, group_id: str) -> None:
 
 
 def restore_access(rt: Runtime, server: str) -> None:
-    """Tell a Redis server its machines' users again, where it has forgotten them."""
+    """Grant all machines of a Redis server access again, if it was restarted and lost its users."""
     client = rt.queue.servers.named(server)
-    about: Any = client.info("server")
-    run_id = str(about["run_id"])
+    info: Any = client.info("server")
+    run_id = str(info["run_id"])
     if not acl.acl_lost(client, run_id):
         return
     acl.load_scripts(client)

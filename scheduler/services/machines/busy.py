@@ -1,4 +1,4 @@
-"""Which machines of a group have something to do."""
+"""The machines of a group that have something to do."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def busy_machines(rt: Runtime, group: GroupRow) -> set[str]:
-    """The machines that hold an attempt, or are said to: by Redis, by SQL, by their leaders."""
+    """Return the machines that hold an attempt by Redis, by SQL, or as members of an MPI group."""
     members = {m for gang in rt.queue.reader.mpi_groups(group.id).values() for m in gang}
     with rt.store.read() as session:
-        told = session.scalars(
+        in_sql = session.scalars(
             select(TaskRow.machine_id).where(
                 TaskRow.group_id == group.id,
                 TaskRow.status.in_([s.value for s in HELD]),
@@ -28,5 +28,5 @@ def busy_machines(rt: Runtime, group: GroupRow) -> set[str]:
     return (
         set(rt.queue.reader.leases(group.id).holders.values())
         | members
-        | {str(machine) for machine in told}
+        | {str(machine) for machine in in_sql}
     )

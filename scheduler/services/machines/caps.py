@@ -1,8 +1,8 @@
-"""How many machines each provider may have at one time, those of all users together.
+"""The number of machines that each provider may have at one time, all users together.
 
 The providers `local` and `docker` start machines on the scheduler's own host: more than it can hold
-stops everybody's. Other providers cost money, or load the scheduler. A user's quotas are checked
-beside this: see `quotas.py`.
+stop those of all users. Other providers cost money, or load the scheduler. A user's quotas are
+checked as well: see `quotas.py`.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ if TYPE_CHECKING:
 
 #: The providers whose machines are on the scheduler's host.
 ON_HOST = ("local", "docker")
-#: Any number: transactions that start machines take turns under it, on PostgreSQL.
+#: An arbitrary number for the advisory lock of PostgreSQL that such transactions take.
 _LOCK = 7_103_862
 
 
 def host_cap() -> int:
-    """Machines that this host can hold, by its cores and its memory."""
+    """Return how many machines this host can hold, by its cores and its memory."""
     by_cores = len(os.sched_getaffinity(0)) * limits.HOST_MACHINES_PER_CORE
     by_memory = int(psutil.virtual_memory().total // limits.HOST_MACHINE_BYTES)
     return max(limits.LEAST_HOST_MACHINES, min(by_cores, by_memory))
 
 
 def cap_of(settings: Settings, provider: str) -> int | None:
-    """Machines that a provider may have; None: as many as users are allowed."""
+    """Return how many machines a provider may have; None: as many as the users' quotas allow."""
     if provider in settings.max_machines:
         return settings.max_machines[provider]
     return host_cap() if provider in ON_HOST else limits.DEFAULT_MAX_MACHINES.get(provider)
 
 
 def most_machines(group: GroupRow) -> int:
-    """The machines of a group at its largest."""
+    """Return the number of machines of a group at its largest."""
     return group.max_machines if group.is_elastic else group.num_machines
 
 
@@ -53,13 +53,13 @@ def check_cap(
 ) -> None:
     """Refuse machines for which the group's provider has no room beside those of other groups.
 
-    Two groups that are started at once are looked at one after the other.
+    Two groups that are started at once are checked one after the other.
 
     Args:
-        settings: the scheduler's.
-        session: in a transaction that writes.
-        group: what is to be started, or resized.
-        alone: whether to leave the other groups out: a group that is only registered takes nothing.
+        settings: the scheduler's settings.
+        session: a transaction that writes.
+        group: the group that is to be started or resized.
+        alone: whether to ignore the other groups, since a registered group has no machines.
 
     Raises:
         QuotaExceeded: there is not enough room.
@@ -82,8 +82,10 @@ def check_cap(
 
 
 def _in_use(session: Session, group: GroupRow) -> int:
-    """The machines that the provider's other groups have or may grow to; those of groups that are
-    shut down count until they are gone."""
+    """Return how many machines the provider's other groups have or may grow to.
+
+    Those of groups that are being shut down count until they are gone.
+    """
     # SQLite has one writer at a time by itself.
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
@@ -99,8 +101,8 @@ def _in_use(session: Session, group: GroupRow) -> int:
         .where(MachineRow.group_id.in_([g.id for g in others]), MachineRow.terminated_at.is_(None))
         .group_by(MachineRow.group_id)
     )
-    there = {group_id: count for group_id, count in session.execute(counted)}
+    machines = {group_id: count for group_id, count in session.execute(counted)}
     return sum(
-        max(most_machines(other) if other.status in UP else 0, there.get(other.id, 0))
+        max(most_machines(other) if other.status in UP else 0, machines.get(other.id, 0))
         for other in others
     )

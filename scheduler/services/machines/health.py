@@ -1,4 +1,4 @@
-"""Machines on which task after task fails for reasons that are not the tasks' own."""
+"""Machines on which task after task fails through the machine's fault."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select, update
 
+from scheduler.domain.losses import is_common_failure
+from scheduler.domain.machine_status import MachineStatus
 from scheduler.services.machines.access import revoke
 from scheduler.services.machines.busy import busy_machines
-from scheduler.store.machine_state import MACHINE_DOWN, MACHINE_DRAINED, MACHINE_UP
+from scheduler.store.machine_state import MACHINE_DRAINED, MACHINE_UP
 from scheduler.store.models import GroupRow, MachineRow
+from scheduler.store.transitions import change_machine
 from simherd.contract import limits
 from simherd.contract.cause import OUTCOMES, Cause
 
@@ -24,13 +27,12 @@ log = logging.getLogger(__name__)
 
 
 def note_end(session: Session, group_id: str, machine_id: str, task_id: str, cause: Cause) -> bool:
-    """Take note of how an attempt ended on a machine; answers whether it is to be drained now.
+    """Record how an attempt ended on a machine; return whether the machine is drained now.
 
-    A machine of another group than the task's is left alone: who reports may name any machine.
-
+    A machine of another group than the task's is left alone, as a report can name any machine.
     A machine is drained when `limits.BAD_MACHINE_FAILURES` different tasks in a row failed there
-    through its own fault. When every other machine of its group has begun to fail, too, it is
-    probably us (the storage, the network), and all of them stay.
+    through its fault. When every other machine of its group has begun to fail, too, the cause is
+    probably here (the storage, the network), and all of them stay.
     """
     if not OUTCOMES[cause].machine:
         session.execute(
@@ -59,13 +61,15 @@ def note_end(session: Session, group_id: str, machine_id: str, task_id: str, cau
         MachineRow.status == MACHINE_UP,
     )
     all_others = session.scalar(others) or 0
-    if all_others and not session.scalar(others.where(MachineRow.failures == "")):
+    healthy = session.scalar(others.where(MachineRow.failures == "")) or 0
+    if is_common_failure(all_others, healthy):
         log.error("event=bad_machine_held machine=%s failures=%s", machine_id, machine.failures)
         return False
-    machine.status = MACHINE_DRAINED
-    machine.drain_reason = f"{len(tasks)} tasks in a row failed here ({cause}): {', '.join(tasks)}."
-    log.error("event=machine_drained machine=%s reason=%s", machine_id, machine.drain_reason)
-    return True
+    reason = f"{len(tasks)} tasks in a row failed here ({cause}): {', '.join(tasks)}."
+    log.error("event=machine_drained machine=%s reason=%s", machine_id, reason)
+    return change_machine(
+        session, machine_id, MachineStatus.DRAINED, at=time.time(), drain_reason=reason
+    )
 
 
 def retire_drained(rt: Runtime, group: GroupRow) -> None:
@@ -83,17 +87,13 @@ def retire_drained(rt: Runtime, group: GroupRow) -> None:
     now, facts = time.time(), rt.queue.reader.facts(group.id, [m.id for m in drained])
     busy = busy_machines(rt, group)
     for machine in drained:
-        heard = now - (machine.last_seen_at or 0) < limits.LEASE_S
-        # One that has not heard of it may claim something this very moment.
-        if machine.id in busy or (heard and not facts.get(machine.id, {}).get("draining")):
-            # Told again: the order may have been lost with Redis.
+        is_alive = now - (machine.last_seen_at or 0) < limits.LEASE_S
+        # One that has not received the order may claim something at this moment.
+        if machine.id in busy or (is_alive and not facts.get(machine.id, {}).get("draining")):
+            # The order is sent again, since it may have been lost with Redis.
             rt.queue.drain(group.id, machine.id)
             continue
         if rt.providers[group.provider].terminate(machine.id, machine.handle, force=False):
             with rt.store.write() as session:
-                session.execute(
-                    update(MachineRow)
-                    .where(MachineRow.id == machine.id)
-                    .values(status=MACHINE_DOWN, terminated_at=time.time())
-                )
+                change_machine(session, machine.id, MachineStatus.DOWN, at=time.time())
             revoke(rt, group.id, [machine.id])

@@ -1,14 +1,17 @@
-"""The machines of a group: launching them, replacing those that are gone or never came."""
+"""Launch the machines of a group, and replace those that are gone or never joined."""
 
 from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
+from scheduler.domain.group_size import has_failed_to_start, launch_wait_s
 from scheduler.domain.group_status import UP, GroupStatus
+from scheduler.domain.losses import NOT_A_SWEEP, is_mass_loss
+from scheduler.domain.machine_status import MachineStatus
 from scheduler.providers.base import (
     LaunchRefused,
     MachinePlan,
@@ -16,37 +19,33 @@ from scheduler.providers.base import (
     NoCapacity,
     Uncertain,
 )
-from scheduler.services.accounts.provider_access import note_state
-from scheduler.services.billing.prices import machine_types
-from scheduler.services.ids import new_uuid
-from scheduler.services.machines.access import new_ticket, revoke
-from scheduler.store.machine_state import MACHINE_DOWN, MACHINE_UP
+from scheduler.services.accounts.provider_access import update_provider_detail
+from scheduler.services.billing.prices import priced_machine_types
+from scheduler.services.machines.access import new_machine, new_ticket, revoke
+from scheduler.store.machine_state import MACHINE_UP
 from scheduler.store.models import GroupRow, MachineRow
 from scheduler.store.outbox import group_changed
+from scheduler.store.transitions import change_group, change_machine
 from simherd.contract import limits
 from simherd.contract.notifications import NotificationTrigger
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from scheduler.domain.losses import GracePeriod
     from scheduler.providers.base import MachineProvider
     from scheduler.wiring import Runtime
 
 log = logging.getLogger(__name__)
 
-#: Seconds before a launch that the provider refused is tried again; doubles up to the second one.
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 10.0, 300.0
-#: Refusals in a row, for want of nothing but capacity excepted, after which a group that has not
-#: had a machine yet is said to have failed to start.
-_START_TRIES = 3
 #: Seconds that a launch takes at the most.
 _LAUNCH_S = 120.0
 
 
-def scale_group(rt: Runtime, group_id: str, *, patient: bool = True) -> None:
+def scale_group(rt: Runtime, group_id: str, *, grace: GracePeriod | None = NOT_A_SWEEP) -> None:
     """Bring a group's machines to the number it should have; replace those that died.
 
-    `patient`: none is replaced for being silent, since it may be us who do not hear them.
+    `grace`: the grace period that holds now; in it, no machine is replaced for its silence.
     """
     with rt.store.read() as session:
         group = session.get(GroupRow, group_id)
@@ -54,21 +53,21 @@ def scale_group(rt: Runtime, group_id: str, *, patient: bool = True) -> None:
     if group is None or group.status not in UP:
         return
     provider = rt.providers[group.provider]
-    is_on = note_state(rt, group)
+    is_on = update_provider_detail(rt, group)
     if not provider.by_hand:
-        # Where the provider is off, what is there is looked after, and nothing takes its place.
+        # While the provider is off, existing machines are watched and none is replaced.
         revives = provider.revives and is_on
-        _replace(rt, group, provider, machines, patient=patient, revives=revives)
+        _replace(rt, group, provider, machines, grace=grace, revives=revives)
         if is_on:
             _add_missing(rt, group)
             _launch_due(rt, group, provider)
     else:
-        _forget_uninvited(rt, group, machines)
-    _settle_status(rt, group_id)
+        _retire_unused_tickets(rt, group, machines)
+    _mark_started(rt, group_id)
 
 
-def _forget_uninvited(rt: Runtime, group: GroupRow, machines: list[MachineRow]) -> None:
-    """Strike the machines off that nobody started with the ticket that was made for them."""
+def _retire_unused_tickets(rt: Runtime, group: GroupRow, machines: list[MachineRow]) -> None:
+    """Retire the machines whose ticket nobody has used in time."""
     now = time.time()
     for machine in machines:
         if _never_came(machine) and now - (machine.launched_at or now) > limits.JOIN_S:
@@ -76,7 +75,7 @@ def _forget_uninvited(rt: Runtime, group: GroupRow, machines: list[MachineRow]) 
 
 
 def machines_of(session: Session, group_id: str, *statuses: str) -> list[MachineRow]:
-    """A group's machines in these states that have not been terminated, oldest first."""
+    """Return a group's machines in these statuses, oldest first."""
     return list(
         session.scalars(
             select(MachineRow)
@@ -90,16 +89,21 @@ def machines_of(session: Session, group_id: str, *statuses: str) -> list[Machine
     )
 
 
+def available_machines(session: Session, group_id: str) -> list[MachineRow]:
+    """Return a group's machines that are up and not about to be reclaimed, oldest first."""
+    return [m for m in machines_of(session, group_id, MACHINE_UP) if m.reclaim_at is None]
+
+
 def _replace(
     rt: Runtime,
     group: GroupRow,
     provider: MachineProvider,
     machines: list[MachineRow],
     *,
-    patient: bool,
+    grace: GracePeriod | None,
     revives: bool,
 ) -> None:
-    """Let go of machines that are gone or never joined; a provider may bring them back."""
+    """Retire machines that are gone, silent or never joined; some providers bring them back."""
     launched = [m for m in machines if m.launched_at is not None]
     if not launched:
         return
@@ -107,14 +111,14 @@ def _replace(
     now, window = time.time(), rt.settings.register_s
     for machine in launched:
         if not machine.handle and now - (machine.launched_at or 0) < _LAUNCH_S:
-            # Somebody launches it just now.
+            # Another process is launching it.
             continue
         if states[machine.id] is MachineState.GONE:
             if revives:
                 _bring_back(rt, machine)
             else:
                 retire(rt, group, machine, "It is gone.", taken=True)
-        elif patient:
+        elif grace is not None:
             continue
         elif not provider.revives and _fell_silent(group, machine, launched, now):
             reason = f"It was not heard of for {now - (machine.last_seen_at or 0):.0f} s."
@@ -122,17 +126,21 @@ def _replace(
         elif _never_came(machine) and now - (machine.launched_at or now) > window:
             reason = f"Machine {machine.name} did not join within {window:.0f} s of its launch."
             log.error("event=machine_never_joined group=%s machine=%s", group.id, machine.id)
-            retire(rt, group, machine, reason)
-            _note_refusal(rt, group, f"{reason} It is replaced.")
+            if retire(rt, group, machine, reason):
+                _record_refusal(rt, group, f"{reason} It is replaced.")
 
 
 def _bring_back(rt: Runtime, machine: MachineRow) -> None:
-    """Have a machine launched again, unless another has done so since it was looked at."""
+    """Have a machine launched again, unless another process has done so meanwhile."""
     with rt.store.write() as session:
         session.execute(
             update(MachineRow)
-            .where(MachineRow.id == machine.id, MachineRow.launched_at == machine.launched_at)
-            # Without the old handle, by which it would seem to be gone while it is being launched.
+            .where(
+                MachineRow.id == machine.id,
+                MachineRow.status == MACHINE_UP,
+                MachineRow.launched_at == machine.launched_at,
+            )
+            # With the old handle, it would seem to be gone while it is being launched.
             .values(launched_at=None, reclaim_at=None, handle={})
         )
 
@@ -144,77 +152,71 @@ def _never_came(machine: MachineRow) -> bool:
 def _fell_silent(
     group: GroupRow, machine: MachineRow, all_of_them: list[MachineRow], now: float
 ) -> bool:
-    """Whether a machine that is there does nothing for its money any more.
+    """Return whether a machine has been silent for too long.
 
-    Not where a large part of the group is silent: it is probably us.
+    False where a large part of the group is silent: the cause is probably here.
     """
 
     def silent(one: MachineRow) -> bool:
         return not _never_came(one) and now - (one.last_seen_at or 0) > group.reconnect_s
 
-    together = sum(map(silent, all_of_them))
-    held_up = together >= limits.MASS_LOSS_MINIMUM and together > limits.MASS_LOSS_SHARE * len(
-        all_of_them
-    )
+    held_up = is_mass_loss(sum(map(silent, all_of_them)), len(all_of_them))
     return silent(machine) and not held_up
 
 
 def retire(
     rt: Runtime, group: GroupRow, machine: MachineRow, reason: str, *, taken: bool = False
-) -> None:
-    """Take a machine off the list, and end what may be left of it.
+) -> bool:
+    """Mark a machine as terminated, revoke its access, and have its provider end it.
 
-    `taken`: its provider has taken it away, which for a spot machine is a reclaim.
+    A machine that is marked already keeps its time and its reason.
+
+    Args:
+        rt: the scheduler's runtime.
+        group: the machine's group.
+        machine: the machine; its row may be stale.
+        reason: a sentence for people.
+        taken: whether its provider has taken it away, which for a spot machine is a reclaim.
+
+    Returns:
+        Whether it was not marked before.
     """
-    log.warning("event=machine_retired group=%s machine=%s %s", group.id, machine.id, reason)
     now = time.time()
-    reclaim_at = machine.reclaim_at or (now if taken and machine.spot else None)
-    # Marked first: whoever asks for it is to know it gone even if ending it takes several tries.
+    facts: dict[str, Any] = {"drain_reason": reason}
+    if taken and machine.spot:
+        facts["reclaim_at"] = func.coalesce(MachineRow.reclaim_at, now)
+    # Before it is ended, so that it counts as gone even if ending it takes several tries.
     with rt.store.write() as session:
-        session.execute(
-            update(MachineRow)
-            .where(MachineRow.id == machine.id)
-            .values(
-                status=MACHINE_DOWN, terminated_at=now, drain_reason=reason, reclaim_at=reclaim_at
+        is_new = change_machine(session, machine.id, MachineStatus.DOWN, at=now, **facts)
+        if is_new:
+            log.warning(
+                "event=machine_retired group=%s machine=%s %s", group.id, machine.id, reason
             )
-        )
-        if taken and machine.spot:
-            group_changed(session, group.id, NotificationTrigger.GROUP_PREEMPTION, now, machine.id)
+            if "reclaim_at" in facts:
+                trigger = NotificationTrigger.GROUP_PREEMPTION
+                group_changed(session, group.id, trigger, now, machine.id)
     revoke(rt, group.id, [machine.id])
     rt.providers[group.provider].terminate(machine.id, machine.handle, force=True)
+    return is_new
 
 
-def _set_machine(rt: Runtime, machine: MachineRow, **values: object) -> None:
+def _update_machine(rt: Runtime, machine: MachineRow, **values: object) -> None:
     with rt.store.write() as session:
         session.execute(update(MachineRow).where(MachineRow.id == machine.id).values(**values))
 
 
 def _add_missing(rt: Runtime, group: GroupRow) -> None:
-    """Note the machines that a group lacks. Counted and added in one go: two may do this."""
-    now = time.time()
+    """Add the machines that a group lacks; the lock keeps two processes from adding twice."""
     with rt.store.write() as session:
         locked = session.scalars(
             select(GroupRow).where(GroupRow.id == group.id).with_for_update()
         ).one()
-        there = [m for m in machines_of(session, group.id, MACHINE_UP) if m.reclaim_at is None]
-        for _ in range(locked.num_machines - len(there)):
-            machine_id = new_uuid()
-            session.add(
-                MachineRow(
-                    id=machine_id,
-                    group_id=group.id,
-                    name=f"{group.name}-{machine_id[:4]}",
-                    status=MACHINE_UP,
-                    handle={},
-                    created_at=now,
-                    spot=group.spot,
-                    price_hour=group.price_hour,
-                )
-            )
+        for _ in range(locked.num_machines - len(available_machines(session, group.id))):
+            session.add(new_machine(group))
 
 
 def _launch_due(rt: Runtime, group: GroupRow, provider: MachineProvider) -> None:
-    """Launch what was noted but not launched, unless the provider has asked for patience."""
+    """Launch the machines that wait for it, unless a refusal makes the group wait."""
     with rt.store.read() as session:
         waiting = [m for m in machines_of(session, group.id, MACHINE_UP) if m.launched_at is None]
         retry_at = session.scalars(select(GroupRow.retry_at).where(GroupRow.id == group.id)).one()
@@ -225,9 +227,11 @@ def _launch_due(rt: Runtime, group: GroupRow, provider: MachineProvider) -> None
             _launch(rt, group, provider, machine)
         except LaunchRefused as error:
             log.error("event=launch_refused group=%s %s", group.id, error)
-            _note_refusal(rt, group, str(error), capacity=isinstance(error, NoCapacity | Uncertain))
+            _record_refusal(
+                rt, group, str(error), capacity=isinstance(error, NoCapacity | Uncertain)
+            )
             return
-    _group_values(rt, group.id, refusals=0, hard_refusals=0, retry_at=None, status_detail=None)
+    _update_group(rt, group.id, refusals=0, hard_refusals=0, retry_at=None, status_detail=None)
 
 
 def _launch(rt: Runtime, group: GroupRow, provider: MachineProvider, machine: MachineRow) -> None:
@@ -245,22 +249,22 @@ def _launch(rt: Runtime, group: GroupRow, provider: MachineProvider, machine: Ma
     if taken.rowcount == 0:  # type: ignore[attr-defined]
         return
     try:
-        spot, handle = _ask_for(rt, group, provider, machine)
+        spot, handle = _launch_or_fall_back(rt, group, provider, machine)
     except Uncertain:
-        # If it is there after all it joins with its ticket; else it is replaced after a while.
+        # If it was launched it joins with its ticket; otherwise it is replaced after a while.
         raise
     except LaunchRefused:
-        _set_machine(rt, machine, launched_at=None)
+        _update_machine(rt, machine, launched_at=None)
         raise
     price = group.price_hour if spot == group.spot else _on_demand_price(rt, group)
     log.info("event=machine_launched group=%s machine=%s spot=%s", group.id, machine.id, spot)
-    _set_machine(rt, machine, handle=handle, spot=spot, price_hour=price)
+    _update_machine(rt, machine, handle=handle, spot=spot, price_hour=price)
 
 
-def _ask_for(
+def _launch_or_fall_back(
     rt: Runtime, group: GroupRow, provider: MachineProvider, machine: MachineRow
 ) -> tuple[bool, dict[str, object]]:
-    """Launch it as the group wants it, or on demand where there is no spot and that will do."""
+    """Launch a machine; on demand where there is no spot capacity and the group allows that."""
 
     def plan(spot: bool) -> MachinePlan:
         return MachinePlan(
@@ -287,12 +291,12 @@ def _ask_for(
 
 def _on_demand_price(rt: Runtime, group: GroupRow) -> float:
     with rt.store.read() as session:
-        kind = machine_types(session, rt.catalogue).get(group.machine_type)
+        kind = priced_machine_types(session, rt.catalogue).get(group.machine_type)
     return kind.on_demand if kind is not None else group.price_hour
 
 
-def _note_refusal(rt: Runtime, group: GroupRow, sentence: str, *, capacity: bool = True) -> None:
-    """Have people see why there is no machine, and wait before the next try."""
+def _record_refusal(rt: Runtime, group: GroupRow, sentence: str, *, capacity: bool = True) -> None:
+    """Show why there is no machine, and wait before the next launch."""
     now = time.time()
     with rt.store.write() as session:
         row = session.scalars(
@@ -300,18 +304,17 @@ def _note_refusal(rt: Runtime, group: GroupRow, sentence: str, *, capacity: bool
         ).one()
         row.refusals += 1
         row.hard_refusals = 0 if capacity else row.hard_refusals + 1
-        wait = min(_FIRST_WAIT_S * 2 ** (row.refusals - 1), _LONGEST_WAIT_S)
-        row.status_detail, row.retry_at = sentence, now + wait
+        row.status_detail, row.retry_at = sentence, now + launch_wait_s(row.refusals)
         if row.status == GroupStatus.STARTING:
             group_changed(session, group.id, NotificationTrigger.GROUP_PENDING_START, now)
         launched = any(m.launched_at for m in machines_of(session, group.id, MACHINE_UP))
-        hopeless = row.hard_refusals >= _START_TRIES and not launched
-        if hopeless and row.status == GroupStatus.STARTING:
-            row.status = GroupStatus.START_FAILED.value
+        has_failed = has_failed_to_start(row.hard_refusals, has_machines=launched)
+        if has_failed and row.status == GroupStatus.STARTING:
             row.refusals, row.hard_refusals, row.retry_at = 0, 0, None
+            change_group(session, group.id, GroupStatus.START_FAILED, at=now)
 
 
-def _settle_status(rt: Runtime, group_id: str) -> None:
+def _mark_started(rt: Runtime, group_id: str) -> None:
     """A group has started when one of its machines has joined, or when it needs none."""
     with rt.store.write() as session:
         group = session.get_one(GroupRow, group_id)
@@ -319,9 +322,9 @@ def _settle_status(rt: Runtime, group_id: str) -> None:
             return
         machines = machines_of(session, group_id, MACHINE_UP)
         if not group.num_machines or any(not _never_came(m) for m in machines):
-            group.status = GroupStatus.STARTED.value
+            change_group(session, group_id, GroupStatus.STARTED, at=time.time())
 
 
-def _group_values(rt: Runtime, group_id: str, **values: object) -> None:
+def _update_group(rt: Runtime, group_id: str, **values: object) -> None:
     with rt.store.write() as session:
         session.execute(update(GroupRow).where(GroupRow.id == group_id).values(**values))

@@ -1,4 +1,4 @@
-"""Machines that are about to be reclaimed: others are launched in their place at once."""
+"""Notices that machines are about to be reclaimed: others are launched in their place."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from scheduler.domain.group_size import size_after_reclaim
 from scheduler.services.machines.access import known_machine
 from scheduler.store.models import GroupRow
 from scheduler.store.outbox import group_changed
@@ -22,16 +23,16 @@ def _holds_lease(rt: Runtime, group_id: str, machine_id: str) -> bool:
 
 
 def note_reclaim(rt: Runtime, machine_id: str, secret: str, reclaim_at: float | None) -> None:
-    """Take note of when a machine goes, or that it stays after all.
+    """Record when a machine is reclaimed, or that it stays after all.
 
     Args:
-        parts: the scheduler's parts.
-        machine_id: the machine that says so.
-        secret: what it shows.
-        reclaim_at: when the provider takes it away, seconds since the epoch; None: not any more.
+        rt: the scheduler's runtime.
+        machine_id: the machine that reports it.
+        secret: its secret.
+        reclaim_at: when the provider takes it, seconds since the epoch; None: it stays.
 
     Raises:
-        Forbidden: it is another's secret.
+        Forbidden: the secret is not this machine's.
     """
     with rt.store.write() as session:
         machine = known_machine(session, machine_id, secret)
@@ -44,8 +45,7 @@ def note_reclaim(rt: Runtime, machine_id: str, secret: str, reclaim_at: float | 
                 session, group.id, NotificationTrigger.GROUP_PREEMPTION, time.time(), machine_id
             )
         if first and reclaim_at is not None and group.is_elastic and idle:
-            # Nobody misses it: the group grows again when there is work.
-            group.num_machines = max(group.min_machines, group.num_machines - 1)
+            group.num_machines = size_after_reclaim(group.num_machines, group.min_machines)
         group_id = group.id
     log.warning("event=reclaim_noted machine=%s at=%s", machine_id, reclaim_at)
     if reclaim_at is not None:

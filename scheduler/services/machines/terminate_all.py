@@ -1,4 +1,4 @@
-"""Ending every machine of a deployment, when all of it is taken down."""
+"""Terminate every machine of a deployment that is taken down."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _TICK_S = 0.5
 
 
 def end_machines(providers: Iterable[MachineProvider]) -> list[str]:
-    """End every machine that is there; answers the ids of those that are left.
+    """Terminate every machine; return the ids of those that are left.
 
-    SQL is not told: the machines' groups stay up. Run while no worker runs, which
-    would launch others, and while the recorder does, which hears of what the agents stopped.
+    SQL is not changed: the machines' groups stay up. Run it while no worker runs, which would
+    launch others, and while the recorder runs, which records what the agents stopped.
     """
-    asked, started = list(providers), time.monotonic()
+    all_providers, started = list(providers), time.monotonic()
     while True:
-        there = [(provider, found) for provider in asked for found in provider.found()]
+        left = [(p, machine) for p in all_providers for machine in p.list_machines()]
         waited = time.monotonic() - started
-        if not there or waited > _GRACE_S + _FORCED_S:
-            return [found.machine_id for _, found in there]
-        for provider, found in there:
-            if provider.terminate(found.machine_id, found.handle, force=waited > _GRACE_S):
-                log.info("event=machine_ended machine=%s", found.machine_id)
+        if not left or waited > _GRACE_S + _FORCED_S:
+            return [machine.machine_id for _, machine in left]
+        for provider, machine in left:
+            if provider.terminate(machine.machine_id, machine.handle, force=waited > _GRACE_S):
+                log.info("event=machine_ended machine=%s", machine.machine_id)
         time.sleep(_TICK_S)

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from scheduler.domain.group_status import ACCEPTING
-from scheduler.services.attempts.gangs import MPI
+from scheduler.domain.group_status import ACCEPTING, MPI
 from scheduler.services.attempts.spec import check_extra_params, check_processes, wants_network
 from scheduler.services.billing.quotas import check_queue, quotas_of
 from scheduler.services.errors import Conflict, Invalid, ResourceNotFound, ServiceError

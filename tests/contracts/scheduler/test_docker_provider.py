@@ -54,7 +54,7 @@ def provider(machine_image: str, root: Path, deployment: str) -> Iterator[Docker
     """With the real image; its containers run nothing but a wait that a signal ends."""
     made = make(machine_image, root, deployment)
     yield made
-    for machine in list(made.found()):
+    for machine in list(made.list_machines()):
         end(made, machine.machine_id)
 
 
@@ -108,13 +108,13 @@ def test_a_machine_is_seen_and_found_until_it_is_terminated(
     handle = provider.launch(wanted)
 
     assert seen(provider, wanted) is MachineState.RUNNING
-    [found] = provider.found()
+    [found] = provider.list_machines()
     assert (found.machine_id, found.group_id, found.handle) == (wanted.machine_id, "g-1", handle)
 
     end(provider, wanted.machine_id, force=False)
 
     assert seen(provider, wanted) is MachineState.GONE
-    assert list(provider.found()) == []
+    assert list(provider.list_machines()) == []
     assert not (root / wanted.machine_id).exists()
     assert provider.terminate(wanted.machine_id, handle, force=False), "not once more"
 
@@ -136,7 +136,7 @@ def test_launched_twice_is_one(provider: DockerProvider) -> None:
 
     assert provider.launch(wanted) == first
     assert inspect(wanted)["Id"] == started
-    assert len(list(provider.found())) == 1
+    assert len(list(provider.list_machines())) == 1
 
 
 def test_killed_from_outside_is_gone_and_can_be_launched_again(
@@ -149,7 +149,7 @@ def test_killed_from_outside_is_gone_and_can_be_launched_again(
     docker("kill", container(wanted))
 
     until(lambda: seen(provider, wanted) is MachineState.GONE)
-    assert [found.machine_id for found in provider.found()] == [wanted.machine_id]
+    assert [found.machine_id for found in provider.list_machines()] == [wanted.machine_id]
     provider.launch(wanted)
     assert seen(provider, wanted) is MachineState.RUNNING
     assert (root / wanted.machine_id / "journal").read_text() == "kept"
@@ -160,7 +160,7 @@ def test_of_another_deployment_is_not_ours(
 ) -> None:
     provider.launch(plan())
 
-    assert list(make(machine_image, root, "another").found()) == []
+    assert list(make(machine_image, root, "another").list_machines()) == []
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -256,7 +256,7 @@ def test_while_the_engine_is_away_nothing_is_known(
     wanted, away = plan(), make("unused", root, deployment)
 
     assert seen(away, wanted) is MachineState.UNKNOWN
-    assert list(away.found()) == []
+    assert list(away.list_machines()) == []
     assert not away.terminate(wanted.machine_id, {}, force=True)
     with pytest.raises(NoCapacity):
         away.launch(wanted)

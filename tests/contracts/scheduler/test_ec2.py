@@ -243,7 +243,7 @@ def test_a_stopped_machine_is_gone_and_found(cloud: Cloud, provider: Ec2Provider
     cloud.client.stop_instances(InstanceIds=[handle["instance_id"]])
 
     assert provider.observe({plan.machine_id: handle}) == {plan.machine_id: MachineState.GONE}
-    assert [f.machine_id for f in provider.found()] == [plan.machine_id]
+    assert [f.machine_id for f in provider.list_machines()] == [plan.machine_id]
 
 
 def test_many_machines_are_few_questions(cloud: Cloud, provider: Ec2Provider) -> None:
@@ -274,7 +274,7 @@ def test_orphans_are_found_and_others_are_not(
     Ec2Provider(settings.model_copy(update={"deployment": "theirs"})).launch(plan_for())
     cloud.client.run_instances(MinCount=1, MaxCount=1, ImageId=cloud.image_id)
 
-    [found] = provider.found()
+    [found] = provider.list_machines()
 
     launched_at = cloud.instance(handle["instance_id"])["LaunchTime"].timestamp()
     kept = {"instance_id": handle["instance_id"], "launched_at": launched_at}
@@ -287,7 +287,7 @@ def test_every_page_of_orphans_is_read(cloud: Cloud, provider: Ec2Provider) -> N
     handles = {p.machine_id: provider.launch(p)["instance_id"] for p in plans}
     cloud.asked.clear()
 
-    found = {f.machine_id: f.handle["instance_id"] for f in provider.found()}
+    found = {f.machine_id: f.handle["instance_id"] for f in provider.list_machines()}
 
     assert found == handles
     assert cloud.actions() == ["DescribeInstances"] * 3

@@ -113,7 +113,7 @@ def test_an_image_that_is_not_there_is_named(provider: Ec2Provider, settings: Ec
 
     with pytest.raises(LaunchRefused, match="SIMHERD_EC2_IMAGE_ID"):
         wrong.launch(plan_for())
-    assert list(provider.found()) == []
+    assert list(provider.list_machines()) == []
 
 
 def test_an_instance_that_ended_at_once_is_no_capacity(cloud: Cloud, provider: Ec2Provider) -> None:
@@ -167,7 +167,7 @@ def test_while_ec2_cannot_be_reached_nothing_is_gone(settings: Ec2Settings) -> N
 
     assert set(provider.observe(machines).values()) == {MachineState.UNKNOWN}
     assert not provider.terminate("a", machines["a"], force=True)
-    assert list(provider.found()) == []
+    assert list(provider.list_machines()) == []
     with pytest.raises(NoCapacity, match="try again"):
         provider.launch(plan_for())
 

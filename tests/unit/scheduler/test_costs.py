@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from scheduler.services.billing.costs import attempt_cost, cost, machine_cost, seconds_for
+from scheduler.services.billing.costs import (
+    attempt_cost,
+    cost_of_seconds,
+    machine_cost,
+    seconds_affordable,
+)
 from scheduler.services.billing.user_costs import MOST_MONTHS, Month, months_between
 from scheduler.services.errors import Invalid
 from scheduler.store.models import AttemptRow, MachineRow
@@ -12,11 +17,11 @@ from simherd.utils import format_money
 
 
 def test_an_hour_costs_the_price() -> None:
-    assert cost(3600, 0.5) == 0.5
-    assert cost(-5, 0.5) == 0
-    assert seconds_for(0.25, 0.5) == 1800
-    assert seconds_for(-1, 0.5) == 0
-    assert seconds_for(1, 0) is None
+    assert cost_of_seconds(3600, 0.5) == 0.5
+    assert cost_of_seconds(-5, 0.5) == 0
+    assert seconds_affordable(0.25, 0.5) == 1800
+    assert seconds_affordable(-1, 0.5) == 0
+    assert seconds_affordable(1, 0) is None
 
 
 def test_an_attempt_costs_until_it_ends() -> None:
