@@ -10,33 +10,37 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import select
 
-from scheduler.bridge.mailbox import Mailboxes
 from scheduler.catalogue.tables import Catalogue, load
-from scheduler.config import Settings
+from scheduler.metrics import table
+from scheduler.metrics.instruments import flush, inc
 from scheduler.objects.file_urls import FileUrls
 from scheduler.objects.folder import FolderStore
+from scheduler.objects.stored_bytes import StoredBytes
 from scheduler.providers.external import ExternalProvider
 from scheduler.providers.local import LocalProvider
 from scheduler.queue.group_queue import GroupQueue, connect
 from scheduler.queue.live_answers import Announcer, Changes, LiveAnswers, connect_async
+from scheduler.queue.mailboxes import Mailboxes
+from scheduler.queue.memory import UsageClock
 from scheduler.queue.ownership import Ownership, RememberedOwnership
 from scheduler.queue.servers import Servers
-from scheduler.services.control.redis_usage import UsageClock
-from scheduler.services.storage.usage import StoredBytes
 from scheduler.store.engine import Store, open_engine
 from scheduler.store.models import GroupRow
 from scheduler.store.ownership import SqlOwnership
 from scheduler.traces.sender import TraceSender
 from simherd.contract import limits
-from simherd.contract.lifecycle import TERMINAL, Status
+from simherd.contract.lifecycle import TERMINAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from redis.asyncio import Redis as AsyncRedis
 
+    from scheduler.config import Settings
     from scheduler.objects.base import ObjectStore
     from scheduler.providers.base import MachineProvider
+    from scheduler.store.unit_of_work import UnitOfWork
+    from simherd.contract.lifecycle import Status
 
 _C = TypeVar("_C")
 
@@ -68,24 +72,40 @@ class Runtime:
     """Everything a service needs. Each part is made when it is first asked for."""
 
     settings: Settings
+    #: Has the worker run the job that is named, with its arguments. The sweep makes up for one
+    #: that is lost, and so for a process that sends none.
+    send_job: Callable[..., None] = lambda *_: None
 
     @cached_property
     def store(self) -> Store:
         """The task store."""
         engine = open_engine(self.settings.database_url.get_secret_value())
-        return Store(engine, lambda name: self.send_job(name), self._announce)
+        return Store(engine, self._committed)
 
     @cached_property
     def _announcer(self) -> Announcer:
         return Announcer(self.settings.redis_url.get_secret_value())
 
-    def _announce(self, changed: dict[str, Status]) -> None:
-        self._announcer.tell(changed)
+    def _committed(self, unit: UnitOfWork) -> None:
+        """Count, announce and send what a unit of work has collected."""
+        flush(unit.counted)
+        changed: dict[str, Status] = {}
+        for task, status, cause, is_refused in unit.changes:
+            if is_refused:
+                inc(table.REFUSED_CHANGES, status.value)
+                continue
+            changed[task] = status
+            if status in TERMINAL:
+                inc(table.TASKS_ENDED, status.value, cause)
+        if changed:
+            self._announcer.tell(changed)
         ended = [task for task, status in changed.items() if status in TERMINAL]
         for task in ended:
             log.info("event=task_ended task=%s status=%s", task, changed[task])
-        if self.traces is not None:
+        if self.traces is not None and changed:
             self.traces.ended(ended)
+        for name in unit.jobs:
+            self.send_job(name)
 
     @cached_property
     def traces(self) -> TraceSender | None:
@@ -229,14 +249,3 @@ class Runtime:
     def region(self) -> str:
         """The name of the region in which the storage is."""
         return self.settings.s3_region if self.settings.s3_bucket else "local"
-
-    def send_job(self, name: str, *arguments: str) -> None:
-        """Have the worker run a background job soon; the sweep makes up for a lost one."""
-        from scheduler.jobs.send import send
-
-        send(name, *arguments)
-
-
-def build() -> Runtime:
-    """The parts as the environment configures them."""
-    return Runtime(Settings())

@@ -1,7 +1,8 @@
-"""How much memory Redis has left, and what each machine group has of it."""
+"""How much memory Redis has left, what each machine group uses of it, and when to measure."""
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 _SCANNED = 1000
 #: Elements of a key whose size is taken for that of the others, where that is good enough.
 _SAMPLES = 5
+#: The next measurement waits at least so many times as long as the last one took: Redis does
+#: nothing else meanwhile.
+_REST = 50
 
 
 class RedisFull(Exception):
@@ -84,3 +88,19 @@ def check_room(client: redis.Redis) -> None:
             f"The queue's memory is full ({memory.used} of {memory.limit} bytes are used): "
             "no more tasks are taken just now. Try again in a minute."
         )
+
+
+class UsageClock:
+    """When a process last measured each Redis server."""
+
+    def __init__(self) -> None:
+        self._due: dict[str, float] = {}
+
+    def is_due(self, server: str) -> bool:
+        """Whether it is time to measure a server again."""
+        return time.monotonic() >= self._due.get(server, 0.0)
+
+    def note(self, server: str, took_s: float) -> None:
+        """Note that a measurement has just ended; `took_s`: how long it took, seconds."""
+        wait_s = max(limits.REDIS_USAGE_EVERY_S, _REST * took_s)
+        self._due[server] = time.monotonic() + wait_s

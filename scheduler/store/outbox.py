@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-#: Key of `Session.info`: jobs that are sent once the transaction is through.
-JOBS = "jobs"
+    from scheduler.store.unit_of_work import UnitOfWork
+
 #: The job that delivers, and tells executors of observers.
 DELIVER = "deliver"
 #: Of all that a task's history holds, only these say something that events wait for.
@@ -31,7 +31,7 @@ _TELLING = TERMINAL | {Status.STARTED}
 _OVER = "The {} has ended, and this never happened."
 
 
-def task_changed(session: Session, task_id: str, to: Status, attempt: int, at: float) -> None:
+def task_changed(session: UnitOfWork, task_id: str, to: Status, attempt: int, at: float) -> None:
     """A task has a new status: note what events wait for that."""
     if to not in _TELLING:
         return
@@ -51,7 +51,7 @@ def task_changed(session: Session, task_id: str, to: Status, attempt: int, at: f
             said = (_OVER.format("task"), event.state_detail)
             close(session, event, RegistrationState.OVER, " ".join(filter(None, said)))
     if to is Status.STARTED and any(event.untold for event in found):
-        session.info.setdefault(JOBS, set()).add(DELIVER)
+        session.jobs.add(DELIVER)
 
 
 def outputs_stored(session: Session, task_id: str, attempt: int) -> bool:
@@ -63,7 +63,7 @@ def outputs_stored(session: Session, task_id: str, attempt: int) -> bool:
 
 
 def group_changed(
-    session: Session, group_id: str, what: NotificationTrigger, at: float, machine_id: str = ""
+    session: UnitOfWork, group_id: str, what: NotificationTrigger, at: float, machine_id: str = ""
 ) -> None:
     """Something has happened to a machine group: note what events wait for that.
 
@@ -82,7 +82,9 @@ def group_changed(
             close(session, event, RegistrationState.OVER, _OVER.format("machine group"))
 
 
-def observed(session: Session, task_id: str, attempt: int, at: float, body: dict[str, Any]) -> None:
+def observed(
+    session: UnitOfWork, task_id: str, attempt: int, at: float, body: dict[str, Any]
+) -> None:
     """An executor has found what an observer looks for, cannot look for it, or has missed some."""
     for event in _waiting(
         session,
@@ -101,7 +103,7 @@ def observed(session: Session, task_id: str, attempt: int, at: float, body: dict
 
 
 def happen(
-    session: Session, event: Registration, at: float, occasion: str = "", **facts: Any
+    session: UnitOfWork, event: Registration, at: float, occasion: str = "", **facts: Any
 ) -> None:
     """Note that what an event waits for has happened, unless that is noted already."""
     if NotificationTrigger(event.trigger) in REPEATING:
@@ -123,7 +125,7 @@ def happen(
         )
     )
     session.flush()
-    session.info.setdefault(JOBS, set()).add(DELIVER)
+    session.jobs.add(DELIVER)
 
 
 def close(

@@ -9,7 +9,6 @@ from sqlalchemy import func, select, update
 
 from scheduler.domain.attempt_numbers import next_number, ordinal
 from scheduler.metrics import table
-from scheduler.metrics.instruments import inc_on_commit
 from scheduler.services.attempts.rows import close_attempt
 from scheduler.services.billing.costs import limit_sentence, over_limit
 from scheduler.store.models import StatusChange, TaskOperation, TaskRow
@@ -23,12 +22,14 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from scheduler.store.unit_of_work import UnitOfWork
+
 #: A lost machine: attempt, machine_id, at, detail.
 Loss = dict[str, Any]
 
 
 def end_attempt(
-    session: Session,
+    session: UnitOfWork,
     task_id: str,
     attempt: int,
     status: Status,
@@ -118,7 +119,7 @@ def end_attempt(
     )
     if applied:
         if outcome.resubmit:
-            inc_on_commit(session, table.ATTEMPTS_LOST, cause.value)
+            session.inc_on_commit(table.ATTEMPTS_LOST, cause.value)
         close_attempt(session, task_id, attempt, at, cause, of_attempt)
         session.execute(
             update(TaskOperation)

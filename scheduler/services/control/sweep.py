@@ -46,9 +46,8 @@ from simherd.contract.lifecycle import HELD, Status
 from simherd.contract.queue.keys import EPOCH
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
     from scheduler.queue.group_reader import Leases
+    from scheduler.store.unit_of_work import UnitOfWork
     from scheduler.wiring import Runtime
 
 log = logging.getLogger(__name__)
@@ -283,7 +282,7 @@ def mark_attempt_lost(
         enqueue_task(rt, task_id)
 
 
-def _taken(session: Session, task: TaskRow, holder: str) -> Status:
+def _taken(session: UnitOfWork, task: TaskRow, holder: str) -> Status:
     if task.status == Status.SUBMITTED:
         change_status(
             session,

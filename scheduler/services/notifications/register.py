@@ -33,6 +33,7 @@ from simherd.contract.notifications import (
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from scheduler.store.unit_of_work import UnitOfWork
     from scheduler.wiring import Runtime
 
 #: An address that no mail server reads as several, or as something else.
@@ -93,7 +94,7 @@ def register_event(rt: Runtime, user_id: str, wanted: NewNotification) -> Regist
     return owned_event(rt, user_id, event.id)
 
 
-def _add_to_task(session: Session, event: Registration) -> None:
+def _add_to_task(session: UnitOfWork, event: Registration) -> None:
     # Locked: its status must not change between the look and the event's row.
     task = session.scalar(
         select(TaskRow)
@@ -127,7 +128,7 @@ def _has_happened(session: Session, task: TaskRow, trigger: NotificationTrigger)
     return stored and outputs_stored(session, task.id, task.attempt)
 
 
-def _add_to_group(session: Session, event: Registration) -> None:
+def _add_to_group(session: UnitOfWork, event: Registration) -> None:
     group = session.scalars(
         select(GroupRow).where(GroupRow.id == event.group_id).with_for_update()
     ).one()

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from scheduler.objects.base import ObjectInfo
+from scheduler.objects.stored_bytes import StoredBytes
 from scheduler.services.storage import usage
-from scheduler.services.storage.usage import StoredBytes
 from tests.support.waits import until
 
 if TYPE_CHECKING:

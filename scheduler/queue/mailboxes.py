@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from scheduler.services.errors import Conflict
 from simherd.contract import limits
 from simherd.contract.queue.keys import MailboxKeys
 
@@ -27,13 +26,9 @@ class Mailboxes:
         keys = MailboxKeys(task_id, client_id)
         await self._client.set(keys.registered, 1, ex=int(limits.MAILBOX_KEEP_S))
 
-    async def check(self, task_id: str, client_id: str) -> None:
-        """Raise Conflict where there is no such mailbox."""
-        if not await self._client.exists(MailboxKeys(task_id, client_id).registered):
-            raise Conflict(
-                f"sender_id: nobody is registered as {client_id!r}. "
-                f"Register first, and send the offer within {limits.MAILBOX_KEEP_S:.0f} seconds."
-            )
+    async def is_open(self, task_id: str, client_id: str) -> bool:
+        """Return whether there is such a mailbox."""
+        return bool(await self._client.exists(MailboxKeys(task_id, client_id).registered))
 
     async def put(self, task_id: str, client_id: str, message: str) -> None:
         """Leave a message; where too many wait, the oldest goes."""
