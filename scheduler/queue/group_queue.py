@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -223,7 +223,7 @@ class GroupQueue:
         self, group: str, executor: str, attempt: str, observers: Iterable[Observer]
     ) -> None:
         """Have an executor look for files of an attempt, besides those it looks for already."""
-        body = {"observers": [observer.encode() for observer in observers]}
+        body = {"observers": [asdict(observer) for observer in observers]}
         self._send(group, executor, Message(Order.OBSERVE, attempt, body=body))
 
     def _send(self, group: str, executor: str, message: Message) -> None:

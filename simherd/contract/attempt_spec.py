@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from simherd.contract import limits
 from simherd.contract.checkpoints import Checkpoints
 from simherd.contract.notifications import Observer
+from simherd.contract.typed_json import WrongJson, from_json, parse_object, to_json
 from simherd.contract.upload_grant import Grant
+
+_T = TypeVar("_T")
 
 #: Version of the messages between scheduler and executor; raised when their meaning changes.
 PROTOCOL = 1
@@ -111,41 +114,26 @@ class AttemptSpec:
         return attempt_key(self.task_id, self.attempt)
 
     def encode(self) -> str:
-        """The JSON that Redis carries."""
-        # Not `asdict`, which copies everything first: this is most of what filling a queue costs.
-        return json.dumps(vars(self), default=vars, separators=(",", ":"))
+        """Return the JSON that Redis carries."""
+        return to_json(self)
 
     @classmethod
     def decode(cls, text: str) -> AttemptSpec:
         """Read what `encode` wrote.
 
         Raises:
-            ValueError: it is not such a text, or of another protocol version.
+            WrongJson: it is not such a text, or of another protocol version.
         """
-        try:
-            raw = json.loads(text)
-            if raw["protocol"] != PROTOCOL:
-                raise ValueError(f"protocol {raw['protocol']}, this executor speaks {PROTOCOL}")
-            for name in ("commands", "restore"):
-                raw[name] = tuple(
-                    Command(
-                        tuple(c["argv"]),
-                        tuple(c["prompts"]),
-                        dict(c["env"]),
-                        bool(c.get("mpi")),
-                    )
-                    for c in raw.get(name, ())
-                )
-            if raw.get("checkpoints"):
-                wanted = raw["checkpoints"]
-                raw["checkpoints"] = Checkpoints(**{**wanted, "files": tuple(wanted["files"])})
-            raw["grant"] = Grant(**raw["grant"])
-            raw["warning"] = DeadlineWarning(**raw["warning"])
-            raw["shared_inputs"] = tuple(raw.get("shared_inputs", ()))
-            raw["input_files"] = tuple(InputFile(**f) for f in raw["input_files"])
-            raw["observers"] = tuple(Observer.decode(o) for o in raw.get("observers", ()))
-            # A later scheduler of the same protocol may say more.
-            known = {f.name for f in fields(cls)}
-            return cls(**{name: value for name, value in raw.items() if name in known})
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not an attempt's specification: {error}") from error
+        return read_versioned(cls, text)
+
+
+def read_versioned(kind: type[_T], text: str) -> _T:
+    """Read a message between scheduler and executor.
+
+    Raises:
+        WrongJson: it is not such a text, or of another protocol version.
+    """
+    raw = parse_object(text, kind.__name__)
+    if raw.get("protocol") != PROTOCOL:
+        raise WrongJson(f"protocol {raw.get('protocol')}; this release speaks {PROTOCOL}")
+    return from_json(kind, raw)

@@ -14,6 +14,8 @@ import zlib
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from simherd.contract.typed_json import WrongJson, from_json, parse_object
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -61,16 +63,15 @@ class BackupManifest:
     def decode(cls, text: bytes) -> BackupManifest:
         """Read what `encode` wrote. Raises BadBackup."""
         try:
-            raw = json.loads(text)
-            if raw["format"] != FORMAT:
-                raise BadBackup(
-                    f"The backup has the format {raw['format']}, and this Simherd reads {FORMAT}. "
-                    f"Use the Simherd that made it, {raw['simherd']}, or a later one."
-                )
-            tables = {name: TableSum(**row) for name, row in raw["tables"].items()}
-            return cls(**{**raw, "tables": tables})
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise BadBackup(f"The backup's {MANIFEST} cannot be read: {error!r}.") from error
+            raw = parse_object(text, MANIFEST)
+            if raw.get("format") == FORMAT:
+                return from_json(cls, raw, MANIFEST)
+        except WrongJson as error:
+            raise BadBackup(f"The backup's {MANIFEST} cannot be read: {error}") from error
+        raise BadBackup(
+            f"The backup has the format {raw.get('format')}, and this Simherd reads {FORMAT}. "
+            f"Use the Simherd that made it, {raw.get('simherd')}, or a later one."
+        )
 
 
 def member(table: str) -> str:

@@ -3,12 +3,12 @@ together they write to one another, too."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 from simherd.contract.cause import Cause
+from simherd.contract.typed_json import from_json, parse_object, to_json
 
 
 class Order(str, Enum):
@@ -61,27 +61,10 @@ class Message:
     body: dict[str, Any] = field(default_factory=dict)
 
     def encode(self) -> str:
-        """The JSON that the inbox carries."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        """Return the JSON that the inbox carries."""
+        return to_json(self)
 
     @classmethod
     def decode(cls, text: str) -> Message:
-        """Read what `encode` wrote.
-
-        Raises:
-            ValueError: it is not such a message.
-        """
-        try:
-            raw = json.loads(text)
-            cause = raw.get("cause")
-            return cls(
-                Order(raw["order"]),
-                raw["attempt"],
-                Cause(cause) if cause else None,
-                raw.get("deadline_at"),
-                bool(raw.get("discard")),
-                raw.get("detail"),
-                dict(raw.get("body") or {}),
-            )
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not an inbox message: {error}") from error
+        """Read what `encode` wrote. Raises WrongJson."""
+        return from_json(cls, parse_object(text, "message"))

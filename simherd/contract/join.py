@@ -8,9 +8,10 @@ changes nothing, so an answer that is lost costs nothing.
 from __future__ import annotations
 
 import hashlib
-import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
+
+from simherd.contract.typed_json import from_json, parse_object
 
 #: Route under which machines join and change their secrets.
 ROUTE = "/v1/machines"
@@ -58,15 +59,5 @@ class Membership:
 
     @classmethod
     def decode(cls, text: str | bytes) -> Membership:
-        """Read the JSON of its fields; unknown ones are of a later scheduler.
-
-        Raises:
-            ValueError: it is not such a text.
-        """
-        raw = json.loads(text)
-        try:
-            # An earlier scheduler says less.
-            said = {f.name: raw[f.name] for f in fields(cls) if f.name in raw}
-            return cls(**said)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a membership: {error}") from error
+        """Read the JSON of its fields. Raises WrongJson."""
+        return from_json(cls, parse_object(text, "membership"))

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from typing import Any
+
+from simherd.contract.typed_json import WrongJson, from_json, parse_object
 
 #: Stream field that holds a frame.
 FIELD = "f"
@@ -113,24 +115,13 @@ class LiveRequest:
         """Read what `body` made.
 
         Raises:
-            ValueError: it is no such request.
+            WrongJson: it is not such a request.
         """
-        try:
-            files = tuple(str(name) for name in body["files"])
-            offsets = tuple(int(at) for at in body["offsets"]) or (-1,) * len(files)
-            if not _REQUEST.fullmatch(body["request"]) or len(offsets) != len(files):
-                raise ValueError("not a live request")
-            return cls(
-                body["request"],
-                Ask(body["ask"]),
-                files,
-                int(body["lines"]),
-                bool(body["follow"]),
-                bool(body["wait"]),
-                offsets,
-            )
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a live request: {error}") from error
+        asked = from_json(cls, body, "request")
+        offsets = asked.offsets or (-1,) * len(asked.files)
+        if not _REQUEST.fullmatch(asked.request) or len(offsets) != len(asked.files):
+            raise WrongJson("request: its name, or the number of its offsets, cannot be.")
+        return replace(asked, offsets=offsets)
 
 
 @dataclass(frozen=True)
@@ -149,9 +140,7 @@ class Frame:
         """Read what `encode` wrote.
 
         Raises:
-            ValueError: it is no frame.
+            WrongJson: it is not a frame.
         """
-        body = json.loads(text)
-        if not isinstance(body, dict):
-            raise ValueError("not a frame")
-        return cls(FrameKind(body.pop("kind", "")), body)
+        body = parse_object(text, "frame")
+        return cls(from_json(FrameKind, body.pop("kind", ""), "kind"), body)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 class TriggerType(str, Enum):
@@ -89,16 +85,3 @@ class Observer:
     id: str
     path: str
     regex: str | None = None
-
-    def encode(self) -> dict[str, Any]:
-        """What a specification or an order carries."""
-        return asdict(self)
-
-    @classmethod
-    def decode(cls, raw: Mapping[str, Any]) -> Observer:
-        """Read what `encode` made; what a later scheduler says besides is left out.
-
-        Raises:
-            KeyError: it is no such thing.
-        """
-        return cls(raw["id"], raw["path"], raw.get("regex"))

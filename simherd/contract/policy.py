@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from simherd.contract import limits
+from simherd.contract.typed_json import WrongJson, from_json, parse_object, to_json
 
 #: The environment variable that allows the backend `process`, which isolates nothing: a simulation
 #: reads and does whatever the account of its agent may.
@@ -46,44 +46,31 @@ class Policy:
     cpus: float = 0
 
     def encode(self) -> str:
-        """The JSON that `decode` reads."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        """Return the JSON that `decode` reads."""
+        return to_json(self)
 
     @classmethod
     def decode(cls, text: str) -> Policy:
-        """Read what `encode` wrote. Raises ValueError."""
-        return cls.read(json.loads(text))
+        """Read what `encode` wrote. Raises WrongJson."""
+        return cls.read(parse_object(text, "policy"))
 
     @classmethod
     def read(cls, given: Any) -> Policy:
-        """A policy from an object of its fields; those that are missing have their defaults.
+        """Return a policy from an object of its fields; those that are missing have their defaults.
 
         Raises:
-            ValueError: naming the field.
+            WrongJson: naming the field.
         """
-        if not isinstance(given, dict):
-            raise ValueError(f"policy: an object is needed, not {given!r}.")
-        known = {f.name: f.default for f in fields(cls)}
-        values: dict[str, Any] = {}
-        for name, value in given.items():
+        known = [f.name for f in fields(cls)]
+        for name in given if isinstance(given, dict) else ():
             if name not in known:
-                raise ValueError(f"policy.{name}: not known. There are: {', '.join(known)}.")
-            values[name] = _checked(name, value, known[name])
-        return cls(**values)
-
-
-def _checked(name: str, value: Any, default: Any) -> Any:
-    if name == "capabilities":
-        if not isinstance(value, list | tuple) or not all(
-            isinstance(v, str) and _CAPABILITY.fullmatch(v) for v in value
-        ):
-            raise ValueError(f"policy.{name}: a list of names such as SYS_PTRACE, not {value!r}.")
-        return tuple(value)
-    if isinstance(default, bool):
-        if not isinstance(value, bool):
-            raise ValueError(f"policy.{name}: true or false, not {value!r}.")
-        return value
-    number = isinstance(value, int) or (name == "cpus" and isinstance(value, float))
-    if not number or isinstance(value, bool) or not 0 <= value <= _MOST[name]:
-        raise ValueError(f"policy.{name}: a number from 0 to {_MOST[name]}, not {value!r}.")
-    return value
+                raise WrongJson(f"policy.{name}: not known. There are: {', '.join(known)}.")
+        policy = from_json(cls, given, "policy")
+        for name, most in _MOST.items():
+            value = getattr(policy, name)
+            if not 0 <= value <= most:
+                raise WrongJson(f"policy.{name}: a number from 0 to {most}, not {value!r}.")
+        for value in policy.capabilities:
+            if not _CAPABILITY.fullmatch(value):
+                raise WrongJson(f"policy.capabilities: names such as SYS_PTRACE, not {value!r}.")
+        return policy

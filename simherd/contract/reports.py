@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from simherd.contract.attempt_spec import PROTOCOL, attempt_key
+from simherd.contract.attempt_spec import PROTOCOL, attempt_key, read_versioned
+from simherd.contract.typed_json import to_json
 
 #: What a usage report holds.
 USAGE_FIELDS = (
@@ -63,20 +63,14 @@ class Report:
         return attempt_key(self.task_id, self.attempt)
 
     def encode(self) -> str:
-        """The JSON that the event stream and the journal carry."""
-        return json.dumps(self.__dict__, separators=(",", ":"))
+        """Return the JSON that the stream of reports and the journal carry."""
+        return to_json(self)
 
     @classmethod
     def decode(cls, text: str) -> Report:
         """Read what `encode` wrote.
 
         Raises:
-            ValueError: it is not an event, or of another protocol version.
+            WrongJson: it is not a report, or of another protocol version.
         """
-        try:
-            raw = json.loads(text)
-            if raw["protocol"] != PROTOCOL:
-                raise ValueError(f"protocol {raw['protocol']}, this scheduler speaks {PROTOCOL}")
-            return cls(**{**raw, "kind": ReportKind(raw["kind"])})
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not an event: {error}") from error
+        return read_versioned(cls, text)

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any
 
 from simherd.contract import limits
+from simherd.contract.typed_json import WrongJson, from_json, parse_object
 
 #: The name of the channel.
 LABEL = "file_transfer"
@@ -68,40 +69,23 @@ class ChannelRequest:
         Raises:
             ValueError: it is no such request; the message is for its user.
         """
-        body = _object(text)
-        given = body.get("type")
-        try:
-            wanted = RequestKind(given)
-        except ValueError:
-            known = ", ".join(w.value for w in RequestKind)
-            raise ValueError(f"type: must be one of {known}; given was {given!r:.200}.") from None
+        body = parse_object(text, "request")
+        wanted = from_json(RequestKind, body.get("type"), "type")
         arguments = body.get("args") or {}
-        if not isinstance(arguments, dict):
-            raise ValueError(f"args: must be an object; given was {arguments!r:.200}.")
-        follow = _switch(body, "follow")
+        follow = from_json(bool, body.get("follow", False), "follow")
         if wanted is not RequestKind.TAIL:
+            from_json(dict[str, Any], arguments, "args")
             return cls(wanted, follow)
-        file, lines = arguments.get("filename"), arguments.get("lines", cls.lines)
-        if not isinstance(file, str) or not file:
-            raise ValueError(f"filename: must be the name of a file; given was {file!r:.200}.")
-        if type(lines) is not int or not 0 <= lines <= limits.LIVE_MAX_LINES:
-            most = limits.LIVE_MAX_LINES
-            raise ValueError(f"lines: must be 0 to {most}; given was {lines!r:.200}.")
-        return cls(wanted, follow, file, lines, _switch(arguments, "wait"))
+        asked = from_json(_TailArguments, arguments, "args")
+        if not asked.filename:
+            raise WrongJson("filename: the name of a file is needed, not ''.")
+        if not 0 <= asked.lines <= limits.LIVE_MAX_LINES:
+            raise WrongJson(f"lines: must be 0 to {limits.LIVE_MAX_LINES}, not {asked.lines}.")
+        return cls(wanted, follow, asked.filename, asked.lines, asked.wait)
 
 
-def _object(text: str | bytes) -> dict[str, Any]:
-    try:
-        body = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"request: is not JSON ({error}).") from None
-    if not isinstance(body, dict):
-        raise ValueError(f"request: must be an object; given was {body!r:.200}.")
-    return body
-
-
-def _switch(body: dict[str, Any], name: str) -> bool:
-    value = body.get(name, False)
-    if not isinstance(value, bool):
-        raise ValueError(f"{name}: must be true or false; given was {value!r:.200}.")
-    return value
+@dataclass(frozen=True)
+class _TailArguments:
+    filename: str
+    lines: int = 10
+    wait: bool = False

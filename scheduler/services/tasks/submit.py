@@ -6,6 +6,7 @@ import contextlib
 import logging
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
@@ -13,7 +14,6 @@ from sqlalchemy.exc import IntegrityError
 
 from scheduler.domain.group_status import ACCEPTING
 from scheduler.services.attempts.gangs import MPI
-from scheduler.services.attempts.spec import check_extra_params, check_processes, wants_network
 from scheduler.services.billing.quotas import check_queue, quotas_of
 from scheduler.services.errors import Conflict, Invalid, ResourceNotFound, ServiceError
 from scheduler.services.groups.access import default_group, usable_group
@@ -26,6 +26,7 @@ from scheduler.store.transitions import add_history
 from simherd.contract import objects
 from simherd.contract.lifecycle import Status
 from simherd.contract.policy import Policy
+from simherd.contract.task_options import TaskOptions
 from simherd.runtime import logs
 
 if TYPE_CHECKING:
@@ -73,6 +74,14 @@ class NewTask:
     metadata: dict[str, str] = field(default_factory=dict)
     extra_params: dict[str, Any] = field(default_factory=dict)
     client_key: ClientKey | None = None
+
+    @cached_property
+    def options(self) -> TaskOptions:
+        """Return what `extra_params` ask for. Raises Invalid."""
+        try:
+            return TaskOptions.read(self.extra_params)
+        except ValueError as error:
+            raise Invalid(str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -126,7 +135,7 @@ def _at(index: int, of: int, error: ServiceError) -> ServiceError:
 
 
 def _check(submission: NewTask) -> None:
-    check_extra_params(submission.extra_params)
+    submission.options  # noqa: B018  raises what is wrong with them
     try:
         objects.task_dir(submission.storage_prefix, new_task_id())
         for path in (*submission.input_resources, *submission.shared_inputs):
@@ -209,7 +218,7 @@ class _Context:
                 f"resource_pool: machine group {group.name!r} is quarantined: "
                 f"{group.quarantine_reason}. Use another group, or ask an operator to repair it."
             )
-        if wants_network(submission.extra_params) and not Policy.read(group.policy).network:
+        if submission.options.network and not Policy.read(group.policy).network:
             raise Invalid(
                 f"extra_params.network: machine group {group.name!r} allows no network. "
                 "Start a group whose policy does, or do without."
@@ -223,7 +232,14 @@ class _Context:
         if provider is None or provider.by_hand:
             return
         machines = group.max_machines if group.group_type == MPI else 1
-        check_processes(submission.extra_params, group.vcpus * machines)
+        most = group.vcpus * machines
+        for index, number in enumerate(submission.options.processes):
+            if number > most:
+                raise Invalid(
+                    f"extra_params.commands[{index}].mpi_config.options.np: {number} processes are "
+                    f"more than the {most} processors of the group's machines. Ask for fewer, or "
+                    "for a group of larger machines."
+                )
 
     def _project(self, name: str) -> ProjectRow:
         if name not in self._projects:
@@ -250,7 +266,7 @@ class _Context:
             resubmit=submission.resubmit,
             stream_zip=submission.stream_zip,
             compress_with=submission.compress_with,
-            extra_params=submission.extra_params,
+            extra_params=submission.options.encode(submission.extra_params),
             priority=submission.priority,
             input_resources=submission.input_resources,
             shared_inputs=submission.shared_inputs,
