@@ -260,7 +260,7 @@ class _Reader:
         self._cursors[group] = last
         for event in foreign:
             detail = f"{event.attempt_key} from {event.executor}"
-            self._rt.queue.reader.dropped.note(group, "foreign_report", detail)
+            self._rt.queue.reader.dropped.count(group, "foreign_report", detail)
             if event.executor in machines:
                 # It works on what another machine holds: Redis forgot that, and gave it away again.
                 key = event.attempt_key

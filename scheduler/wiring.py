@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 
 
 class _Providers(Mapping[str, "MachineProvider"]):
-    """Makes each when it is first asked for: only who uses one pays for its libraries."""
+    """Makes each provider on first use, which is when its libraries are imported."""
 
     def __init__(self, makers: dict[str, Callable[[], MachineProvider]]) -> None:
         self._makers = makers
@@ -69,7 +69,7 @@ class _Providers(Mapping[str, "MachineProvider"]):
 
 @dataclass(frozen=True)
 class Runtime:
-    """Everything a service needs. Each part is made when it is first asked for."""
+    """Everything a service needs; each part is made on first use."""
 
     settings: Settings
     #: Has the worker run the job that is named, with its arguments. The sweep makes up for one
@@ -98,7 +98,7 @@ class Runtime:
             if status in TERMINAL:
                 inc(table.TASKS_ENDED, status.value, cause)
         if changed:
-            self._announcer.tell(changed)
+            self._announcer.publish(changed)
         ended = [task for task, status in changed.items() if status in TERMINAL]
         for task in ended:
             log.info("event=task_ended task=%s status=%s", task, changed[task])
@@ -109,7 +109,7 @@ class Runtime:
 
     @cached_property
     def traces(self) -> TraceSender | None:
-        """Where the traces of tasks go; None: nowhere."""
+        """The sender of traces; None where no endpoint is set."""
         if self.settings.otlp_endpoint is None:
             return None
         # OpenTelemetry is an extra.
@@ -118,7 +118,7 @@ class Runtime:
         return TraceSender(self.store, Collector(self.settings.otlp_endpoint))
 
     def close(self) -> None:
-        """Send what is still to be sent, at the end of a process."""
+        """Send the remaining traces, at the end of a process."""
         traces = self.__dict__.get("traces")
         if traces is not None:
             traces.close()
@@ -130,7 +130,7 @@ class Runtime:
 
     @cached_property
     def usage_clock(self) -> UsageClock:
-        """When this process last measured what groups take of Redis."""
+        """When this process last measured the memory of groups in Redis."""
         return UsageClock()
 
     @cached_property
@@ -140,17 +140,17 @@ class Runtime:
 
     @cached_property
     def live(self) -> LiveAnswers:
-        """Answers about live files; for the API's event loop."""
+        """Replies about live files, for the API's event loop."""
         return LiveAnswers(self._async_redis, self.queue.reader.dropped)
 
     @cached_property
     def changes(self) -> Changes:
-        """Changes of tasks as they happen; for the API's event loop."""
+        """Changes of tasks as they happen, for the API's event loop."""
         return Changes(self._async_redis.main)
 
     @cached_property
     def mailboxes(self) -> Mailboxes:
-        """What waits for clients of the WebRTC bridge; for the API's event loop."""
+        """Messages for clients of the WebRTC bridge, for the API's event loop."""
         return Mailboxes(self._async_redis.main)
 
     @cached_property
@@ -171,7 +171,7 @@ class Runtime:
         """Object storage: S3 when a bucket is set, else the folder."""
         settings = self.settings
         if settings.s3_bucket:
-            # boto3 takes most of a second to import: only who uses it pays.
+            # boto3 takes most of a second to import.
             from scheduler.objects.s3 import S3Store
 
             return S3Store(
@@ -206,8 +206,8 @@ class Runtime:
     def providers(self) -> Mapping[str, MachineProvider]:
         """Provider name → provider, also those that are off.
 
-        Machines that were started before a provider was switched off are still observed, drained
-        and ended. Whether new ones may be started: `scheduler.services.accounts.provider_access`.
+        Machines of a provider that was switched off are still observed, drained and
+        terminated. Whether new ones may be started: `scheduler.services.accounts.provider_access`.
         """
         makers: dict[str, Callable[[], MachineProvider]] = {
             "local": self._local,

@@ -1,4 +1,4 @@
-"""How many bytes each user has stored: listed, then believed for a while.
+"""The bytes that each user has stored: a listing, which is used for a while.
 
 A listing is slow with many objects, and outputs of tasks reach the storage by URLs that lead past
 the scheduler.
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds for which a listing is believed at the least.
+#: Seconds for which a listing is used, at least.
 _FRESH_S = 60.0
-#: So many times as long as it took it is believed at the least: listing what holds very many
-#: objects is never more than a small part of what a process does.
+#: A listing is used for at least so many times as long as it took: with very many objects, listing
+#: remains a small part of what a process does.
 _FRESH_FACTOR = 20
-#: Seconds for which somebody who only looks waits for a listing.
+#: Seconds for which a caller that only shows the number waits for a listing.
 _SHOWN_AFTER_S = 2.0
-#: So many times as long as a listing is believed, it is still used while a new one is made.
+#: An expired listing is used for so many times longer while a new one is made.
 _STALE_FACTOR = 5
 
 
 @dataclass(frozen=True)
 class StoredListing:
-    """What a listing has found.
+    """The result of a listing.
 
     Attributes:
         size: bytes.
@@ -56,12 +56,12 @@ class StoredBytes:
         clock: Callable[[], float] = time.time,
         fresh_s: float = _FRESH_S,
     ) -> None:
-        """Nothing is listed yet.
+        """List nothing yet.
 
         Args:
             objects: the storage.
             clock: the one clock of all processes, seconds since the epoch.
-            fresh_s: seconds for which a listing is believed at the least.
+            fresh_s: seconds for which a listing is used, at least.
         """
         self._objects = objects
         self._clock = clock
@@ -69,21 +69,20 @@ class StoredBytes:
         self._lock = threading.Lock()
         self._known: dict[str, StoredListing] = {}
         self._user_locks: dict[str, threading.Lock] = {}
-        #: Those who have removed something since their storage was listed.
+        #: Users who have removed something since their storage was listed.
         self._removers: set[str] = set()
-        #: What lists users' storages in the background.
+        #: Listings in the background, by user.
         self._refreshes: dict[str, threading.Thread] = {}
 
     def bytes_of(self, user_id: str, fresh_s: float | None = None) -> int:
-        """Bytes that a user has stored; see `listing`."""
+        """Return the bytes that a user has stored; see `listing`."""
         return self.listing(user_id, fresh_s).size
 
     def listing(self, user_id: str, fresh_s: float | None = None) -> StoredListing:
-        """What a user has stored, as of a minute ago at the worst, or longer with many objects.
+        """Return what a user has stored, at most a minute old, or older with many objects.
 
-        `fresh_s`: seconds for which an answer is good for this question, instead of a minute; with
-        many objects it is good for longer all the same. With 0, it has seen what was removed by way
-        of this process.
+        `fresh_s`: another limit instead of the minute, seconds; with many objects a listing is used
+        for longer all the same. With 0, it has seen what this process removed.
         """
         known = self._known.get(user_id)
         if known is not None and not (fresh_s == 0 and user_id in self._removers):
@@ -94,18 +93,18 @@ class StoredBytes:
             if age < good_s:
                 return known
             if fresh_s is None and age < good_s * _STALE_FACTOR:
-                # Nobody waits for a long listing as long as what is known will do.
+                # No caller waits for a long listing as long as the known one will do.
                 self._refresh(user_id, known)
                 return known
         return self._list(user_id, known)
 
     def note_removed(self, user_id: str) -> None:
-        """Something of a user's was removed: whoever needs the room has the storage listed anew."""
+        """Record that a user removed something: a caller that needs the room lists again."""
         self._removers.add(user_id)
 
     def listing_soon(self, user_id: str, wait_s: float = _SHOWN_AFTER_S) -> StoredListing | None:
-        """What a user has stored, for somebody who only looks: after `wait_s` seconds at the most,
-        the listing before where there is one, else None."""
+        """Return what a user has stored, to be shown: after at most `wait_s` seconds the listing
+        before, or None where there is none."""
         known = self._known.get(user_id)
         if known is None or time.monotonic() - known.ended >= self._fresh_s:
             self._refresh(user_id, known).join(wait_s)
@@ -117,7 +116,7 @@ class StoredBytes:
         def run() -> None:
             try:
                 self._list(user_id, known)
-            except Exception as error:  # the next one who has to wait for it sees the error
+            except Exception as error:  # the next caller that waits for a listing sees the error
                 log.warning("event=listing_failed user=%s error=%s", user_id, error)
             finally:
                 with self._lock:
@@ -142,12 +141,12 @@ class StoredBytes:
             begun_at, begun = self._clock(), time.monotonic()
             size = sum(info.size for info in self._objects.list(user_id, ""))
             ended = time.monotonic()
-            made = StoredListing(size, begun_at, ended - begun, ended)
-            self._known[user_id] = made
-            return made
+            listing = StoredListing(size, begun_at, ended - begun, ended)
+            self._known[user_id] = listing
+            return listing
 
 
 def kept_s(listing: StoredListing) -> float:
-    """Seconds for which what was stored is remembered: longer than any process believes a listing
-    that has not seen it."""
+    """Return the seconds for which additions are kept: longer than any process uses a listing
+    that has not seen them."""
     return 2 * _STALE_FACTOR * max(_FRESH_S, listing.took_s * _FRESH_FACTOR)

@@ -14,7 +14,7 @@ from simherd.contract.queue.keys import PREFIX
 if TYPE_CHECKING:
     import redis
 
-#: Keys that are looked at in one call, which Redis does nothing beside.
+#: Keys that are scanned in one call, during which Redis serves nobody else.
 _SCANNED = 1000
 #: Elements of a key whose size is taken for that of the others, where that is good enough.
 _SAMPLES = 5
@@ -29,14 +29,14 @@ class RedisFull(Exception):
 
 @dataclass(frozen=True)
 class Memory:
-    """What a Redis server uses and may use, bytes; a limit of 0 is none."""
+    """The used and the allowed memory of a Redis server, bytes; a limit of 0 means none."""
 
     used: int
     limit: int
 
     @property
     def share(self) -> float:
-        """How much of the limit is used; 0 without one."""
+        """The used part of the limit; 0 without one."""
         return self.used / self.limit if self.limit else 0.0
 
 
@@ -49,7 +49,7 @@ class GroupUsage:
 
 
 def memory_of(client: redis.Redis) -> Memory:
-    """Return what a server uses and may use."""
+    """Return the memory of a server."""
     found: Any = client.info("memory")
     return Memory(int(found["used_memory"]), int(found.get("maxmemory", 0)))
 
@@ -77,7 +77,7 @@ def group_usages(client: redis.Redis, *, exact: bool = False) -> dict[str, Group
 
 
 def check_room(client: redis.Redis) -> None:
-    """Look whether a server has room for more tasks: it takes Redis a tenth of a millisecond.
+    """Check that a server has room for more tasks; it takes Redis a tenth of a millisecond.
 
     Raises:
         RedisFull: it has nearly reached its limit.
@@ -100,7 +100,7 @@ class UsageClock:
         """Whether it is time to measure a server again."""
         return time.monotonic() >= self._due.get(server, 0.0)
 
-    def note(self, server: str, took_s: float) -> None:
-        """Note that a measurement has just ended; `took_s`: how long it took, seconds."""
+    def restart(self, server: str, took_s: float) -> None:
+        """Start the wait after a measurement that took `took_s` seconds."""
         wait_s = max(limits.REDIS_USAGE_EVERY_S, _REST * took_s)
         self._due[server] = time.monotonic() + wait_s

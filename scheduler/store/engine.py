@@ -24,12 +24,12 @@ _SQLITE_BUSY_S = 30
 
 
 def open_engine(url: str) -> Engine:
-    """An engine for `url`; SQLite gets WAL, foreign keys and immediate transactions."""
+    """Return an engine for `url`; SQLite gets WAL, foreign keys and immediate transactions."""
     if not url.startswith("sqlite"):
         return create_engine(
             url, pool_pre_ping=True, pool_size=10, max_overflow=20, hide_parameters=True
         )
-    # What users have sent is in the parameters: errors, and so logs, leave them out.
+    # The parameters hold what users have sent: they stay out of errors, and so of logs.
     engine = create_engine(url, connect_args={"timeout": _SQLITE_BUSY_S}, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
@@ -75,7 +75,7 @@ class Store:
         self._after_commit(unit)
 
     def clock(self) -> float:
-        """Seconds since the epoch, by the one clock of all processes that share the database."""
+        """Return the epoch seconds of the one clock that all processes of the database share."""
         if self.engine.dialect.name != "postgresql":
             return time.time()  # they are on one machine
         with self.read() as session:
@@ -92,7 +92,7 @@ def migrate(url: str, to: str = HEAD) -> None:
     """Bring the database at `url` to a revision: the newest, or see `schema.change`.
 
     Raises:
-        SchemaError: there is no such revision, or the database's own is not known.
+        SchemaError: there is no such revision, or the database's is not known.
     """
     engine = open_engine(url)
     try:

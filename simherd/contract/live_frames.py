@@ -98,13 +98,14 @@ class LiveRequest:
     lines come first. `follow` goes on with what is added, `wait` waits for a file to be made.
     """
 
-    request: str
     ask: Ask
     files: tuple[str, ...] = ()
     lines: int = 10
     follow: bool = False
     wait: bool = False
     offsets: tuple[int, ...] = ()
+    #: The id of the request, and of the stream for its reply; set when it is sent.
+    request: str = ""
 
     def body(self) -> dict[str, Any]:
         """The body of the inbox message."""

@@ -61,7 +61,7 @@ def test_every_question_says_that_it_is_away(away: S3Store) -> None:
         lambda: away.delete("ada", "a"),
         lambda: away.begin_upload("ada", "a"),
     ):
-        with pytest.raises(StorageUnavailable, match="does not answer"):
+        with pytest.raises(StorageUnavailable, match="does not respond"):
             ask()
 
 
@@ -71,7 +71,7 @@ def test_one_that_takes_connections_and_never_answers_is_away_too(
     monkeypatch.setitem(s3.QUICK, "read_s", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         store = S3Store("outputs", "us-east-1", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        with pytest.raises(StorageUnavailable, match="does not answer"):
+        with pytest.raises(StorageUnavailable, match="does not respond"):
             store.stat("ada", "a.zip")
 
 

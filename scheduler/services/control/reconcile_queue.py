@@ -69,15 +69,15 @@ def _queue_missing(rt: Runtime, group: GroupRow, filling_s: float) -> None:
         done = enqueue_tasks(rt, [one.task_id for one in waiting])
         if not done or len(waiting) < PAGE or time.monotonic() > until:
             break
-    place = rt.queue.place(group.id)
+    place = rt.queue.reconcile_cursor(group.id)
     while True:
         waiting = _page(rt, group.id, TaskRow.seq > place.after)
         _compare(rt, group.id, waiting)
         if len(waiting) < PAGE:
-            rt.queue.note_place(group.id, ReconcileCursor(0, place.passes + 1))
+            rt.queue.save_reconcile_cursor(group.id, ReconcileCursor(0, place.passes + 1))
             return
         place = ReconcileCursor(waiting[-1].seq, place.passes)
-        rt.queue.note_place(group.id, place)
+        rt.queue.save_reconcile_cursor(group.id, place)
         if place.passes or time.monotonic() > until:
             return
 

@@ -57,7 +57,7 @@ def bound_usage(rt: Runtime, server: str, *, only_pressed: bool = False) -> None
     _bound_connections(rt, client)
     began = time.monotonic()
     usages = group_usages(client, exact=is_pressed)
-    rt.usage_clock.note(server, time.monotonic() - began)
+    rt.usage_clock.restart(server, time.monotonic() - began)
     with rt.store.read() as session:
         groups = _groups(session, server, usages)
         bounds = {group.id: _bounds(session, group, usages[group.id]) for group in groups}

@@ -18,7 +18,7 @@ from scheduler.services.groups.register import owned_group
 from scheduler.services.ids import new_uuid
 from scheduler.store.event_models import Delivery, Registration
 from scheduler.store.models import GroupRow, MachineRow, StatusChange, TaskRow
-from scheduler.store.outbox import happen, outputs_stored
+from scheduler.store.outbox import add_delivery, outputs_stored
 from simherd.contract import limits, objects
 from simherd.contract.cause import Cause
 from simherd.contract.lifecycle import FAILED, TERMINAL, Status
@@ -108,7 +108,7 @@ def _add_to_task(session: UnitOfWork, event: Registration) -> None:
     session.flush()
     if _has_happened(session, task, NotificationTrigger(event.trigger)):
         at = task.end_time if task.end_time is not None else time.time()
-        happen(session, event, at, status=task.status, attempt=task.attempt)
+        add_delivery(session, event, at, status=task.status, attempt=task.attempt)
     elif task.status in TERMINAL:
         raise Invalid(
             f"trigger.trigger: task {task.id} has ended ({task.status}), so {event.trigger!r} can "
@@ -143,9 +143,9 @@ def _add_to_group(session: UnitOfWork, event: Registration) -> None:
             MachineRow.terminated_at.is_(None),
         )
         for machine_id in session.scalars(going).all():
-            happen(session, event, now, occasion=machine_id, machine_id=machine_id)
+            add_delivery(session, event, now, occasion=machine_id, machine_id=machine_id)
     elif _has_come_to(group, trigger):
-        happen(session, event, now)
+        add_delivery(session, event, now)
         return
     if group.status == GroupStatus.TERMINATED:
         raise Invalid(

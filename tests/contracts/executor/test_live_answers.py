@@ -34,7 +34,9 @@ class Reader:
         self.client.xadd(self.key, {FIELD: '{"kind":"open"}'})
 
     def asked(self, ask: Ask, *files: str, **more: Any) -> dict[str, Any]:
-        return LiveRequest(self.request, ask, files, offsets=(-1,) * len(files), **more).body()
+        return LiveRequest(
+            ask, files, offsets=(-1,) * len(files), request=self.request, **more
+        ).body()
 
     @property
     def waiting(self) -> int:
