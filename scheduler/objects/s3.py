@@ -93,6 +93,9 @@ class S3Store:
     def _object_key(user: str, path: str) -> str:
         return f"{_ROOT}{user}/{path}"
 
+    def _at(self, user: str, path: str) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": self._object_key(user, path)}
+
     def make_bucket(self) -> str | None:
         """Create the bucket, unless it exists; return why it cannot be, as a sentence."""
         try:
@@ -111,7 +114,7 @@ class S3Store:
         client = self._public if public else self._client
         url: str = client.generate_presigned_url(
             _METHODS[verb],
-            Params={"Bucket": self._bucket, "Key": self._object_key(user, path)},
+            Params=self._at(user, path),
             ExpiresIn=int(valid_s),
         )
         return url
@@ -132,7 +135,7 @@ class S3Store:
     def stat(self, user: str, path: str) -> ObjectInfo | None:
         """See `ObjectStore`."""
         try:
-            found = self._client.head_object(Bucket=self._bucket, Key=self._object_key(user, path))
+            found = self._client.head_object(**self._at(user, path))
         except ClientError as error:
             if error.response["Error"]["Code"] in _MISSING:
                 return None
@@ -144,8 +147,7 @@ class S3Store:
         """See `ObjectStore`."""
         try:
             found = self._client.get_object(
-                Bucket=self._bucket,
-                Key=self._object_key(user, path),
+                **self._at(user, path),
                 Range=f"bytes={start}-{start + length - 1}",
             )
         except ClientError as error:
@@ -161,9 +163,7 @@ class S3Store:
     @_available()
     def begin_upload(self, user: str, path: str) -> str:
         """See `ObjectStore`."""
-        made = self._client.create_multipart_upload(
-            Bucket=self._bucket, Key=self._object_key(user, path)
-        )
+        made = self._client.create_multipart_upload(**self._at(user, path))
         return str(made["UploadId"])
 
     def sign_part(self, user: str, path: str, upload: str, number: int, valid_s: float) -> str:
@@ -171,8 +171,7 @@ class S3Store:
         url: str = self._client.generate_presigned_url(
             "upload_part",
             Params={
-                "Bucket": self._bucket,
-                "Key": self._object_key(user, path),
+                **self._at(user, path),
                 "UploadId": upload,
                 "PartNumber": number,
             },
@@ -185,8 +184,7 @@ class S3Store:
         """See `ObjectStore`."""
         try:
             stored = self._patient.upload_part(
-                Bucket=self._bucket,
-                Key=self._object_key(user, path),
+                **self._at(user, path),
                 UploadId=upload,
                 PartNumber=number,
                 Body=data,
@@ -202,8 +200,7 @@ class S3Store:
         """See `ObjectStore`."""
         try:
             self._patient.complete_multipart_upload(
-                Bucket=self._bucket,
-                Key=self._object_key(user, path),
+                **self._at(user, path),
                 UploadId=upload,
                 MultipartUpload={"Parts": [{"PartNumber": n, "ETag": etag} for n, etag in parts]},
             )
@@ -223,9 +220,7 @@ class S3Store:
     def abort_upload(self, user: str, path: str, upload: str) -> None:
         """See `ObjectStore`."""
         try:
-            self._client.abort_multipart_upload(
-                Bucket=self._bucket, Key=self._object_key(user, path), UploadId=upload
-            )
+            self._client.abort_multipart_upload(**self._at(user, path), UploadId=upload)
         except ClientError as error:
             if error.response["Error"]["Code"] != "NoSuchUpload":
                 raise
@@ -275,7 +270,7 @@ class S3Store:
         """See `ObjectStore`."""
         try:
             self._patient.copy(
-                {"Bucket": self._bucket, "Key": self._object_key(user, source)},
+                self._at(user, source),
                 self._bucket,
                 self._object_key(user, target),
                 Config=TransferConfig(

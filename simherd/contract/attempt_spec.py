@@ -1,4 +1,4 @@
-"""What a claim hands over: everything an executor needs to run one attempt."""
+"""The specification of an attempt, which an executor gets with its claim."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from simherd.contract.upload_grant import Grant
 
 _T = TypeVar("_T")
 
-#: Version of the messages between scheduler and executor; raised when their meaning changes.
+#: Version of the messages between scheduler and executor; incremented when their meaning changes.
 PROTOCOL = 1
 
 
 def attempt_key(task_id: str, attempt: int) -> str:
-    """The name of an attempt in Redis, in labels and in the journal."""
+    """Return the name of an attempt in Redis, in labels and in the journal."""
     return f"{task_id}:{attempt}"
 
 
 def parse_attempt(key: str) -> tuple[str, int]:
-    """Task id and attempt number of an attempt's name.
+    """Return task id and attempt number of an attempt's name.
 
     Raises:
-        ValueError: `key` is no attempt's name.
+        ValueError: `key` is not the name of an attempt.
     """
     task_id, _, number = key.partition(":")
     return task_id, int(number)
@@ -39,13 +39,13 @@ class Command:
     argv: tuple[str, ...]
     prompts: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
-    #: Whether it is an `mpirun`, which starts ranks on all machines that work together.
+    #: Whether it is an `mpirun`, which starts ranks on all machines of the MPI group.
     mpi: bool = False
 
 
 @dataclass(frozen=True)
 class InputFile:
-    """An object of the user's storage that is placed among the inputs under `path`."""
+    """An object of the user's storage that is put among the inputs as `path`."""
 
     url: str
     path: str
@@ -53,7 +53,7 @@ class InputFile:
 
 @dataclass(frozen=True)
 class DeadlineWarning:
-    """The signal that tells a simulation that its time runs out, and how long before, seconds."""
+    """The signal that warns a simulation of its deadline, and how long before, seconds."""
 
     signal: str = limits.WARN_SIGNAL
     before_s: float = limits.WARN_BEFORE_S
@@ -64,19 +64,18 @@ class AttemptSpec:
     """One attempt of a task, as its executor sees it.
 
     The URLs are signed for this attempt alone; `grant` lets it store outputs in parts.
-    `time_to_live_s` counts from the start of the task's first computation; None is no limit.
+    `time_to_live_s` counts from the start of the task's first computation; None means no limit.
     `deadline_at` (seconds since the epoch) is set when an earlier attempt has begun to compute:
-    a lost machine does not prolong a task. `seconds_for_money` counts from the attempt's start; it
-    is for a task that has the whole machine: one of several slots lasts so many times as long.
-    None: no limit. `run_dir` is where the commands run, relative to the
-    task's work folder.
+    a lost machine does not prolong a task. `seconds_for_money` counts from the attempt's start, for
+    a task that has the whole machine: one of n slots lasts n times as long; None means no limit.
+    `run_dir` is the folder of the commands, relative to the task's work folder.
     """
 
     task_id: str
     attempt: int
     image: str
     commands: tuple[Command, ...]
-    #: None: it has no input archive of its own.
+    #: None: the task has no input archive.
     input_url: str | None
     output_put_url: str
     manifest_put_url: str
@@ -92,25 +91,25 @@ class AttemptSpec:
     stop_grace_s: float = limits.STOP_GRACE_S
     network: bool = False
     input_files: tuple[InputFile, ...] = ()
-    #: Archives that are laid out below its own; of two files of one name the later one counts.
+    #: Archives that are unpacked before the task's input; of two files of one name the later stays.
     shared_inputs: tuple[str, ...] = ()
     compress: bool = True
-    #: Seconds; 0 is never.
+    #: Seconds; 0 means never.
     stall_after_s: float = limits.STALL_AFTER_S
     checkpoints: Checkpoints | None = None
-    #: What runs in place of `commands` once a checkpoint is back; empty: the commands.
+    #: Commands that replace `commands` after a restored checkpoint; empty: the same ones.
     restore: tuple[Command, ...] = ()
-    #: Files that are looked for while the commands run.
+    #: Files to look for while the commands run.
     observers: tuple[Observer, ...] = ()
-    #: Whether another attempt follows when the machine goes.
+    #: Whether another attempt follows when the machine is lost.
     resubmit: bool = False
-    #: What the task's own input archive had when the task was queued, bytes; None: not known.
+    #: Size of the task's input archive when the task was queued, bytes; None: unknown.
     input_bytes: int | None = None
     protocol: int = PROTOCOL
 
     @property
     def key(self) -> str:
-        """The attempt's name."""
+        """Return the attempt's name."""
         return attempt_key(self.task_id, self.attempt)
 
     def encode(self) -> str:

@@ -1,8 +1,8 @@
-"""Looking at a task's files while it runs: what is asked of an executor, and how it answers.
+"""Reading a task's files while it runs: requests to an executor, and the frames of its reply.
 
-A request reaches the executor through its inbox. The answer goes to a Redis stream of its own,
-which the asker has made: while it is there somebody reads, and what was read is trimmed away, so
-that an executor sends no faster than that.
+A request reaches the executor through its inbox. The reply goes to a Redis stream that the
+scheduler has created: as long as it exists it is read, and frames are deleted after their use, so
+that an executor sends no faster than they are used.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ _REQUEST = re.compile("[0-9a-f]{32}")
 
 
 class Ask(str, Enum):
-    """What is wanted."""
+    """The kind of a request."""
 
     #: The files below the work folder.
     LIST = "list"
-    #: The last lines of some files, and what is added to them.
+    #: The last lines of some files, and the text that is added.
     TAIL = "tail"
-    #: The processes of the command that runs.
+    #: The processes of the running command.
     TOP = "top"
     #: The file that was written to last.
     LAST_MODIFIED = "last_modified"
-    #: One file as it is, in slices that go through object storage.
+    #: One file, in slices that go through object storage.
     FETCH = "fetch"
 
 
 class FrameKind(str, Enum):
-    """What a frame of an answer is."""
+    """The kind of a frame."""
 
-    #: The asker's own first frame.
+    #: The first frame, from the scheduler.
     OPEN = "open"
     #: entries: of files, see `FileEntry`.
     ENTRIES = "entries"
@@ -53,14 +53,14 @@ class FrameKind(str, Enum):
     SLICE = "slice"
     #: code, detail, and file where it is about one of several.
     ERROR = "error"
-    #: Somebody still looks: nothing is new.
+    #: The request is still followed, and nothing is new.
     ALIVE = "alive"
     #: Nothing more follows. truncated (LIST), sha256 (FETCH), over (the attempt has ended).
     END = "end"
 
 
 class Trouble(str, Enum):
-    """Why something could not be had."""
+    """Why a request failed."""
 
     NOT_FOUND = "not_found"
     NOT_A_FILE = "not_a_file"
@@ -72,7 +72,7 @@ class Trouble(str, Enum):
 
 
 class FileKind(str, Enum):
-    """What an entry of a folder is."""
+    """The kind of an entry of a folder."""
 
     FILE = "file"
     FOLDER = "folder"
@@ -92,10 +92,10 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class LiveRequest:
-    """A question about one attempt's files.
+    """A request about one attempt's files.
 
-    `offsets` say for each of `files` from which byte to go on; -1 is none, then the last `lines`
-    lines come first. `follow` goes on with what is added, `wait` waits for a file to be made.
+    `offsets` say for each of `files` from which byte to continue; with -1 the last `lines` lines
+    come first. `follow` continues with added text, `wait` waits until a file exists.
     """
 
     ask: Ask
@@ -108,7 +108,7 @@ class LiveRequest:
     request: str = ""
 
     def body(self) -> dict[str, Any]:
-        """The body of the inbox message."""
+        """Return the body of the inbox message."""
         return asdict(self)
 
     @classmethod
@@ -127,13 +127,13 @@ class LiveRequest:
 
 @dataclass(frozen=True)
 class Frame:
-    """One piece of an answer."""
+    """One piece of a reply."""
 
     kind: FrameKind
     body: dict[str, Any]
 
     def encode(self) -> str:
-        """The JSON that the stream carries."""
+        """Return the JSON that the stream carries."""
         return json.dumps({"kind": self.kind.value, **self.body}, separators=(",", ":"))
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What the containers of a machine group may do: set by who starts the group, never by a task."""
+"""What the containers of a machine group may do: set by its owner, never by a task."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from simherd.contract import limits
 from simherd.contract.typed_json import WrongJson, from_json, parse_object, to_json
 
 #: The environment variable that allows the backend `process`, which isolates nothing: a simulation
-#: reads and does whatever the account of its agent may.
+#: has all rights of the account of its agent.
 INSECURE_BACKEND = "SIMHERD_INSECURE_PROCESS_BACKEND"
 
 _CAPABILITY = re.compile("[A-Z_]{3,40}")
@@ -26,22 +26,22 @@ _MOST = {
 
 @dataclass(frozen=True)
 class Policy:
-    """The defaults are the strictest that simulations can live with."""
+    """The policy of a group. The defaults are the strictest with which simulations work."""
 
-    #: Whether a task may ask for the network. The cloud's metadata address stays out of reach.
+    #: Whether a task may use the network. The cloud's metadata address stays unreachable.
     network: bool = False
-    #: Whether the image's own files may be written to; what is written is lost.
+    #: Whether files of the image may be changed; changes are lost.
     writable_root: bool = False
     #: Linux capabilities that are not dropped, such as SYS_PTRACE.
     capabilities: tuple[str, ...] = ()
-    #: Whether containers get the machine's GPUs, where it has some.
+    #: Whether containers get the machine's GPUs.
     gpus: bool = True
     pids: int = limits.PIDS_LIMIT
     open_files: int = limits.OPEN_FILES
-    #: Sizes of /dev/shm and /tmp. Both live in memory and count as such.
+    #: Sizes of /dev/shm and /tmp, which are in memory and count as such.
     shm_bytes: int = limits.SHM_BYTES
     tmp_bytes: int = limits.TMP_BYTES
-    #: What one container may have; 0 is the machine's, shared out among its slots.
+    #: Limits of one container; 0 means the machine's, divided by its slots.
     memory_bytes: int = 0
     cpus: float = 0
 

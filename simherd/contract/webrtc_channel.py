@@ -1,4 +1,4 @@
-"""The words of the published client's data channel, over which it looks at a running task's files.
+"""The messages of the published client's data channel, with which it reads a running task's files.
 
 The client opens a channel and sends one request; each reply has a status and a message.
 """
@@ -18,9 +18,9 @@ LABEL = "file_transfer"
 
 
 class RequestKind(str, Enum):
-    """What a request asks for."""
+    """The kind of a request."""
 
-    #: Names of files, and of folders with what is in them.
+    #: Names of files, and of folders with their content.
     LIST = "ls"
     #: A list of lines.
     TAIL = "tail"
@@ -31,30 +31,30 @@ class RequestKind(str, Enum):
 
 
 class ReplyStatus(str, Enum):
-    """How a request went; other than SUCCESS, the message is a sentence and nothing follows."""
+    """The result of a request; with any but SUCCESS, the message is a sentence and the last one."""
 
     SUCCESS = "success"
-    #: The request itself makes no sense.
+    #: The request is not valid.
     INVALID = "invalid"
     ERROR = "error"
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer."""
+    """One reply."""
 
     status: ReplyStatus
     message: Any
 
     def encode(self) -> str:
-        """The text that the channel carries; in ASCII, so that characters are bytes."""
+        """Return the text that the channel carries; in ASCII, so that characters are bytes."""
         body = {"status": self.status.value, "message": self.message}
         return json.dumps(body, separators=(",", ":"))
 
 
 @dataclass(frozen=True)
 class ChannelRequest:
-    """What a client asks for; file, lines and wait are those of a TAIL."""
+    """The request of a client; file, lines and wait belong to a TAIL."""
 
     wanted: RequestKind
     follow: bool = False
@@ -67,7 +67,7 @@ class ChannelRequest:
         """Read what a client has sent.
 
         Raises:
-            ValueError: it is no such request; the message is for its user.
+            WrongJson: it is not such a request; the message is for its user.
         """
         body = parse_object(text, "request")
         wanted = from_json(RequestKind, body.get("type"), "type")
