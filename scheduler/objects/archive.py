@@ -102,16 +102,16 @@ def list_zip(store: ObjectStore, user: str, path: str) -> Listing:
         ArchivesBusy: too many others are read.
         ValueError: it is not a zip, or a broken one.
     """
-    found = store.stat(user, path)
-    if found is None:
+    info = store.stat(user, path)
+    if info is None:
         raise NoSuchObject(path)
-    ranged = RangedFile(found.size, lambda start, length: store.read(user, path, start, length))
+    ranged = RangedFile(info.size, lambda start, length: store.read(user, path, start, length))
     reader = io.BufferedReader(ranged, _BLOCK)
     try:
         with _readers.entered(user):
             directory = locate(reader, limits.MAX_ZIP_ENTRIES, limits.MAX_ZIP_DIRECTORY_BYTES)
             return Listing(
-                found.size, _members(list(read_entries(reader, directory)), directory.start)
+                info.size, _members(list(read_entries(reader, directory)), directory.start)
             )
     except DirectoryTooLarge as error:
         raise TooManyMembers(

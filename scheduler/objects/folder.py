@@ -72,12 +72,12 @@ class FolderStore:
     def stat(self, user: str, path: str) -> ObjectInfo | None:
         """See `ObjectStore`."""
         try:
-            found = self.file(user, path).stat()
+            info = self.file(user, path).stat()
         except (FileNotFoundError, NotADirectoryError):
             return None
         if not os.path.isfile(self.file(user, path)):
             return None
-        return ObjectInfo(path, found.st_size, found.st_mtime)
+        return ObjectInfo(path, info.st_size, info.st_mtime)
 
     def read(self, user: str, path: str, start: int, length: int) -> bytes:
         """See `ObjectStore`."""
@@ -125,10 +125,10 @@ class FolderStore:
         # Completed before, and the response was lost: then the object exists.
         with contextlib.suppress(FileNotFoundError):
             os.replace(self.part_file(user, path, upload), self.file(user, path))
-        found = self.stat(user, path)
-        if found is None:
+        info = self.stat(user, path)
+        if info is None:
             raise NoSuchObject(path)
-        return found.size
+        return info.size
 
     def abort_upload(self, user: str, path: str, upload: str) -> None:
         """See `ObjectStore`."""
@@ -154,18 +154,18 @@ class FolderStore:
                 file = Path(folder, name)
                 if name.startswith(TEMPORARY):
                     continue
-                found = file.stat()
-                yield ObjectInfo(file.relative_to(base).as_posix(), found.st_size, found.st_mtime)
+                info = file.stat()
+                yield ObjectInfo(file.relative_to(base).as_posix(), info.st_size, info.st_mtime)
 
     def entries(self, user: str, folder: str) -> Iterator[ObjectEntry]:
         """See `ObjectStore`."""
         base = self._root / normalise(user)
         top = base / normalise(folder) if folder.strip("/") else base
         try:
-            found = list(os.scandir(top))
+            items = list(os.scandir(top))
         except (FileNotFoundError, NotADirectoryError):
             return
-        for item in found:
+        for item in items:
             if item.is_dir():
                 below = (Path(item.path).relative_to(base)).as_posix()
                 # Only a folder with objects counts as one.

@@ -135,18 +135,18 @@ class S3Store:
     def stat(self, user: str, path: str) -> ObjectInfo | None:
         """See `ObjectStore`."""
         try:
-            found = self._client.head_object(**self._at(user, path))
+            head = self._client.head_object(**self._at(user, path))
         except ClientError as error:
             if error.response["Error"]["Code"] in _MISSING:
                 return None
             raise
-        return ObjectInfo(path, found["ContentLength"], found["LastModified"].timestamp())
+        return ObjectInfo(path, head["ContentLength"], head["LastModified"].timestamp())
 
     @_available()
     def read(self, user: str, path: str, start: int, length: int) -> bytes:
         """See `ObjectStore`."""
         try:
-            found = self._client.get_object(
+            response = self._client.get_object(
                 **self._at(user, path),
                 Range=f"bytes={start}-{start + length - 1}",
             )
@@ -157,14 +157,14 @@ class S3Store:
             if code in _MISSING:
                 raise NoSuchObject(path) from error
             raise
-        data: bytes = found["Body"].read()
+        data: bytes = response["Body"].read()
         return data
 
     @_available()
     def begin_upload(self, user: str, path: str) -> str:
         """See `ObjectStore`."""
-        made = self._client.create_multipart_upload(**self._at(user, path))
-        return str(made["UploadId"])
+        response = self._client.create_multipart_upload(**self._at(user, path))
+        return str(response["UploadId"])
 
     def sign_part(self, user: str, path: str, upload: str, number: int, valid_s: float) -> str:
         """See `ObjectStore`."""
@@ -211,10 +211,10 @@ class S3Store:
             # Completed before, and the response was lost: then the object exists.
             if code != "NoSuchUpload":
                 raise
-        found = self.stat(user, path)
-        if found is None:
+        info = self.stat(user, path)
+        if info is None:
             raise NoSuchObject(path)
-        return found.size
+        return info.size
 
     @_available()
     def abort_upload(self, user: str, path: str, upload: str) -> None:
@@ -229,10 +229,10 @@ class S3Store:
         """See `ObjectStore`."""
         pages = self._client.get_paginator("list_multipart_uploads")
         for page in _pages(pages.paginate(Bucket=self._bucket)):
-            for found in page.get("Uploads", []):
-                if found["Initiated"].timestamp() < before:
-                    user, _, path = found["Key"].removeprefix(_ROOT).partition("/")
-                    yield Unfinished(user, path, found["UploadId"])
+            for upload in page.get("Uploads", []):
+                if upload["Initiated"].timestamp() < before:
+                    user, _, path = upload["Key"].removeprefix(_ROOT).partition("/")
+                    yield Unfinished(user, path, upload["UploadId"])
 
     def _folder_key(self, user: str, folder: str) -> str:
         """Return the prefix of the keys of all objects in a folder."""
@@ -244,11 +244,11 @@ class S3Store:
         base, start = self._object_key(user, ""), self._folder_key(user, prefix)
         pages = self._client.get_paginator("list_objects_v2")
         for page in _pages(pages.paginate(Bucket=self._bucket, Prefix=start)):
-            for found in page.get("Contents", []):
+            for item in page.get("Contents", []):
                 yield ObjectInfo(
-                    found["Key"].removeprefix(base),
-                    found["Size"],
-                    found["LastModified"].timestamp(),
+                    item["Key"].removeprefix(base),
+                    item["Size"],
+                    item["LastModified"].timestamp(),
                 )
 
     def entries(self, user: str, folder: str) -> Iterator[ObjectEntry]:
@@ -258,11 +258,11 @@ class S3Store:
         for page in _pages(pages.paginate(Bucket=self._bucket, Prefix=start, Delimiter="/")):
             for below in page.get("CommonPrefixes", []):
                 yield ObjectEntry(below["Prefix"].removeprefix(start).rstrip("/"), None, None)
-            for found in page.get("Contents", []):
+            for item in page.get("Contents", []):
                 yield ObjectEntry(
-                    found["Key"].removeprefix(start),
-                    found["Size"],
-                    found["LastModified"].timestamp(),
+                    item["Key"].removeprefix(start),
+                    item["Size"],
+                    item["LastModified"].timestamp(),
                 )
 
     @_available()

@@ -80,12 +80,12 @@ def connections(client: redis.Redis) -> dict[str, int]:
     """Return machine → its connections; empty where the scheduler has no right to list them."""
     prefix = redis_user("")
     try:
-        found: Any = client.client_list(_type="normal")
+        clients: Any = client.client_list(_type="normal")
     except redis.exceptions.NoPermissionError as error:
         # A deployment whose users of Redis were made by a release before this one.
         log.warning("event=connections_not_counted error=%s", error)
         return {}
-    users = (str(row.get("user", "")) for row in found)
+    users = (str(row.get("user", "")) for row in clients)
     return dict(Counter(u.removeprefix(prefix) for u in users if u.startswith(prefix)))
 
 

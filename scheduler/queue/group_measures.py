@@ -76,8 +76,8 @@ def _lowest(client: redis.Redis, keys: GroupKeys, last: list[tuple[str, float]])
     if not last or not math.isfinite(last[0][1]):
         return []
     band = last[0][1] // PRIORITY_BAND * PRIORITY_BAND
-    found: Any = client.zrange(keys.queue, band, "+inf", byscore=True, offset=0, num=1)
-    return list(found)
+    attempts: Any = client.zrange(keys.queue, band, "+inf", byscore=True, offset=0, num=1)
+    return list(attempts)
 
 
 def _task(attempt: str) -> str | None:

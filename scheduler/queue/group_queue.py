@@ -215,9 +215,9 @@ class GroupQueue:
         """Send an executor the order to stop everything and exit."""
         self._send(group, executor, Message(Order.LEAVE, ""))
 
-    def ask_live(self, group: str, executor: str, attempt: str, asked: LiveRequest) -> None:
+    def ask_live(self, group: str, executor: str, attempt: str, request: LiveRequest) -> None:
         """Ask an executor about an attempt's files; it replies to `LiveAnswers`."""
-        self._send(group, executor, Message(Order.LIVE_FILES, attempt, body=asked.body()))
+        self._send(group, executor, Message(Order.LIVE_FILES, attempt, body=request.body()))
 
     def observe(
         self, group: str, executor: str, attempt: str, observers: Iterable[Observer]
@@ -233,8 +233,8 @@ class GroupQueue:
 
     def reconcile_cursor(self, group: str) -> ReconcileCursor:
         """Return how far the group was compared with SQL."""
-        found: Any = self._servers.of(group).hmget(GroupKeys(group).place, "after", "passes")
-        return ReconcileCursor(*(int(number or 0) for number in found))
+        numbers: Any = self._servers.of(group).hmget(GroupKeys(group).place, "after", "passes")
+        return ReconcileCursor(*(int(number or 0) for number in numbers))
 
     def save_reconcile_cursor(self, group: str, cursor: ReconcileCursor) -> None:
         """Store it for the next comparison."""
@@ -253,8 +253,8 @@ class GroupQueue:
             length: how long its queue is.
             count: how many entries are read.
         """
-        found: Any = self._servers.of(group).hget(GroupKeys(group).place, "scan")
-        first = int(found or 0)
+        stored: Any = self._servers.of(group).hget(GroupKeys(group).place, "scan")
+        first = int(stored or 0)
         first = first if first < length else 0
         self._write_progress(group, {"scan": first + count})
         return first

@@ -96,13 +96,13 @@ class GroupReader:
         `machines`: those of the group, as SQL has them.
         """
         names = sorted(machines)
-        found = {}
+        facts = {}
         for name, text in self._fields(group, "facts", names, limits.MAX_FACTS_BYTES).items():
             try:
-                found[name] = parse_facts(text)
+                facts[name] = parse_facts(text)
             except InvalidMachineInput as error:
                 self.dropped.count(group, "facts", error)
-        return found
+        return facts
 
     def heartbeats(self, group: str) -> dict[str, float]:
         """Return machine → when it was last heard of, seconds since the epoch."""
@@ -115,16 +115,16 @@ class GroupReader:
         rows = self._scores(group, "leases", holders=keys.lease_prefix)
         known_machines = self._owned.machines(group, {holder for _, _, holder in rows} - {""})
         attempts = self._own_attempts(group, "lease", (attempt for attempt, _, _ in rows))
-        found = []
+        leases = []
         for attempt, expiry_ms, holder in rows:
             if attempt not in attempts:
                 continue
             if holder and holder not in known_machines:
                 self.dropped.count(group, "lease_holder", holder)
                 holder = ""
-            found.append(Lease(attempt, holder, expiry_ms))
+            leases.append(Lease(attempt, holder, expiry_ms))
         now_ms = 1000 * clock[0] + clock[1] / 1000
-        return Leases(now_ms, tuple(found), self._heartbeats_ms(group))
+        return Leases(now_ms, tuple(leases), self._heartbeats_ms(group))
 
     def foreign_leases(self, group: str) -> list[str]:
         """Return what stands among the leases and is not an attempt of one of the group's tasks."""
@@ -158,14 +158,14 @@ class GroupReader:
         own = self._own_attempts(group, "mpi_group", rows)
         held = {lease.attempt for lease in self.leases(group).all}
         known = self._owned.machines(group, {m for members in rows.values() for m in members})
-        found = {}
+        groups = {}
         for attempt, members in rows.items():
             if attempt in own and known.issuperset(members):
                 if attempt in held:
-                    found[attempt] = members
+                    groups[attempt] = members
             elif attempt in own:
                 self.dropped.count(group, "mpi_group", members)
-        return found
+        return groups
 
     def prefetcher(self, group: str, attempt: str) -> str | None:
         """Return the machine that prefetches for a waiting attempt."""
@@ -179,8 +179,8 @@ class GroupReader:
 
     def recorded(self, group: str) -> list[str]:
         """Return the attempts of which Redis still says what was recorded."""
-        found = self._hash(group, "recorded", 0)
-        return sorted(self._own_attempts(group, "recorded", found))
+        entries = self._hash(group, "recorded", 0)
+        return sorted(self._own_attempts(group, "recorded", entries))
 
     def waiting(self, group: str, first: int, count: int) -> list[str]:
         """Return some of the queue, beginning at a rank: names only, which may be anything."""
@@ -194,8 +194,8 @@ class GroupReader:
     def queue_length(self, group: str) -> int:
         """Return how many attempts wait."""
         with reading(group, "queue"):
-            found: Any = self._servers.of(group).zcard(GroupKeys(group).queue)
-        return int(found)
+            length: Any = self._servers.of(group).zcard(GroupKeys(group).queue)
+        return int(length)
 
     def position(self, group: str, attempt: str) -> int | None:
         """Return how many attempts are ahead of a waiting one; None when it does not wait."""
@@ -229,7 +229,7 @@ class GroupReader:
             self._scripts["read_stream"](keys=[key], args=[cursor, *args], client=pipe)
         replies = pipe.execute(raise_on_error=False) if cursors else []
         now = time.time()
-        found: dict[str, list[StreamEntry]] = {}
+        entries: dict[str, list[StreamEntry]] = {}
         broken: dict[str, str] = {}
         for group, reply in zip(cursors, replies, strict=True):
             if isinstance(reply, redis.RedisError) and (reason := broken_keys(reply)):
@@ -237,8 +237,8 @@ class GroupReader:
             elif isinstance(reply, Exception):
                 raise reply
             elif reply:
-                found[group] = [self._entry(group, entry, text, now) for entry, text in reply]
-        return found, broken
+                entries[group] = [self._entry(group, entry, text, now) for entry, text in reply]
+        return entries, broken
 
     def check(self, group: str) -> None:
         """Check that every key of the group has its type.
@@ -250,9 +250,9 @@ class GroupReader:
         pipe = self._servers.of(group).pipeline(transaction=False)
         for key, _ in fixed.values():
             pipe.type(key)
-        for (name, (_, wanted)), kind in zip(fixed.items(), pipe.execute(), strict=True):
-            if kind not in (wanted, "none"):
-                raise BrokenKeys(group, f"{name}: it is a {kind} where a {wanted} belongs")
+        for (name, (_, expected)), kind in zip(fixed.items(), pipe.execute(), strict=True):
+            if kind not in (expected, "none"):
+                raise BrokenKeys(group, f"{name}: it is a {kind} where a {expected} belongs")
 
     def _entry(self, group: str, entry: str, text: str | None, now: float) -> StreamEntry:
         if text is None:
@@ -269,14 +269,14 @@ class GroupReader:
         rows = self._scores(group, "machines")
         known = self._owned.machines(group, {name for name, _, _ in rows})
         latest = 1000 * (time.time() + limits.CLOCK_AHEAD_S)
-        found = {}
+        heartbeats = {}
         for name, ms, _ in rows:
             # A heartbeat of the far future would keep a dead machine alive.
             if name in known and ms <= latest:
-                found[name] = ms
+                heartbeats[name] = ms
             else:
                 self.dropped.count(group, "heartbeat", f"{name} {ms}")
-        return found
+        return heartbeats
 
     def _own_attempts(self, group: str, kind: str, names: Iterable[str]) -> set[str]:
         """Return those of some names that are attempts of the group's tasks."""
@@ -314,14 +314,14 @@ class GroupReader:
         if count == limits.MAX_GROUP_ENTRIES and total > count:
             raise BrokenKeys(group, f"{what}: {total} entries, {count} are read at the most")
         self.dropped.count(group, what, "a name that is too long", number=left)
-        found = []
+        entries = []
         for member, text, holder in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
             score = float(text)
             if math.isfinite(score) and (what == "queue" or 0 <= score <= _LATEST_MS):
-                found.append((str(member), score, str(holder)))
+                entries.append((str(member), score, str(holder)))
             else:
                 self.dropped.count(group, what, f"{member} {text}")
-        return found
+        return entries
 
     def _hash(self, group: str, what: str, most: int) -> dict[str, str]:
         """Return a hash whose fields machines choose. Raises BrokenKeys."""

@@ -162,10 +162,10 @@ class Reading:
     async def _entries(self, after: str) -> list[tuple[str, str | None]]:
         """Wait for entries after `after`; the text of a frame that is too long is None."""
         # One entry is enough to see that there are some: the machine chooses their length.
-        found: Any = await _bounded(
+        ready: Any = await _bounded(
             self._client.xread({self._key: after}, count=1, block=int(_WAIT_S * 1000))
         )
-        if not found:
+        if not ready:
             return []
         args: list[str | int] = [after, limits.LIVE_WINDOW, _READ_BYTES, FIELD]
         args.append(limits.MAX_FRAME_BYTES)
@@ -268,9 +268,9 @@ class Changes:
     async def _hear(self) -> None:
         while True:
             try:
-                async with self._client.pubsub(ignore_subscribe_messages=False) as heard:
-                    await heard.subscribe(CHANGES)
-                    await self._listen(heard)
+                async with self._client.pubsub(ignore_subscribe_messages=False) as subscription:
+                    await subscription.subscribe(CHANGES)
+                    await self._listen(subscription)
             except (redis.RedisError, OSError) as error:
                 log.warning("event=changes_not_heard error=%s", error)
             except Exception:
@@ -278,14 +278,14 @@ class Changes:
                 log.exception("event=hearing_broke")
             await asyncio.sleep(_RETRY_S)
 
-    async def _listen(self, heard: Any) -> None:
+    async def _listen(self, subscription: Any) -> None:
         quiet_since = time.monotonic()
         while True:
-            message = await heard.get_message(timeout=_WAIT_S)
+            message = await subscription.get_message(timeout=_WAIT_S)
             if message is None:
                 # A connection that died silently would never be noticed.
                 if time.monotonic() - quiet_since > 25:
-                    await heard.ping()
+                    await subscription.ping()
                     quiet_since = time.monotonic()
                 continue
             quiet_since = time.monotonic()

@@ -48,8 +48,8 @@ class Mailboxes:
         while (left := end - time.monotonic()) > 0:
             # A timeout of 0 would wait for ever.
             wait = self._client.blpop([messages], timeout=max(0.01, min(left, _WAIT_S)))
-            found: Any = await wait
-            if found is not None:
-                return str(found[1])
+            pair: Any = await wait
+            if pair is not None:
+                return str(pair[1])
         popped: Any = await self._client.lpop(messages)
         return None if popped is None else str(popped)

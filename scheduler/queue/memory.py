@@ -50,8 +50,8 @@ class GroupUsage:
 
 def memory_of(client: redis.Redis) -> Memory:
     """Return the memory of a server."""
-    found: Any = client.info("memory")
-    return Memory(int(found["used_memory"]), int(found.get("maxmemory", 0)))
+    info: Any = client.info("memory")
+    return Memory(int(info["used_memory"]), int(info.get("maxmemory", 0)))
 
 
 def group_usages(client: redis.Redis, *, exact: bool = False) -> dict[str, GroupUsage]:

@@ -50,9 +50,9 @@ class RememberedOwnership:
         unknown = set(ids) - known
         if not unknown:
             return known
-        found = ask(group, unknown)
+        confirmed = ask(group, unknown)
         with self._lock:
-            self._known.update(dict.fromkeys((group, id_) for id_ in found))
+            self._known.update(dict.fromkeys((group, id_) for id_ in confirmed))
             while len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
-        return known | found
+        return known | confirmed

@@ -55,16 +55,20 @@ class ReportStreams:
         streams[GROUPS_CHANGED] = self._changed
         try:
             # One entry of each stream shows which have some: machines choose their length.
-            found: Any = self._client.xread(streams, count=1, block=int(wait_s * 1000)) or []
+            ready_streams: Any = (
+                self._client.xread(streams, count=1, block=int(wait_s * 1000)) or []
+            )
         except redis.ResponseError as error:
             broken = self._broken(names) if "WRONGTYPE" in str(error) else {}
             if not broken:
                 raise
             return NewReports({}, broken=broken)
-        if isinstance(found, dict):
-            found = [(k, v[0] if v and isinstance(v[0], list) else v) for k, v in found.items()]
+        if isinstance(ready_streams, dict):
+            ready_streams = [
+                (k, v[0] if v and isinstance(v[0], list) else v) for k, v in ready_streams.items()
+            ]
         is_changed, ready = False, {}
-        for key, entries in found:
+        for key, entries in ready_streams:
             if key == GROUPS_CHANGED:
                 self._changed, is_changed = entries[-1][0], True
             else:

@@ -73,14 +73,14 @@ def dump(engine: Engine, release: str, now: float) -> Iterator[bytes]:
 
 def _tables(connection: Connection) -> list[Table]:
     """Return the tables that the database has; those that others refer to first."""
-    found = MetaData()
-    found.reflect(connection, only=lambda name, _: name != schema.VERSION_TABLE)
-    for table in found.sorted_tables:
+    metadata = MetaData()
+    metadata.reflect(connection, only=lambda name, _: name != schema.VERSION_TABLE)
+    for table in metadata.sorted_tables:
         for column in table.columns:
             if isinstance(column.type, JSON):
                 # A missing value is SQL's NULL, not the JSON word null.
                 column.type = JSON(none_as_null=bool(column.nullable))
-    return found.sorted_tables
+    return metadata.sorted_tables
 
 
 def _write(connection: Connection, table: Table, file: IO[bytes]) -> Iterator[TableSum]:
@@ -134,10 +134,12 @@ def load(connection: Connection, archive: zipfile.ZipFile, manifest: BackupManif
 
 
 def _drop(connection: Connection) -> None:
-    found = MetaData()
+    metadata = MetaData()
     names = {*Base.metadata.tables, schema.VERSION_TABLE}
-    found.reflect(connection, only=[n for n in inspect(connection).get_table_names() if n in names])
-    found.drop_all(connection)
+    metadata.reflect(
+        connection, only=[n for n in inspect(connection).get_table_names() if n in names]
+    )
+    metadata.drop_all(connection)
 
 
 def _read(connection: Connection, table: Table, archive: zipfile.ZipFile) -> None:

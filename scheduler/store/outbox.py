@@ -38,13 +38,13 @@ def task_changed(session: UnitOfWork, task_id: str, to: Status, attempt: int, at
     registrations = _waiting(session, Registration.task_id == task_id)
     if not registrations:
         return
-    happened = {NotificationTrigger.TASK_STARTED} if to is Status.STARTED else set()
+    fired = {NotificationTrigger.TASK_STARTED} if to is Status.STARTED else set()
     if to in FAILED:
-        happened.add(NotificationTrigger.TASK_FAILED)
+        fired.add(NotificationTrigger.TASK_FAILED)
     if to in TERMINAL and outputs_stored(session, task_id, attempt):
-        happened.add(NotificationTrigger.TASK_OUTPUT_UPLOADED)
+        fired.add(NotificationTrigger.TASK_OUTPUT_UPLOADED)
     for registration in registrations:
-        if registration.trigger in happened:
+        if registration.trigger in fired:
             add_delivery(session, registration, at, status=to.value, attempt=attempt)
         elif to in TERMINAL:
             # The detail says which part of a file no executor has read.

@@ -39,8 +39,8 @@ def revision_of(connection: Connection) -> str | None:
     """Return the revision of a database; None where it has no tables yet."""
     if not inspect(connection).has_table(VERSION_TABLE):
         return None
-    found: str | None = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))
-    return found
+    revision: str | None = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))
+    return revision
 
 
 def change(connection: Connection, to: str = HEAD) -> None:

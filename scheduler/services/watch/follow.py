@@ -58,10 +58,10 @@ class _Following:
         ahead: int | None = None
         state: TaskState | None = None
         async with contextlib.aclosing(follow_states(self.rt, user, tasks, _LOOK_S)) as states:
-            async for found in states:
-                state = found or state
-                if found is not None:
-                    await self._enter(found)
+            async for change in states:
+                state = change or state
+                if change is not None:
+                    await self._enter(change)
                 if state is not None and state.status is Status.SUBMITTED:
                     ahead = await self._report_position(state, ahead)
         await self._stop_reading()
@@ -163,8 +163,8 @@ class _Following:
         if not request.files or not state.attempt:
             return
         self.task.status, self.task.attempt = state.status.value, state.attempt
-        found = await tail_once(self.rt, self.task, request)
-        for row in found["files"]:
+        tails = await tail_once(self.rt, self.task, request)
+        for row in tails["files"]:
             if "code" not in row:
                 if row["text"]:
                     await self.news.put(("text", {**row, "attempt": state.attempt}))
@@ -193,10 +193,10 @@ async def follow_task(
                 # It failed: raise its error.
                 taker.cancel()
                 await watcher
-            found = await taker
-            if found is None:
+            item = await taker
+            if item is None:
                 return
-            yield found
+            yield item
     finally:
         if taker is not None:
             taker.cancel()

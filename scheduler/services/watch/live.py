@@ -125,7 +125,7 @@ async def answer(rt: Runtime, task: TaskRow, request: LiveRequest) -> list[Frame
     state = state_of(task)
     if state.machine is None:
         return None
-    found: list[Frame] = []
+    reply: list[Frame] = []
     room = limits.LIVE_ANSWER_BYTES
     async with rt.live.opened(state.group_id) as reading:
         try:
@@ -135,15 +135,15 @@ async def answer(rt: Runtime, task: TaskRow, request: LiveRequest) -> list[Frame
                     if room < 0:
                         log.warning("event=live_answer_too_long task=%s", task.id)
                         raise GatewayTimeout(_BROKEN)
-                    found.append(frame)
+                    reply.append(frame)
         except AttemptOver:
             return None
-    return found
+    return reply
 
 
-def _only(found: list[Frame], kind: FrameKind) -> dict[str, Any]:
+def _only(reply: list[Frame], kind: FrameKind) -> dict[str, Any]:
     """Return the body of the first frame of a kind. Raises GatewayTimeout where there is none."""
-    body = next((frame.body for frame in found if frame.kind is kind), None)
+    body = next((frame.body for frame in reply if frame.kind is kind), None)
     if body is None:
         raise GatewayTimeout(_BROKEN)
     return body
@@ -156,23 +156,23 @@ def state_of(task: TaskRow) -> TaskState:
 
 async def list_files(rt: Runtime, task: TaskRow) -> dict[str, Any]:
     """Return the files of a task: `source` (live or saved), `entries`, `truncated`."""
-    found = await answer(rt, task, LiveRequest(Ask.LIST))
-    if found is None:
+    reply = await answer(rt, task, LiveRequest(Ask.LIST))
+    if reply is None:
         entries = await asyncio.to_thread(SavedFiles(rt, task).entries)
         shown = [asdict(e) for e in entries[: limits.LIVE_MAX_ENTRIES]]
         return {"source": "saved", "entries": shown, "truncated": len(entries) > len(shown)}
-    rows = [row for f in found if f.kind is FrameKind.ENTRIES for row in f.body["entries"]]
-    cut = found[-1].body["truncated"] or len(rows) > limits.LIVE_MAX_ENTRIES
+    rows = [row for f in reply if f.kind is FrameKind.ENTRIES for row in f.body["entries"]]
+    cut = reply[-1].body["truncated"] or len(rows) > limits.LIVE_MAX_ENTRIES
     return {"source": "live", "entries": rows[: limits.LIVE_MAX_ENTRIES], "truncated": cut}
 
 
 async def last_modified(rt: Runtime, task: TaskRow) -> dict[str, Any]:
     """Return the file that was written to last, and the time. Raises ResourceNotFound."""
-    found = await answer(rt, task, LiveRequest(Ask.LAST_MODIFIED))
-    if found is not None:
+    reply = await answer(rt, task, LiveRequest(Ask.LAST_MODIFIED))
+    if reply is not None:
         return {
             "source": "live",
-            "entry": _only(found, FrameKind.FILE)["entry"],
+            "entry": _only(reply, FrameKind.FILE)["entry"],
             "now": time.time(),
         }
     entries = await asyncio.to_thread(SavedFiles(rt, task).entries)
@@ -188,23 +188,23 @@ async def last_modified(rt: Runtime, task: TaskRow) -> dict[str, Any]:
 
 async def top(rt: Runtime, task: TaskRow) -> str:
     """Return the processes of the running command. Raises Conflict when there is none."""
-    found = await answer(rt, task, LiveRequest(Ask.TOP))
-    if found is None:
+    reply = await answer(rt, task, LiveRequest(Ask.TOP))
+    if reply is None:
         raise Conflict(f"Task {task.id} does not run: there is nothing to show.")
-    return str(_only(found, FrameKind.TOP)["text"])
+    return str(_only(reply, FrameKind.TOP)["text"])
 
 
 async def tail_once(rt: Runtime, task: TaskRow, request: LiveRequest) -> dict[str, Any]:
     """Return the last lines of some files: `source`, and `files` with text, or error and detail."""
-    found = await answer(rt, task, request)
-    if found is None:
+    reply = await answer(rt, task, request)
+    if reply is None:
         rows = await asyncio.to_thread(_saved_tails, rt, task, request)
         return {"source": "saved", "files": rows}
     rows = []
     for name in request.files:
-        mine = [f.body for f in found if f.body.get("file") == name]
-        row: dict[str, Any] = {"file": name, "text": "".join(b.get("text", "") for b in mine)}
-        row |= {k: v for b in mine for k, v in b.items() if k in {"code", "detail", "offset"}}
+        bodies = [f.body for f in reply if f.body.get("file") == name]
+        row: dict[str, Any] = {"file": name, "text": "".join(b.get("text", "") for b in bodies)}
+        row |= {k: v for b in bodies for k, v in b.items() if k in {"code", "detail", "offset"}}
         rows.append(row)
     return {"source": "live", "files": rows}
 

@@ -70,15 +70,15 @@ class SavedFiles:
                 raise TooLarge(f"outputs: {error}.") from error
             except ValueError as error:
                 raise Invalid(f"outputs: {error}.") from error
-            found = [m for m in members if m.name.startswith(_PREFIX)]
-            self._known = {m.name.removeprefix(_PREFIX): m for m in found}
+            outputs = [m for m in members if m.name.startswith(_PREFIX)]
+            self._known = {m.name.removeprefix(_PREFIX): m for m in outputs}
         return self._known
 
     def _member(self, name: str) -> ZipMember:
-        found = self._members().get(name)
-        if found is None:
+        member = self._members().get(name)
+        if member is None:
             raise ResourceNotFound(f"file: there is no {name!r} among the stored outputs.")
-        return found
+        return member
 
     def size(self, name: str) -> int:
         """Return the bytes of a file. Raises ResourceNotFound."""
@@ -137,15 +137,15 @@ class SavedFiles:
         if not member.compress_type:
             return b"".join(self._unpacked(member, at))
         kept: deque[bytes] = deque()
-        size, wanted = 0, member.size - at
-        if not wanted:
+        size, length = 0, member.size - at
+        if not length:
             return b""
         for piece in self._unpacked(member):
             kept.append(piece)
             size += len(piece)
-            while size - len(kept[0]) >= wanted:
+            while size - len(kept[0]) >= length:
                 size -= len(kept.popleft())
-        return b"".join(kept)[-wanted:]
+        return b"".join(kept)[-length:]
 
 
 def _epoch(at: datetime | None) -> float:

@@ -48,7 +48,7 @@ def test_what_was_stopped_before_it_was_told_is_asked_for_again() -> None:
         following.reader = asyncio.create_task(following._pass_on(FrameKind.TEXT, body))
         await asyncio.sleep(0)
         await following._stop_reading()
-        return following._rest_of_question().offsets
+        return following._rest_of_request().offsets
 
     assert asyncio.run(offsets_after(already_waiting=False)) == (4,)
     assert asyncio.run(offsets_after(already_waiting=True)) == (-1,)
