@@ -59,7 +59,7 @@ _ROOT = "t/"
 
 @contextlib.contextmanager
 def _available() -> Iterator[None]:
-    """Raise StorageUnavailable where the storage is out of reach."""
+    """Raise StorageUnavailable where the storage is unavailable."""
     try:
         yield
     except (ConnectionError, HTTPClientError, IncompleteReadError) as error:

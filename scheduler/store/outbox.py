@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, update
 
-from scheduler.store.event_models import Delivery, Registration
 from scheduler.store.models import AttemptRow
+from scheduler.store.notification_models import Delivery, Registration
 from simherd.contract.lifecycle import FAILED, TERMINAL, Status
 from simherd.contract.notifications import (
     REPEATING,

@@ -64,7 +64,7 @@ class Checkpoints:
             or not isinstance(every, int | float)
             or not (1 <= every <= limits.MAX_TTL_S)
         ):
-            raise ValueError(f"checkpoint.every_s: {every!r} is no number of seconds from 1 on.")
+            raise ValueError(f"checkpoint.every_s: {every!r} is not a number of seconds from 1 on.")
         return cls(tuple(files), float(every))
 
     def matches(self, path: str) -> bool:
@@ -81,7 +81,7 @@ def _check_pattern(pattern: Any) -> None:
     # Each `**` multiplies the number of tries.
     if not parts or steps or len(pattern) > 500 or parts.count("**") > _MOST_STARS:
         raise ValueError(
-            f"checkpoint.files: {pattern!r} is no pattern relative to the work folder."
+            f"checkpoint.files: {pattern!r} is not a pattern relative to the work folder."
         )
 
 

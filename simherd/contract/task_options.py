@@ -47,7 +47,7 @@ class TaskOptions:
         signal = extra_params.get("warn_signal") or limits.WARN_SIGNAL
         if signal not in limits.WARN_SIGNALS:
             known = ", ".join(limits.WARN_SIGNALS)
-            raise ValueError(f"extra_params.warn_signal: {signal!r} is none of {known}.")
+            raise ValueError(f"extra_params.warn_signal: {signal!r} is not one of {known}.")
         network = extra_params.get("network") or False
         if not isinstance(network, bool):
             raise ValueError(f"extra_params.network: {network!r} is neither true nor false.")
@@ -100,7 +100,7 @@ def _seconds(extra_params: dict[str, Any], name: str, default: float, most: floa
     # A NaN is in no range.
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
         raise ValueError(
-            f"extra_params.{name}: {value!r} is no number of seconds from 0 to {most:.0f}."
+            f"extra_params.{name}: {value!r} is not a number of seconds from 0 to {most:.0f}."
         )
     return float(value)
 

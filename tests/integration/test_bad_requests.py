@@ -109,7 +109,8 @@ def test_options_are_stored_beside_what_was_sent(account: Account) -> None:
     task_id = answer.json()["id"]
     assert account.http.get(f"/tasks/{task_id}").json()["extra_params"] == sent
     with account.rt.store.read() as session:
-        stored = TaskOptions.decode(session.get_one(TaskRow, task_id).extra_params)
+        row = session.scalars(select(TaskRow).where(TaskRow.id == task_id)).one()
+    stored = TaskOptions.decode(row.extra_params)
     assert stored == TaskOptions.read(sent)
 
 

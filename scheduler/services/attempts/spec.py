@@ -11,8 +11,8 @@ from scheduler.services.attempts.checkpoints import generations
 from scheduler.services.attempts.outputs import grant_of
 from scheduler.services.billing.costs import seconds_for_money
 from scheduler.services.errors import Invalid
-from scheduler.store.event_models import Registration
 from scheduler.store.models import GroupRow
+from scheduler.store.notification_models import Registration
 from simherd.contract import limits, objects
 from simherd.contract.attempt_spec import AttemptSpec, InputFile
 from simherd.contract.notifications import Observer, RegistrationState, TriggerType

@@ -16,8 +16,8 @@ from scheduler.net.ssrf_guard import NotAllowed, check_host, checked_url, networ
 from scheduler.services.errors import Invalid, QuotaExceeded, ResourceNotFound
 from scheduler.services.groups.register import owned_group
 from scheduler.services.ids import new_uuid
-from scheduler.store.event_models import Delivery, Registration
 from scheduler.store.models import GroupRow, MachineRow, StatusChange, TaskRow
+from scheduler.store.notification_models import Delivery, Registration
 from scheduler.store.outbox import add_delivery, outputs_stored
 from simherd.contract import limits, objects
 from simherd.contract.cause import Cause

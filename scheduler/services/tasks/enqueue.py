@@ -106,7 +106,7 @@ def _waits(task: TaskRow) -> bool:
     if task.status == Status.PENDING_INPUT:
         return True
     if task.attempt == 0:
-        raise Conflict(f"Task {task.id} is {task.status} and takes no input any more.")
+        raise Conflict(f"Task {task.id} is {task.status} and no longer accepts an input.")
     return False
 
 

@@ -115,7 +115,7 @@ def refusal(body: dict[str, Any]) -> ServiceError:
     return kind(f"file: {body['detail']}")
 
 
-async def answer(rt: Runtime, task: TaskRow, request: LiveRequest) -> list[Frame] | None:
+async def whole_reply(rt: Runtime, task: TaskRow, request: LiveRequest) -> list[Frame] | None:
     """Return the whole reply of the task's machine; None where only stored outputs are left.
 
     Raises:
@@ -156,7 +156,7 @@ def state_of(task: TaskRow) -> TaskState:
 
 async def list_files(rt: Runtime, task: TaskRow) -> dict[str, Any]:
     """Return the files of a task: `source` (live or saved), `entries`, `truncated`."""
-    reply = await answer(rt, task, LiveRequest(Ask.LIST))
+    reply = await whole_reply(rt, task, LiveRequest(Ask.LIST))
     if reply is None:
         entries = await asyncio.to_thread(SavedFiles(rt, task).entries)
         shown = [asdict(e) for e in entries[: limits.LIVE_MAX_ENTRIES]]
@@ -168,7 +168,7 @@ async def list_files(rt: Runtime, task: TaskRow) -> dict[str, Any]:
 
 async def last_modified(rt: Runtime, task: TaskRow) -> dict[str, Any]:
     """Return the file that was written to last, and the time. Raises ResourceNotFound."""
-    reply = await answer(rt, task, LiveRequest(Ask.LAST_MODIFIED))
+    reply = await whole_reply(rt, task, LiveRequest(Ask.LAST_MODIFIED))
     if reply is not None:
         return {
             "source": "live",
@@ -188,7 +188,7 @@ async def last_modified(rt: Runtime, task: TaskRow) -> dict[str, Any]:
 
 async def top(rt: Runtime, task: TaskRow) -> str:
     """Return the processes of the running command. Raises Conflict when there is none."""
-    reply = await answer(rt, task, LiveRequest(Ask.TOP))
+    reply = await whole_reply(rt, task, LiveRequest(Ask.TOP))
     if reply is None:
         raise Conflict(f"Task {task.id} does not run: there is nothing to show.")
     return str(_only(reply, FrameKind.TOP)["text"])
@@ -196,7 +196,7 @@ async def top(rt: Runtime, task: TaskRow) -> str:
 
 async def tail_once(rt: Runtime, task: TaskRow, request: LiveRequest) -> dict[str, Any]:
     """Return the last lines of some files: `source`, and `files` with text, or error and detail."""
-    reply = await answer(rt, task, request)
+    reply = await whole_reply(rt, task, request)
     if reply is None:
         rows = await asyncio.to_thread(_saved_tails, rt, task, request)
         return {"source": "saved", "files": rows}

@@ -10,8 +10,8 @@ from sqlalchemy import select, update
 
 from scheduler.services.attempts.spec import observers_of
 from scheduler.services.tasks.enqueue import push_attempts
-from scheduler.store.event_models import Registration
 from scheduler.store.models import TaskRow
+from scheduler.store.notification_models import Registration
 from simherd.contract.attempt_spec import attempt_key
 from simherd.contract.lifecycle import HELD, Status
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def notify_observers(rt: Runtime, task_id: str | None = None) -> None:
-    """Send executors the observers that they may not have, of one task or of all.
+    """Send executors the observers that they may lack, of one task or of all.
 
     A task that has not been queued is skipped: its specification will name them.
     """
