@@ -61,7 +61,7 @@ def main() -> None:
     findings = preflight.look(settings, os.environ)
     preflight.stop_or_warn([one for one in findings if one.is_contradiction], "warn")
     logs.configure_logging(given.process, settings.log_level, settings.log_format)
-    rt = Runtime(settings)
+    rt = Runtime(settings, _send_job)
     if given.process in _LASTING:
         findings += preflight.look_at_redis(settings.redis_urls)
         preflight.stop_or_warn(findings, settings.unsafe_settings)
@@ -69,6 +69,13 @@ def main() -> None:
         _check_servers(rt)
         _warn_of_providers(rt)
     _PROCESSES[given.process][0](rt)
+
+
+def _send_job(name: str, *arguments: str) -> None:
+    # Celery is slow to import: only a process that sends a job pays for it.
+    from scheduler.jobs.app import send
+
+    send(name, *arguments)
 
 
 def _read(kind: type[_S]) -> _S:

@@ -15,7 +15,6 @@ from sqlalchemy.exc import OperationalError
 
 from scheduler.domain.group_status import ACTIVE
 from scheduler.metrics import table
-from scheduler.metrics.instruments import inc_on_commit
 from scheduler.queue.broken_keys import broken_keys
 from scheduler.queue.group_queue import announce, connect
 from scheduler.queue.report_stream import ReportStreams
@@ -238,7 +237,7 @@ class _Reader:
             for event in reports:
                 with about(task=event.task_id, attempt=event.attempt):
                     result = recording.record(event)
-                inc_on_commit(session, table.REPORTS, result.verdict.value)
+                session.inc_on_commit(table.REPORTS, result.verdict.value)
                 if result.verdict is Verdict.FOREIGN:
                     # Not acknowledged: that would reach the machine that does hold the attempt.
                     foreign.append(event)
@@ -264,7 +263,7 @@ class _Reader:
         self._cursors[group] = last
         for event in foreign:
             detail = f"{event.attempt_key} from {event.executor}"
-            self._rt.queue.reader.dropped.note(group, "foreign_report", detail)
+            self._rt.queue.reader.dropped.count(group, "foreign_report", detail)
             if event.executor in machines:
                 # Redis lost its lease and gave the attempt to another machine.
                 key = event.attempt_key

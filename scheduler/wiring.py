@@ -10,33 +10,37 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import select
 
-from scheduler.bridge.mailbox import Mailboxes
 from scheduler.catalogue.tables import Catalogue, load
-from scheduler.config import Settings
+from scheduler.metrics import table
+from scheduler.metrics.instruments import flush, inc
 from scheduler.objects.file_urls import FileUrls
 from scheduler.objects.folder import FolderStore
+from scheduler.objects.stored_bytes import StoredBytes
 from scheduler.providers.external import ExternalProvider
 from scheduler.providers.local import LocalProvider
 from scheduler.queue.group_queue import GroupQueue, connect
 from scheduler.queue.live_answers import Announcer, Changes, LiveAnswers, connect_async
+from scheduler.queue.mailboxes import Mailboxes
+from scheduler.queue.memory import UsageClock
 from scheduler.queue.ownership import Ownership, RememberedOwnership
 from scheduler.queue.servers import Servers
-from scheduler.services.control.redis_usage import UsageClock
-from scheduler.services.storage.usage import StoredBytes
 from scheduler.store.engine import Store, open_engine
 from scheduler.store.models import GroupRow
 from scheduler.store.ownership import SqlOwnership
 from scheduler.traces.sender import TraceSender
 from simherd.contract import limits
-from simherd.contract.lifecycle import TERMINAL, Status
+from simherd.contract.lifecycle import TERMINAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from redis.asyncio import Redis as AsyncRedis
 
+    from scheduler.config import Settings
     from scheduler.objects.base import ObjectStore
     from scheduler.providers.base import MachineProvider
+    from scheduler.store.unit_of_work import UnitOfWork
+    from simherd.contract.lifecycle import Status
 
 _C = TypeVar("_C")
 
@@ -45,7 +49,7 @@ log = logging.getLogger(__name__)
 
 
 class _Providers(Mapping[str, "MachineProvider"]):
-    """Makes each when it is first asked for: only who uses one pays for its libraries."""
+    """Makes each provider on first use, which is when its libraries are imported."""
 
     def __init__(self, makers: dict[str, Callable[[], MachineProvider]]) -> None:
         self._makers = makers
@@ -65,31 +69,47 @@ class _Providers(Mapping[str, "MachineProvider"]):
 
 @dataclass(frozen=True)
 class Runtime:
-    """Everything a service needs. Each part is made when it is first asked for."""
+    """Everything a service needs; each part is made on first use."""
 
     settings: Settings
+    #: Has the worker run the job that is named, with its arguments. The sweep makes up for one
+    #: that is lost, and so for a process that sends none.
+    send_job: Callable[..., None] = lambda *_: None
 
     @cached_property
     def store(self) -> Store:
         """The task store."""
         engine = open_engine(self.settings.database_url.get_secret_value())
-        return Store(engine, lambda name: self.send_job(name), self._announce)
+        return Store(engine, self._committed)
 
     @cached_property
     def _announcer(self) -> Announcer:
         return Announcer(self.settings.redis_url.get_secret_value())
 
-    def _announce(self, changed: dict[str, Status]) -> None:
-        self._announcer.tell(changed)
+    def _committed(self, unit: UnitOfWork) -> None:
+        """Count, announce and send what a unit of work has collected."""
+        flush(unit.counted)
+        changed: dict[str, Status] = {}
+        for task, status, cause, is_refused in unit.changes:
+            if is_refused:
+                inc(table.REFUSED_CHANGES, status.value)
+                continue
+            changed[task] = status
+            if status in TERMINAL:
+                inc(table.TASKS_ENDED, status.value, cause)
+        if changed:
+            self._announcer.publish(changed)
         ended = [task for task, status in changed.items() if status in TERMINAL]
         for task in ended:
             log.info("event=task_ended task=%s status=%s", task, changed[task])
-        if self.traces is not None:
+        if self.traces is not None and changed:
             self.traces.ended(ended)
+        for name in unit.jobs:
+            self.send_job(name)
 
     @cached_property
     def traces(self) -> TraceSender | None:
-        """Where the traces of tasks go; None: nowhere."""
+        """The sender of traces; None where no endpoint is set."""
         if self.settings.otlp_endpoint is None:
             return None
         # OpenTelemetry is an extra.
@@ -98,7 +118,7 @@ class Runtime:
         return TraceSender(self.store, Collector(self.settings.otlp_endpoint))
 
     def close(self) -> None:
-        """Send what is still to be sent, at the end of a process."""
+        """Send the remaining traces, at the end of a process."""
         traces = self.__dict__.get("traces")
         if traces is not None:
             traces.close()
@@ -110,7 +130,7 @@ class Runtime:
 
     @cached_property
     def usage_clock(self) -> UsageClock:
-        """When this process last measured what groups take of Redis."""
+        """When this process last measured the memory of groups in Redis."""
         return UsageClock()
 
     @cached_property
@@ -120,17 +140,17 @@ class Runtime:
 
     @cached_property
     def live(self) -> LiveAnswers:
-        """Answers about live files; for the API's event loop."""
+        """Replies about live files, for the API's event loop."""
         return LiveAnswers(self._async_redis, self.queue.reader.dropped)
 
     @cached_property
     def changes(self) -> Changes:
-        """Changes of tasks as they happen; for the API's event loop."""
+        """Changes of tasks as they happen, for the API's event loop."""
         return Changes(self._async_redis.main)
 
     @cached_property
     def mailboxes(self) -> Mailboxes:
-        """What waits for clients of the WebRTC bridge; for the API's event loop."""
+        """Messages for clients of the WebRTC bridge, for the API's event loop."""
         return Mailboxes(self._async_redis.main)
 
     @cached_property
@@ -151,7 +171,7 @@ class Runtime:
         """Object storage: S3 when a bucket is set, else the folder."""
         settings = self.settings
         if settings.s3_bucket:
-            # boto3 takes most of a second to import: only who uses it pays.
+            # boto3 takes most of a second to import.
             from scheduler.objects.s3 import S3Store
 
             return S3Store(
@@ -186,8 +206,8 @@ class Runtime:
     def providers(self) -> Mapping[str, MachineProvider]:
         """Provider name → provider, also those that are off.
 
-        Machines that were started before a provider was switched off are still observed, drained
-        and ended. Whether new ones may be started: `scheduler.services.accounts.provider_access`.
+        Machines of a provider that was switched off are still observed, drained and
+        terminated. Whether new ones may be started: `scheduler.services.accounts.provider_access`.
         """
         makers: dict[str, Callable[[], MachineProvider]] = {
             "local": self._local,
@@ -229,14 +249,3 @@ class Runtime:
     def region(self) -> str:
         """The name of the region in which the storage is."""
         return self.settings.s3_region if self.settings.s3_bucket else "local"
-
-    def send_job(self, name: str, *arguments: str) -> None:
-        """Have the worker run a background job soon; the sweep makes up for a lost one."""
-        from scheduler.jobs.send import send
-
-        send(name, *arguments)
-
-
-def build() -> Runtime:
-    """The parts as the environment configures them."""
-    return Runtime(Settings())

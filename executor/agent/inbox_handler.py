@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from simherd.contract.cause import Cause
 from simherd.contract.inbox import Message, Order
 from simherd.contract.notifications import Observer
+from simherd.contract.typed_json import from_json
 
 if TYPE_CHECKING:
     from executor.agent.live_files import LiveFiles
@@ -87,4 +88,4 @@ class InboxHandler:
     def _observe(self, message: Message) -> None:
         attempt = self._agent.live(message.attempt)
         if attempt is not None:
-            attempt.observers.add(Observer.decode(o) for o in message.body["observers"])
+            attempt.observers.add(from_json(Observer, raw) for raw in message.body["observers"])

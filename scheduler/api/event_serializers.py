@@ -8,7 +8,7 @@ from scheduler.api.serializers import isoformat_utc
 from simherd.contract.notifications import ActionType, TriggerType
 
 if TYPE_CHECKING:
-    from scheduler.store.event_models import Delivery, Registration
+    from scheduler.store.notification_models import Delivery, Registration
 
 
 def event_json(event: Registration) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from scheduler.store.machine_state import shown_state
 from simherd.contract import objects
 from simherd.contract.lifecycle import TABLE, TERMINAL, Status
 from simherd.contract.operations import Operation
+from simherd.contract.task_options import as_sent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -84,7 +85,7 @@ def task_json(task: TaskRow, project: str, group_name: str, cost: float) -> dict
         "input_resources": task.input_resources,
         "stream_zip": task.stream_zip,
         "compress_with": task.compress_with,
-        "extra_params": task.extra_params,
+        "extra_params": as_sent(task.extra_params),
         "task_metadata": task.task_metadata,
     }
 

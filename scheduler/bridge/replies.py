@@ -13,8 +13,7 @@ from scheduler.bridge.formats import Lines, cut, in_messages, last_message, tree
 from scheduler.services.errors import ServiceError
 from scheduler.services.watch import live
 from scheduler.services.watch.follow import follow_task
-from scheduler.services.watch.live import Question
-from simherd.contract.live_frames import Ask, Trouble
+from simherd.contract.live_frames import Ask, LiveRequest, Trouble
 from simherd.contract.webrtc_channel import Reply, ReplyStatus, RequestKind
 
 if TYPE_CHECKING:
@@ -94,14 +93,14 @@ async def _tail(rt: Runtime, task: TaskRow, asked: ChannelRequest, most: int) ->
 
 
 async def _last_lines(rt: Runtime, task: TaskRow, asked: ChannelRequest) -> dict[str, Any]:
-    question = Question(Ask.TAIL, (asked.file,), asked.lines)
+    question = LiveRequest(Ask.TAIL, (asked.file,), asked.lines)
     row: dict[str, Any] = (await live.tail_once(rt, task, question))["files"][0]
     return row
 
 
 async def _something_written(rt: Runtime, task: TaskRow, asked: ChannelRequest) -> None:
     """Wait until there is something in a file, or the task has ended."""
-    question = Question(Ask.TAIL, (asked.file,), asked.lines, follow=True, wait=True)
+    question = LiveRequest(Ask.TAIL, (asked.file,), asked.lines, follow=True, wait=True)
     async with aclosing(follow_task(rt, task, question, 0)) as news:
         async for name, _ in news:
             if name in {"text", "error"}:
@@ -111,7 +110,7 @@ async def _something_written(rt: Runtime, task: TaskRow, asked: ChannelRequest) 
 async def _follow(
     rt: Runtime, task: TaskRow, asked: ChannelRequest, most: int
 ) -> AsyncGenerator[Reply, None]:
-    question = Question(Ask.TAIL, (asked.file,), asked.lines, follow=True, wait=asked.wait)
+    question = LiveRequest(Ask.TAIL, (asked.file,), asked.lines, follow=True, wait=asked.wait)
     lines = Lines()
     async with aclosing(follow_task(rt, task, question, 0)) as news:
         async for name, body in news:

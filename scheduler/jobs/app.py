@@ -6,19 +6,23 @@ lost or doubled costs latency only, because every job reads its work from SQL.
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING
 
 from celery import Celery, signals
 from celery.utils.log import get_multiprocessing_logger
+from kombu.exceptions import OperationalError
 
 from scheduler.config import Settings
 from scheduler.services.control.sweep import SWEEP
-from scheduler.wiring import Runtime, build
+from scheduler.wiring import Runtime
 from simherd.contract import limits
 
 if TYPE_CHECKING:
     from typing import Any
+
+log = logging.getLogger(__name__)
 
 #: Seconds after which an unacknowledged message is delivered again.
 _VISIBILITY_S = 600
@@ -41,7 +45,7 @@ class _Process:
 def runtime() -> Runtime:
     """This process' parts; made after the fork, for connections must not be shared."""
     if _Process.runtime is None:
-        _Process.runtime = build()
+        _Process.runtime = Runtime(Settings(), send)
     return _Process.runtime
 
 
@@ -136,3 +140,11 @@ def make_app() -> Celery:
 
 
 app = make_app()
+
+
+def send(name: str, *arguments: str) -> None:
+    """Have the worker run the job `name`; the sweep makes up for a message that is lost."""
+    try:
+        app.send_task(name, args=arguments, retry=False)
+    except (OperationalError, OSError) as error:
+        log.warning("event=job_not_sent job=%s error=%s", name, error)

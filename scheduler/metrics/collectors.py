@@ -19,9 +19,9 @@ from scheduler.domain.group_status import ACTIVE
 from scheduler.metrics import table
 from scheduler.queue.broken_keys import BrokenKeys
 from scheduler.queue.group_measures import measure
-from scheduler.store.event_models import Delivery
 from scheduler.store.machine_state import MACHINE_DOWN, SHOWN_STATES, shown_state_column
 from scheduler.store.models import GroupRow, MachineRow, TaskRow
+from scheduler.store.notification_models import Delivery
 from simherd.contract.lifecycle import HELD
 from simherd.contract.notifications import DeliveryState
 from simherd.contract.queue.keys import EPOCH

@@ -13,14 +13,12 @@ from scheduler.metrics import table
 from simherd.runtime.metric_table import MetricKind
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
+    from collections.abc import Iterable
 
     from simherd.runtime.metric_table import Measure
 
 log = logging.getLogger(__name__)
 
-#: Under this name a session notes what is to be counted when its transaction is through.
-COUNTED = "counted"
 #: What was counted in this process.
 REGISTRY = CollectorRegistry()
 
@@ -46,17 +44,9 @@ def set_gauge(row: Measure, value: float, *labels: str) -> None:
     _child(row, labels).set(value)
 
 
-def inc_on_commit(session: Session, row: Measure, *labels: str, by: float = 1) -> None:
-    """Add to a counter, or put the value `by` into its bucket, when the transaction is through.
-
-    One that is rolled back, and tried again, would else be counted twice.
-    """
-    session.info.setdefault(COUNTED, []).append((row, labels, by))
-
-
-def flush(session: Session) -> None:
-    """Count what a session has noted: its transaction is through."""
-    for row, labels, value in session.info.pop(COUNTED, ()):
+def flush(counted: Iterable[tuple[Measure, tuple[str, ...], float]]) -> None:
+    """Count what a unit of work has collected: its transaction is through."""
+    for row, labels, value in counted:
         try:
             if row.kind is MetricKind.HISTOGRAM:
                 observe(row, value, *labels)

@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from scheduler.metrics import table
-from scheduler.metrics.instruments import inc_on_commit
 from simherd.contract.operations import Metric, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy.orm import Session
-
     from scheduler.store.models import TaskOperation
+    from scheduler.store.unit_of_work import UnitOfWork
 
 _STAGES = frozenset(operation.value for operation in Operation)
 #: Stages that move bytes → what counts them, and the metric of the task that says how many.
@@ -23,22 +21,21 @@ _BYTES = {
 }
 
 
-def note_wait(session: Session, seconds: float) -> None:
+def note_wait(session: UnitOfWork, seconds: float) -> None:
     """An attempt was taken up after so long in the queue."""
     # Two clocks are compared.
-    inc_on_commit(session, table.QUEUE_SECONDS, by=max(0.0, seconds))
+    session.inc_on_commit(table.QUEUE_SECONDS, by=max(0.0, seconds))
 
 
-def note_stage(session: Session, stage: TaskOperation, metrics: Mapping[str, float]) -> None:
+def note_stage(session: UnitOfWork, stage: TaskOperation, metrics: Mapping[str, float]) -> None:
     """A stage of an attempt has ended; `metrics`: what is known of its task."""
     # Executors name them: what is no stage must not become a label.
     if stage.name not in _STAGES or stage.ended_at is None:
         return
-    inc_on_commit(
-        session, table.STAGE_SECONDS, stage.name, by=max(0.0, stage.ended_at - stage.started_at)
-    )
+    took_s = max(0.0, stage.ended_at - stage.started_at)
+    session.inc_on_commit(table.STAGE_SECONDS, stage.name, by=took_s)
     if stage.status != "OK":
-        inc_on_commit(session, table.STAGES_FAILED, stage.name)
+        session.inc_on_commit(table.STAGES_FAILED, stage.name)
     elif stage.name in _BYTES:
         row, metric = _BYTES[stage.name]
-        inc_on_commit(session, row, by=metrics.get(metric.value, 0))
+        session.inc_on_commit(row, by=metrics.get(metric.value, 0))

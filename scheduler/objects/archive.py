@@ -1,4 +1,4 @@
-"""Looking into a stored zip by ranged reads, without fetching it."""
+"""Reading the directory of a stored zip by ranged reads."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _LOCAL_SIGNATURE = b"PK\3\4"
 
 
 class ArchivesBusy(Exception):
-    """As many archives are read as may be at one time: try again in some seconds."""
+    """Too many archives are read at the moment: try again in some seconds."""
 
 
 class _Readers:
-    """Who reads directories: so many at one time, and one user never takes all places."""
+    """Limits concurrent readers of directories; one user never takes all places."""
 
     def __init__(self, most: int) -> None:
         self._most, self._most_of_one = most, max(1, most - 1)
@@ -44,7 +44,7 @@ class _Readers:
 
     @contextmanager
     def entered(self, user: str) -> Iterator[None]:
-        """Have a place. Raises ArchivesBusy: none became free in `ZIP_WAIT_S`."""
+        """Take a place. Raises ArchivesBusy: none became free in `ZIP_WAIT_S`."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._has_room(user), limits.ZIP_WAIT_S):
                 raise ArchivesBusy
@@ -62,7 +62,7 @@ class _Readers:
         return self._inside.total() < self._most and self._inside[user] < self._most_of_one
 
 
-#: Directories that one process reads at the same time: each of the largest takes some 60 MB.
+#: For this process: each of the largest directories takes some 60 MB.
 _readers = _Readers(limits.ZIP_READERS)
 
 
@@ -93,25 +93,25 @@ class Listing:
 
 
 def list_zip(store: ObjectStore, user: str, path: str) -> Listing:
-    """The files in the zip at `path`.
+    """Return the files in the zip at `path`.
 
     Raises:
         NoSuchObject: nothing lies there.
         TooManyMembers: it has more than MAX_ZIP_ENTRIES, or a directory of more than
             MAX_ZIP_DIRECTORY_BYTES.
-        ArchivesBusy: others are read just now.
-        ValueError: it is no zip, or a broken one.
+        ArchivesBusy: too many others are read.
+        ValueError: it is not a zip, or a broken one.
     """
-    found = store.stat(user, path)
-    if found is None:
+    info = store.stat(user, path)
+    if info is None:
         raise NoSuchObject(path)
-    ranged = RangedFile(found.size, lambda start, length: store.read(user, path, start, length))
+    ranged = RangedFile(info.size, lambda start, length: store.read(user, path, start, length))
     reader = io.BufferedReader(ranged, _BLOCK)
     try:
         with _readers.entered(user):
             directory = locate(reader, limits.MAX_ZIP_ENTRIES, limits.MAX_ZIP_DIRECTORY_BYTES)
             return Listing(
-                found.size, _members(list(read_entries(reader, directory)), directory.start)
+                info.size, _members(list(read_entries(reader, directory)), directory.start)
             )
     except DirectoryTooLarge as error:
         raise TooManyMembers(
@@ -122,7 +122,7 @@ def list_zip(store: ObjectStore, user: str, path: str) -> Listing:
 
 
 def _members(entries: list[ArchiveEntry], directory_at: int) -> tuple[ZipMember, ...]:
-    """The files among the entries, each of which has bytes of its own."""
+    """Return the files among the entries. Raises ArchiveRejected where their bytes overlap."""
     ends: dict[int, int] = {}
     end = directory_at
     for entry in sorted(entries, key=lambda e: e.header_offset, reverse=True):
@@ -146,7 +146,7 @@ def _members(entries: list[ArchiveEntry], directory_at: int) -> tuple[ZipMember,
 
 
 def _modified(info: ArchiveEntry) -> datetime | None:
-    # The format's own field has no time zone, and steps of two seconds.
+    # The field of the format has no time zone, and steps of two seconds.
     exact = read_time(info.extra)
     if exact is not None:
         return datetime.fromtimestamp(exact, UTC)
@@ -157,7 +157,7 @@ def _modified(info: ArchiveEntry) -> datetime | None:
 
 
 def raw_range(store: ObjectStore, user: str, path: str, member: ZipMember) -> tuple[int, int]:
-    """First and last byte of a member's stored data.
+    """Return the first and last byte of a member's stored data.
 
     Raises:
         ValueError: the archive is broken at this member.

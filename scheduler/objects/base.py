@@ -1,4 +1,4 @@
-"""What the scheduler asks of object storage."""
+"""The protocol of object storage."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 Verb = Literal["upload", "download"]
-#: A stored part: its number, and what the storage answered when it was sent (ETag).
+#: A stored part: its number, and the ETag that the storage returned for it.
 Part = tuple[int, str]
 
 
@@ -18,7 +18,7 @@ class NoSuchObject(LookupError):
 
 
 class StorageUnavailable(Exception):
-    """The storage does not answer, or says that it cannot do anything just now."""
+    """The storage does not respond, or reports that it is unavailable."""
 
 
 class PartsRefused(ValueError):
@@ -45,8 +45,7 @@ class ObjectInfo:
 
 @dataclass(frozen=True)
 class ObjectEntry:
-    """What lies directly in a folder: an object, with bytes and epoch seconds, or a folder, of
-    which no more than its name is known (both None)."""
+    """One direct entry of a folder: an object with bytes and epoch seconds, or a folder (None)."""
 
     name: str
     size: int | None
@@ -60,7 +59,7 @@ class ObjectEntry:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """An upload in parts that was begun and neither finished nor aborted."""
+    """A multipart upload that was neither completed nor aborted."""
 
     user: str
     path: str
@@ -77,22 +76,22 @@ class ObjectStore(Protocol):
     def sign(
         self, user: str, path: str, verb: Verb, valid_s: float, *, public: bool = False
     ) -> str:
-        """An absolute URL that allows `verb` on this one object for a while.
+        """Return an absolute URL that allows `verb` on this one object for a while.
 
-        `public`: for users, who may reach the storage elsewhere than machines do.
+        `public`: for users, for whom the storage may have another address than for machines.
         """
         ...
 
     def stat(self, user: str, path: str) -> ObjectInfo | None:
-        """What lies at `path`; None when nothing does."""
+        """Return the object at `path`; None where there is none."""
         ...
 
     def read(self, user: str, path: str, start: int, length: int) -> bytes:
-        """`length` bytes from `start` on; raises NoSuchObject."""
+        """Return `length` bytes from `start` on. Raises NoSuchObject."""
         ...
 
     def begin_upload(self, user: str, path: str) -> str:
-        """Begin to store an object in parts; answers the upload's id.
+        """Begin to store an object in parts; return the upload's id.
 
         Raises:
             PathTaken: a folder lies at `path`, or a file where it has a folder.
@@ -100,11 +99,11 @@ class ObjectStore(Protocol):
         ...
 
     def sign_part(self, user: str, path: str, upload: str, number: int, valid_s: float) -> str:
-        """A URL to which part `number`, from 1, of an upload can be sent for a while."""
+        """Return a URL to which part `number`, from 1, of an upload can be sent for a while."""
         ...
 
     def store_part(self, user: str, path: str, upload: str, number: int, data: bytes) -> str:
-        """Store part `number`, from 1, of an upload; answers its ETag.
+        """Store part `number`, from 1, of an upload; return its ETag.
 
         Raises:
             NoSuchObject: there is no such upload.
@@ -112,7 +111,7 @@ class ObjectStore(Protocol):
         ...
 
     def complete_upload(self, user: str, path: str, upload: str, parts: Sequence[Part]) -> int:
-        """Make the object of its parts; answers its size, bytes.
+        """Make the object of its parts; return its size, bytes.
 
         Raises:
             NoSuchObject: there is no such upload, and nothing at `path`.
@@ -124,16 +123,15 @@ class ObjectStore(Protocol):
         ...
 
     def unfinished(self, before: float) -> Iterator[Unfinished]:
-        """Every user's uploads in parts that were begun before this moment, epoch seconds."""
+        """Yield every user's uploads in parts that were begun before this moment, epoch seconds."""
         ...
 
     def list(self, user: str, prefix: str) -> Iterator[ObjectInfo]:
-        """Every object below the folder `prefix`, in no particular order."""
+        """Yield every object below the folder `prefix`, in no particular order."""
         ...
 
     def entries(self, user: str, folder: str) -> Iterator[ObjectEntry]:
-        """What lies directly in `folder`, in no particular order, without a walk through all that
-        lies below."""
+        """Yield the direct entries of `folder`, in no particular order, without a walk below."""
         ...
 
     def copy(self, user: str, source: str, target: str) -> None:
@@ -146,14 +144,16 @@ class ObjectStore(Protocol):
         ...
 
     def trouble(self) -> str | None:
-        """Why objects cannot be stored now, as a sentence; None when they can. May raise what the
-        storage's library raises."""
+        """Return why objects cannot be stored now, as a sentence; None when they can.
+
+        May raise the errors of the storage's library.
+        """
         ...
 
     def free_bytes(self) -> int | None:
-        """How much more can be stored; None when that is not limited."""
+        """Return how many bytes can be added; None when that is not limited."""
         ...
 
     def delete(self, user: str, prefix: str) -> int:
-        """Delete the object `prefix` and all below it; answers how many there were."""
+        """Delete the object `prefix` and all below it; return how many there were."""
         ...

@@ -1,6 +1,6 @@
-"""Signed URLs of the API's own file plane: they say who may do what with one path, and until when.
+"""Signed URLs of the API's file routes: user, action, path and expiry.
 
-A user's URLs lead here with S3 too. The published client sends uploads without their length and
+URLs of users lead here with S3 too. The published client sends uploads without their length and
 asks with HEAD for the size of what a URL downloads; S3 takes neither (Amazon S3 API reference,
 PutObject; a signature is good for one method).
 """
@@ -20,14 +20,14 @@ COUNTED_UPLOAD = "counted-upload"
 
 
 class FileUrls:
-    """Signs URLs, and knows its own signatures again."""
+    """Signs URLs, and verifies their signatures."""
 
     def __init__(self, public_url: str, signing_key: str) -> None:
         self._public_url = public_url.rstrip("/")
         self._key = signing_key.encode()
 
     def sign(self, user: str, path: str, verb: str, valid_s: float) -> str:
-        """An absolute URL that allows `verb` on this one path for a while."""
+        """Return an absolute URL that allows `verb` on this one path for a while."""
         expires = str(int(time.time() + valid_s))
         signature = self._signature(user, path, verb, expires)
         query = f"user={quote_plus(user)}&verb={quote_plus(verb)}"
@@ -35,7 +35,7 @@ class FileUrls:
         return f"{self._public_url}{ROUTE}/{quote(path)}?{query}"
 
     def verified(self, user: str, path: str, verb: str, expires: str, signature: str) -> bool:
-        """Whether a URL's parts were signed here and are still good."""
+        """Return whether a URL's parts were signed here and have not expired."""
         good = self._signature(user, path, verb, expires)
         # As bytes: texts that are not ASCII cannot be compared this way.
         is_good = hmac.compare_digest(good.encode(), signature.encode())

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _UPLOAD = re.compile("[0-9a-f]{32}")
 #: Bytes free below which the disk is taken to be full.
 _LEAST_FREE_BYTES = 64 * 1024**2
-#: Start of the names of uploads that have not ended; they are no objects yet.
+#: Start of the names of uploads that have not ended; they are not objects yet.
 TEMPORARY = ".upload-"
 
 
@@ -43,16 +43,16 @@ class FolderStore:
         return self.urls.sign(user, path, verb, valid_s)
 
     def file(self, user: str, path: str) -> Path:
-        """The file that holds an object."""
+        """Return the file that holds an object."""
         return self._root / normalise(user) / normalise(path)
 
     def room_for(self, user: str, path: str) -> Path:
-        """The file for a new object; the folder for it is there. Raises PathTaken."""
+        """Create the folder for a new object; return its file. Raises PathTaken."""
         file = self.file(user, path)
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             if file.is_dir():
-                file.rmdir()  # a folder that nothing is in any more is none
+                file.rmdir()  # an empty folder does not count
         except OSError as error:
             raise PathTaken(path) from error
         return file
@@ -72,12 +72,12 @@ class FolderStore:
     def stat(self, user: str, path: str) -> ObjectInfo | None:
         """See `ObjectStore`."""
         try:
-            found = self.file(user, path).stat()
+            info = self.file(user, path).stat()
         except (FileNotFoundError, NotADirectoryError):
             return None
         if not os.path.isfile(self.file(user, path)):
             return None
-        return ObjectInfo(path, found.st_size, found.st_mtime)
+        return ObjectInfo(path, info.st_size, info.st_mtime)
 
     def read(self, user: str, path: str, start: int, length: int) -> bytes:
         """See `ObjectStore`."""
@@ -96,7 +96,7 @@ class FolderStore:
         return upload
 
     def part_file(self, user: str, path: str, upload: str) -> Path:
-        """Where the parts of an upload are gathered, each at its place.
+        """Return the file that takes the parts of an upload, each at its place.
 
         Raises:
             NoSuchObject: `upload` cannot be the name of one.
@@ -122,13 +122,13 @@ class FolderStore:
 
     def complete_upload(self, user: str, path: str, upload: str, parts: Sequence[Part]) -> int:
         """See `ObjectStore`."""
-        # Completed before, and the answer was lost: then the object is there.
+        # Completed before, and the response was lost: then the object exists.
         with contextlib.suppress(FileNotFoundError):
             os.replace(self.part_file(user, path, upload), self.file(user, path))
-        found = self.stat(user, path)
-        if found is None:
+        info = self.stat(user, path)
+        if info is None:
             raise NoSuchObject(path)
-        return found.size
+        return info.size
 
     def abort_upload(self, user: str, path: str, upload: str) -> None:
         """See `ObjectStore`."""
@@ -141,7 +141,7 @@ class FolderStore:
             upload = file.name.removeprefix(TEMPORARY)
             if _UPLOAD.fullmatch(upload) and file.stat().st_mtime < before:
                 user, _, folder = file.parent.relative_to(self._root).as_posix().partition("/")
-                # The object's own name is not needed to find the parts.
+                # The object's name is not needed to find the parts.
                 yield Unfinished(user, f"{folder}/{file.name}", upload)
 
     def list(self, user: str, prefix: str) -> Iterator[ObjectInfo]:
@@ -154,21 +154,21 @@ class FolderStore:
                 file = Path(folder, name)
                 if name.startswith(TEMPORARY):
                     continue
-                found = file.stat()
-                yield ObjectInfo(file.relative_to(base).as_posix(), found.st_size, found.st_mtime)
+                info = file.stat()
+                yield ObjectInfo(file.relative_to(base).as_posix(), info.st_size, info.st_mtime)
 
     def entries(self, user: str, folder: str) -> Iterator[ObjectEntry]:
         """See `ObjectStore`."""
         base = self._root / normalise(user)
         top = base / normalise(folder) if folder.strip("/") else base
         try:
-            found = list(os.scandir(top))
+            items = list(os.scandir(top))
         except (FileNotFoundError, NotADirectoryError):
             return
-        for item in found:
+        for item in items:
             if item.is_dir():
                 below = (Path(item.path).relative_to(base)).as_posix()
-                # Where everything was deleted, or nothing has arrived yet, there is no folder.
+                # Only a folder with objects counts as one.
                 if next(self.list(user, below), None) is not None:
                     yield ObjectEntry(item.name, None, None)
             elif not item.name.startswith(TEMPORARY):
@@ -176,7 +176,7 @@ class FolderStore:
                 yield ObjectEntry(item.name, info.st_size, info.st_mtime)
 
     def copy(self, user: str, source: str, target: str) -> None:
-        """See `ObjectStore`. Both names lead to the same bytes, which are never written to."""
+        """See `ObjectStore`. Both names share the same bytes, which are never written to."""
         file = self.room_for(user, target)
         temporary = file.with_name(TEMPORARY + secrets.token_hex(8))
         try:

@@ -34,40 +34,40 @@ if TYPE_CHECKING:
 
 _METHODS = {"upload": "put_object", "download": "get_object"}
 _MISSING = {"404", "NoSuchKey", "NotFound"}
-#: Answers to parts that are not those that were stored (Amazon S3 API reference,
+#: Error codes for parts that are not those that were stored (Amazon S3 API reference,
 #: CompleteMultipartUpload).
 _BAD_PARTS = {
     *("EntityTooSmall", "InvalidArgument", "InvalidPart", "InvalidPartOrder", "MalformedXML"),
 }
-#: Answers to the making of a bucket that is there already.
+#: Error codes for the creation of a bucket that exists.
 _OURS = {"BucketAlreadyExists", "BucketAlreadyOwnedByYou"}
 
-#: Seconds for a connection and between two pieces of an answer, and how often something is tried.
-#: A server that takes connections and never answers costs who asks half a minute.
+#: Seconds for a connection and between two pieces of a response, and the number of tries. A server
+#: that accepts connections and never responds costs the caller half a minute.
 QUICK: dict[str, Any] = {"connect_s": 3, "read_s": 10, "attempts": 3}
 PATIENT: dict[str, Any] = {"connect_s": 5, "read_s": 60, "attempts": 8}
-#: HTTP statuses of a server that may do later what it cannot do now.
+#: HTTP statuses of a server that is unavailable for a while.
 _TROUBLED = {500, 502, 503, 504}
 
 #: Size from which an object is copied in parts of this size, several at a time, bytes: in one
 #: request S3 copies 5 GiB at the most (Amazon S3 API reference, CopyObject), and not quickly.
 COPY_PART_BYTES = 256 * 1024**2
 
-#: All keys of ours begin so.
+#: The prefix of all our keys.
 _ROOT = "t/"
 
 
 @contextlib.contextmanager
-def _answered() -> Iterator[None]:
-    """What is done within needs the storage. Raises StorageAway: it is out of reach."""
+def _available() -> Iterator[None]:
+    """Raise StorageUnavailable where the storage is unavailable."""
     try:
         yield
     except (ConnectionError, HTTPClientError, IncompleteReadError) as error:
-        raise StorageUnavailable(f"The storage does not answer: {error}") from error
+        raise StorageUnavailable(f"The storage does not respond: {error}") from error
     except ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] not in _TROUBLED:
             raise
-        raise StorageUnavailable(f"The storage cannot answer: {error}") from error
+        raise StorageUnavailable(f"The storage is unavailable: {error}") from error
 
 
 class S3Store:
@@ -80,12 +80,11 @@ class S3Store:
         endpoint_url: str | None = None,
         public_url: str | None = None,
     ) -> None:
-        """`public_url`: where users reach it, when it is elsewhere for them. The name of the host
-        is part of what is signed."""
+        """`public_url`: the address for users, where it differs: the host is signed too."""
         self._bucket = bucket
-        #: For questions: somebody waits for the answer.
+        #: For requests of which a caller waits for the result.
         self._client = _connect(region, endpoint_url, **QUICK)
-        #: For what the storage may work on for long.
+        #: For requests on which the storage may work for long.
         self._patient = _connect(region, endpoint_url, **PATIENT)
         self._patient.meta.events.register("before-call.s3.DeleteObjects", _add_md5)
         self._public = _connect(region, public_url, **QUICK) if public_url else self._client
@@ -94,15 +93,18 @@ class S3Store:
     def _object_key(user: str, path: str) -> str:
         return f"{_ROOT}{user}/{path}"
 
+    def _at(self, user: str, path: str) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": self._object_key(user, path)}
+
     def make_bucket(self) -> str | None:
-        """Make the bucket, unless it is there; answers why it cannot be, as a sentence."""
+        """Create the bucket, unless it exists; return why it cannot be, as a sentence."""
         try:
             self._client.create_bucket(Bucket=self._bucket)
         except ClientError as error:
             code = error.response["Error"]["Code"]
             return None if code in _OURS else f"{self._bucket!r} is refused: {code}."
         except BotoCoreError as error:
-            return f"The storage does not answer: {error}."
+            return f"The storage does not respond: {error}."
         return None
 
     def sign(
@@ -112,7 +114,7 @@ class S3Store:
         client = self._public if public else self._client
         url: str = client.generate_presigned_url(
             _METHODS[verb],
-            Params={"Bucket": self._bucket, "Key": self._object_key(user, path)},
+            Params=self._at(user, path),
             ExpiresIn=int(valid_s),
         )
         return url
@@ -120,7 +122,7 @@ class S3Store:
     def trouble(self) -> str | None:
         """See `ObjectStore`."""
         try:
-            # One key of ours: a bucket's own head needs another permission than objects do.
+            # One of our keys: the head of a bucket needs another permission than objects do.
             self._client.list_objects_v2(Bucket=self._bucket, Prefix=_ROOT, MaxKeys=1)
         except ClientError as error:
             return f"The bucket (SIMHERD_S3_BUCKET) refuses: {error.response['Error']['Code']}."
@@ -129,24 +131,23 @@ class S3Store:
     def free_bytes(self) -> None:
         """See `ObjectStore`."""
 
-    @_answered()
+    @_available()
     def stat(self, user: str, path: str) -> ObjectInfo | None:
         """See `ObjectStore`."""
         try:
-            found = self._client.head_object(Bucket=self._bucket, Key=self._object_key(user, path))
+            head = self._client.head_object(**self._at(user, path))
         except ClientError as error:
             if error.response["Error"]["Code"] in _MISSING:
                 return None
             raise
-        return ObjectInfo(path, found["ContentLength"], found["LastModified"].timestamp())
+        return ObjectInfo(path, head["ContentLength"], head["LastModified"].timestamp())
 
-    @_answered()
+    @_available()
     def read(self, user: str, path: str, start: int, length: int) -> bytes:
         """See `ObjectStore`."""
         try:
-            found = self._client.get_object(
-                Bucket=self._bucket,
-                Key=self._object_key(user, path),
+            response = self._client.get_object(
+                **self._at(user, path),
                 Range=f"bytes={start}-{start + length - 1}",
             )
         except ClientError as error:
@@ -156,24 +157,21 @@ class S3Store:
             if code in _MISSING:
                 raise NoSuchObject(path) from error
             raise
-        data: bytes = found["Body"].read()
+        data: bytes = response["Body"].read()
         return data
 
-    @_answered()
+    @_available()
     def begin_upload(self, user: str, path: str) -> str:
         """See `ObjectStore`."""
-        made = self._client.create_multipart_upload(
-            Bucket=self._bucket, Key=self._object_key(user, path)
-        )
-        return str(made["UploadId"])
+        response = self._client.create_multipart_upload(**self._at(user, path))
+        return str(response["UploadId"])
 
     def sign_part(self, user: str, path: str, upload: str, number: int, valid_s: float) -> str:
         """See `ObjectStore`."""
         url: str = self._client.generate_presigned_url(
             "upload_part",
             Params={
-                "Bucket": self._bucket,
-                "Key": self._object_key(user, path),
+                **self._at(user, path),
                 "UploadId": upload,
                 "PartNumber": number,
             },
@@ -181,13 +179,12 @@ class S3Store:
         )
         return url
 
-    @_answered()
+    @_available()
     def store_part(self, user: str, path: str, upload: str, number: int, data: bytes) -> str:
         """See `ObjectStore`."""
         try:
             stored = self._patient.upload_part(
-                Bucket=self._bucket,
-                Key=self._object_key(user, path),
+                **self._at(user, path),
                 UploadId=upload,
                 PartNumber=number,
                 Body=data,
@@ -198,13 +195,12 @@ class S3Store:
             raise
         return str(stored["ETag"])
 
-    @_answered()
+    @_available()
     def complete_upload(self, user: str, path: str, upload: str, parts: Sequence[Part]) -> int:
         """See `ObjectStore`."""
         try:
             self._patient.complete_multipart_upload(
-                Bucket=self._bucket,
-                Key=self._object_key(user, path),
+                **self._at(user, path),
                 UploadId=upload,
                 MultipartUpload={"Parts": [{"PartNumber": n, "ETag": etag} for n, etag in parts]},
             )
@@ -212,21 +208,19 @@ class S3Store:
             code = error.response["Error"]["Code"]
             if code in _BAD_PARTS:
                 raise PartsRefused(code) from error
-            # Completed before, and the answer was lost: then the object is there.
+            # Completed before, and the response was lost: then the object exists.
             if code != "NoSuchUpload":
                 raise
-        found = self.stat(user, path)
-        if found is None:
+        info = self.stat(user, path)
+        if info is None:
             raise NoSuchObject(path)
-        return found.size
+        return info.size
 
-    @_answered()
+    @_available()
     def abort_upload(self, user: str, path: str, upload: str) -> None:
         """See `ObjectStore`."""
         try:
-            self._client.abort_multipart_upload(
-                Bucket=self._bucket, Key=self._object_key(user, path), UploadId=upload
-            )
+            self._client.abort_multipart_upload(**self._at(user, path), UploadId=upload)
         except ClientError as error:
             if error.response["Error"]["Code"] != "NoSuchUpload":
                 raise
@@ -235,13 +229,13 @@ class S3Store:
         """See `ObjectStore`."""
         pages = self._client.get_paginator("list_multipart_uploads")
         for page in _pages(pages.paginate(Bucket=self._bucket)):
-            for found in page.get("Uploads", []):
-                if found["Initiated"].timestamp() < before:
-                    user, _, path = found["Key"].removeprefix(_ROOT).partition("/")
-                    yield Unfinished(user, path, found["UploadId"])
+            for upload in page.get("Uploads", []):
+                if upload["Initiated"].timestamp() < before:
+                    user, _, path = upload["Key"].removeprefix(_ROOT).partition("/")
+                    yield Unfinished(user, path, upload["UploadId"])
 
     def _folder_key(self, user: str, folder: str) -> str:
-        """What the keys of all objects in a folder begin with."""
+        """Return the prefix of the keys of all objects in a folder."""
         clean = folder.strip("/")
         return self._object_key(user, f"{clean}/" if clean else "")
 
@@ -250,11 +244,11 @@ class S3Store:
         base, start = self._object_key(user, ""), self._folder_key(user, prefix)
         pages = self._client.get_paginator("list_objects_v2")
         for page in _pages(pages.paginate(Bucket=self._bucket, Prefix=start)):
-            for found in page.get("Contents", []):
+            for item in page.get("Contents", []):
                 yield ObjectInfo(
-                    found["Key"].removeprefix(base),
-                    found["Size"],
-                    found["LastModified"].timestamp(),
+                    item["Key"].removeprefix(base),
+                    item["Size"],
+                    item["LastModified"].timestamp(),
                 )
 
     def entries(self, user: str, folder: str) -> Iterator[ObjectEntry]:
@@ -264,19 +258,19 @@ class S3Store:
         for page in _pages(pages.paginate(Bucket=self._bucket, Prefix=start, Delimiter="/")):
             for below in page.get("CommonPrefixes", []):
                 yield ObjectEntry(below["Prefix"].removeprefix(start).rstrip("/"), None, None)
-            for found in page.get("Contents", []):
+            for item in page.get("Contents", []):
                 yield ObjectEntry(
-                    found["Key"].removeprefix(start),
-                    found["Size"],
-                    found["LastModified"].timestamp(),
+                    item["Key"].removeprefix(start),
+                    item["Size"],
+                    item["LastModified"].timestamp(),
                 )
 
-    @_answered()
+    @_available()
     def copy(self, user: str, source: str, target: str) -> None:
         """See `ObjectStore`."""
         try:
             self._patient.copy(
-                {"Bucket": self._bucket, "Key": self._object_key(user, source)},
+                self._at(user, source),
                 self._bucket,
                 self._object_key(user, target),
                 Config=TransferConfig(
@@ -288,7 +282,7 @@ class S3Store:
                 raise NoSuchObject(source) from error
             raise
 
-    @_answered()
+    @_available()
     def delete(self, user: str, prefix: str) -> int:
         """See `ObjectStore`."""
         paths = [o.path for o in self.list(user, prefix)]
@@ -302,9 +296,9 @@ class S3Store:
         return len(paths)
 
 
-def _pages(asked: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    with _answered():
-        yield from asked
+def _pages(pages: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    with _available():
+        yield from pages
 
 
 def _connect(
@@ -331,9 +325,6 @@ def _connect(
 
 
 def _add_md5(params: dict[str, Any], **_: Any) -> None:
-    """Say what a request's body has to be in the way that every S3 server knows.
-
-    Servers demand it of this request, and older ones do not take the newer checksums for it.
-    """
+    """Add the checksum that S3 servers demand of this request; older ones take no newer kind."""
     digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
     params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()

@@ -1,7 +1,7 @@
 """What a machine may do in Redis: its own user, its group's keys, the commands it needs.
 
-Redis forgets its users when it restarts, and scripts too: `restore` tells it again from what SQL
-knows. Redis checks commands inside scripts as well, so the list holds what the scripts call.
+Redis forgets its users and scripts when it restarts; both are restored from SQL. Redis checks
+commands inside scripts as well, so the list holds what the scripts call.
 """
 
 from __future__ import annotations
@@ -37,9 +37,14 @@ _MPI_COMMANDS = ("hgetall", "zremrangebyscore")
 def grant_acl(
     client: redis.Redis, group: str, machine_id: str, digests: Iterable[str], *, gangs: bool = False
 ) -> None:
-    """Let a machine in, with any of these passwords, given as their SHA-256.
+    """Give a machine its rights, with any of these passwords.
 
-    `gangs`: the machines of its group work together.
+    Args:
+        client: of the group's server.
+        group: the machine group.
+        machine_id: the machine.
+        digests: the SHA-256 of each password.
+        gangs: whether the machines of the group work together.
     """
     rules = [
         *("reset", "on", "resetchannels"),
@@ -51,18 +56,18 @@ def grant_acl(
 
 
 def revoke_acl(client: redis.Redis, machine_id: str) -> None:
-    """Take a machine's rights away; its connections end."""
+    """Remove a machine's rights; its connections end."""
     _acl(client, "DELUSER", redis_user(machine_id))
 
 
 def load_scripts(client: redis.Redis) -> None:
-    """Have Redis know the scripts that executors call: they may run them, but load none."""
+    """Load the scripts that executors call: they may run scripts, but load none."""
     for source in scripts.sources_of_agents():
         client.script_load(source)
 
 
 def machines_with_acl(client: redis.Redis) -> set[str]:
-    """The machines that have a user."""
+    """Return the machines that have a user."""
     prefix = redis_user("")
     return {
         text.removeprefix(prefix)
@@ -72,26 +77,25 @@ def machines_with_acl(client: redis.Redis) -> set[str]:
 
 
 def connections(client: redis.Redis) -> dict[str, int]:
-    """Return machine → how many connections it has; nothing where the scheduler may not look."""
+    """Return machine → its connections; empty where the scheduler has no right to list them."""
     prefix = redis_user("")
     try:
-        found: Any = client.client_list(_type="normal")
+        clients: Any = client.client_list(_type="normal")
     except redis.exceptions.NoPermissionError as error:
         # A deployment whose users of Redis were made by a release before this one.
         log.warning("event=connections_not_counted error=%s", error)
         return {}
-    users = (str(row.get("user", "")) for row in found)
+    users = (str(row.get("user", "")) for row in clients)
     return dict(Counter(u.removeprefix(prefix) for u in users if u.startswith(prefix)))
 
 
 def acl_lost(client: redis.Redis, run_id: str) -> bool:
-    """Whether this Redis was started, or emptied, since `remembered` was called; or machines had
-    other rights then."""
+    """Return whether this Redis was started or emptied since `mark_acl`, or the rights changed."""
     return client.get(ACCESS) != _access_note(run_id)
 
 
 def mark_acl(client: redis.Redis, run_id: str) -> None:
-    """Note that every machine has its user in this Redis."""
+    """Record that every machine has its user in this Redis."""
     write_note(client, ACCESS, _access_note(run_id))
 
 
@@ -102,5 +106,5 @@ def _access_note(run_id: str) -> str:
 
 
 def _acl(client: redis.Redis, *words: str) -> Any:
-    # The library's own `acl_setuser` hides which rules are sent; these are Redis' own words.
+    # The library's own `acl_setuser` hides which rules are sent; these are the words of Redis.
     return client.execute_command("ACL", *words)  # type: ignore[no-untyped-call]

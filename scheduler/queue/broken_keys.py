@@ -1,4 +1,4 @@
-"""Keys of a machine group that cannot be worked with, told from a Redis that cannot be."""
+"""Errors of Redis: those of one machine group's keys, and those of Redis itself."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class BrokenKeys(redis.RedisError):
     """Keys of a machine group cannot be read; the message says which, and why.
 
-    To those who only look at a group, it is as if Redis were out of reach.
+    A caller that only reads a group treats it like a Redis that is unreachable.
     """
 
     def __init__(self, group: str, reason: str) -> None:
@@ -31,7 +31,7 @@ class BrokenKeys(redis.RedisError):
         self.reason = reason
 
 
-#: What Redis says of itself, not of a key, and how the library names some of it.
+#: Errors that are about Redis itself, by class and by the first word of the message.
 _OF_REDIS = (
     OutOfMemoryError,
     NoPermissionError,
@@ -44,19 +44,19 @@ _WORDS_OF_REDIS = ("MISCONF", "NOREPLICAS", "BUSY", "UNKILLABLE", "EXECABORT", "
 
 
 def broken_keys(error: redis.RedisError) -> str | None:
-    """Return why an error is the fault of one group's keys; None where Redis itself has one."""
+    """Return why an error is the fault of one group's keys; None where it is a fault of Redis."""
     if isinstance(error, BrokenKeys):
         return error.reason
     is_of_redis = isinstance(error, _OF_REDIS) or str(error).startswith(_WORDS_OF_REDIS)
     if isinstance(error, redis.ResponseError) and not is_of_redis:
-        # Whatever a machine has put there: a key of another type, an entry with the last id of all.
+        # A machine may have written a key of another type, or an entry with the last possible id.
         return f"Redis refuses to work with one of its keys ({error})"
     return None
 
 
 @contextlib.contextmanager
 def reading(group: str, what: str) -> Iterator[None]:
-    """Turn what Redis says of a key that is broken into `BrokenKeys`."""
+    """Raise `BrokenKeys` for errors that are about one key."""
     try:
         yield
     except redis.ResponseError as error:

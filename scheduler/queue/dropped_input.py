@@ -1,4 +1,4 @@
-"""Counting what machines wrote and the scheduler refused; each kind is logged once a group."""
+"""Counting input of machines that the scheduler refuses; each kind is logged once a group."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class DroppedInput:
         self._lock = threading.Lock()
         self._logged: OrderedDict[tuple[str, str], None] = OrderedDict()
 
-    def note(self, group: str, kind: str, detail: object, *, number: int = 1) -> None:
-        """Note that inputs were dropped.
+    def count(self, group: str, kind: str, detail: object, *, number: int = 1) -> None:
+        """Count inputs that were dropped.
 
         Args:
             group: the machine group whose machines wrote them.
-            kind: what they are: a label of the metric, and so a word of this program.
+            kind: their kind: a label of the metric, and so a word of this program.
             detail: one of them, or what is wrong with it, for the log.
             number: how many.
         """

@@ -1,4 +1,4 @@
-"""A group's queue, leases and reports in numbers, for the metrics."""
+"""The numbers of a group's queue, leases and reports, for the metrics."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class GroupMeasures:
 
 
 def measure(reader: GroupReader, client: redis.Redis, group: str, cursor: str) -> GroupMeasures:
-    """Measure a group, in a number of questions that does not grow with its tasks.
+    """Measure a group, with a number of commands that does not grow with its tasks.
 
     Args:
         reader: what reads the group's keys.
@@ -72,16 +72,16 @@ def measure(reader: GroupReader, client: redis.Redis, group: str, cursor: str) -
 
 
 def _lowest(client: redis.Redis, keys: GroupKeys, last: list[tuple[str, float]]) -> list[str]:
-    """The first one of the lowest priority that waits: it may starve."""
+    """Return the first attempt of the lowest waiting priority: it may starve."""
     if not last or not math.isfinite(last[0][1]):
         return []
     band = last[0][1] // PRIORITY_BAND * PRIORITY_BAND
-    found: Any = client.zrange(keys.queue, band, "+inf", byscore=True, offset=0, num=1)
-    return list(found)
+    attempts: Any = client.zrange(keys.queue, band, "+inf", byscore=True, offset=0, num=1)
+    return list(attempts)
 
 
 def _task(attempt: str) -> str | None:
-    """The task of an attempt by the name that stands in the queue; None where it is not a name."""
+    """Return the task of a queued attempt; None where its name is invalid."""
     try:
         return parse_attempt(attempt)[0]
     except ValueError:

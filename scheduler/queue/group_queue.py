@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from simherd.contract.live_frames import LiveRequest
     from simherd.contract.notifications import Observer
 
-#: Keys that are looked at in one call.
+#: Keys that are scanned in one call.
 _SCANNED = 1000
 #: Inbox messages kept; an executor that is further behind than this has lost its attempts.
 _INBOX_MAX = 1000
 
 
 def connect(url: str, *, blocking_s: float = 0) -> redis.Redis:
-    """A Redis client with bounded waits.
+    """Return a Redis client with bounded waits.
 
     Every call made through it is idempotent (the scripts take attempt names), so a retry
     after a lost connection is safe.
@@ -55,7 +55,7 @@ def connect(url: str, *, blocking_s: float = 0) -> redis.Redis:
 
 
 def announce(client: redis.Redis) -> None:
-    """Wake the recorders of a Redis server, and have them look which groups there are."""
+    """Wake the recorders of a Redis server: the set of groups has changed."""
     client.xadd(GROUPS_CHANGED, {"c": "1"}, maxlen=10)
 
 
@@ -76,7 +76,7 @@ class Arrival:
     ahead: bool = False
 
     def arguments(self) -> list[Any]:
-        """What `enqueue.lua` is told."""
+        """Return the arguments of `enqueue.lua`."""
         band = -self.priority * PRIORITY_BAND
         return [
             self.attempt,
@@ -109,7 +109,7 @@ class GroupQueue:
         """
         self._servers = servers
         self._owned = owned
-        #: What machines have written there.
+        #: Reads what machines have written.
         self.reader = GroupReader(servers, owned)
         self._scripts = {
             name: servers.main.register_script(scripts.source(name))
@@ -127,7 +127,7 @@ class GroupQueue:
         return self._servers.main
 
     def enqueue(self, group: str, arrivals: Iterable[Arrival]) -> list[str]:
-        """Queue attempts; answers for each `queued`, `present` or `held`."""
+        """Queue attempts; return for each `queued`, `present` or `held`."""
         keys = GroupKeys(group)
         places = [keys.queue, keys.specs, keys.bell, keys.leases, keys.fair]
         pipe = self._servers.of(group).pipeline(transaction=False)
@@ -136,7 +136,7 @@ class GroupQueue:
         return [scripts.text(reply[0]) for reply in pipe.execute()]
 
     def withdraw(self, group: str, attempt: str) -> tuple[str, str | None]:
-        """Take a waiting attempt out. An executor that fetches for it ahead is told to stop.
+        """Take a waiting attempt out of the queue; an executor that prefetches for it is stopped.
 
         Returns:
             `withdrawn`, or `held` with its holder, or `absent`.
@@ -153,11 +153,11 @@ class GroupQueue:
         return reply[0], self._own(group, reply[1]) if len(reply) > 1 else None
 
     def _own(self, group: str, executor: str) -> str | None:
-        """A machine by the name that stands in Redis, if it is one of the group."""
+        """Return the machine that Redis names, if it belongs to the group."""
         return executor if executor and self._owned.machines(group, {executor}) else None
 
     def revoke(self, group: str, attempt: str) -> str:
-        """Take a lease from its holder for good; answers the holder, '' if there was none."""
+        """Revoke a lease; return its holder, '' if there was none."""
         keys = GroupKeys(group)
         reply = self._run(
             group,
@@ -183,15 +183,15 @@ class GroupQueue:
         discard: bool = False,
         detail: str | None = None,
     ) -> None:
-        """Tell an executor to stop an attempt.
+        """Send an executor the order to stop an attempt.
 
         Args:
             group: its machine group.
-            executor: who is told.
+            executor: the receiver.
             attempt: the attempt's name.
             cause: why.
             discard: its outputs are not wanted.
-            detail: why, as a sentence, where the cause's own will not do.
+            detail: why, as a sentence, where the cause's does not suffice.
         """
         message = Message(Order.STOP, attempt, cause, discard=discard, detail=detail)
         self._send(group, executor, message)
@@ -204,26 +204,26 @@ class GroupQueue:
         deadline_at: float,
         cause: Cause = Cause.TASK_TIME_LIMIT,
     ) -> None:
-        """Tell an executor when an attempt ends with `cause`, seconds since the epoch."""
+        """Send an executor the moment at which an attempt ends with `cause`, epoch seconds."""
         self._send(group, executor, Message(Order.DEADLINE, attempt, cause, deadline_at))
 
     def drain(self, group: str, executor: str) -> None:
-        """Tell an executor to claim nothing more."""
+        """Send an executor the order to claim nothing more."""
         self._send(group, executor, Message(Order.DRAIN, ""))
 
     def leave(self, group: str, executor: str) -> None:
-        """Tell an executor to stop everything, and to end."""
+        """Send an executor the order to stop everything and exit."""
         self._send(group, executor, Message(Order.LEAVE, ""))
 
-    def ask_live(self, group: str, executor: str, attempt: str, asked: LiveRequest) -> None:
-        """Ask an executor about an attempt's files; see `LiveAnswers` for what it says."""
-        self._send(group, executor, Message(Order.LIVE_FILES, attempt, body=asked.body()))
+    def ask_live(self, group: str, executor: str, attempt: str, request: LiveRequest) -> None:
+        """Ask an executor about an attempt's files; it replies to `LiveAnswers`."""
+        self._send(group, executor, Message(Order.LIVE_FILES, attempt, body=request.body()))
 
     def observe(
         self, group: str, executor: str, attempt: str, observers: Iterable[Observer]
     ) -> None:
         """Have an executor look for files of an attempt, besides those it looks for already."""
-        body = {"observers": [observer.encode() for observer in observers]}
+        body = {"observers": [asdict(observer) for observer in observers]}
         self._send(group, executor, Message(Order.OBSERVE, attempt, body=body))
 
     def _send(self, group: str, executor: str, message: Message) -> None:
@@ -231,40 +231,40 @@ class GroupQueue:
         args = [message.encode(), _INBOX_MAX, limits.TOMBSTONE_S]
         self._run(group, "send", [keys.nothing, keys.inbox(executor)], args)
 
-    def place(self, group: str) -> ReconcileCursor:
-        """How far the group was compared with SQL."""
-        found: Any = self._servers.of(group).hmget(GroupKeys(group).place, "after", "passes")
-        return ReconcileCursor(*(int(number or 0) for number in found))
+    def reconcile_cursor(self, group: str) -> ReconcileCursor:
+        """Return how far the group was compared with SQL."""
+        numbers: Any = self._servers.of(group).hmget(GroupKeys(group).place, "after", "passes")
+        return ReconcileCursor(*(int(number or 0) for number in numbers))
 
-    def note_place(self, group: str, place: ReconcileCursor) -> None:
-        """Note it for whoever compares next."""
-        self._note(group, {"after": place.after, "passes": place.passes})
+    def save_reconcile_cursor(self, group: str, cursor: ReconcileCursor) -> None:
+        """Store it for the next comparison."""
+        self._write_progress(group, {"after": cursor.after, "passes": cursor.passes})
 
-    def _note(self, group: str, fields: dict[str, int]) -> None:
+    def _write_progress(self, group: str, fields: dict[str, int]) -> None:
         keys = GroupKeys(group)
         words = [word for field in fields.items() for word in field]
         self._run(group, "note", [keys.nothing, keys.place], ["hash", *words])
 
     def next_page(self, group: str, length: int, count: int) -> int:
-        """Return the rank at which the queue is looked at this time: all have their turn.
+        """Return the rank at which the queue is read this time, so that every part has its turn.
 
         Args:
             group: the machine group.
             length: how long its queue is.
-            count: how many are looked at.
+            count: how many entries are read.
         """
-        found: Any = self._servers.of(group).hget(GroupKeys(group).place, "scan")
-        first = int(found or 0)
+        stored: Any = self._servers.of(group).hget(GroupKeys(group).place, "scan")
+        first = int(stored or 0)
         first = first if first < length else 0
-        self._note(group, {"scan": first + count})
+        self._write_progress(group, {"scan": first + count})
         return first
 
     def forget_answers(self, group: str, attempts: list[str]) -> None:
-        """Drop the answers for attempts whose executors are gone."""
+        """Delete what was recorded of attempts whose executors are gone."""
         self._servers.of(group).hdel(GroupKeys(group).recorded, *attempts)
 
     def forget_machine(self, group: str, executor: str) -> None:
-        """Drop a terminated machine's heartbeat, its inbox, and what else is its own."""
+        """Drop a terminated machine's heartbeat, its inbox, and its other entries."""
         keys, client = GroupKeys(group), self._servers.of(group)
         client.zrem(keys.machines, executor)
         client.zrem(keys.ready, executor)
@@ -273,7 +273,7 @@ class GroupQueue:
         client.unlink(keys.inbox(executor))
 
     def forget_group(self, group: str) -> None:
-        """Drop every key of a group, also those that its machines have made up."""
+        """Delete every key of a group, also those that its machines invented."""
         cursor = "0"
         while True:
             args = [cursor, GroupKeys(group).every, _SCANNED]
@@ -282,7 +282,7 @@ class GroupQueue:
                 return
 
     def announce_group(self, group: str) -> None:
-        """Tell the recorders that there is a new event stream to read."""
+        """Wake the recorders: there is a new report stream."""
         announce(self._servers.of(group))
 
     def _run(self, group: str, name: str, keys: list[str], args: list[Any]) -> Any:

@@ -1,9 +1,9 @@
 """The one reader of what machines write into their group's keys.
 
-Machines hold credentials for these keys, so everything in them is a stranger's input. What is read
-here is of the right type, within bounds, and belongs to the group; the rest is counted, logged once
-and left out (`DroppedInput`). Keys that cannot be read at all raise `BrokenKeys`: the group is then
-quarantined, and no other group notices.
+Machines hold credentials for these keys, so everything in them is untrusted. What is returned here
+has the right type, is within bounds, and belongs to the group; the rest is counted, logged once and
+left out (`DroppedInput`). Keys that cannot be read at all raise `BrokenKeys`: the group is then
+quarantined, without effect on others.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from scheduler.queue.servers import Servers
     from simherd.contract.reports import Report
 
-#: Reports that are read of one group at a time, and their bytes: the others have their turn.
+#: Reports, and their bytes, that are read of one group before the others have their turn.
 BATCH = 500
 _BATCH_BYTES = 8 * 1024**2
 #: The latest time that a score can be, ms since the epoch: the year 2200.
@@ -41,7 +41,7 @@ _MOST_MEMBERS = 1000
 
 @dataclass(frozen=True)
 class Lease:
-    """An attempt that a machine of the group holds, and when its lease runs out, ms."""
+    """An attempt that a machine of the group holds, and when its lease expires, ms."""
 
     attempt: str
     #: '' where it is not known.
@@ -66,7 +66,7 @@ class Leases:
 
     @property
     def overdue(self) -> tuple[Lease, ...]:
-        """Those that have run out."""
+        """Those that have expired."""
         return tuple(lease for lease in self.all if lease.expiry_ms <= self.now_ms)
 
 
@@ -96,13 +96,13 @@ class GroupReader:
         `machines`: those of the group, as SQL has them.
         """
         names = sorted(machines)
-        found = {}
+        facts = {}
         for name, text in self._fields(group, "facts", names, limits.MAX_FACTS_BYTES).items():
             try:
-                found[name] = parse_facts(text)
+                facts[name] = parse_facts(text)
             except InvalidMachineInput as error:
-                self.dropped.note(group, "facts", error)
-        return found
+                self.dropped.count(group, "facts", error)
+        return facts
 
     def heartbeats(self, group: str) -> dict[str, float]:
         """Return machine → when it was last heard of, seconds since the epoch."""
@@ -115,16 +115,16 @@ class GroupReader:
         rows = self._scores(group, "leases", holders=keys.lease_prefix)
         known_machines = self._owned.machines(group, {holder for _, _, holder in rows} - {""})
         attempts = self._own_attempts(group, "lease", (attempt for attempt, _, _ in rows))
-        found = []
+        leases = []
         for attempt, expiry_ms, holder in rows:
             if attempt not in attempts:
                 continue
             if holder and holder not in known_machines:
-                self.dropped.note(group, "lease_holder", holder)
+                self.dropped.count(group, "lease_holder", holder)
                 holder = ""
-            found.append(Lease(attempt, holder, expiry_ms))
+            leases.append(Lease(attempt, holder, expiry_ms))
         now_ms = 1000 * clock[0] + clock[1] / 1000
-        return Leases(now_ms, tuple(found), self._heartbeats_ms(group))
+        return Leases(now_ms, tuple(leases), self._heartbeats_ms(group))
 
     def foreign_leases(self, group: str) -> list[str]:
         """Return what stands among the leases and is not an attempt of one of the group's tasks."""
@@ -158,17 +158,17 @@ class GroupReader:
         own = self._own_attempts(group, "mpi_group", rows)
         held = {lease.attempt for lease in self.leases(group).all}
         known = self._owned.machines(group, {m for members in rows.values() for m in members})
-        found = {}
+        groups = {}
         for attempt, members in rows.items():
             if attempt in own and known.issuperset(members):
                 if attempt in held:
-                    found[attempt] = members
+                    groups[attempt] = members
             elif attempt in own:
-                self.dropped.note(group, "mpi_group", members)
-        return found
+                self.dropped.count(group, "mpi_group", members)
+        return groups
 
     def prefetcher(self, group: str, attempt: str) -> str | None:
-        """Return the machine that fetches for a waiting attempt ahead."""
+        """Return the machine that prefetches for a waiting attempt."""
         most = 2 * limits.MAX_REDIS_NAME
         mark = self._fields(group, "staged", [attempt], most).get(attempt, "")
         expiry_ms, _, machine = mark.partition(":")
@@ -178,9 +178,9 @@ class GroupReader:
         return machine if self._owned.machines(group, {machine}) else None
 
     def recorded(self, group: str) -> list[str]:
-        """Return the attempts whose executors may still ask what was recorded."""
-        found = self._hash(group, "recorded", 0)
-        return sorted(self._own_attempts(group, "recorded", found))
+        """Return the attempts of which Redis still says what was recorded."""
+        entries = self._hash(group, "recorded", 0)
+        return sorted(self._own_attempts(group, "recorded", entries))
 
     def waiting(self, group: str, first: int, count: int) -> list[str]:
         """Return some of the queue, beginning at a rank: names only, which may be anything."""
@@ -194,8 +194,8 @@ class GroupReader:
     def queue_length(self, group: str) -> int:
         """Return how many attempts wait."""
         with reading(group, "queue"):
-            found: Any = self._servers.of(group).zcard(GroupKeys(group).queue)
-        return int(found)
+            length: Any = self._servers.of(group).zcard(GroupKeys(group).queue)
+        return int(length)
 
     def position(self, group: str, attempt: str) -> int | None:
         """Return how many attempts are ahead of a waiting one; None when it does not wait."""
@@ -229,7 +229,7 @@ class GroupReader:
             self._scripts["read_stream"](keys=[key], args=[cursor, *args], client=pipe)
         replies = pipe.execute(raise_on_error=False) if cursors else []
         now = time.time()
-        found: dict[str, list[StreamEntry]] = {}
+        entries: dict[str, list[StreamEntry]] = {}
         broken: dict[str, str] = {}
         for group, reply in zip(cursors, replies, strict=True):
             if isinstance(reply, redis.RedisError) and (reason := broken_keys(reply)):
@@ -237,11 +237,11 @@ class GroupReader:
             elif isinstance(reply, Exception):
                 raise reply
             elif reply:
-                found[group] = [self._entry(group, entry, text, now) for entry, text in reply]
-        return found, broken
+                entries[group] = [self._entry(group, entry, text, now) for entry, text in reply]
+        return entries, broken
 
     def check(self, group: str) -> None:
-        """Look whether every key of the group is of its type.
+        """Check that every key of the group has its type.
 
         Raises:
             BrokenKeys: one is not.
@@ -250,36 +250,36 @@ class GroupReader:
         pipe = self._servers.of(group).pipeline(transaction=False)
         for key, _ in fixed.values():
             pipe.type(key)
-        for (name, (_, wanted)), kind in zip(fixed.items(), pipe.execute(), strict=True):
-            if kind not in (wanted, "none"):
-                raise BrokenKeys(group, f"{name}: it is a {kind} where a {wanted} belongs")
+        for (name, (_, expected)), kind in zip(fixed.items(), pipe.execute(), strict=True):
+            if kind not in (expected, "none"):
+                raise BrokenKeys(group, f"{name}: it is a {kind} where a {expected} belongs")
 
     def _entry(self, group: str, entry: str, text: str | None, now: float) -> StreamEntry:
         if text is None:
             detail = f"{entry}: not a report, or more than {limits.MAX_REPORT_BYTES} bytes"
-            self.dropped.note(group, "report", detail)
+            self.dropped.count(group, "report", detail)
             return StreamEntry(entry, None)
         try:
             return StreamEntry(entry, parse_report(text, now))
         except InvalidMachineInput as error:
-            self.dropped.note(group, error.reason, f"{entry}: {error}")
+            self.dropped.count(group, error.reason, f"{entry}: {error}")
             return StreamEntry(entry, None)
 
     def _heartbeats_ms(self, group: str) -> dict[str, float]:
         rows = self._scores(group, "machines")
         known = self._owned.machines(group, {name for name, _, _ in rows})
         latest = 1000 * (time.time() + limits.CLOCK_AHEAD_S)
-        found = {}
+        heartbeats = {}
         for name, ms, _ in rows:
             # A heartbeat of the far future would keep a dead machine alive.
             if name in known and ms <= latest:
-                found[name] = ms
+                heartbeats[name] = ms
             else:
-                self.dropped.note(group, "heartbeat", f"{name} {ms}")
-        return found
+                self.dropped.count(group, "heartbeat", f"{name} {ms}")
+        return heartbeats
 
     def _own_attempts(self, group: str, kind: str, names: Iterable[str]) -> set[str]:
-        """Those of some names that are attempts of the group's tasks."""
+        """Return those of some names that are attempts of the group's tasks."""
         tasks = {}
         for name in names:
             try:
@@ -290,11 +290,11 @@ class GroupReader:
             if is_name:
                 tasks[name] = task
             else:
-                self.dropped.note(group, kind, name)
+                self.dropped.count(group, kind, name)
         known = self._owned.tasks(group, set(tasks.values()))
         for name, task in tasks.items():
             if task not in known:
-                self.dropped.note(group, kind, f"{name} is not a task of the group")
+                self.dropped.count(group, kind, f"{name} is not a task of the group")
         return {name for name, task in tasks.items() if task in known}
 
     def _scores(
@@ -306,25 +306,25 @@ class GroupReader:
         count: int = limits.MAX_GROUP_ENTRIES,
         holders: str = "",
     ) -> list[tuple[str, float, str]]:
-        """Members, scores and holders of a sorted set. Raises BrokenKeys."""
+        """Return members, scores and holders of a sorted set. Raises BrokenKeys."""
         key, _ = GroupKeys(group).fixed()[what]
         args = [first, count, limits.MAX_REDIS_NAME, holders]
         with reading(group, what):
             total, left, rows = self._run(group, "read_scores", key, args)
         if count == limits.MAX_GROUP_ENTRIES and total > count:
             raise BrokenKeys(group, f"{what}: {total} entries, {count} are read at the most")
-        self.dropped.note(group, what, "a name that is too long", number=left)
-        found = []
+        self.dropped.count(group, what, "a name that is too long", number=left)
+        entries = []
         for member, text, holder in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
             score = float(text)
             if math.isfinite(score) and (what == "queue" or 0 <= score <= _LATEST_MS):
-                found.append((str(member), score, str(holder)))
+                entries.append((str(member), score, str(holder)))
             else:
-                self.dropped.note(group, what, f"{member} {text}")
-        return found
+                self.dropped.count(group, what, f"{member} {text}")
+        return entries
 
     def _hash(self, group: str, what: str, most: int) -> dict[str, str]:
-        """A hash whose fields machines choose. Raises BrokenKeys."""
+        """Return a hash whose fields machines choose. Raises BrokenKeys."""
         key, _ = GroupKeys(group).fixed()[what]
         args = [limits.MAX_GROUP_ENTRIES, limits.MAX_REDIS_NAME, most]
         with reading(group, what):
@@ -332,18 +332,18 @@ class GroupReader:
         if total > limits.MAX_GROUP_ENTRIES:
             most = limits.MAX_GROUP_ENTRIES
             raise BrokenKeys(group, f"{what}: {total} entries, {most} are read at the most")
-        self.dropped.note(group, what, "an entry that is too long", number=left)
+        self.dropped.count(group, what, "an entry that is too long", number=left)
         return dict(zip(rows[::2], rows[1::2], strict=True))
 
     def _fields(self, group: str, what: str, names: Sequence[str], most: int) -> dict[str, str]:
-        """Some fields of a hash. Raises BrokenKeys."""
+        """Return some fields of a hash. Raises BrokenKeys."""
         if not names:
             return {}
         key, _ = GroupKeys(group).fixed()[what]
         with reading(group, what):
             replies = self._run(group, "read_fields", key, [most, *names])
         too_long = sum(isinstance(reply, int) for reply in replies)
-        self.dropped.note(group, what, f"a value of more than {most} bytes", number=too_long)
+        self.dropped.count(group, what, f"a value of more than {most} bytes", number=too_long)
         return {n: r for n, r in zip(names, replies, strict=True) if isinstance(r, str)}
 
     def _run(self, group: str, name: str, key: str, args: list[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Reading what executors answer about live files, and hearing which tasks have changed."""
+"""Reading the replies of executors about live files, and listening for changes of tasks."""
 
 from __future__ import annotations
 
@@ -35,19 +35,18 @@ log = logging.getLogger(__name__)
 _READ_BYTES = 4 * 1024**2
 #: Seconds one read for a frame waits.
 _WAIT_S = 1.0
-#: Seconds between two tries to listen while Redis is out of reach.
+#: Seconds between two tries to listen while Redis is unreachable.
 _RETRY_S = 1.0
-#: Seconds after which a call has been lost, whatever the client library still waits for: longer
-#: than its own timeouts and tries.
+#: Seconds after which a call is given up: longer than the timeouts and retries of the library.
 _LOST_S = 45.0
-#: Seconds for which a Redis that did not answer is told of no changes.
+#: Seconds without announcements after Redis did not respond.
 _QUIET_S = 5.0
-#: Seconds in which the first listener is heard.
+#: Seconds for which the first listener waits for its subscription.
 _LISTENING_S = 2.0
 
 
 def connect_async(url: str) -> redis.asyncio.Redis:
-    """A client for an event loop, with bounded waits."""
+    """Return a client for an event loop, with bounded waits."""
     return redis.asyncio.Redis.from_url(
         url,
         decode_responses=True,
@@ -59,28 +58,28 @@ def connect_async(url: str) -> redis.asyncio.Redis:
     )
 
 
-async def _answered(call: Awaitable[Any]) -> Any:
-    """What a call answers. Raises RedisError: also where it would wait for ever."""
+async def _bounded(call: Awaitable[Any]) -> Any:
+    """Return a call's result. Raises RedisError, also where it would wait for ever."""
     try:
         async with asyncio.timeout(_LOST_S):
             return await call
     except TimeoutError as error:
-        raise redis.TimeoutError(f"Redis has not answered for {_LOST_S:.0f} s.") from error
+        raise redis.TimeoutError(f"Redis has not responded for {_LOST_S:.0f} s.") from error
 
 
 class Dropped(Protocol):
-    """Hears why something that a machine wrote is left out."""
+    """Counts input of a machine that is left out."""
 
     def __call__(self, detail: object) -> None:
-        """See `DroppedInput.note`."""
+        """See `DroppedInput.count`."""
 
 
 class StreamGone(Exception):
-    """The stream of an answer is not there any more: nothing more will come."""
+    """The stream of a reply no longer exists: nothing more will come."""
 
 
 class LiveAnswers:
-    """Streams for answers: each is there as long as somebody reads it."""
+    """Streams for replies: each exists as long as it is read."""
 
     def __init__(self, servers: Servers[redis.asyncio.Redis], dropped: DroppedInput) -> None:
         self._servers = servers
@@ -88,14 +87,14 @@ class LiveAnswers:
 
     @contextlib.asynccontextmanager
     async def opened(self, group: str) -> AsyncIterator[Reading]:
-        """A stream for one answer from an executor of the group."""
+        """Open a stream for one reply from an executor of the group."""
         request = secrets.token_hex(16)
-        # Aside: a group that is not known yet is looked up in SQL.
+        # In a thread: a group that is not known yet is looked up in SQL.
         client = await asyncio.to_thread(self._servers.of, group)
-        dropped = functools.partial(self._dropped.note, group, "frame")
+        dropped = functools.partial(self._dropped.count, group, "frame")
         reading = Reading(client, GroupKeys(group).live(request), request, dropped)
         await reading.begin()
-        # Not by the reading itself: whoever reads slowly has not gone.
+        # In a task: a slow reader is still a reader.
         keeping = asyncio.create_task(reading.keep())
         try:
             yield reading
@@ -105,45 +104,45 @@ class LiveAnswers:
 
 
 class Reading:
-    """One answer, frame by frame."""
+    """One reply, frame by frame."""
 
     def __init__(
         self, client: redis.asyncio.Redis, key: str, request: str, dropped: Dropped
     ) -> None:
-        """`dropped` is called with what the machine wrote and cannot be, and why."""
+        """`dropped` is called for each invalid frame, with the reason."""
         self._client, self._key = client, key
         self._dropped = dropped
         self._read = client.register_script(scripts.source("read_stream"))
-        #: What the executor is told.
+        #: The request's id, which the executor gets.
         self.request = request
 
     async def begin(self) -> None:
-        """Make the stream."""
+        """Create the stream."""
         opening: dict[Any, Any] = {FIELD: Frame(FrameKind.OPEN, {}).encode()}
-        await _answered(self._client.xadd(self._key, opening))
+        await _bounded(self._client.xadd(self._key, opening))
         await self._keep()
 
     async def end(self) -> None:
-        """Remove it: the executor stops."""
+        """Delete the stream, which makes the executor stop."""
         with contextlib.suppress(redis.RedisError):
-            await _answered(self._client.delete(self._key))
+            await _bounded(self._client.delete(self._key))
 
     async def keep(self) -> None:
-        """Keep the stream while somebody reads."""
+        """Extend the stream's life until cancelled."""
         while True:
             await asyncio.sleep(limits.LIVE_KEEP_S / 3)
             with contextlib.suppress(redis.RedisError):
                 await self._keep()
 
     async def _keep(self) -> None:
-        await _answered(self._client.expire(self._key, int(limits.LIVE_KEEP_S)))
+        await _bounded(self._client.expire(self._key, int(limits.LIVE_KEEP_S)))
 
     async def frames(self) -> AsyncIterator[Frame | None]:
-        """The frames as they come; None now and then while none does.
+        """Yield the frames as they come, and None now and then while there are none.
 
         Raises:
             StreamGone: Redis has lost the stream, and the executor with it.
-            BadFrame: what the machine wrote is not an answer.
+            BadFrame: the machine wrote something else.
         """
         after = "0-0"
         while True:
@@ -153,24 +152,24 @@ class Reading:
                 frame = self._frame(text)
                 if frame.kind is not FrameKind.OPEN:
                     yield frame
-                # Not before it was used: what waits here is what the executor waits for.
-                await _answered(self._client.xdel(self._key, entry))
+                # After its use: the executor waits until there is room in the stream.
+                await _bounded(self._client.xdel(self._key, entry))
             if not entries:
-                if not await _answered(self._client.exists(self._key)):
+                if not await _bounded(self._client.exists(self._key)):
                     raise StreamGone
                 yield None
 
     async def _entries(self, after: str) -> list[tuple[str, str | None]]:
-        """What came after an entry, once something has; None for a frame that is too long."""
-        # One entry says that there is something: the machine chooses how long they are.
-        found: Any = await _answered(
+        """Wait for entries after `after`; the text of a frame that is too long is None."""
+        # One entry is enough to see that there are some: the machine chooses their length.
+        ready: Any = await _bounded(
             self._client.xread({self._key: after}, count=1, block=int(_WAIT_S * 1000))
         )
-        if not found:
+        if not ready:
             return []
         args: list[str | int] = [after, limits.LIVE_WINDOW, _READ_BYTES, FIELD]
         args.append(limits.MAX_FRAME_BYTES)
-        rows: Any = await _answered(self._read(keys=[self._key], args=args))
+        rows: Any = await _bounded(self._read(keys=[self._key], args=args))
         return [(entry, text) for entry, text in rows]
 
     def _frame(self, text: str | None) -> Frame:
@@ -185,8 +184,11 @@ class Reading:
 
 
 class Announcer:
-    """Says which tasks have changed. What gets lost costs those who wait some seconds, so a Redis
-    that does not answer is soon left alone: every commit comes by here."""
+    """Publishes which tasks have changed, after every commit.
+
+    A lost message costs listeners some seconds, so nothing is published for a while after Redis did
+    not respond.
+    """
 
     def __init__(self, url: str) -> None:
         self._client = redis.Redis.from_url(
@@ -194,8 +196,8 @@ class Announcer:
         )
         self._quiet_until = 0.0
 
-    def tell(self, tasks: Iterable[str]) -> None:
-        """These have changed."""
+    def publish(self, tasks: Iterable[str]) -> None:
+        """Announce that these tasks have changed."""
         if time.monotonic() < self._quiet_until:
             return
         try:
@@ -206,20 +208,20 @@ class Announcer:
 
 
 class Listener:
-    """Somebody who waits for changes of some tasks."""
+    """Waits for changes of some tasks."""
 
     def __init__(self, tasks: frozenset[str]) -> None:
         self.tasks = tasks
         self._changed: set[str] = set()
         self._woken = asyncio.Event()
 
-    def tell(self, tasks: Iterable[str]) -> None:
-        """These have changed."""
+    def notify(self, tasks: Iterable[str]) -> None:
+        """Wake the listener: these tasks have changed."""
         self._changed.update(tasks)
         self._woken.set()
 
     async def wait(self, timeout_s: float) -> set[str]:
-        """The tasks that have changed; none when the time passed first: look at all then."""
+        """Return the tasks that have changed; none after a timeout, when all should be read."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._woken.wait(), timeout_s)
         self._woken.clear()
@@ -228,7 +230,7 @@ class Listener:
 
 
 class Changes:
-    """Hears of changes while somebody listens, over one connection."""
+    """Passes changes of tasks on to listeners, over one connection."""
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._client = client
@@ -238,14 +240,14 @@ class Changes:
 
     @contextlib.asynccontextmanager
     async def listening(self, tasks: frozenset[str]) -> AsyncIterator[Listener]:
-        """Hear of changes of these tasks: of all that come after this began."""
+        """Listen for the changes of these tasks from now on."""
         listener = Listener(tasks)
         for task in tasks:
             self._listeners.setdefault(task, set()).add(listener)
         try:
             if self._hearing is None:
                 self._subscribed.clear()
-                # It serves others as well: the log of this request is not its own.
+                # It serves other requests too, and must not log under the id of this one.
                 self._hearing = asyncio.create_task(self._hear(), context=Context())
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._subscribed.wait(), _LISTENING_S)
@@ -266,35 +268,35 @@ class Changes:
     async def _hear(self) -> None:
         while True:
             try:
-                async with self._client.pubsub(ignore_subscribe_messages=False) as heard:
-                    await heard.subscribe(CHANGES)
-                    await self._listen(heard)
+                async with self._client.pubsub(ignore_subscribe_messages=False) as subscription:
+                    await subscription.subscribe(CHANGES)
+                    await self._listen(subscription)
             except (redis.RedisError, OSError) as error:
                 log.warning("event=changes_not_heard error=%s", error)
             except Exception:
-                # Else everybody who waits would hear of nothing any more.
+                # Without this task no listener would get a change again.
                 log.exception("event=hearing_broke")
             await asyncio.sleep(_RETRY_S)
 
-    async def _listen(self, heard: Any) -> None:
+    async def _listen(self, subscription: Any) -> None:
         quiet_since = time.monotonic()
         while True:
-            message = await heard.get_message(timeout=_WAIT_S)
+            message = await subscription.get_message(timeout=_WAIT_S)
             if message is None:
-                # A connection that died without a word would stay so for ever.
+                # A connection that died silently would never be noticed.
                 if time.monotonic() - quiet_since > 25:
-                    await heard.ping()
+                    await subscription.ping()
                     quiet_since = time.monotonic()
                 continue
             quiet_since = time.monotonic()
             if message["type"] == "subscribe":
                 self._subscribed.set()
-                # What changed before, while nobody heard, is not known.
-                self._tell(list(self._listeners))
+                # Changes before the subscription are unknown: all tasks are to be read.
+                self._notify(list(self._listeners))
             elif message["type"] == "message":
-                self._tell(json.loads(message["data"]))
+                self._notify(json.loads(message["data"]))
 
-    def _tell(self, tasks: list[str]) -> None:
+    def _notify(self, tasks: list[str]) -> None:
         for task in tasks:
             for listener in self._listeners.get(task, ()):
-                listener.tell((task,))
+                listener.notify((task,))

@@ -1,7 +1,7 @@
-"""Frames of a machine's answer about live files, as they may be: the word of a stranger.
+"""Validation of the frames that machines send about live files.
 
-Whoever holds a machine's credentials can write anything into its group's streams. A frame that is
-not of its kind's form is refused whole, before its values reach users or memory.
+A holder of a machine's credentials can write anything into its group's streams. A frame that does
+not fit its kind is refused whole, before its values reach users or memory.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _Bytes = Annotated[int, Field(ge=0, le=_MOST)]
 
 
 class _Body(BaseModel):
-    """What is not named here is dropped."""
+    """Fields that are not declared are dropped."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
@@ -105,7 +105,7 @@ _BODIES: dict[FrameKind, type[_Body]] = {
 
 
 class BadFrame(ValueError):
-    """What came is not a frame of an answer."""
+    """The text is not a valid frame."""
 
 
 def read_frame(text: str) -> Frame:
@@ -125,10 +125,10 @@ def read_frame(text: str) -> Frame:
         raise BadFrame(f"not a frame: {type(error).__name__}") from error
     if isinstance(body, _TextOf) and body.offset < body.start:
         raise BadFrame("text: offset: it lies before start")
-    # What was not given stays away: an error that is about no file has none.
+    # Fields that were not sent stay out: an error without a file has no field for it.
     return Frame(frame.kind, body.model_dump(exclude_unset=not isinstance(body, _TextOf | _End)))
 
 
 def size_of(frame: Frame) -> int:
-    """About how much memory a frame takes, bytes."""
+    """Return about how much memory a frame takes, bytes."""
     return len(json.dumps(frame.body))

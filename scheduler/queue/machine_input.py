@@ -1,8 +1,8 @@
 """What machines write to Redis, as models with bounds: everything else is refused.
 
-A machine's credentials may be in a stranger's hands. Text is cut to the length that is stored, so
-that an honest report with a long sentence is not lost; anything else that is out of its bounds
-makes the whole input invalid.
+A machine's credentials may be stolen. Text is cut to the length that is stored, so that an honest
+report with a long sentence is not lost; any other value out of bounds makes the whole input
+invalid.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _MOST_SLOTS = 1024
 
 
 class InvalidMachineInput(ValueError):
-    """What a machine wrote cannot be; `reason` is a word to count it by."""
+    """Input of a machine is invalid; `reason` is a word to count it by."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -66,7 +66,7 @@ def _attributes(value: Any, depth: int = _DEPTH) -> Any:
         if depth == 0 or len(value) > _ENTRIES:
             raise ValueError("more than an operation's attributes hold")
         if isinstance(value, list):
-            return [_attributes(one, depth - 1) for one in value]
+            return [_attributes(item, depth - 1) for item in value]
         return {_clean(k, _WORD): _attributes(v, depth - 1) for k, v in value.items()}
     return value
 
@@ -85,7 +85,7 @@ Attributes = Annotated[dict[str, Any], AfterValidator(_attributes)]
 
 
 class _Input(BaseModel):
-    # What a later release says besides is left out.
+    # Fields of a later release are left out.
     model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
 
 
@@ -117,7 +117,7 @@ class _Executer(_Input):
     vm_type: Word = ""
     vm_name: Word | None = None
     error_detail: Sentence | None = None
-    #: What is not a number of slots divides no price: one.
+    #: A value that is not a number of slots counts as 1: a price is divided by it.
     slots: Annotated[int, BeforeValidator(_slots)] = 1
 
 
@@ -225,7 +225,7 @@ class _Report(_Input):
 
 
 def parse_facts(text: str) -> dict[str, Any]:
-    """Return what a machine says about itself. Raises InvalidInput."""
+    """Return what a machine says about itself. Raises InvalidMachineInput."""
     try:
         return MachineFacts.model_validate_json(text).model_dump()
     except ValidationError as error:
@@ -236,11 +236,11 @@ def parse_report(text: str, now: float) -> Report:
     """Return an executor's report.
 
     Args:
-        text: what stands in the stream.
+        text: the entry of the stream.
         now: seconds since the epoch; the report's time must not be far after it.
 
     Raises:
-        InvalidInput: it is not a report of this protocol, or not within its bounds.
+        InvalidMachineInput: it is not a report of this protocol, or not within its bounds.
     """
     try:
         report = _Report.model_validate_json(text)
@@ -264,7 +264,7 @@ def parse_report(text: str, now: float) -> Report:
         number=report.number,
         at=report.at,
         executor=report.executor,
-        # What an executor leaves out is not there, whatever the model's default.
+        # A field that the executor left out stays out, whatever its default.
         body=body.model_dump(exclude_unset=True),
         protocol=report.protocol,
     )

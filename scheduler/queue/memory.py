@@ -1,7 +1,8 @@
-"""How much memory Redis has left, and what each machine group has of it."""
+"""How much memory Redis has left, what each machine group uses of it, and when to measure."""
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,13 @@ from simherd.contract.queue.keys import PREFIX
 if TYPE_CHECKING:
     import redis
 
-#: Keys that are looked at in one call, which Redis does nothing beside.
+#: Keys that are scanned in one call, during which Redis serves nobody else.
 _SCANNED = 1000
 #: Elements of a key whose size is taken for that of the others, where that is good enough.
 _SAMPLES = 5
+#: The next measurement waits at least so many times as long as the last one took: Redis does
+#: nothing else meanwhile.
+_REST = 50
 
 
 class RedisFull(Exception):
@@ -25,14 +29,14 @@ class RedisFull(Exception):
 
 @dataclass(frozen=True)
 class Memory:
-    """What a Redis server uses and may use, bytes; a limit of 0 is none."""
+    """The used and the allowed memory of a Redis server, bytes; a limit of 0 means none."""
 
     used: int
     limit: int
 
     @property
     def share(self) -> float:
-        """How much of the limit is used; 0 without one."""
+        """The used part of the limit; 0 without one."""
         return self.used / self.limit if self.limit else 0.0
 
 
@@ -45,9 +49,9 @@ class GroupUsage:
 
 
 def memory_of(client: redis.Redis) -> Memory:
-    """Return what a server uses and may use."""
-    found: Any = client.info("memory")
-    return Memory(int(found["used_memory"]), int(found.get("maxmemory", 0)))
+    """Return the memory of a server."""
+    info: Any = client.info("memory")
+    return Memory(int(info["used_memory"]), int(info.get("maxmemory", 0)))
 
 
 def group_usages(client: redis.Redis, *, exact: bool = False) -> dict[str, GroupUsage]:
@@ -73,7 +77,7 @@ def group_usages(client: redis.Redis, *, exact: bool = False) -> dict[str, Group
 
 
 def check_room(client: redis.Redis) -> None:
-    """Look whether a server has room for more tasks: it takes Redis a tenth of a millisecond.
+    """Check that a server has room for more tasks; it takes Redis a tenth of a millisecond.
 
     Raises:
         RedisFull: it has nearly reached its limit.
@@ -84,3 +88,19 @@ def check_room(client: redis.Redis) -> None:
             f"The queue's memory is full ({memory.used} of {memory.limit} bytes are used): "
             "no more tasks are taken just now. Try again in a minute."
         )
+
+
+class UsageClock:
+    """When a process last measured each Redis server."""
+
+    def __init__(self) -> None:
+        self._due: dict[str, float] = {}
+
+    def is_due(self, server: str) -> bool:
+        """Whether it is time to measure a server again."""
+        return time.monotonic() >= self._due.get(server, 0.0)
+
+    def restart(self, server: str, took_s: float) -> None:
+        """Start the wait after a measurement that took `took_s` seconds."""
+        wait_s = max(limits.REDIS_USAGE_EVERY_S, _REST * took_s)
+        self._due[server] = time.monotonic() + wait_s

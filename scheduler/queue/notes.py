@@ -1,4 +1,4 @@
-"""What the scheduler notes for itself in Redis, also where Redis has reached its memory limit."""
+"""Marks that the scheduler keeps in Redis, written even at the memory limit."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ if TYPE_CHECKING:
 
 
 def write_note(client: redis.Redis, key: str, value: str | float, *, is_new: bool = False) -> None:
-    """Write a string. `is_new`: unless there is one."""
+    """Write a string; with `is_new` only where there is none."""
     script = client.register_script(scripts.source("note"))
     script(keys=[NOTHING, key], args=["new" if is_new else "string", value])

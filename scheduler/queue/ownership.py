@@ -1,4 +1,4 @@
-"""Which machines and tasks belong to a machine group: what its keys may speak of."""
+"""Which machines and tasks belong to a machine group: what its keys may name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Ownership(Protocol):
 class RememberedOwnership:
     """Asks the task store once for each id: neither machines nor tasks change their group.
 
-    What does not belong to the group is asked for each time. Safe to use from several threads.
+    Ids that do not belong to the group are looked up each time. Safe to use from several threads.
     """
 
     def __init__(self, store: Ownership) -> None:
@@ -46,13 +46,13 @@ class RememberedOwnership:
         self, group: str, ids: Collection[str], ask: Callable[[str, Collection[str]], set[str]]
     ) -> set[str]:
         with self._lock:
-            known = {one for one in ids if (group, one) in self._known}
+            known = {id_ for id_ in ids if (group, id_) in self._known}
         unknown = set(ids) - known
         if not unknown:
             return known
-        found = ask(group, unknown)
+        confirmed = ask(group, unknown)
         with self._lock:
-            self._known.update(dict.fromkeys((group, one) for one in found))
+            self._known.update(dict.fromkeys((group, id_) for id_ in confirmed))
             while len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
-        return known | found
+        return known | confirmed

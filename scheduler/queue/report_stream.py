@@ -1,4 +1,4 @@
-"""Waiting for reports of executors, and noting what was recorded."""
+"""Waiting for reports of executors, and acknowledging those that were recorded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _GATHER_S = 0.01
 
 @dataclass(frozen=True)
 class NewReports:
-    """What a wait for reports has brought."""
+    """The result of a wait for reports."""
 
     #: Group → its reports, in order.
     reports: dict[str, list[StreamEntry]]
@@ -34,13 +34,13 @@ class NewReports:
 
 
 class ReportStreams:
-    """The event streams of the machine groups of one Redis server."""
+    """The report streams of the machine groups of one Redis server."""
 
     def __init__(self, client: redis.Redis, reader: GroupReader) -> None:
         self._client = client
         self._reader = reader
         self._acknowledge = client.register_script(scripts.source("acknowledge"))
-        # From the beginning: what was announced before the first read would else be missed.
+        # From the beginning: an announcement before the first read must not be missed.
         self._changed = "0-0"
 
     def read(self, cursors: Mapping[str, str], wait_s: float) -> NewReports:
@@ -54,17 +54,21 @@ class ReportStreams:
         streams: dict[Any, Any] = {key: cursors[g] for key, g in names.items()}
         streams[GROUPS_CHANGED] = self._changed
         try:
-            # One entry of each stream: it says whose are read. Machines choose how long they are.
-            found: Any = self._client.xread(streams, count=1, block=int(wait_s * 1000)) or []
+            # One entry of each stream shows which have some: machines choose their length.
+            ready_streams: Any = (
+                self._client.xread(streams, count=1, block=int(wait_s * 1000)) or []
+            )
         except redis.ResponseError as error:
             broken = self._broken(names) if "WRONGTYPE" in str(error) else {}
             if not broken:
                 raise
             return NewReports({}, broken=broken)
-        if isinstance(found, dict):
-            found = [(k, v[0] if v and isinstance(v[0], list) else v) for k, v in found.items()]
+        if isinstance(ready_streams, dict):
+            ready_streams = [
+                (k, v[0] if v and isinstance(v[0], list) else v) for k, v in ready_streams.items()
+            ]
         is_changed, ready = False, {}
-        for key, entries in found:
+        for key, entries in ready_streams:
             if key == GROUPS_CHANGED:
                 self._changed, is_changed = entries[-1][0], True
             else:
@@ -74,7 +78,7 @@ class ReportStreams:
         return NewReports(*self._reader.reports(self._client, ready), is_changed)
 
     def _broken(self, names: Mapping[str, str]) -> dict[str, str]:
-        """The groups whose stream is not one, and what it is."""
+        """Return the groups whose stream has another type, and a sentence that says so."""
         pipe = self._client.pipeline(transaction=False)
         for key in names:
             pipe.type(key)
@@ -86,7 +90,7 @@ class ReportStreams:
         }
 
     def acknowledge(self, group: str, recorded: Mapping[str, int], upto: str) -> None:
-        """Note what stands in SQL, and drop the entries up to `upto` from the stream."""
+        """Record which reports are in SQL, and drop the entries up to `upto` from the stream."""
         keys = GroupKeys(group)
         words = [word for pair in recorded.items() for word in pair]
         self._acknowledge(

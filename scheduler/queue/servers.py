@@ -15,7 +15,7 @@ class UnknownServer(LookupError):
 
 
 class Servers(Generic[_C]):
-    """The Redis servers by their names, and the clients for them, of whichever kind.
+    """The Redis servers by name, with clients of one kind.
 
     A group stays on the server that it was made on: its executors know no other.
     """
@@ -45,11 +45,11 @@ class Servers(Generic[_C]):
 
     @property
     def main(self) -> _C:
-        """The client of the server for all that belongs to no group."""
+        """Return the client of the server for all that belongs to no group."""
         return self.named(self.names[0])
 
     def named(self, name: str) -> _C:
-        """The client of one server. Raises UnknownServer."""
+        """Return the client of one server. Raises UnknownServer."""
         if name not in self._clients:
             if name not in self._urls:
                 raise UnknownServer(
@@ -60,12 +60,12 @@ class Servers(Generic[_C]):
         return self._clients[name]
 
     def of(self, group: str) -> _C:
-        """The client of a group's server. Raises UnknownServer."""
+        """Return the client of a group's server. Raises UnknownServer."""
         if group not in self._places:
             self._places[group] = self._server_of(group)
         return self.named(self._places[group])
 
     def all(self) -> Iterator[tuple[str, _C]]:
-        """Every server's name and client, the main one first."""
+        """Yield every server's name and client, the main one first."""
         for name in self._urls:
             yield name, self.named(name)

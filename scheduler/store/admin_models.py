@@ -1,4 +1,4 @@
-"""The tables of those who look after a server. Times are seconds since the epoch, UTC."""
+"""The tables of operators. Times are seconds since the epoch, UTC."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from scheduler.store.models import SEQUENCE, Base
 
 
 class AuditEntry(Base):
-    """What an operator has done. Added, never changed: the database refuses it."""
+    """One action of an operator. The database refuses changes of these rows."""
 
     __tablename__ = "audit_entries"
     id: Mapped[int] = mapped_column(SEQUENCE, primary_key=True, autoincrement=True)
     at: Mapped[float]
-    #: The operator's name, or that of the command and who ran it.
+    #: The operator's name, or that of the command and its account.
     actor: Mapped[str]
     action: Mapped[str]
     #: What it was done to.
@@ -26,7 +26,7 @@ class AuditEntry(Base):
 
 
 class MachinePrice(Base):
-    """What a machine type costs instead of what the table says, US$ per hour; None: as it says."""
+    """A price that overrides the catalogue's, US$ per hour; None: the catalogue's."""
 
     __tablename__ = "machine_prices"
     machine_type: Mapped[str] = mapped_column(primary_key=True)

@@ -23,7 +23,7 @@ _ROWS = 1000
 
 
 class _Sink:
-    """Takes what a zip is made of, until somebody fetches it. It cannot be wound back."""
+    """Collects the bytes of a zip until they are taken; it cannot seek."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
@@ -33,15 +33,15 @@ class _Sink:
         return len(data)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: no bytes are held back."""
 
     def take(self) -> bytes:
-        found, self._pieces = b"".join(self._pieces), []
-        return found
+        data, self._pieces = b"".join(self._pieces), []
+        return data
 
 
 def dump(engine: Engine, release: str, now: float) -> Iterator[bytes]:
-    """A backup in pieces: everything as it is at one moment, while others go on writing.
+    """Yield a backup in pieces: a snapshot, while others go on writing.
 
     Args:
         engine: the database.
@@ -62,7 +62,7 @@ def dump(engine: Engine, release: str, now: float) -> Iterator[bytes]:
         sums: dict[str, TableSum] = {}
         with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:  # type: ignore[call-overload]
             for table in _tables(connection):
-                # How long it gets is not known when it is begun.
+                # Its length is not known when it is begun.
                 with archive.open(member(table.name), "w", force_zip64=True) as file:
                     for so_far in _write(connection, table, file):
                         sums[table.name] = so_far
@@ -72,34 +72,34 @@ def dump(engine: Engine, release: str, now: float) -> Iterator[bytes]:
 
 
 def _tables(connection: Connection) -> list[Table]:
-    """The tables that the database itself says that it has; those that others refer to first."""
-    found = MetaData()
-    found.reflect(connection, only=lambda name, _: name != schema.VERSION_TABLE)
-    for table in found.sorted_tables:
+    """Return the tables that the database has; those that others refer to first."""
+    metadata = MetaData()
+    metadata.reflect(connection, only=lambda name, _: name != schema.VERSION_TABLE)
+    for table in metadata.sorted_tables:
         for column in table.columns:
             if isinstance(column.type, JSON):
-                # No value is no value, and not the JSON word null.
+                # A missing value is SQL's NULL, not the JSON word null.
                 column.type = JSON(none_as_null=bool(column.nullable))
-    return found.sorted_tables
+    return metadata.sorted_tables
 
 
 def _write(connection: Connection, table: Table, file: IO[bytes]) -> Iterator[TableSum]:
-    """Write the rows of a table; answers after each bunch what was written so far."""
+    """Write the rows of a table; yield after each batch the sum of what was written."""
     digest, count = hashlib.sha256(), 0
-    wanted = select(table).order_by(*table.primary_key.columns)
-    rows = connection.execution_options(yield_per=_ROWS).execute(wanted)
-    for bunch in rows.mappings().partitions():
-        lines = [json.dumps(dict(row), ensure_ascii=False, separators=(",", ":")) for row in bunch]
+    query = select(table).order_by(*table.primary_key.columns)
+    rows = connection.execution_options(yield_per=_ROWS).execute(query)
+    for batch in rows.mappings().partitions():
+        lines = [json.dumps(dict(row), ensure_ascii=False, separators=(",", ":")) for row in batch]
         data = "".join(f"{line}\n" for line in lines).encode()
         file.write(data)
         digest.update(data)
-        count += len(bunch)
+        count += len(batch)
         yield TableSum(count, digest.hexdigest())
     yield TableSum(count, digest.hexdigest())
 
 
 def is_empty(connection: Connection) -> bool:
-    """Whether a database holds nothing that a restore would destroy."""
+    """Return whether a database holds nothing that a restore would destroy."""
     return not any(
         connection.scalar(select(func.count()).select_from(table))
         for table in _tables(connection)
@@ -108,9 +108,9 @@ def is_empty(connection: Connection) -> bool:
 
 
 def load(connection: Connection, archive: zipfile.ZipFile, manifest: BackupManifest) -> None:
-    """Put what a backup holds in place of what the database has, with the newest schema.
+    """Replace the content of a database by a backup that was checked, with the newest schema.
 
-    Nothing is seen of it before the caller's transaction ends. The backup was checked.
+    The change is invisible to others until the caller's transaction ends.
 
     Raises:
         BadBackup: its schema is not known here, or a row cannot be taken.
@@ -124,7 +124,7 @@ def load(connection: Connection, archive: zipfile.ZipFile, manifest: BackupManif
     _drop(connection)
     schema.change(connection, manifest.revision)
     for table in _tables(connection):
-        # A migration may have put rows of its own there.
+        # A migration may have added rows.
         connection.execute(table.delete())
         if table.name in manifest.tables:
             _read(connection, table, archive)
@@ -134,26 +134,28 @@ def load(connection: Connection, archive: zipfile.ZipFile, manifest: BackupManif
 
 
 def _drop(connection: Connection) -> None:
-    found = MetaData()
+    metadata = MetaData()
     names = {*Base.metadata.tables, schema.VERSION_TABLE}
-    found.reflect(connection, only=[n for n in inspect(connection).get_table_names() if n in names])
-    found.drop_all(connection)
+    metadata.reflect(
+        connection, only=[n for n in inspect(connection).get_table_names() if n in names]
+    )
+    metadata.drop_all(connection)
 
 
 def _read(connection: Connection, table: Table, archive: zipfile.ZipFile) -> None:
-    bunch: list[dict[str, Any]] = []
+    batch: list[dict[str, Any]] = []
     with archive.open(member(table.name)) as lines:
         for line in lines:
-            bunch.append(json.loads(line))
-            if len(bunch) == _ROWS:
-                connection.execute(insert(table), bunch)
-                bunch = []
-    if bunch:
-        connection.execute(insert(table), bunch)
+            batch.append(json.loads(line))
+            if len(batch) == _ROWS:
+                connection.execute(insert(table), batch)
+                batch = []
+    if batch:
+        connection.execute(insert(table), batch)
 
 
 def _wind_sequences(connection: Connection) -> None:
-    """Have PostgreSQL count on from the rows that came with their numbers."""
+    """Continue PostgreSQL's sequences after the highest restored number."""
     for table in _tables(connection):
         for column in table.primary_key.columns:
             named = {"table": table.name, "column": column.name}
@@ -166,7 +168,7 @@ def _wind_sequences(connection: Connection) -> None:
 
 
 def others_use_it(engine: Engine) -> bool:
-    """Whether other processes are connected to the database, as far as it tells."""
+    """Return whether other processes are connected, as far as the database shows it."""
     if engine.dialect.name == "postgresql":
         others = (
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
@@ -178,12 +180,12 @@ def others_use_it(engine: Engine) -> bool:
 
 
 def _sqlite_is_open(path: str) -> bool:
-    """Whether another connection has the file: an exclusive one can be had only without."""
+    """Return whether another connection has the file, which prevents an exclusive lock."""
     import sqlite3
 
     connection = sqlite3.connect(path, timeout=0, isolation_level=None)
     try:
-        # Before anything is read: later it would not hold for the log beside the file.
+        # Before any read: later it would not hold for the log beside the file.
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
         connection.execute("BEGIN EXCLUSIVE")
         connection.execute("ROLLBACK")

@@ -7,31 +7,29 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, event, text
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import sessionmaker
 
-from scheduler.metrics.instruments import flush
-from scheduler.store.outbox import JOBS
 from scheduler.store.schema import HEAD, change
+from scheduler.store.unit_of_work import UnitOfWork
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterator
 
     from sqlalchemy import Engine
-
-    from simherd.contract.lifecycle import Status
+    from sqlalchemy.orm import Session
 
 #: Seconds a SQLite writer waits for another process' transaction.
 _SQLITE_BUSY_S = 30
 
 
 def open_engine(url: str) -> Engine:
-    """An engine for `url`; SQLite gets WAL, foreign keys and immediate transactions."""
+    """Return an engine for `url`; SQLite gets WAL, foreign keys and immediate transactions."""
     if not url.startswith("sqlite"):
         return create_engine(
             url, pool_pre_ping=True, pool_size=10, max_overflow=20, hide_parameters=True
         )
-    # What users have sent is in the parameters: errors, and so logs, leave them out.
+    # The parameters hold what users have sent: they stay out of errors, and so of logs.
     engine = create_engine(url, connect_args={"timeout": _SQLITE_BUSY_S}, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
@@ -55,43 +53,29 @@ def _begin_sqlite(connection: Any) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-#: Under this name a session notes the tasks whose status it changes, and what it is then.
-CHANGED = "changed"
-
-
 class Store:
     """Sessions on the task store."""
 
     def __init__(
         self,
         engine: Engine,
-        send_job: Callable[[str], None] | None = None,
-        announce: Callable[[dict[str, Status]], None] | None = None,
+        after_commit: Callable[[UnitOfWork], None] = lambda _: None,
     ) -> None:
-        """What is done after a commit: `send_job` sends a background job that the transaction has
-        noted in its `JOBS`, `announce` is told of the tasks in its `CHANGED`."""
+        """Open no connection yet; `after_commit` gets each unit of work that is through."""
         self.engine = engine
-        self._send_job = send_job
-        self._announce = announce
-        self._write = sessionmaker(engine, expire_on_commit=False)
+        self._after_commit = after_commit
+        self._write = sessionmaker(engine, class_=UnitOfWork, expire_on_commit=False)
         self._read = sessionmaker(engine.execution_options(writes=False), expire_on_commit=False)
 
     @contextmanager
-    def write(self) -> Iterator[Session]:
+    def write(self) -> Iterator[UnitOfWork]:
         """A session in one transaction: committed at the end, rolled back on an error."""
-        with self._write.begin() as session:
-            yield session
-        flush(session)
-        # What is told must be there first.
-        changed = session.info.pop(CHANGED, None)
-        if changed and self._announce is not None:
-            self._announce(changed)
-        for name in session.info.pop(JOBS, ()):
-            if self._send_job is not None:
-                self._send_job(name)
+        with self._write.begin() as unit:
+            yield unit
+        self._after_commit(unit)
 
     def clock(self) -> float:
-        """Seconds since the epoch, by the one clock of all processes that share the database."""
+        """Return the epoch seconds of the one clock that all processes of the database share."""
         if self.engine.dialect.name != "postgresql":
             return time.time()  # they are on one machine
         with self.read() as session:
@@ -108,7 +92,7 @@ def migrate(url: str, to: str = HEAD) -> None:
     """Bring the database at `url` to a revision: the newest, or see `schema.change`.
 
     Raises:
-        SchemaError: there is no such revision, or the database's own is not known.
+        SchemaError: there is no such revision, or the database's is not known.
     """
     engine = open_engine(url)
     try:

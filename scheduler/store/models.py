@@ -27,22 +27,22 @@ class Base(DeclarativeBase):
 
 
 class User(Base):
-    """Somebody who owns tasks, groups and storage."""
+    """An owner of tasks, groups and storage."""
 
     __tablename__ = "users"
     id: Mapped[str] = mapped_column(primary_key=True)
     username: Mapped[str] = mapped_column(unique=True)
     email: Mapped[str]
     created_at: Mapped[float]
-    #: Whether they may look after the server itself.
+    #: Whether they may administer the server.
     is_operator: Mapped[bool] = mapped_column(default=False)
     #: Quota name → what the user may have at one time; one that is not named is unlimited.
     quotas: Mapped[dict[str, float]] = mapped_column(JSON, default=dict)
-    #: When one of their fetches or exports was last given a turn; 0 is never.
+    #: When one of their transfers last had a turn; 0 means never.
     transfer_turn_at: Mapped[float] = mapped_column(default=0.0)
-    #: Since when none of their keys is good.
+    #: Since when none of their keys is valid.
     disabled_at: Mapped[float | None]
-    #: The providers that they may start machines with, of those that are on; None: all of them.
+    #: The enabled providers with which they may start machines; None: all of them.
     providers: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
 
 
@@ -55,7 +55,7 @@ class ApiKey(Base):
     label: Mapped[str]
     created_at: Mapped[float]
     revoked_at: Mapped[float | None]
-    #: When it stops being good by itself.
+    #: When it expires.
     expires_at: Mapped[float | None]
 
 
@@ -101,7 +101,7 @@ class GroupRow(Base):
     created_at: Mapped[float]
     started_at: Mapped[float | None]
     terminated_at: Mapped[float | None]
-    #: When its shutting down began.
+    #: When its shutdown began.
     shutting_down_at: Mapped[float | None]
     #: Why the group is being shut down: a value of `Cause`.
     end_cause: Mapped[str | None]
@@ -109,25 +109,25 @@ class GroupRow(Base):
     reconnect_s: Mapped[float] = mapped_column(default=limits.RECONNECT_WINDOW_S)
     #: What its containers may do: the fields of `Policy`.
     policy: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
-    #: Whether an operator has let every user of this server send tasks to it; see
-    #: `services/groups/access.py`, which decides who may.
+    #: Whether an operator has opened it to every user of this server; see
+    #: `services/groups/access.py`, which decides about access.
     shared: Mapped[bool] = mapped_column(default=False)
-    #: Whether tasks go to it that name no group; of one group at the most.
+    #: Whether it is the default group; at most one is.
     is_default: Mapped[bool] = mapped_column(default=False)
-    #: Whether machines come on demand while there is no spot capacity.
+    #: Whether on-demand machines are started while there is no spot capacity.
     on_demand_fallback: Mapped[bool] = mapped_column(default=False)
     #: What keeps its machines from coming or going, as a sentence.
     status_detail: Mapped[str | None]
     #: Launches that the provider refused one after another, and when the next one is due.
     refusals: Mapped[int] = mapped_column(default=0)
-    #: Of these, the last ones that were not for want of capacity.
+    #: Of these, the last ones whose reason was not a lack of capacity.
     hard_refusals: Mapped[int] = mapped_column(default=0)
     retry_at: Mapped[float | None]
     #: When an elastic group last changed its size.
     scaled_at: Mapped[float | None]
     #: The name of the Redis server that holds its queue.
     redis_server: Mapped[str] = mapped_column(default=limits.MAIN_SERVER)
-    #: Since when its keys in Redis are set aside because they are broken, and how they are.
+    #: Since when it is quarantined because its keys in Redis are broken, and the reason.
     quarantined_at: Mapped[float | None]
     quarantine_reason: Mapped[str | None]
     #: The last event-stream entry that the recorder has applied.
@@ -143,7 +143,7 @@ class GroupShare(Base):
     #: The name of the operator or owner who shared it.
     granted_by: Mapped[str]
     created_at: Mapped[float]
-    #: Since when the user may use it; None: it is an offer that they have not accepted.
+    #: Since when the user may use it; None: the offer is not accepted yet.
     accepted_at: Mapped[float | None]
 
 
@@ -155,10 +155,10 @@ class MachineRow(Base):
     group_id: Mapped[str] = mapped_column(ForeignKey("machine_groups.id"), index=True)
     name: Mapped[str]
     status: Mapped[str]
-    #: What the provider needs to find it again.
+    #: The provider's reference to it.
     handle: Mapped[dict[str, Any]] = mapped_column(JSON)
     created_at: Mapped[float]
-    #: When it was last launched; its agent has a while from then for joining.
+    #: When it was last launched; from then on its agent has limited time to join.
     launched_at: Mapped[float | None]
     last_seen_at: Mapped[float | None]
     terminated_at: Mapped[float | None]
@@ -168,19 +168,19 @@ class MachineRow(Base):
     #: SHA-256 of the token with which it may join once, and until when.
     join_digest: Mapped[str | None] = mapped_column(index=True)
     join_expires_at: Mapped[float | None]
-    #: SHA-256 of its secret: the password of its Redis user, and what it shows the API.
+    #: SHA-256 of its secret: the password for Redis and for the API.
     secret_digest: Mapped[str | None]
     secret_at: Mapped[float | None]
-    #: When the provider takes it away, where it has said so.
+    #: When the provider reclaims it, once that is announced.
     reclaim_at: Mapped[float | None]
-    #: The tasks that failed here one after another for the machine's own reasons: ids and blanks.
+    #: The last tasks in a row that failed because of the machine: ids and blanks.
     failures: Mapped[str] = mapped_column(default="")
-    #: Why it takes nothing more, where that was decided for it.
+    #: Why the scheduler drained it.
     drain_reason: Mapped[str | None]
 
 
 class TaskRow(Base):
-    """One simulation: what was asked for, where it stands, what it measured."""
+    """One simulation: its submission, its state, its measurements."""
 
     __tablename__ = "tasks"
     __table_args__ = (
@@ -215,23 +215,23 @@ class TaskRow(Base):
     #: When the time-to-live runs out; known from the first computation's start on.
     deadline_at: Mapped[float | None]
     resubmit: Mapped[bool]
-    #: Set by a kill whose user does not want the outputs.
+    #: Set by a kill with `discard`.
     discard_outputs: Mapped[bool] = mapped_column(default=False)
     stream_zip: Mapped[bool]
     compress_with: Mapped[str]
     extra_params: Mapped[dict[str, Any]] = mapped_column(JSON)
     input_resources: Mapped[list[str]] = mapped_column(JSON)
-    #: Archives that are laid out below its own input.
+    #: Archives that are unpacked before its input.
     shared_inputs: Mapped[list[str]] = mapped_column(JSON, default=list)
-    #: Whether it has an input archive of its own.
+    #: Whether it has an input archive.
     has_input: Mapped[bool] = mapped_column(default=True)
     task_metadata: Mapped[dict[str, str]] = mapped_column(JSON, default=dict)
-    #: What the client calls its submission, and a digest of what was asked for.
+    #: The client's key for the submission, and a digest of the request.
     client_key: Mapped[str | None]
     client_digest: Mapped[str | None]
     #: Higher ones go first within a group.
     priority: Mapped[int] = mapped_column(default=0)
-    #: US$ that its machines may cost in all.
+    #: The most that its machines may cost in all, US$.
     max_cost: Mapped[float | None]
     metrics: Mapped[dict[str, float]] = mapped_column(JSON, default=dict)
     executer: Mapped[dict[str, Any] | None] = mapped_column(JSON)
@@ -246,10 +246,10 @@ class TaskRow(Base):
     computation_start_time: Mapped[float | None]
     computation_end_time: Mapped[float | None]
     end_time: Mapped[float | None]
-    #: When Redis was first handed this attempt, and when last: its signed URLs age from there.
+    #: When this attempt was first pushed to Redis, and when last: its signed URLs age from then.
     queued_at: Mapped[float | None]
     handed_over_at: Mapped[float | None]
-    #: Whether events were ever registered for it: who changes it need not look for any else.
+    #: Whether notifications were ever registered for it: if not, changes skip the search for them.
     watched: Mapped[bool] = mapped_column(default=False)
 
 
@@ -268,7 +268,7 @@ class StatusChange(Base):
 
 
 class AttemptRow(Base):
-    """One attempt of a task: where it ran, how it ended, what was saved, what it cost."""
+    """One attempt of a task: where it ran, how it ended, what was stored, what it cost."""
 
     __tablename__ = "attempts"
     task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id"), primary_key=True)
@@ -278,14 +278,14 @@ class AttemptRow(Base):
     ended_at: Mapped[float | None]
     cause: Mapped[str | None]
     detail: Mapped[str | None]
-    #: What of it is stored: `generation` of a checkpoint it saved, `output_bytes`.
+    #: What is stored of it: `generation` of a checkpoint it saved, `output_bytes`.
     saved: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
-    #: US$ per hour of the machine's share that it took up.
+    #: US$ per hour of its share of the machine.
     price_hour: Mapped[float] = mapped_column(default=0.0)
 
 
 class Checkpoint(Base):
-    """One generation of a task's checkpoint: files that a later attempt can go on from."""
+    """One generation of a task's checkpoint: files that a later attempt can restore."""
 
     __tablename__ = "checkpoints"
     task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id"), primary_key=True)
@@ -298,14 +298,14 @@ class Checkpoint(Base):
 
 
 class TaskOperation(Base):
-    """A timed stage of an attempt, shown under the status it happened in."""
+    """A timed stage of an attempt, shown under the status during which it ran."""
 
     __tablename__ = "task_operations"
     __table_args__ = (UniqueConstraint("task_id", "attempt", "number"),)
     id: Mapped[int] = mapped_column(SEQUENCE, primary_key=True, autoincrement=True)
     task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id"))
     attempt: Mapped[int]
-    #: The executor's own number for it within the attempt.
+    #: The executor's number for it within the attempt.
     number: Mapped[int]
     status_change_id: Mapped[int] = mapped_column(ForeignKey("status_changes.id"))
     name: Mapped[str]
@@ -338,40 +338,40 @@ class TransferRow(Base):
     __tablename__ = "transfers"
     id: Mapped[str] = mapped_column(primary_key=True)
     user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), index=True)
-    #: A `Kind` and a `State` of `simherd.contract.transfers`.
+    #: A `TransferKind` and a `TransferState`.
     kind: Mapped[str]
     state: Mapped[str] = mapped_column(index=True)
-    #: The object: what is made, or what is read.
+    #: The object that is created or read.
     path: Mapped[str]
-    #: Where its bytes come from; of an export, what says that all parts are there.
+    #: The source; of an export, the URL that completes the upload.
     url: Mapped[str]
     #: Where the parts of an export go, and how large each is, bytes.
     part_urls: Mapped[list[str]] = mapped_column(JSON, default=list)
     part_size: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[float]
     ended_at: Mapped[float | None]
-    #: What went wrong last; shown while it is tried again, too.
+    #: The last error; also shown while it is tried again.
     error: Mapped[str | None]
-    #: The fence: raised with every turn.
+    #: The fence: incremented with every turn.
     turn: Mapped[int] = mapped_column(default=0)
-    #: When the next turn is due; during one, when it is taken to have died.
+    #: When the next turn is due; during one, when it counts as dead.
     next_at: Mapped[float]
-    #: Turns in a row that brought nothing.
+    #: Turns in a row without progress.
     failures: Mapped[int] = mapped_column(default=0)
-    #: Bytes of all, once known, and those that are there.
+    #: The total bytes, once known, and those that are stored.
     size: Mapped[int | None] = mapped_column(BigInteger)
     moved: Mapped[int] = mapped_column(BigInteger, default=0)
     #: Of a fetch: the upload in parts that it is stored with.
     upload: Mapped[str | None]
     #: The parts that are stored: number and ETag, each.
     parts: Mapped[list[Any]] = mapped_column(JSON, default=list)
-    #: ETag or date by which the source is known to be still the same.
+    #: ETag or date that shows whether the source has changed.
     validator: Mapped[str | None]
 
 
 class StorageRoom(Base):
-    """Bytes of a user's storage that a listing of it may not have seen: promised to who has a URL,
-    being stored, or stored since."""
+    """Bytes of a user's storage that a listing may lack: reserved by a signed URL, being stored, or
+    stored since."""
 
     __tablename__ = "storage_rooms"
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -379,9 +379,9 @@ class StorageRoom(Base):
     #: The object that they are for.
     path: Mapped[str]
     bytes: Mapped[int] = mapped_column(BigInteger)
-    #: Whether only a URL was signed so far: the upload that uses it takes its place.
+    #: Whether only a URL was signed so far: its upload replaces this row.
     promised: Mapped[bool]
-    #: When they stop counting, where they have not been stored by then.
+    #: When they stop counting, unless they were stored by then.
     expires_at: Mapped[float]
     #: When all of them were stored.
     stored_at: Mapped[float | None]
@@ -399,7 +399,7 @@ class RefusedChange(Base):
 
 
 class LeadershipRow(Base):
-    """What one process of several does at a time, and who does it until when."""
+    """A duty that one of several processes has at a time, with its holder and expiry."""
 
     __tablename__ = "duties"
     name: Mapped[str] = mapped_column(primary_key=True)

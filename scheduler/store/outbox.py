@@ -1,4 +1,4 @@
-"""What is to be delivered: written in the very transaction in which it happens."""
+"""Deliveries of notifications, written in the transaction that triggers them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, update
 
-from scheduler.store.event_models import Delivery, Registration
 from scheduler.store.models import AttemptRow
+from scheduler.store.notification_models import Delivery, Registration
 from simherd.contract.lifecycle import FAILED, TERMINAL, Status
 from simherd.contract.notifications import (
     REPEATING,
@@ -22,40 +22,40 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-#: Key of `Session.info`: jobs that are sent once the transaction is through.
-JOBS = "jobs"
-#: The job that delivers, and tells executors of observers.
+    from scheduler.store.unit_of_work import UnitOfWork
+
+#: The job that delivers, and sends observers to executors.
 DELIVER = "deliver"
-#: Of all that a task's history holds, only these say something that events wait for.
-_TELLING = TERMINAL | {Status.STARTED}
+#: The only statuses that trigger notifications.
+_TRIGGERING = TERMINAL | {Status.STARTED}
 _OVER = "The {} has ended, and this never happened."
 
 
-def task_changed(session: Session, task_id: str, to: Status, attempt: int, at: float) -> None:
-    """A task has a new status: note what events wait for that."""
-    if to not in _TELLING:
+def task_changed(session: UnitOfWork, task_id: str, to: Status, attempt: int, at: float) -> None:
+    """Add the deliveries that a task's new status triggers."""
+    if to not in _TRIGGERING:
         return
-    found = _waiting(session, Registration.task_id == task_id)
-    if not found:
+    registrations = _waiting(session, Registration.task_id == task_id)
+    if not registrations:
         return
-    happened = {NotificationTrigger.TASK_STARTED} if to is Status.STARTED else set()
+    fired = {NotificationTrigger.TASK_STARTED} if to is Status.STARTED else set()
     if to in FAILED:
-        happened.add(NotificationTrigger.TASK_FAILED)
+        fired.add(NotificationTrigger.TASK_FAILED)
     if to in TERMINAL and outputs_stored(session, task_id, attempt):
-        happened.add(NotificationTrigger.TASK_OUTPUT_UPLOADED)
-    for event in found:
-        if event.trigger in happened:
-            happen(session, event, at, status=to.value, attempt=attempt)
+        fired.add(NotificationTrigger.TASK_OUTPUT_UPLOADED)
+    for registration in registrations:
+        if registration.trigger in fired:
+            add_delivery(session, registration, at, status=to.value, attempt=attempt)
         elif to in TERMINAL:
-            # What was missed of a file is why it may have been there.
-            said = (_OVER.format("task"), event.state_detail)
-            close(session, event, RegistrationState.OVER, " ".join(filter(None, said)))
-    if to is Status.STARTED and any(event.untold for event in found):
-        session.info.setdefault(JOBS, set()).add(DELIVER)
+            # The detail says which part of a file no executor has read.
+            detail = " ".join(filter(None, (_OVER.format("task"), registration.state_detail)))
+            close(session, registration, RegistrationState.OVER, detail)
+    if to is Status.STARTED and any(r.untold for r in registrations):
+        session.jobs.add(DELIVER)
 
 
 def outputs_stored(session: Session, task_id: str, attempt: int) -> bool:
-    """Whether the outputs of an attempt are in storage."""
+    """Return whether the outputs of an attempt are in storage."""
     saved = session.scalar(
         select(AttemptRow.saved).where(AttemptRow.task_id == task_id, AttemptRow.attempt == attempt)
     )
@@ -63,9 +63,9 @@ def outputs_stored(session: Session, task_id: str, attempt: int) -> bool:
 
 
 def group_changed(
-    session: Session, group_id: str, what: NotificationTrigger, at: float, machine_id: str = ""
+    session: UnitOfWork, group_id: str, what: NotificationTrigger, at: float, machine_id: str = ""
 ) -> None:
-    """Something has happened to a machine group: note what events wait for that.
+    """Add the deliveries that a change of a machine group triggers.
 
     Args:
         session: the transaction it is part of.
@@ -74,17 +74,19 @@ def group_changed(
         at: when, seconds since the epoch.
         machine_id: the machine that it happened to, where it is about one.
     """
-    for event in _waiting(session, Registration.group_id == group_id):
-        if event.trigger == what:
-            told = {"machine_id": machine_id} if machine_id else {}
-            happen(session, event, at, occasion=machine_id, **told)
+    for registration in _waiting(session, Registration.group_id == group_id):
+        if registration.trigger == what:
+            facts = {"machine_id": machine_id} if machine_id else {}
+            add_delivery(session, registration, at, occasion=machine_id, **facts)
         elif what is NotificationTrigger.GROUP_TERMINATED:
-            close(session, event, RegistrationState.OVER, _OVER.format("machine group"))
+            close(session, registration, RegistrationState.OVER, _OVER.format("machine group"))
 
 
-def observed(session: Session, task_id: str, attempt: int, at: float, body: dict[str, Any]) -> None:
-    """An executor has found what an observer looks for, cannot look for it, or has missed some."""
-    for event in _waiting(
+def observed(
+    session: UnitOfWork, task_id: str, attempt: int, at: float, body: dict[str, Any]
+) -> None:
+    """Record an executor's report about an observer: found, failed, or partly unread."""
+    for registration in _waiting(
         session,
         Registration.id == body["observer_id"],
         Registration.task_id == task_id,
@@ -92,29 +94,29 @@ def observed(session: Session, task_id: str, attempt: int, at: float, body: dict
     ):
         trouble = body.get("trouble")
         if trouble is not None and body.get("missed"):
-            event.state_detail = str(trouble)[:500]
+            registration.state_detail = str(trouble)[:500]
         elif trouble is not None:
-            close(session, event, RegistrationState.DISABLED, str(trouble)[:500])
+            close(session, registration, RegistrationState.DISABLED, str(trouble)[:500])
         else:
-            told = {"captured": body["captured"]} if body.get("captured") else {}
-            happen(session, event, at, attempt=attempt, **told)
+            facts = {"captured": body["captured"]} if body.get("captured") else {}
+            add_delivery(session, registration, at, attempt=attempt, **facts)
 
 
-def happen(
-    session: Session, event: Registration, at: float, occasion: str = "", **facts: Any
+def add_delivery(
+    session: UnitOfWork, registration: Registration, at: float, occasion: str = "", **facts: Any
 ) -> None:
-    """Note that what an event waits for has happened, unless that is noted already."""
-    if NotificationTrigger(event.trigger) in REPEATING:
+    """Add a delivery of a notification, unless there is one for this occasion."""
+    if NotificationTrigger(registration.trigger) in REPEATING:
         known = select(Delivery.id).where(
-            Delivery.event_id == event.id, Delivery.occasion == occasion
+            Delivery.event_id == registration.id, Delivery.occasion == occasion
         )
         if session.scalar(known) is not None:
             return
     else:
-        close(session, event, RegistrationState.DELIVERING)
+        close(session, registration, RegistrationState.DELIVERING)
     session.add(
         Delivery(
-            event_id=event.id,
+            event_id=registration.id,
             occasion=occasion,
             at=at,
             facts=facts,
@@ -123,23 +125,26 @@ def happen(
         )
     )
     session.flush()
-    session.info.setdefault(JOBS, set()).add(DELIVER)
+    session.jobs.add(DELIVER)
 
 
 def close(
-    session: Session, event: Registration, state: RegistrationState, detail: str | None = None
+    session: Session,
+    registration: Registration,
+    state: RegistrationState,
+    detail: str | None = None,
 ) -> None:
-    """Have an event wait no more."""
+    """Stop a notification from waiting for its trigger."""
     session.execute(
         update(Registration)
-        .where(Registration.id == event.id)
+        .where(Registration.id == registration.id)
         .values(state=state.value, state_detail=detail, untold=False)
         .execution_options(synchronize_session=False)
     )
 
 
 def _waiting(session: Session, *where: Any) -> Iterable[Registration]:
-    """The events that wait, locked: what happens twice at once is noted once."""
+    """Return the waiting notifications, locked: two triggers at once deliver once."""
     return session.scalars(
         select(Registration)
         .where(*where, Registration.state == RegistrationState.WAITING.value)

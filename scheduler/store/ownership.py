@@ -18,7 +18,7 @@ _AT_A_TIME = 10_000
 
 
 class SqlOwnership:
-    """Asks the task store; see `scheduler.queue.ownership.Ownership`."""
+    """Reads the task store; see `scheduler.queue.ownership.Ownership`."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -34,12 +34,12 @@ class SqlOwnership:
     def _of_group(
         self, group: str, ids: Collection[str], table: type[MachineRow] | type[TaskRow]
     ) -> set[str]:
-        found: set[str] = set()
-        # PostgreSQL stores no NUL, and takes none in a question either.
-        names = [one for one in ids if "\0" not in one]
+        known: set[str] = set()
+        # PostgreSQL stores no NUL, and takes none in a query either.
+        names = [id_ for id_ in ids if "\0" not in id_]
         for start in range(0, len(names), _AT_A_TIME):
             some = names[start : start + _AT_A_TIME]
             query = select(table.id).where(table.group_id == group, table.id.in_(some))
             with self._store.read() as session:
-                found |= set(session.scalars(query))
-        return found
+                known |= set(session.scalars(query))
+        return known

@@ -1,4 +1,4 @@
-"""Which schema a database has, and bringing it to another: forward, or back.
+"""The schema of a database, and its migration forward or back.
 
 Decision 20 says which programs may work with which schema: one whose newest revision it is, and one
 that is older, as long as every change since leaves what it needs.
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
 VERSION_TABLE = "alembic_version"
 #: Words for the newest revision, and for none.
 HEAD, BASE = "head", "base"
-#: Any number: migrations of one PostgreSQL database take turns under it.
+#: An arbitrary number: the lock under which migrations of one PostgreSQL database take turns.
 _LOCK = 7_103_861
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 class SchemaError(Exception):
-    """The database's schema is not one to work with; the message says what to do."""
+    """This program cannot work with the database's schema; the message says what to do."""
 
 
 def known() -> list[str]:
-    """Every revision that this program knows, the oldest first."""
-    # By the names of their files: every process asks this at its start, and migrates nothing.
+    """Return every revision that this program knows, the oldest first."""
+    # From the names of the files: every process needs this at its start, without Alembic.
     return sorted(path.name.partition("_")[0] for path in _MIGRATIONS.glob("versions/[0-9]*_*.py"))
 
 
 def revision_of(connection: Connection) -> str | None:
-    """The revision that a database has; None: it has no tables yet."""
+    """Return the revision of a database; None where it has no tables yet."""
     if not inspect(connection).has_table(VERSION_TABLE):
         return None
-    found: str | None = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))
-    return found
+    revision: str | None = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))
+    return revision
 
 
 def change(connection: Connection, to: str = HEAD) -> None:
@@ -51,7 +51,7 @@ def change(connection: Connection, to: str = HEAD) -> None:
         to: `head`, `base`, a revision, or `-1` for the one before.
 
     Raises:
-        SchemaError: there is no such revision, or the database's own is not known.
+        SchemaError: there is no such revision, or the database's is not known.
     """
     from alembic import command
     from alembic.config import Config
@@ -60,7 +60,7 @@ def change(connection: Connection, to: str = HEAD) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
     revisions, current = known(), revision_of(connection)
     if to == HEAD and current is not None and current not in revisions:
-        # A newer release has been here; there is nothing to do where this one can work with it.
+        # A newer release has migrated it; this one needs nothing where it can work with that.
         check(connection)
         return
     target = _target(revisions, current, to)

@@ -10,15 +10,15 @@ from sqlalchemy import update
 from scheduler.domain.group_status import GROUP_TABLE, GroupStatus
 from scheduler.domain.machine_status import MACHINE_TABLE, MachineStatus
 from scheduler.domain.status_table import statuses_before
-from scheduler.metrics import table
-from scheduler.metrics.instruments import inc_on_commit
-from scheduler.store.engine import CHANGED
 from scheduler.store.models import GroupRow, MachineRow, RefusedChange, StatusChange, TaskRow
 from scheduler.store.outbox import task_changed
+from scheduler.store.unit_of_work import StatusOutcome
 from simherd.contract.lifecycle import TABLE, TERMINAL, Status, sources_of
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
+
+    from scheduler.store.unit_of_work import UnitOfWork
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ _GROUP_TIMES = {
 
 
 def change_status(
-    session: Session,
+    session: UnitOfWork,
     task_id: str,
     to: Status,
     *,
@@ -77,7 +77,7 @@ def change_status(
     )
     if watched is None:
         session.add(RefusedChange(task_id=task_id, attempt=attempt, status=to.value, at=at))
-        inc_on_commit(session, table.REFUSED_CHANGES, to.value)
+        session.changes.append(StatusOutcome(task_id, to, "", is_refused=True))
         log.info("event=change_refused task=%s attempt=%s status=%s", task_id, attempt, to)
         return False
     session.flush()  # the entry before may have been made in this very transaction
@@ -88,9 +88,7 @@ def change_status(
         .execution_options(synchronize_session=False)
     )
     add_history(session, task_id, to, next_attempt or attempt, at, description, machine_id)
-    if to in TERMINAL:
-        inc_on_commit(session, table.TASKS_ENDED, to.value, values.get("cause") or "")
-    session.info.setdefault(CHANGED, {})[task_id] = to
+    session.changes.append(StatusOutcome(task_id, to, values.get("cause") or "", is_refused=False))
     if watched:
         task_changed(session, task_id, to, attempt, at)
     return True

@@ -1,29 +1,32 @@
-"""What a claim hands over: everything an executor needs to run one attempt."""
+"""The specification of an attempt, which an executor gets with its claim."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from simherd.contract import limits
 from simherd.contract.checkpoints import Checkpoints
 from simherd.contract.notifications import Observer
+from simherd.contract.typed_json import WrongJson, from_json, parse_object, to_json
 from simherd.contract.upload_grant import Grant
 
-#: Version of the messages between scheduler and executor; raised when their meaning changes.
+_T = TypeVar("_T")
+
+#: Version of the messages between scheduler and executor; incremented when their meaning changes.
 PROTOCOL = 1
 
 
 def attempt_key(task_id: str, attempt: int) -> str:
-    """The name of an attempt in Redis, in labels and in the journal."""
+    """Return the name of an attempt in Redis, in labels and in the journal."""
     return f"{task_id}:{attempt}"
 
 
 def parse_attempt(key: str) -> tuple[str, int]:
-    """Task id and attempt number of an attempt's name.
+    """Return task id and attempt number of an attempt's name.
 
     Raises:
-        ValueError: `key` is no attempt's name.
+        ValueError: `key` is not the name of an attempt.
     """
     task_id, _, number = key.partition(":")
     return task_id, int(number)
@@ -36,13 +39,13 @@ class Command:
     argv: tuple[str, ...]
     prompts: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
-    #: Whether it is an `mpirun`, which starts ranks on all machines that work together.
+    #: Whether it is an `mpirun`, which starts ranks on all machines of the MPI group.
     mpi: bool = False
 
 
 @dataclass(frozen=True)
 class InputFile:
-    """An object of the user's storage that is placed among the inputs under `path`."""
+    """An object of the user's storage that is put among the inputs as `path`."""
 
     url: str
     path: str
@@ -50,7 +53,7 @@ class InputFile:
 
 @dataclass(frozen=True)
 class DeadlineWarning:
-    """The signal that tells a simulation that its time runs out, and how long before, seconds."""
+    """The signal that warns a simulation of its deadline, and how long before, seconds."""
 
     signal: str = limits.WARN_SIGNAL
     before_s: float = limits.WARN_BEFORE_S
@@ -61,19 +64,18 @@ class AttemptSpec:
     """One attempt of a task, as its executor sees it.
 
     The URLs are signed for this attempt alone; `grant` lets it store outputs in parts.
-    `time_to_live_s` counts from the start of the task's first computation; None is no limit.
+    `time_to_live_s` counts from the start of the task's first computation; None means no limit.
     `deadline_at` (seconds since the epoch) is set when an earlier attempt has begun to compute:
-    a lost machine does not prolong a task. `seconds_for_money` counts from the attempt's start; it
-    is for a task that has the whole machine: one of several slots lasts so many times as long.
-    None: no limit. `run_dir` is where the commands run, relative to the
-    task's work folder.
+    a lost machine does not prolong a task. `seconds_for_money` counts from the attempt's start, for
+    a task that has the whole machine: one of n slots lasts n times as long; None means no limit.
+    `run_dir` is the folder of the commands, relative to the task's work folder.
     """
 
     task_id: str
     attempt: int
     image: str
     commands: tuple[Command, ...]
-    #: None: it has no input archive of its own.
+    #: None: the task has no input archive.
     input_url: str | None
     output_put_url: str
     manifest_put_url: str
@@ -89,63 +91,48 @@ class AttemptSpec:
     stop_grace_s: float = limits.STOP_GRACE_S
     network: bool = False
     input_files: tuple[InputFile, ...] = ()
-    #: Archives that are laid out below its own; of two files of one name the later one counts.
+    #: Archives that are unpacked before the task's input; of two files of one name the later stays.
     shared_inputs: tuple[str, ...] = ()
     compress: bool = True
-    #: Seconds; 0 is never.
+    #: Seconds; 0 means never.
     stall_after_s: float = limits.STALL_AFTER_S
     checkpoints: Checkpoints | None = None
-    #: What runs in place of `commands` once a checkpoint is back; empty: the commands.
+    #: Commands that replace `commands` after a restored checkpoint; empty: the same ones.
     restore: tuple[Command, ...] = ()
-    #: Files that are looked for while the commands run.
+    #: Files to look for while the commands run.
     observers: tuple[Observer, ...] = ()
-    #: Whether another attempt follows when the machine goes.
+    #: Whether another attempt follows when the machine is lost.
     resubmit: bool = False
-    #: What the task's own input archive had when the task was queued, bytes; None: not known.
+    #: Size of the task's input archive when the task was queued, bytes; None: unknown.
     input_bytes: int | None = None
     protocol: int = PROTOCOL
 
     @property
     def key(self) -> str:
-        """The attempt's name."""
+        """Return the attempt's name."""
         return attempt_key(self.task_id, self.attempt)
 
     def encode(self) -> str:
-        """The JSON that Redis carries."""
-        # Not `asdict`, which copies everything first: this is most of what filling a queue costs.
-        return json.dumps(vars(self), default=vars, separators=(",", ":"))
+        """Return the JSON that Redis carries."""
+        return to_json(self)
 
     @classmethod
     def decode(cls, text: str) -> AttemptSpec:
         """Read what `encode` wrote.
 
         Raises:
-            ValueError: it is not such a text, or of another protocol version.
+            WrongJson: it is not such a text, or of another protocol version.
         """
-        try:
-            raw = json.loads(text)
-            if raw["protocol"] != PROTOCOL:
-                raise ValueError(f"protocol {raw['protocol']}, this executor speaks {PROTOCOL}")
-            for name in ("commands", "restore"):
-                raw[name] = tuple(
-                    Command(
-                        tuple(c["argv"]),
-                        tuple(c["prompts"]),
-                        dict(c["env"]),
-                        bool(c.get("mpi")),
-                    )
-                    for c in raw.get(name, ())
-                )
-            if raw.get("checkpoints"):
-                wanted = raw["checkpoints"]
-                raw["checkpoints"] = Checkpoints(**{**wanted, "files": tuple(wanted["files"])})
-            raw["grant"] = Grant(**raw["grant"])
-            raw["warning"] = DeadlineWarning(**raw["warning"])
-            raw["shared_inputs"] = tuple(raw.get("shared_inputs", ()))
-            raw["input_files"] = tuple(InputFile(**f) for f in raw["input_files"])
-            raw["observers"] = tuple(Observer.decode(o) for o in raw.get("observers", ()))
-            # A later scheduler of the same protocol may say more.
-            known = {f.name for f in fields(cls)}
-            return cls(**{name: value for name, value in raw.items() if name in known})
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not an attempt's specification: {error}") from error
+        return read_versioned(cls, text)
+
+
+def read_versioned(kind: type[_T], text: str) -> _T:
+    """Read a message between scheduler and executor.
+
+    Raises:
+        WrongJson: it is not such a text, or of another protocol version.
+    """
+    raw = parse_object(text, kind.__name__)
+    if raw.get("protocol") != PROTOCOL:
+        raise WrongJson(f"protocol {raw.get('protocol')}; this release speaks {PROTOCOL}")
+    return from_json(kind, raw)

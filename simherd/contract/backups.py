@@ -1,8 +1,7 @@
-"""What a backup of the task store is: a zip with a file of JSON lines per table, and a manifest.
+"""The format of a backup: a zip with a file of JSON lines per table, and a manifest.
 
-The manifest is written last, and a zip's own directory comes after everything: a backup that was
-cut short has neither. The checksums are there to find damage; who can write a backup can make new
-ones.
+The manifest is written last, and the directory of a zip comes at its end: a truncated backup has
+neither. The checksums detect damage, not forgery.
 """
 
 from __future__ import annotations
@@ -14,6 +13,8 @@ import zlib
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from simherd.contract.typed_json import WrongJson, from_json, parse_object
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -24,7 +25,7 @@ _PIECE = 1024 * 1024
 
 
 class BadBackup(Exception):
-    """A file is no backup, not whole, or damaged; the message says which and what to do."""
+    """A file is not a backup, truncated, or damaged; the message says which and what to do."""
 
 
 @dataclass(frozen=True)
@@ -37,52 +38,51 @@ class TableSum:
 
 @dataclass(frozen=True)
 class BackupManifest:
-    """What a backup holds."""
+    """The content of a backup."""
 
     #: The release that made it.
     simherd: str
     #: The schema of its tables.
     revision: str
-    #: Seconds since the epoch: everything is as it was at this moment.
+    #: The moment of the snapshot, seconds since the epoch.
     created_at: float
     tables: dict[str, TableSum]
     format: int = FORMAT
 
     @property
     def rows(self) -> int:
-        """The rows of all tables."""
+        """Return the number of rows of all tables."""
         return sum(table.rows for table in self.tables.values())
 
     def encode(self) -> str:
-        """The text of the manifest's file."""
+        """Return the text of the manifest's file."""
         return json.dumps(asdict(self), indent=2)
 
     @classmethod
     def decode(cls, text: bytes) -> BackupManifest:
         """Read what `encode` wrote. Raises BadBackup."""
         try:
-            raw = json.loads(text)
-            if raw["format"] != FORMAT:
-                raise BadBackup(
-                    f"The backup has the format {raw['format']}, and this Simherd reads {FORMAT}. "
-                    f"Use the Simherd that made it, {raw['simherd']}, or a later one."
-                )
-            tables = {name: TableSum(**row) for name, row in raw["tables"].items()}
-            return cls(**{**raw, "tables": tables})
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise BadBackup(f"The backup's {MANIFEST} cannot be read: {error!r}.") from error
+            raw = parse_object(text, MANIFEST)
+            if raw.get("format") == FORMAT:
+                return from_json(cls, raw, MANIFEST)
+        except WrongJson as error:
+            raise BadBackup(f"The backup's {MANIFEST} cannot be read: {error}") from error
+        raise BadBackup(
+            f"The backup has the format {raw.get('format')}, and this Simherd reads {FORMAT}. "
+            f"Use the Simherd that made it, {raw.get('simherd')}, or a later one."
+        )
 
 
 def member(table: str) -> str:
-    """The name of a table's file."""
+    """Return the name of a table's file."""
     return f"tables/{table}.jsonl"
 
 
 def check(file: Path) -> BackupManifest:
-    """Read a backup whole, and answer what it holds.
+    """Read and verify a whole backup; return its manifest.
 
     Raises:
-        BadBackup: it is none, not whole, or something in it is not as it was written.
+        BadBackup: it is not a backup, truncated, or damaged.
         OSError: it cannot be read.
     """
     try:
@@ -94,7 +94,7 @@ def check(file: Path) -> BackupManifest:
             return manifest
     except (zipfile.BadZipFile, KeyError, EOFError, zlib.error) as error:
         raise BadBackup(
-            f"{file} is no backup, or not the whole of one: {error}. Use another one."
+            f"{file} is not a backup, or not the whole of one: {error}. Use another one."
         ) from error
 
 

@@ -1,9 +1,9 @@
-"""What `simherd-scheduler bootstrap` says to the program that runs it."""
+"""What `simherd-scheduler bootstrap` prints for the program that runs it."""
 
 from __future__ import annotations
 
 from typing import Final
 
-#: A line on its standard output: the key of SIMHERD_BOOTSTRAP_KEY was revoked or has expired. That
-#: is no failure: where operators look after keys, the first one is replaced some day.
+#: A line on its standard output: the key of SIMHERD_BOOTSTRAP_KEY was revoked or has expired, which
+#: is not a failure: operators replace the first key some day.
 KEY_IS_UNUSABLE: Final = "bootstrap: the key is revoked or has expired"

@@ -48,9 +48,9 @@ class Cause(str, Enum):
 class Outcome:
     """What a cause means: the final status, a sentence, and whether to try again.
 
-    `resubmit` is true for causes that are no fault of the task, so that another attempt can
-    help; whether one is made is the task's own choice (`resubmit_on_preemption`). `machine` is
-    true where it speaks against the machine when one task after another ends so.
+    `resubmit` is true for causes that are not the fault of the task, so that another attempt can
+    help; whether there is one is the task's choice (`resubmit_on_preemption`). `machine` is true
+    where several such ends in a row mean that the machine is faulty.
     """
 
     status: Status
@@ -67,7 +67,7 @@ OUTCOMES: Mapping[Cause, Outcome] = MappingProxyType(
         Cause.TASK_TIME_LIMIT: Outcome(
             Status.TTL_EXCEEDED, "The task ran longer than its time-to-live."
         ),
-        # A limit in time that money sets; the wire has no status of its own for it.
+        # Money limits the time; the wire has no separate status for it.
         Cause.COST_LIMIT: Outcome(
             Status.TTL_EXCEEDED, "The task's machines have cost as much as they may (max_cost)."
         ),

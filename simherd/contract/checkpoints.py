@@ -1,9 +1,8 @@
-"""Checkpoints: which files of a running simulation are saved, how often, and how it goes on.
+"""Checkpoints: which files of a running simulation are saved, how often, and how it continues.
 
-What is saved is a generation: a set of files as they were at one moment, each stored under the
-SHA-256 of its content, so that what has not changed since the last generation is not sent again.
-The newest two are kept. The next attempt finds the files of the newest good one back where they
-were, and runs either the task's own commands or the ones that were given for going on.
+A generation is a set of files of one moment, each stored under the SHA-256 of its content, so that
+an unchanged file is not sent again. The newest two are kept. The next attempt restores the files of
+the newest good one, and runs the task's commands or those that were given for this case.
 """
 
 from __future__ import annotations
@@ -29,12 +28,11 @@ _MOST_STARS = 3
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """What a task wants saved.
+    """The checkpoint options of a task.
 
     `files` are patterns relative to the work folder (`*`, `?`, `[0-9]` within a name, `**` over
-    folders),
-    `every_s` is the time between two generations in seconds, `stored` says whether there is
-    something to go on from.
+    folders), `every_s` is the time between two generations in seconds, `stored` says whether there
+    is a generation to restore.
     """
 
     files: tuple[str, ...]
@@ -43,7 +41,7 @@ class Checkpoints:
 
     @classmethod
     def read(cls, given: Any) -> Checkpoints:
-        """What a user asks for: an object of these fields, or the patterns alone.
+        """Read what a user sent: an object of these fields, or the patterns alone.
 
         Raises:
             ValueError: naming the field.
@@ -66,11 +64,11 @@ class Checkpoints:
             or not isinstance(every, int | float)
             or not (1 <= every <= limits.MAX_TTL_S)
         ):
-            raise ValueError(f"checkpoint.every_s: {every!r} is no number of seconds from 1 on.")
+            raise ValueError(f"checkpoint.every_s: {every!r} is not a number of seconds from 1 on.")
         return cls(tuple(files), float(every))
 
     def matches(self, path: str) -> bool:
-        """Whether a file, relative to the work folder, belongs to the checkpoint."""
+        """Return whether a file, relative to the work folder, belongs to the checkpoint."""
         if path.startswith(f"{FOLDER}/"):
             return True
         names = path.split("/")
@@ -80,20 +78,20 @@ class Checkpoints:
 def _check_pattern(pattern: Any) -> None:
     parts = pattern.split("/") if isinstance(pattern, str) else []
     steps = any(part in {"", ".", ".."} for part in parts)
-    # Each `**` multiplies what has to be tried.
+    # Each `**` multiplies the number of tries.
     if not parts or steps or len(pattern) > 500 or parts.count("**") > _MOST_STARS:
         raise ValueError(
-            f"checkpoint.files: {pattern!r} is no pattern relative to the work folder."
+            f"checkpoint.files: {pattern!r} is not a pattern relative to the work folder."
         )
 
 
 def _match(path: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether a path's names match a pattern's; `**` stands for any number of folders."""
+    """Return whether a path matches a pattern; `**` stands for any number of folders."""
     if not pattern:
         return not path
     if pattern[0] == "**":
         rest = pattern[1:]
-        # At the end it stands for files, so for one name at least.
+        # At the end it stands for files, so for at least one name.
         first = 0 if rest else 1
         return any(_match(path[i:], rest) for i in range(first, len(path) + 1))
     return bool(path) and fnmatchcase(path[0], pattern[0]) and _match(path[1:], pattern[1:])
@@ -111,5 +109,5 @@ class SavedFile:
 
 
 def total_bytes(files: Iterable[SavedFile]) -> int:
-    """What a generation holds, bytes."""
+    """Return the size of a generation, bytes."""
     return sum(file.size for file in files)

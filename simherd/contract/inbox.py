@@ -1,46 +1,43 @@
-"""What reaches an executor's inbox: pushed by the scheduler, never polled for. Where machines work
-together they write to one another, too."""
+"""Messages in the inbox of an executor, from the scheduler and the machines of an MPI group."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 from simherd.contract.cause import Cause
+from simherd.contract.typed_json import from_json, parse_object, to_json
 
 
 class Order(str, Enum):
-    """What the executor is to do."""
+    """What the receiver must do."""
 
     #: Stop the attempt for the cause that is given.
     STOP = "stop"
-    #: The attempt's deadline is the one that is given; with `cause` COST_LIMIT, the end of its
-    #: money is.
+    #: Set the attempt's deadline; with `cause` COST_LIMIT, the end of its money.
     DEADLINE = "deadline"
     #: Claim nothing more; `attempt` is empty.
     DRAIN = "drain"
-    #: Stop everything, and end: the machine belongs to the group no more.
+    #: Stop everything and exit: the machine no longer belongs to the group.
     LEAVE = "leave"
-    #: Drop what was fetched ahead for the attempt.
+    #: Drop what was prefetched for the attempt.
     UNSTAGE = "unstage"
-    #: Answer a question about the attempt's files: the fields of `LiveRequest`.
+    #: Reply to a request about the attempt's files: the fields of `LiveRequest`.
     LIVE_FILES = "live_files"
-    #: Look for the observers' files, too. observers.
+    #: Look for the observers' files too. observers.
     OBSERVE = "observe"
-    #: From the leader of machines that work together: take part in the attempt, and say how it
-    #: goes. leader.
+    #: From the leader of an MPI group: take part in the attempt, and report. leader.
     GANG_JOIN = "gang_join"
     #: From the leader: run a line for a command. request, index, line, env.
     GANG_RUN = "gang_run"
-    #: From the leader: it is over.
+    #: From the leader: the attempt has ended.
     GANG_LEAVE = "gang_leave"
-    #: To the leader, how it goes. member; state: joining, ready, reclaimed (at) or broken (cause,
-    #: detail).
+    #: To the leader: the state of a member. member; state: joining, ready, reclaimed (at) or broken
+    #: (cause, detail).
     GANG_STATE = "gang_state"
-    #: To the leader, how a line ended. member, request, code, cause and detail where it is not the
-    #: line's own.
+    #: To the leader: how a line ended. member, request, code; cause and detail where the machine,
+    #: not the line, is the reason.
     GANG_RAN = "gang_ran"
 
 
@@ -48,8 +45,8 @@ class Order(str, Enum):
 class Message:
     """One order about one attempt.
 
-    `deadline_at` is in seconds since the epoch; `discard` comes with STOP: nobody wants outputs;
-    `detail`, too: why, as a sentence. `body` is what the orders name.
+    `deadline_at` is in seconds since the epoch. With STOP come `discard` (the outputs are not
+    needed) and `detail` (why, as a sentence). `body` holds the fields that the orders name.
     """
 
     order: Order
@@ -61,27 +58,10 @@ class Message:
     body: dict[str, Any] = field(default_factory=dict)
 
     def encode(self) -> str:
-        """The JSON that the inbox carries."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        """Return the JSON that the inbox carries."""
+        return to_json(self)
 
     @classmethod
     def decode(cls, text: str) -> Message:
-        """Read what `encode` wrote.
-
-        Raises:
-            ValueError: it is not such a message.
-        """
-        try:
-            raw = json.loads(text)
-            cause = raw.get("cause")
-            return cls(
-                Order(raw["order"]),
-                raw["attempt"],
-                Cause(cause) if cause else None,
-                raw.get("deadline_at"),
-                bool(raw.get("discard")),
-                raw.get("detail"),
-                dict(raw.get("body") or {}),
-            )
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not an inbox message: {error}") from error
+        """Read what `encode` wrote. Raises WrongJson."""
+        return from_json(cls, parse_object(text, "message"))

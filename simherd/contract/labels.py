@@ -1,7 +1,7 @@
-"""The labels of containers: whose a container is, and what it does.
+"""The labels of containers, which say to whom a container belongs.
 
-Machines that are containers have those of the machine; the containers of simulations those of the
-attempt, and the machine that holds it. Whoever touches a container looks at them first.
+A machine that is a container has those of the machine; the container of a simulation has those of
+the attempt and of its machine. Code that changes a container checks them first.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ GROUP = "simherd.group"
 HOLDER = "simherd.executor"
 TASK = "simherd.task"
 ATTEMPT = "simherd.attempt"
-#: On a service of deploy/docker-compose.yml that drills may break: what it is, and of which kinds.
+#: On a service of deploy/docker-compose.yml that drills may break: its kind, and the kinds.
 SERVICE = "simherd.service"
 REDIS, STORAGE = "redis", "s3"
-#: On a container that a drill put beside another one for a moment.
+#: On a temporary container of a drill.
 DRILL = "simherd.drill"
-#: On everything that is made of our image: its title, and what that begins with.
+#: On every container of our image: its title, and the start of its value.
 IMAGE_TITLE = "org.opencontainers.image.title"
 OUR_TITLE = "Simherd"
-#: What Docker Compose says of the containers it makes: its project, and their service.
+#: On containers of Docker Compose: its project, and their service.
 COMPOSE_PROJECT = "com.docker.compose.project"
 COMPOSE_SERVICE = "com.docker.compose.service"

@@ -1,17 +1,19 @@
-"""Looking at a task's files while it runs: what is asked of an executor, and how it answers.
+"""Reading a task's files while it runs: requests to an executor, and the frames of its reply.
 
-A request reaches the executor through its inbox. The answer goes to a Redis stream of its own,
-which the asker has made: while it is there somebody reads, and what was read is trimmed away, so
-that an executor sends no faster than that.
+A request reaches the executor through its inbox. The reply goes to a Redis stream that the
+scheduler has created: as long as it exists it is read, and frames are deleted after their use, so
+that an executor sends no faster than they are used.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from typing import Any
+
+from simherd.contract.typed_json import WrongJson, from_json, parse_object
 
 #: Stream field that holds a frame.
 FIELD = "f"
@@ -19,24 +21,24 @@ _REQUEST = re.compile("[0-9a-f]{32}")
 
 
 class Ask(str, Enum):
-    """What is wanted."""
+    """The kind of a request."""
 
     #: The files below the work folder.
     LIST = "list"
-    #: The last lines of some files, and what is added to them.
+    #: The last lines of some files, and the text that is added.
     TAIL = "tail"
-    #: The processes of the command that runs.
+    #: The processes of the running command.
     TOP = "top"
     #: The file that was written to last.
     LAST_MODIFIED = "last_modified"
-    #: One file as it is, in slices that go through object storage.
+    #: One file, in slices that go through object storage.
     FETCH = "fetch"
 
 
 class FrameKind(str, Enum):
-    """What a frame of an answer is."""
+    """The kind of a frame."""
 
-    #: The asker's own first frame.
+    #: The first frame, from the scheduler.
     OPEN = "open"
     #: entries: of files, see `FileEntry`.
     ENTRIES = "entries"
@@ -51,14 +53,14 @@ class FrameKind(str, Enum):
     SLICE = "slice"
     #: code, detail, and file where it is about one of several.
     ERROR = "error"
-    #: Somebody still looks: nothing is new.
+    #: The request is still followed, and nothing is new.
     ALIVE = "alive"
     #: Nothing more follows. truncated (LIST), sha256 (FETCH), over (the attempt has ended).
     END = "end"
 
 
 class Trouble(str, Enum):
-    """Why something could not be had."""
+    """Why a request failed."""
 
     NOT_FOUND = "not_found"
     NOT_A_FILE = "not_a_file"
@@ -70,7 +72,7 @@ class Trouble(str, Enum):
 
 
 class FileKind(str, Enum):
-    """What an entry of a folder is."""
+    """The kind of an entry of a folder."""
 
     FILE = "file"
     FOLDER = "folder"
@@ -90,22 +92,23 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class LiveRequest:
-    """A question about one attempt's files.
+    """A request about one attempt's files.
 
-    `offsets` say for each of `files` from which byte to go on; -1 is none, then the last `lines`
-    lines come first. `follow` goes on with what is added, `wait` waits for a file to be made.
+    `offsets` say for each of `files` from which byte to continue; with -1 the last `lines` lines
+    come first. `follow` continues with added text, `wait` waits until a file exists.
     """
 
-    request: str
     ask: Ask
     files: tuple[str, ...] = ()
     lines: int = 10
     follow: bool = False
     wait: bool = False
     offsets: tuple[int, ...] = ()
+    #: The id of the request, and of the stream for its reply; set when it is sent.
+    request: str = ""
 
     def body(self) -> dict[str, Any]:
-        """The body of the inbox message."""
+        """Return the body of the inbox message."""
         return asdict(self)
 
     @classmethod
@@ -113,35 +116,24 @@ class LiveRequest:
         """Read what `body` made.
 
         Raises:
-            ValueError: it is no such request.
+            WrongJson: it is not such a request.
         """
-        try:
-            files = tuple(str(name) for name in body["files"])
-            offsets = tuple(int(at) for at in body["offsets"]) or (-1,) * len(files)
-            if not _REQUEST.fullmatch(body["request"]) or len(offsets) != len(files):
-                raise ValueError("not a live request")
-            return cls(
-                body["request"],
-                Ask(body["ask"]),
-                files,
-                int(body["lines"]),
-                bool(body["follow"]),
-                bool(body["wait"]),
-                offsets,
-            )
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a live request: {error}") from error
+        asked = from_json(cls, body, "request")
+        offsets = asked.offsets or (-1,) * len(asked.files)
+        if not _REQUEST.fullmatch(asked.request) or len(offsets) != len(asked.files):
+            raise WrongJson("request: its name, or the number of its offsets, cannot be.")
+        return replace(asked, offsets=offsets)
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One piece of an answer."""
+    """One piece of a reply."""
 
     kind: FrameKind
     body: dict[str, Any]
 
     def encode(self) -> str:
-        """The JSON that the stream carries."""
+        """Return the JSON that the stream carries."""
         return json.dumps({"kind": self.kind.value, **self.body}, separators=(",", ":"))
 
     @classmethod
@@ -149,9 +141,7 @@ class Frame:
         """Read what `encode` wrote.
 
         Raises:
-            ValueError: it is no frame.
+            WrongJson: it is not a frame.
         """
-        body = json.loads(text)
-        if not isinstance(body, dict):
-            raise ValueError("not a frame")
-        return cls(FrameKind(body.pop("kind", "")), body)
+        body = parse_object(text, "frame")
+        return cls(from_json(FrameKind, body.pop("kind", ""), "kind"), body)

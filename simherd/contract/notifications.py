@@ -1,17 +1,13 @@
-"""What an event can wait for, what it then does, and where it stands."""
+"""Notifications that users register: triggers, actions and states."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 class TriggerType(str, Enum):
-    """What a trigger watches."""
+    """The kind of object that a trigger watches."""
 
     TASK = "task"
     MACHINE_GROUP = "machine_group"
@@ -20,7 +16,7 @@ class TriggerType(str, Enum):
 
 
 class NotificationTrigger(str, Enum):
-    """What an event waits for."""
+    """What a notification waits for."""
 
     TASK_OUTPUT_UPLOADED = "task_output_uploaded"
     TASK_FAILED = "task_failed"
@@ -36,12 +32,12 @@ class NotificationTrigger(str, Enum):
         return self.value
 
 
-#: These may happen again and again; all others happen once.
+#: Triggers that may fire more than once.
 REPEATING = frozenset({NotificationTrigger.GROUP_PREEMPTION})
 
 
 class ActionType(str, Enum):
-    """What is done when it happens."""
+    """What is done when the trigger fires."""
 
     EMAIL = "email"
     WEBHOOK = "webhook"
@@ -51,28 +47,28 @@ class ActionType(str, Enum):
 
 
 class RegistrationState(str, Enum):
-    """Where an event stands."""
+    """The state of a notification."""
 
-    #: It has not happened yet, or may happen again.
+    #: The trigger has not fired yet, or may fire again.
     WAITING = "waiting"
-    #: It has happened; its delivery is tried.
+    #: The trigger has fired; the delivery is being tried.
     DELIVERING = "delivering"
     DELIVERED = "delivered"
-    #: The delivery was given up, or the pattern could not be looked for; `state_detail` says why.
+    #: The delivery was given up, or the pattern cannot be searched for; `state_detail` says why.
     DISABLED = "disabled"
-    #: The task or the machine group has ended, and it never happened.
+    #: The task or the machine group has ended, and the trigger never fired.
     OVER = "over"
 
     def __str__(self) -> str:
         return self.value
 
 
-#: In these an event counts against `limits.MAX_OPEN_EVENTS`.
+#: States that count against `limits.MAX_OPEN_EVENTS`.
 OPEN = frozenset({RegistrationState.WAITING, RegistrationState.DELIVERING})
 
 
 class DeliveryState(str, Enum):
-    """Where one delivery stands."""
+    """The state of one delivery."""
 
     WAITING = "waiting"
     DELIVERED = "delivered"
@@ -84,21 +80,8 @@ class DeliveryState(str, Enum):
 
 @dataclass(frozen=True)
 class Observer:
-    """A file that an executor looks for: that it is there, or for a line that `regex` matches."""
+    """A file that an executor looks for: until it exists, or has a line that `regex` matches."""
 
     id: str
     path: str
     regex: str | None = None
-
-    def encode(self) -> dict[str, Any]:
-        """What a specification or an order carries."""
-        return asdict(self)
-
-    @classmethod
-    def decode(cls, raw: Mapping[str, Any]) -> Observer:
-        """Read what `encode` made; what a later scheduler says besides is left out.
-
-        Raises:
-            KeyError: it is no such thing.
-        """
-        return cls(raw["id"], raw["path"], raw.get("regex"))

@@ -1,4 +1,4 @@
-"""Where a task's objects lie in a user's storage, and names inside its archives."""
+"""Paths of a task's objects in its user's storage, and names inside its archives."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ INPUT_ROOT = "sim_dir"
 OUTPUT_ROOT = "artifacts"
 STDOUT = "stdout.txt"
 STDERR = "stderr.txt"
-#: The series of what the commands used, among the outputs.
+#: The time series of the commands' usage, among the outputs.
 SYSTEM_METRICS = "system_metrics.csv"
 #: The value of the field `compress_with` that turns compression off.
 UNCOMPRESSED = "NONE"
-#: How the line that separates one command's output from the next one's begins.
+#: Start of the line that separates the outputs of two commands.
 COMMAND_MARK = "# COMMAND: "
-#: What no path may have: control characters, backslashes, halves of characters.
+#: Characters that paths must not have: controls, backslashes, surrogates.
 _REFUSED = re.compile("[\x00-\x1f\x7f\\\\\ud800-\udfff]")
 
 
 def normalise(path: str) -> str:
-    """A storage path without empty segments.
+    """Return a storage path without empty segments.
 
     Raises:
-        ValueError: it is empty, too long, or steps out with `..` or control characters.
+        ValueError: it is empty, too long, or has `..` or control characters.
     """
     parts = [p for p in path.split("/") if p]
     if not parts:
@@ -42,12 +42,12 @@ def normalise(path: str) -> str:
 
 
 def task_dir(prefix: str, task_id: str) -> str:
-    """The folder of a task in its user's storage."""
+    """Return the folder of a task in its user's storage."""
     return normalise(f"{prefix}/{task_id}")
 
 
 def input_path(prefix: str, task_id: str) -> str:
-    """The input archive of a task."""
+    """Return the input archive of a task."""
     return f"{task_dir(prefix, task_id)}/input.zip"
 
 
@@ -56,27 +56,27 @@ OUTPUT_ARCHIVE = "output.zip"
 
 
 def output_path(prefix: str, task_id: str, attempt: int) -> str:
-    """The output archive of one attempt: attempts never write over each other."""
+    """Return the output archive of one attempt: attempts never overwrite each other."""
     return f"{task_dir(prefix, task_id)}/attempts/{attempt}/{OUTPUT_ARCHIVE}"
 
 
 def manifest_path(prefix: str, task_id: str, attempt: int) -> str:
-    """The list of what that archive holds: one JSON object a line."""
+    """Return the listing of that archive: one JSON object a line."""
     return f"{task_dir(prefix, task_id)}/attempts/{attempt}/manifest.jsonl"
 
 
-#: How an executor names what it stores of an attempt: these, a checkpoint's file by its SHA-256, or
-#: a slice of a live file by request and number.
+#: Names by which an executor stores objects of an attempt: these two, a checkpoint's file by its
+#: SHA-256, or a slice of a live file by request and number.
 OUTPUT, MANIFEST = "output", "manifest"
 CHECKPOINT_FILE = "checkpoint/"
 LIVE_SLICE = "live/"
 
 
 def checkpoint_dir(prefix: str, task_id: str) -> str:
-    """The folder of a task's checkpoints: files under the SHA-256 of their content."""
+    """Return the folder of a task's checkpoints: files under the SHA-256 of their content."""
     return f"{task_dir(prefix, task_id)}/checkpoints"
 
 
 def live_slice_path(prefix: str, task_id: str, attempt: int, name: str) -> str:
-    """A slice of a file that is fetched while the attempt runs; `name` begins with LIVE_SLICE."""
+    """Return a slice of a file of a running attempt; `name` begins with LIVE_SLICE."""
     return f"{task_dir(prefix, task_id)}/attempts/{attempt}/{name}"

@@ -1,4 +1,4 @@
-"""Names of the stages and metrics of an attempt, as the HTTP contract has them."""
+"""Names of the stages and metrics of an attempt in the HTTP contract."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Operation(str, Enum):
-    """A stage of an attempt that is timed and shown."""
+    """A stage of an attempt that is timed and shown to users."""
 
     DOWNLOAD_CONTAINER = "download_container"
     DOWNLOAD_INPUT = "download_input"
@@ -20,7 +20,7 @@ class Operation(str, Enum):
 
     @property
     def label(self) -> str:
-        """The words for people."""
+        """Return the words for people."""
         return _LABELS[self]
 
 

@@ -1,16 +1,16 @@
-"""What the containers of a machine group may do: set by who starts the group, never by a task."""
+"""What the containers of a machine group may do: set by its owner, never by a task."""
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from simherd.contract import limits
+from simherd.contract.typed_json import WrongJson, from_json, parse_object, to_json
 
 #: The environment variable that allows the backend `process`, which isolates nothing: a simulation
-#: reads and does whatever the account of its agent may.
+#: has all rights of the account of its agent.
 INSECURE_BACKEND = "SIMHERD_INSECURE_PROCESS_BACKEND"
 
 _CAPABILITY = re.compile("[A-Z_]{3,40}")
@@ -26,64 +26,51 @@ _MOST = {
 
 @dataclass(frozen=True)
 class Policy:
-    """The defaults are the strictest that simulations can live with."""
+    """The policy of a group. The defaults are the strictest with which simulations work."""
 
-    #: Whether a task may ask for the network. The cloud's metadata address stays out of reach.
+    #: Whether a task may use the network. The cloud's metadata address stays unreachable.
     network: bool = False
-    #: Whether the image's own files may be written to; what is written is lost.
+    #: Whether files of the image may be changed; changes are lost.
     writable_root: bool = False
     #: Linux capabilities that are not dropped, such as SYS_PTRACE.
     capabilities: tuple[str, ...] = ()
-    #: Whether containers get the machine's GPUs, where it has some.
+    #: Whether containers get the machine's GPUs.
     gpus: bool = True
     pids: int = limits.PIDS_LIMIT
     open_files: int = limits.OPEN_FILES
-    #: Sizes of /dev/shm and /tmp. Both live in memory and count as such.
+    #: Sizes of /dev/shm and /tmp, which are in memory and count as such.
     shm_bytes: int = limits.SHM_BYTES
     tmp_bytes: int = limits.TMP_BYTES
-    #: What one container may have; 0 is the machine's, shared out among its slots.
+    #: Limits of one container; 0 means the machine's, divided by its slots.
     memory_bytes: int = 0
     cpus: float = 0
 
     def encode(self) -> str:
-        """The JSON that `decode` reads."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        """Return the JSON that `decode` reads."""
+        return to_json(self)
 
     @classmethod
     def decode(cls, text: str) -> Policy:
-        """Read what `encode` wrote. Raises ValueError."""
-        return cls.read(json.loads(text))
+        """Read what `encode` wrote. Raises WrongJson."""
+        return cls.read(parse_object(text, "policy"))
 
     @classmethod
     def read(cls, given: Any) -> Policy:
-        """A policy from an object of its fields; those that are missing have their defaults.
+        """Return a policy from an object of its fields; those that are missing have their defaults.
 
         Raises:
-            ValueError: naming the field.
+            WrongJson: naming the field.
         """
-        if not isinstance(given, dict):
-            raise ValueError(f"policy: an object is needed, not {given!r}.")
-        known = {f.name: f.default for f in fields(cls)}
-        values: dict[str, Any] = {}
-        for name, value in given.items():
+        known = [f.name for f in fields(cls)]
+        for name in given if isinstance(given, dict) else ():
             if name not in known:
-                raise ValueError(f"policy.{name}: not known. There are: {', '.join(known)}.")
-            values[name] = _checked(name, value, known[name])
-        return cls(**values)
-
-
-def _checked(name: str, value: Any, default: Any) -> Any:
-    if name == "capabilities":
-        if not isinstance(value, list | tuple) or not all(
-            isinstance(v, str) and _CAPABILITY.fullmatch(v) for v in value
-        ):
-            raise ValueError(f"policy.{name}: a list of names such as SYS_PTRACE, not {value!r}.")
-        return tuple(value)
-    if isinstance(default, bool):
-        if not isinstance(value, bool):
-            raise ValueError(f"policy.{name}: true or false, not {value!r}.")
-        return value
-    number = isinstance(value, int) or (name == "cpus" and isinstance(value, float))
-    if not number or isinstance(value, bool) or not 0 <= value <= _MOST[name]:
-        raise ValueError(f"policy.{name}: a number from 0 to {_MOST[name]}, not {value!r}.")
-    return value
+                raise WrongJson(f"policy.{name}: not known. There are: {', '.join(known)}.")
+        policy = from_json(cls, given, "policy")
+        for name, most in _MOST.items():
+            value = getattr(policy, name)
+            if not 0 <= value <= most:
+                raise WrongJson(f"policy.{name}: a number from 0 to {most}, not {value!r}.")
+        for value in policy.capabilities:
+            if not _CAPABILITY.fullmatch(value):
+                raise WrongJson(f"policy.capabilities: names such as SYS_PTRACE, not {value!r}.")
+        return policy

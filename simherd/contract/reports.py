@@ -1,15 +1,15 @@
-"""What an executor reports, numbered per attempt so that a repeated report changes nothing."""
+"""Reports of executors, numbered per attempt so that a repeated one changes nothing."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from simherd.contract.attempt_spec import PROTOCOL, attempt_key
+from simherd.contract.attempt_spec import PROTOCOL, attempt_key, read_versioned
+from simherd.contract.typed_json import to_json
 
-#: What a usage report holds.
+#: The fields of a usage report.
 USAGE_FIELDS = (
     "cpu_seconds",
     "memory_bytes",
@@ -21,9 +21,9 @@ USAGE_FIELDS = (
 
 
 class ReportKind(str, Enum):
-    """What happened; `body` of the event holds the details named here."""
+    """The kind of a report; its `body` holds the details named here."""
 
-    #: The attempt was taken up. executer: the machine's description.
+    #: The attempt was started. executer: the machine's description.
     STARTED = "started"
     #: The first command is about to run. deadline, money_until: epoch seconds or null.
     COMPUTATION_STARTED = "computation_started"
@@ -35,12 +35,12 @@ class ReportKind(str, Enum):
     OPERATION_ENDED = "operation_ended"
     #: Measured values. metrics: name → number.
     METRICS = "metrics"
-    #: What the commands use now: the names of USAGE_FIELDS, counters from the attempt's start.
+    #: The usage of the commands: USAGE_FIELDS, counters from the attempt's start.
     USAGE = "usage"
-    #: An observer's file is there. observer_id; captured, or trouble: why it is looked for no more;
-    #: with missed, the bytes that the commands' end left, a later attempt looks for it again.
+    #: An observer's file was found. observer_id; captured, or trouble: why the search has ended;
+    #: with missed, the bytes that were not read at the end, a later attempt searches again.
     OBSERVED = "observed"
-    #: The attempt ended; nothing follows. cause, detail, exit_code, output (stored or not).
+    #: The attempt ended; this is its last report. cause, detail, exit_code, output (stored or not).
     FINISHED = "finished"
 
 
@@ -59,24 +59,18 @@ class Report:
 
     @property
     def attempt_key(self) -> str:
-        """The attempt's name."""
+        """Return the attempt's name."""
         return attempt_key(self.task_id, self.attempt)
 
     def encode(self) -> str:
-        """The JSON that the event stream and the journal carry."""
-        return json.dumps(self.__dict__, separators=(",", ":"))
+        """Return the JSON that the stream of reports and the journal carry."""
+        return to_json(self)
 
     @classmethod
     def decode(cls, text: str) -> Report:
         """Read what `encode` wrote.
 
         Raises:
-            ValueError: it is not an event, or of another protocol version.
+            WrongJson: it is not a report, or of another protocol version.
         """
-        try:
-            raw = json.loads(text)
-            if raw["protocol"] != PROTOCOL:
-                raise ValueError(f"protocol {raw['protocol']}, this scheduler speaks {PROTOCOL}")
-            return cls(**{**raw, "kind": ReportKind(raw["kind"])})
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not an event: {error}") from error
+        return read_versioned(cls, text)

@@ -1,4 +1,4 @@
-"""How a webhook shows that it comes from this server: an HMAC over its time and its body."""
+"""The signature of webhooks: an HMAC over the time and the body."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: When it was sent, whole seconds since the epoch; and the signature.
+#: The time of sending, whole seconds since the epoch; and the signature.
 TIMESTAMP_HEADER = "Simherd-Timestamp"
 SIGNATURE_HEADER = "Simherd-Signature"
-#: Begins the signature; another one would be another way to make it.
+#: Start of the signature: its version.
 _VERSION = "v1="
-#: Seconds by which the sender's clock and the receiver's may differ, the way included.
+#: Seconds between sending and verifying, by the clocks of both sides, at most.
 TOLERANCE_S = 300.0
 
 
 def signature_headers(secret: str, body: bytes, at: float) -> dict[str, str]:
-    """The headers for a body that is sent at this moment, seconds since the epoch."""
+    """Return the headers for a body that is sent at this moment, seconds since the epoch."""
     timestamp = str(int(at))
     return {TIMESTAMP_HEADER: timestamp, SIGNATURE_HEADER: _signature(secret, timestamp, body)}
 
@@ -32,13 +32,13 @@ def verify_signature(
     *,
     tolerance_s: float = TOLERANCE_S,
 ) -> bool:
-    """Whether a webhook was sent by the server that gave out `secret`, and not long ago.
+    """Return whether a webhook was sent by the server that issued `secret`, and recently.
 
     Args:
-        secret: what registering the event answered.
-        headers: the request's; upper and lower case are the same.
-        body: the request's body, every byte as it came.
-        tolerance_s: seconds after which a request is taken for a repeated old one.
+        secret: the secret from the registration of the notification.
+        headers: the request's; their case does not matter.
+        body: the unchanged bytes of the request's body.
+        tolerance_s: seconds after which a request counts as a replay.
     """
     given = {name.lower(): value for name, value in headers.items()}
     timestamp = given.get(TIMESTAMP_HEADER.lower(), "")

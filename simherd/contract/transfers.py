@@ -1,5 +1,4 @@
-"""What the server moves for a user in the background: a file from a URL into the storage, or a
-stored file to URLs of another storage."""
+"""Background transfers for users: from a URL into the storage, or to URLs of another storage."""
 
 from __future__ import annotations
 
@@ -7,7 +6,7 @@ from enum import Enum
 
 
 class TransferKind(str, Enum):
-    """Which way the bytes go."""
+    """The direction of a transfer."""
 
     FETCH = "fetch"
     EXPORT = "export"
@@ -17,7 +16,7 @@ class TransferKind(str, Enum):
 
 
 class TransferState(str, Enum):
-    """How far a transfer is. A large one waits for its next turn now and then."""
+    """The state of a transfer. A large one waits for its next turn now and then."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -28,5 +27,5 @@ class TransferState(str, Enum):
         return self.value
 
 
-#: The states of a transfer that is over.
+#: The final states.
 ENDED = frozenset({TransferState.DONE, TransferState.FAILED})

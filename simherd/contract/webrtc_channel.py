@@ -1,4 +1,4 @@
-"""The words of the published client's data channel, over which it looks at a running task's files.
+"""The messages of the published client's data channel, with which it reads a running task's files.
 
 The client opens a channel and sends one request; each reply has a status and a message.
 """
@@ -11,15 +11,16 @@ from enum import Enum
 from typing import Any
 
 from simherd.contract import limits
+from simherd.contract.typed_json import WrongJson, from_json, parse_object
 
 #: The name of the channel.
 LABEL = "file_transfer"
 
 
 class RequestKind(str, Enum):
-    """What a request asks for."""
+    """The kind of a request."""
 
-    #: Names of files, and of folders with what is in them.
+    #: Names of files, and of folders with their content.
     LIST = "ls"
     #: A list of lines.
     TAIL = "tail"
@@ -30,30 +31,30 @@ class RequestKind(str, Enum):
 
 
 class ReplyStatus(str, Enum):
-    """How a request went; other than SUCCESS, the message is a sentence and nothing follows."""
+    """The result of a request; with any but SUCCESS, the message is a sentence and the last one."""
 
     SUCCESS = "success"
-    #: The request itself makes no sense.
+    #: The request is not valid.
     INVALID = "invalid"
     ERROR = "error"
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer."""
+    """One reply."""
 
     status: ReplyStatus
     message: Any
 
     def encode(self) -> str:
-        """The text that the channel carries; in ASCII, so that characters are bytes."""
+        """Return the text that the channel carries; in ASCII, so that characters are bytes."""
         body = {"status": self.status.value, "message": self.message}
         return json.dumps(body, separators=(",", ":"))
 
 
 @dataclass(frozen=True)
 class ChannelRequest:
-    """What a client asks for; file, lines and wait are those of a TAIL."""
+    """The request of a client; file, lines and wait belong to a TAIL."""
 
     wanted: RequestKind
     follow: bool = False
@@ -66,42 +67,25 @@ class ChannelRequest:
         """Read what a client has sent.
 
         Raises:
-            ValueError: it is no such request; the message is for its user.
+            WrongJson: it is not such a request; the message is for its user.
         """
-        body = _object(text)
-        given = body.get("type")
-        try:
-            wanted = RequestKind(given)
-        except ValueError:
-            known = ", ".join(w.value for w in RequestKind)
-            raise ValueError(f"type: must be one of {known}; given was {given!r:.200}.") from None
+        body = parse_object(text, "request")
+        wanted = from_json(RequestKind, body.get("type"), "type")
         arguments = body.get("args") or {}
-        if not isinstance(arguments, dict):
-            raise ValueError(f"args: must be an object; given was {arguments!r:.200}.")
-        follow = _switch(body, "follow")
+        follow = from_json(bool, body.get("follow", False), "follow")
         if wanted is not RequestKind.TAIL:
+            from_json(dict[str, Any], arguments, "args")
             return cls(wanted, follow)
-        file, lines = arguments.get("filename"), arguments.get("lines", cls.lines)
-        if not isinstance(file, str) or not file:
-            raise ValueError(f"filename: must be the name of a file; given was {file!r:.200}.")
-        if type(lines) is not int or not 0 <= lines <= limits.LIVE_MAX_LINES:
-            most = limits.LIVE_MAX_LINES
-            raise ValueError(f"lines: must be 0 to {most}; given was {lines!r:.200}.")
-        return cls(wanted, follow, file, lines, _switch(arguments, "wait"))
+        asked = from_json(_TailArguments, arguments, "args")
+        if not asked.filename:
+            raise WrongJson("filename: the name of a file is needed, not ''.")
+        if not 0 <= asked.lines <= limits.LIVE_MAX_LINES:
+            raise WrongJson(f"lines: must be 0 to {limits.LIVE_MAX_LINES}, not {asked.lines}.")
+        return cls(wanted, follow, asked.filename, asked.lines, asked.wait)
 
 
-def _object(text: str | bytes) -> dict[str, Any]:
-    try:
-        body = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"request: is not JSON ({error}).") from None
-    if not isinstance(body, dict):
-        raise ValueError(f"request: must be an object; given was {body!r:.200}.")
-    return body
-
-
-def _switch(body: dict[str, Any], name: str) -> bool:
-    value = body.get(name, False)
-    if not isinstance(value, bool):
-        raise ValueError(f"{name}: must be true or false; given was {value!r:.200}.")
-    return value
+@dataclass(frozen=True)
+class _TailArguments:
+    filename: str
+    lines: int = 10
+    wait: bool = False

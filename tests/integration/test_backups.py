@@ -202,7 +202,7 @@ def test_what_a_restore_refuses(store: Store, before: Before, backup: Path, tmp_
             told = json.loads(data) if name == MANIFEST else {}
             second.writestr(name, json.dumps({**told, "revision": "9999"}) if told else data)
     for file, sentence in (
-        (cut, "is no backup, or not the whole of one"),
+        (cut, "is not a backup, or not the whole of one"),
         (changed, "the table tasks is not as it was written"),
         (newer, "with the schema 9999; this one knows them up to"),
         (tmp_path / "nothing.zip", "No such file"),

@@ -18,6 +18,7 @@ from scheduler.services.accounts.users import create_key
 from scheduler.store.models import GroupRow, TaskRow, User
 from simherd.contract import limits, objects
 from simherd.contract.lifecycle import Status
+from simherd.contract.task_options import TaskOptions
 from simherd.runtime.logs import JsonLines, TextLines
 from tests.support.api import serving, user_of
 from tests.support.builders import make_group, make_task
@@ -99,6 +100,18 @@ def _refused(answer: httpx.Response, status: int, *words: str) -> None:
     detail = answer.json()["detail"]
     assert all(word in detail for word in words), detail
     assert len(detail) < 4000
+
+
+def test_options_are_stored_beside_what_was_sent(account: Account) -> None:
+    sent = {"commands": ["run 'a b'"], "env": {"A": 1}, "something_else": {"kept": [1]}}
+    answer = account.submit(extra_params=sent, has_input=False)
+    assert answer.status_code == 202, answer.text
+    task_id = answer.json()["id"]
+    assert account.http.get(f"/tasks/{task_id}").json()["extra_params"] == sent
+    with account.rt.store.read() as session:
+        row = session.scalars(select(TaskRow).where(TaskRow.id == task_id)).one()
+    stored = TaskOptions.decode(row.extra_params)
+    assert stored == TaskOptions.read(sent)
 
 
 @pytest.mark.fault("B2")

@@ -9,7 +9,7 @@ import pytest
 
 from scheduler.services.notifications.deliver import deliver_due
 from scheduler.store.engine import migrate
-from scheduler.store.event_models import Registration
+from scheduler.store.notification_models import Registration
 from simherd.contract import limits
 from simherd.contract.lifecycle import Status
 from tests.support.events import Site, of_file, of_group, of_task, serving

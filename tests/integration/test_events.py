@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from scheduler.store.event_models import Registration
+from scheduler.store.notification_models import Registration
 from scheduler.store.transitions import change_status
 from simherd.contract import limits
 from simherd.contract.cause import Cause

@@ -34,7 +34,7 @@ def test_a_redis_that_never_responds_is_reported(
         async with LiveAnswers(one_server(client), DroppedInput()).opened("g") as reading:
             monkeypatch.setattr(live_answers, "_LOST_S", 0.2)
             await client.client_pause(1500)
-            with pytest.raises(redis.TimeoutError, match="has not answered for"):
+            with pytest.raises(redis.TimeoutError, match="has not responded for"):
                 async for _ in reading.frames():
                     pass
         await client.aclose()

@@ -168,7 +168,7 @@ def test_up_makes_itself_a_key_in_place_of_one_that_was_revoked(
     assert stored.stat().st_mode & 0o077 == 0
     assert f"The key in {stored} was revoked" in capsys.readouterr().out
     assert not up().has_new_key
-    with store.read() as session:
-        assert session.get_one(ApiKey, key_digest(first.key)).revoked_at == 1.0
-        assert session.get_one(ApiKey, key_digest(second.key)).revoked_at is None
+    with store.read() as reader:
+        assert reader.get_one(ApiKey, key_digest(first.key)).revoked_at == 1.0
+        assert reader.get_one(ApiKey, key_digest(second.key)).revoked_at is None
     store.engine.dispose()

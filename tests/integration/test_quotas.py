@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from scheduler.objects.stored_bytes import StoredBytes
 from scheduler.services.billing.quotas import Quota, quota_states, set_quota
 from scheduler.services.billing.user_costs import (
     Month,
@@ -18,7 +19,6 @@ from scheduler.services.billing.user_costs import (
 from scheduler.services.errors import Invalid, QuotaExceeded, ResourceNotFound
 from scheduler.services.groups.register import GroupRequest, register_group, start_group
 from scheduler.services.ids import new_uuid
-from scheduler.services.storage.usage import StoredBytes
 from scheduler.services.tasks.submit import NewTask, submit_tasks
 from scheduler.store.models import GroupRow, MachineRow, User
 from simherd.contract.lifecycle import Status

@@ -10,9 +10,8 @@ import redis
 from sqlalchemy import select
 
 from scheduler.health import dependencies
-from scheduler.queue.memory import memory_of
+from scheduler.queue.memory import UsageClock, memory_of
 from scheduler.services.accounts.users import create_key
-from scheduler.services.control import redis_usage
 from scheduler.services.control.quarantine import repair_group
 from scheduler.services.control.sweep import sweep
 from scheduler.services.tasks.kill import kill_task
@@ -161,7 +160,7 @@ def test_keys_are_counted_also_those_that_machines_make_up(
     pipe.execute()
     # Measured now and then only, where Redis is not pressed for memory.
     assert not clock.is_due(limits.MAIN_SERVER)
-    monkeypatch.setattr(redis_usage.UsageClock, "is_due", lambda *_: True)
+    monkeypatch.setattr(UsageClock, "is_due", lambda *_: True)
     sweep(fleet.rt, 0)
     assert "keys in Redis" in (fleet.now(thief.group).quarantine_reason or "")
     assert not list(fleet.rt.queue.client.scan_iter(stranger.keys.every))

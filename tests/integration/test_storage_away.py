@@ -61,7 +61,7 @@ def test_every_question_reports_that_it_is_unavailable(away: S3Store) -> None:
         lambda: away.delete("ada", "a"),
         lambda: away.begin_upload("ada", "a"),
     ):
-        with pytest.raises(StorageUnavailable, match="does not answer"):
+        with pytest.raises(StorageUnavailable, match="does not respond"):
             ask()
 
 
@@ -71,7 +71,7 @@ def test_a_store_that_connects_and_never_responds_is_unavailable_too(
     monkeypatch.setitem(s3.QUICK, "read_s", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         store = S3Store("outputs", "us-east-1", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        with pytest.raises(StorageUnavailable, match="does not answer"):
+        with pytest.raises(StorageUnavailable, match="does not respond"):
             store.stat("ada", "a.zip")
 
 

@@ -12,13 +12,14 @@ import httpx
 import pytest
 from sqlalchemy import select, update
 
+from scheduler.objects.stored_bytes import StoredBytes
 from scheduler.services.accounts.users import create_key
 from scheduler.services.billing.quotas import Quota, quota_states
 from scheduler.services.errors import QuotaExceeded
 from scheduler.services.storage.room import StorageRoomClaim
 from scheduler.services.storage.transfer_worker import carry_on
 from scheduler.services.storage.transfers import begin_fetch, transfer_of
-from scheduler.services.storage.usage import StoredBytes, used_bytes
+from scheduler.services.storage.usage import used_bytes
 from scheduler.services.tasks.submit import NewTask, submit_tasks
 from scheduler.store.models import StorageRoom, User
 from scheduler.wiring import Runtime

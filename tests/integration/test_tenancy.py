@@ -195,8 +195,8 @@ def _belongings(rt: Runtime, her: httpx.Client, ids: tuple[str, ...]) -> Objects
             },
         )
     )
-    with rt.store.read() as session:
-        key_id = key_states(session, "ada-the-owner")[0].id
+    with rt.store.read() as reader:
+        key_id = key_states(reader, "ada-the-owner")[0].id
     stolen = rt.file_urls.sign(bob, file, "download", 3600).partition("?")[2]
     return Objects(
         user=user,

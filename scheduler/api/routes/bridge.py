@@ -14,7 +14,7 @@ from scheduler.api.deps import RuntimeDep, UserDep
 from scheduler.api.routes.tasks import owned_task
 from scheduler.api.strict import StrictRouter
 from scheduler.bridge.connections import BridgeConnections
-from scheduler.services.errors import Invalid
+from scheduler.services.errors import Conflict, Invalid
 from simherd.contract import limits
 
 router = StrictRouter(prefix="/tasks", tags=["tasks"])
@@ -62,7 +62,11 @@ async def offer(
     task = await run_in_threadpool(owned_task, rt, user, task_id)
     if asked.type is None or asked.sdp is None or asked.receiver_id != task_id:
         raise Invalid(f"offer: needs type 'offer', an sdp, and receiver_id {task_id!r}.")
-    await rt.mailboxes.check(task_id, asked.sender_id)
+    if not await rt.mailboxes.is_open(task_id, asked.sender_id):
+        raise Conflict(
+            f"sender_id: nobody is registered as {asked.sender_id!r}. "
+            f"Register first, and send the offer within {limits.MAILBOX_KEEP_S:.0f} seconds."
+        )
     answer: dict[str, Any] = {
         "sender_id": task_id,
         "receiver_id": asked.sender_id,

@@ -19,10 +19,9 @@ from scheduler.api.strict import StrictRouter
 from scheduler.services.errors import Invalid, ResourceNotFound
 from scheduler.services.watch import live
 from scheduler.services.watch.follow import follow_task
-from scheduler.services.watch.live import Question
 from scheduler.services.watch.states import follow_states, read_states
 from simherd.contract import limits
-from simherd.contract.live_frames import Ask
+from simherd.contract.live_frames import Ask, LiveRequest
 
 router = StrictRouter(prefix="/v1/tasks", tags=["tasks"])
 
@@ -101,7 +100,7 @@ async def tail(
 ) -> dict[str, Any]:
     """The last lines of some files."""
     task = await run_in_threadpool(owned_task, rt, user, task_id)
-    question = Question(Ask.TAIL, tuple(dict.fromkeys(file)), lines)
+    question = LiveRequest(Ask.TAIL, tuple(dict.fromkeys(file)), lines)
     return await live.tail_once(rt, task, question)
 
 
@@ -123,7 +122,7 @@ async def follow(
     if offset and len(offset) != len(file):
         raise Invalid("offset: one for each file, or none.")
     task = await run_in_threadpool(owned_task, rt, user, task_id)
-    question = Question(Ask.TAIL, tuple(file), lines, True, wait, tuple(offset))
+    question = LiveRequest(Ask.TAIL, tuple(file), lines, True, wait, tuple(offset))
     news = follow_task(rt, task, question, attempt)
     return streams_of(request).answer(user.id, news)
 

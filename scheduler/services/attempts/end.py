@@ -8,7 +8,6 @@ from sqlalchemy import func, select, update
 
 from scheduler.domain.ending import CostSoFar, TaskSnapshot, decide
 from scheduler.metrics import table
-from scheduler.metrics.instruments import inc_on_commit
 from scheduler.services.attempts.rows import close_attempt
 from scheduler.services.billing.costs import limit_sentence, spent
 from scheduler.store.models import StatusChange, TaskOperation, TaskRow
@@ -20,10 +19,11 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from scheduler.domain.ending import AttemptEnd
+    from scheduler.store.unit_of_work import UnitOfWork
 
 
 def end_attempt(
-    session: Session,
+    session: UnitOfWork,
     task_id: str,
     attempt: int,
     end: AttemptEnd,
@@ -61,7 +61,7 @@ def end_attempt(
     if not applied:
         return None
     if OUTCOMES[end.cause].resubmit:
-        inc_on_commit(session, table.ATTEMPTS_LOST, end.cause.value)
+        session.inc_on_commit(table.ATTEMPTS_LOST, end.cause.value)
     close_attempt(session, task_id, attempt, end.at, end.cause, ending.attempt_detail)
     session.execute(
         update(TaskOperation)

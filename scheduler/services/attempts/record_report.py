@@ -24,7 +24,7 @@ from simherd.contract.reports import USAGE_FIELDS, Report, ReportKind
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from sqlalchemy.orm import Session
+    from scheduler.store.unit_of_work import UnitOfWork
 
 
 #: Seconds by which an executor's deadline may differ from SQL without being corrected.
@@ -110,7 +110,7 @@ class Recording:
 
     def __init__(
         self,
-        session: Session,
+        session: UnitOfWork,
         group_id: str,
         machines: Collection[str],
         holders: Mapping[str, str],

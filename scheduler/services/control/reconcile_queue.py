@@ -69,15 +69,15 @@ def _queue_missing(rt: Runtime, group: GroupRow, filling_s: float) -> None:
         done = enqueue_tasks(rt, [task.task_id for task in waiting])
         if not done or len(waiting) < PAGE or time.monotonic() > until:
             break
-    cursor = rt.queue.place(group.id)
+    cursor = rt.queue.reconcile_cursor(group.id)
     while True:
         waiting = _page(rt, group.id, TaskRow.seq > cursor.after)
         _compare(rt, group.id, waiting)
         if len(waiting) < PAGE:
-            rt.queue.note_place(group.id, ReconcileCursor(0, cursor.passes + 1))
+            rt.queue.save_reconcile_cursor(group.id, ReconcileCursor(0, cursor.passes + 1))
             return
         cursor = ReconcileCursor(waiting[-1].seq, cursor.passes)
-        rt.queue.note_place(group.id, cursor)
+        rt.queue.save_reconcile_cursor(group.id, cursor)
         if cursor.passes or time.monotonic() > until:
             return
 

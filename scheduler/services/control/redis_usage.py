@@ -31,32 +31,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: How much longer than a measurement took the next one is waited for, at least: Redis does nothing
-#: else meanwhile.
-_REST = 50
-
 
 class Bounds(NamedTuple):
     """The keys and the memory that a group may have in Redis."""
 
     keys: int
     bytes: int
-
-
-class UsageClock:
-    """When a process last measured each Redis server."""
-
-    def __init__(self) -> None:
-        self._due: dict[str, float] = {}
-
-    def is_due(self, server: str) -> bool:
-        """Whether it is time to measure a server again."""
-        return time.monotonic() >= self._due.get(server, 0.0)
-
-    def note(self, server: str, took_s: float) -> None:
-        """Note that a measurement has just ended; `took_s`: how long it took, seconds."""
-        wait_s = max(limits.REDIS_USAGE_EVERY_S, _REST * took_s)
-        self._due[server] = time.monotonic() + wait_s
 
 
 def bound_usage(rt: Runtime, server: str, *, only_pressed: bool = False) -> None:
@@ -77,7 +57,7 @@ def bound_usage(rt: Runtime, server: str, *, only_pressed: bool = False) -> None
     _bound_connections(rt, client)
     began = time.monotonic()
     usages = group_usages(client, exact=is_pressed)
-    rt.usage_clock.note(server, time.monotonic() - began)
+    rt.usage_clock.restart(server, time.monotonic() - began)
     with rt.store.read() as session:
         groups = _groups(session, server, usages)
         bounds = {group.id: _bounds(session, group, usages[group.id]) for group in groups}

@@ -17,7 +17,7 @@ from sqlalchemy import select, update
 
 from scheduler.net import mail
 from scheduler.net.ssrf_guard import NotAllowed, networks, open_client
-from scheduler.store.event_models import Delivery, Registration
+from scheduler.store.notification_models import Delivery, Registration
 from scheduler.store.outbox import DELIVER
 from simherd.contract import limits
 from simherd.contract.notifications import (

@@ -16,9 +16,9 @@ from scheduler.net.ssrf_guard import NotAllowed, check_host, checked_url, networ
 from scheduler.services.errors import Invalid, QuotaExceeded, ResourceNotFound
 from scheduler.services.groups.register import owned_group
 from scheduler.services.ids import new_uuid
-from scheduler.store.event_models import Delivery, Registration
 from scheduler.store.models import GroupRow, MachineRow, StatusChange, TaskRow
-from scheduler.store.outbox import happen, outputs_stored
+from scheduler.store.notification_models import Delivery, Registration
+from scheduler.store.outbox import add_delivery, outputs_stored
 from simherd.contract import limits, objects
 from simherd.contract.cause import Cause
 from simherd.contract.lifecycle import FAILED, TERMINAL, Status
@@ -33,6 +33,7 @@ from simherd.contract.notifications import (
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from scheduler.store.unit_of_work import UnitOfWork
     from scheduler.wiring import Runtime
 
 #: An address that no mail server reads as several, or as something else.
@@ -93,7 +94,7 @@ def register_event(rt: Runtime, user_id: str, wanted: NewNotification) -> Regist
     return owned_event(rt, user_id, event.id)
 
 
-def _add_to_task(session: Session, event: Registration) -> None:
+def _add_to_task(session: UnitOfWork, event: Registration) -> None:
     # Locked: its status must not change between the look and the event's row.
     task = session.scalar(
         select(TaskRow)
@@ -107,7 +108,7 @@ def _add_to_task(session: Session, event: Registration) -> None:
     session.flush()
     if _has_happened(session, task, NotificationTrigger(event.trigger)):
         at = task.end_time if task.end_time is not None else time.time()
-        happen(session, event, at, status=task.status, attempt=task.attempt)
+        add_delivery(session, event, at, status=task.status, attempt=task.attempt)
     elif task.status in TERMINAL:
         raise Invalid(
             f"trigger.trigger: task {task.id} has ended ({task.status}), so {event.trigger!r} can "
@@ -127,7 +128,7 @@ def _has_happened(session: Session, task: TaskRow, trigger: NotificationTrigger)
     return stored and outputs_stored(session, task.id, task.attempt)
 
 
-def _add_to_group(session: Session, event: Registration) -> None:
+def _add_to_group(session: UnitOfWork, event: Registration) -> None:
     group = session.scalars(
         select(GroupRow).where(GroupRow.id == event.group_id).with_for_update()
     ).one()
@@ -142,9 +143,9 @@ def _add_to_group(session: Session, event: Registration) -> None:
             MachineRow.terminated_at.is_(None),
         )
         for machine_id in session.scalars(going).all():
-            happen(session, event, now, occasion=machine_id, machine_id=machine_id)
+            add_delivery(session, event, now, occasion=machine_id, machine_id=machine_id)
     elif _has_come_to(group, trigger):
-        happen(session, event, now)
+        add_delivery(session, event, now)
         return
     if group.status == GroupStatus.TERMINATED:
         raise Invalid(

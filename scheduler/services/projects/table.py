@@ -11,6 +11,7 @@ from scheduler.domain.attempt_numbers import retries
 from scheduler.services.billing.costs import costs_of_tasks
 from scheduler.store.models import TaskRow
 from simherd.contract.operations import Metric
+from simherd.contract.task_options import as_sent
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -72,7 +73,7 @@ def _parameters(task: TaskRow) -> dict[str, str | float | None]:
         "time_to_live_seconds": task.time_to_live_s,
         "num_retries": retries(task.attempt, task.attempt_floor, task.attempts_before),
     }
-    for name, value in task.extra_params.items():
+    for name, value in as_sent(task.extra_params).items():
         if name == "commands":
             found[name] = "; ".join(str(c["cmd"]) for c in value)
         elif name not in _SAID_ELSEWHERE and value not in (None, {}, []):

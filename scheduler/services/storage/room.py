@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, bindparam, delete, or_, update
 
 from scheduler.objects.file_urls import COUNTED_UPLOAD
+from scheduler.objects.stored_bytes import kept_s
 from scheduler.services.billing.quotas import Quota, how_to_raise, locked_quotas, quotas_of
 from scheduler.services.errors import QuotaExceeded
 from scheduler.services.ids import new_uuid
-from scheduler.services.storage.usage import added_bytes, kept_s
+from scheduler.services.storage.usage import added_bytes
 from scheduler.store.models import StorageRoom
 from simherd.contract import limits
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from scheduler.services.storage.usage import StoredListing
+    from scheduler.objects.stored_bytes import StoredListing
     from scheduler.wiring import Runtime
 
 _GIB = 1024**3

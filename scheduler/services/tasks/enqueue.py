@@ -1,4 +1,4 @@
-"""Queueing a task once its input is there, and handing its attempts to Redis."""
+"""Queueing tasks whose input has arrived, and pushing their attempts to Redis."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Stored inputs that are looked at at one time.
+#: Stored inputs that are checked at the same time.
 _STATS = 16
 
 
@@ -47,18 +47,18 @@ def inputs_uploaded(rt: Runtime, user_id: str, task_ids: Sequence[str]) -> None:
     """Queue tasks whose inputs have arrived. Calling it again changes nothing.
 
     Raises:
-        NotFound: no such task of this user.
-        Conflict: an input is not there, or a task is past waiting for it.
+        ResourceNotFound: the user has no such task.
+        Conflict: an input is missing, or a task no longer waits for one.
         TooLarge: an input is larger than allowed.
-        Unanswered: Redis has no room for more.
+        GatewayTimeout: Redis has no room for more.
     """
     with rt.store.read() as session:
         query = select(TaskRow).where(TaskRow.id.in_(task_ids), TaskRow.user_id == user_id)
-        found = {task.id: task for task in session.scalars(query)}
+        tasks = {task.id: task for task in session.scalars(query)}
     for task_id in task_ids:
-        if task_id not in found:
+        if task_id not in tasks:
             raise ResourceNotFound(f"task_id: there is no task {task_id!r}.")
-    waiting = [found[i] for i in dict.fromkeys(task_ids) if _waits(found[i])]
+    waiting = [tasks[i] for i in dict.fromkeys(task_ids) if _waits(tasks[i])]
     for group_id in {task.group_id for task in waiting}:
         check_room(rt, group_id)
     with ThreadPoolExecutor(min(_STATS, max(1, len(waiting))), "inputs") as pool:
@@ -89,10 +89,10 @@ def inputs_uploaded(rt: Runtime, user_id: str, task_ids: Sequence[str]) -> None:
 def check_room(rt: Runtime, group_id: str) -> None:
     """Refuse tasks for a group whose Redis has nearly reached its memory limit.
 
-    One that is out of reach is another matter: SQL keeps the tasks until it is back.
+    Tasks for a Redis that is unreachable are accepted: SQL keeps them until it is back.
 
     Raises:
-        Unanswered: there is no room.
+        GatewayTimeout: there is no room.
     """
     try:
         memory.check_room(rt.queue.servers.of(group_id))
@@ -106,30 +106,30 @@ def _waits(task: TaskRow) -> bool:
     if task.status == Status.PENDING_INPUT:
         return True
     if task.attempt == 0:
-        raise Conflict(f"Task {task.id} is {task.status} and takes no input any more.")
+        raise Conflict(f"Task {task.id} is {task.status} and no longer accepts an input.")
     return False
 
 
 def _input_size(rt: Runtime, task: TaskRow) -> int:
     path = objects.input_path(task.storage_prefix, task.id)
-    found = rt.objects.stat(task.user_id, path)
-    if found is None:
+    info = rt.objects.stat(task.user_id, path)
+    if info is None:
         raise Conflict(f"There is no input at {path!r} yet. Upload it, then call this again.")
-    if found.size > limits.MAX_INPUT_BYTES:
+    if info.size > limits.MAX_INPUT_BYTES:
         raise TooLarge(
-            f"The input has {found.size} bytes; {limits.MAX_INPUT_BYTES} are allowed. "
+            f"The input has {info.size} bytes; {limits.MAX_INPUT_BYTES} are allowed. "
             "Leave files out, or put them into storage and name them as remote assets."
         )
-    return found.size
+    return info.size
 
 
 def enqueue_task(rt: Runtime, task_id: str) -> None:
-    """Put the current attempt of a queued task into its group's queue; see `enqueue_all`."""
+    """Put the current attempt of a queued task into its group's queue; see `push_attempts`."""
     enqueue_tasks(rt, [task_id])
 
 
 def enqueue_tasks(rt: Runtime, task_ids: Sequence[str]) -> int:
-    """Put the current attempts of queued tasks into their groups' queues; see `put_in_queue`."""
+    """Put the current attempts of queued tasks into their groups' queues; see `push_attempts`."""
     with rt.store.read() as session:
         query = select(TaskRow).where(
             TaskRow.id.in_(task_ids), TaskRow.status == Status.SUBMITTED.value
@@ -139,14 +139,14 @@ def enqueue_tasks(rt: Runtime, task_ids: Sequence[str]) -> int:
 
 
 def push_attempts(rt: Runtime, tasks: Sequence[TaskRow]) -> int:
-    """Hand queued attempts to Redis, with URLs that are good from now on; answers how many.
+    """Push queued attempts to Redis, with URLs that are valid from now on; return how many.
 
-    Where their Redis or the storage is out of reach the reconciler does it later: SQL says that
-    they are queued.
+    Where their Redis or the storage is unreachable the reconciler does it later: SQL says that they
+    are queued.
     """
     queued: set[str] = set()
     for group_id, some in _arrivals(rt, tasks).items():
-        queued.update(_hand_over(rt, group_id, some))
+        queued.update(_push(rt, group_id, some))
     if not queued:
         return 0
     now = time.time()
@@ -154,7 +154,7 @@ def push_attempts(rt: Runtime, tasks: Sequence[TaskRow]) -> int:
         session.connection().execute(
             update(TaskRow)
             .where(TaskRow.id == bindparam("task"), TaskRow.attempt == bindparam("current"))
-            # It waits from the first time on, however often what is handed over is renewed.
+            # The wait counts from the first push, however often the URLs are renewed.
             .values(queued_at=func.coalesce(TaskRow.queued_at, now), handed_over_at=now),
             [
                 {"task": task.id, "current": task.attempt}
@@ -166,14 +166,14 @@ def push_attempts(rt: Runtime, tasks: Sequence[TaskRow]) -> int:
 
 
 def _arrivals(rt: Runtime, tasks: Sequence[TaskRow]) -> dict[str, list[Arrival]]:
-    """Group → what its queue is handed, but for tasks that the storage has to be asked about while
-    it does not answer."""
+    """Return group → what its queue gets, without tasks that need the storage while it is
+    unavailable."""
     arrivals: dict[str, list[Arrival]] = {}
     takes_turns: dict[str, bool] = {}
-    away, refused = False, dict[str, str]()
+    is_unavailable, refused = False, dict[str, str]()
     with rt.store.read() as session:
         for task in tasks:
-            if away and task.input_resources:
+            if is_unavailable and task.input_resources:
                 continue  # one long wait is enough
             group = session.get_one(GroupRow, task.group_id)
             if group.quarantined_at is not None:
@@ -184,12 +184,12 @@ def _arrivals(rt: Runtime, tasks: Sequence[TaskRow]) -> dict[str, list[Arrival]]
                 spec = spec_of(rt, session, task, group)
             except StorageUnavailable as error:
                 log.warning("event=enqueue_delayed task=%s error=%s", task.id, error)
-                away = True
+                is_unavailable = True
                 continue
             except ServiceError as error:
                 refused[task.id] = str(error)
                 continue
-            # Submission order is kept by later attempts: a task whose machine was lost is ahead of
+            # Later attempts keep the order of submission: a task whose machine was lost goes before
             # everything that was submitted after it.
             arrival = Arrival(
                 spec.key,
@@ -205,7 +205,7 @@ def _arrivals(rt: Runtime, tasks: Sequence[TaskRow]) -> dict[str, list[Arrival]]
 
 
 def _end_refused(rt: Runtime, tasks: Sequence[TaskRow], refused: Mapping[str, str]) -> None:
-    """End tasks that an earlier release took and this one does not: they hold up no others."""
+    """End tasks that an earlier release accepted and this one refuses."""
     if not refused:
         return
     now = time.time()
@@ -225,8 +225,8 @@ def _end_refused(rt: Runtime, tasks: Sequence[TaskRow], refused: Mapping[str, st
                 )
 
 
-def _hand_over(rt: Runtime, group_id: str, arrivals: Sequence[Arrival]) -> list[str]:
-    """Queue attempts of one group; answers those that Redis knows now."""
+def _push(rt: Runtime, group_id: str, arrivals: Sequence[Arrival]) -> list[str]:
+    """Push attempts of one group; return those that Redis has now."""
     try:
         rt.queue.enqueue(group_id, arrivals)
     except (redis.RedisError, UnknownServer) as error:

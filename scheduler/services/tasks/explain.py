@@ -1,4 +1,4 @@
-"""Why a task waits, in one word and one sentence."""
+"""Why a task waits: one word for programs, one sentence for people."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from simherd.contract.lifecycle import HELD, TABLE, TERMINAL, Status
 if TYPE_CHECKING:
     from scheduler.wiring import Runtime
 
-#: Tasks of the group that ended last, whose mean length is the estimate.
+#: The last ended tasks of the group, whose mean length is the estimate.
 _MEASURED = 20
 
 
@@ -39,7 +39,7 @@ class Explanation:
 
 
 def explain_task(rt: Runtime, task: TaskRow, now: float) -> Explanation:
-    """Say what a task waits for, or what became of it."""
+    """Return what a task waits for, or how it has ended."""
     status = Status(task.status)
     if status in TERMINAL:
         why = task.error_detail or TABLE[status].explanation
@@ -55,8 +55,8 @@ def explain_task(rt: Runtime, task: TaskRow, now: float) -> Explanation:
         return Explanation("group_quarantined", _QUARANTINED.format(group))
     if status in HELD:
         return _held(task, machines, now)
-    found = _group_trouble(group) or _machine_trouble(rt, group, machines, now)
-    return found or _in_line(rt, task, group, machines, now)
+    trouble = _group_trouble(group) or _machine_trouble(rt, group, machines, now)
+    return trouble or _in_line(rt, task, group, machines, now)
 
 
 def _held(task: TaskRow, machines: list[MachineRow], now: float) -> Explanation:
@@ -73,7 +73,7 @@ def _held(task: TaskRow, machines: list[MachineRow], now: float) -> Explanation:
 
 
 def _group_trouble(group: GroupRow) -> Explanation | None:
-    """What keeps the whole group from working."""
+    """Return what keeps the whole group from working."""
     name = group.name
     if group.status == GroupStatus.REGISTERED:
         text = f"Machine group {name!r} has not been started. `simherd resources start` does that."
@@ -90,7 +90,7 @@ def _group_trouble(group: GroupRow) -> Explanation | None:
 def _machine_trouble(
     rt: Runtime, group: GroupRow, machines: list[MachineRow], now: float
 ) -> Explanation | None:
-    """Why no machine of the group could take anything."""
+    """Return why no machine of the group can take a task."""
     states = {m.id: shown_state(m, now) for m in machines}
     working = [m for m in machines if states[m.id] == MACHINE_UP]
     if not working:
@@ -129,7 +129,7 @@ def _in_line(
 
 
 def _estimate(rt: Runtime, group_id: str, ahead: int, slots: int) -> float | None:
-    """Seconds until it is its turn, when tasks take as long as the last ones did."""
+    """Return the seconds until its turn, if tasks take as long as the last ones did."""
     last = (
         select((TaskRow.end_time - TaskRow.start_time).label("took"))
         .where(
@@ -143,7 +143,7 @@ def _estimate(rt: Runtime, group_id: str, ahead: int, slots: int) -> float | Non
     )
     with rt.store.read() as session:
         mean = session.scalar(select(func.avg(last.c.took)))
-    # On average those that run now are half through.
+    # On average the running tasks are half done.
     return None if mean is None else float(mean) * (math.floor(ahead / slots) + 0.5)
 
 

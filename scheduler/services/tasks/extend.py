@@ -24,13 +24,13 @@ log = logging.getLogger(__name__)
 def extend_task(rt: Runtime, user_id: str, task_id: str, seconds: float) -> None:
     """Add to a task's time-to-live, and with it to its deadline.
 
-    An executor that prepares the task hears of it when it starts to compute: the recorder
-    compares what it says with SQL.
+    An executor that still prepares the task gets it when it starts to compute: the recorder
+    compares its report with SQL.
 
     Raises:
-        NotFound: no such task of this user.
+        ResourceNotFound: the user has no such task.
         Conflict: the task has ended or is being killed, or has no time-to-live.
-        Invalid: the sum is longer than a task may live.
+        Invalid: the sum is longer than the allowed time-to-live.
     """
     with rt.store.write() as session:
         task = session.scalar(
@@ -42,7 +42,7 @@ def extend_task(rt: Runtime, user_id: str, task_id: str, seconds: float) -> None
             raise ResourceNotFound(f"task_id: there is no task {task_id!r}.")
         if task.status in TERMINAL or task.status == Status.PENDING_KILL:
             label = TABLE[Status(task.status)].label
-            raise Conflict(f"Task {task_id} is {label}; its deadline cannot be moved any more.")
+            raise Conflict(f"Task {task_id} is {label}; its deadline can no longer be moved.")
         if task.time_to_live_s is None:
             raise Conflict(f"Task {task_id} has no time-to-live; there is nothing to extend.")
         if task.time_to_live_s + seconds > limits.MAX_TTL_S:
@@ -52,12 +52,12 @@ def extend_task(rt: Runtime, user_id: str, task_id: str, seconds: float) -> None
             task.deadline_at += seconds
     log.info("event=extended task=%s seconds=%s", task_id, seconds)
     try:
-        _tell(rt, task)
+        _send_deadline(rt, task)
     except redis.RedisError as error:
         log.warning("event=extension_delayed task=%s error=%s", task_id, error)
 
 
-def _tell(rt: Runtime, task: TaskRow) -> None:
+def _send_deadline(rt: Runtime, task: TaskRow) -> None:
     if task.status == Status.SUBMITTED:
         push_attempts(rt, [task])  # renews what the claim hands over
     elif task.status in HELD and task.deadline_at is not None and task.machine_id:

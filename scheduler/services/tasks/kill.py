@@ -1,4 +1,4 @@
-"""Killing a task, wherever it is."""
+"""Killing a task that waits or runs."""
 
 from __future__ import annotations
 
@@ -24,13 +24,12 @@ log = logging.getLogger(__name__)
 
 
 def kill_task(rt: Runtime, user_id: str, task_id: str, *, discard: bool = False) -> None:
-    """Ask for a task to be killed. A task that has ended, or is being killed, stays as it is.
+    """Request the kill of a task. A task that has ended, or is being killed, stays as it is.
 
-    What it has put out so far is kept, unless `discard` says that nobody wants it; a second kill
-    may still say so.
+    Its outputs so far are kept unless `discard` is set; a second kill may still set it.
 
     Raises:
-        NotFound: no such task of this user.
+        ResourceNotFound: the user has no such task.
     """
     now = time.time()
     with rt.store.write() as session:
@@ -62,14 +61,14 @@ def kill_task(rt: Runtime, user_id: str, task_id: str, *, discard: bool = False)
 
 
 def settle_kill(rt: Runtime, group_id: str, task_id: str, attempt: int, *, discard: bool) -> None:
-    """Carry a pending kill on: out of the queue, or into the holder's inbox.
+    """Carry out a pending kill: remove the attempt from the queue, or order its holder to stop.
 
-    Safe to repeat; the reconciler does so for as long as the task is pending-kill.
+    Safe to repeat; the reconciler does so while the task is pending-kill.
     """
     if attempt:
         key = attempt_key(task_id, attempt)
-        answer, holder = rt.queue.withdraw(group_id, key)
-        if answer == "held" and holder:
+        outcome, holder = rt.queue.withdraw(group_id, key)
+        if outcome == "held" and holder:
             rt.queue.stop(group_id, holder, key, Cause.KILLED_BY_USER, discard=discard)
             return
     now = time.time()

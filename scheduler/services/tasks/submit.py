@@ -1,4 +1,4 @@
-"""Submitting tasks: checked first, then made, all of them or none."""
+"""Submitting tasks: validated first, then created, all of them or none."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import contextlib
 import logging
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from scheduler.domain.group_status import ACCEPTING, MPI
-from scheduler.services.attempts.spec import check_extra_params, check_processes, wants_network
 from scheduler.services.billing.quotas import check_queue, quotas_of
 from scheduler.services.errors import Conflict, Invalid, ResourceNotFound, ServiceError
 from scheduler.services.groups.access import default_group, usable_group
@@ -25,6 +25,7 @@ from scheduler.store.transitions import add_history
 from simherd.contract import objects
 from simherd.contract.lifecycle import Status
 from simherd.contract.policy import Policy
+from simherd.contract.task_options import TaskOptions
 from simherd.runtime import logs
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ClientKey:
-    """What a client calls a submission, so that a repeated request makes no second task; `digest`
-    tells whether it is the same one."""
+    """A client's key for a submission: a repeated request with the same digest creates no second
+    task."""
 
     key: str
     digest: str
@@ -48,9 +49,9 @@ class ClientKey:
 
 @dataclass(frozen=True)
 class NewTask:
-    """What a user asks for; already checked field by field."""
+    """A submission whose fields were validated one by one."""
 
-    #: None: the default, see `group_access.default_group`.
+    #: None: the default, see `groups.access.default_group`.
     group_id: str | None
     simulator: str
     simulator_alias: str | None
@@ -58,7 +59,7 @@ class NewTask:
     storage_prefix: str = ""
     project: str | None = None
     time_to_live_s: float | None = None
-    #: US$ that its machines may cost in all.
+    #: The most that its machines may cost in all, US$.
     max_cost: float | None = None
     resubmit: bool = False
     stream_zip: bool = True
@@ -66,54 +67,62 @@ class NewTask:
     input_resources: list[str] = field(default_factory=list)
     #: Archives in the user's storage that are laid out below the task's own input.
     shared_inputs: list[str] = field(default_factory=list)
-    #: Whether an input archive of its own is to come.
+    #: Whether the user uploads an input archive for it.
     has_input: bool = True
     priority: int = 0
     metadata: dict[str, str] = field(default_factory=dict)
     extra_params: dict[str, Any] = field(default_factory=dict)
     client_key: ClientKey | None = None
 
+    @cached_property
+    def options(self) -> TaskOptions:
+        """Return what `extra_params` ask for. Raises Invalid."""
+        try:
+            return TaskOptions.read(self.extra_params)
+        except ValueError as error:
+            raise Invalid(str(error)) from error
+
 
 @dataclass(frozen=True)
 class Submitted:
-    """A task that was made, now or by an earlier request with the same key."""
+    """A task that was created, now or by an earlier request with the same key."""
 
     task_id: str
     status: Status
 
 
-def submit_tasks(rt: Runtime, user_id: str, asked: Sequence[NewTask]) -> list[Submitted]:
-    """Make tasks, all of them or none. Those with an input of their own wait for it.
+def submit_tasks(rt: Runtime, user_id: str, submissions: Sequence[NewTask]) -> list[Submitted]:
+    """Create tasks, all of them or none. Those with an input archive wait for it.
 
     Raises:
-        NotFound: a machine group is not the user's.
-        Conflict: it takes no tasks any more, or a key was used for something else.
-        Invalid: a command or a path cannot be.
+        ResourceNotFound: a machine group is not the user's.
+        Conflict: a group accepts no more tasks, or a key was used for another submission.
+        Invalid: an option or a path is not valid.
         QuotaExceeded: the user would have more than is allowed.
-        Unanswered: Redis has no room for more.
+        GatewayTimeout: Redis has no room for more.
     """
-    for index, submission in enumerate(asked):
+    for index, submission in enumerate(submissions):
         try:
             _check(submission)
         except ServiceError as error:
-            raise _at(index, len(asked), error) from error
+            raise _at(index, len(submissions), error) from error
     now = time.time()
     check_storage(rt, user_id)
-    _check_rooms(rt, user_id, asked)
+    _check_redis_room(rt, user_id, submissions)
     try:
-        done = _make(rt, user_id, asked, now)
+        done = _make(rt, user_id, submissions, now)
     except IntegrityError:
-        # The same request came twice at once: the other one made them.
-        done = _make(rt, user_id, asked, now)
-    enqueue_tasks(rt, [one.task_id for one in done if one.status is Status.SUBMITTED])
+        # The same request came twice at once, and the other one created them.
+        done = _make(rt, user_id, submissions, now)
+    enqueue_tasks(rt, [task.task_id for task in done if task.status is Status.SUBMITTED])
     return done
 
 
-def _check_rooms(rt: Runtime, user_id: str, asked: Sequence[NewTask]) -> None:
-    """Raises Unanswered: the Redis of a group has no room."""
-    groups = {submission.group_id for submission in asked}
+def _check_redis_room(rt: Runtime, user_id: str, submissions: Sequence[NewTask]) -> None:
+    """Raise GatewayTimeout where the Redis of a group has no room."""
+    groups = {submission.group_id for submission in submissions}
     if None in groups:
-        # That there is no default is said where a new task needs it.
+        # A missing default is reported where a new task needs it.
         with rt.store.read() as session, contextlib.suppress(ResourceNotFound):
             groups.add(default_group(session, user_id).id)
     for group_id in filter(None, groups):
@@ -125,7 +134,7 @@ def _at(index: int, of: int, error: ServiceError) -> ServiceError:
 
 
 def _check(submission: NewTask) -> None:
-    check_extra_params(submission.extra_params)
+    submission.options  # noqa: B018  raises what is wrong with them
     try:
         objects.task_dir(submission.storage_prefix, new_task_id())
         for path in (*submission.input_resources, *submission.shared_inputs):
@@ -134,15 +143,15 @@ def _check(submission: NewTask) -> None:
         raise Invalid(f"storage_path_prefix, input_resources or shared_inputs: {error}.") from error
 
 
-def _make(rt: Runtime, user_id: str, asked: Sequence[NewTask], now: float) -> list[Submitted]:
+def _make(rt: Runtime, user_id: str, submissions: Sequence[NewTask], now: float) -> list[Submitted]:
     with rt.store.write() as session:
-        known = _known(session, user_id, asked)
-        fresh = sum(s.client_key is None or s.client_key.key not in known for s in asked)
+        known = _known(session, user_id, submissions)
+        fresh = sum(s.client_key is None or s.client_key.key not in known for s in submissions)
         if fresh:
             check_queue(session, user_id, quotas_of(rt, user_id), fresh)
         done: list[TaskRow | Submitted] = []
         context = _Context(rt, session, user_id, now)
-        for index, submission in enumerate(asked):
+        for index, submission in enumerate(submissions):
             key = submission.client_key
             try:
                 if key is not None and key.key in known:
@@ -150,20 +159,20 @@ def _make(rt: Runtime, user_id: str, asked: Sequence[NewTask], now: float) -> li
                     continue
                 task = context.task(submission)
             except ServiceError as error:
-                raise _at(index, len(asked), error) from error
+                raise _at(index, len(submissions), error) from error
             if key is not None:
                 known[key.key] = task
             done.append(task)
-        made = [task for task in done if isinstance(task, TaskRow)]
-        context.add(made)
+        new = [task for task in done if isinstance(task, TaskRow)]
+        context.add(new)
     if rt.traces is not None:
-        rt.traces.submitted([task.id for task in made], now)
+        rt.traces.submitted([task.id for task in new], now)
     return [d if isinstance(d, Submitted) else Submitted(d.id, Status(d.status)) for d in done]
 
 
-def _known(session: Session, user_id: str, asked: Sequence[NewTask]) -> dict[str, TaskRow]:
-    """Client key → the task that it was used for."""
-    keys = [s.client_key.key for s in asked if s.client_key is not None]
+def _known(session: Session, user_id: str, submissions: Sequence[NewTask]) -> dict[str, TaskRow]:
+    """Return client key → the task that it was used for."""
+    keys = [s.client_key.key for s in submissions if s.client_key is not None]
     if not keys:
         return {}
     query = select(TaskRow).where(TaskRow.user_id == user_id, TaskRow.client_key.in_(keys))
@@ -180,7 +189,7 @@ def _again(task: TaskRow, key: ClientKey) -> Submitted:
 
 
 class _Context:
-    """What the tasks of one request share, looked up once."""
+    """Groups and projects of one request, each read once."""
 
     def __init__(self, rt: Runtime, session: Session, user_id: str, now: float) -> None:
         self._providers = rt.providers
@@ -192,11 +201,11 @@ class _Context:
         name = submission.group_id
         if name not in self._groups:
             group_id = name or default_group(self._session, self._user).id
-            # Until the tasks are there, it is not terminated, and remains shared.
-            found = self._session.get(
+            # Locked: until the tasks are inserted, it is not terminated, and stays shared.
+            row = self._session.get(
                 GroupRow, group_id, with_for_update={"read": True}, populate_existing=True
             )
-            self._groups[name] = usable_group(self._session, found, self._user, group_id)
+            self._groups[name] = usable_group(self._session, row, self._user, group_id)
         group = self._groups[name]
         if group.status not in ACCEPTING:
             raise Conflict(
@@ -208,7 +217,7 @@ class _Context:
                 f"resource_pool: machine group {group.name!r} is quarantined: "
                 f"{group.quarantine_reason}. Use another group, or ask an operator to repair it."
             )
-        if wants_network(submission.extra_params) and not Policy.read(group.policy).network:
+        if submission.options.network and not Policy.read(group.policy).network:
             raise Invalid(
                 f"extra_params.network: machine group {group.name!r} allows no network. "
                 "Start a group whose policy does, or do without."
@@ -217,12 +226,19 @@ class _Context:
         return group
 
     def _check_processes(self, group: GroupRow, submission: NewTask) -> None:
-        """Refuse what the group's machines cannot run. Those started by hand may be of any size."""
+        """Refuse more processes than the group has processors; manual machines are of any size."""
         provider = self._providers.get(group.provider)
         if provider is None or provider.by_hand:
             return
         machines = group.max_machines if group.group_type == MPI else 1
-        check_processes(submission.extra_params, group.vcpus * machines)
+        most = group.vcpus * machines
+        for index, number in enumerate(submission.options.processes):
+            if number > most:
+                raise Invalid(
+                    f"extra_params.commands[{index}].mpi_config.options.np: {number} processes are "
+                    f"more than the {most} processors of the group's machines. Ask for fewer, or "
+                    "for a group of larger machines."
+                )
 
     def _project(self, name: str) -> ProjectRow:
         if name not in self._projects:
@@ -230,7 +246,7 @@ class _Context:
         return self._projects[name]
 
     def task(self, submission: NewTask) -> TaskRow:
-        """A task as it will be: one that waits for no input is queued at once. Raises Refused."""
+        """Return a new task; one without an input is queued at once. Raises ServiceError."""
         group, key = self._group(submission), submission.client_key
         waits = submission.has_input
         return TaskRow(
@@ -249,7 +265,7 @@ class _Context:
             resubmit=submission.resubmit,
             stream_zip=submission.stream_zip,
             compress_with=submission.compress_with,
-            extra_params=submission.extra_params,
+            extra_params=submission.options.encode(submission.extra_params),
             priority=submission.priority,
             input_resources=submission.input_resources,
             shared_inputs=submission.shared_inputs,
@@ -262,7 +278,7 @@ class _Context:
         )
 
     def add(self, tasks: Sequence[TaskRow]) -> None:
-        """Make them, with their history."""
+        """Insert tasks, with their history."""
         self._session.add_all(tasks)
         self._session.flush()
         for task in tasks:

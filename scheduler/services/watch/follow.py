@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from scheduler.services.errors import GatewayTimeout, ServiceError
-from scheduler.services.watch.live import AttemptOver, Question, frames, tail_once
+from scheduler.services.watch.live import AttemptOver, frames, tail_once
 from scheduler.services.watch.states import TaskState, describe, follow_states
 from simherd.contract.attempt_spec import attempt_key
 from simherd.contract.lifecycle import Status
-from simherd.contract.live_frames import FrameKind
+from simherd.contract.live_frames import FrameKind, LiveRequest
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from scheduler.store.models import TaskRow
     from scheduler.wiring import Runtime
 
-#: Seconds between two looks at a task's place in the queue, while somebody follows it.
+#: Seconds between two reads of a task's place in the queue, while it is followed.
 _LOOK_S = 2.0
-#: Seconds until a machine that did not answer is asked again.
+#: Seconds until a machine that did not respond is asked again.
 _AGAIN_S = 2.0
 #: News that may wait for their reader.
 _WAITING = 4
@@ -38,12 +38,12 @@ News = tuple[str, dict[str, Any]]
 
 @dataclass
 class _Following:
-    """What one who follows has seen."""
+    """The state of one follower."""
 
-    parts: Runtime
+    rt: Runtime
     task: TaskRow
-    question: Question
-    #: The attempt that the question's offsets are of.
+    request: LiveRequest
+    #: The attempt to which the request's offsets belong.
     known: int
     #: File → the byte up to which it was sent, of the attempt that is followed.
     offsets: dict[str, int] = field(default_factory=dict)
@@ -53,25 +53,25 @@ class _Following:
     attempt: int = 0
 
     async def states(self) -> None:
-        """Tell of each state, and have its files read; ends with the task."""
+        """Report each state, and start to read the files; return when the task has ended."""
         user, tasks = self.task.user_id, frozenset({self.task.id})
         ahead: int | None = None
         state: TaskState | None = None
-        async with contextlib.aclosing(follow_states(self.parts, user, tasks, _LOOK_S)) as states:
-            async for found in states:
-                state = found or state
-                if found is not None:
-                    await self._turn(found)
+        async with contextlib.aclosing(follow_states(self.rt, user, tasks, _LOOK_S)) as states:
+            async for change in states:
+                state = change or state
+                if change is not None:
+                    await self._enter(change)
                 if state is not None and state.status is Status.SUBMITTED:
-                    ahead = await self._tell_position(state, ahead)
+                    ahead = await self._report_position(state, ahead)
         await self._stop_reading()
         if state is not None:
             await self._rest(state)
             await self.news.put(("end", state.json()))
         await self.news.put(None)
 
-    async def _turn(self, state: TaskState) -> None:
-        sentence = await asyncio.to_thread(describe, self.parts, state.task_id)
+    async def _enter(self, state: TaskState) -> None:
+        sentence = await asyncio.to_thread(describe, self.rt, state.task_id)
         if state.attempt != self.attempt:
             await self._stop_reading()
             self.attempt = state.attempt
@@ -79,13 +79,13 @@ class _Following:
             self.failed.clear()
         if not state.ended:
             await self.news.put(("status", {**state.json(), "description": sentence}))
-        if state.machine is not None and self.reader is None and self.question.files:
+        if state.machine is not None and self.reader is None and self.request.files:
             self.reader = asyncio.create_task(self._read(state))
 
-    async def _tell_position(self, state: TaskState, before: int | None) -> int | None:
+    async def _report_position(self, state: TaskState, before: int | None) -> int | None:
         key = attempt_key(state.task_id, state.attempt)
         with contextlib.suppress(redis.RedisError):
-            ahead = await asyncio.to_thread(self.parts.queue.reader.position, state.group_id, key)
+            ahead = await asyncio.to_thread(self.rt.queue.reader.position, state.group_id, key)
             if ahead is not None and ahead != before:
                 await self.news.put(("position", {"tasks_ahead": ahead}))
             return ahead
@@ -95,18 +95,18 @@ class _Following:
         reader, self.reader = self.reader, None
         if reader is not None:
             reader.cancel()
-            # Gathered: to await it would take our own cancellation for the reader's.
+            # `await reader` could not tell our cancellation from the reader's.
             await asyncio.gather(reader, return_exceptions=True)
 
     async def _read(self, state: TaskState) -> None:
-        """Pass on what the machine sends; ask again where it did not answer."""
-        # The client library takes a cancellation for the end of a connection now and then: who is
-        # not the reader any more has been cancelled.
+        """Pass on what the machine sends; ask again where it did not respond."""
+        # The Redis library now and then takes a cancellation for the end of a connection: a task
+        # that is no longer the reader has been cancelled.
         while self.reader is asyncio.current_task():
-            question = self._rest_of_question()
+            request = self._rest_of_request()
             try:
-                async with self.parts.live.opened(state.group_id) as reading:
-                    async for frame in frames(self.parts, state, question, reading):
+                async with self.rt.live.opened(state.group_id) as reading:
+                    async for frame in frames(self.rt, state, request, reading):
                         if frame is not None:
                             await self._pass_on(frame.kind, frame.body)
                 return
@@ -118,27 +118,27 @@ class _Following:
                 await self.news.put(("error", {"detail": str(error)}))
                 return
             except redis.RedisError:
-                # Redis is away: what comes meanwhile stays in the files.
+                # Redis is unreachable: the text of this time stays in the files.
                 pass
             except Exception:
-                # Whoever follows must not be left with a silence that never ends.
+                # The follower must not wait for ever.
                 log.exception("event=live_reading_broke task=%s", state.task_id)
             await asyncio.sleep(_AGAIN_S)
 
-    def _rest_of_question(self) -> Question:
-        files = tuple(f for f in self.question.files if f not in self.failed)
+    def _rest_of_request(self) -> LiveRequest:
+        files = tuple(f for f in self.request.files if f not in self.failed)
         offsets = tuple(self.offsets.get(f, self._first(f)) for f in files)
-        return replace(self.question, files=files, offsets=offsets)
+        return replace(self.request, files=files, offsets=offsets)
 
     def _first(self, file: str) -> int:
-        given = dict(zip(self.question.files, self.question.offsets, strict=False))
+        given = dict(zip(self.request.files, self.request.offsets, strict=False))
         if self.known:
-            # Another attempt writes its files anew: all of that is new.
+            # Another attempt writes new files: all of their text is new.
             return given.get(file, -1) if self.attempt == self.known else 0
         return -1 if self.attempt <= self.task.attempt else 0
 
     async def _pass_on(self, kind: FrameKind, body: dict[str, Any]) -> None:
-        # Noted once it is told: who is stopped while the news are full has told nothing.
+        # Recorded after the report: a reader that is stopped while the queue is full sent nothing.
         if kind is FrameKind.ERROR:
             await self.news.put(("error", body))
             self.failed.add(body["file"])
@@ -147,7 +147,7 @@ class _Following:
             self.offsets[body["file"]] = body["offset"]
 
     def _unseen(self, body: dict[str, Any]) -> dict[str, Any] | None:
-        """A piece without what was sent before: an agent that was started anew begins again."""
+        """Return a piece without what was sent before: a restarted agent begins again."""
         seen = self.offsets.get(body["file"], body["start"])
         if body["anew"] or seen <= body["start"]:
             return body
@@ -158,13 +158,13 @@ class _Following:
         return {**body, "text": text, "start": seen}
 
     async def _rest(self, state: TaskState) -> None:
-        """What was written after the machine last told."""
-        question = self._rest_of_question()
-        if not question.files or not state.attempt:
+        """Report what was written after the machine's last frame."""
+        request = self._rest_of_request()
+        if not request.files or not state.attempt:
             return
         self.task.status, self.task.attempt = state.status.value, state.attempt
-        found = await tail_once(self.parts, self.task, question)
-        for row in found["files"]:
+        tails = await tail_once(self.rt, self.task, request)
+        for row in tails["files"]:
             if "code" not in row:
                 if row["text"]:
                     await self.news.put(("text", {**row, "attempt": state.attempt}))
@@ -173,16 +173,16 @@ class _Following:
 
 
 async def follow_task(
-    rt: Runtime, task: TaskRow, question: Question, known: int
+    rt: Runtime, task: TaskRow, request: LiveRequest, known: int
 ) -> AsyncGenerator[News, None]:
-    """What is new about a task, and in `question.files`, until it has ended.
+    """Yield what is new about a task, and in `request.files`, until it has ended.
 
     `status` (see `TaskState.json`, with description), `position` (tasks_ahead), `text` (file, text,
     start, offset, skipped, attempt), `error` (detail; file and code), and at last `end`.
 
-    `known`: the attempt whose files were read up to the question's offsets; 0: there are none.
+    `known`: the attempt whose files were read up to the request's offsets; 0: none were.
     """
-    following = _Following(rt, task, question, known)
+    following = _Following(rt, task, request, known)
     watcher = asyncio.create_task(following.states())
     taker: asyncio.Future[News | None] | None = None
     try:
@@ -190,13 +190,13 @@ async def follow_task(
             taker = asyncio.ensure_future(following.news.get())
             await asyncio.wait({taker, watcher}, return_when=asyncio.FIRST_COMPLETED)
             if watcher.done() and watcher.exception() is not None:
-                # It broke: its error is what there is to tell.
+                # It failed: raise its error.
                 taker.cancel()
                 await watcher
-            found = await taker
-            if found is None:
+            item = await taker
+            if item is None:
                 return
-            yield found
+            yield item
     finally:
         if taker is not None:
             taker.cancel()

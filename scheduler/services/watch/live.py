@@ -1,4 +1,4 @@
-"""A task's files for whoever looks: from its machine while it runs, from storage afterwards."""
+"""Reading a task's files: from its machine while it runs, from storage afterwards."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from scheduler.queue.live_answers import StreamGone
@@ -22,6 +22,7 @@ from scheduler.services.watch.saved import SavedFiles
 from scheduler.services.watch.states import TaskState
 from simherd.contract import limits, objects
 from simherd.contract.attempt_spec import attempt_key
+from simherd.contract.lifecycle import Status
 from simherd.contract.live_frames import Ask, FrameKind, LiveRequest, Trouble
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: How each trouble is told to users.
+#: The error that users get for each trouble.
 _ERRORS: dict[Trouble, type[ServiceError]] = {
     Trouble.NOT_FOUND: ResourceNotFound,
     Trouble.NOT_A_FILE: Invalid,
@@ -44,8 +45,8 @@ _ERRORS: dict[Trouble, type[ServiceError]] = {
     Trouble.NOT_RUNNING: Conflict,
     Trouble.UNREADABLE: GatewayTimeout,
 }
-_SILENT = "The task's machine does not answer just now. Try again in some seconds."
-_BROKEN = "The task's machine answers with what cannot be read. Its owner should have a look at it."
+_SILENT = "The task's machine does not respond. Try again in some seconds."
+_BROKEN = "The task's machine sent an invalid reply. Its owner should look at it."
 #: Seconds for storing a slice, with all its tries.
 _FETCH_S = 180.0
 #: Bytes of a slice that are read from storage at a time.
@@ -53,49 +54,37 @@ _BLOCK = 1024**2
 
 
 class AttemptOver(Exception):
-    """The machine has nothing of the attempt any more: what was saved is what there is."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is asked of a task; the fields of `LiveRequest`."""
-
-    ask: Ask
-    files: tuple[str, ...] = ()
-    lines: int = 10
-    follow: bool = False
-    wait: bool = False
-    offsets: tuple[int, ...] = ()
+    """The attempt has ended on its machine: only the stored outputs are left."""
 
 
 async def frames(
-    rt: Runtime, state: TaskState, question: Question, reading: Reading
+    rt: Runtime, state: TaskState, request: LiveRequest, reading: Reading
 ) -> AsyncIterator[Frame | None]:
-    """What the machine answers; None now and then while it says nothing.
+    """Yield the frames of the machine's reply, and None now and then while none comes.
 
     Raises:
         AttemptOver: the attempt has ended there.
-        Unanswered: the machine says nothing at all, where it must.
-        Refused: it cannot be had.
+        GatewayTimeout: the machine sends nothing for too long.
+        ServiceError: the machine refuses.
     """
-    asked = LiveRequest(reading.request, **_fields(question))
+    asked = replace(request, request=reading.request, offsets=_offsets(request))
     key = attempt_key(state.task_id, state.attempt)
     assert state.machine is not None
     await asyncio.to_thread(rt.queue.ask_live, state.group_id, state.machine, key, asked)
     silent_since, patience_s = time.monotonic(), limits.LIVE_ANSWER_S
-    async for frame in _heard(reading):
+    async for frame in _valid_frames(reading):
         if frame is None:
             if time.monotonic() - silent_since > patience_s:
                 raise GatewayTimeout(_SILENT)
             yield None
             continue
-        # What comes next may take its time, as long as it says so where it follows.
-        patience_s = limits.LIVE_SILENT_S if question.follow else _FETCH_S
+        # The next frame may take its time; where it follows, signs of life come in between.
+        patience_s = limits.LIVE_SILENT_S if request.follow else _FETCH_S
         if frame.kind is FrameKind.ERROR and "file" not in frame.body:
             raise refusal(frame.body)
         if frame.kind is FrameKind.END and frame.body.get("over"):
             raise AttemptOver
-        if frame.body.get("file") not in (None, *question.files):
+        if frame.body.get("file") not in (None, *request.files):
             log.warning("event=live_answer_broken request=%s error=another file", reading.request)
             raise GatewayTimeout(_BROKEN)
         if frame.kind is not FrameKind.ALIVE:
@@ -105,7 +94,7 @@ async def frames(
         silent_since = time.monotonic()
 
 
-async def _heard(reading: Reading) -> AsyncIterator[Frame | None]:
+async def _valid_frames(reading: Reading) -> AsyncIterator[Frame | None]:
     try:
         async for frame in reading.frames():
             yield frame
@@ -116,78 +105,74 @@ async def _heard(reading: Reading) -> AsyncIterator[Frame | None]:
         raise GatewayTimeout(_BROKEN) from None
 
 
-def _fields(question: Question) -> dict[str, Any]:
-    fields = asdict(question)
-    fields["offsets"] = fields["offsets"] or (-1,) * len(question.files)
-    return fields
+def _offsets(request: LiveRequest) -> tuple[int, ...]:
+    return request.offsets or (-1,) * len(request.files)
 
 
 def refusal(body: dict[str, Any]) -> ServiceError:
-    """What an executor's error is to users."""
+    """Return the error that users get for an executor's."""
     kind = _ERRORS[Trouble(body["code"])]
     return kind(f"file: {body['detail']}")
 
 
-async def answer(rt: Runtime, task: TaskRow, question: Question) -> list[Frame] | None:
-    """The whole answer of the task's machine; None where what was saved is what there is.
+async def whole_reply(rt: Runtime, task: TaskRow, request: LiveRequest) -> list[Frame] | None:
+    """Return the whole reply of the task's machine; None where only stored outputs are left.
 
     Raises:
-        Unanswered: the machine does not answer.
-        Refused: it cannot be had.
+        GatewayTimeout: the machine does not respond.
+        ServiceError: the machine refuses.
     """
     state = state_of(task)
     if state.machine is None:
         return None
-    found: list[Frame] = []
+    reply: list[Frame] = []
     room = limits.LIVE_ANSWER_BYTES
     async with rt.live.opened(state.group_id) as reading:
         try:
-            async for frame in frames(rt, state, question, reading):
+            async for frame in frames(rt, state, request, reading):
                 if frame is not None:
                     room -= size_of(frame)
                     if room < 0:
                         log.warning("event=live_answer_too_long task=%s", task.id)
                         raise GatewayTimeout(_BROKEN)
-                    found.append(frame)
+                    reply.append(frame)
         except AttemptOver:
             return None
-    return found
+    return reply
 
 
-def _only(found: list[Frame], kind: FrameKind) -> dict[str, Any]:
-    """The body of the first frame of a kind. Raises Unanswered where there is none."""
-    body = next((frame.body for frame in found if frame.kind is kind), None)
+def _only(reply: list[Frame], kind: FrameKind) -> dict[str, Any]:
+    """Return the body of the first frame of a kind. Raises GatewayTimeout where there is none."""
+    body = next((frame.body for frame in reply if frame.kind is kind), None)
     if body is None:
         raise GatewayTimeout(_BROKEN)
     return body
 
 
 def state_of(task: TaskRow) -> TaskState:
-    """The state of a task that was just read."""
-    from simherd.contract.lifecycle import Status
-
+    """Return the state of a task that was just read."""
     return TaskState(task.id, Status(task.status), task.attempt, task.group_id, task.machine_id)
 
 
 async def list_files(rt: Runtime, task: TaskRow) -> dict[str, Any]:
-    """The files of a task: `source` (live or saved), `entries`, `truncated`."""
-    found = await answer(rt, task, Question(Ask.LIST))
-    if found is None:
+    """Return the files of a task: `source` (live or saved), `entries`, `truncated`."""
+    reply = await whole_reply(rt, task, LiveRequest(Ask.LIST))
+    if reply is None:
         entries = await asyncio.to_thread(SavedFiles(rt, task).entries)
         shown = [asdict(e) for e in entries[: limits.LIVE_MAX_ENTRIES]]
         return {"source": "saved", "entries": shown, "truncated": len(entries) > len(shown)}
-    rows = [row for f in found if f.kind is FrameKind.ENTRIES for row in f.body["entries"]]
-    cut = found[-1].body["truncated"] or len(rows) > limits.LIVE_MAX_ENTRIES
+    rows = [row for f in reply if f.kind is FrameKind.ENTRIES for row in f.body["entries"]]
+    cut = reply[-1].body["truncated"] or len(rows) > limits.LIVE_MAX_ENTRIES
     return {"source": "live", "entries": rows[: limits.LIVE_MAX_ENTRIES], "truncated": cut}
 
 
 async def last_modified(rt: Runtime, task: TaskRow) -> dict[str, Any]:
-    """The file that was written to last, and what time it is. Raises NotFound."""
-    found = await answer(rt, task, Question(Ask.LAST_MODIFIED))
-    if found is not None:
+    """Return the file that was written to last, and the time. Raises ResourceNotFound."""
+    reply = await whole_reply(rt, task, LiveRequest(Ask.LAST_MODIFIED))
+    if reply is not None:
         return {
             "source": "live",
-            "entry": _only(found, FrameKind.FILE)["entry"],
+            "entry": _only(reply, FrameKind.FILE)["entry"],
             "now": time.time(),
         }
     entries = await asyncio.to_thread(SavedFiles(rt, task).entries)
@@ -202,34 +187,34 @@ async def last_modified(rt: Runtime, task: TaskRow) -> dict[str, Any]:
 
 
 async def top(rt: Runtime, task: TaskRow) -> str:
-    """The processes of the command that runs. Raises Conflict when none does."""
-    found = await answer(rt, task, Question(Ask.TOP))
-    if found is None:
+    """Return the processes of the running command. Raises Conflict when there is none."""
+    reply = await whole_reply(rt, task, LiveRequest(Ask.TOP))
+    if reply is None:
         raise Conflict(f"Task {task.id} does not run: there is nothing to show.")
-    return str(_only(found, FrameKind.TOP)["text"])
+    return str(_only(reply, FrameKind.TOP)["text"])
 
 
-async def tail_once(rt: Runtime, task: TaskRow, question: Question) -> dict[str, Any]:
-    """The last lines of some files: `source`, and `files` with text, or error and detail."""
-    found = await answer(rt, task, question)
-    if found is None:
-        rows = await asyncio.to_thread(_saved_tails, rt, task, question)
+async def tail_once(rt: Runtime, task: TaskRow, request: LiveRequest) -> dict[str, Any]:
+    """Return the last lines of some files: `source`, and `files` with text, or error and detail."""
+    reply = await whole_reply(rt, task, request)
+    if reply is None:
+        rows = await asyncio.to_thread(_saved_tails, rt, task, request)
         return {"source": "saved", "files": rows}
     rows = []
-    for name in question.files:
-        mine = [f.body for f in found if f.body.get("file") == name]
-        row: dict[str, Any] = {"file": name, "text": "".join(b.get("text", "") for b in mine)}
-        row |= {k: v for b in mine for k, v in b.items() if k in {"code", "detail", "offset"}}
+    for name in request.files:
+        bodies = [f.body for f in reply if f.body.get("file") == name]
+        row: dict[str, Any] = {"file": name, "text": "".join(b.get("text", "") for b in bodies)}
+        row |= {k: v for b in bodies for k, v in b.items() if k in {"code", "detail", "offset"}}
         rows.append(row)
     return {"source": "live", "files": rows}
 
 
-def _saved_tails(rt: Runtime, task: TaskRow, question: Question) -> list[dict[str, Any]]:
+def _saved_tails(rt: Runtime, task: TaskRow, request: LiveRequest) -> list[dict[str, Any]]:
     saved = SavedFiles(rt, task)
     rows: list[dict[str, Any]] = []
-    for name, offset in zip(question.files, _fields(question)["offsets"], strict=True):
+    for name, offset in zip(request.files, _offsets(request), strict=True):
         try:
-            rows.append({"file": name, **asdict(saved.tail(name, question.lines, offset))})
+            rows.append({"file": name, **asdict(saved.tail(name, request.lines, offset))})
         except ServiceError as error:
             code = Trouble.NOT_FOUND if isinstance(error, ResourceNotFound) else Trouble.UNREADABLE
             rows.append({"file": name, "text": "", "code": code.value, "detail": str(error)})
@@ -237,10 +222,10 @@ def _saved_tails(rt: Runtime, task: TaskRow, question: Question) -> list[dict[st
 
 
 async def content(rt: Runtime, task: TaskRow, name: str) -> AsyncGenerator[bytes, None]:
-    """A file as it is now, piece by piece, or as it was saved.
+    """Yield a file in pieces, as it is now or as it was stored.
 
     Raises, before the first piece:
-        Refused: it cannot be had.
+        ServiceError: it cannot be read.
     """
     state = state_of(task)
     if state.machine is not None:
@@ -259,23 +244,21 @@ async def content(rt: Runtime, task: TaskRow, name: str) -> AsyncGenerator[bytes
 async def _fetched(
     rt: Runtime, task: TaskRow, state: TaskState, name: str, reading: Reading
 ) -> AsyncIterator[bytes]:
-    """A file, slice by slice. Raises Unanswered where it did not come as it was read."""
+    """Yield a file, slice by slice. Raises GatewayTimeout where it arrived damaged."""
     digest, expected = hashlib.sha256(), 0
-    async for frame in frames(rt, state, Question(Ask.FETCH, (name,)), reading):
+    async for frame in frames(rt, state, LiveRequest(Ask.FETCH, (name,)), reading):
         if frame is None:
             continue
         if frame.kind is FrameKind.SLICE:
             if frame.body["number"] != expected:
-                # An agent that was started anew has begun again.
-                raise GatewayTimeout(
-                    "The machine was started anew meanwhile. Fetch the file again."
-                )
+                # A restarted agent has begun again.
+                raise GatewayTimeout("The machine's agent was restarted. Fetch the file again.")
             expected += 1
             async for piece in _taken(rt, task, reading.request, frame.body):
                 digest.update(piece)
                 yield piece
         elif frame.kind is FrameKind.END and frame.body.get("sha256") != digest.hexdigest():
-            raise GatewayTimeout("The file did not come whole. Fetch it again.")
+            raise GatewayTimeout("The file arrived incomplete. Fetch it again.")
 
 
 def _next(pieces: Iterator[bytes]) -> bytes | None:
@@ -285,7 +268,7 @@ def _next(pieces: Iterator[bytes]) -> bytes | None:
 async def _taken(
     rt: Runtime, task: TaskRow, request: str, body: dict[str, Any]
 ) -> AsyncIterator[bytes]:
-    """A slice that the executor has stored; afterwards it is gone."""
+    """Yield a slice that the executor has stored, and delete it."""
     name = f"{objects.LIVE_SLICE}{request}/{body['number']}"
     path = objects.live_slice_path(task.storage_prefix, task.id, task.attempt, name)
     try:

@@ -1,4 +1,4 @@
-"""Having executors look for the files that observers wait for."""
+"""Sending observers to the executors of running tasks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from sqlalchemy import select, update
 
 from scheduler.services.attempts.spec import observers_of
 from scheduler.services.tasks.enqueue import push_attempts
-from scheduler.store.event_models import Registration
 from scheduler.store.models import TaskRow
+from scheduler.store.notification_models import Registration
 from simherd.contract.attempt_spec import attempt_key
 from simherd.contract.lifecycle import HELD, Status
 
@@ -22,26 +22,24 @@ log = logging.getLogger(__name__)
 
 
 def notify_observers(rt: Runtime, task_id: str | None = None) -> None:
-    """Tell executors of the observers that they may not know of, of one task or of all.
+    """Send executors the observers that they may lack, of one task or of all.
 
-    A task that has not been queued is left alone: its specification will name them.
+    A task that has not been queued is skipped: its specification will name them.
     """
     with rt.store.read() as session:
         untold = select(Registration.task_id).where(Registration.untold.is_(True)).distinct()
         if task_id is not None:
             untold = untold.where(Registration.task_id == task_id)
         ids = session.scalars(untold).all()
-    for found in ids:
-        if found is None:
-            continue
+    for unsent_id in filter(None, ids):
         try:
-            _tell(rt, found)
+            _send(rt, unsent_id)
         except redis.RedisError as error:
-            # The next look makes up for it.
-            log.warning("event=observers_wait task=%s error=%s", found, error)
+            # The next run of the job repeats it.
+            log.warning("event=observers_wait task=%s error=%s", unsent_id, error)
 
 
-def _tell(rt: Runtime, task_id: str) -> None:
+def _send(rt: Runtime, task_id: str) -> None:
     with rt.store.read() as session:
         task = session.scalars(select(TaskRow).where(TaskRow.id == task_id)).one()
         observers = observers_of(session, task_id)
@@ -49,7 +47,7 @@ def _tell(rt: Runtime, task_id: str) -> None:
     if task.status == Status.SUBMITTED:
         push_attempts(rt, [task])
         if rt.queue.reader.holder(task.group_id, key) is not None:
-            # Claimed just now, with another specification perhaps: when it starts, it is told.
+            # Claimed just now, perhaps with the specification before: it is sent at its start.
             return
     else:
         holder = rt.queue.reader.holder(task.group_id, key)

@@ -1,4 +1,4 @@
-"""A task's files once its machine is gone: read from the stored outputs, where they lie."""
+"""The files of a task whose machine is gone, read from its stored outputs."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 #: Bytes of the archive that are read at a time.
 _BLOCK = 4 * 1024**2
 _PREFIX = f"{objects.OUTPUT_ROOT}/"
-#: What a member's bytes are unpacked with: deflate without a header.
+#: For zlib: deflate without a header.
 _RAW_DEFLATE = -15
-#: Methods of compression that can be read: stored as it is, and deflate.
+#: Compression methods that can be read: stored, and deflate.
 _METHODS = frozenset({0, 8})
 
 
@@ -41,9 +41,9 @@ class SavedText:
 
 
 class SavedFiles:
-    """What the last attempt of a task has put out.
+    """The outputs of a task's last attempt.
 
-    Each look may raise Invalid or TooLarge: the stored archive is broken, or has too many files.
+    Each method may raise Invalid or TooLarge: the stored archive is broken, or has too many files.
     """
 
     def __init__(self, rt: Runtime, task: TaskRow) -> None:
@@ -52,7 +52,7 @@ class SavedFiles:
         self._known: dict[str, ZipMember] | None = None
 
     def entries(self) -> list[FileEntry]:
-        """The files; none where nothing was stored."""
+        """Return the files; none where nothing was stored."""
         return [
             FileEntry(name, FileKind.FILE, m.size, _epoch(m.modified_at))
             for name, m in self._members().items()
@@ -70,29 +70,29 @@ class SavedFiles:
                 raise TooLarge(f"outputs: {error}.") from error
             except ValueError as error:
                 raise Invalid(f"outputs: {error}.") from error
-            found = [m for m in members if m.name.startswith(_PREFIX)]
-            self._known = {m.name.removeprefix(_PREFIX): m for m in found}
+            outputs = [m for m in members if m.name.startswith(_PREFIX)]
+            self._known = {m.name.removeprefix(_PREFIX): m for m in outputs}
         return self._known
 
     def _member(self, name: str) -> ZipMember:
-        found = self._members().get(name)
-        if found is None:
+        member = self._members().get(name)
+        if member is None:
             raise ResourceNotFound(f"file: there is no {name!r} among the stored outputs.")
-        return found
+        return member
 
     def size(self, name: str) -> int:
-        """Bytes of a file. Raises NotFound."""
+        """Return the bytes of a file. Raises ResourceNotFound."""
         return self._member(name).size
 
     def content(self, name: str) -> Iterator[bytes]:
-        """A file's bytes, piece by piece. Raises NotFound before the first one."""
+        """Yield a file's bytes in pieces. Raises ResourceNotFound before the first one."""
         return self._unpacked(self._member(name))
 
     def _unpacked(self, member: ZipMember, skip: int = 0) -> Iterator[bytes]:
         try:
             yield from self._pieces(member, skip)
         except (ValueError, zlib.error) as error:
-            # Users may store what they like where outputs lie.
+            # Users may overwrite the outputs.
             name = member.name.removeprefix(_PREFIX)
             raise Invalid(f"file: {name!r} is broken in the archive: {error}.") from error
 
@@ -115,11 +115,11 @@ class SavedFiles:
             yield rest
 
     def tail(self, name: str, lines: int, offset: int = -1) -> SavedText:
-        """The last lines of a file, or what it has from `offset` on.
+        """Return the last lines of a file, or its text from `offset` on.
 
         Raises:
-            NotFound: there is no such file.
-            TooLarge: its end cannot be had without reading very much.
+            ResourceNotFound: there is no such file.
+            TooLarge: reading its end would mean to unpack too much.
         """
         member = self._member(name)
         if member.compress_type and member.size > limits.SAVED_TAIL_BYTES:
@@ -133,19 +133,19 @@ class SavedFiles:
         return SavedText(_text(kept), member.size - len(kept), member.size)
 
     def _end(self, member: ZipMember, at: int) -> bytes:
-        """The bytes of a member from `at` on."""
+        """Return the bytes of a member from `at` on."""
         if not member.compress_type:
             return b"".join(self._unpacked(member, at))
         kept: deque[bytes] = deque()
-        size, wanted = 0, member.size - at
-        if not wanted:
+        size, length = 0, member.size - at
+        if not length:
             return b""
         for piece in self._unpacked(member):
             kept.append(piece)
             size += len(piece)
-            while size - len(kept[0]) >= wanted:
+            while size - len(kept[0]) >= length:
                 size -= len(kept.popleft())
-        return b"".join(kept)[-wanted:]
+        return b"".join(kept)[-length:]
 
 
 def _epoch(at: datetime | None) -> float:

@@ -1,4 +1,4 @@
-"""Where tasks stand, told as it changes."""
+"""The states of tasks, followed as they change."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
     from scheduler.wiring import Runtime
 
-#: Seconds after which all are looked at, though nothing was heard: what is heard may get lost.
+#: Seconds after which all are read though no change was announced: announcements may get lost.
 _LOOK_S = 15.0
-#: Tasks asked for in one query.
+#: Tasks of one query.
 _BATCH = 500
 
 
 @dataclass(frozen=True)
 class TaskState:
-    """Where one task stands."""
+    """The state of one task."""
 
     task_id: str
     status: Status
@@ -35,16 +35,16 @@ class TaskState:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing changes any more."""
+        """Return whether it is final."""
         return self.status in TERMINAL
 
     @property
     def machine(self) -> str | None:
-        """The machine that works on it now."""
+        """Return the machine that works on it now."""
         return self.machine_id if self.status in RUNNING | {Status.PENDING_KILL} else None
 
     def json(self) -> dict[str, object]:
-        """As users get it."""
+        """Return the fields that users get."""
         return {
             "task_id": self.task_id,
             "status": self.status.value,
@@ -55,23 +55,23 @@ class TaskState:
 
 
 def read_states(rt: Runtime, user_id: str, tasks: Iterable[str]) -> dict[str, TaskState]:
-    """Where those of these tasks stand that are the user's."""
-    wanted = list(tasks)
+    """Return task → its state, for those of some tasks that are the user's."""
+    ids = list(tasks)
     columns = (TaskRow.id, TaskRow.status, TaskRow.attempt, TaskRow.group_id, TaskRow.machine_id)
-    found = {}
+    states = {}
     with rt.store.read() as session:
-        for start in range(0, len(wanted), _BATCH):
-            some = wanted[start : start + _BATCH]
+        for start in range(0, len(ids), _BATCH):
+            some = ids[start : start + _BATCH]
             query = select(*columns).where(TaskRow.id.in_(some), TaskRow.user_id == user_id)
             for row in session.execute(query):
-                found[row.id] = TaskState(
+                states[row.id] = TaskState(
                     row.id, Status(row.status), row.attempt, row.group_id, row.machine_id
                 )
-    return found
+    return states
 
 
 def describe(rt: Runtime, task_id: str) -> str:
-    """The newest sentence of a task's history."""
+    """Return the newest sentence of a task's history."""
     with rt.store.read() as session:
         newest = session.scalar(
             select(StatusChange.description)
@@ -89,18 +89,18 @@ async def follow_states(
     tick_s: float = _LOOK_S,
     seconds: float | None = None,
 ) -> AsyncGenerator[TaskState | None, None]:
-    """Each task's state now, and whenever it changes, until all have ended or the time is over.
+    """Yield each task's state now and whenever it changes, until all have ended or time is up.
 
-    None now and then while nothing changes, at the latest after `tick_s` seconds.
+    None is yielded while nothing changes, at the latest after `tick_s` seconds.
     """
     until = float("inf") if seconds is None else time.monotonic() + seconds
     known: dict[str, TaskState] = {}
     async with rt.changes.listening(tasks) as listener:
         changed, quiet_s = set(tasks), 0.0
         while True:
-            found = await asyncio.to_thread(read_states, rt, user_id, changed)
-            news = [state for state in found.values() if known.get(state.task_id) != state]
-            known.update(found)
+            states = await asyncio.to_thread(read_states, rt, user_id, changed)
+            news = [state for state in states.values() if known.get(state.task_id) != state]
+            known.update(states)
             for state in news:
                 yield state
             if all(task in known and known[task].ended for task in tasks):

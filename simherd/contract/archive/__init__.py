@@ -1,4 +1,4 @@
-"""Zip archives that somebody else made: executor and client unpack by the same rules."""
+"""Untrusted zip archives: executor and client unpack them by the same rules."""
 
 from simherd.contract.archive.paths import ArchiveRejected
 from simherd.contract.archive.unpack import ArchiveLimits, UnpackResult, unpack

@@ -26,7 +26,7 @@ _COMMENT_BYTES = 65535
 #: The fixed part of an entry.
 _ENTRY = struct.Struct("<4s6H3L5H2L")
 _ENTRY_SIGNATURE = b"PK\1\2"
-#: What stands in a field whose value is in the zip64 extra field, and that field's id.
+#: The value of a field whose number is in the zip64 extra field, and that field's id.
 _IN_ZIP64 = 0xFFFFFFFF
 _ZIP64_ID = 1
 _EXTRA = struct.Struct("<HH")
@@ -36,13 +36,13 @@ MAX_NAME_BYTES = 4096
 
 
 class DirectoryTooLarge(ArchiveRejected):
-    """The archive has more entries, or a longer directory, than the reader takes."""
+    """The archive has more entries, or a longer directory, than the reader accepts."""
 
 
 @dataclass(frozen=True)
 class Directory:
-    """Where the directory lies: `start` and `size` in bytes of the file; `shift`: bytes that stand
-    before the archive, which its own offsets do not count."""
+    """The place of the directory: `start` and `size` in bytes of the file; `shift`: bytes before
+    the archive, which its offsets leave out."""
 
     start: int
     size: int
@@ -52,7 +52,7 @@ class Directory:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveEntry:
-    """One entry; `header_offset` is where its local header lies in the file, sizes in bytes."""
+    """One entry; `header_offset` is the place of its local header in the file, sizes in bytes."""
 
     name: str
     method: int
@@ -81,7 +81,7 @@ def locate(file: IO[bytes], most_entries: int, most_bytes: int) -> Directory:
     tail = file.read(size - tail_start)
     at = tail.rfind(b"PK\5\6")
     if at < 0 or len(tail) - at < _END.size:
-        raise ArchiveRejected("it is no zip file, or it is cut short")
+        raise ArchiveRejected("it is not a zip file, or it is cut short")
     *_, entries, length, offset, comment = _END.unpack_from(tail, at)
     if at + _END.size + comment != len(tail):
         raise ArchiveRejected("there is something after its end")
@@ -117,7 +117,7 @@ def check_count(file: IO[bytes], directory: Directory) -> None:
 
 
 def read_entries(file: IO[bytes], directory: Directory) -> Iterator[ArchiveEntry]:
-    """Every entry, in the directory's order.
+    """Yield every entry, in the directory's order.
 
     Raises:
         ArchiveRejected: the directory is broken, or not as the archive's end says.
@@ -136,7 +136,7 @@ def _read(file: IO[bytes], directory: Directory) -> bytes:
 
 
 def _raw_entries(data: bytes, directory: Directory) -> Iterator[tuple[int, tuple[Any, ...]]]:
-    """Where each entry begins, and its fixed fields."""
+    """Yield the start of each entry, and its fixed fields."""
     at = count = 0
     while at < len(data):
         if len(data) - at < _ENTRY.size:
@@ -186,7 +186,7 @@ def _name(raw: bytes, flags: int) -> str:
 
 
 def _wide(values: tuple[int, int, int], extra: bytes) -> tuple[int, int, int]:
-    """Sizes and offset, from the zip64 extra field where they do not fit their own (4.5.3)."""
+    """Return sizes and offset, from the zip64 extra field where they are too large (4.5.3)."""
     if _IN_ZIP64 not in values:
         return values
     while len(extra) >= _EXTRA.size:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 
-#: Characters that steer a terminal.
+#: Characters that control a terminal.
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _DRIVE = re.compile(r"[A-Za-z]:")
 #: Longest file name of Linux file systems, bytes.
 NAME_BYTES = 255
-#: Longest path the kernel takes, bytes, with its end and room for the work folder before it.
+#: Longest path the kernel accepts, bytes, with its end and room for the work folder before it.
 PATH_BYTES = 3500
 
 
 class ArchiveRejected(Exception):
-    """The archive breaks a rule; nothing of it was left on disk."""
+    """The archive breaks a rule; none of it was left on disk."""
 
     def __init__(self, rule: str, member: str | None = None) -> None:
         where = f" (at {member!r})" if member is not None else ""
@@ -24,7 +24,7 @@ class ArchiveRejected(Exception):
 
 
 def checked_parts(name: str, depth: int) -> tuple[str, ...]:
-    """The folders and file of a member's name. Raises ArchiveRejected."""
+    """Return the folders and file of a member's name. Raises ArchiveRejected."""
     if CONTROL.search(name):
         raise ArchiveRejected("a name contains a control character", name)
     if "\\" in name:
@@ -48,7 +48,7 @@ def checked_parts(name: str, depth: int) -> tuple[str, ...]:
 
 
 def link_stays_inside(folder: tuple[str, ...], target: str) -> bool:
-    """Whether a symlink in `folder` can only lead to something below the root.
+    """Return whether a symlink in `folder` can only lead to a place below the root.
 
     `..` counts only at the start, where it climbs real folders: after a name it could climb out
     of wherever another link led to.

@@ -1,4 +1,4 @@
-"""A file that is read where it lies, piece by piece: for a look into a zip without fetching it."""
+"""A file-like object over ranged reads, to read parts of a remote zip."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ if TYPE_CHECKING:
 
 
 class RangedFile(io.RawIOBase):
-    """A seekable file of `size` bytes over `read_at(start, length)`, which answers all of them."""
+    """A seekable file of `size` bytes over `read_at(start, length)`, which returns all of them."""
 
     def __init__(self, size: int, read_at: Callable[[int, int], bytes]) -> None:
         self._size, self._read_at = size, read_at
         self._at = 0
 
     def readable(self) -> bool:
-        """Yes."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Yes."""
+        """Return True."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:

@@ -1,4 +1,4 @@
-"""Modification times in zip members: the format's own have two-second steps and no time zone."""
+"""Exact modification times of zip members: the format has two-second steps and no time zone."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _MTIME_GIVEN = 1
 
 
 def time_field(mtime: float) -> bytes:
-    """The extra field that holds a modification time; empty where it does not fit (32 bits)."""
+    """Return the extra field for a modification time; empty where it does not fit (32 bits)."""
     if not -(2**31) <= mtime < 2**31:
         return b""
     return _FIELD.pack(_ID, _FIELD.size - _HEADER.size, _MTIME_GIVEN, int(mtime))
 
 
 def read_time(extra: bytes) -> int | None:
-    """The modification time among a member's extra fields, seconds since the epoch."""
+    """Return the modification time among a member's extra fields, seconds since the epoch."""
     while len(extra) >= _HEADER.size:
         kind, size = _HEADER.unpack_from(extra)
         if kind == _ID and size >= 5 and len(extra) >= _FIELD.size:

@@ -1,4 +1,4 @@
-"""Unpacking an archive that somebody else made."""
+"""Unpacking an untrusted archive."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CHUNK = 1024 * 1024
 _ZEROS = bytes(_CHUNK)
 #: Shorter runs of zeros are written: a file system's holes are blocks.
 _BLOCK = 4096
-#: Bytes of the central directory that an entry has at the most, on average.
+#: Average bytes of an entry of the central directory, at most.
 _ENTRY_BYTES = 512
 #: Fixed part of the header before each member's data.
 _LOCAL_HEADER_BYTES = 30
@@ -38,22 +38,22 @@ _METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 
 @dataclass(frozen=True)
 class ArchiveLimits:
-    """What an archive may unpack to."""
+    """The limits of an unpacked archive."""
 
     #: Sum of the unpacked files, bytes.
     bytes: int = 256 * 1024**3
     #: Files, folders and links.
     entries: int = 200_000
-    #: Folders below one another.
+    #: Nested folders.
     depth: int = 64
-    #: Unpacked over packed bytes; not looked at below `ratio_from_bytes`.
+    #: Unpacked over packed bytes; not checked below `ratio_from_bytes`.
     ratio: int = 200
     ratio_from_bytes: int = 100 * 1024**2
 
 
 @dataclass(frozen=True)
 class UnpackResult:
-    """What was unpacked: regular files, and the sum of their sizes in bytes."""
+    """The result: the number of regular files, and the sum of their sizes in bytes."""
 
     files: int
     bytes: int
@@ -96,7 +96,7 @@ def unpack(
             members = _checked_members(zipped, limits, os.fstat(file.fileno()).st_size)
             into.mkdir(mode=0o755, parents=True, exist_ok=True)
             _check_room(members, into)
-            # Inside, not beside: `into` may be a file system of its own.
+            # Inside, not beside: `into` may be a separate file system.
             staging = tempfile.mkdtemp(prefix=".unpack-", dir=into)
             try:
                 result = _write(zipped, members, staging, limits, check, keep_modes)
@@ -108,7 +108,7 @@ def unpack(
 
 
 def _check_end(file: IO[bytes], limits: ArchiveLimits) -> None:
-    """Check the archive's directory before anything is read into memory by its word."""
+    """Check the archive's directory before its numbers decide how much is read."""
     try:
         directory = locate(file, limits.entries, limits.entries * _ENTRY_BYTES)
     except DirectoryTooLarge as error:
@@ -120,7 +120,7 @@ def _check_end(file: IO[bytes], limits: ArchiveLimits) -> None:
 def _checked_members(
     zipped: zipfile.ZipFile, limits: ArchiveLimits, archive_bytes: int
 ) -> list[_Member]:
-    """Every member, or the first rule that is broken. Nothing has been written yet."""
+    """Return every member. Raises ArchiveRejected before anything is written."""
     infos = zipped.infolist()
     if len(infos) > limits.entries:
         raise ArchiveRejected(f"it has more than {limits.entries} entries")
@@ -136,7 +136,7 @@ def _checked_members(
 
 
 def _check_overlaps(infos: list[zipfile.ZipInfo], directory_at: int) -> None:
-    """Members that share bytes are how a small archive becomes a huge one."""
+    """Refuse members that share bytes, with which a small archive unpacks to a huge one."""
     ordered = sorted(infos, key=lambda info: info.header_offset)
     ends = [info.header_offset for info in ordered[1:]] + [directory_at]
     for info, end in zip(ordered, ends, strict=False):
@@ -145,7 +145,7 @@ def _check_overlaps(infos: list[zipfile.ZipInfo], directory_at: int) -> None:
 
 
 def _checked_member(info: zipfile.ZipInfo, limits: ArchiveLimits) -> _Member:
-    # The library cuts `filename` at a NUL; `orig_filename` is what the archive says.
+    # The library cuts `filename` at a NUL; `orig_filename` is the archive's.
     name = info.orig_filename
     if info.flag_bits & _ENCRYPTED:
         raise ArchiveRejected("a member is encrypted", name)
@@ -166,7 +166,7 @@ def _checked_member(info: zipfile.ZipInfo, limits: ArchiveLimits) -> _Member:
 
 
 def _check_tree(members: list[_Member]) -> None:
-    """No name twice, and nothing below a file or a symlink."""
+    """Refuse a name that occurs twice, and a member below a file or a symlink."""
     kinds: dict[tuple[str, ...], int] = {}
     for member in members:
         if member.parts in kinds:
@@ -228,7 +228,7 @@ def _write_file(
     try:
         target = os.open(os.path.join(root, *member.parts), _NEW_FILE, mode)
     except FileExistsError:
-        # Names that differ in case or Unicode form alone, on a file system to which they are one.
+        # Names that differ only in case or Unicode form, on a file system that does not.
         raise _twin(member) from None
     written = 0
     with open(target, "wb", buffering=0) as file:
@@ -286,7 +286,7 @@ def _target(zipped: zipfile.ZipFile, member: _Member) -> str:
 
 @contextlib.contextmanager
 def _as_rejection(member: _Member | None = None) -> Iterator[None]:
-    """The many ways in which the zip library says that an archive is broken, as one."""
+    """Raise ArchiveRejected for the many errors of the zip library about a broken archive."""
     name = member.info.orig_filename if member else None
     try:
         yield

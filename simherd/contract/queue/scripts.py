@@ -28,10 +28,10 @@ Name = Literal[
     "read_scores",
     "read_stream",
 ]
-#: The scripts that agents call, and the folder of those of release 0.1; 0.3 drops it.
+#: The scripts that agents call, and the folder of those of release 0.1, which 0.3 drops.
 _OF_AGENTS: tuple[Name, ...] = ("claim", "gather", "renew", "stage")
 _OLD = "release_0_1"
-#: What is put before a script: Redis' scripts cannot call one another.
+#: Files that are put before a script, because scripts of Redis cannot call one another.
 _BEFORE = {
     "claim": ("left", "take"),
     "gather": ("left", "take"),
@@ -44,16 +44,16 @@ _BEFORE = {
 
 @cache
 def source(name: Name) -> str:
-    """The text of the script `name`."""
+    """Return the text of the script `name`."""
     return "".join(map(_read, (*_BEFORE.get(name, ()), name)))
 
 
 def sources_of_agents() -> list[str]:
-    """The texts of the scripts that agents call, also those of the release before.
+    """Return the texts of the scripts that agents call, also those of the release before.
 
-    Agents cannot load scripts: they name one by the digest of its text, as their release has it.
+    Agents cannot load scripts: they name one by the digest of its text in their release.
     """
-    old = (*(f"{_OLD}/{name}" for name in ("left", "take")),)
+    old = (f"{_OLD}/left", f"{_OLD}/take")
     return [
         *(source(name) for name in _OF_AGENTS),
         *("".join(map(_read, (*old, f"{_OLD}/{name}"))) for name in ("claim", "gather")),
@@ -66,20 +66,20 @@ def _read(name: str) -> str:
 
 
 def text(value: Any) -> str:
-    """A reply's word, whichever way the client library decodes."""
+    """Return a word of a reply, decoded or not by the client library."""
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
 @dataclass(frozen=True)
 class Claimed:
-    """A claim's answer: the attempt and what was handed over with it (JSON)."""
+    """A claimed attempt and its specification (JSON)."""
 
     attempt: str
     spec: str
 
 
 def claim_reply(reply: Sequence[Any]) -> Claimed | None:
-    """What `claim` answered; None when nothing waits."""
+    """Read the reply of `claim`; None when nothing waits."""
     if text(reply[0]) == "empty":
         return None
     return Claimed(text(reply[1]), text(reply[2]))
@@ -87,7 +87,7 @@ def claim_reply(reply: Sequence[Any]) -> Claimed | None:
 
 @dataclass(frozen=True)
 class Gang:
-    """An attempt and the machines that work on it together, its leader first."""
+    """An attempt of an MPI group and its machines, the leader first."""
 
     attempt: str
     members: tuple[str, ...]
@@ -95,8 +95,11 @@ class Gang:
 
 @dataclass(frozen=True)
 class Gathered:
-    """What `gather` answered: with `claimed` the caller leads `gang`, with `member` it belongs to
-    it (and only the leader of it is told); else it is to ask again."""
+    """The reply of `gather`.
+
+    With `claimed` the caller leads `gang`, with `member` it belongs to it, and `gang` names only
+    the leader; otherwise the caller asks again.
+    """
 
     word: Literal["claimed", "member", "empty", "gather", "follow"]
     gang: Gang | None = None
@@ -104,7 +107,7 @@ class Gathered:
 
 
 def gather_reply(reply: Sequence[Any]) -> Gathered:
-    """What `gather` answered."""
+    """Read the reply of `gather`."""
     words = [text(word) for word in reply]
     if words[0] == "claimed":
         return Gathered("claimed", Gang(words[1], tuple(words[3].split(","))), words[2])
@@ -116,7 +119,7 @@ def gather_reply(reply: Sequence[Any]) -> Gathered:
 
 
 def stage_reply(reply: Sequence[Any]) -> Literal["kept"] | Claimed | None:
-    """What `stage` answered; None when there is nothing to stage."""
+    """Read the reply of `stage`; None when there is nothing to prefetch."""
     word = text(reply[0])
     if word == "kept":
         return "kept"
@@ -125,7 +128,7 @@ def stage_reply(reply: Sequence[Any]) -> Literal["kept"] | Claimed | None:
 
 @dataclass(frozen=True)
 class Renewal:
-    """What a heartbeat learns about one attempt."""
+    """The reply to a heartbeat about one attempt."""
 
     attempt: str
     state: Literal["held", "lost", "recorded"]
@@ -133,7 +136,7 @@ class Renewal:
 
 
 def renew_reply(reply: Iterable[Sequence[Any]]) -> list[Renewal]:
-    """What `renew` answered, one entry an attempt."""
+    """Read the reply of `renew`, one entry an attempt."""
     states: dict[str, Literal["held", "lost", "recorded"]] = {
         "held": "held",
         "lost": "lost",

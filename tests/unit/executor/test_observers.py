@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from dataclasses import asdict
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from executor.attempt import file_observers, regex_pool
 from executor.attempt.file_observers import FileObservers
 from executor.attempt.regex_pool import NoTime, RegexPool, TooHard, TookTooLong
 from simherd.contract.notifications import Observer
+from simherd.contract.typed_json import from_json
 from tests.support.waits import until
 
 if TYPE_CHECKING:
@@ -261,5 +263,5 @@ def test_what_nobody_has_thought_of_does_not_stop_the_others(tmp_path: Path) -> 
 
 def test_what_a_later_scheduler_says_besides_is_left_out() -> None:
     observer = Observer("o", "log", "x")
-    assert Observer.decode({**observer.encode(), "flags": ["i"]}) == observer
-    assert Observer.decode({"id": "o", "path": "log"}) == Observer("o", "log")
+    assert from_json(Observer, {**asdict(observer), "flags": ["i"]}) == observer
+    assert from_json(Observer, {"id": "o", "path": "log"}) == Observer("o", "log")

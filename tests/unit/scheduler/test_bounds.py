@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 #: Fields without bounds, each with the reason why that does no harm.
 UNBOUNDED: dict[str, str] = {
     "GroupBody.policy.*": "free values: `Policy.read` checks each, and the body's size is bounded",
-    "TaskRequest.extra_params.*": "free values: `check_extra_params` checks those that we use",
-    "KeyedRequest.extra_params.*": "free values: `check_extra_params` checks those that we use",
+    "TaskRequest.extra_params.*": "free values: `TaskOptions.read` checks those that we use",
+    "KeyedRequest.extra_params.*": "free values: `TaskOptions.read` checks those that we use",
 }
 
 

@@ -7,14 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from scheduler.services.watch.follow import _Following
-from scheduler.services.watch.live import Question
-from simherd.contract.live_frames import Ask, FrameKind
+from simherd.contract.live_frames import Ask, FrameKind, LiveRequest
 
 
 def test_who_is_cancelled_while_a_reader_ends_goes_no_further() -> None:
     async def ended() -> bool:
         nothing: Any = None
-        following = _Following(nothing, nothing, Question(Ask.TAIL), known=0)
+        following = _Following(nothing, nothing, LiveRequest(Ask.TAIL), known=0)
         ends = asyncio.Event()
 
         async def read() -> None:
@@ -41,7 +40,7 @@ def test_what_was_stopped_before_it_was_told_is_asked_for_again() -> None:
     async def offsets_after(already_waiting: bool) -> tuple[int, ...]:
         nothing: Any = None
         task: Any = SimpleNamespace(attempt=1)
-        question = Question(Ask.TAIL, ("stdout.txt",))
+        question = LiveRequest(Ask.TAIL, ("stdout.txt",))
         following = _Following(nothing, task, question, known=0, attempt=1)
         while already_waiting and not following.news.full():
             following.news.put_nowait(("status", {}))
@@ -49,7 +48,7 @@ def test_what_was_stopped_before_it_was_told_is_asked_for_again() -> None:
         following.reader = asyncio.create_task(following._pass_on(FrameKind.TEXT, body))
         await asyncio.sleep(0)
         await following._stop_reading()
-        return following._rest_of_question().offsets
+        return following._rest_of_request().offsets
 
     assert asyncio.run(offsets_after(already_waiting=False)) == (4,)
     assert asyncio.run(offsets_after(already_waiting=True)) == (-1,)

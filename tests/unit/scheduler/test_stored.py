@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from scheduler.objects import stored_bytes
 from scheduler.objects.base import ObjectInfo
-from scheduler.services.storage import usage
-from scheduler.services.storage.usage import StoredBytes
+from scheduler.objects.stored_bytes import StoredBytes
 from tests.support.waits import until
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Objects:
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The monotonic clock of the module, as a test sets it."""
     moment = [1000.0]
-    monkeypatch.setattr(usage, "time", SimpleNamespace(monotonic=lambda: moment[0]))
+    monkeypatch.setattr(stored_bytes, "time", SimpleNamespace(monotonic=lambda: moment[0]))
     return moment
 
 
@@ -94,7 +94,7 @@ def test_who_has_removed_something_gets_the_room_at_once(
         now[0] += 30
         return now[0]
 
-    monkeypatch.setattr(usage, "time", SimpleNamespace(monotonic=slow))
+    monkeypatch.setattr(stored_bytes, "time", SimpleNamespace(monotonic=slow))
     sizes = StoredBytes(objects, lambda: 1.0)  # type: ignore[arg-type]
     sizes.bytes_of("ada")
     objects.size = 0

@@ -1,4 +1,4 @@
-"""The tables of events and their deliveries. Times are seconds since the epoch, UTC."""
+"""The tables of notifications and their deliveries. Times are seconds since the epoch, UTC."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scheduler.store.models import Base
 
 
 class Registration(Base):
-    """An event that a user has registered: what it waits for, and what is done then."""
+    """A notification that a user has registered: its trigger, and its action."""
 
     __tablename__ = "events"
     __table_args__ = (Index("ix_events_user_state", "user_id", "state"),)
@@ -32,13 +32,13 @@ class Registration(Base):
     secret: Mapped[str | None]
     state: Mapped[str]
     state_detail: Mapped[str | None]
-    #: Whether an observer's executor may not know of it yet.
+    #: Whether the executor of an observer has yet to be sent it.
     untold: Mapped[bool] = mapped_column(default=False, index=True)
     created_at: Mapped[float]
 
 
 class Delivery(Base):
-    """What is to be sent because an event has happened; written with what made it happen."""
+    """One message of a notification, written in the transaction that triggered it."""
 
     __tablename__ = "deliveries"
     __table_args__ = (
@@ -47,15 +47,15 @@ class Delivery(Base):
     )
     id: Mapped[str] = mapped_column(primary_key=True, default=lambda: str(uuid.uuid4()))
     event_id: Mapped[str] = mapped_column(ForeignKey("events.id"))
-    #: Which of several times it is: the machine that goes; else empty.
+    #: Tells several of one notification apart: the machine that goes; else empty.
     occasion: Mapped[str] = mapped_column(default="")
     #: When it happened.
     at: Mapped[float]
-    #: What is told besides what the event itself says.
+    #: What the message says besides the notification's own fields.
     facts: Mapped[dict[str, Any]] = mapped_column(JSON)
     state: Mapped[str]
     tries: Mapped[int] = mapped_column(default=0)
-    #: When it is due; moved ahead by whoever tries, so that no other does.
+    #: When it is due; a worker moves it ahead before it tries, so that no other one does.
     next_at: Mapped[float]
     last_try_at: Mapped[float | None]
     #: Why the last try failed, as a sentence.
