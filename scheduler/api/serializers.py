@@ -17,12 +17,15 @@ from simherd.contract.operations import Operation
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from scheduler.services.billing.quotas import QuotaState
     from scheduler.services.groups.sharing import ShareOffer
+    from scheduler.services.groups.views import GroupView
+    from scheduler.services.projects.projects import ProjectState
+    from scheduler.services.tasks.listing import TaskDetails
     from scheduler.store.models import (
         AttemptRow,
         GroupRow,
         MachineRow,
-        ProjectRow,
         StatusChange,
         TaskRow,
         TransferRow,
@@ -89,6 +92,26 @@ def task_json(task: TaskRow, project: str, group_name: str, cost: float) -> dict
     }
 
 
+def task_status_json(task: TaskRow, tasks_ahead: int | None) -> dict[str, Any]:
+    """A task's status and its position in the queue; None: it is not queued."""
+    return {
+        "id": task.id,
+        "status": task.status,
+        "position_in_queue": None if tasks_ahead is None else {"tasks_ahead": tasks_ahead},
+        "is_terminated": task.status in TERMINAL,
+    }
+
+
+def task_details_json(details: TaskDetails) -> dict[str, Any]:
+    """A task with its history."""
+    return {
+        **task_json(details.task, details.project, details.group, details.cost),
+        "status_history": history_json(details.changes, details.operations),
+        "machine_operations": [],
+        "staged_on": details.prefetched_on,
+    }
+
+
 def history_json(
     changes: Sequence[StatusChange], operations: Mapping[int, Sequence[OperationRow]]
 ) -> list[dict[str, Any]]:
@@ -147,6 +170,21 @@ def usage_json(row: UsageSample) -> dict[str, Any]:
         "read_bytes": row.read_bytes,
         "written_bytes": row.written_bytes,
         "disk_bytes": row.disk_bytes,
+    }
+
+
+def quotas_json(quotas: list[QuotaState]) -> dict[str, Any]:
+    """Quotas by name."""
+    return {
+        state.quota.value: {
+            "id": state.quota.value,
+            "label": state.quota.label,
+            "max_allowed": state.allowed,
+            "in_use": state.in_use,
+            "unit": state.quota.unit,
+            "scope": "global",
+        }
+        for state in quotas
     }
 
 
@@ -246,6 +284,12 @@ def share_json(share: ShareOffer) -> dict[str, Any]:
     }
 
 
+def group_view_json(view: GroupView, user_id: str) -> dict[str, Any]:
+    """A machine group with its machines; `own`: whether it is this user's."""
+    group = group_json(view.group, view.machines, view.tasks, view.facts)
+    return {**group, "own": view.group.user_id == user_id}
+
+
 def past_group_json(
     group: GroupRow, machines: Sequence[MachineRow], task_seconds: float
 ) -> dict[str, Any]:
@@ -288,17 +332,18 @@ def _machine_json(group: GroupRow, machine: MachineRow, task: str | None) -> dic
     }
 
 
-def project_json(project: ProjectRow, overview: Mapping[str, int], cost: float) -> dict[str, Any]:
-    """A project with how many tasks stand where, and what they cost, US$."""
+def project_json(state: ProjectState) -> dict[str, Any]:
+    """A project with its number of tasks by status, and their cost."""
+    project = state.project
     return {
         "id": project.id,
         "name": project.name,
         "project_type": project.project_type,
         "created_at": isoformat_utc(project.created_at),
-        "num_tasks": sum(overview.values()),
-        "task_status_overview": dict(overview),
+        "num_tasks": sum(state.counts.values()),
+        "task_status_overview": dict(state.counts),
         "project_metadata": project.project_metadata,
-        "estimated_computation_cost": dollars(cost),
+        "estimated_computation_cost": dollars(state.cost),
         "total_orchestration_fee": 0.0,
         "total_orchestration_fee_undiscounted": 0.0,
     }

@@ -13,7 +13,7 @@ import logging
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from scheduler.api.edge.heads import TOO_MANY_FIELDS, HeadBuffer
+from scheduler.api.edge.heads import TOO_MANY_FIELDS, HeadConnection
 from simherd.contract import limits
 from simherd.runtime.health import SECURITY_HEADERS
 
@@ -29,12 +29,11 @@ _TOO_MANY = (
 class ClientConnection(H11Protocol):
     """One connection, which its server's `ClientConnections` watch."""
 
-    #: Set by `Connections.protocol`.
+    #: Set by `ClientConnections.protocol`.
     watch: ClientConnections
     #: Since when it waits for a request, in seconds of the event loop.
     since = 0.0
-    #: What has arrived, and is not parsed yet.
-    received: HeadBuffer
+    conn: HeadConnection
     #: Bytes of a head that is not complete.
     head_bytes = 0
     #: What its client had not read when it was last looked at, and when that last became less.
@@ -44,8 +43,7 @@ class ClientConnection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Somebody has connected."""
         super().connection_made(transport)
-        self.received = HeadBuffer()
-        self.conn._receive_buffer = self.received
+        self.conn = HeadConnection()
         self.watch.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -87,7 +85,7 @@ class ClientConnection(H11Protocol):
             self.transport.close()
             return
         status, title = 400, "Bad request"
-        if self.received.is_refused:
+        if self.conn.is_refused:
             status, title, msg = TOO_MANY_FIELDS, "Request header fields too large", _TOO_MANY
         problem = {"type": "about:blank", "title": title, "status": status, "detail": msg}
         body = json.dumps(problem).encode()
@@ -95,7 +93,7 @@ class ClientConnection(H11Protocol):
             **SECURITY_HEADERS,
             "Content-Type": "application/json",
             "Content-Length": str(len(body)),
-            "ClientConnection": "close",
+            "Connection": "close",
         }
         head = h11.Response(
             status_code=status, headers=list(headers.items()), reason=title.encode()
@@ -174,7 +172,7 @@ class ClientConnections:
         ):
             self._end(next(iter(self._waiting)))
         while self._head_bytes > limits.INCOMPLETE_HEADS_BYTES:
-            self._end(max(self._waiting, key=lambda one: one.head_bytes))
+            self._end(max(self._waiting, key=lambda c: c.head_bytes))
 
     def _end(self, connection: ClientConnection) -> None:
         self.discard(connection)

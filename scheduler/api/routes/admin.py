@@ -16,6 +16,7 @@ from scheduler.api.strict import StrictRouter
 from scheduler.services.accounts.audit import MOST_ENTRIES, entries, note
 from scheduler.services.backup.backup import stream_backup
 from scheduler.services.control.orphans import examine
+from scheduler.services.transaction import read, write
 
 router = StrictRouter(prefix="/v1/admin", tags=["admin"])
 
@@ -34,8 +35,7 @@ def doctor(rt: RuntimeDep, operator: OperatorDep, asked: Examination) -> list[di
     found = examine(rt, fix=asked.fix, storage=asked.storage)
     mended = [f"{finding.kind} {finding.what}" for finding in found if finding.mended]
     if mended:
-        with rt.store.write() as session:
-            note(session, operator.username, "doctor_fix", "server", mended=mended)
+        write(rt, note, operator.username, "doctor_fix", "server", mended=mended)
     return [asdict(finding) for finding in found]
 
 
@@ -59,8 +59,7 @@ def audit(
     subject: str | None = None,
 ) -> list[dict[str, Any]]:
     """What operators have done, the newest first; `before`: older than the entry of this id."""
-    with rt.store.read() as session:
-        found = entries(session, limit=limit, before=before, actor=actor, subject=subject)
+    found = read(rt, entries, limit=limit, before=before, actor=actor, subject=subject)
     return [
         {
             "id": entry.id,

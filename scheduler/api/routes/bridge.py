@@ -11,10 +11,10 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, StrictStr
 
 from scheduler.api.deps import RuntimeDep, UserDep
-from scheduler.api.routes.tasks import owned_task
 from scheduler.api.strict import StrictRouter
 from scheduler.bridge.connections import BridgeConnections
 from scheduler.services.errors import Invalid
+from scheduler.services.tasks.listing import owned_task
 from simherd.contract import limits
 
 router = StrictRouter(prefix="/tasks", tags=["tasks"])
@@ -49,7 +49,7 @@ async def register(
     rt: RuntimeDep, user: UserDep, _: ConnectionsDep, task_id: str, asked: TaskConnection
 ) -> dict[str, str]:
     """A client will send an offer, and ask for the answer."""
-    await run_in_threadpool(owned_task, rt, user, task_id)
+    await run_in_threadpool(owned_task, rt, user.id, task_id)
     await rt.mailboxes.open(task_id, asked.sender_id)
     return {"sender_id": asked.sender_id}
 
@@ -59,7 +59,7 @@ async def offer(
     rt: RuntimeDep, user: UserDep, connections: ConnectionsDep, task_id: str, asked: TaskConnection
 ) -> dict[str, str]:
     """A client's WebRTC offer to a task; the answer waits in the client's mailbox."""
-    task = await run_in_threadpool(owned_task, rt, user, task_id)
+    task = await run_in_threadpool(owned_task, rt, user.id, task_id)
     if asked.type is None or asked.sdp is None or asked.receiver_id != task_id:
         raise Invalid(f"offer: needs type 'offer', an sdp, and receiver_id {task_id!r}.")
     await rt.mailboxes.check(task_id, asked.sender_id)
@@ -83,6 +83,6 @@ async def message(
     block_s: Annotated[float, Query(ge=0, le=limits.MAX_MESSAGE_WAIT_S)] = limits.MESSAGE_WAIT_S,
 ) -> Response:
     """The oldest message for a client, as soon as there is one; 204 when none has come."""
-    await run_in_threadpool(owned_task, rt, user, task_id)
+    await run_in_threadpool(owned_task, rt, user.id, task_id)
     found = await rt.mailboxes.take(task_id, client, block_s)
     return Response(status_code=204) if found is None else JSONResponse(json.loads(found))

@@ -13,6 +13,7 @@ from scheduler.catalogue.search import MachineOffer, OfferFilter, Range, offers
 from scheduler.services.accounts.provider_access import providers_of, wire_providers
 from scheduler.services.billing.prices import machine_types as machine_types_now
 from scheduler.services.errors import Invalid, ResourceNotFound
+from scheduler.services.transaction import read
 from simherd.contract import limits
 
 if TYPE_CHECKING:
@@ -45,8 +46,7 @@ def available_images(rt: RuntimeDep) -> dict[str, dict[str, list[str]]]:
 @router.get("/compute/price")
 def price(rt: RuntimeDep, user: UserDep, machine_type: str) -> dict[str, float]:
     """What a machine costs, US$ per hour; the same in all zones."""
-    with rt.store.read() as session:
-        kinds = machine_types_now(session, rt.catalogue)
+    kinds = read(rt, machine_types_now, rt.catalogue)
     kind = kinds.get(machine_type)
     if kind is None:
         known = ", ".join(sorted(kinds))
@@ -120,8 +120,7 @@ def _offers_of(
             return []
         there = f"There are: {', '.join(sorted(table))}." if table else "There are none."
         raise Invalid(f"provider_id: {provider!r} is not available here. {there}")
-    with rt.store.read() as session:
-        kinds = machine_types_now(session, rt.catalogue)
+    kinds = read(rt, machine_types_now, rt.catalogue)
     return [_json(o, provider) for o in offers(kinds.values(), wanted)]
 
 

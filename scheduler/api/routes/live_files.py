@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from scheduler.api.bounded import AttemptNumber, FilePath, Id, Seconds
 from scheduler.api.deps import RuntimeDep, UserDep
-from scheduler.api.routes.tasks import owned_task
 from scheduler.api.sse import ClosedStream, Streams
 from scheduler.api.strict import StrictRouter
 from scheduler.services.errors import Invalid, ResourceNotFound
+from scheduler.services.tasks.listing import owned_task
 from scheduler.services.watch import live
 from scheduler.services.watch.follow import follow_task
 from scheduler.services.watch.live import Question
@@ -73,21 +73,21 @@ async def changes(
 @router.get("/{task_id}/files")
 async def list_files(rt: RuntimeDep, user: UserDep, task_id: str) -> dict[str, Any]:
     """The files in a task's work folder, or those it has put out once it has ended."""
-    task = await run_in_threadpool(owned_task, rt, user, task_id)
+    task = await run_in_threadpool(owned_task, rt, user.id, task_id)
     return await live.list_files(rt, task)
 
 
 @router.get("/{task_id}/files/last-modified")
 async def last_modified(rt: RuntimeDep, user: UserDep, task_id: str) -> dict[str, Any]:
     """The file that was written to last."""
-    task = await run_in_threadpool(owned_task, rt, user, task_id)
+    task = await run_in_threadpool(owned_task, rt, user.id, task_id)
     return await live.last_modified(rt, task)
 
 
 @router.get("/{task_id}/top")
 async def top(rt: RuntimeDep, user: UserDep, task_id: str) -> dict[str, str]:
     """The processes of the command that runs."""
-    task = await run_in_threadpool(owned_task, rt, user, task_id)
+    task = await run_in_threadpool(owned_task, rt, user.id, task_id)
     return {"text": await live.top(rt, task)}
 
 
@@ -100,7 +100,7 @@ async def tail(
     lines: Lines = 10,
 ) -> dict[str, Any]:
     """The last lines of some files."""
-    task = await run_in_threadpool(owned_task, rt, user, task_id)
+    task = await run_in_threadpool(owned_task, rt, user.id, task_id)
     question = Question(Ask.TAIL, tuple(dict.fromkeys(file)), lines)
     return await live.tail_once(rt, task, question)
 
@@ -122,7 +122,7 @@ async def follow(
     `attempt` are where somebody goes on."""
     if offset and len(offset) != len(file):
         raise Invalid("offset: one for each file, or none.")
-    task = await run_in_threadpool(owned_task, rt, user, task_id)
+    task = await run_in_threadpool(owned_task, rt, user.id, task_id)
     question = Question(Ask.TAIL, tuple(file), lines, True, wait, tuple(offset))
     news = follow_task(rt, task, question, attempt)
     return streams_of(request).answer(user.id, news)
@@ -133,7 +133,7 @@ async def content(
     rt: RuntimeDep, user: UserDep, task_id: str, file: str
 ) -> StreamingResponse | JSONResponse:
     """One file as it is now, or as it was saved."""
-    task = await run_in_threadpool(owned_task, rt, user, task_id)
+    task = await run_in_threadpool(owned_task, rt, user.id, task_id)
     pieces = live.content(rt, task, file)
     # What cannot be had is told by the status code, which goes out before the first byte.
     first = await anext(pieces, b"")

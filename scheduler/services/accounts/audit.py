@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MOST_ENTRIES = 1000
 
 
-def note(session: Session, actor: str, action: str, subject: str, **facts: Any) -> None:
+def note(session: Session, /, actor: str, action: str, subject: str, **facts: Any) -> None:
     """Note what is done, in the transaction that does it; `facts` never hold a secret."""
     session.add(
         AuditEntry(at=time.time(), actor=actor, action=action, subject=subject, facts=facts)

@@ -13,6 +13,7 @@ from sqlalchemy import func, select, update
 
 from scheduler.config import PROVIDERS
 from scheduler.domain.group_status import ACTIVE
+from scheduler.services.accounts.admin_users import named_user
 from scheduler.services.accounts.audit import note
 from scheduler.services.errors import Conflict, Invalid
 from scheduler.store.machine_state import MACHINE_DOWN
@@ -160,15 +161,17 @@ def warn_of_groups_off(rt: Runtime) -> None:
 
 
 def set_providers(
-    session: Session, actor: str, user: User, providers: Sequence[str] | None
+    session: Session, actor: str, username: str, providers: Sequence[str] | None
 ) -> None:
     """Narrow the providers that a user may start machines with; None: all that are on.
 
     Machines that the user has go on; groups of providers that are left out start no more.
 
     Raises:
+        ResourceNotFound: there is no such user.
         Invalid: a provider is not known.
     """
+    user = named_user(session, username, lock=True)
     for name in providers or ():
         if name not in PROVIDERS:
             raise Invalid(
