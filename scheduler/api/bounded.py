@@ -6,9 +6,16 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Query
-from pydantic import AfterValidator, AwareDatetime, Field, StrictStr
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StrictStr
 
 from simherd.contract import limits
+
+
+class StrictBody(BaseModel):
+    """A request body that is refused if it has unknown fields."""
+
+    model_config = ConfigDict(extra="forbid")
+
 
 #: A number of a page of a list, from 1 on.
 Page = Annotated[int, Query(ge=1, le=limits.MAX_PAGE)]

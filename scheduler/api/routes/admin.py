@@ -7,9 +7,8 @@ from typing import Annotated, Any
 
 from fastapi import Query
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict
 
-from scheduler.api.bounded import BigNumber
+from scheduler.api.bounded import BigNumber, StrictBody
 from scheduler.api.deps import OperatorDep, RuntimeDep
 from scheduler.api.serializers import isoformat_utc
 from scheduler.api.strict import StrictRouter
@@ -21,18 +20,17 @@ from scheduler.services.transaction import read, write
 router = StrictRouter(prefix="/v1/admin", tags=["admin"])
 
 
-class Examination(BaseModel):
+class Examination(StrictBody):
     """Whether what is found is to be put right, and whether all outputs are to be looked for."""
 
-    model_config = ConfigDict(extra="forbid")
     fix: bool = False
     storage: bool = False
 
 
 @router.post("/doctor")
-def doctor(rt: RuntimeDep, operator: OperatorDep, asked: Examination) -> list[dict[str, Any]]:
+def doctor(rt: RuntimeDep, operator: OperatorDep, body: Examination) -> list[dict[str, Any]]:
     """Look for machines, leases, users and uploads that nobody wants any more, and for outputs."""
-    found = examine(rt, fix=asked.fix, storage=asked.storage)
+    found = examine(rt, fix=body.fix, storage=body.storage)
     mended = [f"{finding.kind} {finding.what}" for finding in found if finding.mended]
     if mended:
         write(rt, note, operator.username, "doctor_fix", "server", mended=mended)

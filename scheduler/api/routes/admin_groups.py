@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from scheduler.api.bounded import Amount
+from scheduler.api.bounded import Amount, StrictBody
 from scheduler.api.deps import OperatorDep, RuntimeDep
 from scheduler.api.serializers import (
     dollars,
@@ -33,37 +33,30 @@ router = StrictRouter(prefix="/v1/admin", tags=["admin"])
 Owner = Annotated[str | None, Query(max_length=64)]
 
 
-class NewPrice(BaseModel):
+class NewPrice(StrictBody):
     """US$ per machine and hour; what is left out stays as it is."""
 
-    model_config = ConfigDict(extra="forbid")
     on_demand: Amount | None = None
     spot: Amount | None = None
 
 
-class Sharing(BaseModel):
-    """With whom a machine group is shared: users by name, or everyone."""
+class Unsharing(StrictBody):
+    """The users with whom a machine group is no longer shared; without names, everybody."""
 
-    model_config = ConfigDict(extra="forbid")
     usernames: list[Annotated[str, Field(max_length=64)]] = Field(
         default_factory=list, max_length=limits.MAX_GROUP_SHARES
     )
+
+
+class Sharing(Unsharing):
+    """With whom a machine group is shared: users by name, or everyone."""
+
     everyone: bool = False
 
 
-class Unsharing(BaseModel):
-    """Whom a machine group is shared with no longer; without names, everybody."""
-
-    model_config = ConfigDict(extra="forbid")
-    usernames: list[Annotated[str, Field(max_length=64)]] = Field(
-        default_factory=list, max_length=limits.MAX_GROUP_SHARES
-    )
-
-
-class Default(BaseModel):
+class Default(StrictBody):
     """Whether tasks go to a group that name none."""
 
-    model_config = ConfigDict(extra="forbid")
     is_default: bool
 
 
@@ -155,7 +148,7 @@ def repair_group(rt: RuntimeDep, operator: OperatorDep, group: str) -> dict[str,
 
 @router.post("/groups/{group}/share")
 def share_group(
-    rt: RuntimeDep, operator: OperatorDep, group: str, asked: Sharing, owner: Owner = None
+    rt: RuntimeDep, operator: OperatorDep, group: str, body: Sharing, owner: Owner = None
 ) -> dict[str, Any]:
     """Let users, or everyone, send tasks to a machine group; `owner`: whose, where several have
     one of this name."""
@@ -164,8 +157,8 @@ def share_group(
         sharing.share_with,
         operator.username,
         group,
-        asked.usernames,
-        everyone=asked.everyone,
+        body.usernames,
+        everyone=body.everyone,
         owner=owner,
     )
     return _details(rt, shared.id)
@@ -173,22 +166,20 @@ def share_group(
 
 @router.post("/groups/{group}/unshare")
 def unshare_group(
-    rt: RuntimeDep, operator: OperatorDep, group: str, asked: Unsharing, owner: Owner = None
+    rt: RuntimeDep, operator: OperatorDep, group: str, body: Unsharing, owner: Owner = None
 ) -> dict[str, Any]:
     """Let users send no more tasks to a machine group; what they have submitted goes on."""
-    changed = write(
-        rt, sharing.unshare_with, operator.username, group, asked.usernames, owner=owner
-    )
+    changed = write(rt, sharing.unshare_with, operator.username, group, body.usernames, owner=owner)
     return _details(rt, changed.id)
 
 
 @router.put("/groups/{group}/default")
 def set_default_group(
-    rt: RuntimeDep, operator: OperatorDep, group: str, asked: Default, owner: Owner = None
+    rt: RuntimeDep, operator: OperatorDep, group: str, body: Default, owner: Owner = None
 ) -> dict[str, Any]:
     """Have tasks that name no group go to this one, where their users may use it, or no longer."""
     changed = write(
-        rt, sharing.set_default, operator.username, group, is_default=asked.is_default, owner=owner
+        rt, sharing.set_default, operator.username, group, is_default=body.is_default, owner=owner
     )
     return _details(rt, changed.id)
 
@@ -201,7 +192,7 @@ def list_prices(rt: RuntimeDep, _user: OperatorDep) -> list[dict[str, Any]]:
 
 @router.put("/prices/{machine_type}")
 def set_price(
-    rt: RuntimeDep, operator: OperatorDep, machine_type: str, asked: NewPrice
+    rt: RuntimeDep, operator: OperatorDep, machine_type: str, body: NewPrice
 ) -> dict[str, Any]:
     """Set what machines of a type cost in groups that are registered from now on."""
     state = write(
@@ -210,8 +201,8 @@ def set_price(
         rt.catalogue,
         operator.username,
         machine_type,
-        on_demand=asked.on_demand,
-        spot=asked.spot,
+        on_demand=body.on_demand,
+        spot=body.spot,
     )
     return _price(state)
 

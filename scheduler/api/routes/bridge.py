@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, StrictStr
+from pydantic import Field, StrictStr
 
+from scheduler.api.bounded import StrictBody
 from scheduler.api.deps import RuntimeDep, UserDep
 from scheduler.api.strict import StrictRouter
 from scheduler.bridge.connections import BridgeConnections
@@ -34,10 +35,9 @@ def get_connections(request: Request) -> BridgeConnections:
 ConnectionsDep = Annotated[BridgeConnections, Depends(get_connections)]
 
 
-class TaskConnection(BaseModel):
+class TaskConnection(StrictBody):
     """A message between a client and what answers for a task, in the contract's words."""
 
-    model_config = ConfigDict(extra="forbid")
     sender_id: StrictStr = Field(pattern=_ID, max_length=64)
     receiver_id: StrictStr | None = Field(default=None, max_length=limits.MAX_NAME_CHARACTERS)
     type: Literal["offer"] | None = None
@@ -46,31 +46,31 @@ class TaskConnection(BaseModel):
 
 @router.post("/{task_id}/register")
 async def register(
-    rt: RuntimeDep, user: UserDep, _: ConnectionsDep, task_id: str, asked: TaskConnection
+    rt: RuntimeDep, user: UserDep, _: ConnectionsDep, task_id: str, body: TaskConnection
 ) -> dict[str, str]:
     """A client will send an offer, and ask for the answer."""
     await run_in_threadpool(owned_task, rt, user.id, task_id)
-    await rt.mailboxes.open(task_id, asked.sender_id)
-    return {"sender_id": asked.sender_id}
+    await rt.mailboxes.open(task_id, body.sender_id)
+    return {"sender_id": body.sender_id}
 
 
 @router.post("/{task_id}/offer")
 async def offer(
-    rt: RuntimeDep, user: UserDep, connections: ConnectionsDep, task_id: str, asked: TaskConnection
+    rt: RuntimeDep, user: UserDep, connections: ConnectionsDep, task_id: str, body: TaskConnection
 ) -> dict[str, str]:
     """A client's WebRTC offer to a task; the answer waits in the client's mailbox."""
     task = await run_in_threadpool(owned_task, rt, user.id, task_id)
-    if asked.type is None or asked.sdp is None or asked.receiver_id != task_id:
+    if body.type is None or body.sdp is None or body.receiver_id != task_id:
         raise Invalid(f"offer: needs type 'offer', an sdp, and receiver_id {task_id!r}.")
-    await rt.mailboxes.check(task_id, asked.sender_id)
+    await rt.mailboxes.check(task_id, body.sender_id)
     answer: dict[str, Any] = {
         "sender_id": task_id,
-        "receiver_id": asked.sender_id,
+        "receiver_id": body.sender_id,
         "type": "answer",
-        "sdp": await connections.answer(task, asked.sdp),
+        "sdp": await connections.answer(task, body.sdp),
     }
-    await rt.mailboxes.put(task_id, asked.sender_id, json.dumps(answer))
-    return {"sender_id": asked.sender_id}
+    await rt.mailboxes.put(task_id, body.sender_id, json.dumps(answer))
+    return {"sender_id": body.sender_id}
 
 
 @router.get("/{task_id}/message", response_model=None)

@@ -64,38 +64,38 @@ def _policy(given: dict[str, Any]) -> Policy:
 
 
 @router.post("/compute/group", status_code=201)
-def register_group(rt: RuntimeDep, user: UserDep, asked: GroupBody) -> dict[str, Any]:
+def register_group(rt: RuntimeDep, user: UserDep, body: GroupBody) -> dict[str, Any]:
     """Register a machine group."""
-    return group_json(register.register_group(rt, user.id, _request(asked)))
+    return group_json(register.register_group(rt, user.id, _request(body)))
 
 
 @router.post("/compute/group/check", status_code=204)
-def check(rt: RuntimeDep, user: UserDep, asked: GroupBody) -> None:
+def check(rt: RuntimeDep, user: UserDep, body: GroupBody) -> None:
     """Refuse what could not be registered and started now as a group; nothing is registered."""
-    register.register_group(rt, user.id, _request(asked), only_check=True)
+    register.register_group(rt, user.id, _request(body), only_check=True)
 
 
-def _request(asked: GroupBody) -> register.GroupRequest:
+def _request(body: GroupBody) -> register.GroupRequest:
     return register.GroupRequest(
-        machine_type=asked.machine_type,
-        wire_provider=asked.provider_id,
-        num_machines=asked.num_vms,
-        min_machines=asked.min_vms,
-        max_machines=asked.max_vms,
-        is_elastic=asked.is_elastic,
-        spot=asked.spot,
-        disk_size_gb=round(asked.disk_size_gb),
-        threads_per_core=asked.threads_per_core,
-        zone=asked.zone,
-        name=asked.name,
-        group_type=asked.type,
-        max_idle_s=asked.max_idle_time,
-        auto_terminate_at=_timestamp(asked.auto_terminate_ts),
-        reconnect_s=asked.reconnect_s,
-        provider=asked.provider,
-        shared=asked.shared,
-        on_demand_fallback=asked.on_demand_fallback,
-        policy=_policy(asked.policy),
+        machine_type=body.machine_type,
+        wire_provider=body.provider_id,
+        num_machines=body.num_vms,
+        min_machines=body.min_vms,
+        max_machines=body.max_vms,
+        is_elastic=body.is_elastic,
+        spot=body.spot,
+        disk_size_gb=round(body.disk_size_gb),
+        threads_per_core=body.threads_per_core,
+        zone=body.zone,
+        name=body.name,
+        group_type=body.type,
+        max_idle_s=body.max_idle_time,
+        auto_terminate_at=_timestamp(body.auto_terminate_ts),
+        reconnect_s=body.reconnect_s,
+        provider=body.provider,
+        shared=body.shared,
+        on_demand_fallback=body.on_demand_fallback,
+        policy=_policy(body.policy),
     )
 
 

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 from fastapi import Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from scheduler.api.bounded import AttemptNumber, FilePath, Id, Seconds
+from scheduler.api.bounded import AttemptNumber, FilePath, Id, Seconds, StrictBody
 from scheduler.api.deps import RuntimeDep, UserDep
 from scheduler.api.sse import ClosedStream, Streams
 from scheduler.api.strict import StrictRouter
@@ -32,10 +32,9 @@ Offset = Annotated[int, Field(ge=-1, le=limits.MAX_INTEGER)]
 Lines = Annotated[int, Query(ge=0, le=limits.LIVE_MAX_LINES)]
 
 
-class Waited(BaseModel):
+class Waited(StrictBody):
     """The tasks that are waited for."""
 
-    model_config = ConfigDict(extra="forbid")
     ids: list[Id] = Field(min_length=1, max_length=limits.MAX_WAITED)
     #: For how long; without it, until all have ended.
     seconds: Seconds | None = None
@@ -50,17 +49,17 @@ def streams_of(request: Request) -> Streams:
 
 @router.post("/changes")
 async def changes(
-    request: Request, rt: RuntimeDep, user: UserDep, asked: Waited
+    request: Request, rt: RuntimeDep, user: UserDep, body: Waited
 ) -> StreamingResponse:
     """Events `task`: each task's status, now and whenever it changes; `end` when all have ended, or
     the time is over."""
-    wanted = frozenset(asked.ids)
+    wanted = frozenset(body.ids)
     known = await run_in_threadpool(read_states, rt, user.id, wanted)
     if missing := sorted(wanted - known.keys()):
         raise ResourceNotFound(f"ids: there is no task {missing[0]!r}.")
 
     async def news() -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
-        states = follow_states(rt, user.id, wanted, seconds=asked.seconds)
+        states = follow_states(rt, user.id, wanted, seconds=body.seconds)
         async with aclosing(states):
             async for state in states:
                 if state is not None:

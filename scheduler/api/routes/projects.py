@@ -52,10 +52,10 @@ def list_projects(
 
 
 @router.post("")
-def create_project(rt: RuntimeDep, user: UserDep, asked: ProjectRequest) -> dict[str, Any]:
+def create_project(rt: RuntimeDep, user: UserDep, body: ProjectRequest) -> dict[str, Any]:
     """Create a project, or return the one of this name."""
-    write(rt, projects.ensure_project, user.id, asked.name, asked.project_type)
-    return project_json(read(rt, projects.project_state, user.id, asked.name))
+    write(rt, projects.ensure_project, user.id, body.name, body.project_type)
+    return project_json(read(rt, projects.project_state, user.id, body.name))
 
 
 @router.delete("", status_code=202)
@@ -72,12 +72,10 @@ def get_project(rt: RuntimeDep, user: UserDep, name: str) -> dict[str, Any]:
 
 
 @router.patch("/{name:name}")
-def rename_project(
-    rt: RuntimeDep, user: UserDep, name: str, asked: ProjectUpdate
-) -> dict[str, Any]:
+def rename_project(rt: RuntimeDep, user: UserDep, name: str, body: ProjectUpdate) -> dict[str, Any]:
     """Give a project another name."""
-    write(rt, projects.rename_project, user.id, name, asked.name)
-    return project_json(read(rt, projects.project_state, user.id, asked.name))
+    write(rt, projects.rename_project, user.id, name, body.name)
+    return project_json(read(rt, projects.project_state, user.id, body.name))
 
 
 @router.get("/{name:name}/tasks_info")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from scheduler.api.bounded import StrictBody
 from scheduler.api.deps import RuntimeDep, UserDep
 from scheduler.api.serializers import group_json, share_json
 from scheduler.api.strict import StrictRouter
@@ -16,10 +17,9 @@ from scheduler.services.transaction import read, write
 router = StrictRouter(prefix="/v1", tags=["compute"])
 
 
-class NewOffer(BaseModel):
+class NewOffer(StrictBody):
     """The user that a machine group is offered to."""
 
-    model_config = ConfigDict(extra="forbid")
     username: str = Field(min_length=1, max_length=64)
 
 
@@ -37,9 +37,9 @@ def list_shares(rt: RuntimeDep, user: UserDep, name: str) -> list[dict[str, Any]
 
 
 @router.post("/groups/{name}/shares", status_code=201)
-def offer_group(rt: RuntimeDep, user: UserDep, name: str, asked: NewOffer) -> list[dict[str, Any]]:
+def offer_group(rt: RuntimeDep, user: UserDep, name: str, body: NewOffer) -> list[dict[str, Any]]:
     """Offer a machine group to another user, who may send tasks to it once they accept."""
-    write(rt, sharing.offer, user, name, asked.username)
+    write(rt, sharing.offer, user, name, body.username)
     return list_shares(rt, user, name)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from scheduler.api.bounded import FilePath, Page, Url
+from scheduler.api.bounded import FilePath, Page, StrictBody, Url
 from scheduler.api.deps import RuntimeDep, UserDep
 from scheduler.api.serializers import dollars, isoformat_utc, transfer_json
 from scheduler.api.strict import StrictRouter
@@ -21,7 +21,7 @@ from simherd.contract.upload_grant import MOST_PARTS
 
 router = StrictRouter(prefix="/storage", tags=["storage"])
 
-#: Where an export is asked for, below this router's prefix.
+#: Where an export is body for, below this router's prefix.
 EXPORT_VERB = "/export_multipart"
 #: What a client says that it will upload, bytes.
 AnnouncedBytes = Annotated[int, Field(ge=0, le=limits.MAX_INPUT_BYTES)]
@@ -54,7 +54,7 @@ def signed_urls(
 
 
 def _downloads(rt: Runtime, user_id: str, path: str) -> list[str]:
-    """A file under the name that was asked for, which the URL is to have; a folder as its files."""
+    """A file under the name that was body for, which the URL is to have; a folder as its files."""
     real = browse.readable_path(rt, user_id, path)
     if rt.objects.stat(user_id, real) is not None:
         return [path]
@@ -233,10 +233,9 @@ class UploadPart(BaseModel):
     part_url: Url
 
 
-class Export(BaseModel):
+class Export(StrictBody):
     """A stored file, and where its parts go."""
 
-    model_config = ConfigDict(extra="forbid")
     path: FilePath
     parts_size: int = Field(ge=1, le=limits.MAX_EXPORT_PART_BYTES)
     upload_parts: list[UploadPart] = Field(min_length=1, max_length=MOST_PARTS)
@@ -245,21 +244,21 @@ class Export(BaseModel):
 
 @router.post(EXPORT_VERB)
 def export_multipart(
-    rt: RuntimeDep, user: UserDep, asked: Export, region: str | None = None
+    rt: RuntimeDep, user: UserDep, body: Export, region: str | None = None
 ) -> dict[str, Any]:
     """Send a stored file to a multipart upload of another S3, in the background;
     `/v1/storage/transfers` tells how far it is."""
     browse.check_region(rt, region)
-    given = sorted(asked.upload_parts, key=lambda p: p.part_number)
+    given = sorted(body.upload_parts, key=lambda p: p.part_number)
     if [p.part_number for p in given] != list(range(1, len(given) + 1)):
         raise Invalid("upload_parts: the part numbers must be 1, 2, 3 and so on, each once.")
     made = transfers.begin_export(
         rt,
         user.id,
-        browse.clean_path(asked.path),
-        asked.parts_size,
+        browse.clean_path(body.path),
+        body.parts_size,
         [p.part_url for p in given],
-        asked.complete_multipart_url,
+        body.complete_multipart_url,
     )
     return transfer_json(made)
 

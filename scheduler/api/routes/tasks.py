@@ -50,17 +50,17 @@ def list_tasks(
 def submit(
     rt: RuntimeDep,
     user: UserDep,
-    asked: TaskRequest,
+    body: TaskRequest,
     idempotency_key: Annotated[Key | None, Header()] = None,
 ) -> dict[str, Any]:
     """Make a task that waits for its input, or find the one that the same request has made."""
-    (made,) = submit_tasks(rt, user.id, [asked.submission(idempotency_key)])
+    (made,) = submit_tasks(rt, user.id, [body.submission(idempotency_key)])
     return {
         "id": made.task_id,
         "status": made.status.value,
         "position_in_queue": None,
         "is_terminated": made.status in TERMINAL,
-        "time_to_live_seconds": asked.time_to_live_seconds,
+        "time_to_live_seconds": body.time_to_live_seconds,
     }
 
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 #: The project of tasks that name none.
 DEFAULT_PROJECT = "default"
-#: Texts of a project's metadata, and characters of each.
-_MOST_METADATA, _LONGEST_METADATA = 100, 1024
+#: Texts of a project's metadata. How long each may be, is checked by the API.
+_MOST_METADATA = 100
 
 
 def find_project(session: Session, user_id: str, name: str) -> ProjectRow | None:
@@ -223,17 +223,11 @@ def set_metadata(
 
     Raises:
         ResourceNotFound: there is no such project.
-        Invalid: there are too many texts, or one is empty or too long.
+        Invalid: there are too many texts.
     """
     project = _locked_project(session, user_id, name)
     texts = {**project.project_metadata, **metadata} if keep else dict(metadata)
     if len(texts) > _MOST_METADATA:
         raise Invalid(f"metadata: {len(texts)} texts; {_MOST_METADATA} are allowed.")
-    for key, value in metadata.items():
-        if not key or max(len(key), len(value)) > _LONGEST_METADATA:
-            raise Invalid(
-                f"metadata: {key[:80]!r}: keys have 1 to {_LONGEST_METADATA} characters, "
-                "and values no more."
-            )
     project.project_metadata = texts
     return texts

@@ -60,7 +60,7 @@ def test_an_allowed_network_holds_for_its_addresses_alone() -> None:
 
 @pytest.mark.parametrize("text", ["10.0.0.1/8", "x", "10.0.0.0/33"])
 def test_a_wrong_network_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="network|bits"):
+    with pytest.raises(ValueError, match=r"network|bits"):
         networks(text)
 
 

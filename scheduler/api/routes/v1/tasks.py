@@ -6,8 +6,9 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from scheduler.api.bounded import StrictBody
 from scheduler.api.deps import RuntimeDep, UserDep
 from scheduler.api.serializers import attempt_json, task_details_json, usage_json
 from scheduler.api.strict import StrictRouter
@@ -20,10 +21,9 @@ from simherd.contract import limits
 router = StrictRouter(prefix="/v1/tasks", tags=["tasks"])
 
 
-class Extension(BaseModel):
+class Extension(StrictBody):
     """By how much a task may live longer."""
 
-    model_config = ConfigDict(extra="forbid")
     seconds: float = Field(gt=0, le=limits.MAX_TTL_S, allow_inf_nan=False)
 
 
