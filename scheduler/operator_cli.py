@@ -62,7 +62,7 @@ def run(given: argparse.Namespace, settings: StoreSettings) -> None:
 
 
 def _actor() -> str:
-    """Who does it, as the audit says."""
+    """Return the actor for the audit log."""
     try:
         name = getpass.getuser()
     except (KeyError, OSError):  # a container's user need not have a name

@@ -21,7 +21,7 @@ class StrictBody(BaseModel):
 Page = Annotated[int, Query(ge=1, le=limits.MAX_PAGE)]
 #: An id of ours, whatever it is of.
 Id = Annotated[str, Field(min_length=1, max_length=limits.MAX_NAME_CHARACTERS)]
-#: What somebody calls something.
+#: A name that a user chooses.
 Name = Annotated[str, Field(min_length=1, max_length=limits.MAX_NAME_CHARACTERS)]
 
 

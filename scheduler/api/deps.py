@@ -1,4 +1,4 @@
-"""What routes are given: the scheduler's parts, and who is asking."""
+"""Dependencies of routes: the scheduler's runtime, and the authenticated user."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scheduler.wiring import Runtime
 
 
 def get_runtime(request: Request) -> Runtime:
-    """The scheduler's parts."""
+    """Return the scheduler's runtime."""
     found = request.app.state.runtime
     assert isinstance(found, Runtime)
     return found

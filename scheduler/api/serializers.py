@@ -201,7 +201,7 @@ def group_json(
     current: Mapping[str, str] | None = None,
     facts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """A machine group. Prices are US$ per hour; `facts` are what its machines told.
+    """A machine group. Prices are US$ per hour; `facts` are what its machines reported.
 
     What it costs is known only with its machines.
     """

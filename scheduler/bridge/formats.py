@@ -1,4 +1,4 @@
-"""What services answer in the shapes that the published client shows."""
+"""Results of services in the formats that the published client shows."""
 
 from __future__ import annotations
 

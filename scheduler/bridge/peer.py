@@ -32,7 +32,7 @@ _ALIVE = frozenset({"new", "connecting", "connected"})
 
 
 class Peer:
-    """A connection that answers one request of one client and then ends."""
+    """A connection that handles one request of one client and then ends."""
 
     def __init__(self, rt: Runtime, task: TaskRow) -> None:
         self._rt, self._task = rt, task

@@ -1,4 +1,4 @@
-"""What a client that asks over a data channel is told, from the same services as everybody else."""
+"""Replies to requests over a data channel, from the same services as those over HTTP."""
 
 from __future__ import annotations
 

@@ -41,19 +41,19 @@ class ClientConnection(H11Protocol):
     read_at = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Somebody has connected."""
+        """A client has connected."""
         super().connection_made(transport)
         self.conn = HeadConnection()
         self.watch.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is over."""
+        """The connection has ended."""
         self.watch.discard(self)
         super().connection_lost(exc)
 
     @property
     def is_waiting(self) -> bool:
-        """Whether no request is being answered."""
+        """Whether no request is being handled."""
         return self.cycle is None or self.cycle.response_complete
 
     @property
@@ -63,8 +63,8 @@ class ClientConnection(H11Protocol):
         return self.cycle is not None and not self.head_bytes and not unfinished
 
     def data_received(self, data: bytes) -> None:
-        """Something has come."""
-        # What comes of a body after its response is forgotten, and no part of a head.
+        """Bytes have arrived."""
+        # The rest of a body after its response is discarded, and is not part of a head.
         in_head = self.is_waiting and self.conn.their_state is not h11.SEND_BODY
         if in_head:
             self.watch.head_grows(self, len(data))
@@ -74,7 +74,7 @@ class ClientConnection(H11Protocol):
         self.watch.shed()
 
     def on_response_complete(self) -> None:
-        """A response is written, to the transport at least."""
+        """A response is written to the transport."""
         super().on_response_complete()
         if self.is_waiting:
             self.watch.waits(self)
@@ -127,7 +127,7 @@ class ClientConnections:
         return type("WatchedConnection", (ClientConnection,), {"watch": self})
 
     def add(self, connection: ClientConnection) -> None:
-        """It is open, and waits."""
+        """Add a new connection, which waits for a request."""
         self._open.add(connection)
         connection.read_at = _now()
         self.waits(connection)
@@ -136,19 +136,19 @@ class ClientConnections:
             self._sweep = asyncio.get_running_loop().call_later(_SWEEP_S, self._look)
 
     def discard(self, connection: ClientConnection) -> None:
-        """It is open no more."""
+        """Remove a connection that has ended."""
         self._open.discard(connection)
         self._leave_waiting(connection)
 
     def waits(self, connection: ClientConnection) -> None:
-        """It waits for a request, from now on."""
+        """Note that a connection waits for a request from now on."""
         self._leave_waiting(connection)
         if connection in self._open:
             connection.since = _now()
             self._waiting[connection] = None
 
     def head_grows(self, connection: ClientConnection, size: int) -> None:
-        """A part of a request's head has come."""
+        """Count bytes of an incomplete head."""
         if connection.is_idle:
             self.waits(connection)
         if connection in self._waiting:
@@ -156,7 +156,7 @@ class ClientConnections:
             self._head_bytes += size
 
     def request_begins(self, connection: ClientConnection) -> None:
-        """A whole head has come."""
+        """Note that a head is complete."""
         self._leave_waiting(connection)
 
     def _leave_waiting(self, connection: ClientConnection) -> None:
@@ -165,8 +165,8 @@ class ClientConnections:
         connection.head_bytes = 0
 
     def shed(self) -> None:
-        """Close what is too much, that first which has waited for longest: who asks at once is
-        served, however many others wait."""
+        """Close connections over the limits, those first that have waited longest: a client that
+        sends its request at once is served, however many others wait."""
         while self._waiting and (
             len(self._waiting) > self._most_waiting or len(self._open) > self._most
         ):
@@ -180,7 +180,7 @@ class ClientConnections:
         self._shed += 1
 
     def _look(self) -> None:
-        """End what is too slow."""
+        """Close connections that are too slow."""
         now = _now()
         if self._shed:
             log.warning("event=connections_shed closed=%s open=%s", self._shed, len(self._open))

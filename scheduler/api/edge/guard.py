@@ -1,4 +1,4 @@
-"""Who asks is known, and how often, before one byte of a body is read."""
+"""Authentication and rate limits, before one byte of a body is read."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _STRANGERS = "There are too many requests without a known key at one time. Try a
 class Guard(HttpMiddleware):
     """Passes on what shows the credential that its route takes; `request.state.user` is the user.
 
-    What it remembers is this API process' own.
+    It keeps its state in this API process.
     """
 
     def __init__(self, app: Application, rt: Runtime, rules: Rules) -> None:
@@ -64,7 +64,7 @@ class Guard(HttpMiddleware):
         found = self._rules.of(scope)
         most = limits.MAX_OPEN_BODY_BYTES if found is None else found[0].most_bytes
         body = Body(headers, receive, most, self._idle_s)
-        answer = _answering(body, send)
+        respond = _responding(body, send)
         async with AsyncExitStack() as held:
             held.callback(body.release)
             try:
@@ -72,10 +72,10 @@ class Guard(HttpMiddleware):
                     scope["route"] = found[0].route
                     await self._admit(scope, headers, body, held, *found)
             except Exception as error:
-                response = problems.answer_to(Request(scope), error)
-                await response(scope, body.receive, answer)
+                response = problems.response_to(Request(scope), error)
+                await response(scope, body.receive, respond)
                 return
-            await self.app(scope, body.receive, answer)
+            await self.app(scope, body.receive, respond)
 
     async def _admit(
         self,
@@ -222,11 +222,11 @@ def _address(scope: Scope) -> str:
     return str(client[0]) if client else ""
 
 
-def _answering(body: Body, send: Send) -> Send:
-    """`send`, which ends the connection of a request that is refused before its body was read."""
+def _responding(body: Body, send: Send) -> Send:
+    """Return a `send` that closes the connection of a request refused before its body was read."""
     lingers = False
 
-    async def answer(message: Message) -> None:
+    async def respond(message: Message) -> None:
         nonlocal lingers
         if message["type"] == "http.response.start":
             lingers = not body.is_read and message["status"] >= 400
@@ -241,4 +241,4 @@ def _answering(body: Body, send: Send) -> Send:
             message = {"type": "http.response.body", "body": b"", "more_body": False}
         await send(message)
 
-    return answer
+    return respond

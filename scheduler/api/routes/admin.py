@@ -29,7 +29,7 @@ class Examination(StrictBody):
 
 @router.post("/doctor")
 def doctor(rt: RuntimeDep, operator: OperatorDep, body: Examination) -> list[dict[str, Any]]:
-    """Look for machines, leases, users and uploads that nobody wants any more, and for outputs."""
+    """Check consistency: orphaned machines, leases, users and uploads, and missing outputs."""
     found = examine(rt, fix=body.fix, storage=body.storage)
     mended = [f"{finding.kind} {finding.what}" for finding in found if finding.mended]
     if mended:

@@ -74,7 +74,7 @@ class NewQuota(StrictBody):
 
 
 class DefaultQuotas(StrictBody):
-    """Who gets the default quotas; null: every user."""
+    """The user who gets the default quotas; null: every user."""
 
     username: Name | None
 
@@ -209,13 +209,13 @@ def give_default_quotas(
 def list_keys(
     rt: RuntimeDep, _user_: OperatorDep, username: Annotated[str | None, Query()] = None
 ) -> list[dict[str, Any]]:
-    """Every key, or one user's, by its id; what it is was told when it was made."""
+    """Every key, or one user's, by its id; the key itself is shown only when it is created."""
     return [_key(state) for state in read(rt, admin_keys.key_states, username)]
 
 
 @router.post("/keys", status_code=201)
 def create_key(rt: RuntimeDep, operator: OperatorDep, body: NewKey) -> dict[str, Any]:
-    """Make a key. `key` in the answer is the key itself, for the only time."""
+    """Create a key. `key` in the response is the key itself, shown only once."""
     actor = operator.username
     secret, state = write(rt, admin_keys.make_key, actor, body.username, body.label, body.valid_s)
     return {**_key(state), "key": secret}

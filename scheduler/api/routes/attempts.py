@@ -1,4 +1,4 @@
-"""What executors ask for while they hold an attempt: storing outputs and checkpoints."""
+"""Storing outputs and checkpoints of an attempt, for the executor that holds it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def get_outputs(
     authorization: Annotated[str, Header()] = "",
 ) -> AttemptOutputs:
     """What belongs to the attempt whose token came with the request."""
-    # What an attempt that has lost its lease left half done, it may still clear away.
+    # An attempt that has lost its lease may still abort its uploads.
     fenced = not request.url.path.endswith(_ABORT)
     token = authorization.removeprefix("Bearer ")
     return AttemptOutputs(rt, task_id, attempt, token, fenced=fenced)
@@ -53,7 +53,7 @@ class Stored(StrictBody):
 
 
 class UrlsBody(StrictBody):
-    """Several of them."""
+    """Several objects."""
 
     objects: list[Name] = Field(default=[OUTPUT, MANIFEST], max_length=1000)
 
@@ -65,7 +65,7 @@ class UploadBody(Stored):
 
 
 class PartWanted(UploadBody):
-    """Which part is to be sent."""
+    """The part to be sent."""
 
     number: PartNumber
 

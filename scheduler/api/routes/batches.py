@@ -34,18 +34,18 @@ class Uploaded(StrictBody):
 
 @router.post("", status_code=202)
 def submit(rt: RuntimeDep, user: UserDep, body: Batch) -> list[dict[str, Any]]:
-    """Make all of these tasks, or none. Each answers with its id and status and, where it waits for
-    an input, with the URL to send that to."""
+    """Create all of these tasks, or none. Returns the id and status of each and, where it waits for
+    an input, the URL to upload that to."""
     submissions = [task.keyed() for task in body.tasks]
-    answers = []
+    rows = []
     for wanted, made in zip(submissions, submit_tasks(rt, user.id, submissions), strict=True):
         waits = made.status is Status.PENDING_INPUT
         path = objects.input_path(wanted.storage_prefix, made.task_id)
-        # Archives are compressed while they are sent: how large one is nobody can announce.
+        # Archives are compressed while they are sent, so their size cannot be announced.
         sign = rt.file_urls.sign
         url = sign(user.id, path, COUNTED_UPLOAD, limits.USER_URL_S) if waits else None
-        answers.append({"id": made.task_id, "status": made.status.value, "upload_url": url})
-    return answers
+        rows.append({"id": made.task_id, "status": made.status.value, "upload_url": url})
+    return rows
 
 
 @router.post("/input_uploaded")

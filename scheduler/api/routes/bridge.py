@@ -1,4 +1,4 @@
-"""How the published client and the API's end of its data channel find each other."""
+"""Signalling of the data channel between the published client and the API."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ConnectionsDep = Annotated[BridgeConnections, Depends(get_connections)]
 
 
 class TaskConnection(StrictBody):
-    """A message between a client and what answers for a task, in the contract's words."""
+    """A message between a client and a task's end of the channel, in the contract's words."""
 
     sender_id: StrictStr = Field(pattern=_ID, max_length=64)
     receiver_id: StrictStr | None = Field(default=None, max_length=limits.MAX_NAME_CHARACTERS)

@@ -1,4 +1,4 @@
-"""Events: what is told to whom, when something happens to a task or a machine group."""
+"""Notifications that users register for tasks and machine groups; on the wire, events."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def list_events(rt: RuntimeDep, user: UserDep) -> list[dict[str, Any]]:
 
 @router.get("/events/{event_id}")
 def get_event(rt: RuntimeDep, user: UserDep, event_id: str) -> str:
-    """One event as JSON inside a JSON string: the published client decodes the answer twice."""
+    """One event as JSON inside a JSON string: the published client decodes the response twice."""
     return json.dumps(event_json(owned_event(rt, user.id, event_id)))
 
 

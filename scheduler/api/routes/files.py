@@ -136,7 +136,7 @@ async def _receive(
     most: int = limits.MAX_INPUT_BYTES,
     body: CountedBody | None = None,
 ) -> str:
-    """Write a request's body to a file from the position `at` on; answers its MD5, in hex."""
+    """Write a request's body to a file from the position `at` on; return its MD5 in hex."""
     size, gathered = 0, bytearray()
     md5 = hashlib.md5(usedforsecurity=False)
     with into.open("r+b" if at or into.exists() else "xb") as file:

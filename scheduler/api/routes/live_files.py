@@ -41,7 +41,7 @@ class Waited(StrictBody):
 
 
 def streams_of(request: Request) -> Streams:
-    """The answers that go on in this process."""
+    """Return this process' open streams."""
     found = request.app.state.streams
     assert isinstance(found, Streams)
     return found
@@ -66,7 +66,7 @@ async def changes(
                     yield "task", state.json()
         yield "end", {}
 
-    return streams_of(request).answer(user.id, news())
+    return streams_of(request).respond(user.id, news())
 
 
 @router.get("/{task_id}/files")
@@ -118,13 +118,13 @@ async def follow(
 ) -> StreamingResponse:
     """Events about a task until it has ended: its status, its place in the queue, and what is added
     to some files, from before it starts and over all attempts; see `follow_task`. `offset` and
-    `attempt` are where somebody goes on."""
+    `attempt` are where a client resumes."""
     if offset and len(offset) != len(file):
         raise Invalid("offset: one for each file, or none.")
     task = await run_in_threadpool(owned_task, rt, user.id, task_id)
     question = Question(Ask.TAIL, tuple(file), lines, True, wait, tuple(offset))
     news = follow_task(rt, task, question, attempt)
-    return streams_of(request).answer(user.id, news)
+    return streams_of(request).respond(user.id, news)
 
 
 @router.get("/{task_id}/files/content", response_model=None)
@@ -134,7 +134,7 @@ async def content(
     """One file as it is now, or as it was saved."""
     task = await run_in_threadpool(owned_task, rt, user.id, task_id)
     pieces = live.content(rt, task, file)
-    # What cannot be had is told by the status code, which goes out before the first byte.
+    # An error must raise here: the status code is sent before the first byte.
     first = await anext(pieces, b"")
 
     async def whole() -> AsyncGenerator[bytes, None]:

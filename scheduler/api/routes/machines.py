@@ -1,4 +1,4 @@
-"""What machines say of themselves: joining, changing their secret, being reclaimed."""
+"""Requests of machines: joining, changing their secret, reporting a reclaim notice."""
 
 from __future__ import annotations
 
@@ -59,6 +59,6 @@ def change_secret(
 def notice(
     rt: RuntimeDep, body: NoticeBody, machine_id: MachineId = "", secret: Secret = ""
 ) -> dict[str, Any]:
-    """A machine was told that it is about to be reclaimed."""
+    """Report that the provider will reclaim a machine."""
     reclaim_notices.note_reclaim(rt, machine_id, secret, body.reclaim_at)
     return {}

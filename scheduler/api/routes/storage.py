@@ -93,7 +93,7 @@ def contents(
 
 
 def _sort_key(row: browse.ListingRow, sort_by: str) -> tuple[float, str]:
-    """What is not known counts as less than all else."""
+    """Unknown values are sorted as the smallest."""
     value = {"creation_time": row.at, "size": row.size, "name": 0}[sort_by]
     return (-1 if value is None else value, row.name)
 
@@ -121,7 +121,7 @@ def zip_contents(
     """The files in a stored zip below a folder, with names relative to that folder.
 
     Those in folders below are always among them: the published client asks with `recursive=false`
-    and shows its users all outputs of a task from the answer.
+    and shows all outputs of a task from the response.
     """
     browse.check_region(rt, region)
     listing = _listed(rt, user.id, _archive(rt, user.id, path))
@@ -218,8 +218,8 @@ def copy(
 def input_remote(
     rt: RuntimeDep, user: UserDep, url: str, path: str, region: str | None = None
 ) -> dict[str, Any]:
-    """Fetch a file from a URL into the storage, in the background; `/v1/storage/transfers` tells
-    how far it is."""
+    """Fetch a file from a URL into the storage, in the background; `/v1/storage/transfers` shows
+    its progress."""
     browse.check_region(rt, region)
     if path.endswith("/"):
         raise Invalid(f"path: {path!r} is a folder; add the name of the file.")
@@ -247,7 +247,7 @@ def export_multipart(
     rt: RuntimeDep, user: UserDep, body: Export, region: str | None = None
 ) -> dict[str, Any]:
     """Send a stored file to a multipart upload of another S3, in the background;
-    `/v1/storage/transfers` tells how far it is."""
+    `/v1/storage/transfers` shows its progress."""
     browse.check_region(rt, region)
     given = sorted(body.upload_parts, key=lambda p: p.part_number)
     if [p.part_number for p in given] != list(range(1, len(given) + 1)):

@@ -29,7 +29,7 @@ MonthNumber = Annotated[int, Query(ge=1, le=12)]
 
 @router.get("/info")
 def info(user: UserDep) -> dict[str, Any]:
-    """Who the key belongs to."""
+    """The user to whom the key belongs."""
     return {
         "email": user.email,
         "username": user.username,
@@ -86,7 +86,7 @@ def _month(month: Month, cost: float, this: Month) -> dict[str, Any]:
             "data_transfer": 0,
             "task_orchestration": 0,
         },
-        # Of a month that is over nothing changes any more.
+        # The costs of a past month no longer change.
         "type": "consolidated" if month < this else "estimate",
     }
 

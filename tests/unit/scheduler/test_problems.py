@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import OperationalError
 
 from scheduler.api.patterns import RULES
-from scheduler.api.problems import answer_to
+from scheduler.api.problems import response_to
 from scheduler.objects.archive import ArchivesBusy
 from scheduler.objects.base import NoSuchObject, PathTaken, StorageUnavailable
 from scheduler.services import errors
@@ -27,7 +27,7 @@ def _answer(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
         "server": ("host", 80),
         "state": {"request_id": "r1"},
     }
-    response = answer_to(Request(scope), error)
+    response = response_to(Request(scope), error)
     return response.status_code, json.loads(bytes(response.body)), dict(response.headers)
 
 
