@@ -13,9 +13,9 @@ from scheduler.wiring import Runtime
 
 def get_runtime(request: Request) -> Runtime:
     """Return the scheduler's runtime."""
-    found = request.app.state.runtime
-    assert isinstance(found, Runtime)
-    return found
+    runtime = request.app.state.runtime
+    assert isinstance(runtime, Runtime)
+    return runtime
 
 
 RuntimeDep = Annotated[Runtime, Depends(get_runtime)]
@@ -26,10 +26,10 @@ async def get_user(request: Request, x_api_key: Annotated[str | None, Header()] 
 
     The header is a parameter for the description of the API alone.
     """
-    found = getattr(request.state, "user", None)
-    if not isinstance(found, User):
+    user = getattr(request.state, "user", None)
+    if not isinstance(user, User):
         raise HTTPException(401, "X-API-Key: no key was sent. `simherd auth login` stores one.")
-    return found
+    return user
 
 
 UserDep = Annotated[User, Depends(get_user)]

@@ -295,10 +295,14 @@ def past_group_json(
 ) -> dict[str, Any]:
     """A machine group of the history; `task_seconds`: for how long tasks held its machines."""
     now = time.time()
-    there = sum(
+    machine_seconds = sum(
         (m.terminated_at or now) - m.launched_at for m in machines if m.launched_at is not None
     )
-    times = {"total": there, "task": task_seconds, "idle": max(0.0, there - task_seconds)}
+    times = {
+        "total": machine_seconds,
+        "task": task_seconds,
+        "idle": max(0.0, machine_seconds - task_seconds),
+    }
     return {
         **group_json(group, machines),
         "machines": None,

@@ -114,10 +114,10 @@ async def _lines(
             if not done:
                 yield ":\n\n"
                 continue
-            found = following.result()
-            if found is None:
+            piece = following.result()
+            if piece is None:
                 return
-            name, body = found
+            name, body = piece
             yield f"event: {name}\ndata: {json.dumps(body, separators=(',', ':'))}\n\n"
             following = asyncio.ensure_future(anext(news, None))
     except (ServiceError, redis.RedisError, OperationalError) as error:

@@ -53,8 +53,8 @@ class Mailboxes:
         while (left := end - time.monotonic()) > 0:
             # To Redis 0 is for ever.
             wait = self._client.blpop([messages], timeout=max(0.01, min(left, _WAIT_S)))
-            found: Any = await wait
-            if found is not None:
-                return str(found[1])
+            reply: Any = await wait
+            if reply is not None:
+                return str(reply[1])
         popped: Any = await self._client.lpop(messages)
         return None if popped is None else str(popped)

@@ -146,8 +146,8 @@ class Peer:
 
 def _message_size(offer: str) -> int:
     """Bytes of the longest message that the client takes and we send."""
-    found = _MESSAGE_SIZE.search(offer)
-    size = int(found[1]) if found else limits.BRIDGE_LEAST_MESSAGE_BYTES
+    match = _MESSAGE_SIZE.search(offer)
+    size = int(match[1]) if match else limits.BRIDGE_LEAST_MESSAGE_BYTES
     # To RFC 8841 0 is without a limit.
     if 0 < size < limits.BRIDGE_LEAST_MESSAGE_BYTES:
         least = limits.BRIDGE_LEAST_MESSAGE_BYTES

@@ -61,8 +61,8 @@ def _error(sentence: str) -> Reply:
 async def _once(rt: Runtime, task: TaskRow, asked: ChannelRequest, most: int) -> Reply:
     match asked.wanted:
         case RequestKind.LIST:
-            found = await live.list_files(rt, task)
-            return _success(tree(found["entries"], most, truncated=found["truncated"]))
+            listing = await live.list_files(rt, task)
+            return _success(tree(listing["entries"], most, truncated=listing["truncated"]))
         case RequestKind.TOP:
             return _success(cut(await live.top(rt, task), most))
         case RequestKind.LAST_MODIFIED:

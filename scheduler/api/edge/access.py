@@ -121,9 +121,9 @@ class Rules:
     def of(self, scope: MutableMapping[str, Any]) -> tuple[Rule, dict[str, str]] | None:
         """The rule and the path's parameters; None where no route takes the request."""
         for rule in self._by_start.get(_start(scope["path"]), ()):
-            found = rule.route.path_regex.match(scope["path"])
-            if found is not None and scope["method"] in (rule.route.methods or ()):
-                return rule, found.groupdict()
+            match = rule.route.path_regex.match(scope["path"])
+            if match is not None and scope["method"] in (rule.route.methods or ()):
+                return rule, match.groupdict()
         return None
 
 

@@ -61,16 +61,16 @@ class Guard(HttpMiddleware):
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
         headers = dict(scope["headers"])
-        found = self._rules.of(scope)
-        most = limits.MAX_OPEN_BODY_BYTES if found is None else found[0].most_bytes
+        matched = self._rules.of(scope)
+        most = limits.MAX_OPEN_BODY_BYTES if matched is None else matched[0].most_bytes
         body = Body(headers, receive, most, self._idle_s)
         respond = _responding(body, send)
         async with AsyncExitStack() as held:
             held.callback(body.release)
             try:
-                if found is not None:
-                    scope["route"] = found[0].route
-                    await self._admit(scope, headers, body, held, *found)
+                if matched is not None:
+                    scope["route"] = matched[0].route
+                    await self._admit(scope, headers, body, held, *matched)
             except Exception as error:
                 response = problems.response_to(Request(scope), error)
                 await response(scope, body.receive, respond)

@@ -30,11 +30,11 @@ class Examination(StrictBody):
 @router.post("/doctor")
 def doctor(rt: RuntimeDep, operator: OperatorDep, body: Examination) -> list[dict[str, Any]]:
     """Check consistency: orphaned machines, leases, users and uploads, and missing outputs."""
-    found = examine(rt, fix=body.fix, storage=body.storage)
-    mended = [f"{finding.kind} {finding.what}" for finding in found if finding.mended]
+    findings = examine(rt, fix=body.fix, storage=body.storage)
+    mended = [f"{finding.kind} {finding.what}" for finding in findings if finding.mended]
     if mended:
         write(rt, note, operator.username, "doctor_fix", "server", mended=mended)
-    return [asdict(finding) for finding in found]
+    return [asdict(finding) for finding in findings]
 
 
 @router.get("/backup")
@@ -57,7 +57,7 @@ def audit(
     subject: str | None = None,
 ) -> list[dict[str, Any]]:
     """What operators have done, the newest first; `before`: older than the entry of this id."""
-    found = read(rt, entries, limit=limit, before=before, actor=actor, subject=subject)
+    rows = read(rt, entries, limit=limit, before=before, actor=actor, subject=subject)
     return [
         {
             "id": entry.id,
@@ -67,5 +67,5 @@ def audit(
             "subject": entry.subject,
             "facts": entry.facts,
         }
-        for entry in found
+        for entry in rows
     ]

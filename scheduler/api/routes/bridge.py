@@ -26,10 +26,10 @@ _ID = "^[A-Za-z0-9_.-]{1,64}$"
 
 def get_connections(request: Request) -> BridgeConnections:
     """This process' WebRTC connections, where it can have some."""
-    found = request.app.state.connections
-    assert isinstance(found, BridgeConnections)
-    found.check_installed()
-    return found
+    connections = request.app.state.connections
+    assert isinstance(connections, BridgeConnections)
+    connections.check_installed()
+    return connections
 
 
 ConnectionsDep = Annotated[BridgeConnections, Depends(get_connections)]
@@ -84,5 +84,5 @@ async def message(
 ) -> Response:
     """The oldest message for a client, as soon as there is one; 204 when none has come."""
     await run_in_threadpool(owned_task, rt, user.id, task_id)
-    found = await rt.mailboxes.take(task_id, client, block_s)
-    return Response(status_code=204) if found is None else JSONResponse(json.loads(found))
+    text = await rt.mailboxes.take(task_id, client, block_s)
+    return Response(status_code=204) if text is None else JSONResponse(json.loads(text))

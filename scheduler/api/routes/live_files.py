@@ -42,9 +42,9 @@ class Waited(StrictBody):
 
 def streams_of(request: Request) -> Streams:
     """Return this process' open streams."""
-    found = request.app.state.streams
-    assert isinstance(found, Streams)
-    return found
+    streams = request.app.state.streams
+    assert isinstance(streams, Streams)
+    return streams
 
 
 @router.post("/changes")
@@ -53,13 +53,13 @@ async def changes(
 ) -> StreamingResponse:
     """Events `task`: each task's status, now and whenever it changes; `end` when all have ended, or
     the time is over."""
-    wanted = frozenset(body.ids)
-    known = await run_in_threadpool(read_states, rt, user.id, wanted)
-    if missing := sorted(wanted - known.keys()):
+    task_ids = frozenset(body.ids)
+    known = await run_in_threadpool(read_states, rt, user.id, task_ids)
+    if missing := sorted(task_ids - known.keys()):
         raise ResourceNotFound(f"ids: there is no task {missing[0]!r}.")
 
     async def news() -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
-        states = follow_states(rt, user.id, wanted, seconds=body.seconds)
+        states = follow_states(rt, user.id, task_ids, seconds=body.seconds)
         async with aclosing(states):
             async for state in states:
                 if state is not None:

@@ -49,8 +49,8 @@ def signed_urls(
             raise Invalid(f"sizes: {len(sizes)} sizes for {len(clean)} paths. Give one for each.")
         announced: list[int | None] = [*sizes] if sizes else [None] * len(clean)
         return sign_uploads(rt, user.id, list(map(RequestedUpload, clean, announced)))
-    found = [path for folder in clean for path in _downloads(rt, user.id, folder)]
-    return [rt.file_urls.sign(user.id, p, operation, limits.USER_URL_S) for p in found]
+    downloads = [path for folder in clean for path in _downloads(rt, user.id, folder)]
+    return [rt.file_urls.sign(user.id, p, operation, limits.USER_URL_S) for p in downloads]
 
 
 def _downloads(rt: Runtime, user_id: str, path: str) -> list[str]:
@@ -252,7 +252,7 @@ def export_multipart(
     given = sorted(body.upload_parts, key=lambda p: p.part_number)
     if [p.part_number for p in given] != list(range(1, len(given) + 1)):
         raise Invalid("upload_parts: the part numbers must be 1, 2, 3 and so on, each once.")
-    made = transfers.begin_export(
+    transfer = transfers.begin_export(
         rt,
         user.id,
         browse.clean_path(body.path),
@@ -260,7 +260,7 @@ def export_multipart(
         [p.part_url for p in given],
         body.complete_multipart_url,
     )
-    return transfer_json(made)
+    return transfer_json(transfer)
 
 
 @router.get("/size")

@@ -77,7 +77,7 @@ def _measured(task: TaskRow, cost: float) -> dict[str, Any]:
 
 def _parameters(task: TaskRow) -> dict[str, str | float | None]:
     """What a task was run with: flat, and each value a text or a number."""
-    found: dict[str, Any] = {
+    parameters: dict[str, Any] = {
         "status": task.status,
         "container_image": task.container_image,
         "time_to_live_seconds": task.time_to_live_s,
@@ -85,11 +85,11 @@ def _parameters(task: TaskRow) -> dict[str, str | float | None]:
     }
     for name, value in task.extra_params.items():
         if name == "commands":
-            found[name] = "; ".join(str(c["cmd"]) for c in value)
+            parameters[name] = "; ".join(str(c["cmd"]) for c in value)
         elif name not in _SAID_ELSEWHERE and value not in (None, {}, []):
-            found[name] = value
-    found |= {f"metadata.{name}": text for name, text in task.task_metadata.items()}
-    return {n: v if _is_flat(v) else json.dumps(v, sort_keys=True) for n, v in found.items()}
+            parameters[name] = value
+    parameters |= {f"metadata.{name}": text for name, text in task.task_metadata.items()}
+    return {n: v if _is_flat(v) else json.dumps(v, sort_keys=True) for n, v in parameters.items()}
 
 
 def _is_flat(value: Any) -> bool:

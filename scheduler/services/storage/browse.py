@@ -107,8 +107,8 @@ def _dated(rt: Runtime, user_id: str, rows: list[ListingRow]) -> list[ListingRow
     if not any(row.is_folder for row in rows):
         return rows
     with rt.store.read() as session:
-        wanted = select(TaskRow.id, TaskRow.create_time).where(TaskRow.user_id == user_id)
-        created = {f"{task_id}/": at for task_id, at in session.execute(wanted)}
+        query = select(TaskRow.id, TaskRow.create_time).where(TaskRow.user_id == user_id)
+        created = {f"{task_id}/": at for task_id, at in session.execute(query)}
     return [replace(row, at=created[row.name]) if row.name in created else row for row in rows]
 
 

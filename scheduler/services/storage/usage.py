@@ -158,9 +158,9 @@ class StoredBytes:
             begun_at, begun = self._clock(), time.monotonic()
             size = sum(info.size for info in self._objects.list(user_id, ""))
             ended = time.monotonic()
-            made = StoredListing(size, begun_at, ended - begun, ended)
-            self._known[user_id] = made
-            return made
+            listing = StoredListing(size, begun_at, ended - begun, ended)
+            self._known[user_id] = listing
+            return listing
 
 
 def kept_s(listing: StoredListing) -> float:
