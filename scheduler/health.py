@@ -102,7 +102,7 @@ def served(
     Args:
         rt: the scheduler's runtime.
         process: its name.
-        asked: what it depends on.
+        asked: what the process depends on.
         trouble: why it is not live, as a sentence; None when it is.
         collectors: numbers that it alone shows.
     """

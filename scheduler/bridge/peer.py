@@ -95,12 +95,12 @@ class Peer:
             return
         last, follows = Reply(ReplyStatus.INVALID, ""), False
         try:
-            asked = ChannelRequest.read(text)
+            request = ChannelRequest.read(text)
         except ValueError as error:
             await self._send(Reply(ReplyStatus.INVALID, f"{error}\n"))
         else:
-            follows = asked.follow
-            async with aclosing(replies(self._rt, self._task, asked, self._most)) as answer:
+            follows = request.follow
+            async with aclosing(replies(self._rt, self._task, request, self._most)) as answer:
                 async for last in answer:
                     await self._send(last)
         await self._end(by_us=follows and last.status is ReplyStatus.SUCCESS)

@@ -86,9 +86,9 @@ def credential_of(route: APIRoute) -> Credential:
 
 
 def _calls(dependant: Any) -> Iterator[Any]:
-    for one in dependant.dependencies:
-        yield one.call
-        yield from _calls(one)
+    for dependency in dependant.dependencies:
+        yield dependency.call
+        yield from _calls(dependency)
 
 
 def _rule(route: APIRoute) -> Rule:
