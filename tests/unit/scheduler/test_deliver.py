@@ -44,7 +44,8 @@ def test_a_payload_names_the_event_its_delivery_and_the_time() -> None:
 )
 def test_a_payload_has_only_what_is_known(field: str, name: str) -> None:
     about = {"task_id", "machine_group_id", "file_path"}
-    found = _payload(**{field: "x"})
+    event_fields: dict[str, Any] = {field: "x"}
+    found = _payload(**event_fields)
     assert found.keys() & about == {name}
 
 
