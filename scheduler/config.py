@@ -63,7 +63,7 @@ class Ec2Settings(BaseSettings):
     security_group_ids: str = ""
     #: Name of the machines' own IAM instance profile: they need none.
     instance_profile: str | None = None
-    #: Tag value that tells this deployment's instances from others in the account.
+    #: Tag value that distinguishes this deployment's instances from others in the account.
     deployment: str = Field(default="simherd", min_length=1)
     #: JSON of a group's machine type → EC2's instance type, where they differ.
     machine_types: dict[str, str] = {}
@@ -162,7 +162,7 @@ class Settings(StoreSettings):
     #: Where users reach the storage, when it is elsewhere for them than `s3_endpoint_url`.
     s3_public_url: str | None = Field(default=None, pattern="^https?://")
     s3_region: str = "us-east-1"
-    #: What users are told that their storage costs, US$ for a GB (10^9 bytes) and month.
+    #: The price of storage that users see, US$ for a GB (10^9 bytes) and month.
     storage_price_gb_month: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     #: Folder in which the local and docker providers keep their machines.
     machines_dir: Path = Path("machines")
@@ -207,7 +207,7 @@ class Settings(StoreSettings):
     #: Wrong keys per minute from one address to one API process; then unknown keys wait.
     failed_keys_per_min: float = Field(default=1200.0, ge=1, allow_inf_nan=False)
     #: Where each process serves `/livez`, `/readyz` and `/metrics`; without a port it does not.
-    #: Port 0 is a free one, told in the file `metrics-PROCESS.json` of the working folder.
+    #: Port 0 is a free one, written to the file `metrics-PROCESS.json` of the working folder.
     metrics_host: str = health.HOST
     metrics_port: int | None = Field(default=None, ge=0, le=65535)
     #: Seconds between two sweeps (leases, lost tasks, group limits).

@@ -100,9 +100,9 @@ def served(
     The process ends here when it cannot listen there: nobody would see it.
 
     Args:
-        parts: the scheduler's parts.
+        rt: the scheduler's runtime.
         process: its name.
-        asked: what it depends on.
+        asked: what the process depends on.
         trouble: why it is not live, as a sentence; None when it is.
         collectors: numbers that it alone shows.
     """

@@ -10,7 +10,7 @@ import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import OperationalError
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from scheduler.config import StoreSettings
 
 
-def add_to(names: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_to(names: Any) -> None:
     """Let the command line know the commands."""
     moved = names.add_parser("migrate", help="bring the database to another schema")
     moved.add_argument("--to", default=schema.HEAD, help="head, base, a revision, or -1: one back")
@@ -62,7 +62,7 @@ def run(given: argparse.Namespace, settings: StoreSettings) -> None:
 
 
 def _actor() -> str:
-    """Who does it, as the audit says."""
+    """Return the actor for the audit log."""
     try:
         name = getpass.getuser()
     except (KeyError, OSError):  # a container's user need not have a name

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Depends, FastAPI
 
 from scheduler.api import problems
+from scheduler.api.asgi import HttpMiddleware
 from scheduler.api.edge.access import Rules
 from scheduler.api.edge.guard import Guard
 from scheduler.api.edge.headers import SecurityHeaders
@@ -32,14 +33,12 @@ from scheduler.api.routes import (
     health,
     live_files,
     machines,
-    own_costs,
-    own_storage,
-    own_tasks,
     projects,
     sharing,
     storage,
     tasks,
     users,
+    v1,
     version,
 )
 from scheduler.api.sse import Streams
@@ -51,21 +50,16 @@ from simherd.runtime.health import Pulse
 from simherd.runtime.logs import LogFormat, about
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+    from collections.abc import AsyncIterator
 
+    from scheduler.api.asgi import Application, Message, Receive, Scope, Send
     from scheduler.wiring import Runtime
 
-    Scope = MutableMapping[str, Any]
-    Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-    Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-    Application = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-
-#: Seconds between two signs that the event loop goes on.
+#: Seconds between two signs of life of the event loop.
 _BEAT_S = 5.0
 
 
-#: In the order in which they are asked whether a request is theirs.
+#: In the order in which they are matched with a request.
 _ROUTES = (
     health,
     users,
@@ -73,9 +67,9 @@ _ROUTES = (
     live_files,
     batches,
     bridge,
-    own_tasks,
-    own_costs,
-    own_storage,
+    v1.tasks,
+    v1.costs,
+    v1.storage,
     attempts,
     machines,
     admin,
@@ -96,7 +90,7 @@ class ApiApp(FastAPI):
     """The application; every response has its security headers, those to failures too."""
 
     def build_middleware_stack(self) -> Application:
-        """What a request goes through."""
+        """See `FastAPI`."""
         return SecurityHeaders(
             super().build_middleware_stack(), self.state.runtime.settings.public_url
         )
@@ -109,7 +103,7 @@ class ApiApp(FastAPI):
 
 
 def make_app(rt: Runtime) -> FastAPI:
-    """The application over `parts`."""
+    """Return the application of a runtime."""
     app = ApiApp(
         title="Simherd",
         version=version.SERVER_VERSION,
@@ -128,7 +122,7 @@ def make_app(rt: Runtime) -> FastAPI:
     problems.install(app)
     app.add_middleware(Guard, rt=rt, rules=rules())
     if rt.settings.log_format is LogFormat.JSON:
-        # For people, a line for each request says nothing that our own lines do not.
+        # In the text format for people, our own lines already say what a request did.
         app.add_middleware(RequestLogMiddleware)
     if rt.traces is not None:
         app.add_middleware(Caller)
@@ -141,14 +135,13 @@ def make_app(rt: Runtime) -> FastAPI:
 
 
 def rules() -> Rules:
-    """What each route takes."""
+    """Return the credential and body size that each route requires."""
     return Rules(module.router for module in _ROUTES)
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    # As many as there are cores would be too few: they wait for storage and SQL, one for each
-    # of those who look.
+    # The default, one thread per core, would be too few: the threads wait for storage and SQL.
     threads = ThreadPoolExecutor(limits.API_THREADS, "aside")
     asyncio.get_running_loop().set_default_executor(threads)
     beating = asyncio.create_task(_beat(app.state.pulse))
@@ -164,24 +157,18 @@ async def _beat(pulse: Pulse) -> None:
         await asyncio.sleep(_BEAT_S)
 
 
-class RequestId:
-    """Gives every request an id, which the answer and the log carry."""
+class RequestId(HttpMiddleware):
+    """Gives every request an id, which its response and the log carry."""
 
-    def __init__(self, app: Application) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request under a new id."""
         request_id = secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
 
-        async def answer(message: MutableMapping[str, Any]) -> None:
+        async def respond(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
         with about(request_id=request_id):
-            await self._app(scope, receive, answer)
+            await self.app(scope, receive, respond)

@@ -6,15 +6,22 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Query
-from pydantic import AfterValidator, AwareDatetime, Field, StrictStr
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StrictStr
 
 from simherd.contract import limits
+
+
+class StrictBody(BaseModel):
+    """A request body that is refused if it has unknown fields."""
+
+    model_config = ConfigDict(extra="forbid")
+
 
 #: A number of a page of a list, from 1 on.
 Page = Annotated[int, Query(ge=1, le=limits.MAX_PAGE)]
 #: An id of ours, whatever it is of.
 Id = Annotated[str, Field(min_length=1, max_length=limits.MAX_NAME_CHARACTERS)]
-#: What somebody calls something.
+#: A name that a user chooses.
 Name = Annotated[str, Field(min_length=1, max_length=limits.MAX_NAME_CHARACTERS)]
 
 

@@ -1,4 +1,4 @@
-"""What routes are given: the scheduler's parts, and who is asking."""
+"""Dependencies of routes: the scheduler's runtime, and the authenticated user."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from scheduler.wiring import Runtime
 
 
 def get_runtime(request: Request) -> Runtime:
-    """The scheduler's parts."""
-    found = request.app.state.runtime
-    assert isinstance(found, Runtime)
-    return found
+    """Return the scheduler's runtime."""
+    runtime = request.app.state.runtime
+    assert isinstance(runtime, Runtime)
+    return runtime
 
 
 RuntimeDep = Annotated[Runtime, Depends(get_runtime)]
@@ -26,10 +26,10 @@ async def get_user(request: Request, x_api_key: Annotated[str | None, Header()] 
 
     The header is a parameter for the description of the API alone.
     """
-    found = getattr(request.state, "user", None)
-    if not isinstance(found, User):
+    user = getattr(request.state, "user", None)
+    if not isinstance(user, User):
         raise HTTPException(401, "X-API-Key: no key was sent. `simherd auth login` stores one.")
-    return found
+    return user
 
 
 UserDep = Annotated[User, Depends(get_user)]

@@ -1,4 +1,7 @@
-"""Events as JSON: as the HTTP contract has them, and with all that there is to say."""
+"""Registered notifications as JSON: as the HTTP contract has them, and in full.
+
+On the wire, they are called events.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def event_json(event: Registration) -> dict[str, Any]:
-    """An event as the contract has it: the published client takes exactly these keys."""
+    """An event in the contract's words: the published client accepts exactly these keys."""
     return {"event_id": event.id, "trigger": _trigger(event), "action": _action(event)}
 
 
@@ -22,14 +25,14 @@ def _trigger(event: Registration) -> dict[str, Any]:
         return {"trigger_type": kind, "task_id": event.task_id}
     if kind == TriggerType.MACHINE_GROUP:
         return {"trigger_type": kind, "machine_group_id": event.group_id}
-    told = {
+    trigger = {
         "trigger_type": kind,
         "observer_id": event.id,
         "observer_type": event.trigger,
         "task_id": event.task_id,
         "file_path": event.file_path,
     }
-    return told if event.regex is None else {**told, "regex": event.regex}
+    return trigger if event.regex is None else {**trigger, "regex": event.regex}
 
 
 def _action(event: Registration) -> dict[str, Any]:
@@ -39,10 +42,10 @@ def _action(event: Registration) -> dict[str, Any]:
 
 def whole_event_json(event: Registration) -> dict[str, Any]:
     """An event with its trigger's name and its state; never its secret."""
-    told = event_json(event)
+    event_fields = event_json(event)
     return {
-        **told,
-        "trigger": {**told["trigger"], "trigger": event.trigger},
+        **event_fields,
+        "trigger": {**event_fields["trigger"], "trigger": event.trigger},
         "state": event.state,
         "state_detail": event.state_detail,
         "created_at": isoformat_utc(event.created_at),
@@ -50,7 +53,7 @@ def whole_event_json(event: Registration) -> dict[str, Any]:
 
 
 def delivery_json(delivery: Delivery) -> dict[str, Any]:
-    """What was to be sent, and how that went."""
+    """A delivery and its state."""
     return {
         "delivery_id": delivery.id,
         "at": isoformat_utc(delivery.at),

@@ -134,11 +134,11 @@ def _check_values(value: Any, place: str = "") -> None:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
+    value = dict(pairs)
+    if len(value) < len(pairs):
         ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
         raise BadJson(f"the name {twice[:_SHOWN]!r} is there twice in one object")
-    return made
+    return value
 
 
 def _constant(name: str) -> _Bad:

@@ -1,4 +1,4 @@
-"""Errors as problem details (RFC 9457): `detail` is always there, for the published client too."""
+"""Errors as problem details (RFC 9457), always with `detail`: the published client needs it."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ def problem(
 
 
 def install(app: FastAPI) -> None:
-    """Have the application answer every error this way."""
+    """Have the application respond to every error this way."""
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
 
 
-def answer_to(request: Request, error: Exception) -> JSONResponse:
+def response_to(request: Request, error: Exception) -> JSONResponse:
     """The response for an error that is raised outside of the application's routes."""
     handlers = (_HANDLERS[kind] for kind in type(error).__mro__ if kind in _HANDLERS)
     return next(handlers)(request, error)
@@ -79,7 +79,7 @@ def answer_to(request: Request, error: Exception) -> JSONResponse:
 
 def _refused(request: Request, error: Exception) -> JSONResponse:
     code = next((c for kind, c in _CODES.items() if isinstance(error, kind)), 400)
-    # Whoever may try again is told when.
+    # Clients may try again later.
     headers = {"Retry-After": "30"} if code == 503 else None
     return problem(request, code, str(error), headers)
 
@@ -108,7 +108,7 @@ def _invalid(request: Request, error: Exception) -> JSONResponse:
 
 
 def _rule(row: dict[str, Any]) -> str:
-    """What is asked of a field; a pattern in words, where there are any."""
+    """Return the rule of a field, for some patterns in words."""
     pattern = str(row.get("ctx", {}).get("pattern"))
     return RULES.get(pattern, str(row["msg"]))
 

@@ -18,12 +18,15 @@ from simherd.contract.task_options import as_sent
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from scheduler.services.billing.quotas import QuotaState
     from scheduler.services.groups.sharing import ShareOffer
+    from scheduler.services.groups.views import GroupView
+    from scheduler.services.projects.projects import ProjectState
+    from scheduler.services.tasks.listing import TaskDetails
     from scheduler.store.models import (
         AttemptRow,
         GroupRow,
         MachineRow,
-        ProjectRow,
         StatusChange,
         TaskRow,
         TransferRow,
@@ -90,6 +93,26 @@ def task_json(task: TaskRow, project: str, group_name: str, cost: float) -> dict
     }
 
 
+def task_status_json(task: TaskRow, tasks_ahead: int | None) -> dict[str, Any]:
+    """A task's status and its position in the queue; None: it is not queued."""
+    return {
+        "id": task.id,
+        "status": task.status,
+        "position_in_queue": None if tasks_ahead is None else {"tasks_ahead": tasks_ahead},
+        "is_terminated": task.status in TERMINAL,
+    }
+
+
+def task_details_json(details: TaskDetails) -> dict[str, Any]:
+    """A task with its history."""
+    return {
+        **task_json(details.task, details.project, details.group, details.cost),
+        "status_history": history_json(details.changes, details.operations),
+        "machine_operations": [],
+        "staged_on": details.prefetched_on,
+    }
+
+
 def history_json(
     changes: Sequence[StatusChange], operations: Mapping[int, Sequence[OperationRow]]
 ) -> list[dict[str, Any]]:
@@ -151,6 +174,21 @@ def usage_json(row: UsageSample) -> dict[str, Any]:
     }
 
 
+def quotas_json(quotas: list[QuotaState]) -> dict[str, Any]:
+    """Quotas by name."""
+    return {
+        state.quota.value: {
+            "id": state.quota.value,
+            "label": state.quota.label,
+            "max_allowed": state.allowed,
+            "in_use": state.in_use,
+            "unit": state.quota.unit,
+            "scope": "global",
+        }
+        for state in quotas
+    }
+
+
 def quarantine_json(group: GroupRow) -> dict[str, Any] | None:
     """Since when a group's keys are set aside, and why; None: they are not."""
     if group.quarantined_at is None:
@@ -164,7 +202,7 @@ def group_json(
     current: Mapping[str, str] | None = None,
     facts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """A machine group. Prices are US$ per hour; `facts` are what its machines told.
+    """A machine group. Prices are US$ per hour; `facts` are what its machines reported.
 
     What it costs is known only with its machines.
     """
@@ -247,15 +285,25 @@ def share_json(share: ShareOffer) -> dict[str, Any]:
     }
 
 
+def group_view_json(view: GroupView, user_id: str) -> dict[str, Any]:
+    """A machine group with its machines; `own`: whether it is this user's."""
+    group = group_json(view.group, view.machines, view.tasks, view.facts)
+    return {**group, "own": view.group.user_id == user_id}
+
+
 def past_group_json(
     group: GroupRow, machines: Sequence[MachineRow], task_seconds: float
 ) -> dict[str, Any]:
     """A machine group of the history; `task_seconds`: for how long tasks held its machines."""
     now = time.time()
-    there = sum(
+    machine_seconds = sum(
         (m.terminated_at or now) - m.launched_at for m in machines if m.launched_at is not None
     )
-    times = {"total": there, "task": task_seconds, "idle": max(0.0, there - task_seconds)}
+    times = {
+        "total": machine_seconds,
+        "task": task_seconds,
+        "idle": max(0.0, machine_seconds - task_seconds),
+    }
     return {
         **group_json(group, machines),
         "machines": None,
@@ -289,17 +337,18 @@ def _machine_json(group: GroupRow, machine: MachineRow, task: str | None) -> dic
     }
 
 
-def project_json(project: ProjectRow, overview: Mapping[str, int], cost: float) -> dict[str, Any]:
-    """A project with how many tasks stand where, and what they cost, US$."""
+def project_json(state: ProjectState) -> dict[str, Any]:
+    """A project with its number of tasks by status, and their cost."""
+    project = state.project
     return {
         "id": project.id,
         "name": project.name,
         "project_type": project.project_type,
         "created_at": isoformat_utc(project.created_at),
-        "num_tasks": sum(overview.values()),
-        "task_status_overview": dict(overview),
+        "num_tasks": sum(state.counts.values()),
+        "task_status_overview": dict(state.counts),
         "project_metadata": project.project_metadata,
-        "estimated_computation_cost": dollars(cost),
+        "estimated_computation_cost": dollars(state.cost),
         "total_orchestration_fee": 0.0,
         "total_orchestration_fee_undiscounted": 0.0,
     }

@@ -1,4 +1,4 @@
-"""Server-sent events: an answer that goes on (WHATWG HTML, section 9.2).
+"""Server-sent events: a response that goes on (WHATWG HTML, section 9.2).
 
 Whoever reads may go at any moment. What an answer holds is let go of then, not when the garbage
 collector comes by: it keeps machines busy.
@@ -32,12 +32,12 @@ _KEEP_ALIVE_S = 15.0
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-#: Ends that are under way: a task that nobody refers to may be forgotten.
+#: Closing tasks that are under way: asyncio keeps no reference to them.
 _ending: set[asyncio.Task[None]] = set()
 
 
 async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
-    """Await something that goes on even if whoever awaits it is cancelled."""
+    """Await something that goes on even if the awaiting task is cancelled."""
     task = asyncio.create_task(work)
     _ending.add(task)
     task.add_done_callback(_ending.discard)
@@ -45,7 +45,7 @@ async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
 
 
 class ClosedStream(StreamingResponse):
-    """An answer whose pieces come from a generator that is closed when it is over."""
+    """A response whose generators are closed when it ends."""
 
     def __init__(self, pieces: AsyncGenerator[Any, None], *sources: Any, **more: Any) -> None:
         """`sources`: generators that it takes from, closed with it: one that nobody has begun to
@@ -72,10 +72,10 @@ class Streams:
     def __init__(self) -> None:
         self._open: Counter[str] = Counter()
 
-    def answer(
+    def respond(
         self, user_id: str, news: AsyncGenerator[tuple[str, dict[str, Any]], None]
     ) -> StreamingResponse:
-        """An answer of events: each a name and its fields.
+        """Return a response of events: each a name and its fields.
 
         Raises:
             Busy: the user has as many as may be.
@@ -107,21 +107,21 @@ async def _lines(
 ) -> AsyncGenerator[str, None]:
     following = asyncio.ensure_future(anext(news, None))
     try:
-        # So that whoever asked knows at once that it is being answered.
+        # So that the client knows at once that the response has begun.
         yield ":\n\n"
         while True:
             done, _ = await asyncio.wait({following}, timeout=_KEEP_ALIVE_S)
             if not done:
                 yield ":\n\n"
                 continue
-            found = following.result()
-            if found is None:
+            piece = following.result()
+            if piece is None:
                 return
-            name, body = found
+            name, body = piece
             yield f"event: {name}\ndata: {json.dumps(body, separators=(',', ':'))}\n\n"
             following = asyncio.ensure_future(anext(news, None))
     except (ServiceError, redis.RedisError, OperationalError) as error:
-        # The status code is long gone. Whoever reads asks again, and is told then.
+        # The status code is already sent. The client reconnects, and gets the error then.
         log.warning("event=stream_broke error=%s", error)
     finally:
         await _to_the_end(_close(following, news))

@@ -1,4 +1,4 @@
-"""What holds for every request, whichever route it is for: strict JSON, bounded parameters.
+"""Rules for requests of all routes: strict JSON, bounded parameters.
 
 Every router of the API is a `StrictRouter`; a test fails on a route that is not.
 """
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from fastapi import Response
 
-#: Where a parameter is, in a request and in the OpenAPI document, and the answer to one that is too
-#: long: an object whose name is longer than any does not exist.
+#: Where a parameter is, in a request and in the OpenAPI document, and the status for one that is
+#: too long: an object with such a name cannot exist.
 _TOO_LONG = {"path": 404, "query": 422, "header": 400}
 
 
@@ -90,7 +90,7 @@ def bounded_document(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _bound(schema: dict[str, Any]) -> None:
-    """Add the longest text that a parameter may be, where the schema has no bound of its own."""
+    """Add the longest text that a parameter may be, where the schema has no bound."""
     for inner in (*schema.get("anyOf", ()), *([schema["items"]] if "items" in schema else [])):
         _bound(inner)
     if schema.get("type") == "string" and not schema.keys() & {"enum", "const", "format"}:

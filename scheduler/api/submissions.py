@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictStr
+from pydantic import Field, StrictStr
 
-from scheduler.api.bounded import Metadata, Parameters, Shown
+from scheduler.api.bounded import Metadata, Parameters, Shown, StrictBody
 from scheduler.api.patterns import PRINTABLE
 from scheduler.services.tasks.submit import ClientKey, NewTask
 from simherd.contract import limits
@@ -18,10 +18,9 @@ Path = Annotated[StrictStr, Field(max_length=limits.MAX_FILE_PATH_CHARACTERS)]
 Key = Annotated[str, Field(min_length=1, max_length=200, pattern=PRINTABLE)]
 
 
-class TaskRequest(BaseModel):
+class TaskRequest(StrictBody):
     """A task in the contract's words; what the contract does not have is said so."""
 
-    model_config = ConfigDict(extra="forbid")
     simulator: Shown = Field(min_length=1, max_length=128)
     simulator_name_alias: Shown | None = Field(default=None, max_length=128)
     #: Without it, the task goes to the default group: `GET /v1/default-group`.
@@ -45,7 +44,7 @@ class TaskRequest(BaseModel):
     metadata: Metadata = Field(default_factory=dict)
 
     def submission(self, key: str | None) -> NewTask:
-        """What is asked for, under the client's key."""
+        """What is body for, under the client's key."""
         digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()
         return NewTask(
             group_id=self.resource_pool,
@@ -75,6 +74,6 @@ class KeyedRequest(TaskRequest):
     client_key: Key | None = None
 
     def keyed(self) -> NewTask:
-        """What is asked for."""
+        """What is body for."""
         plain = TaskRequest.model_validate(self.model_dump(exclude={"client_key"}))
         return plain.submission(self.client_key)

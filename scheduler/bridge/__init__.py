@@ -1,1 +1,1 @@
-"""Live files for the published client: a WebRTC data channel over what the services answer."""
+"""Live files for the published client: a WebRTC data channel over the services."""

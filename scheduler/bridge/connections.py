@@ -45,7 +45,7 @@ class BridgeConnections:
         self._take_place(task.user_id)
         peer: Peer | None = None
         try:
-            # It takes a third of a second to import: only who uses it pays, and nobody waits.
+            # Importing it takes a third of a second: only when it is used, and in a thread.
             module = await asyncio.to_thread(importlib.import_module, "scheduler.bridge.peer")
             peer = module.Peer(self._rt, task)
             sdp = await peer.answer(offer)

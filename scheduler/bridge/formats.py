@@ -1,4 +1,4 @@
-"""What services answer in the shapes that the published client shows."""
+"""Results of services in the formats that the published client shows."""
 
 from __future__ import annotations
 
@@ -61,17 +61,17 @@ class Lines:
 
     def add(self, piece: dict[str, Any]) -> list[str]:
         """The lines that a piece of a file, see `FrameKind.TEXT`, completes."""
-        found: list[str] = []
+        lines: list[str] = []
         if piece.get("anew"):
-            found += [*self.rest(), "(the file begins anew)"]
+            lines += [*self.rest(), "(the file begins anew)"]
         elif piece.get("skipped"):
-            found += [*self.rest(), f"({piece['skipped']} bytes are left out)"]
+            lines += [*self.rest(), f"({piece['skipped']} bytes are left out)"]
         *whole, self._rest = (self._rest + piece["text"]).split("\n")
-        found += (part for line in whole for part in _broken(line))
+        lines += (part for line in whole for part in _broken(line))
         if len(self._rest) > _LINE:
             *parts, self._rest = _broken(self._rest)
-            found += parts
-        return found
+            lines += parts
+        return lines
 
     def rest(self) -> list[str]:
         """A last line without an end."""

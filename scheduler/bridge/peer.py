@@ -32,7 +32,7 @@ _ALIVE = frozenset({"new", "connecting", "connected"})
 
 
 class Peer:
-    """A connection that answers one request of one client and then ends."""
+    """A connection that handles one request of one client and then ends."""
 
     def __init__(self, rt: Runtime, task: TaskRow) -> None:
         self._rt, self._task = rt, task
@@ -95,12 +95,12 @@ class Peer:
             return
         last, follows = Reply(ReplyStatus.INVALID, ""), False
         try:
-            asked = ChannelRequest.read(text)
+            request = ChannelRequest.read(text)
         except ValueError as error:
             await self._send(Reply(ReplyStatus.INVALID, f"{error}\n"))
         else:
-            follows = asked.follow
-            async with aclosing(replies(self._rt, self._task, asked, self._most)) as answer:
+            follows = request.follow
+            async with aclosing(replies(self._rt, self._task, request, self._most)) as answer:
                 async for last in answer:
                     await self._send(last)
         await self._end(by_us=follows and last.status is ReplyStatus.SUCCESS)
@@ -146,8 +146,8 @@ class Peer:
 
 def _message_size(offer: str) -> int:
     """Bytes of the longest message that the client takes and we send."""
-    found = _MESSAGE_SIZE.search(offer)
-    size = int(found[1]) if found else limits.BRIDGE_LEAST_MESSAGE_BYTES
+    match = _MESSAGE_SIZE.search(offer)
+    size = int(match[1]) if match else limits.BRIDGE_LEAST_MESSAGE_BYTES
     # To RFC 8841 0 is without a limit.
     if 0 < size < limits.BRIDGE_LEAST_MESSAGE_BYTES:
         least = limits.BRIDGE_LEAST_MESSAGE_BYTES

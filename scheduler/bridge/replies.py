@@ -1,4 +1,4 @@
-"""What a client that asks over a data channel is told, from the same services as everybody else."""
+"""Replies to requests over a data channel, from the same services as those over HTTP."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ log = logging.getLogger(__name__)
 
 
 async def replies(
-    rt: Runtime, task: TaskRow, asked: ChannelRequest, most: int
+    rt: Runtime, task: TaskRow, request: ChannelRequest, most: int
 ) -> AsyncGenerator[Reply, None]:
-    """The answer to a request, in messages of at most `most` bytes.
+    """Yield the replies to a request, in messages of at most `most` bytes.
 
-    One for whoever does not follow; else until the task has ended, or something is wrong.
+    One reply; for a request that follows a file, more until the task has ended or an error.
     """
     try:
-        if asked.wanted is RequestKind.TAIL and asked.follow:
-            async with aclosing(_follow(rt, task, asked, most)) as found:
-                async for reply in found:
+        if request.wanted is RequestKind.TAIL and request.follow:
+            async with aclosing(_follow(rt, task, request, most)) as messages:
+                async for reply in messages:
                     yield reply
         else:
-            yield await _once(rt, task, asked, most)
+            yield await _once(rt, task, request, most)
     except ServiceError as error:
         yield _error(str(error))
     except (redis.RedisError, OperationalError) as error:
@@ -57,50 +57,50 @@ def _error(sentence: str) -> Reply:
     return Reply(ReplyStatus.ERROR, f"{sentence}\n")
 
 
-async def _once(rt: Runtime, task: TaskRow, asked: ChannelRequest, most: int) -> Reply:
-    match asked.wanted:
+async def _once(rt: Runtime, task: TaskRow, request: ChannelRequest, most: int) -> Reply:
+    match request.wanted:
         case RequestKind.LIST:
-            found = await live.list_files(rt, task)
-            return _success(tree(found["entries"], most, truncated=found["truncated"]))
+            listing = await live.list_files(rt, task)
+            return _success(tree(listing["entries"], most, truncated=listing["truncated"]))
         case RequestKind.TOP:
             return _success(cut(await live.top(rt, task), most))
         case RequestKind.LAST_MODIFIED:
             return _success(_last_modified(await live.last_modified(rt, task)))
         case RequestKind.TAIL:
-            return await _tail(rt, task, asked, most)
+            return await _tail(rt, task, request, most)
 
 
-def _last_modified(found: dict[str, Any]) -> dict[str, Any]:
-    entry, now = found["entry"], found["now"]
+def _last_modified(newest: dict[str, Any]) -> dict[str, Any]:
+    entry, now = newest["entry"], newest["now"]
     return {
         "most_recent_file": entry["name"],
         "most_recent_timestamp": entry["modified_at"],
         "now_timestamp": now,
-        # The two are told by different clocks.
+        # The two come from different clocks.
         "time_since_last_mod": max(0.0, now - entry["modified_at"]),
     }
 
 
-async def _tail(rt: Runtime, task: TaskRow, asked: ChannelRequest, most: int) -> Reply:
-    row = await _last_lines(rt, task, asked)
-    if asked.wait and row.get("code") == Trouble.NOT_FOUND.value:
-        await _something_written(rt, task, asked)
-        row = await _last_lines(rt, task, asked)
+async def _tail(rt: Runtime, task: TaskRow, request: ChannelRequest, most: int) -> Reply:
+    row = await _last_lines(rt, task, request)
+    if request.wait and row.get("code") == Trouble.NOT_FOUND.value:
+        await _something_written(rt, task, request)
+        row = await _last_lines(rt, task, request)
     if "code" in row:
         return _error(row["detail"])
     lines = Lines()
     return _success(last_message([*lines.add(row), *lines.rest()], most))
 
 
-async def _last_lines(rt: Runtime, task: TaskRow, asked: ChannelRequest) -> dict[str, Any]:
-    question = LiveRequest(Ask.TAIL, (asked.file,), asked.lines)
+async def _last_lines(rt: Runtime, task: TaskRow, request: ChannelRequest) -> dict[str, Any]:
+    question = LiveRequest(Ask.TAIL, (request.file,), request.lines)
     row: dict[str, Any] = (await live.tail_once(rt, task, question))["files"][0]
     return row
 
 
-async def _something_written(rt: Runtime, task: TaskRow, asked: ChannelRequest) -> None:
+async def _something_written(rt: Runtime, task: TaskRow, request: ChannelRequest) -> None:
     """Wait until there is something in a file, or the task has ended."""
-    question = LiveRequest(Ask.TAIL, (asked.file,), asked.lines, follow=True, wait=True)
+    question = LiveRequest(Ask.TAIL, (request.file,), request.lines, follow=True, wait=True)
     async with aclosing(follow_task(rt, task, question, 0)) as news:
         async for name, _ in news:
             if name in {"text", "error"}:
@@ -108,9 +108,9 @@ async def _something_written(rt: Runtime, task: TaskRow, asked: ChannelRequest) 
 
 
 async def _follow(
-    rt: Runtime, task: TaskRow, asked: ChannelRequest, most: int
+    rt: Runtime, task: TaskRow, request: ChannelRequest, most: int
 ) -> AsyncGenerator[Reply, None]:
-    question = LiveRequest(Ask.TAIL, (asked.file,), asked.lines, follow=True, wait=asked.wait)
+    question = LiveRequest(Ask.TAIL, (request.file,), request.lines, follow=True, wait=request.wait)
     lines = Lines()
     async with aclosing(follow_task(rt, task, question, 0)) as news:
         async for name, body in news:

@@ -45,30 +45,30 @@ def read_state(rt: Runtime) -> Reading:
 
     Raises what the library of SQL raises.
     """
-    now, found = time.time(), _Found()
+    now, reading = time.time(), _Found()
     with rt.store.read() as session:
         groups = list(session.scalars(select(GroupRow).where(GroupRow.status.in_(ACTIVE))))
-        found.labels = {group.id: (group.id, group.name) for group in groups}
-        _groups(found, groups, now)
-        _machines(found, session, now)
-        _tasks(found, session, now)
-        _deliveries(found, session, now)
+        reading.labels = {group.id: (group.id, group.name) for group in groups}
+        _groups(reading, groups, now)
+        _machines(reading, session, now)
+        _tasks(reading, session, now)
+        _deliveries(reading, session, now)
     heads: dict[str, tuple[str, ...]] = {}
     for name, client, its_groups in _servers(rt, groups):
         try:
-            _server(found, name, client)
+            _server(reading, name, client)
             for group in its_groups:
                 if group.quarantined_at is None:
                     # The sweep sees it too, and sets the group aside.
                     with contextlib.suppress(BrokenKeys):
-                        heads[group.id] = _queue(found, rt, client, group)
-            found.add(table.REDIS_UP, 1, name)
+                        heads[group.id] = _queue(reading, rt, client, group)
+            reading.add(table.REDIS_UP, 1, name)
         except redis.RedisError as error:
             log.warning("event=redis_not_read server=%s error=%s", name, error)
-            found.add(table.REDIS_UP, 0, name)
+            reading.add(table.REDIS_UP, 0, name)
     with rt.store.read() as session:
-        _waits(found, session, heads, now)
-    return found.reading
+        _waits(reading, session, heads, now)
+    return reading.reading
 
 
 def _servers(
@@ -177,8 +177,8 @@ def _queue(found: _Found, rt: Runtime, client: redis.Redis, group: GroupRow) -> 
 
 
 def _waits(found: _Found, session: Session, heads: dict[str, tuple[str, ...]], now: float) -> None:
-    wanted = {task for tasks in heads.values() for task in tasks if "\0" not in task}
-    rows = session.execute(select(TaskRow.id, TaskRow.queued_at).where(TaskRow.id.in_(wanted)))
+    task_ids = {task for tasks in heads.values() for task in tasks if "\0" not in task}
+    rows = session.execute(select(TaskRow.id, TaskRow.queued_at).where(TaskRow.id.in_(task_ids)))
     queued_at = {task: at for task, at in rows if at is not None}
     for group, tasks in heads.items():
         since = [queued_at.get(task, now) for task in tasks]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from simherd.runtime.health import Dependencies
 
-#: The environment variable by which prometheus_client is told of the files' folder.
+#: The environment variable that names the files' folder for prometheus_client.
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 

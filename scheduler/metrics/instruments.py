@@ -69,8 +69,8 @@ def _child(row: Measure, labels: tuple[str, ...]) -> Any:
     with _lock:
         if row.name not in _made:
             _made[row.name] = _make(row)
-        made = _made[row.name]
-    return made.labels(*labels) if row.labels else made
+        metric = _made[row.name]
+    return metric.labels(*labels) if row.labels else metric
 
 
 def _make(row: Measure) -> Counter | Gauge | Histogram:

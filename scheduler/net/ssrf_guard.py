@@ -1,8 +1,8 @@
-"""Requests to addresses that users name: they reach the public internet, and nothing inside.
+"""Requests to URLs that users name: they reach the public internet, and nothing inside.
 
-A name is resolved once, by the connection itself, and what it resolves to is checked before
-anything is sent: a name that answers differently the second time (DNS rebinding), a redirect, an
-address written as one number or inside IPv6 all end in the same check.
+A name is resolved once, by the connection itself, and its addresses are checked before anything is
+sent: a name that resolves differently the second time (DNS rebinding), a redirect, an address
+written as one number or inside IPv6 all go through the same check.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import functools
 import ipaddress
 import socket
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpcore
@@ -18,7 +19,7 @@ import httpx
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     Address = ipaddress.IPv4Address | ipaddress.IPv6Address
     Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -35,23 +36,32 @@ _NOT_PUBLIC = tuple(
 )
 #: How the second half of an address begins that carries an IPv4 address (ISATAP, RFC 5214).
 _ISATAP = frozenset({0x00005EFE, 0x02005EFE})
-#: Seconds to connect, and between two pieces of an answer.
+#: Seconds to connect, and between two pieces of a response.
 _TIMEOUT = httpx.Timeout(5)
-#: Redirects that are followed where the caller asks for it.
+#: Redirects that are followed, where the caller wants them followed.
 MOST_REDIRECTS = 5
 
 
+_ERRORS = (
+    httpcore.TimeoutException,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.ProxyError,
+    httpcore.UnsupportedProtocol,
+)
+
+
 class NotAllowed(Exception):
-    """The address leads to where users' requests may not go; the message is for people."""
+    """A user's request must not go to this address; the message is for people."""
 
 
 def networks(text: str) -> tuple[Network, ...]:
-    """Networks as a setting has them: CIDR, with commas between. Raises ValueError."""
+    """Return the networks of a setting: CIDR, separated by commas. Raises ValueError."""
     return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
 def checked_url(url: str) -> str:
-    """`url`, as far as it can be judged without asking anybody.
+    """Return `url`, checked without resolving its host.
 
     Raises:
         NotAllowed: it is not http or https, has no host, or carries a password.
@@ -59,19 +69,19 @@ def checked_url(url: str) -> str:
     try:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, UnicodeError) as error:
-        raise NotAllowed(f"{url[:200]!r} is no URL: {error}") from error
+        raise NotAllowed(f"{url[:200]!r} is not a URL: {error}") from error
     if parsed.scheme not in {"http", "https"} or not parsed.host:
-        raise NotAllowed(f"{url[:200]!r} is no http:// or https:// URL")
+        raise NotAllowed(f"{url[:200]!r} is not an http:// or https:// URL")
     if parsed.userinfo:
         raise NotAllowed("the URL carries a user name or password")
     return url
 
 
 def check_host(url: str, allowed: Iterable[Network] = ()) -> None:
-    """Refuse a URL whose host leads elsewhere now; one that leads nowhere may do so later.
+    """Refuse a URL whose host has a forbidden address now; one without any may get one later.
 
     Raises:
-        NotAllowed: it leads to what is neither public nor in an `allowed` network.
+        NotAllowed: an address is neither public nor in an `allowed` network.
     """
     try:
         _resolve(httpx.URL(url).host, None, tuple(allowed))
@@ -80,32 +90,86 @@ def check_host(url: str, allowed: Iterable[Network] = ()) -> None:
 
 
 def open_client(allowed: Iterable[Network] = (), *, whole_s: float | None = None) -> httpx.Client:
-    """A client that connects to public addresses, and to `allowed` networks, alone.
+    """Return a client that connects only to public addresses and `allowed` networks.
 
-    `whole_s`: seconds from now after which all its connections are cut, those that redirects
-    lead to included, however much still comes. Its requests raise NotAllowed where an address is
-    neither.
+    Its requests raise NotAllowed for any other address. `whole_s`: seconds from now after which
+    all its connections are cut, also those of redirects.
     """
-    transport = httpx.HTTPTransport(verify=_tls(), trust_env=False)
     until = None if whole_s is None else time.monotonic() + whole_s
-    # The library has no public way to say how a connection is made.
-    transport._pool = httpcore.ConnectionPool(
-        ssl_context=_tls(),
-        max_connections=10,
-        network_backend=_Guarded(tuple(allowed), until),
-    )
     return httpx.Client(
-        transport=transport, timeout=_TIMEOUT, trust_env=False, max_redirects=MOST_REDIRECTS
+        transport=GuardedTransport(tuple(allowed), until),
+        timeout=_TIMEOUT,
+        trust_env=False,
+        max_redirects=MOST_REDIRECTS,
     )
+
+
+class GuardedTransport(httpx.BaseTransport):
+    """Sends requests over connections whose addresses are checked."""
+
+    def __init__(self, allowed: tuple[Network, ...], until: float | None) -> None:
+        """`until`: when all connections are cut, by `time.monotonic`."""
+        self._connections = httpcore.ConnectionPool(
+            ssl_context=_tls(),
+            max_connections=10,
+            network_backend=_CheckedBackend(allowed, until),
+        )
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """See `httpx.BaseTransport`."""
+        url = request.url
+        sent = httpcore.Request(
+            request.method,
+            httpcore.URL(
+                scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+            ),
+            headers=request.headers.raw,
+            content=request.stream,
+            extensions=request.extensions,
+        )
+        with _httpx_errors():
+            response = self._connections.handle_request(sent)
+        return httpx.Response(
+            response.status,
+            headers=response.headers,
+            stream=_ResponseBody(response),
+            extensions=response.extensions,
+        )
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._connections.close()
+
+
+class _ResponseBody(httpx.SyncByteStream):
+    def __init__(self, response: httpcore.Response) -> None:
+        self._response = response
+
+    def __iter__(self) -> Iterator[bytes]:
+        with _httpx_errors():
+            yield from self._response.iter_stream()
+
+    def close(self) -> None:
+        self._response.close()
+
+
+@contextmanager
+def _httpx_errors() -> Iterator[None]:
+    """Raise httpcore's errors as those that httpx has under the same names."""
+    try:
+        yield
+    except _ERRORS as error:
+        same = getattr(httpx, type(error).__name__, httpx.TransportError)
+        raise same(str(error)) from error
 
 
 @functools.cache
 def _tls() -> ssl.SSLContext:
-    """What encrypted connections trust; read once, for it takes a while."""
+    """Return the trusted certificates; read once, because that is slow."""
     return httpx.create_ssl_context(trust_env=False)
 
 
-class _Guarded(httpcore.NetworkBackend):
+class _CheckedBackend(httpcore.NetworkBackend):
     """Connects to the very address that was checked."""
 
     def __init__(self, allowed: tuple[Network, ...], until: float | None) -> None:
@@ -124,13 +188,13 @@ class _Guarded(httpcore.NetworkBackend):
         """See `httpcore.NetworkBackend`."""
         address = _resolve(host, port, self._allowed)
         if self._until is not None:
-            timeout = _left(self._until, timeout)
+            timeout = _remaining(self._until, timeout)
         stream = self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
         return stream if self._until is None else _Timed(stream, self._until)
 
 
 class _Timed(httpcore.NetworkStream):
-    """A connection that ends at a moment: one that sends a byte now and then is over, too."""
+    """A connection that ends at a given time, even if bytes still arrive."""
 
     def __init__(self, inner: httpcore.NetworkStream, until: float) -> None:
         self._inner = inner
@@ -138,11 +202,11 @@ class _Timed(httpcore.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """See `httpcore.NetworkStream`."""
-        return self._inner.read(max_bytes, _left(self._until, timeout))
+        return self._inner.read(max_bytes, _remaining(self._until, timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """See `httpcore.NetworkStream`."""
-        self._inner.write(buffer, _left(self._until, timeout))
+        self._inner.write(buffer, _remaining(self._until, timeout))
 
     def close(self) -> None:
         """See `httpcore.NetworkStream`."""
@@ -155,8 +219,8 @@ class _Timed(httpcore.NetworkStream):
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
         """See `httpcore.NetworkStream`."""
-        left = _left(self._until, timeout)
-        inner = self._inner.start_tls(ssl_context, server_hostname, left)
+        remaining = _remaining(self._until, timeout)
+        inner = self._inner.start_tls(ssl_context, server_hostname, remaining)
         return _Timed(inner, self._until)
 
     def get_extra_info(self, info: str) -> Any:
@@ -164,36 +228,35 @@ class _Timed(httpcore.NetworkStream):
         return self._inner.get_extra_info(info)
 
 
-def _left(until: float, timeout: float | None) -> float:
-    """Seconds that a step may take. Raises httpcore.ReadTimeout where there are none left."""
-    left = until - time.monotonic()
-    if left <= 0:
-        raise httpcore.ReadTimeout("the time for the whole answer is up")
-    return left if timeout is None else min(left, timeout)
+def _remaining(until: float, timeout: float | None) -> float:
+    """Return the seconds that a step may take. Raises httpcore.ReadTimeout: none remain."""
+    remaining = until - time.monotonic()
+    if remaining <= 0:
+        raise httpcore.ReadTimeout("the time for the whole response is up")
+    return remaining if timeout is None else min(remaining, timeout)
 
 
 def _resolve(host: str, port: int | None, allowed: tuple[Network, ...]) -> str:
-    """The first of a host's addresses, where requests may go to each of them.
+    """Return the first of a host's addresses.
 
     Raises:
-        NotAllowed: they may not.
-        httpcore.ConnectError: it has none.
+        NotAllowed: requests must not go to one of them.
+        httpcore.ConnectError: the host has none.
     """
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        rows = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise httpcore.ConnectError(f"{host}: {error}") from error
-    # All of them: a name with one public and one inner address is no honest name.
-    addresses = [str(row[4][0]) for row in found]
+    # All of them are checked: an honest name does not have a public and an inner address.
+    addresses = [str(row[4][0]) for row in rows]
     for address in addresses:
-        if not _may(ipaddress.ip_address(address.partition("%")[0]), allowed):
+        if not _is_allowed(ipaddress.ip_address(address.partition("%")[0]), allowed):
             raise NotAllowed(f"{host} leads to {address}, which is not on the public internet")
     return addresses[0]
 
 
-def _may(address: Address, allowed: tuple[Network, ...]) -> bool:
-    inner = getattr(address, "ipv4_mapped", None)
-    address = inner or address
+def _is_allowed(address: Address, allowed: tuple[Network, ...]) -> bool:
+    address = getattr(address, "ipv4_mapped", None) or address
     if any(address in network for network in allowed):
         return True
     if isinstance(address, ipaddress.IPv6Address) and (

@@ -17,8 +17,8 @@ EC2_PREFIX = f"{PREFIX}EC2_"
 class Finding:
     """What is wrong with a setting.
 
-    `is_contradiction`: Simherd does not work as promised with it. `is_note`: it is told, and never
-    a reason not to start.
+    `is_contradiction`: Simherd does not work as promised with it. `is_note`: it is logged, and
+    never a reason not to start.
     """
 
     setting: str

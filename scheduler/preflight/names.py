@@ -23,13 +23,13 @@ def of_names(settings: Settings) -> Iterator[Finding]:
     ec2 = settings.ec2
     used = "letters, digits, '.', '_' and '-'"
     label = "letters, digits and '-'"
-    found = [
+    checks = [
         ("S3_BUCKET", settings.s3_bucket, _BUCKET, f"the name of a bucket has {used}"),
         ("S3_REGION", settings.s3_region, _REGION, f"a region has {label}, as us-east-1"),
         ("EC2_REGION", ec2.region, _REGION, f"a region has {label}, as us-east-1"),
         ("SMTP_FROM", settings.smtp_from, re.compile(r"[^\r\n]*\S@\S+"), "it has no @HOST"),
     ]
-    for name, value, form, says in found:
+    for name, value, form, says in checks:
         if value and not form.fullmatch(value):
             yield Finding(f"{PREFIX}{name}", f"{value!r} cannot be used: {says}", True)
     words = {

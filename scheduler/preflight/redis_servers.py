@@ -39,19 +39,19 @@ def _redis(url: str) -> Iterator[str]:
     )
     try:
         # Not CONFIG GET: those who rent a Redis server may not ask for that.
-        found: Any = {**client.info("memory"), **client.info("persistence")}
+        info: Any = {**client.info("memory"), **client.info("persistence")}
     except redis.RedisError as error:
         log.info("event=redis_not_judged error=%s", error)
         return
     finally:
         client.close()
-    policy = found.get("maxmemory_policy", "noeviction")
+    policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         yield (
             f"the server's maxmemory-policy is {policy}: when its memory is full it deletes queues "
             "and leases. Set it to noeviction"
         )
-    if not int(found.get("aof_enabled", 1)):
+    if not int(info.get("aof_enabled", 1)):
         yield (
             "the server has no append-only file: after a restart its queues and leases are gone, "
             "and tasks run again. Set appendonly to yes"

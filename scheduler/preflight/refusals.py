@@ -50,8 +50,8 @@ def refusals(error: ValidationError) -> Iterator[str]:
 
 def not_json(error: SettingsError) -> str:
     """A line for a setting that had to be JSON: variable, reason, form; nothing of its value."""
-    found = _FIELD.search(str(error))
-    field = found[1] if found else ""
+    match = _FIELD.search(str(error))
+    field = match[1] if match else ""
     prefix = PREFIX if field in Settings.model_fields else EC2_PREFIX
     says = f": {error.__cause__}" if error.__cause__ is not None else ""
     form = f". Write for example {_EXAMPLES[field]}" if field in _EXAMPLES else ""

@@ -33,7 +33,7 @@ _LEVELS = ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG")
 
 def contradictions(settings: Settings) -> Iterator[Finding]:
     """Settings that cannot both hold."""
-    found: list[tuple[str, bool, str]] = [
+    checks: list[tuple[str, bool, str]] = [
         (
             "LOG_LEVEL",
             settings.log_level.upper() not in _LEVELS,
@@ -71,7 +71,7 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
             "own, for example the same URL with /1 at its end",
         ),
     ]
-    for name, wrong, says in found:
+    for name, wrong, says in checks:
         if wrong:
             yield Finding(f"{PREFIX}{name}", says, True)
     yield from of_names(settings)

@@ -70,7 +70,7 @@ def _make_default(rt: Runtime, group: GroupRow) -> None:
         chosen = select(GroupRow.id).where(GroupRow.is_default, GroupRow.status.in_(ACTIVE))
         is_operator = session.get_one(User, group.user_id).is_operator
         if is_operator and session.scalar(chosen.limit(1)) is None:
-            set_default(session, "bootstrap", group, is_default=True)
+            set_default(session, "bootstrap", group.id, is_default=True)
 
 
 def _first_group(rt: Runtime, user_id: str) -> GroupRow:

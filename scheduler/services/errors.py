@@ -8,7 +8,7 @@ class ServiceError(Exception):
 
 
 class ResourceNotFound(ServiceError):
-    """There is no such thing, or it is not the user's."""
+    """It does not exist, or is not the user's."""
 
 
 class Conflict(ServiceError):
@@ -28,7 +28,7 @@ class QuotaExceeded(ServiceError):
 
 
 class GatewayTimeout(ServiceError):
-    """Somebody who must answer does not, just now; the same may work in some seconds."""
+    """Another server does not respond in time; a retry in some seconds may succeed."""
 
 
 class TooManyRequests(ServiceError):

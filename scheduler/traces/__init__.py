@@ -1,1 +1,1 @@
-"""Traces: one for each task, told from SQL. Only `collector` sees OpenTelemetry."""
+"""Traces: one for each task, read from SQL. Only `collector` sees OpenTelemetry."""

@@ -82,7 +82,7 @@ class Collector:
         self._tracer = provider.get_tracer("simherd")
 
     def send(self, spans: Sequence[Span]) -> bool:
-        """Send spans; answers whether they were taken."""
+        """Send spans; return whether they were accepted."""
         for span in spans:
             self._make(span)
         made, self._ended.spans = self._ended.spans, []

@@ -27,7 +27,7 @@ _COMPLAIN_S = 60.0
 #: Seconds that the end of the process waits for what is still to be sent.
 _CLOSE_S = 3.0
 
-#: The `traceparent` header of the request that is being answered.
+#: The `traceparent` header of the request that is being handled.
 caller: ContextVar[str | None] = ContextVar("caller", default=None)
 
 
@@ -35,14 +35,14 @@ class TraceTarget(Protocol):
     """Where spans go."""
 
     def send(self, spans: Sequence[Span]) -> bool:
-        """Send spans; answers whether they were taken."""
+        """Send spans; return whether they were accepted."""
 
     def close(self) -> None:
         """Give up what is being sent."""
 
 
 class TraceSender:
-    """Takes note of tasks at once, and tells of them from a thread of its own."""
+    """Queues tasks at once, and sends their spans from its thread."""
 
     def __init__(self, store: Store, target: TraceTarget) -> None:
         self._store = store
@@ -86,18 +86,18 @@ class TraceSender:
             while len(batch) < _MOST_TOGETHER and not self._waiting.empty():
                 batch.append(self._waiting.get())
             over = None in batch
-            told = [one for one in batch if one is not None]
+            entries = [entry for entry in batch if entry is not None]
             try:
-                if told and not self._target.send(self._spans(told)):
-                    self._lose(len(told), "the collector did not take them")
+                if entries and not self._target.send(self._spans(entries)):
+                    self._lose(len(entries), "the collector did not take them")
             except Exception as error:
                 # Whatever it is, the work goes on, and so do the next traces.
-                self._lose(len(told), repr(error))
+                self._lose(len(entries), repr(error))
 
-    def _spans(self, told: Sequence[Span | tuple[str, float]]) -> list[Span]:
-        spans = [one for one in told if isinstance(one, Span)]
+    def _spans(self, entries: Sequence[Span | tuple[str, float]]) -> list[Span]:
+        spans = [entry for entry in entries if isinstance(entry, Span)]
         with self._store.read() as session:
-            for one in told:
+            for one in entries:
                 if not isinstance(one, Span):
                     spans += spans_of(session, *one)
         return spans

@@ -1,8 +1,8 @@
 """What happened to a task that has ended, as the spans of one trace.
 
-All of it is read from SQL, with the times at which it happened: executors need no way to a
-collector, and nothing is carried along with an attempt. The ids follow from the task's, so whoever
-tells a part of it tells a part of the same trace.
+All of it is read from SQL, with the times at which it happened: executors need no connection to a
+collector, and no trace context travels with an attempt. The ids are derived from the task's id, so
+that every process adds spans to the same trace.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-#: Stages of one task that are told at the most: the first ones. A task that saves a checkpoint
-#: every ten seconds has thousands.
+#: Stages of one task that become spans, the first ones: a task that saves a checkpoint every ten
+#: seconds has thousands.
 MOST_STAGES = 1000
 
 
@@ -41,7 +41,7 @@ class Moment:
 class Span:
     """One stretch of time of a task; times are seconds since the epoch.
 
-    `good` says whether it went well, None where that is no question; `said` why not.
+    `good`: whether it succeeded, None where that does not apply; `said`: why it failed.
     """
 
     task_id: str
@@ -73,26 +73,26 @@ class _Attempt:
 
 
 def submission(task_id: str, began: float, ended: float, caused_by: str | None) -> Span:
-    """The request that made a task."""
-    told = {"simherd.task": task_id}
+    """Return the span of the request that created a task."""
+    span = span_id(task_id, "submit")
+    attributes = {"simherd.task": task_id}
     return Span(
-        *(task_id, "submit", span_id(task_id, "submit"), root(task_id), began, ended, told),
-        caused_by=caused_by,
+        task_id, "submit", span, root(task_id), began, ended, attributes, caused_by=caused_by
     )
 
 
 def root(task_id: str) -> str:
-    """The id of the span that holds all others of a task."""
+    """Return the id of a task's outermost span."""
     return span_id(task_id)
 
 
 def spans_of(session: Session, task_id: str, recorded_at: float) -> list[Span]:
-    """The spans of a task that has ended, but for its submission.
+    """Return the spans of a task that has ended, except its submission.
 
     Args:
         session: for reading.
         task_id: which task.
-        recorded_at: when its end was in SQL, seconds since the epoch: then users could see it.
+        recorded_at: when its end was in SQL, and users could see it, seconds since the epoch.
     """
     task = session.scalars(select(TaskRow).where(TaskRow.id == task_id)).one()
     changes = session.scalars(
@@ -113,30 +113,28 @@ def spans_of(session: Session, task_id: str, recorded_at: float) -> list[Span]:
 def _attempts(
     session: Session, task_id: str, changes: Sequence[StatusChange], ended_at: float
 ) -> dict[int, _Attempt]:
-    found: dict[int, _Attempt] = {}
+    attempts: dict[int, _Attempt] = {}
     for change in changes:
-        if change.attempt and change.attempt not in found:
-            if found:
-                found[max(found)].ended_at = change.at
-            found[change.attempt] = _Attempt(change.attempt, change.at, ended_at=ended_at)
+        if change.attempt and change.attempt not in attempts:
+            if attempts:
+                attempts[max(attempts)].ended_at = change.at
+            attempts[change.attempt] = _Attempt(change.attempt, change.at, ended_at=ended_at)
     for row in session.scalars(select(AttemptRow).where(AttemptRow.task_id == task_id)):
-        if (attempt := found.get(row.attempt)) is not None:
+        if (attempt := attempts.get(row.attempt)) is not None:
             attempt.started_at, attempt.machine_id = row.started_at, row.machine_id
             attempt.ended_at = row.ended_at or attempt.ended_at
-            attempt.cause, attempt.detail = (
-                Cause(row.cause) if row.cause else None,
-                row.detail or "",
-            )
+            attempt.cause = Cause(row.cause) if row.cause else None
+            attempt.detail = row.detail or ""
     stages = select(TaskOperation).where(TaskOperation.task_id == task_id)
     for stage in session.scalars(stages.order_by(TaskOperation.id).limit(MOST_STAGES)):
-        if stage.attempt in found:
-            found[stage.attempt].stages.append(stage)
-    return found
+        if stage.attempt in attempts:
+            attempts[stage.attempt].stages.append(stage)
+    return attempts
 
 
 def _whole(task: TaskRow, changes: Sequence[StatusChange], end: float) -> Span:
     status = Status(task.status)
-    told = {
+    attributes = {
         "simherd.task": task.id,
         "simherd.user": task.user_id,
         "simherd.group": task.group_id,
@@ -161,7 +159,14 @@ def _whole(task: TaskRow, changes: Sequence[StatusChange], end: float) -> Span:
         for change in changes
     )
     return Span(
-        *(task.id, "task", root(task.id), None, task.create_time, end, _known(told), moments),
+        task.id,
+        "task",
+        root(task.id),
+        None,
+        task.create_time,
+        end,
+        _known(attributes),
+        moments,
         good=_went_well(status),
         said=redact(task.error_detail or ""),
     )
@@ -172,15 +177,13 @@ def _waits_for_input(change: StatusChange) -> bool:
 
 
 def _upload(change: StatusChange, task_id: str) -> Span:
-    return _part(
-        *(task_id, "upload input", root(task_id), change.at, change.ended_at or change.at),
-        None,
-    )
+    end = change.ended_at or change.at
+    return _part(task_id, "upload input", root(task_id), change.at, end, None)
 
 
 def _of_attempt(task: TaskRow, attempt: _Attempt) -> list[Span]:
-    me = span_id(task.id, "attempt", attempt.number)
-    told = {
+    span = span_id(task.id, "attempt", attempt.number)
+    attributes = {
         "simherd.task": task.id,
         "simherd.attempt": attempt.number,
         "simherd.machine": attempt.machine_id,
@@ -188,32 +191,41 @@ def _of_attempt(task: TaskRow, attempt: _Attempt) -> list[Span]:
         "simherd.cause": attempt.cause.value if attempt.cause else None,
     }
     whole = Span(
-        *(task.id, "attempt", me, root(task.id)),
-        *(attempt.queued_at, max(attempt.queued_at, attempt.ended_at), _known(told)),
+        task.id,
+        "attempt",
+        span,
+        root(task.id),
+        attempt.queued_at,
+        max(attempt.queued_at, attempt.ended_at),
+        _known(attributes),
         good=_went_well(OUTCOMES[attempt.cause].status) if attempt.cause else None,
         said=redact(attempt.detail),
     )
     claimed_at = attempt.started_at or attempt.ended_at
-    wait = _part(task.id, "queue wait", me, attempt.queued_at, claimed_at, attempt.number)
-    return [whole, wait, *(_stage(task.id, me, stage, attempt) for stage in attempt.stages)]
+    wait = _part(task.id, "queue wait", span, attempt.queued_at, claimed_at, attempt.number)
+    return [whole, wait, *(_stage(task.id, span, stage, attempt) for stage in attempt.stages)]
 
 
 def _went_well(status: Status) -> bool | None:
-    # That somebody wants it no more is no error of anything.
+    # A task that its user killed has not failed.
     if status is Status.KILLED:
         return None
     return status not in FAILED
 
 
 def _stage(task_id: str, parent: str, stage: TaskOperation, attempt: _Attempt) -> Span:
-    # Numbers alone: a command line or an archive's file names are nobody's but the user's.
+    # Only numbers: command lines and file names are private to the user.
     measured = {
         f"simherd.{name}": value
         for name, value in stage.attributes.items()
         if isinstance(value, bool | int | float)
     }
     return _part(
-        *(task_id, stage.name, parent, stage.started_at, stage.ended_at or attempt.ended_at),
+        task_id,
+        stage.name,
+        parent,
+        stage.started_at,
+        stage.ended_at or attempt.ended_at,
         attempt.number,
         number=stage.number,
         good=stage.status == "OK",
@@ -233,10 +245,10 @@ def _part(
     good: bool | None = None,
     more: dict[str, Any] | None = None,
 ) -> Span:
-    told = _known({"simherd.task": task_id, "simherd.attempt": attempt, **(more or {})})
-    me = span_id(task_id, name, attempt, number)
-    # Clocks differ from machine to machine; no span ends before it begins.
-    return Span(task_id, name, me, parent, start, max(start, end), told, good=good)
+    attributes = _known({"simherd.task": task_id, "simherd.attempt": attempt, **(more or {})})
+    span = span_id(task_id, name, attempt, number)
+    # The clocks of machines differ, and a span must not end before it begins.
+    return Span(task_id, name, span, parent, start, max(start, end), attributes, good=good)
 
 
 def _known(attributes: dict[str, Any]) -> dict[str, Any]:

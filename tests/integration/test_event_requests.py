@@ -140,7 +140,7 @@ def test_a_name_that_leads_inside_later_gets_no_request(
         ("../x", "'..'"),
         ("/etc/passwd", "relative"),
         ("a\r\nb", "control"),
-        (("out.txt", "("), "no regular expression"),
+        (("out.txt", "("), "not a regular expression"),
         (("out.txt", "a" * 513), "513 characters"),
         (("out.txt", "()" * 33), "33 groups"),
         (("out.txt", "a\0b"), "regex"),

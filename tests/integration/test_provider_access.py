@@ -57,7 +57,7 @@ def site(store: Store, database_url: str, redis_url: str, tmp_path: Path) -> Sit
 
 def _narrow(fleet: Fleet, group: GroupRow, providers: list[str] | None) -> None:
     with fleet.rt.store.write() as session:
-        set_providers(session, "root", session.get_one(User, group.user_id), providers)
+        set_providers(session, "root", session.get_one(User, group.user_id).username, providers)
 
 
 def _register(fleet: Fleet, group: GroupRow, **fields: Any) -> GroupRow:
@@ -115,7 +115,7 @@ def test_a_user_can_be_narrowed_and_the_audit_says_so(site: Site) -> None:
     with fleet.rt.store.write() as session:
         user = session.get_one(User, group.user_id)
         with pytest.raises(Invalid, match="providers: 'moon' is not a provider"):
-            set_providers(session, "root", user, ["moon"])
+            set_providers(session, "root", user.username, ["moon"])
         entries = session.scalars(select(AuditEntry).where(AuditEntry.subject == user.username))
         found = [(entry.action, entry.facts["providers"]) for entry in entries]
     assert found == [("providers_set", p) for p in (["external"], [], None)]

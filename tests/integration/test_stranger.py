@@ -76,4 +76,4 @@ def test_a_stranger_gets_no_other_machines_than_the_operators(eve: httpx.Client)
 def test_a_stranger_fetches_from_no_engine(eve: httpx.Client, url: str) -> None:
     asked = eve.post("/storage/input_remote", params={"url": url, "path": "loot"})
     assert asked.status_code == 422
-    assert "is no http:// or https:// URL" in asked.json()["detail"]
+    assert "is not an http:// or https:// URL" in asked.json()["detail"]

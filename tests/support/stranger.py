@@ -65,7 +65,7 @@ PROVIDERS = [
         _group(403, f"'{name}' is reserved for operators", name=name)
         for name in ("local", "default")
     ),
-    Attempt("POST", "/v1/groups/fleet/invitations", None, 404, "there is no machine group 'fleet'"),
+    Attempt("POST", "/v1/groups/fleet/invitations", None, 404, "you have no machine group 'fleet'"),
 ]
 #: What an operator may do.
 OPERATORS = [

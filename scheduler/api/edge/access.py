@@ -86,9 +86,9 @@ def credential_of(route: APIRoute) -> Credential:
 
 
 def _calls(dependant: Any) -> Iterator[Any]:
-    for one in dependant.dependencies:
-        yield one.call
-        yield from _calls(one)
+    for dependency in dependant.dependencies:
+        yield dependency.call
+        yield from _calls(dependency)
 
 
 def _rule(route: APIRoute) -> Rule:
@@ -121,9 +121,9 @@ class Rules:
     def of(self, scope: MutableMapping[str, Any]) -> tuple[Rule, dict[str, str]] | None:
         """The rule and the path's parameters; None where no route takes the request."""
         for rule in self._by_start.get(_start(scope["path"]), ()):
-            found = rule.route.path_regex.match(scope["path"])
-            if found is not None and scope["method"] in (rule.route.methods or ()):
-                return rule, found.groupdict()
+            match = rule.route.path_regex.match(scope["path"])
+            if match is not None and scope["method"] in (rule.route.methods or ()):
+                return rule, match.groupdict()
         return None
 
 

@@ -13,7 +13,7 @@ from simherd.contract import limits
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
 
-    from scheduler.api.app import Receive
+    from scheduler.api.asgi import Receive
     from scheduler.api.edge.access import Rule
     from scheduler.api.edge.rates import BodyBudget
 

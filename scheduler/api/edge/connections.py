@@ -13,7 +13,7 @@ import logging
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from scheduler.api.edge.heads import TOO_MANY_FIELDS, HeadBuffer
+from scheduler.api.edge.heads import TOO_MANY_FIELDS, HeadConnection
 from simherd.contract import limits
 from simherd.runtime.health import SECURITY_HEADERS
 
@@ -29,12 +29,11 @@ _TOO_MANY = (
 class ClientConnection(H11Protocol):
     """One connection, which its server's `ClientConnections` watch."""
 
-    #: Set by `Connections.protocol`.
+    #: Set by `ClientConnections.protocol`.
     watch: ClientConnections
     #: Since when it waits for a request, in seconds of the event loop.
     since = 0.0
-    #: What has arrived, and is not parsed yet.
-    received: HeadBuffer
+    conn: HeadConnection
     #: Bytes of a head that is not complete.
     head_bytes = 0
     #: What its client had not read when it was last looked at, and when that last became less.
@@ -42,20 +41,19 @@ class ClientConnection(H11Protocol):
     read_at = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Somebody has connected."""
+        """A client has connected."""
         super().connection_made(transport)
-        self.received = HeadBuffer()
-        self.conn._receive_buffer = self.received
+        self.conn = HeadConnection()
         self.watch.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is over."""
+        """The connection has ended."""
         self.watch.discard(self)
         super().connection_lost(exc)
 
     @property
     def is_waiting(self) -> bool:
-        """Whether no request is being answered."""
+        """Whether no request is being handled."""
         return self.cycle is None or self.cycle.response_complete
 
     @property
@@ -65,8 +63,8 @@ class ClientConnection(H11Protocol):
         return self.cycle is not None and not self.head_bytes and not unfinished
 
     def data_received(self, data: bytes) -> None:
-        """Something has come."""
-        # What comes of a body after its response is forgotten, and no part of a head.
+        """Bytes have arrived."""
+        # The rest of a body after its response is discarded, and is not part of a head.
         in_head = self.is_waiting and self.conn.their_state is not h11.SEND_BODY
         if in_head:
             self.watch.head_grows(self, len(data))
@@ -76,7 +74,7 @@ class ClientConnection(H11Protocol):
         self.watch.shed()
 
     def on_response_complete(self) -> None:
-        """A response is written, to the transport at least."""
+        """A response is written to the transport."""
         super().on_response_complete()
         if self.is_waiting:
             self.watch.waits(self)
@@ -87,7 +85,7 @@ class ClientConnection(H11Protocol):
             self.transport.close()
             return
         status, title = 400, "Bad request"
-        if self.received.is_refused:
+        if self.conn.is_refused:
             status, title, msg = TOO_MANY_FIELDS, "Request header fields too large", _TOO_MANY
         problem = {"type": "about:blank", "title": title, "status": status, "detail": msg}
         body = json.dumps(problem).encode()
@@ -95,7 +93,7 @@ class ClientConnection(H11Protocol):
             **SECURITY_HEADERS,
             "Content-Type": "application/json",
             "Content-Length": str(len(body)),
-            "ClientConnection": "close",
+            "Connection": "close",
         }
         head = h11.Response(
             status_code=status, headers=list(headers.items()), reason=title.encode()
@@ -129,7 +127,7 @@ class ClientConnections:
         return type("WatchedConnection", (ClientConnection,), {"watch": self})
 
     def add(self, connection: ClientConnection) -> None:
-        """It is open, and waits."""
+        """Add a new connection, which waits for a request."""
         self._open.add(connection)
         connection.read_at = _now()
         self.waits(connection)
@@ -138,19 +136,19 @@ class ClientConnections:
             self._sweep = asyncio.get_running_loop().call_later(_SWEEP_S, self._look)
 
     def discard(self, connection: ClientConnection) -> None:
-        """It is open no more."""
+        """Remove a connection that has ended."""
         self._open.discard(connection)
         self._leave_waiting(connection)
 
     def waits(self, connection: ClientConnection) -> None:
-        """It waits for a request, from now on."""
+        """Note that a connection waits for a request from now on."""
         self._leave_waiting(connection)
         if connection in self._open:
             connection.since = _now()
             self._waiting[connection] = None
 
     def head_grows(self, connection: ClientConnection, size: int) -> None:
-        """A part of a request's head has come."""
+        """Count bytes of an incomplete head."""
         if connection.is_idle:
             self.waits(connection)
         if connection in self._waiting:
@@ -158,7 +156,7 @@ class ClientConnections:
             self._head_bytes += size
 
     def request_begins(self, connection: ClientConnection) -> None:
-        """A whole head has come."""
+        """Note that a head is complete."""
         self._leave_waiting(connection)
 
     def _leave_waiting(self, connection: ClientConnection) -> None:
@@ -167,14 +165,14 @@ class ClientConnections:
         connection.head_bytes = 0
 
     def shed(self) -> None:
-        """Close what is too much, that first which has waited for longest: who asks at once is
-        served, however many others wait."""
+        """Close connections over the limits, those first that have waited longest: a client that
+        sends its request at once is served, however many others wait."""
         while self._waiting and (
             len(self._waiting) > self._most_waiting or len(self._open) > self._most
         ):
             self._end(next(iter(self._waiting)))
         while self._head_bytes > limits.INCOMPLETE_HEADS_BYTES:
-            self._end(max(self._waiting, key=lambda one: one.head_bytes))
+            self._end(max(self._waiting, key=lambda c: c.head_bytes))
 
     def _end(self, connection: ClientConnection) -> None:
         self.discard(connection)
@@ -182,7 +180,7 @@ class ClientConnections:
         self._shed += 1
 
     def _look(self) -> None:
-        """End what is too slow."""
+        """Close connections that are too slow."""
         now = _now()
         if self._shed:
             log.warning("event=connections_shed closed=%s open=%s", self._shed, len(self._open))

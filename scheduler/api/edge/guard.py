@@ -1,15 +1,16 @@
-"""Who asks is known, and how often, before one byte of a body is read."""
+"""Authentication and rate limits, before one byte of a body is read."""
 
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus
 
 from fastapi import HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 
 from scheduler.api import problems
+from scheduler.api.asgi import HttpMiddleware
 from scheduler.api.edge.access import Credential, Rule, Rules
 from scheduler.api.edge.bodies import Body
 from scheduler.api.edge.rates import BodyBudget, Buckets, KnownKeys, Lane, Shares, too_many
@@ -22,9 +23,9 @@ from simherd.contract.join import MACHINE_HEADER, SECRET_HEADER
 from simherd.runtime import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Mapping
 
-    from scheduler.api.app import Application, Receive, Scope, Send
+    from scheduler.api.asgi import Application, Message, Receive, Scope, Send
     from scheduler.store.models import User
     from scheduler.wiring import Runtime
 
@@ -37,14 +38,15 @@ _OWN_REQUESTS = "Too many of your requests are under way. Send one after another
 _STRANGERS = "There are too many requests without a known key at one time. Try again."
 
 
-class Guard:
+class Guard(HttpMiddleware):
     """Passes on what shows the credential that its route takes; `request.state.user` is the user.
 
-    What it remembers is this API process' own.
+    It keeps its state in this API process.
     """
 
     def __init__(self, app: Application, rt: Runtime, rules: Rules) -> None:
-        self._app, self._rt, self._rules = app, rt, rules
+        super().__init__(app)
+        self._rt, self._rules = rt, rules
         settings = rt.settings
         self._idle_s = settings.request_body_s
         per_s = settings.user_requests_per_s
@@ -56,27 +58,24 @@ class Guard:
         self._budget = BodyBudget()
         self._threads = Shares(limits.USER_THREADS, limits.USER_WAITING_REQUESTS, _OWN_REQUESTS)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         headers = dict(scope["headers"])
-        found = self._rules.of(scope)
-        most = limits.MAX_OPEN_BODY_BYTES if found is None else found[0].most_bytes
+        matched = self._rules.of(scope)
+        most = limits.MAX_OPEN_BODY_BYTES if matched is None else matched[0].most_bytes
         body = Body(headers, receive, most, self._idle_s)
-        answer = _answering(body, send)
+        respond = _responding(body, send)
         async with AsyncExitStack() as held:
             held.callback(body.release)
             try:
-                if found is not None:
-                    scope["route"] = found[0].route
-                    await self._admit(scope, headers, body, held, *found)
+                if matched is not None:
+                    scope["route"] = matched[0].route
+                    await self._admit(scope, headers, body, held, *matched)
             except Exception as error:
-                response = problems.answer_to(Request(scope), error)
-                await response(scope, body.receive, answer)
+                response = problems.response_to(Request(scope), error)
+                await response(scope, body.receive, respond)
                 return
-            await self._app(scope, body.receive, answer)
+            await self.app(scope, body.receive, respond)
 
     async def _admit(
         self,
@@ -223,11 +222,11 @@ def _address(scope: Scope) -> str:
     return str(client[0]) if client else ""
 
 
-def _answering(body: Body, send: Send) -> Send:
-    """`send`, which ends the connection of a request that is refused before its body was read."""
+def _responding(body: Body, send: Send) -> Send:
+    """Return a `send` that closes the connection of a request refused before its body was read."""
     lingers = False
 
-    async def answer(message: MutableMapping[str, Any]) -> None:
+    async def respond(message: Message) -> None:
         nonlocal lingers
         if message["type"] == "http.response.start":
             lingers = not body.is_read and message["status"] >= 400
@@ -242,4 +241,4 @@ def _answering(body: Body, send: Send) -> Send:
             message = {"type": "http.response.body", "body": b"", "more_body": False}
         await send(message)
 
-    return answer
+    return respond

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from scheduler.api.asgi import HttpMiddleware
 from scheduler.objects.file_urls import ROUTE as FILES_ROUTE
 from simherd.runtime.health import SECURITY_HEADERS
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
-
-    from scheduler.api.app import Application, Receive, Scope, Send
+    from scheduler.api.asgi import Application, Message, Receive, Scope, Send
 
 #: Where FastAPI serves pages about the API, whose programs come from a CDN.
 _PAGES = ("/docs", "/redoc")
@@ -28,11 +27,11 @@ _HSTS = ("Strict-Transport-Security", "max-age=31536000")
 Pairs = list[tuple[bytes, bytes]]
 
 
-class SecurityHeaders:
+class SecurityHeaders(HttpMiddleware):
     """Adds the headers that a response does not set itself, on every response."""
 
     def __init__(self, app: Application, public_url: str) -> None:
-        self._app = app
+        super().__init__(app)
         always = dict(SECURITY_HEADERS)
         if public_url.lower().startswith("https://"):
             always |= [_HSTS]
@@ -42,25 +41,20 @@ class SecurityHeaders:
             always | {"Content-Security-Policy": _FILE_CSP, "Content-Disposition": "attachment"}
         )
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request, and add to its response."""
 
-        async def answer(message: MutableMapping[str, Any]) -> None:
+        async def respond(message: Message) -> None:
             if message["type"] == "http.response.start":
-                there = {name.lower() for name, _ in message["headers"]}
+                present = {name.lower() for name, _ in message["headers"]}
                 added = self._added(scope["path"], message)
-                message["headers"] = [
-                    *message["headers"],
-                    *(pair for pair in added if pair[0] not in there),
-                ]
+                missing = [pair for pair in added if pair[0] not in present]
+                message["headers"] = [*message["headers"], *missing]
             await send(message)
 
-        await self._app(scope, receive, answer)
+        await self.app(scope, receive, respond)
 
-    def _added(self, path: str, message: MutableMapping[str, Any]) -> Pairs:
+    def _added(self, path: str, message: Message) -> Pairs:
         kinds = [value for name, value in message["headers"] if name.lower() == b"content-type"]
         kind = kinds[0] if kinds else b""
         if path.startswith(_PAGES) and kind.startswith(b"text/html"):

@@ -1,65 +1,76 @@
-"""Request heads, bounded in their number of lines before h11 parses one of them."""
+"""Request heads, bounded in their number of lines before h11 parses them."""
 
 from __future__ import annotations
 
-import re
+from collections import deque
+from typing import Any
 
 import h11
-
-# The only place in h11 that knows where a head ends, however its bytes arrive: it never sees a
-# body. The version is pinned in constraints.txt, and tests/unit/scheduler/test_edge_heads.py fails
-# where h11 no longer reads heads through it.
-from h11._receivebuffer import ReceiveBuffer
 
 from simherd.contract import limits
 
 #: The status of a request whose head has too many fields (RFC 6585, section 5).
 TOO_MANY_FIELDS = 431
-#: The end of a head's last line, and an empty line; some clients send bare newlines.
-_HEAD_END = re.compile(rb"\n\r?\n")
+#: Bytes that are given to h11 at once: it parses at most so many of a head with too many fields.
+_PIECE_BYTES = 16 * 1024
 
 
-class HeadBuffer(ReceiveBuffer):
-    """What a connection has received: refuses a head, or a chunked body's trailer, of too many
-    lines.
+class HeadConnection(h11.Connection):
+    """A server's connection that refuses a head, or a chunked body's trailer, of too many lines.
 
-    Lines are counted as they arrive, each byte once, so that a head in many small chunks costs no
-    more than one that arrives at once.
+    h11 does not say where a head ends. So it gets what has arrived in small pieces, and an
+    incomplete head is refused once it has too many lines.
     """
 
     def __init__(self, most_fields: int = limits.MAX_HEAD_FIELDS) -> None:
         """`most_fields`: header fields that a head may have, besides its request line."""
-        super().__init__()
-        # The request line and the empty line that ends the head end in a newline, too.
-        self._most_newlines = most_fields + 2
-        #: Bytes of the incomplete head whose newlines are counted, and how many they are.
-        self._counted_bytes = 0
-        self._newlines = 0
+        super().__init__(h11.SERVER, limits.MAX_HEAD_BYTES)
+        self._most_fields = most_fields
+        #: What h11 has not got yet.
+        self._arrived: deque[bytes] = deque()
+        #: Bytes that h11 may still get before the lines of the incomplete head are counted again.
+        self._uncounted_bytes = 0
         #: Whether a head was refused.
         self.is_refused = False
 
-    def maybe_extract_lines(self) -> list[bytearray] | None:
-        """The lines of a head; None where it is not complete.
+    def receive_data(self, data: bytes) -> None:
+        """Take what has arrived; empty: the client has ended the connection."""
+        if not self.is_refused:
+            self._arrived.extend(
+                data[at : at + _PIECE_BYTES] for at in range(0, len(data) or 1, _PIECE_BYTES)
+            )
+
+    def next_event(self) -> Any:
+        """See `h11.Connection`.
 
         Raises:
-            h11.RemoteProtocolError: it has too many fields.
+            h11.RemoteProtocolError: also for a head with too many fields.
         """
-        end = self._head_end()
-        self._newlines += self._data.count(b"\n", self._counted_bytes, end)
-        self._counted_bytes = end
-        if self._newlines > self._most_newlines:
+        event: Any = super().next_event()
+        while event is h11.NEED_DATA:
+            if self._uncounted_bytes <= 0:
+                self._count_lines()
+            if not self._arrived:
+                return event
+            piece = self._arrived.popleft()
+            self._uncounted_bytes -= max(1, len(piece))
+            super().receive_data(piece)
+            event = super().next_event()
+        self._uncounted_bytes = 0
+        if isinstance(event, h11.Request | h11.EndOfMessage):
+            self._check(len(event.headers) <= self._most_fields)
+        return event
+
+    def _count_lines(self) -> None:
+        """Refuse an incomplete head of too many lines."""
+        incomplete, _ = self.trailing_data
+        # The request line and the empty line that ends the head end in a newline, too.
+        self._check(incomplete.count(b"\n") <= self._most_fields + 2)
+        # `trailing_data` is a copy. Its sum over all counts grows only linearly with the head.
+        self._uncounted_bytes = len(incomplete) // 64
+
+    def _check(self, is_allowed: bool) -> None:
+        if not is_allowed:
             self.is_refused = True
-            self._data.clear()
+            self._arrived.clear()
             raise h11.RemoteProtocolError("too many header fields", TOO_MANY_FIELDS)
-        return super().maybe_extract_lines()
-
-    def _head_end(self) -> int:
-        """Where the head ends, within what has arrived: a body may follow."""
-        # An end may be split over two chunks: "\n\r\n" has two bytes before its last one.
-        begin = max(0, self._counted_bytes - 2)
-        found = _HEAD_END.search(self._data, begin)
-        return len(self._data) if found is None else found.end()
-
-    def _extract(self, count: int) -> bytearray:
-        self._counted_bytes = self._newlines = 0
-        return super()._extract(count)

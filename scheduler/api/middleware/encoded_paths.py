@@ -1,4 +1,4 @@
-"""Names within paths: a project's name may hold any character, `/` too, which comes as `%2F`."""
+"""Names in paths: a project's name may hold any character, also `/`, which is sent as `%2F`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from urllib.parse import unquote
 
 from starlette.convertors import Convertor, register_url_convertor
 
-if TYPE_CHECKING:
-    from scheduler.api.app import Application, Receive, Scope, Send
+from scheduler.api.asgi import HttpMiddleware
 
-#: Below these paths routes see what was sent, and decode names themselves.
+if TYPE_CHECKING:
+    from scheduler.api.asgi import Receive, Scope, Send
+
+#: Below these paths, routes see the path as it was sent, and decode names themselves.
 _ENCODED = (b"/projects/",)
 
 
@@ -29,15 +31,12 @@ class _Name(Convertor[str]):
 register_url_convertor("name", _Name())
 
 
-class EncodedPathsMiddleware:
-    """Keeps the paths of named things as they were sent: decoded first, `a%2Fb` is two segments."""
+class EncodedPathsMiddleware(HttpMiddleware):
+    """Keeps some paths as they were sent: once decoded, `a%2Fb` would be two segments."""
 
-    def __init__(self, app: Application) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, with its path as it was sent."""
         raw: Any = scope.get("raw_path")
-        if scope["type"] == "http" and raw and raw.startswith(_ENCODED):
+        if raw and raw.startswith(_ENCODED):
             scope["path"] = raw.partition(b"?")[0].decode("latin-1")
-        await self._app(scope, receive, send)
+        await self.app(scope, receive, send)

@@ -1,51 +1,44 @@
-"""Counting requests, by the route that answered: paths hold names of tasks, routes do not."""
+"""Counting requests by route: unlike paths, routes hold no names of tasks."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any
 
+from scheduler.api.asgi import HttpMiddleware
 from scheduler.metrics import table
 from scheduler.metrics.instruments import inc, observe
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from scheduler.api.asgi import Message, Receive, Scope, Send
 
-    from scheduler.api.app import Application, Receive, Scope, Send
-
-#: Requests that no route takes.
+#: The route label of requests that no route takes.
 _NONE = "none"
-#: Methods that routes have; others are one.
+#: Methods that routes have; all others share one label.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 
 
-class MetricsMiddleware:
-    """Counts every request when its answer begins: one that is followed may take hours to end."""
+class MetricsMiddleware(HttpMiddleware):
+    """Counts a request when its response begins: a stream may take hours to end."""
 
-    def __init__(self, app: Application) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle and count a request."""
         began = time.monotonic()
 
-        async def answer(message: MutableMapping[str, Any]) -> None:
+        async def respond(message: Message) -> None:
             if message["type"] == "http.response.start":
-                _note(scope, message["status"], time.monotonic() - began)
+                _count(scope, message["status"], time.monotonic() - began)
             await send(message)
 
         try:
-            await self._app(scope, receive, answer)
+            await self.app(scope, receive, respond)
         except Exception:
-            # Who answers to it stands outside of everything.
-            _note(scope, 500, time.monotonic() - began)
+            # The response to it is sent from outside all middleware.
+            _count(scope, 500, time.monotonic() - began)
             raise
 
 
-def _note(scope: Scope, status: int, seconds: float) -> None:
+def _count(scope: Scope, status: int, seconds: float) -> None:
     route: Any = scope.get("route")
     path = getattr(route, "path", _NONE)
     method = scope["method"] if scope["method"] in _METHODS else _NONE

@@ -1,84 +1,75 @@
-"""A line for each request, and what the lines have that are written while it is answered."""
+"""A log line for each request, and the context of the lines written while it is handled."""
 
 from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastapi import Request
 
+from scheduler.api.asgi import HttpMiddleware
 from scheduler.traces.sender import caller
 from simherd.runtime import logs
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
-
-    from scheduler.api.app import Application, Receive, Scope, Send
+    from scheduler.api.asgi import Message, Receive, Scope, Send
 
 log = logging.getLogger(__name__)
 
-#: Requests that change nothing.
+#: Methods that change nothing.
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 async def note_task(request: Request) -> None:
-    """Have the lines of a request about a task name it."""
-    told = request.path_params
-    if "task_id" in told:
-        logs.note(task=told["task_id"])
-    if str(told.get("attempt", "")).isdigit():
-        logs.note(attempt=int(told["attempt"]))
+    """Add a request's task and attempt to the log lines that are written while it is handled."""
+    params = request.path_params
+    if "task_id" in params:
+        logs.note(task=params["task_id"])
+    if str(params.get("attempt", "")).isdigit():
+        logs.note(attempt=int(params["attempt"]))
 
 
-class RequestLogMiddleware:
-    """Writes what was asked and how it was answered: the route, never the query or the body.
+class RequestLogMiddleware(HttpMiddleware):
+    """Logs each request's route and status, never its query or body.
 
-    What was only read, and could be, is written at DEBUG: clients look at their tasks once a
-    second.
+    Successful reads are logged at DEBUG: clients poll their tasks once a second.
     """
 
-    def __init__(self, app: Application) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle and log a request."""
         began, status = time.monotonic(), 500
 
-        async def answer(message: MutableMapping[str, Any]) -> None:
+        async def respond(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self._app(scope, receive, answer)
+            await self.app(scope, receive, respond)
         finally:
             read = scope["method"] in _READING and status < 400
             log.log(
                 logging.DEBUG if read else logging.INFO,
                 "event=request method=%s route=%s status=%s ms=%s",
-                *(scope["method"], _route(scope), status),
+                scope["method"],
+                _route(scope),
+                status,
                 round(1000 * (time.monotonic() - began), 1),
             )
 
 
-class Caller:
-    """Keeps the trace that a client says its request belongs to."""
+class Caller(HttpMiddleware):
+    """Keeps the trace that a client names for its request."""
 
-    def __init__(self, app: Application) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request as part of that trace."""
         headers = dict(scope.get("headers", ()))
         caller.set(headers.get(b"traceparent", b"").decode("latin-1") or None)
-        await self._app(scope, receive, send)
+        await self.app(scope, receive, send)
 
 
 def _route(scope: Scope) -> str:
-    """The pattern of the path: what a path holds is the user's own."""
+    """Return the pattern of the path: the path itself may hold the user's data."""
     return str(getattr(scope.get("route"), "path", None))

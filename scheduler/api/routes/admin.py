@@ -7,36 +7,34 @@ from typing import Annotated, Any
 
 from fastapi import Query
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict
 
-from scheduler.api.bounded import BigNumber
+from scheduler.api.bounded import BigNumber, StrictBody
 from scheduler.api.deps import OperatorDep, RuntimeDep
 from scheduler.api.serializers import isoformat_utc
 from scheduler.api.strict import StrictRouter
 from scheduler.services.accounts.audit import MOST_ENTRIES, add_audit_entry, audit_entries
 from scheduler.services.backup.backup import stream_backup
 from scheduler.services.control.orphans import examine
+from scheduler.services.transaction import read, write
 
 router = StrictRouter(prefix="/v1/admin", tags=["admin"])
 
 
-class Examination(BaseModel):
+class Examination(StrictBody):
     """Whether what is found is to be put right, and whether all outputs are to be looked for."""
 
-    model_config = ConfigDict(extra="forbid")
     fix: bool = False
     storage: bool = False
 
 
 @router.post("/doctor")
-def doctor(rt: RuntimeDep, operator: OperatorDep, asked: Examination) -> list[dict[str, Any]]:
-    """Look for machines, leases, users and uploads that nobody wants any more, and for outputs."""
-    found = examine(rt, fix=asked.fix, storage=asked.storage)
-    mended = [f"{finding.kind} {finding.what}" for finding in found if finding.mended]
+def doctor(rt: RuntimeDep, operator: OperatorDep, body: Examination) -> list[dict[str, Any]]:
+    """Check consistency: orphaned machines, leases, users and uploads, and missing outputs."""
+    findings = examine(rt, fix=body.fix, storage=body.storage)
+    mended = [f"{finding.kind} {finding.what}" for finding in findings if finding.mended]
     if mended:
-        with rt.store.write() as session:
-            add_audit_entry(session, operator.username, "doctor_fix", "server", mended=mended)
-    return [asdict(finding) for finding in found]
+        write(rt, add_audit_entry, operator.username, "doctor_fix", "server", mended=mended)
+    return [asdict(finding) for finding in findings]
 
 
 @router.get("/backup")
@@ -59,8 +57,7 @@ def audit(
     subject: str | None = None,
 ) -> list[dict[str, Any]]:
     """What operators have done, the newest first; `before`: older than the entry of this id."""
-    with rt.store.read() as session:
-        found = audit_entries(session, limit=limit, before=before, actor=actor, subject=subject)
+    rows = read(rt, audit_entries, limit=limit, before=before, actor=actor, subject=subject)
     return [
         {
             "id": entry.id,
@@ -70,5 +67,5 @@ def audit(
             "subject": entry.subject,
             "facts": entry.facts,
         }
-        for entry in found
+        for entry in rows
     ]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import select
+from pydantic import Field
 
-from scheduler.api.bounded import Amount
+from scheduler.api.bounded import Amount, StrictBody
 from scheduler.api.deps import OperatorDep, RuntimeDep
 from scheduler.api.serializers import (
     dollars,
@@ -23,7 +22,9 @@ from scheduler.services.billing.prices import PriceState
 from scheduler.services.control import quarantine
 from scheduler.services.groups import admin, sharing
 from scheduler.services.groups.admin import GroupState
-from scheduler.store.models import MachineRow
+from scheduler.services.groups.views import group_for_operator
+from scheduler.services.transaction import read, write
+from scheduler.wiring import Runtime
 from simherd.contract import limits
 
 router = StrictRouter(prefix="/v1/admin", tags=["admin"])
@@ -32,37 +33,30 @@ router = StrictRouter(prefix="/v1/admin", tags=["admin"])
 Owner = Annotated[str | None, Query(max_length=64)]
 
 
-class NewPrice(BaseModel):
+class NewPrice(StrictBody):
     """US$ per machine and hour; what is left out stays as it is."""
 
-    model_config = ConfigDict(extra="forbid")
     on_demand: Amount | None = None
     spot: Amount | None = None
 
 
-class Sharing(BaseModel):
-    """With whom a machine group is shared: users by name, or everyone."""
+class Unsharing(StrictBody):
+    """The users with whom a machine group is no longer shared; without names, everybody."""
 
-    model_config = ConfigDict(extra="forbid")
     usernames: list[Annotated[str, Field(max_length=64)]] = Field(
         default_factory=list, max_length=limits.MAX_GROUP_SHARES
     )
+
+
+class Sharing(Unsharing):
+    """With whom a machine group is shared: users by name, or everyone."""
+
     everyone: bool = False
 
 
-class Unsharing(BaseModel):
-    """Whom a machine group is shared with no longer; without names, everybody."""
-
-    model_config = ConfigDict(extra="forbid")
-    usernames: list[Annotated[str, Field(max_length=64)]] = Field(
-        default_factory=list, max_length=limits.MAX_GROUP_SHARES
-    )
-
-
-class Default(BaseModel):
+class Default(StrictBody):
     """Whether tasks go to a group that name none."""
 
-    model_config = ConfigDict(extra="forbid")
     is_default: bool
 
 
@@ -104,8 +98,7 @@ def _price(state: PriceState) -> dict[str, Any]:
 @router.get("/groups")
 def list_groups(rt: RuntimeDep, _user: OperatorDep, ended: bool = False) -> list[dict[str, Any]]:
     """Every user's machine groups with what they have cost; `ended`: the terminated ones too."""
-    with rt.store.read() as session:
-        return [_group(state) for state in admin.group_states(session, ended=ended)]
+    return [_group(state) for state in read(rt, admin.group_states, ended=ended)]
 
 
 @router.get("/groups/{group}")
@@ -114,14 +107,11 @@ def show_group(
 ) -> dict[str, Any]:
     """One machine group, by id or name, with its machines under `group`; `owner`: whose, where
     several have one of this name."""
-    with rt.store.read() as session:
-        state = admin.group_state(session, group, owner)
-        machines = session.scalars(
-            select(MachineRow)
-            .where(MachineRow.group_id == state.group.id)
-            .order_by(MachineRow.created_at)
-        ).all()
-        shares = sharing.shares_of(session, state.group.id)
+    return _details(rt, group, owner)
+
+
+def _details(rt: Runtime, group: str, owner: str | None = None) -> dict[str, Any]:
+    state, machines, shares = read(rt, group_for_operator, group, owner)
     return {
         **_group(state),
         "shares": [share_json(share) for share in shares],
@@ -158,67 +148,66 @@ def repair_group(rt: RuntimeDep, operator: OperatorDep, group: str) -> dict[str,
 
 @router.post("/groups/{group}/share")
 def share_group(
-    rt: RuntimeDep, operator: OperatorDep, group: str, asked: Sharing, owner: Owner = None
+    rt: RuntimeDep, operator: OperatorDep, group: str, body: Sharing, owner: Owner = None
 ) -> dict[str, Any]:
     """Let users, or everyone, send tasks to a machine group; `owner`: whose, where several have
     one of this name."""
-    with rt.store.write() as session:
-        found = admin.group_state(session, group, owner).group
-        sharing.share_with(
-            session, operator.username, found, asked.usernames, everyone=asked.everyone
-        )
-    return show_group(rt, operator, found.id)
+    shared = write(
+        rt,
+        sharing.share_with,
+        operator.username,
+        group,
+        body.usernames,
+        everyone=body.everyone,
+        owner=owner,
+    )
+    return _details(rt, shared.id)
 
 
 @router.post("/groups/{group}/unshare")
 def unshare_group(
-    rt: RuntimeDep, operator: OperatorDep, group: str, asked: Unsharing, owner: Owner = None
+    rt: RuntimeDep, operator: OperatorDep, group: str, body: Unsharing, owner: Owner = None
 ) -> dict[str, Any]:
     """Let users send no more tasks to a machine group; what they have submitted goes on."""
-    with rt.store.write() as session:
-        found = admin.group_state(session, group, owner).group
-        sharing.unshare_with(session, operator.username, found, asked.usernames)
-    return show_group(rt, operator, found.id)
+    changed = write(rt, sharing.unshare_with, operator.username, group, body.usernames, owner=owner)
+    return _details(rt, changed.id)
 
 
 @router.put("/groups/{group}/default")
 def set_default_group(
-    rt: RuntimeDep, operator: OperatorDep, group: str, asked: Default, owner: Owner = None
+    rt: RuntimeDep, operator: OperatorDep, group: str, body: Default, owner: Owner = None
 ) -> dict[str, Any]:
     """Have tasks that name no group go to this one, where their users may use it, or no longer."""
-    with rt.store.write() as session:
-        found = admin.group_state(session, group, owner).group
-        sharing.set_default(session, operator.username, found, is_default=asked.is_default)
-    return show_group(rt, operator, found.id)
+    changed = write(
+        rt, sharing.set_default, operator.username, group, is_default=body.is_default, owner=owner
+    )
+    return _details(rt, changed.id)
 
 
 @router.get("/prices")
 def list_prices(rt: RuntimeDep, _user: OperatorDep) -> list[dict[str, Any]]:
     """What machine types cost, US$ per hour, and what the operator's table says."""
-    with rt.store.read() as session:
-        return [_price(s) for s in prices.price_states(session, rt.catalogue).values()]
+    return [_price(state) for state in read(rt, prices.price_states, rt.catalogue).values()]
 
 
 @router.put("/prices/{machine_type}")
 def set_price(
-    rt: RuntimeDep, operator: OperatorDep, machine_type: str, asked: NewPrice
+    rt: RuntimeDep, operator: OperatorDep, machine_type: str, body: NewPrice
 ) -> dict[str, Any]:
     """Set what machines of a type cost in groups that are registered from now on."""
-    with rt.store.write() as session:
-        state = prices.set_price(
-            session,
-            rt.catalogue,
-            operator.username,
-            machine_type,
-            on_demand=asked.on_demand,
-            spot=asked.spot,
-        )
+    state = write(
+        rt,
+        prices.set_price,
+        rt.catalogue,
+        operator.username,
+        machine_type,
+        on_demand=body.on_demand,
+        spot=body.spot,
+    )
     return _price(state)
 
 
 @router.delete("/prices/{machine_type}")
 def unset_price(rt: RuntimeDep, operator: OperatorDep, machine_type: str) -> dict[str, Any]:
     """Have the operator's table say again what machines of a type cost."""
-    with rt.store.write() as session:
-        state = prices.unset_price(session, rt.catalogue, operator.username, machine_type)
-    return _price(state)
+    return _price(write(rt, prices.unset_price, rt.catalogue, operator.username, machine_type))

@@ -6,73 +6,66 @@ import time
 from typing import Annotated, Any
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from scheduler.api.bounded import KeySeconds, Name
+from scheduler.api.bounded import KeySeconds, Name, StrictBody
 from scheduler.api.deps import OperatorDep, RuntimeDep
-from scheduler.api.routes.users import quotas_json
-from scheduler.api.serializers import isoformat_utc
+from scheduler.api.serializers import isoformat_utc, quotas_json
 from scheduler.api.strict import StrictRouter
 from scheduler.config import PROVIDERS
 from scheduler.services.accounts import admin_keys, admin_users, provider_access
 from scheduler.services.accounts.admin_keys import KeyState
 from scheduler.services.accounts.admin_users import UserState
 from scheduler.services.billing.quotas import change_quota, give_defaults, quota_states
+from scheduler.services.transaction import read, write
 from simherd.contract import limits
 
 router = StrictRouter(prefix="/v1/admin", tags=["admin"])
 
 
-class NewUser(BaseModel):
+class NewUser(StrictBody):
     """A user that is to be made."""
 
-    model_config = ConfigDict(extra="forbid")
     username: Name
     email: Name
     operator: bool = False
 
 
-class Disabling(BaseModel):
+class Disabling(StrictBody):
     """What becomes of a disabled user's tasks: they go on, or are killed."""
 
-    model_config = ConfigDict(extra="forbid")
     kill: bool = False
 
 
-class Standing(BaseModel):
+class Standing(StrictBody):
     """Whether a user is an operator."""
 
-    model_config = ConfigDict(extra="forbid")
     operator: bool
 
 
-class Providers(BaseModel):
+class Providers(StrictBody):
     """The providers that a user may start machines with; null: all that are on."""
 
-    model_config = ConfigDict(extra="forbid")
     providers: list[Annotated[str, Field(max_length=40)]] | None = Field(max_length=len(PROVIDERS))
 
 
-class NewKey(BaseModel):
+class NewKey(StrictBody):
     """A key that is to be made; `valid_s`: seconds, without it until it is revoked."""
 
-    model_config = ConfigDict(extra="forbid")
     username: Name
     label: Name
     valid_s: KeySeconds | None = None
 
 
-class Rotation(BaseModel):
+class Rotation(StrictBody):
     """For how long the old key stays good, seconds."""
 
-    model_config = ConfigDict(extra="forbid")
     keep_s: KeySeconds = 0.0
 
 
-class NewQuota(BaseModel):
+class NewQuota(StrictBody):
     """What a user may have; null: unlimited."""
 
-    model_config = ConfigDict(extra="forbid")
     # `change_quota` says which numbers a quota can have.
     value: (
         Annotated[float, Field(ge=-limits.MAX_AMOUNT, le=limits.MAX_AMOUNT, allow_inf_nan=False)]
@@ -80,10 +73,9 @@ class NewQuota(BaseModel):
     )
 
 
-class DefaultQuotas(BaseModel):
-    """Who gets the default quotas; null: every user."""
+class DefaultQuotas(StrictBody):
+    """The user who gets the default quotas; null: every user."""
 
-    model_config = ConfigDict(extra="forbid")
     username: Name | None
 
 
@@ -115,35 +107,33 @@ def _key(state: KeyState) -> dict[str, Any]:
 
 
 def _one(rt: RuntimeDep, username: str) -> dict[str, Any]:
-    with rt.store.read() as session:
-        return _user(admin_users.user_states(session, username)[0])
+    return _user(read(rt, admin_users.user_states, username)[0])
 
 
 @router.get("/users")
 def list_users(rt: RuntimeDep, _user_: OperatorDep) -> list[dict[str, Any]]:
     """Every user, with how many tasks they have going on and how many groups are up."""
-    with rt.store.read() as session:
-        return [_user(state) for state in admin_users.user_states(session)]
+    return [_user(state) for state in read(rt, admin_users.user_states)]
 
 
 @router.post("/users", status_code=201)
-def create_user(rt: RuntimeDep, operator: OperatorDep, asked: NewUser) -> dict[str, Any]:
+def create_user(rt: RuntimeDep, operator: OperatorDep, body: NewUser) -> dict[str, Any]:
     """Make a user, who has no key yet, with the server's default quotas.
 
     `simulations_isolated`: false where the server runs simulations as plain processes, which can
     read what its own account can.
     """
-    with rt.store.write() as session:
-        admin_users.create_user(
-            session,
-            operator.username,
-            asked.username,
-            asked.email,
-            operator=asked.operator,
-            quotas=rt.settings.quotas_of_new_users,
-        )
-    made = _one(rt, asked.username)
-    return {**made, "simulations_isolated": rt.settings.isolates_simulations}
+    write(
+        rt,
+        admin_users.create_user,
+        operator.username,
+        body.username,
+        body.email,
+        operator=body.operator,
+        quotas=rt.settings.quotas_of_new_users,
+    )
+    user = _one(rt, body.username)
+    return {**user, "simulations_isolated": rt.settings.isolates_simulations}
 
 
 @router.get("/users/{username}")
@@ -154,103 +144,93 @@ def show_user(rt: RuntimeDep, _user_: OperatorDep, username: str) -> dict[str, A
 
 @router.post("/users/{username}/disable")
 def disable_user(
-    rt: RuntimeDep, operator: OperatorDep, username: str, asked: Disabling
+    rt: RuntimeDep, operator: OperatorDep, username: str, body: Disabling
 ) -> dict[str, Any]:
     """Refuse a user's keys; what they have running goes on, unless `kill` ends their tasks."""
-    killed = admin_users.disable_user(rt, operator.username, username, kill=asked.kill)
+    killed = admin_users.disable_user(rt, operator.username, username, kill=body.kill)
     return {**_one(rt, username), "tasks_killed": killed}
 
 
 @router.post("/users/{username}/enable")
 def enable_user(rt: RuntimeDep, operator: OperatorDep, username: str) -> dict[str, Any]:
     """Let a user's keys be good again."""
-    with rt.store.write() as session:
-        admin_users.enable_user(session, operator.username, username)
+    write(rt, admin_users.enable_user, operator.username, username)
     return _one(rt, username)
 
 
 @router.put("/users/{username}/operator")
 def set_operator(
-    rt: RuntimeDep, operator: OperatorDep, username: str, asked: Standing
+    rt: RuntimeDep, operator: OperatorDep, username: str, body: Standing
 ) -> dict[str, Any]:
     """Make a user an operator, or no longer one."""
-    with rt.store.write() as session:
-        admin_users.set_operator(session, operator.username, username, asked.operator)
+    write(rt, admin_users.set_operator, operator.username, username, body.operator)
     return _one(rt, username)
 
 
 @router.put("/users/{username}/providers")
 def set_providers(
-    rt: RuntimeDep, operator: OperatorDep, username: str, asked: Providers
+    rt: RuntimeDep, operator: OperatorDep, username: str, body: Providers
 ) -> dict[str, Any]:
     """Narrow the providers that a user may start machines with; null: all that are on."""
-    with rt.store.write() as session:
-        user = admin_users.named_user(session, username, lock=True)
-        provider_access.set_providers(session, operator.username, user, asked.providers)
+    write(rt, provider_access.set_providers, operator.username, username, body.providers)
     return _one(rt, username)
 
 
 @router.get("/users/{username}/quotas")
 def show_quotas(rt: RuntimeDep, _user_: OperatorDep, username: str) -> dict[str, Any]:
     """What a user may have at one time (null: unlimited), and has now."""
-    with rt.store.read() as session:
-        user = admin_users.named_user(session, username)
-    return quotas_json(quota_states(rt, user))
+    return _quotas(rt, username)
+
+
+def _quotas(rt: RuntimeDep, username: str) -> dict[str, Any]:
+    return quotas_json(quota_states(rt, read(rt, admin_users.named_user, username)))
 
 
 @router.put("/users/{username}/quotas/{name}")
 def set_quota(
-    rt: RuntimeDep, operator: OperatorDep, username: str, name: str, asked: NewQuota
+    rt: RuntimeDep, operator: OperatorDep, username: str, name: str, body: NewQuota
 ) -> dict[str, Any]:
     """Set what a user may have; null: unlimited. What is in use stays, even if it is more."""
-    with rt.store.write() as session:
-        change_quota(session, operator.username, username, name, asked.value)
-    return show_quotas(rt, operator, username)
+    write(rt, change_quota, operator.username, username, name, body.value)
+    return _quotas(rt, username)
 
 
 @router.post("/quotas/defaults")
 def give_default_quotas(
-    rt: RuntimeDep, operator: OperatorDep, asked: DefaultQuotas
+    rt: RuntimeDep, operator: OperatorDep, body: DefaultQuotas
 ) -> dict[str, list[str]]:
     """Give a user, or every user, the server's default quotas where they have none: quotas that
     were set stay. Returns the names of the quotas that were set, by user."""
-    with rt.store.write() as session:
-        return give_defaults(
-            session, operator.username, rt.settings.quotas_of_new_users, asked.username
-        )
+    defaults = rt.settings.quotas_of_new_users
+    return write(rt, give_defaults, operator.username, defaults, body.username)
 
 
 @router.get("/keys")
 def list_keys(
     rt: RuntimeDep, _user_: OperatorDep, username: Annotated[str | None, Query()] = None
 ) -> list[dict[str, Any]]:
-    """Every key, or one user's, by its id; what it is was told when it was made."""
-    with rt.store.read() as session:
-        return [_key(state) for state in admin_keys.key_states(session, username)]
+    """Every key, or one user's, by its id; the key itself is shown only when it is created."""
+    return [_key(state) for state in read(rt, admin_keys.key_states, username)]
 
 
 @router.post("/keys", status_code=201)
-def create_key(rt: RuntimeDep, operator: OperatorDep, asked: NewKey) -> dict[str, Any]:
-    """Make a key. `key` in the answer is the key itself, for the only time."""
-    with rt.store.write() as session:
-        secret, state = admin_keys.make_key(
-            session, operator.username, asked.username, asked.label, asked.valid_s
-        )
+def create_key(rt: RuntimeDep, operator: OperatorDep, body: NewKey) -> dict[str, Any]:
+    """Create a key. `key` in the response is the key itself, shown only once."""
+    actor = operator.username
+    secret, state = write(rt, admin_keys.make_key, actor, body.username, body.label, body.valid_s)
     return {**_key(state), "key": secret}
 
 
 @router.post("/keys/{key_id}/revoke", status_code=204)
 def revoke_key(rt: RuntimeDep, operator: OperatorDep, key_id: str) -> None:
     """End a key now."""
-    with rt.store.write() as session:
-        admin_keys.revoke_key(session, operator.username, key_id)
+    write(rt, admin_keys.revoke_key, operator.username, key_id)
 
 
 @router.post("/keys/{key_id}/rotate", status_code=201)
 def rotate_key(
-    rt: RuntimeDep, operator: OperatorDep, key_id: str, asked: Rotation
+    rt: RuntimeDep, operator: OperatorDep, key_id: str, body: Rotation
 ) -> dict[str, Any]:
     """Make a key in place of another, which ends now or after `keep_s` seconds."""
-    with rt.store.write() as session:
-        secret, state = admin_keys.rotate_key(session, operator.username, key_id, asked.keep_s)
+    secret, state = write(rt, admin_keys.rotate_key, operator.username, key_id, body.keep_s)
     return {**_key(state), "key": secret}

@@ -1,13 +1,13 @@
-"""What executors ask for while they hold an attempt: storing outputs and checkpoints."""
+"""Storing outputs and checkpoints of an attempt, for the executor that holds it."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
-from scheduler.api.bounded import AttemptNumber, BigNumber
+from scheduler.api.bounded import AttemptNumber, BigNumber, StrictBody
 from scheduler.api.deps import RuntimeDep
 from scheduler.api.strict import StrictRouter
 from scheduler.services.attempts.outputs import ROUTE, AttemptOutputs
@@ -30,7 +30,7 @@ def get_outputs(
     authorization: Annotated[str, Header()] = "",
 ) -> AttemptOutputs:
     """What belongs to the attempt whose token came with the request."""
-    # What an attempt that has lost its lease left half done, it may still clear away.
+    # An attempt that has lost its lease may still abort its uploads.
     fenced = not request.url.path.endswith(_ABORT)
     token = authorization.removeprefix("Bearer ")
     return AttemptOutputs(rt, task_id, attempt, token, fenced=fenced)
@@ -46,17 +46,15 @@ PartNumber = Annotated[int, Field(ge=1, le=MOST_PARTS)]
 ETag = Annotated[str, Field(min_length=1, max_length=200, pattern="^[!-~]+$")]
 
 
-class Stored(BaseModel):
+class Stored(StrictBody):
     """One of the objects that an attempt may store."""
 
-    model_config = ConfigDict(extra="forbid")
     object: Name = OUTPUT
 
 
-class UrlsBody(BaseModel):
-    """Several of them."""
+class UrlsBody(StrictBody):
+    """Several objects."""
 
-    model_config = ConfigDict(extra="forbid")
     objects: list[Name] = Field(default=[OUTPUT, MANIFEST], max_length=1000)
 
 
@@ -67,7 +65,7 @@ class UploadBody(Stored):
 
 
 class PartWanted(UploadBody):
-    """Which part is to be sent."""
+    """The part to be sent."""
 
     number: PartNumber
 
@@ -78,10 +76,9 @@ class Completion(UploadBody):
     parts: list[tuple[PartNumber, ETag]] = Field(min_length=1, max_length=MOST_PARTS)
 
 
-class FileSaved(BaseModel):
+class FileSaved(StrictBody):
     """One file of a checkpoint, see `SavedFile`."""
 
-    model_config = ConfigDict(extra="forbid")
     path: str = Field(min_length=1, max_length=4096)
     size: BigNumber
     mode: int = Field(ge=0, le=0o7777)
@@ -96,61 +93,60 @@ class FileSaved(BaseModel):
         return path
 
 
-class Generation(BaseModel):
+class Generation(StrictBody):
     """The files of a checkpoint."""
 
-    model_config = ConfigDict(extra="forbid")
     files: list[FileSaved] = Field(min_length=1, max_length=MOST_FILES)
 
 
 @router.post("/urls")
-def urls(outputs: Outputs, asked: UrlsBody) -> dict[str, str]:
+def urls(outputs: Outputs, body: UrlsBody) -> dict[str, str]:
     """New signed URLs for storing objects whole."""
-    return outputs.urls(asked.objects)
+    return outputs.urls(body.objects)
 
 
 @router.post("/stored")
-def stored(outputs: Outputs, asked: Stored) -> dict[str, int]:
+def stored(outputs: Outputs, body: Stored) -> dict[str, int]:
     """The size of an object as it is stored."""
-    return {"size": outputs.stored_size(asked.object)}
+    return {"size": outputs.stored_size(body.object)}
 
 
 @router.post("/begin")
-def begin(outputs: Outputs, asked: Stored) -> dict[str, str]:
+def begin(outputs: Outputs, body: Stored) -> dict[str, str]:
     """Begin an upload in parts."""
-    return {"upload": outputs.begin(asked.object)}
+    return {"upload": outputs.begin(body.object)}
 
 
 @router.post("/part")
-def part(outputs: Outputs, asked: PartWanted) -> dict[str, str]:
+def part(outputs: Outputs, body: PartWanted) -> dict[str, str]:
     """Where to send a part."""
-    return {"url": outputs.part_url(asked.object, asked.upload, asked.number)}
+    return {"url": outputs.part_url(body.object, body.upload, body.number)}
 
 
 @router.post("/complete")
-def complete(outputs: Outputs, asked: Completion) -> dict[str, int]:
+def complete(outputs: Outputs, body: Completion) -> dict[str, int]:
     """Make an object of its parts."""
-    return {"size": outputs.complete(asked.object, asked.upload, asked.parts)}
+    return {"size": outputs.complete(body.object, body.upload, body.parts)}
 
 
 @router.post(_ABORT)
-def abort(outputs: Outputs, asked: UploadBody) -> dict[str, Any]:
+def abort(outputs: Outputs, body: UploadBody) -> dict[str, Any]:
     """Forget an upload in parts."""
-    outputs.abort(asked.object, asked.upload)
+    outputs.abort(body.object, body.upload)
     return {}
 
 
 @router.post("/drop")
-def drop(outputs: Outputs, asked: Stored) -> dict[str, Any]:
+def drop(outputs: Outputs, body: Stored) -> dict[str, Any]:
     """Delete a slice of a live file."""
-    outputs.drop_slice(asked.object)
+    outputs.drop_slice(body.object)
     return {}
 
 
 @router.post(CHECKPOINT_VERB)
-def save_checkpoint(outputs: Outputs, asked: Generation) -> dict[str, int]:
+def save_checkpoint(outputs: Outputs, body: Generation) -> dict[str, int]:
     """Note a generation whose files are stored."""
-    files = [SavedFile(**file.model_dump()) for file in asked.files]
+    files = [SavedFile(**file.model_dump()) for file in body.files]
     return {"generation": outputs.save_checkpoint(files)}
 
 

@@ -1,4 +1,4 @@
-"""How the published client and the API's end of its data channel find each other."""
+"""Signalling of the data channel between the published client and the API."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, StrictStr
+from pydantic import Field, StrictStr
 
+from scheduler.api.bounded import StrictBody
 from scheduler.api.deps import RuntimeDep, UserDep
-from scheduler.api.routes.tasks import owned_task
 from scheduler.api.strict import StrictRouter
 from scheduler.bridge.connections import BridgeConnections
 from scheduler.services.errors import Conflict, Invalid
+from scheduler.services.tasks.listing import owned_task
 from simherd.contract import limits
 
 router = StrictRouter(prefix="/tasks", tags=["tasks"])
@@ -25,19 +26,18 @@ _ID = "^[A-Za-z0-9_.-]{1,64}$"
 
 def get_connections(request: Request) -> BridgeConnections:
     """This process' WebRTC connections, where it can have some."""
-    found = request.app.state.connections
-    assert isinstance(found, BridgeConnections)
-    found.check_installed()
-    return found
+    connections = request.app.state.connections
+    assert isinstance(connections, BridgeConnections)
+    connections.check_installed()
+    return connections
 
 
 ConnectionsDep = Annotated[BridgeConnections, Depends(get_connections)]
 
 
-class TaskConnection(BaseModel):
-    """A message between a client and what answers for a task, in the contract's words."""
+class TaskConnection(StrictBody):
+    """A message between a client and a task's end of the channel, in the contract's words."""
 
-    model_config = ConfigDict(extra="forbid")
     sender_id: StrictStr = Field(pattern=_ID, max_length=64)
     receiver_id: StrictStr | None = Field(default=None, max_length=limits.MAX_NAME_CHARACTERS)
     type: Literal["offer"] | None = None
@@ -46,35 +46,35 @@ class TaskConnection(BaseModel):
 
 @router.post("/{task_id}/register")
 async def register(
-    rt: RuntimeDep, user: UserDep, _: ConnectionsDep, task_id: str, asked: TaskConnection
+    rt: RuntimeDep, user: UserDep, _: ConnectionsDep, task_id: str, body: TaskConnection
 ) -> dict[str, str]:
     """A client will send an offer, and ask for the answer."""
-    await run_in_threadpool(owned_task, rt, user, task_id)
-    await rt.mailboxes.open(task_id, asked.sender_id)
-    return {"sender_id": asked.sender_id}
+    await run_in_threadpool(owned_task, rt, user.id, task_id)
+    await rt.mailboxes.open(task_id, body.sender_id)
+    return {"sender_id": body.sender_id}
 
 
 @router.post("/{task_id}/offer")
 async def offer(
-    rt: RuntimeDep, user: UserDep, connections: ConnectionsDep, task_id: str, asked: TaskConnection
+    rt: RuntimeDep, user: UserDep, connections: ConnectionsDep, task_id: str, body: TaskConnection
 ) -> dict[str, str]:
     """A client's WebRTC offer to a task; the answer waits in the client's mailbox."""
-    task = await run_in_threadpool(owned_task, rt, user, task_id)
-    if asked.type is None or asked.sdp is None or asked.receiver_id != task_id:
+    task = await run_in_threadpool(owned_task, rt, user.id, task_id)
+    if body.type is None or body.sdp is None or body.receiver_id != task_id:
         raise Invalid(f"offer: needs type 'offer', an sdp, and receiver_id {task_id!r}.")
-    if not await rt.mailboxes.is_open(task_id, asked.sender_id):
+    if not await rt.mailboxes.is_open(task_id, body.sender_id):
         raise Conflict(
-            f"sender_id: nobody is registered as {asked.sender_id!r}. "
+            f"sender_id: nobody is registered as {body.sender_id!r}. "
             f"Register first, and send the offer within {limits.MAILBOX_KEEP_S:.0f} seconds."
         )
     answer: dict[str, Any] = {
         "sender_id": task_id,
-        "receiver_id": asked.sender_id,
+        "receiver_id": body.sender_id,
         "type": "answer",
-        "sdp": await connections.answer(task, asked.sdp),
+        "sdp": await connections.answer(task, body.sdp),
     }
-    await rt.mailboxes.put(task_id, asked.sender_id, json.dumps(answer))
-    return {"sender_id": asked.sender_id}
+    await rt.mailboxes.put(task_id, body.sender_id, json.dumps(answer))
+    return {"sender_id": body.sender_id}
 
 
 @router.get("/{task_id}/message", response_model=None)
@@ -87,6 +87,6 @@ async def message(
     block_s: Annotated[float, Query(ge=0, le=limits.MAX_MESSAGE_WAIT_S)] = limits.MESSAGE_WAIT_S,
 ) -> Response:
     """The oldest message for a client, as soon as there is one; 204 when none has come."""
-    await run_in_threadpool(owned_task, rt, user, task_id)
-    found = await rt.mailboxes.take(task_id, client, block_s)
-    return Response(status_code=204) if found is None else JSONResponse(json.loads(found))
+    await run_in_threadpool(owned_task, rt, user.id, task_id)
+    text = await rt.mailboxes.take(task_id, client, block_s)
+    return Response(status_code=204) if text is None else JSONResponse(json.loads(text))

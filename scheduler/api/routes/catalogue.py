@@ -13,6 +13,7 @@ from scheduler.catalogue.search import MachineOffer, OfferFilter, Range, offers
 from scheduler.services.accounts.provider_access import providers_of, wire_providers
 from scheduler.services.billing.prices import priced_machine_types as machine_types_now
 from scheduler.services.errors import Invalid, ResourceNotFound
+from scheduler.services.transaction import read
 from simherd.contract import limits
 
 if TYPE_CHECKING:
@@ -45,8 +46,7 @@ def available_images(rt: RuntimeDep) -> dict[str, dict[str, list[str]]]:
 @router.get("/compute/price")
 def price(rt: RuntimeDep, user: UserDep, machine_type: str) -> dict[str, float]:
     """What a machine costs, US$ per hour; the same in all zones."""
-    with rt.store.read() as session:
-        kinds = machine_types_now(session, rt.catalogue)
+    kinds = read(rt, machine_types_now, rt.catalogue)
     kind = kinds.get(machine_type)
     if kind is None:
         known = ", ".join(sorted(kinds))
@@ -96,18 +96,18 @@ WantedDep = Annotated[OfferFilter, Depends(_wanted)]
 
 @router.get("/pricing/machine-types")
 def machine_types(
-    rt: RuntimeDep, wanted: WantedDep, provider_id: Provider | None = None
+    rt: RuntimeDep, conditions: WantedDep, provider_id: Provider | None = None
 ) -> list[dict[str, Any]]:
     """Machine types that match every filter, each with its spot price and its other one.
 
     Ranges are two values, the least and the most, both allowed: vCPUs, GiB of memory, US$ per
     hour, GPUs. Other filters may be given more than once, and name what is wanted.
     """
-    return _offers_of(rt, wanted, provider_id, rt.settings.enabled_providers)
+    return _offers_of(rt, conditions, provider_id, rt.settings.enabled_providers)
 
 
 def _offers_of(
-    rt: RuntimeDep, wanted: OfferFilter, provider_id: str | None, on: Sequence[str]
+    rt: RuntimeDep, conditions: OfferFilter, provider_id: str | None, on: Sequence[str]
 ) -> list[dict[str, Any]]:
     """What can be had with the providers that are `on`; of a provider id without any: nothing."""
     if not on and provider_id is None:
@@ -118,19 +118,18 @@ def _offers_of(
     if provider not in table and (table or provider_id is not None):
         if provider not in rt.catalogue.providers:
             return []
-        there = f"There are: {', '.join(sorted(table))}." if table else "There are none."
-        raise Invalid(f"provider_id: {provider!r} is not available here. {there}")
-    with rt.store.read() as session:
-        kinds = machine_types_now(session, rt.catalogue)
-    return [_json(o, provider) for o in offers(kinds.values(), wanted)]
+        available = f"There are: {', '.join(sorted(table))}." if table else "There are none."
+        raise Invalid(f"provider_id: {provider!r} is not available here. {available}")
+    kinds = read(rt, machine_types_now, rt.catalogue)
+    return [_json(o, provider) for o in offers(kinds.values(), conditions)]
 
 
 @router.get("/compute/machine_types")
 def own_machine_types(
-    rt: RuntimeDep, user: UserDep, wanted: WantedDep, provider_id: Provider | None = None
+    rt: RuntimeDep, user: UserDep, conditions: WantedDep, provider_id: Provider | None = None
 ) -> list[dict[str, Any]]:
     """The same with the providers that are on for the user."""
-    return _offers_of(rt, wanted, provider_id, providers_of(rt, user))
+    return _offers_of(rt, conditions, provider_id, providers_of(rt, user))
 
 
 def _json(offer: MachineOffer, provider: str) -> dict[str, Any]:

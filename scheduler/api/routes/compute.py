@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-import redis
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import select
 
 from scheduler.api.bounded import Name, Page, Parameters, Seconds, Shown, Time
 from scheduler.api.deps import RuntimeDep, UserDep
-from scheduler.api.serializers import group_json, past_group_json
+from scheduler.api.serializers import group_json, group_view_json, past_group_json
 from scheduler.api.strict import StrictRouter
-from scheduler.domain.group_status import ACTIVE
-from scheduler.services.errors import Invalid, ResourceNotFound
-from scheduler.services.groups import register, terminate
-from scheduler.services.groups.access import named_group, usable_by
-from scheduler.services.groups.history import (
-    HistoryFilter,
-    groups_ever,
-    machines_of_groups,
-    task_seconds,
-)
+from scheduler.services import transaction
+from scheduler.services.errors import Invalid
+from scheduler.services.groups import register, terminate, views
+from scheduler.services.groups.access import own_group
+from scheduler.services.groups.history import HistoryFilter
 from scheduler.services.machines import access
-from scheduler.store.models import GroupRow, MachineRow, TaskRow
 from simherd.contract import limits
 from simherd.contract.cause import Cause
-from simherd.contract.lifecycle import HELD
 from simherd.contract.policy import Policy
 
 router = StrictRouter(tags=["compute"])
@@ -74,38 +64,38 @@ def _policy(given: dict[str, Any]) -> Policy:
 
 
 @router.post("/compute/group", status_code=201)
-def register_group(rt: RuntimeDep, user: UserDep, asked: GroupBody) -> dict[str, Any]:
+def register_group(rt: RuntimeDep, user: UserDep, body: GroupBody) -> dict[str, Any]:
     """Register a machine group."""
-    return group_json(register.register_group(rt, user.id, _request(asked)))
+    return group_json(register.register_group(rt, user.id, _request(body)))
 
 
 @router.post("/compute/group/check", status_code=204)
-def check(rt: RuntimeDep, user: UserDep, asked: GroupBody) -> None:
+def check(rt: RuntimeDep, user: UserDep, body: GroupBody) -> None:
     """Refuse what could not be registered and started now as a group; nothing is registered."""
-    register.register_group(rt, user.id, _request(asked), only_check=True)
+    register.register_group(rt, user.id, _request(body), only_check=True)
 
 
-def _request(asked: GroupBody) -> register.GroupRequest:
+def _request(body: GroupBody) -> register.GroupRequest:
     return register.GroupRequest(
-        machine_type=asked.machine_type,
-        wire_provider=asked.provider_id,
-        num_machines=asked.num_vms,
-        min_machines=asked.min_vms,
-        max_machines=asked.max_vms,
-        is_elastic=asked.is_elastic,
-        spot=asked.spot,
-        disk_size_gb=round(asked.disk_size_gb),
-        threads_per_core=asked.threads_per_core,
-        zone=asked.zone,
-        name=asked.name,
-        group_type=asked.type,
-        max_idle_s=asked.max_idle_time,
-        auto_terminate_at=_timestamp(asked.auto_terminate_ts),
-        reconnect_s=asked.reconnect_s,
-        provider=asked.provider,
-        shared=asked.shared,
-        on_demand_fallback=asked.on_demand_fallback,
-        policy=_policy(asked.policy),
+        machine_type=body.machine_type,
+        wire_provider=body.provider_id,
+        num_machines=body.num_vms,
+        min_machines=body.min_vms,
+        max_machines=body.max_vms,
+        is_elastic=body.is_elastic,
+        spot=body.spot,
+        disk_size_gb=round(body.disk_size_gb),
+        threads_per_core=body.threads_per_core,
+        zone=body.zone,
+        name=body.name,
+        group_type=body.type,
+        max_idle_s=body.max_idle_time,
+        auto_terminate_at=_timestamp(body.auto_terminate_ts),
+        reconnect_s=body.reconnect_s,
+        provider=body.provider,
+        shared=body.shared,
+        on_demand_fallback=body.on_demand_fallback,
+        policy=_policy(body.policy),
     )
 
 
@@ -130,25 +120,13 @@ def terminate_group(rt: RuntimeDep, user: UserDep, machine_group_id: str) -> dic
 @router.post("/v1/groups/{name}/invitations", status_code=201)
 def invite(rt: RuntimeDep, user: UserDep, name: str) -> dict[str, str]:
     """A token with which one machine can be started by hand, once and soon."""
-    with rt.store.read() as session:
-        group = session.scalar(
-            select(GroupRow).where(GroupRow.user_id == user.id, GroupRow.name == name)
-        )
-    if group is None:
-        raise ResourceNotFound(f"name: there is no machine group {name!r}.")
-    return asdict(access.invite(rt, group))
+    return asdict(access.invite(rt, transaction.read(rt, own_group, user.id, name)))
 
 
 @router.get("/compute/groups")
 def list_groups(rt: RuntimeDep, user: UserDep) -> list[dict[str, Any]]:
     """The active groups that the user may send tasks to; `own`: whether it is the user's."""
-    with rt.store.read() as session:
-        found = session.scalars(
-            select(GroupRow)
-            .where(usable_by(user.id), GroupRow.status.in_(ACTIVE))
-            .order_by(GroupRow.created_at)
-        ).all()
-        return [{**_with_machines(rt, session, g), "own": g.user_id == user.id} for g in found]
+    return [group_view_json(view, user.id) for view in views.usable_groups(rt, user.id)]
 
 
 @router.get("/compute/groups/history")
@@ -164,38 +142,18 @@ def group_history(
     provider_id: str | None = None,
 ) -> list[dict[str, Any]]:
     """The user's groups, newest first, those that are terminated too, with what they cost."""
-    wanted = HistoryFilter(
+    conditions = HistoryFilter(
         created_before=_timestamp(created_before),
         created_after=_timestamp(created_after),
         project=project,
         non_active_only=non_active_only,
         provider_id=provider_id,
     )
-    with rt.store.read() as session:
-        found = groups_ever(session, user.id, wanted, page, per_page)
-        machines = machines_of_groups(session, found)
-        held = task_seconds(session, found, time.time())
-    return [past_group_json(g, machines[g.id], held.get(g.id, 0.0)) for g in found]
+    groups = transaction.read(rt, views.past_groups, user.id, conditions, page, per_page)
+    return [past_group_json(*group) for group in groups]
 
 
 @router.get("/compute/group/{name}")
 def get_group(rt: RuntimeDep, user: UserDep, name: str) -> dict[str, Any]:
     """One group by name: the user's own, else one that is shared with the user."""
-    with rt.store.read() as session:
-        group = named_group(session, user.id, name)
-        return {**_with_machines(rt, session, group), "own": group.user_id == user.id}
-
-
-def _with_machines(rt: RuntimeDep, session: Any, group: GroupRow) -> dict[str, Any]:
-    machines = session.scalars(select(MachineRow).where(MachineRow.group_id == group.id)).all()
-    current = session.execute(
-        select(TaskRow.machine_id, TaskRow.id).where(
-            TaskRow.group_id == group.id, TaskRow.status.in_([s.value for s in HELD])
-        )
-    )
-    try:
-        facts = rt.queue.reader.facts(group.id, [m.id for m in machines])
-    except redis.RedisError:
-        # They are for looking at; all else about the group stands in SQL.
-        facts = {}
-    return group_json(group, machines, {m: t for m, t in current}, facts)
+    return group_view_json(views.usable_group_named(rt, user.id, name), user.id)

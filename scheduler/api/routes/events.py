@@ -1,13 +1,13 @@
-"""Events: what is told to whom, when something happens to a task or a machine group."""
+"""Notifications that users register for tasks and machine groups; on the wire, events."""
 
 from __future__ import annotations
 
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from scheduler.api.bounded import FilePath, Url
+from scheduler.api.bounded import FilePath, StrictBody, Url
 from scheduler.api.deps import RuntimeDep, UserDep
 from scheduler.api.event_serializers import delivery_json, event_json, whole_event_json
 from scheduler.api.patterns import ID
@@ -32,11 +32,7 @@ router = StrictRouter(tags=["events"])
 _Id = Annotated[str, Field(pattern=ID, max_length=64)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class TaskTrigger(_Strict):
+class TaskTrigger(StrictBody):
     """Something that a task comes to."""
 
     trigger_type: Literal[TriggerType.TASK]
@@ -48,7 +44,7 @@ class TaskTrigger(_Strict):
     task_id: _Id
 
 
-class GroupTrigger(_Strict):
+class GroupTrigger(StrictBody):
     """Something that a machine group comes to."""
 
     trigger_type: Literal[TriggerType.MACHINE_GROUP]
@@ -61,7 +57,7 @@ class GroupTrigger(_Strict):
     machine_group_id: _Id
 
 
-class ObserverTrigger(_Strict):
+class ObserverTrigger(StrictBody):
     """A file among what a task puts out, while it runs."""
 
     trigger_type: Literal[TriggerType.OBSERVER]
@@ -77,21 +73,21 @@ class CreditsTrigger(BaseModel):
     trigger_type: Literal[TriggerType.CREDITS]
 
 
-class Email(_Strict):
+class Email(StrictBody):
     """A message to an address."""
 
     action_type: Literal[ActionType.EMAIL]
     email_address: str = Field(max_length=limits.MAX_EMAIL_CHARACTERS)
 
 
-class Webhook(_Strict):
+class Webhook(StrictBody):
     """A POST to a URL."""
 
     action_type: Literal[ActionType.WEBHOOK]
     webhook_url: Url
 
 
-class EventRequest(_Strict):
+class EventRequest(StrictBody):
     """What is to happen, and what is then done."""
 
     trigger: Annotated[
@@ -102,16 +98,16 @@ class EventRequest(_Strict):
 
 
 @router.post("/events/", status_code=201)
-def register(rt: RuntimeDep, user: UserDep, asked: EventRequest) -> dict[str, Any]:
+def register(rt: RuntimeDep, user: UserDep, body: EventRequest) -> dict[str, Any]:
     """Register an event. `secret`, which webhooks are signed with, is shown here alone."""
-    event = register_event(rt, user.id, _wanted(asked))
+    event = register_event(rt, user.id, _wanted(body))
     if event.untold:
         notify_observers(rt, event.task_id)
     return {**whole_event_json(event), "secret": event.secret}
 
 
-def _wanted(asked: EventRequest) -> NewNotification:
-    trigger, action = asked.trigger, asked.action
+def _wanted(body: EventRequest) -> NewNotification:
+    trigger, action = body.trigger, body.action
     if isinstance(trigger, CreditsTrigger):
         raise Invalid("trigger.trigger_type: 'credits': this server has no credits.")
     wants_regex = trigger.trigger is NotificationTrigger.FILE_REGEX
@@ -143,7 +139,7 @@ def list_events(rt: RuntimeDep, user: UserDep) -> list[dict[str, Any]]:
 
 @router.get("/events/{event_id}")
 def get_event(rt: RuntimeDep, user: UserDep, event_id: str) -> str:
-    """One event as JSON inside a JSON string: the published client decodes the answer twice."""
+    """One event as JSON inside a JSON string: the published client decodes the response twice."""
     return json.dumps(event_json(owned_event(rt, user.id, event_id)))
 
 

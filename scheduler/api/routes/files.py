@@ -54,20 +54,20 @@ def download(
     expires: str,
     signature: str,
 ) -> Response:
-    """Send a stored file, whole or a range of it, or lead to where the storage does."""
+    """Send a stored file or a range of it, or redirect to the storage."""
     if verb != "download":
         raise HTTPException(403, "The URL was signed for an upload.")
     clean = _checked(rt, verb, path, user, expires, signature)
-    found = rt.objects.stat(user, readable_path(rt, user, clean))
-    if found is None:
+    info = rt.objects.stat(user, readable_path(rt, user, clean))
+    if info is None:
         raise HTTPException(404, f"Nothing is stored at {path!r}.")
     if isinstance(rt.objects, FolderStore):
-        file = rt.objects.file(user, found.path)
+        file = rt.objects.file(user, info.path)
         return FileResponse(file, media_type="application/octet-stream")
     if request.method == "HEAD":
-        return Response(headers={"Content-Length": str(found.size), "Accept-Ranges": "bytes"})
-    there = rt.objects.sign(user, found.path, "download", limits.USER_URL_S, public=True)
-    return RedirectResponse(there, 307)
+        return Response(headers={"Content-Length": str(info.size), "Accept-Ranges": "bytes"})
+    url = rt.objects.sign(user, info.path, "download", limits.USER_URL_S, public=True)
+    return RedirectResponse(url, 307)
 
 
 @router.put(ROUTE + "/{path:path}", response_model=None)
@@ -80,13 +80,13 @@ async def upload(
     expires: str,
     signature: str,
 ) -> Response:
-    """Store a file: it is there whole, or not at all. What a user stores has to fit into their
-    quota for storage, and is cut off where it does not."""
+    """Store a file, whole or not at all. An upload that exceeds the user's quota for storage is
+    refused, at the latest when it does."""
+    clean = _checked(rt, verb, path, user, expires, signature)
     if verb.startswith(f"{PART_VERB}:"):
-        return await _upload_part(request, rt, path, user, verb, expires, signature)
+        return await _upload_part(request, rt, user, clean, verb)
     if verb not in ("upload", COUNTED_UPLOAD):
         raise HTTPException(403, "The URL was signed for a download.")
-    clean = _checked(rt, verb, path, user, expires, signature)
     counted = partial(StorageRoomClaim, rt, user, clean) if verb == COUNTED_UPLOAD else None
     async with CountedBody(request, counted) as body:
         if isinstance(rt.objects, FolderStore):
@@ -110,19 +110,12 @@ async def _into_folder(
 
 
 async def _upload_part(
-    request: Request,
-    rt: RuntimeDep,
-    path: str,
-    user: str,
-    verb: str,
-    expires: str,
-    signature: str,
+    request: Request, rt: RuntimeDep, user: str, path: str, verb: str
 ) -> Response:
-    """Put a part to its place in the file that becomes the object when all are there."""
-    clean = _checked(rt, verb, path, user, expires, signature)
+    """Write a part to its place in the file that becomes the object once it is complete."""
     _, upload, number = verb.split(":")
     assert isinstance(rt.objects, FolderStore)
-    file = rt.objects.part_file(user, clean, upload)
+    file = rt.objects.part_file(user, path, upload)
     if not await run_in_threadpool(file.exists):
         raise HTTPException(404, "There is no such upload, or no longer.")
     digest = await _receive(request, file, part_offset(int(number)), part_size(int(number)))
@@ -136,7 +129,7 @@ async def _receive(
     most: int = limits.MAX_INPUT_BYTES,
     body: CountedBody | None = None,
 ) -> str:
-    """Write a request's body to a file from the position `at` on; answers its MD5, in hex."""
+    """Write a request's body to a file from the position `at` on; return its MD5 in hex."""
     size, gathered = 0, bytearray()
     md5 = hashlib.md5(usedforsecurity=False)
     with into.open("r+b" if at or into.exists() else "xb") as file:

@@ -1,4 +1,4 @@
-"""Whether the server is there, and what it can reach."""
+"""Whether the server works, and what it can reach."""
 
 from __future__ import annotations
 

@@ -9,14 +9,14 @@ from typing import Annotated, Any
 from fastapi import Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from scheduler.api.bounded import AttemptNumber, FilePath, Id, Seconds
+from scheduler.api.bounded import AttemptNumber, FilePath, Id, Seconds, StrictBody
 from scheduler.api.deps import RuntimeDep, UserDep
-from scheduler.api.routes.tasks import owned_task
 from scheduler.api.sse import ClosedStream, Streams
 from scheduler.api.strict import StrictRouter
 from scheduler.services.errors import Invalid, ResourceNotFound
+from scheduler.services.tasks.listing import owned_task
 from scheduler.services.watch import live
 from scheduler.services.watch.follow import follow_task
 from scheduler.services.watch.states import follow_states, read_states
@@ -31,62 +31,61 @@ Offset = Annotated[int, Field(ge=-1, le=limits.MAX_INTEGER)]
 Lines = Annotated[int, Query(ge=0, le=limits.LIVE_MAX_LINES)]
 
 
-class Waited(BaseModel):
+class Waited(StrictBody):
     """The tasks that are waited for."""
 
-    model_config = ConfigDict(extra="forbid")
     ids: list[Id] = Field(min_length=1, max_length=limits.MAX_WAITED)
     #: For how long; without it, until all have ended.
     seconds: Seconds | None = None
 
 
 def streams_of(request: Request) -> Streams:
-    """The answers that go on in this process."""
-    found = request.app.state.streams
-    assert isinstance(found, Streams)
-    return found
+    """Return this process' open streams."""
+    streams = request.app.state.streams
+    assert isinstance(streams, Streams)
+    return streams
 
 
 @router.post("/changes")
 async def changes(
-    request: Request, rt: RuntimeDep, user: UserDep, asked: Waited
+    request: Request, rt: RuntimeDep, user: UserDep, body: Waited
 ) -> StreamingResponse:
     """Events `task`: each task's status, now and whenever it changes; `end` when all have ended, or
     the time is over."""
-    wanted = frozenset(asked.ids)
-    known = await run_in_threadpool(read_states, rt, user.id, wanted)
-    if missing := sorted(wanted - known.keys()):
+    task_ids = frozenset(body.ids)
+    known = await run_in_threadpool(read_states, rt, user.id, task_ids)
+    if missing := sorted(task_ids - known.keys()):
         raise ResourceNotFound(f"ids: there is no task {missing[0]!r}.")
 
     async def news() -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
-        states = follow_states(rt, user.id, wanted, seconds=asked.seconds)
+        states = follow_states(rt, user.id, task_ids, seconds=body.seconds)
         async with aclosing(states):
             async for state in states:
                 if state is not None:
                     yield "task", state.json()
         yield "end", {}
 
-    return streams_of(request).answer(user.id, news())
+    return streams_of(request).respond(user.id, news())
 
 
 @router.get("/{task_id}/files")
 async def list_files(rt: RuntimeDep, user: UserDep, task_id: str) -> dict[str, Any]:
     """The files in a task's work folder, or those it has put out once it has ended."""
-    task = await run_in_threadpool(owned_task, rt, user, task_id)
+    task = await run_in_threadpool(owned_task, rt, user.id, task_id)
     return await live.list_files(rt, task)
 
 
 @router.get("/{task_id}/files/last-modified")
 async def last_modified(rt: RuntimeDep, user: UserDep, task_id: str) -> dict[str, Any]:
     """The file that was written to last."""
-    task = await run_in_threadpool(owned_task, rt, user, task_id)
+    task = await run_in_threadpool(owned_task, rt, user.id, task_id)
     return await live.last_modified(rt, task)
 
 
 @router.get("/{task_id}/top")
 async def top(rt: RuntimeDep, user: UserDep, task_id: str) -> dict[str, str]:
     """The processes of the command that runs."""
-    task = await run_in_threadpool(owned_task, rt, user, task_id)
+    task = await run_in_threadpool(owned_task, rt, user.id, task_id)
     return {"text": await live.top(rt, task)}
 
 
@@ -99,7 +98,7 @@ async def tail(
     lines: Lines = 10,
 ) -> dict[str, Any]:
     """The last lines of some files."""
-    task = await run_in_threadpool(owned_task, rt, user, task_id)
+    task = await run_in_threadpool(owned_task, rt, user.id, task_id)
     question = LiveRequest(Ask.TAIL, tuple(dict.fromkeys(file)), lines)
     return await live.tail_once(rt, task, question)
 
@@ -118,13 +117,13 @@ async def follow(
 ) -> StreamingResponse:
     """Events about a task until it has ended: its status, its place in the queue, and what is added
     to some files, from before it starts and over all attempts; see `follow_task`. `offset` and
-    `attempt` are where somebody goes on."""
+    `attempt` are where a client resumes."""
     if offset and len(offset) != len(file):
         raise Invalid("offset: one for each file, or none.")
-    task = await run_in_threadpool(owned_task, rt, user, task_id)
+    task = await run_in_threadpool(owned_task, rt, user.id, task_id)
     question = LiveRequest(Ask.TAIL, tuple(file), lines, True, wait, tuple(offset))
     news = follow_task(rt, task, question, attempt)
-    return streams_of(request).answer(user.id, news)
+    return streams_of(request).respond(user.id, news)
 
 
 @router.get("/{task_id}/files/content", response_model=None)
@@ -132,9 +131,9 @@ async def content(
     rt: RuntimeDep, user: UserDep, task_id: str, file: str
 ) -> StreamingResponse | JSONResponse:
     """One file as it is now, or as it was saved."""
-    task = await run_in_threadpool(owned_task, rt, user, task_id)
+    task = await run_in_threadpool(owned_task, rt, user.id, task_id)
     pieces = live.content(rt, task, file)
-    # What cannot be had is told by the status code, which goes out before the first byte.
+    # An error must raise here: the status code is sent before the first byte.
     first = await anext(pieces, b"")
 
     async def whole() -> AsyncGenerator[bytes, None]:

@@ -1,4 +1,4 @@
-"""What machines say of themselves: joining, changing their secret, being reclaimed."""
+"""Requests of machines: joining, changing their secret, reporting a reclaim notice."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import Header
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from scheduler.api.bounded import Instant
+from scheduler.api.bounded import Instant, StrictBody
 from scheduler.api.deps import RuntimeDep
 from scheduler.api.strict import StrictRouter
 from scheduler.services.machines import access, reclaim_notices
@@ -22,10 +22,9 @@ Secret = Annotated[str, Header(alias=SECRET_HEADER)]
 SECRET_VERB = "/secret"
 
 
-class NewSecret(BaseModel):
+class NewSecret(StrictBody):
     """SHA-256 of the secret that a machine has made for itself."""
 
-    model_config = ConfigDict(extra="forbid")
     secret_digest: str = Field(pattern="^[0-9a-f]{64}$", max_length=64)
 
 
@@ -35,32 +34,31 @@ class Joining(NewSecret):
     token: str = Field(min_length=1, max_length=200)
 
 
-class NoticeBody(BaseModel):
+class NoticeBody(StrictBody):
     """When the provider takes the machine away, seconds since the epoch; null: it stays."""
 
-    model_config = ConfigDict(extra="forbid")
     reclaim_at: Instant | None
 
 
 @router.post("/join")
-def join(rt: RuntimeDep, asked: Joining) -> dict[str, Any]:
+def join(rt: RuntimeDep, body: Joining) -> dict[str, Any]:
     """Let a machine in with its ticket."""
-    return asdict(access.join(rt, asked.token, asked.secret_digest))
+    return asdict(access.join(rt, body.token, body.secret_digest))
 
 
 @router.post(SECRET_VERB)
 def change_secret(
-    rt: RuntimeDep, asked: NewSecret, machine_id: MachineId = "", secret: Secret = ""
+    rt: RuntimeDep, body: NewSecret, machine_id: MachineId = "", secret: Secret = ""
 ) -> dict[str, Any]:
     """Let a machine use another secret from now on."""
-    access.change_secret(rt, machine_id, secret, asked.secret_digest)
+    access.change_secret(rt, machine_id, secret, body.secret_digest)
     return {}
 
 
 @router.post("/notice")
 def notice(
-    rt: RuntimeDep, asked: NoticeBody, machine_id: MachineId = "", secret: Secret = ""
+    rt: RuntimeDep, body: NoticeBody, machine_id: MachineId = "", secret: Secret = ""
 ) -> dict[str, Any]:
-    """A machine was told that it is about to be reclaimed."""
-    reclaim_notices.note_reclaim(rt, machine_id, secret, asked.reclaim_at)
+    """Report that the provider will reclaim a machine."""
+    reclaim_notices.note_reclaim(rt, machine_id, secret, body.reclaim_at)
     return {}

@@ -2,89 +2,66 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import select
+from pydantic import Field
 
+from scheduler.api.bounded import StrictBody
 from scheduler.api.deps import RuntimeDep, UserDep
 from scheduler.api.serializers import group_json, share_json
 from scheduler.api.strict import StrictRouter
-from scheduler.services.errors import ResourceNotFound
 from scheduler.services.groups import sharing
 from scheduler.services.groups.access import default_group
-from scheduler.store.models import GroupRow, User
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
+from scheduler.services.transaction import read, write
 
 router = StrictRouter(prefix="/v1", tags=["compute"])
 
 
-class NewOffer(BaseModel):
+class NewOffer(StrictBody):
     """The user that a machine group is offered to."""
 
-    model_config = ConfigDict(extra="forbid")
     username: str = Field(min_length=1, max_length=64)
-
-
-def _own(session: Session, user: User, name: str) -> GroupRow:
-    group = session.scalar(
-        select(GroupRow).where(GroupRow.user_id == user.id, GroupRow.name == name)
-    )
-    if group is None:
-        raise ResourceNotFound(f"name: you have no machine group {name!r}.")
-    return group
 
 
 @router.get("/default-group")
 def show_default_group(rt: RuntimeDep, user: UserDep) -> dict[str, Any]:
     """The machine group that a task goes to that names none: the operators' default where the user
     may use it, else the user's only group that is started."""
-    with rt.store.read() as session:
-        return group_json(default_group(session, user.id))
+    return group_json(read(rt, default_group, user.id))
 
 
 @router.get("/groups/{name}/shares")
 def list_shares(rt: RuntimeDep, user: UserDep, name: str) -> list[dict[str, Any]]:
     """With whom a machine group of the user's is shared; `accepted_at` null: only offered."""
-    with rt.store.read() as session:
-        group = _own(session, user, name)
-        return [share_json(share) for share in sharing.shares_of(session, group.id)]
+    return [share_json(share) for share in read(rt, sharing.shares_of_own, user.id, name)]
 
 
 @router.post("/groups/{name}/shares", status_code=201)
-def offer_group(rt: RuntimeDep, user: UserDep, name: str, asked: NewOffer) -> list[dict[str, Any]]:
+def offer_group(rt: RuntimeDep, user: UserDep, name: str, body: NewOffer) -> list[dict[str, Any]]:
     """Offer a machine group to another user, who may send tasks to it once they accept."""
-    with rt.store.write() as session:
-        sharing.offer(session, user, _own(session, user, name), asked.username)
+    write(rt, sharing.offer, user, name, body.username)
     return list_shares(rt, user, name)
 
 
 @router.delete("/groups/{name}/shares/{username}", status_code=204)
 def withdraw_group(rt: RuntimeDep, user: UserDep, name: str, username: str) -> None:
     """Let another user send no more tasks to a machine group; what they have submitted goes on."""
-    with rt.store.write() as session:
-        sharing.withdraw(session, user, _own(session, user, name), username)
+    write(rt, sharing.withdraw, user, name, username)
 
 
 @router.get("/group-offers")
 def list_offers(rt: RuntimeDep, user: UserDep) -> list[dict[str, Any]]:
     """The machine groups that others share with the user; `accepted_at` null: not yet accepted."""
-    with rt.store.read() as session:
-        return [share_json(share) for share in sharing.offers_to(session, user.id)]
+    return [share_json(share) for share in read(rt, sharing.offers_to, user.id)]
 
 
 @router.post("/group-offers/{group_id}/accept")
 def accept_offer(rt: RuntimeDep, user: UserDep, group_id: str) -> dict[str, Any]:
     """Use a machine group that is offered; its owner can read what is sent there."""
-    with rt.store.write() as session:
-        group = sharing.accept(session, user, group_id)
-    return group_json(group)
+    return group_json(write(rt, sharing.accept, user, group_id))
 
 
 @router.post("/group-offers/{group_id}/decline", status_code=204)
 def decline_offer(rt: RuntimeDep, user: UserDep, group_id: str) -> None:
     """Refuse a machine group that is offered, or use it no longer."""
-    with rt.store.write() as session:
-        sharing.decline(session, user, group_id)
+    write(rt, sharing.decline, user, group_id)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from scheduler.api.bounded import FilePath, Page, Url
+from scheduler.api.bounded import FilePath, Page, StrictBody, Url
 from scheduler.api.deps import RuntimeDep, UserDep
 from scheduler.api.serializers import dollars, isoformat_utc, transfer_json
 from scheduler.api.strict import StrictRouter
@@ -21,7 +21,7 @@ from simherd.contract.upload_grant import MOST_PARTS
 
 router = StrictRouter(prefix="/storage", tags=["storage"])
 
-#: Where an export is asked for, below this router's prefix.
+#: Where an export is body for, below this router's prefix.
 EXPORT_VERB = "/export_multipart"
 #: What a client says that it will upload, bytes.
 AnnouncedBytes = Annotated[int, Field(ge=0, le=limits.MAX_INPUT_BYTES)]
@@ -49,12 +49,12 @@ def signed_urls(
             raise Invalid(f"sizes: {len(sizes)} sizes for {len(clean)} paths. Give one for each.")
         announced: list[int | None] = [*sizes] if sizes else [None] * len(clean)
         return sign_uploads(rt, user.id, list(map(RequestedUpload, clean, announced)))
-    found = [path for folder in clean for path in _downloads(rt, user.id, folder)]
-    return [rt.file_urls.sign(user.id, p, operation, limits.USER_URL_S) for p in found]
+    downloads = [path for folder in clean for path in _downloads(rt, user.id, folder)]
+    return [rt.file_urls.sign(user.id, p, operation, limits.USER_URL_S) for p in downloads]
 
 
 def _downloads(rt: Runtime, user_id: str, path: str) -> list[str]:
-    """A file under the name that was asked for, which the URL is to have; a folder as its files."""
+    """A file under the name that was body for, which the URL is to have; a folder as its files."""
     real = browse.readable_path(rt, user_id, path)
     if rt.objects.stat(user_id, real) is not None:
         return [path]
@@ -93,7 +93,7 @@ def contents(
 
 
 def _sort_key(row: browse.ListingRow, sort_by: str) -> tuple[float, str]:
-    """What is not known counts as less than all else."""
+    """Unknown values are sorted as the smallest."""
     value = {"creation_time": row.at, "size": row.size, "name": 0}[sort_by]
     return (-1 if value is None else value, row.name)
 
@@ -121,7 +121,7 @@ def zip_contents(
     """The files in a stored zip below a folder, with names relative to that folder.
 
     Those in folders below are always among them: the published client asks with `recursive=false`
-    and shows its users all outputs of a task from the answer.
+    and shows all outputs of a task from the response.
     """
     browse.check_region(rt, region)
     listing = _listed(rt, user.id, _archive(rt, user.id, path))
@@ -218,8 +218,8 @@ def copy(
 def input_remote(
     rt: RuntimeDep, user: UserDep, url: str, path: str, region: str | None = None
 ) -> dict[str, Any]:
-    """Fetch a file from a URL into the storage, in the background; `/v1/storage/transfers` tells
-    how far it is."""
+    """Fetch a file from a URL into the storage, in the background; `/v1/storage/transfers` shows
+    its progress."""
     browse.check_region(rt, region)
     if path.endswith("/"):
         raise Invalid(f"path: {path!r} is a folder; add the name of the file.")
@@ -233,10 +233,9 @@ class UploadPart(BaseModel):
     part_url: Url
 
 
-class Export(BaseModel):
+class Export(StrictBody):
     """A stored file, and where its parts go."""
 
-    model_config = ConfigDict(extra="forbid")
     path: FilePath
     parts_size: int = Field(ge=1, le=limits.MAX_EXPORT_PART_BYTES)
     upload_parts: list[UploadPart] = Field(min_length=1, max_length=MOST_PARTS)
@@ -245,23 +244,23 @@ class Export(BaseModel):
 
 @router.post(EXPORT_VERB)
 def export_multipart(
-    rt: RuntimeDep, user: UserDep, asked: Export, region: str | None = None
+    rt: RuntimeDep, user: UserDep, body: Export, region: str | None = None
 ) -> dict[str, Any]:
     """Send a stored file to a multipart upload of another S3, in the background;
-    `/v1/storage/transfers` tells how far it is."""
+    `/v1/storage/transfers` shows its progress."""
     browse.check_region(rt, region)
-    given = sorted(asked.upload_parts, key=lambda p: p.part_number)
+    given = sorted(body.upload_parts, key=lambda p: p.part_number)
     if [p.part_number for p in given] != list(range(1, len(given) + 1)):
         raise Invalid("upload_parts: the part numbers must be 1, 2, 3 and so on, each once.")
-    made = transfers.begin_export(
+    transfer = transfers.begin_export(
         rt,
         user.id,
-        browse.clean_path(asked.path),
-        asked.parts_size,
+        browse.clean_path(body.path),
+        body.parts_size,
         [p.part_url for p in given],
-        asked.complete_multipart_url,
+        body.complete_multipart_url,
     )
-    return transfer_json(made)
+    return transfer_json(transfer)
 
 
 @router.get("/size")

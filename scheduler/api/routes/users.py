@@ -8,9 +8,10 @@ from typing import Annotated, Any
 from fastapi import Query
 
 from scheduler.api.deps import RuntimeDep, UserDep
-from scheduler.api.serializers import dollars, isoformat_utc
+from scheduler.api.serializers import dollars, isoformat_utc, quotas_json
 from scheduler.api.strict import StrictRouter
-from scheduler.services.billing.quotas import QuotaState, quota_states
+from scheduler.services import transaction
+from scheduler.services.billing.quotas import quota_states
 from scheduler.services.billing.user_costs import (
     FIRST_YEAR,
     LAST_YEAR,
@@ -28,7 +29,7 @@ MonthNumber = Annotated[int, Query(ge=1, le=12)]
 
 @router.get("/info")
 def info(user: UserDep) -> dict[str, Any]:
-    """Who the key belongs to."""
+    """The user to whom the key belongs."""
     return {
         "email": user.email,
         "username": user.username,
@@ -50,21 +51,6 @@ def quotas(rt: RuntimeDep, user: UserDep) -> dict[str, Any]:
     return quotas_json(quota_states(rt, user))
 
 
-def quotas_json(quotas: list[QuotaState]) -> dict[str, Any]:
-    """Quotas by name."""
-    return {
-        state.quota.value: {
-            "id": state.quota.value,
-            "label": state.quota.label,
-            "max_allowed": state.allowed,
-            "in_use": state.in_use,
-            "unit": state.quota.unit,
-            "scope": "global",
-        }
-        for state in quotas
-    }
-
-
 @router.get("/costs")
 def costs(
     rt: RuntimeDep,
@@ -80,12 +66,12 @@ def costs(
     if (end_year is None) != (end_month is None):
         raise Invalid("end_year and end_month: both or neither.")
     last = max(first, this) if end_year is None or end_month is None else Month(end_year, end_month)
-    with rt.store.read() as session:
-        found = costs_by_month(session, user.id, months_between(first, last), now)
+    months = months_between(first, last)
+    costs_of = transaction.read(rt, costs_by_month, user.id, months, now)
     return {
         "currency": "USD",
         "credits": 0,
-        "costs": [_month(m, c, this) for m, c in found.items()],
+        "costs": [_month(m, c, this) for m, c in costs_of.items()],
     }
 
 
@@ -100,7 +86,7 @@ def _month(month: Month, cost: float, this: Month) -> dict[str, Any]:
             "data_transfer": 0,
             "task_orchestration": 0,
         },
-        # Of a month that is over nothing changes any more.
+        # The costs of a past month no longer change.
         "type": "consolidated" if month < this else "estimate",
     }
 

@@ -14,7 +14,7 @@ from scheduler.services.errors import Invalid
 router = StrictRouter(tags=["health"])
 
 SERVER_VERSION = importlib.metadata.version("simherd")
-#: The first release of the published client that speaks the contract which this server answers.
+#: The first release of the published client that speaks this server's contract.
 _OLDEST_CLIENT = (0, 18, 0)
 
 
@@ -23,7 +23,7 @@ def version_check(client_version: str) -> dict[str, Any]:
     """Whether a client can work with this server; 406 for one that is too old."""
     numbers = re.match(r"(\d{1,9})\.(\d{1,9})(?:\.(\d{1,9}))?", client_version)
     if numbers is None:
-        raise Invalid(f"client_version: {client_version[:80]!r} is no version such as 0.18.12.")
+        raise Invalid(f"client_version: {client_version[:80]!r} is not a version such as 0.18.12.")
     oldest = ".".join(map(str, _OLDEST_CLIENT))
     if tuple(int(n or 0) for n in numbers.groups()) < _OLDEST_CLIENT:
         raise HTTPException(

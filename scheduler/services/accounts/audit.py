@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 MOST_ENTRIES = 1000
 
 
-def add_audit_entry(session: Session, actor: str, action: str, subject: str, **facts: Any) -> None:
-    """Record an action, in the transaction that does it; `facts` must not hold a secret."""
+def add_audit_entry(
+    session: Session, /, actor: str, action: str, subject: str, **facts: Any
+) -> None:
+    """Note what is done, in the transaction that does it; `facts` never hold a secret."""
     session.add(
         AuditEntry(at=time.time(), actor=actor, action=action, subject=subject, facts=facts)
     )

@@ -13,6 +13,7 @@ from sqlalchemy import func, select, update
 
 from scheduler.config import PROVIDERS
 from scheduler.domain.group_status import ACTIVE
+from scheduler.services.accounts.admin_users import named_user
 from scheduler.services.accounts.audit import add_audit_entry
 from scheduler.services.errors import Conflict, Invalid
 from scheduler.store.machine_state import MACHINE_DOWN
@@ -159,15 +160,17 @@ def log_groups_without_provider(rt: Runtime) -> None:
 
 
 def set_providers(
-    session: Session, actor: str, user: User, providers: Sequence[str] | None
+    session: Session, actor: str, username: str, providers: Sequence[str] | None
 ) -> None:
     """Set the providers that a user may start machines with; None: all that are on.
 
     The user's machines go on; groups of other providers start no further ones.
 
     Raises:
+        ResourceNotFound: there is no such user.
         Invalid: a provider is not known.
     """
+    user = named_user(session, username, lock=True)
     for name in providers or ():
         if name not in PROVIDERS:
             raise Invalid(

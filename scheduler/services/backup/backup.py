@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def stream_backup(store: Store, actor: str) -> Iterator[bytes]:
-    """A backup in pieces; it is noted that it was asked for."""
+    """Yield a backup in pieces; the audit log records it."""
     with store.write() as session:
         add_audit_entry(session, actor, "backup", "database")
     yield from dump.dump(store.engine, version("simherd"), time.time())
@@ -35,7 +35,7 @@ def write_backup(store: Store, actor: str, file: Path) -> BackupManifest:
     """Write a backup to a file that only its owner can read, and read it back.
 
     Raises:
-        Conflict: the file is there already.
+        Conflict: the file exists.
         OSError: it cannot be written.
     """
     part = file.with_name(f"{file.name}.part")
@@ -58,23 +58,23 @@ def write_backup(store: Store, actor: str, file: Path) -> BackupManifest:
 def restore_backup(
     store: Store, actor: str, file: Path, *, replace: bool
 ) -> tuple[BackupManifest, int]:
-    """Put a backup in place of what the database has; all of it, or nothing.
+    """Replace the contents of the database with a backup; all of it, or nothing.
 
     Args:
         store: the task store; none of the scheduler's processes may run.
-        actor: who asks for it.
+        actor: the operator, for the audit log.
         file: the backup.
-        replace: destroy what is there.
+        replace: destroy what the database holds.
 
     Returns:
         What the backup holds, and how many of its tasks go on.
 
     Raises:
-        BadBackup: it is none, damaged, or of a schema that is not known here.
-        Conflict: others work with the database, or it is not empty.
+        BadBackup: the file is not a backup, is damaged, or has an unknown schema.
+        Conflict: other processes use the database, or it is not empty.
     """
     manifest = check(file)
-    store.engine.dispose()  # what this process has open is no other's
+    store.engine.dispose()  # So that this process' own connections do not count.
     if dump.others_use_it(store.engine):
         raise Conflict(
             "Other processes are connected to the database. Stop api, worker and recorder "

@@ -1,12 +1,12 @@
-"""What is done to rows that come from a backup: SQL has gone back in time, and all else has not.
+"""Changes to restored rows: SQL has gone back in time, and machines and storage have not.
 
-Since the backup, machines may have run attempts that it does not know of, or knows as waiting, and
-stored their outputs. No number of theirs is used again; see `attempt_numbers`.
+Since the backup, machines may have run attempts that are unknown or waiting in it, and stored their
+outputs. Their attempt numbers are not used again; see `attempt_numbers`.
 
 A task that waited waits on, under a new number. One that ran keeps the attempt it had: an executor
 that still runs it presents it and carries on, sending again what SQL has forgotten. If none does,
-the sweep queues the task again. Whatever else machines still run is no task's current attempt, and
-is stopped.
+the sweep queues the task again. Every other attempt that machines still run is not current, and is
+stopped.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _QUEUED_AGAIN = "The server was restored from a backup. The task waits as attemp
 
 
 def post_restore_fence(session: Session, now: float) -> int:
-    """Keep all that is still said of the time after the backup from being taken for current.
+    """Fence off attempts of the time after the backup: their reports must not count as current.
 
     Args:
         session: the transaction that restores.
@@ -54,7 +54,7 @@ def post_restore_fence(session: Session, now: float) -> int:
         .execution_options(synchronize_session=False)
     )
     _number_anew(session, floor, now)
-    # The streams may be those of another Redis by now. What is read twice is recorded once.
+    # The streams may be in another Redis now. A report that is read twice is recorded once.
     session.execute(update(GroupRow).values(event_cursor="0-0"))
     return int(changed.rowcount)
 

@@ -88,6 +88,15 @@ def named_group(session: Session, user_id: str, name: str) -> GroupRow:
     return group
 
 
+def own_group(session: Session, user_id: str, name: str) -> GroupRow:
+    """Return a user's own group by name. Raises ResourceNotFound."""
+    query = select(GroupRow).where(GroupRow.user_id == user_id, GroupRow.name == name)
+    group = session.scalar(query)
+    if group is None:
+        raise ResourceNotFound(f"name: you have no machine group {name!r}.")
+    return group
+
+
 def _no_group(session: Session, user_id: str, name: str) -> str:
     """Return why a name stands for no group, such as an offer that is not accepted yet."""
     offered = (

@@ -148,7 +148,7 @@ def register_group(
         session.add(group)
         if request.shared:
             session.flush()
-            share_with(session, user.username, group, (), everyone=True)
+            share_with(session, user.username, group.id, (), everyone=True)
     return group
 
 

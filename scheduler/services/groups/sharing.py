@@ -18,7 +18,8 @@ from scheduler.domain.group_status import ACCEPTING, ACTIVE, GroupStatus
 from scheduler.services.accounts.admin_users import named_user
 from scheduler.services.accounts.audit import add_audit_entry
 from scheduler.services.errors import Conflict, Invalid, ResourceNotFound
-from scheduler.services.groups.access import check_sight, check_unique
+from scheduler.services.groups.access import check_sight, check_unique, own_group
+from scheduler.services.groups.admin import group_state
 from scheduler.store.models import GroupRow, GroupShare, User
 from simherd.contract import limits
 
@@ -43,8 +44,14 @@ class ShareOffer:
 
 
 def share_with(
-    session: Session, actor: str, group: GroupRow, usernames: Sequence[str], *, everyone: bool
-) -> None:
+    session: Session,
+    actor: str,
+    named: str,
+    usernames: Sequence[str],
+    *,
+    everyone: bool,
+    owner: str | None = None,
+) -> GroupRow:
     """Let users send tasks to a group, as an operator: they need not accept it.
 
     Raises:
@@ -52,6 +59,7 @@ def share_with(
         ResourceNotFound: no such user.
         Conflict: the group has ended, or somebody sees another one of its name.
     """
+    group = group_state(session, named, owner).group
     if not everyone and not usernames:
         raise Invalid("with: name users, or share with everyone.")
     group = _locked(session, group)
@@ -71,9 +79,12 @@ def share_with(
         everyone=everyone,
         users=list(usernames),
     )
+    return group
 
 
-def unshare_with(session: Session, actor: str, group: GroupRow, usernames: Sequence[str]) -> None:
+def unshare_with(
+    session: Session, actor: str, named: str, usernames: Sequence[str], owner: str | None = None
+) -> GroupRow:
     """Take back what a group is shared with: these users, or everyone and all of them.
 
     Tasks that were submitted stay and go on; no more can be submitted.
@@ -81,53 +92,55 @@ def unshare_with(session: Session, actor: str, group: GroupRow, usernames: Seque
     Raises:
         ResourceNotFound: no such user.
     """
-    # A submission locks the row, too: tasks that were allowed before are stored before this.
-    row = _row(session, group.id)
-    shares = delete(GroupShare).where(GroupShare.group_id == group.id)
+    # Locked by who submits a task, too: what was let in before is made before this.
+    row = _row(session, group_state(session, named, owner).group.id)
+    shares = delete(GroupShare).where(GroupShare.group_id == row.id)
     if usernames:
         ids = [named_user(session, username).id for username in usernames]
         shares = shares.where(GroupShare.user_id.in_(ids))
     else:
         row.shared = False
     session.execute(shares)
-    add_audit_entry(
-        session, actor, "group_unshare", group.name, group=group.id, users=list(usernames)
-    )
+    add_audit_entry(session, actor, "group_unshare", row.name, group=row.id, users=list(usernames))
+    return row
 
 
-def set_default(session: Session, actor: str, group: GroupRow, *, is_default: bool) -> None:
-    """Make a group the default of tasks that name none, or no longer.
+def set_default(
+    session: Session, actor: str, named: str, *, is_default: bool, owner: str | None = None
+) -> GroupRow:
+    """Make a group the one that tasks go to that name none, in place of the one before.
 
     Raises:
         Conflict: it has ended, or does not belong to an operator.
     """
-    if is_default:
-        group = _locked(session, group)
-        owner = session.get_one(User, group.user_id)
-        if not owner.is_operator:
-            raise Conflict(
-                f"group: {group.name!r} belongs to {owner.username}, who is not an operator. The "
-                "default must be an operator's group."
-            )
+    state = group_state(session, named, owner)
+    group = _locked(session, state.group) if is_default else _row(session, state.group.id)
+    if is_default and not state.is_owner_operator:
+        raise Conflict(
+            f"group: {group.name!r} belongs to {state.username}, who is not an operator. The "
+            "default must be an operator's group."
+        )
     session.execute(
         update(GroupRow)
         .where(GroupRow.is_default, GroupRow.id != group.id)
         .values(is_default=False)
     )
-    _row(session, group.id).is_default = is_default
+    group.is_default = is_default
     add_audit_entry(
         session, actor, "group_default", group.name, group=group.id, is_default=is_default
     )
+    return group
 
 
-def offer(session: Session, user: User, group: GroupRow, username: str) -> None:
-    """Offer another user to send tasks to a group of `user`, who has to accept it.
+def offer(session: Session, user: User, name: str, username: str) -> None:
+    """Offer another user to send tasks to one's own group; it holds once they accept.
 
     Raises:
         Invalid: it is the owner.
         ResourceNotFound: no such user.
         Conflict: the group has ended, or is shared with as many as can be.
     """
+    group = own_group(session, user.id, name)
     other = named_user(session, username)
     if other.id == user.id:
         raise Invalid("username: the group is yours already.")
@@ -143,12 +156,13 @@ def offer(session: Session, user: User, group: GroupRow, username: str) -> None:
     log.info("event=group_offered group=%s by=%s to=%s", group.id, user.username, username)
 
 
-def withdraw(session: Session, user: User, group: GroupRow, username: str) -> None:
-    """Withdraw an offer, accepted or not. Tasks that were submitted go on.
+def withdraw(session: Session, user: User, name: str, username: str) -> None:
+    """Take back what one has offered, accepted or not. Tasks that were submitted go on.
 
     Raises:
         ResourceNotFound: the group is not shared with this user.
     """
+    group = own_group(session, user.id, name)
     other = named_user(session, username)
     _remove(session, group.id, other.id, f"username: {group.name!r} is not shared with {username}.")
     log.info("event=group_withdrawn group=%s by=%s from=%s", group.id, user.username, username)
@@ -185,6 +199,11 @@ def offers_to(session: Session, user_id: str) -> list[ShareOffer]:
 def shares_of(session: Session, group_id: str) -> list[ShareOffer]:
     """Return the users to whom a group is offered by name, accepted or not."""
     return _offers(session, GroupShare.group_id == group_id)
+
+
+def shares_of_own(session: Session, user_id: str, name: str) -> list[ShareOffer]:
+    """Return with whom a user's own group is shared, accepted or not. Raises ResourceNotFound."""
+    return shares_of(session, own_group(session, user_id, name).id)
 
 
 def _offers(session: Session, condition: ColumnElement[bool]) -> list[ShareOffer]:

@@ -1,4 +1,4 @@
-"""Delivering what has happened: claimed in SQL, sent side by side, tried again for about a day."""
+"""Delivering notifications: claimed in SQL, sent in parallel, retried for about a day."""
 
 from __future__ import annotations
 
@@ -36,47 +36,42 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Deliveries that are sent at one time: each takes seconds at the most, and so do all.
+#: Deliveries that are sent at a time: in parallel, so that all take as few seconds as one.
 _BATCH = 20
-#: Longest sentence that is kept of a failed try, characters.
+#: Longest error that is kept of a failed try, characters.
 _ERROR_LENGTH = 500
 
 
 class Failed(Exception):
-    """A try came to nothing; the message is for people."""
+    """A delivery failed; the message is for people."""
 
 
 @dataclass(frozen=True)
 class ClaimedDelivery:
-    """A delivery that is this worker's to try."""
+    """A delivery that this worker must try."""
 
     delivery: Delivery
     event: Registration
 
 
 def deliver_due(rt: Runtime, now: float) -> int:
-    """Try the deliveries that are due; answers how many were.
-
-    Args:
-        parts: the scheduler's parts.
-        now: seconds since the epoch.
-    """
+    """Try the deliveries that are due at `now`, and return how many there were."""
     claimed = _claim(rt, now)
     if not claimed:
         return 0
     with ThreadPoolExecutor(len(claimed), thread_name_prefix="deliver") as pool:
-        errors = list(pool.map(lambda one: _try(rt, one), claimed))
-    for one, error in zip(claimed, errors, strict=True):
+        errors = list(pool.map(lambda delivery: _try(rt, delivery), claimed))
+    for delivery, error in zip(claimed, errors, strict=True):
         with rt.store.write() as session:
-            _note(session, one, error)
+            _record(session, delivery, error)
     if len(claimed) == _BATCH:
-        # Another job may come in between.
+        # More may be due. A new job lets other jobs run in between.
         rt.send_job(DELIVER)
     return len(claimed)
 
 
 def _claim(rt: Runtime, now: float) -> list[ClaimedDelivery]:
-    """Take what is due. Whoever moves its next try ahead has it, also if they die then."""
+    """Claim what is due by moving its next try ahead: it is tried again if this worker dies."""
     claimed = []
     with rt.store.write() as session:
         due = session.execute(
@@ -87,7 +82,7 @@ def _claim(rt: Runtime, now: float) -> list[ClaimedDelivery]:
             .limit(_BATCH)
         ).all()
         for delivery, event in due:
-            taken: Any = session.execute(
+            claim: Any = session.execute(
                 update(Delivery)
                 .where(
                     Delivery.id == delivery.id,
@@ -101,55 +96,56 @@ def _claim(rt: Runtime, now: float) -> list[ClaimedDelivery]:
                 )
                 .execution_options(synchronize_session=False)
             )
-            if taken.rowcount:
+            if claim.rowcount:
                 session.refresh(delivery)
                 claimed.append(ClaimedDelivery(delivery, event))
     return claimed
 
 
 def wait_after(tries: int) -> float:
-    """Seconds to wait after so many tries."""
+    """Return the seconds to wait after so many tries."""
     doubled = limits.DELIVERY_FIRST_WAIT_S * 2.0 ** (tries - 1)
     return min(doubled, limits.DELIVERY_LONGEST_WAIT_S) * random.uniform(0.75, 1.25)
 
 
-def _try(rt: Runtime, one: ClaimedDelivery) -> str | None:
-    """Send it; answers what went wrong, as a sentence."""
+def _try(rt: Runtime, claimed: ClaimedDelivery) -> str | None:
+    """Send a notification. Returns what went wrong, as a sentence; None: nothing."""
     try:
-        if one.event.action_type == ActionType.WEBHOOK:
-            _call(rt, one)
+        if claimed.event.action_type == ActionType.WEBHOOK:
+            _call(rt, claimed)
         else:
-            _write(rt, one)
+            _write(rt, claimed)
     except Failed as error:
         return str(error)
     except Exception as error:
-        # Whatever it is, the others' deliveries go on.
-        log.exception("event=delivery_broke delivery=%s", one.delivery.id)
+        # The other deliveries must go on.
+        log.exception("event=delivery_broke delivery=%s", claimed.delivery.id)
         return f"Something went wrong on the server: {type(error).__name__}."
     return None
 
 
-def _note(session: Session, one: ClaimedDelivery, error: str | None) -> None:
-    delivery, event = one.delivery, one.event
-    over = error is not None and delivery.tries >= limits.DELIVERY_TRIES
+def _record(session: Session, claimed: ClaimedDelivery, error: str | None) -> None:
+    delivery, event = claimed.delivery, claimed.event
+    is_last_try = error is not None and delivery.tries >= limits.DELIVERY_TRIES
     if error is None:
         state = DeliveryState.DELIVERED
     else:
-        state = DeliveryState.GIVEN_UP if over else DeliveryState.WAITING
+        state = DeliveryState.GIVEN_UP if is_last_try else DeliveryState.WAITING
     log.info(
         "event=delivery delivery=%s tries=%s state=%s error=%r",
-        *(delivery.id, delivery.tries, state, error),
+        delivery.id,
+        delivery.tries,
+        state,
+        error,
     )
-    # The event first, as whoever removes it does.
-    if over or (error is None and NotificationTrigger(event.trigger) not in REPEATING):
-        detail = f"Given up after {delivery.tries} tries. {error}" if over else None
+    # The registration first, in the order in which its removal locks.
+    if is_last_try or (error is None and NotificationTrigger(event.trigger) not in REPEATING):
+        after = RegistrationState.DISABLED if is_last_try else RegistrationState.DELIVERED
+        detail = f"Given up after {delivery.tries} tries. {error}" if is_last_try else None
         session.execute(
             update(Registration)
             .where(Registration.id == event.id)
-            .values(
-                state=(RegistrationState.DISABLED if over else RegistrationState.DELIVERED).value,
-                state_detail=detail,
-            )
+            .values(state=after.value, state_detail=detail)
         )
     session.execute(
         update(Delivery)
@@ -159,8 +155,8 @@ def _note(session: Session, one: ClaimedDelivery, error: str | None) -> None:
 
 
 def payload(delivery: Delivery, event: Registration) -> dict[str, Any]:
-    """What is told: the same with each try."""
-    told: dict[str, Any] = {
+    """Return what a notification says, the same in each try."""
+    fields: dict[str, Any] = {
         "event_id": event.id,
         "delivery_id": delivery.id,
         "trigger": event.trigger,
@@ -169,26 +165,26 @@ def payload(delivery: Delivery, event: Registration) -> dict[str, Any]:
         "machine_group_id": event.group_id,
         "file_path": event.file_path,
     }
-    return {name: value for name, value in told.items() if value is not None} | delivery.facts
+    return {name: value for name, value in fields.items() if value is not None} | delivery.facts
 
 
-def _call(rt: Runtime, one: ClaimedDelivery) -> None:
-    body = json.dumps(payload(one.delivery, one.event), separators=(",", ":")).encode()
+def _call(rt: Runtime, claimed: ClaimedDelivery) -> None:
+    body = json.dumps(payload(claimed.delivery, claimed.event), separators=(",", ":")).encode()
     headers = {
         "Content-Type": "application/json",
         "User-Agent": "Simherd",
-        # A compressed answer would be larger than what is read of it.
+        # A compressed response could be larger than the part of it that is read.
         "Accept-Encoding": "identity",
-        **signature_headers(one.event.secret or "", body, time.time()),
+        **signature_headers(claimed.event.secret or "", body, time.time()),
     }
     allowed = networks(rt.settings.outbound_allow)
     try:
         with (
             open_client(allowed, whole_s=limits.WEBHOOK_S) as client,
-            client.stream("POST", one.event.target, content=body, headers=headers) as answer,
+            client.stream("POST", claimed.event.target, content=body, headers=headers) as response,
         ):
             read = 0
-            for piece in answer.iter_raw(4096):
+            for piece in response.iter_raw(4096):
                 read += len(piece)
                 if read >= limits.WEBHOOK_ANSWER_BYTES:
                     break
@@ -198,32 +194,32 @@ def _call(rt: Runtime, one: ClaimedDelivery) -> None:
         raise Failed(f"The webhook did not answer within {limits.WEBHOOK_S:.0f} s.") from error
     except httpx.HTTPError as error:
         raise Failed(f"The webhook could not be reached: {error}"[:_ERROR_LENGTH]) from error
-    if answer.is_redirect:
-        raise Failed(f"The webhook answered {answer.status_code}; redirects are not followed.")
-    if not answer.is_success:
-        raise Failed(f"The webhook answered {answer.status_code}.")
+    if response.is_redirect:
+        raise Failed(f"The webhook answered {response.status_code}; redirects are not followed.")
+    if not response.is_success:
+        raise Failed(f"The webhook answered {response.status_code}.")
 
 
-def _write(rt: Runtime, one: ClaimedDelivery) -> None:
+def _write(rt: Runtime, claimed: ClaimedDelivery) -> None:
     settings = rt.settings
     if settings.smtp_url is None or settings.smtp_from is None:
         raise Failed("This server sends no e-mail any more.")
-    told = payload(one.delivery, one.event)
-    about = told.get("task_id") or told.get("machine_group_id")
+    fields = payload(claimed.delivery, claimed.event)
+    about = fields.get("task_id") or fields.get("machine_group_id")
     lines = [
         f"{name}: {value if isinstance(value, str) else json.dumps(value)}"
-        for name, value in told.items()
+        for name, value in fields.items()
     ]
     text = "This has happened on Simherd:\n\n{}\n\nTo remove what asks for it:\n{}\n".format(
-        "\n".join(lines), f"simherd events remove {one.event.id}"
+        "\n".join(lines), f"simherd events remove {claimed.event.id}"
     )
     try:
         message = mail.compose(
-            settings.smtp_from, one.event.target, f"Simherd: {told['trigger']} {about}", text
+            settings.smtp_from, claimed.event.target, f"Simherd: {fields['trigger']} {about}", text
         )
         server = mail.read_server(settings.smtp_url.get_secret_value())
         mail.send(server, message, starttls=settings.smtp_starttls)
     except (OSError, ValueError, smtplib.SMTPException) as error:
-        # What a mail server says may name the operator's account.
-        log.warning("event=mail_refused delivery=%s error=%r", one.delivery.id, error)
+        # A mail server's reply may name the operator's account: users must not see it.
+        log.warning("event=mail_refused delivery=%s error=%r", claimed.delivery.id, error)
         raise Failed(f"The mail server did not take it: {type(error).__name__}.") from error

@@ -1,4 +1,4 @@
-"""Events that users register: what is to be told, when it happens, and to whom."""
+"""Registrations of users: on which trigger they are notified, and where."""
 
 from __future__ import annotations
 
@@ -54,64 +54,64 @@ class NewNotification:
     regex: str | None = None
 
 
-def register_event(rt: Runtime, user_id: str, wanted: NewNotification) -> Registration:
-    """Register an event; it happens at once where it has already.
+def register_event(rt: Runtime, user_id: str, new: NewNotification) -> Registration:
+    """Register a notification; it is sent at once if its trigger has already occurred.
 
     Raises:
-        NotFound: the task or the machine group is not the user's.
-        Invalid: the address, the file's name or the pattern cannot be, or it can never happen.
-        QuotaExceeded: the user has as many open as are allowed.
+        ResourceNotFound: the task or the machine group is not the user's.
+        Invalid: the address, the file name or the pattern is invalid, or it can never be sent.
+        QuotaExceeded: the user has too many open registrations.
     """
-    _check_action(rt, wanted)
-    path = _checked_path(wanted.file_path)
-    if wanted.regex is not None:
-        _check_regex(wanted.regex)
-    webhook = wanted.action_type is ActionType.WEBHOOK
-    event = Registration(
+    _check_action(rt, new)
+    path = _checked_path(new.file_path)
+    if new.regex is not None:
+        _check_regex(new.regex)
+    webhook = new.action_type is ActionType.WEBHOOK
+    row = Registration(
         id=new_uuid(),
         user_id=user_id,
-        trigger_type=wanted.trigger_type.value,
-        trigger=wanted.trigger.value,
-        task_id=wanted.task_id,
-        group_id=wanted.group_id,
+        trigger_type=new.trigger_type.value,
+        trigger=new.trigger.value,
+        task_id=new.task_id,
+        group_id=new.group_id,
         file_path=path,
-        regex=wanted.regex,
-        action_type=wanted.action_type.value,
-        target=wanted.target,
+        regex=new.regex,
+        action_type=new.action_type.value,
+        target=new.target,
         secret=f"whsec_{secrets.token_urlsafe(32)}" if webhook else None,
         state=RegistrationState.WAITING.value,
-        untold=wanted.trigger_type is TriggerType.OBSERVER,
+        untold=new.trigger_type is TriggerType.OBSERVER,
         created_at=time.time(),
     )
-    if wanted.group_id is not None:
-        owned_group(rt, user_id, wanted.group_id)
+    if new.group_id is not None:
+        owned_group(rt, user_id, new.group_id)
     with rt.store.write() as session:
         _check_open(session, user_id)
-        if wanted.task_id is not None:
-            _add_to_task(session, event)
+        if new.task_id is not None:
+            _add_to_task(session, row)
         else:
-            _add_to_group(session, event)
-    return owned_event(rt, user_id, event.id)
+            _add_to_group(session, row)
+    return owned_event(rt, user_id, row.id)
 
 
-def _add_to_task(session: UnitOfWork, event: Registration) -> None:
-    # Locked: its status must not change between the look and the event's row.
+def _add_to_task(session: UnitOfWork, row: Registration) -> None:
+    # Locked: its status must not change before the registration is committed.
     task = session.scalar(
         select(TaskRow)
-        .where(TaskRow.id == event.task_id, TaskRow.user_id == event.user_id)
+        .where(TaskRow.id == row.task_id, TaskRow.user_id == row.user_id)
         .with_for_update()
     )
     if task is None:
-        raise ResourceNotFound(f"trigger.task_id: there is no task {event.task_id!r}.")
+        raise ResourceNotFound(f"trigger.task_id: there is no task {row.task_id!r}.")
     task.watched = True
-    session.add(event)
+    session.add(row)
     session.flush()
-    if _has_happened(session, task, NotificationTrigger(event.trigger)):
+    if _has_happened(session, task, NotificationTrigger(row.trigger)):
         at = task.end_time if task.end_time is not None else time.time()
-        add_delivery(session, event, at, status=task.status, attempt=task.attempt)
+        add_delivery(session, row, at, status=task.status, attempt=task.attempt)
     elif task.status in TERMINAL:
         raise Invalid(
-            f"trigger.trigger: task {task.id} has ended ({task.status}), so {event.trigger!r} can "
+            f"trigger.trigger: task {task.id} has ended ({task.status}), so {row.trigger!r} can "
             "happen no more."
         )
 
@@ -128,14 +128,14 @@ def _has_happened(session: Session, task: TaskRow, trigger: NotificationTrigger)
     return stored and outputs_stored(session, task.id, task.attempt)
 
 
-def _add_to_group(session: UnitOfWork, event: Registration) -> None:
+def _add_to_group(session: UnitOfWork, row: Registration) -> None:
     group = session.scalars(
-        select(GroupRow).where(GroupRow.id == event.group_id).with_for_update()
+        select(GroupRow).where(GroupRow.id == row.group_id).with_for_update()
     ).one()
-    session.add(event)
+    session.add(row)
     session.flush()
     now = time.time()
-    trigger = NotificationTrigger(event.trigger)
+    trigger = NotificationTrigger(row.trigger)
     if trigger is NotificationTrigger.GROUP_PREEMPTION:
         going = select(MachineRow.id).where(
             MachineRow.group_id == group.id,
@@ -143,13 +143,13 @@ def _add_to_group(session: UnitOfWork, event: Registration) -> None:
             MachineRow.terminated_at.is_(None),
         )
         for machine_id in session.scalars(going).all():
-            add_delivery(session, event, now, occasion=machine_id, machine_id=machine_id)
+            add_delivery(session, row, now, occasion=machine_id, machine_id=machine_id)
     elif _has_come_to(group, trigger):
-        add_delivery(session, event, now)
+        add_delivery(session, row, now)
         return
     if group.status == GroupStatus.TERMINATED:
         raise Invalid(
-            f"trigger.trigger: machine group {group.name!r} is terminated, so {event.trigger!r} "
+            f"trigger.trigger: machine group {group.name!r} is terminated, so {row.trigger!r} "
             "can happen no more."
         )
 
@@ -176,20 +176,20 @@ def _check_open(session: Session, user_id: str) -> None:
         )
 
 
-def _check_action(rt: Runtime, wanted: NewNotification) -> None:
-    if wanted.action_type is ActionType.EMAIL:
+def _check_action(rt: Runtime, new: NewNotification) -> None:
+    if new.action_type is ActionType.EMAIL:
         if rt.settings.smtp_url is None:
             raise Invalid(
                 "action.action_type: this server sends no e-mail. Use a webhook, or ask the "
                 "operator to set SIMHERD_SMTP_URL and SIMHERD_SMTP_FROM."
             )
-        if not _EMAIL.fullmatch(wanted.target):
-            raise Invalid(f"action.email_address: {wanted.target[:254]!r} is no e-mail address.")
+        if not _EMAIL.fullmatch(new.target):
+            raise Invalid(f"action.email_address: {new.target[:254]!r} is not an e-mail address.")
         return
-    if len(wanted.target) > limits.MAX_WEBHOOK_URL:
+    if len(new.target) > limits.MAX_WEBHOOK_URL:
         raise Invalid(f"action.webhook_url: longer than {limits.MAX_WEBHOOK_URL} characters.")
     try:
-        url = checked_url(wanted.target)
+        url = checked_url(new.target)
         check_host(url, networks(rt.settings.outbound_allow))
     except NotAllowed as error:
         raise Invalid(f"action.webhook_url: {error}. Name an address on the internet.") from error
@@ -217,57 +217,42 @@ def _check_regex(regex: str) -> None:
             warnings.simplefilter("ignore")
             groups = re.compile(regex).groups
     except (re.error, RecursionError, OverflowError) as error:
-        raise Invalid(f"trigger.regex: {regex!r} is no regular expression: {error}.") from error
+        raise Invalid(f"trigger.regex: {regex!r} is not a regular expression: {error}.") from error
     if groups > limits.MAX_REGEX_GROUPS:
         raise Invalid(f"trigger.regex: {groups} groups; {limits.MAX_REGEX_GROUPS} are allowed.")
 
 
 def owned_event(rt: Runtime, user_id: str, event_id: str) -> Registration:
-    """A user's event by id.
-
-    Raises:
-        NotFound: there is none, or it is another user's.
-    """
+    """Return a user's registration by id. Raises ResourceNotFound, also for other users'."""
     with rt.store.read() as session:
-        event = session.get(Registration, event_id)
-    if event is None or event.user_id != user_id:
+        row = session.get(Registration, event_id)
+    if row is None or row.user_id != user_id:
         raise ResourceNotFound(
             f"event_id: there is no event {event_id!r}. `simherd events list` has all."
         )
-    return event
+    return row
 
 
 def events_of(rt: Runtime, user_id: str) -> list[Registration]:
-    """A user's events, newest first."""
+    """Return a user's registrations, newest first."""
+    query = select(Registration).where(Registration.user_id == user_id)
     with rt.store.read() as session:
-        return list(
-            session.scalars(
-                select(Registration)
-                .where(Registration.user_id == user_id)
-                .order_by(Registration.created_at.desc(), Registration.id)
-            )
-        )
+        newest_first = query.order_by(Registration.created_at.desc(), Registration.id)
+        return list(session.scalars(newest_first))
 
 
 def deliveries_of(rt: Runtime, event_id: str) -> list[Delivery]:
-    """What was to be sent for an event, oldest first."""
+    """Return a registration's deliveries, oldest first."""
+    query = select(Delivery).where(Delivery.event_id == event_id).order_by(Delivery.at)
     with rt.store.read() as session:
-        return list(
-            session.scalars(
-                select(Delivery).where(Delivery.event_id == event_id).order_by(Delivery.at)
-            )
-        )
+        return list(session.scalars(query))
 
 
 def remove_event(rt: Runtime, user_id: str, event_id: str) -> None:
-    """Remove an event; what is on its way may still arrive.
-
-    Raises:
-        NotFound: there is none, or it is another user's.
-    """
+    """Remove a registration; what is being sent may still arrive. Raises ResourceNotFound."""
     owned_event(rt, user_id, event_id)
     with rt.store.write() as session:
-        # Locked first: a delivery that is just being written must not lose its event.
+        # Locked first: a delivery that is being written must not lose its registration.
         session.scalar(select(Registration).where(Registration.id == event_id).with_for_update())
         session.execute(delete(Delivery).where(Delivery.event_id == event_id))
         session.execute(delete(Registration).where(Registration.id == event_id))

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 
+from scheduler.services.billing.costs import costs_of_projects
 from scheduler.services.errors import Conflict, Invalid, ResourceNotFound
 from scheduler.services.ids import new_uuid
 from scheduler.store.models import ProjectRow, TaskRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping
 
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
 #: The project of tasks that name none.
 DEFAULT_PROJECT = "default"
-#: Texts of a project's metadata, and characters of each.
-_MOST_METADATA, _LONGEST_METADATA = 100, 1024
+#: Texts of a project's metadata. How long each may be, is checked by the API.
+_MOST_METADATA = 100
 
 
 def find_project(session: Session, user_id: str, name: str) -> ProjectRow | None:
@@ -34,45 +36,41 @@ def _by_name(user_id: str, name: str) -> tuple[ColumnElement[bool], ...]:
 
 
 def named_project(session: Session, user_id: str, name: str) -> ProjectRow:
-    """A user's project by name.
-
-    Raises:
-        NotFound: there is none.
-    """
-    return _there(find_project(session, user_id, name), name)
+    """Return a user's project by name. Raises ResourceNotFound."""
+    return _existing(find_project(session, user_id, name), name)
 
 
 def _locked_project(session: Session, user_id: str, name: str) -> ProjectRow:
-    """A project that nobody else changes, or puts a task into, until this transaction ends."""
-    wanted = select(ProjectRow).where(*_by_name(user_id, name)).with_for_update()
-    return _there(session.scalar(wanted), name)
+    """Return a project, locked until this transaction ends against changes and new tasks."""
+    query = select(ProjectRow).where(*_by_name(user_id, name)).with_for_update()
+    return _existing(session.scalar(query), name)
 
 
 def _kept_project(session: Session, user_id: str, name: str) -> ProjectRow | None:
-    """A project that nobody deletes until this transaction ends."""
-    wanted = select(ProjectRow).where(*_by_name(user_id, name))
-    return session.scalar(wanted.with_for_update(read=True, key_share=True))
+    """Return a project, locked against deletion until this transaction ends."""
+    query = select(ProjectRow).where(*_by_name(user_id, name))
+    return session.scalar(query.with_for_update(read=True, key_share=True))
 
 
-def _there(found: ProjectRow | None, name: str) -> ProjectRow:
-    if found is None:
+def _existing(project: ProjectRow | None, name: str) -> ProjectRow:
+    if project is None:
         raise ResourceNotFound(f"name: there is no project {name!r}.")
-    return found
+    return project
 
 
 def ensure_project(
     session: Session, user_id: str, name: str, project_type: str = "project"
 ) -> ProjectRow:
-    """A user's project, made if it is not there.
+    """Return a user's project, created if there is none of this name.
 
     Raises:
         Invalid: no project can have this name.
     """
-    found = _kept_project(session, user_id, name)
-    if found is not None:
-        return found
+    existing = _kept_project(session, user_id, name)
+    if existing is not None:
+        return existing
     _check_name(name)
-    made = ProjectRow(
+    project = ProjectRow(
         id=new_uuid(),
         user_id=user_id,
         name=name,
@@ -81,11 +79,11 @@ def ensure_project(
     )
     try:
         with session.begin_nested():
-            session.add(made)
+            session.add(project)
     except IntegrityError:
-        # Somebody else has made it in between.
+        # Another request has created it in between.
         return named_project(session, user_id, name)
-    return made
+    return project
 
 
 def _check_name(name: str) -> None:
@@ -96,23 +94,43 @@ def _check_name(name: str) -> None:
         )
 
 
-def list_projects(
+@dataclass(frozen=True)
+class ProjectState:
+    """A project, how many of its tasks have each status, and what they cost so far in US$."""
+
+    project: ProjectRow
+    counts: Mapping[str, int]
+    cost: float
+
+
+def project_state(session: Session, user_id: str, name: str) -> ProjectState:
+    """Return a project's state. Raises ResourceNotFound."""
+    project = named_project(session, user_id, name)
+    costs = costs_of_projects(session, user_id, time.time(), name=name)
+    counts = status_counts(session, [project])
+    return ProjectState(project, counts[project.id], costs.get(name, 0.0))
+
+
+def project_states(
     session: Session,
     user_id: str,
     page: int = 1,
     per_page: int | None = None,
     project_type: str | None = None,
-) -> Sequence[ProjectRow]:
-    """A user's projects, newest first; all of them on one page where `per_page` is None."""
-    wanted = select(ProjectRow).where(ProjectRow.user_id == user_id)
+) -> list[ProjectState]:
+    """Return a page of a user's projects, newest first; all of them where `per_page` is None."""
+    query = select(ProjectRow).where(ProjectRow.user_id == user_id)
     if project_type is not None:
-        wanted = wanted.where(ProjectRow.project_type == project_type)
-    wanted = wanted.order_by(ProjectRow.created_at.desc(), ProjectRow.name)
+        query = query.where(ProjectRow.project_type == project_type)
+    query = query.order_by(ProjectRow.created_at.desc(), ProjectRow.name)
     if per_page is not None:
-        wanted = wanted.limit(per_page).offset((page - 1) * per_page)
+        query = query.limit(per_page).offset((page - 1) * per_page)
     elif page > 1:
         return []
-    return session.scalars(wanted).all()
+    projects = session.scalars(query).all()
+    counts = status_counts(session, projects)
+    costs = costs_of_projects(session, user_id, time.time())
+    return [ProjectState(p, counts[p.id], costs.get(p.name, 0.0)) for p in projects]
 
 
 def status_counts(session: Session, projects: Iterable[ProjectRow]) -> dict[str, dict[str, int]]:
@@ -132,7 +150,7 @@ def delete_project(session: Session, user_id: str, name: str) -> None:
     """Delete a project; its tasks move to the default one.
 
     Raises:
-        NotFound: there is none of this name.
+        ResourceNotFound: there is none of this name.
         Conflict: it is the default one.
     """
     project = _locked_project(session, user_id, name)
@@ -149,7 +167,7 @@ def rename_project(session: Session, user_id: str, name: str, new_name: str) -> 
     """Give a project another name.
 
     Raises:
-        NotFound: there is none of this name.
+        ResourceNotFound: there is none of this name.
         Conflict: it is the default one, or the new name is taken.
         Invalid: no project can have the new name.
     """
@@ -170,9 +188,9 @@ def add_task(session: Session, user_id: str, name: str, task_id: str) -> None:
     """Move a task into a project.
 
     Raises:
-        NotFound: there is no such project, or no such task.
+        ResourceNotFound: there is no such project, or no such task.
     """
-    project = _there(_kept_project(session, user_id, name), name)
+    project = _existing(_kept_project(session, user_id, name), name)
     _own_task(session, user_id, task_id).project_id = project.id
 
 
@@ -180,7 +198,7 @@ def remove_task(session: Session, user_id: str, name: str, task_id: str) -> None
     """Move a task out of a project, into the default one.
 
     Raises:
-        NotFound: there is no such project, no such task, or it is in another project.
+        ResourceNotFound: there is no such project, no such task, or it is in another project.
     """
     project = named_project(session, user_id, name)
     task = _own_task(session, user_id, task_id)
@@ -201,21 +219,15 @@ def _own_task(session: Session, user_id: str, task_id: str) -> TaskRow:
 def set_metadata(
     session: Session, user_id: str, name: str, metadata: dict[str, str], *, keep: bool = False
 ) -> dict[str, str]:
-    """Keep texts with a project, in place of those there were, or (`keep`) beside them.
+    """Replace a project's metadata, or (`keep`) add to it, and return it.
 
     Raises:
-        NotFound: there is no such project.
-        Invalid: there are too many texts, or one is empty or too long.
+        ResourceNotFound: there is no such project.
+        Invalid: there are too many texts.
     """
     project = _locked_project(session, user_id, name)
-    wanted = {**project.project_metadata, **metadata} if keep else dict(metadata)
-    if len(wanted) > _MOST_METADATA:
-        raise Invalid(f"metadata: {len(wanted)} texts; {_MOST_METADATA} are allowed.")
-    for key, value in metadata.items():
-        if not key or max(len(key), len(value)) > _LONGEST_METADATA:
-            raise Invalid(
-                f"metadata: {key[:80]!r}: keys have 1 to {_LONGEST_METADATA} characters, "
-                "and values no more."
-            )
-    project.project_metadata = wanted
-    return wanted
+    texts = {**project.project_metadata, **metadata} if keep else dict(metadata)
+    if len(texts) > _MOST_METADATA:
+        raise Invalid(f"metadata: {len(texts)} texts; {_MOST_METADATA} are allowed.")
+    project.project_metadata = texts
+    return texts

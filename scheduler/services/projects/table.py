@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from scheduler.domain.attempt_numbers import retries
 from scheduler.services.billing.costs import costs_of_tasks
+from scheduler.services.projects.projects import named_project
 from scheduler.store.models import TaskRow
 from simherd.contract.operations import Metric
 from simherd.contract.task_options import as_sent
@@ -16,7 +17,6 @@ from simherd.contract.task_options import as_sent
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from scheduler.store.models import ProjectRow
     from simherd.contract.lifecycle import Status
 
 #: The columns that every table has, in their order.
@@ -32,21 +32,32 @@ _SAID_ELSEWHERE = frozenset({"sim_dir", "container_image"})
 
 
 def project_table(
-    session: Session, project: ProjectRow, now: float, *, status: Status | None, distinct: bool
+    session: Session,
+    user_id: str,
+    name: str,
+    now: float,
+    *,
+    status: Status | None,
+    distinct: bool,
 ) -> list[dict[str, Any]]:
     """A flat row for each task, oldest first; all rows have the same keys.
 
     Args:
-        session: to ask with.
-        project: whose tasks.
-        now: until when an attempt costs that has not ended, seconds since the epoch.
+        session: for reading.
+        user_id: the project's owner.
+        name: the project's name.
+        now: seconds since the epoch, until which a running attempt costs.
         status: only tasks that have it.
-        distinct: of the parameters, only those that are not the same for all tasks.
+        distinct: only parameters that differ between the tasks.
+
+    Raises:
+        ResourceNotFound: the user has no such project.
     """
-    wanted = select(TaskRow).where(TaskRow.project_id == project.id).order_by(TaskRow.seq)
+    project = named_project(session, user_id, name)
+    query = select(TaskRow).where(TaskRow.project_id == project.id).order_by(TaskRow.seq)
     if status is not None:
-        wanted = wanted.where(TaskRow.status == status.value)
-    tasks = session.scalars(wanted).all()
+        query = query.where(TaskRow.status == status.value)
+    tasks = session.scalars(query).all()
     costs = costs_of_tasks(session, (t.id for t in tasks), now)
     parameters = [_parameters(task) for task in tasks]
     names = sorted(set().union(*parameters))
@@ -67,7 +78,7 @@ def _measured(task: TaskRow, cost: float) -> dict[str, Any]:
 
 def _parameters(task: TaskRow) -> dict[str, str | float | None]:
     """What a task was run with: flat, and each value a text or a number."""
-    found: dict[str, Any] = {
+    parameters: dict[str, Any] = {
         "status": task.status,
         "container_image": task.container_image,
         "time_to_live_seconds": task.time_to_live_s,
@@ -75,11 +86,11 @@ def _parameters(task: TaskRow) -> dict[str, str | float | None]:
     }
     for name, value in as_sent(task.extra_params).items():
         if name == "commands":
-            found[name] = "; ".join(str(c["cmd"]) for c in value)
+            parameters[name] = "; ".join(str(c["cmd"]) for c in value)
         elif name not in _SAID_ELSEWHERE and value not in (None, {}, []):
-            found[name] = value
-    found |= {f"metadata.{name}": text for name, text in task.task_metadata.items()}
-    return {n: v if _is_flat(v) else json.dumps(v, sort_keys=True) for n, v in found.items()}
+            parameters[name] = value
+    parameters |= {f"metadata.{name}": text for name, text in task.task_metadata.items()}
+    return {n: v if _is_flat(v) else json.dumps(v, sort_keys=True) for n, v in parameters.items()}
 
 
 def _is_flat(value: Any) -> bool:

@@ -40,7 +40,7 @@ class ListingRow:
 
 
 def clean_path(path: str, field: str = "path") -> str:
-    """A path as a request has it, normalised. Raises Invalid."""
+    """Return a request's path, normalised. Raises Invalid."""
     try:
         return objects.normalise(path)
     except ValueError as error:
@@ -48,7 +48,7 @@ def clean_path(path: str, field: str = "path") -> str:
 
 
 def check_region(rt: Runtime, region: str | None, *, every: str | None = None) -> None:
-    """Refuse a region where nothing can be; `every` is a word for all of them. Raises NotFound."""
+    """Refuse an unknown region; `every` is a word for all regions. Raises ResourceNotFound."""
     if region not in (None, rt.region, every):
         raise ResourceNotFound(
             f"region: there is no region {region!r}; this storage is in {rt.region}."
@@ -56,10 +56,10 @@ def check_region(rt: Runtime, region: str | None, *, every: str | None = None) -
 
 
 def files_at(rt: Runtime, user_id: str, path: str) -> list[ObjectInfo]:
-    """A file as it is; a folder as the files in it. Raises NotFound."""
-    found = rt.objects.stat(user_id, path)
-    if found is not None:
-        return [found]
+    """Return a file, or the files in a folder. Raises ResourceNotFound."""
+    info = rt.objects.stat(user_id, path)
+    if info is not None:
+        return [info]
     below = list(rt.objects.list(user_id, path))
     if not below:
         raise ResourceNotFound(f"path: nothing is stored at {path!r}.")
@@ -71,7 +71,7 @@ def listing(rt: Runtime, user_id: str, folder: str, *, with_sizes: bool) -> list
     through all that lies below.
 
     Raises:
-        NotFound: nothing lies there. The top folder is always there.
+        ResourceNotFound: nothing lies there. The top folder is always there.
     """
     if with_sizes:
         rows = _summed(rt, user_id, folder)
@@ -82,10 +82,10 @@ def listing(rt: Runtime, user_id: str, folder: str, *, with_sizes: bool) -> list
         ]
         rows = _dated(rt, user_id, rows)
     if not rows and folder:
-        found = rt.objects.stat(user_id, folder)
-        if found is None:
+        info = rt.objects.stat(user_id, folder)
+        if info is None:
             raise ResourceNotFound(f"path: nothing is stored at {folder!r}.")
-        return [ListingRow(folder.rpartition("/")[2], found.size, found.modified_at)]
+        return [ListingRow(folder.rpartition("/")[2], info.size, info.modified_at)]
     return rows
 
 
@@ -107,8 +107,8 @@ def _dated(rt: Runtime, user_id: str, rows: list[ListingRow]) -> list[ListingRow
     if not any(row.is_folder for row in rows):
         return rows
     with rt.store.read() as session:
-        wanted = select(TaskRow.id, TaskRow.create_time).where(TaskRow.user_id == user_id)
-        created = {f"{task_id}/": at for task_id, at in session.execute(wanted)}
+        query = select(TaskRow.id, TaskRow.create_time).where(TaskRow.user_id == user_id)
+        created = {f"{task_id}/": at for task_id, at in session.execute(query)}
     return [replace(row, at=created[row.name]) if row.name in created else row for row in rows]
 
 
@@ -138,16 +138,16 @@ def _task(rt: Runtime, user_id: str, task_id: str) -> TaskRow | None:
 
 
 def copy(rt: Runtime, user_id: str, source: str, target: str) -> int:
-    """Copy a file, or a folder with all in it; answers how many files there were.
+    """Copy a file or a folder, and return the number of files.
 
     Args:
-        parts: the scheduler's parts.
+        rt: the scheduler's runtime.
         user_id: whose storage.
         source: a normalised path.
         target: the copy's path; ending in `/`, the folder that it goes into under its own name.
 
     Raises:
-        NotFound: nothing lies at `source`.
+        ResourceNotFound: nothing lies at `source`.
         Invalid: it would be copied onto or into itself.
         Conflict: something lies at the target already, and nothing was copied; or the storage broke
             off, and something was.
@@ -169,7 +169,7 @@ def copy(rt: Runtime, user_id: str, source: str, target: str) -> int:
         try:
             list(pool.map(lambda pair: rt.objects.copy(user_id, *pair), pairs))
         except StorageUnavailable as error:
-            # Not what clients take for "nothing was done", and repeat.
+            # Not a status that clients retry: something was copied.
             raise Conflict(
                 f"target: the storage broke off while {source!r} was copied. Remove what is at "
                 f"{target!r}, and copy it again."
@@ -177,11 +177,11 @@ def copy(rt: Runtime, user_id: str, source: str, target: str) -> int:
     return len(pairs)
 
 
-def _refuse_existing(rt: Runtime, user_id: str, target: str, wanted: Iterable[str]) -> None:
-    there = {info.path for info in rt.objects.list(user_id, target)}
+def _refuse_existing(rt: Runtime, user_id: str, target: str, paths: Iterable[str]) -> None:
+    existing = {info.path for info in rt.objects.list(user_id, target)}
     if rt.objects.stat(user_id, target) is not None:
-        there.add(target)
-    taken = sorted(there.intersection(wanted) or there.intersection({target}))
+        existing.add(target)
+    taken = sorted(existing.intersection(paths) or existing.intersection({target}))
     if taken:
         raise Conflict(
             f"target: {taken[0]!r} is there already. Remove it first, or choose another target."

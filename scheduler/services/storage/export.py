@@ -1,4 +1,4 @@
-"""Sending a stored file to the part URLs of another storage, which then makes it whole."""
+"""Sending a stored file to the part URLs of another storage, and completing the upload there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import httpx
 
 from scheduler.services.errors import Conflict, Invalid
-from scheduler.services.storage.transfer_turn import MOST_ETAG, PART_S, check_answer
+from scheduler.services.storage.transfer_turn import MOST_ETAG, PART_S, check_response
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
 #: Bytes read from the storage at a time.
 _BLOCK = 8 * 1024**2
-#: Seconds to connect, and for an answer: a storage checks what it was sent before it answers.
+#: Seconds to connect, and for a response: a storage checks a part before it responds.
 _TIMEOUT = httpx.Timeout(PART_S / 2, connect=5)
-#: Bytes of an answer that are looked at.
-_MOST_ANSWER = 64 * 1024
+#: Bytes of a response that are read.
+_MOST_RESPONSE = 64 * 1024
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 
 def export_some(rt: Runtime, turn: Turn) -> bool:
-    """Send as many parts as there is time for; answers whether the other storage has it all.
+    """Send as many parts as there is time for; return whether all are sent and joined.
 
     Raises:
         Again: the next turn may do better.
-        Refused: the other server takes it not, or the file has changed.
-        NotAllowed: a URL leads to where users' requests may not go.
+        Invalid, Conflict: the other server refuses, or the file has changed.
+        NotAllowed: users' requests must not go to a URL's address.
     """
     row = turn.row
-    found = rt.objects.stat(row.user_id, row.path)
-    if found is None or found.size != row.size:
+    info = rt.objects.stat(row.user_id, row.path)
+    if info is None or info.size != row.size:
         raise Conflict(f"path: {row.path!r} was changed or removed while it was exported.")
     with turn.client(rt.settings) as client:
         while turn.goes_on():
@@ -58,9 +58,9 @@ def _send_part(rt: Runtime, client: httpx.Client, turn: Turn) -> None:
         content=_blocks(rt, turn, row.moved, length),
         headers={"Content-Length": str(length)},
         timeout=_TIMEOUT,
-    ) as answer:
-        check_answer(answer, f"part_url of part {number}")
-        etag = answer.headers.get("etag")
+    ) as response:
+        check_response(response, f"part_url of part {number}")
+        etag = response.headers.get("etag")
     if not etag:
         raise Invalid(f"part_url of part {number}: the other server answered without an ETag.")
     if len(etag) > MOST_ETAG:
@@ -89,13 +89,15 @@ def _complete(client: httpx.Client, row: TransferRow) -> None:
         ElementTree.SubElement(part, "ETag").text = etag
     text = ElementTree.tostring(body, encoding="utf-8", xml_declaration=True)
     headers = {"Content-Type": "application/xml"}
-    with client.stream("POST", row.url, content=text, headers=headers, timeout=_TIMEOUT) as answer:
-        check_answer(answer, "complete_multipart_url")
-        said = b""
-        for chunk in answer.iter_raw():
-            said += chunk
-            if len(said) > _MOST_ANSWER:
+    with client.stream(
+        "POST", row.url, content=text, headers=headers, timeout=_TIMEOUT
+    ) as response:
+        check_response(response, "complete_multipart_url")
+        received = b""
+        for chunk in response.iter_raw():
+            received += chunk
+            if len(received) > _MOST_RESPONSE:
                 break
-    # S3 begins to answer before it knows: an error may come after a 200.
-    if b"<Error>" in said:
+    # S3 responds before it has joined the parts: an error may follow a status of 200.
+    if b"<Error>" in received:
         raise Invalid("complete_multipart_url: the other server could not join the parts.")

@@ -1,4 +1,4 @@
-"""Fetching a file from a URL into the storage, part by part, going on where a turn ended."""
+"""Fetching a file from a URL into the storage, part by part, continued by each turn."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from scheduler.services.errors import TooLarge
 from scheduler.services.storage.room import StorageRoomClaim
-from scheduler.services.storage.transfer_turn import MOST_ETAG, Again, check_answer
+from scheduler.services.storage.transfer_turn import MOST_ETAG, Again, check_response
 from simherd.contract import limits
 from simherd.contract.upload_grant import part_size
 
@@ -26,14 +26,13 @@ _LENGTH = re.compile(r"[0-9]{1,20}")
 
 
 def fetch_some(rt: Runtime, turn: Turn) -> bool:
-    """Fetch as much as there is time for; answers whether the file is stored.
+    """Fetch as much as there is time for; return whether the whole file is stored.
 
     Raises:
         Again: the next turn may do better.
-        Refused: the other server does not hand it out, it is too large, or the user's storage has
-            no room for it.
-        NotAllowed: the URL leads to where users' requests may not go.
-        PathTaken: it cannot be stored there.
+        ServiceError: the other server refuses, the file is too large, or it exceeds the quota.
+        NotAllowed: users' requests must not go to the URL's address.
+        PathTaken: nothing can be stored at this path.
     """
     row = turn.row
     # Kept from turn to turn under the transfer's own id.
@@ -45,9 +44,9 @@ def fetch_some(rt: Runtime, turn: Turn) -> bool:
         headers = {"Accept-Encoding": "identity", **_going_on(row)}
         with (
             turn.client(rt.settings) as client,
-            client.stream("GET", row.url, headers=headers, follow_redirects=True) as answer,
+            client.stream("GET", row.url, headers=headers, follow_redirects=True) as response,
         ):
-            if not _store(rt, turn, room, _rest(rt, row, answer)):
+            if not _store(rt, turn, room, _rest(rt, row, response)):
                 return False
     done = [(number, etag) for number, etag in row.parts]
     row.size = rt.objects.complete_upload(row.user_id, row.path, row.upload, done)
@@ -58,45 +57,43 @@ def fetch_some(rt: Runtime, turn: Turn) -> bool:
 def _going_on(row: TransferRow) -> dict[str, str]:
     if not row.moved:
         return {}
-    return {
-        "Range": f"bytes={row.moved}-",
-        **({"If-Range": row.validator} if row.validator else {}),
-    }
+    condition = {"If-Range": row.validator} if row.validator else {}
+    return {"Range": f"bytes={row.moved}-", **condition}
 
 
-def _rest(rt: Runtime, row: TransferRow, answer: httpx.Response) -> Iterator[bytes]:
-    """The bytes that are still to come, and no others."""
-    found = _RANGE.fullmatch(answer.headers.get("content-range", ""))
-    if answer.status_code == 416 and found and int(found[2]) == row.moved:
-        return iter(())  # of a file whose size was not known, all was there
-    if answer.status_code != 416 or not row.moved:
-        check_answer(answer, "url")
-    validator = _validator(answer)
-    total = int(found[2]) if found else _length(answer)
-    in_place = answer.status_code != 206 or (found and found[1] == str(row.moved))
+def _rest(rt: Runtime, row: TransferRow, response: httpx.Response) -> Iterator[bytes]:
+    """Return the bytes that are not stored yet."""
+    content_range = _RANGE.fullmatch(response.headers.get("content-range", ""))
+    if response.status_code == 416 and content_range and int(content_range[2]) == row.moved:
+        return iter(())  # The size was unknown, and the whole file is here.
+    if response.status_code != 416 or not row.moved:
+        check_response(response, "url")
+    validator = _validator(response)
+    total = int(content_range[2]) if content_range else _length(response)
+    in_place = response.status_code != 206 or (content_range and content_range[1] == str(row.moved))
     same = validator == row.validator and (row.size is None or total == row.size)
-    if row.moved and not (in_place and same and answer.is_success):
+    if row.moved and not (in_place and same and response.is_success):
         _start_over(rt, row)
         raise Again("url: the file has changed meanwhile. It is fetched from its beginning.")
-    # Before it is written down: a number may be larger than a database takes.
+    # Before it is stored: the number may be too large for the database.
     if total is not None and total > limits.MAX_FETCH_BYTES:
         raise _too_large()
     row.validator, row.size = validator, total
-    # A server that does not serve ranges begins at the beginning each time.
-    skip = 0 if answer.status_code == 206 else row.moved
-    return _without_first(answer.iter_raw(), skip)
+    # A server that does not support ranges sends the whole file each time.
+    skip = 0 if response.status_code == 206 else row.moved
+    return _without_first(response.iter_raw(), skip)
 
 
-def _length(answer: httpx.Response) -> int | None:
-    given = answer.headers.get("content-length", "")
+def _length(response: httpx.Response) -> int | None:
+    given = response.headers.get("content-length", "")
     return int(given) if _LENGTH.fullmatch(given) else None
 
 
-def _validator(answer: httpx.Response) -> str | None:
-    """What tells this version of the file from another; a weak ETag may not be sent for it."""
-    etag: str = answer.headers.get("etag", "")
-    found = etag if etag.startswith('"') else answer.headers.get("last-modified")
-    return found if len(found or "") <= MOST_ETAG else None
+def _validator(response: httpx.Response) -> str | None:
+    """Return what identifies this version of the file; a weak ETag must not be used for it."""
+    etag: str = response.headers.get("etag", "")
+    validator = etag if etag.startswith('"') else response.headers.get("last-modified")
+    return validator if len(validator or "") <= MOST_ETAG else None
 
 
 def _start_over(rt: Runtime, row: TransferRow) -> None:
@@ -113,7 +110,7 @@ def _without_first(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:
 
 
 def _store(rt: Runtime, turn: Turn, room: StorageRoomClaim, chunks: Iterator[bytes]) -> bool:
-    """Store what comes; answers whether that was all of it."""
+    """Store what arrives; return whether that was the rest of the file."""
     row, held = turn.row, bytearray()
     for chunk in chunks:
         turn.check()

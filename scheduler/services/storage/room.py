@@ -219,7 +219,7 @@ def _with_room(
     quota was taken away meanwhile.
 
     Args:
-        parts: the scheduler's parts.
+        rt: the scheduler's runtime.
         user_id: whose storage.
         size: bytes.
         write: is given the session and the bytes that are left; None: nothing is to be written.

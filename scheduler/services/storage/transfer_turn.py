@@ -1,4 +1,4 @@
-"""One turn at a transfer: how long it may take, and how it can go wrong for now."""
+"""One turn of a transfer: how long it may take, and its temporary errors."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ _WHOLE_S = _TURN_S + PART_S
 #: Longest ETag that is kept, characters: there is one for each part, and the other server
 #: chooses it.
 MOST_ETAG = 256
-#: Answers that say "not now", besides those from 500 on.
+#: Statuses of temporary errors, besides those from 500 on.
 _NOT_NOW = frozenset({408, 425, 429})
 
 
 class Again(Exception):
-    """It did not work this time, and may the next time; the message is for people."""
+    """A temporary error: the next turn may succeed. The message is for people."""
 
 
 class Turn:
     """A claim to move some parts of a transfer, and what it changes in `row`."""
 
     def __init__(self, row: TransferRow) -> None:
-        """It begins now. `row` belongs to no session; whoever gave the turn records it."""
+        """The turn begins now. `row` belongs to no session; the caller commits its changes."""
         self.row = row
         self._begun = self._part_begun = time.monotonic()
 
     def client(self, settings: Settings) -> httpx.Client:
-        """What asks the other server; when the turn must be over, its requests time out."""
+        """Return a client whose requests time out when the turn must be over."""
         return open_client(networks(settings.outbound_allow), whole_s=_WHOLE_S)
 
     def goes_on(self) -> bool:
-        """Whether there is time for another part, which then begins."""
+        """Return whether there is time for another part, which then begins."""
         self._part_begun = time.monotonic()
         return self._part_begun - self._begun < _TURN_S
 
@@ -55,15 +55,15 @@ class Turn:
             raise Again(f"The other server is too slow: a part was not through in {PART_S:.0f} s.")
 
 
-def check_answer(answer: httpx.Response, field: str) -> None:
-    """Judge what the other server answered to a request for the URL in `field`.
+def check_response(response: httpx.Response, field: str) -> None:
+    """Check the other server's response to a request for the URL in `field`.
 
     Raises:
-        Again: it may answer otherwise later.
+        Again: it may accept the request later.
         Invalid: it refuses.
     """
-    if answer.is_success:
+    if response.is_success:
         return
-    if answer.status_code >= 500 or answer.status_code in _NOT_NOW:
-        raise Again(f"{field}: the other server answered {answer.status_code}.")
-    raise Invalid(f"{field}: the other server answered {answer.status_code}; check the URL.")
+    if response.status_code >= 500 or response.status_code in _NOT_NOW:
+        raise Again(f"{field}: the other server answered {response.status_code}.")
+    raise Invalid(f"{field}: the other server answered {response.status_code}; check the URL.")

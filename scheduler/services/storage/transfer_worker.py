@@ -1,5 +1,5 @@
-"""Giving transfers their turns: few at a time, so that the worker's other jobs go on beside them,
-and to one user after the other, so that nobody's slow servers hold up everybody."""
+"""Giving transfers their turns: few at a time, so that the worker's other jobs go on meanwhile,
+and to one user after the other, so that one user's slow servers do not delay the others."""
 
 from __future__ import annotations
 
@@ -30,22 +30,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds after which a turn is taken to have died with its worker: more than a job may take.
+#: Seconds after which a turn's worker is considered dead: more than a job may take.
 _DEAD_S = 150.0
 #: Turns that go on at a time, each of another user.
 MOST_TURNS = 2
-#: Turns in a row that may bring nothing, and seconds before the second of them; doubled each time.
+#: Turns in a row without progress, and seconds before the second of them; doubled each time.
 _TRIES, _PAUSE_S = 6, 2.0
-#: Errors that another turn changes nothing about.
+#: Errors that are permanent.
 _FINAL = (
-    *(NotAllowed, ServiceError, PathTaken, NoSuchObject),
-    *(httpx.TooManyRedirects, httpx.UnsupportedProtocol, httpx.InvalidURL),
+    NotAllowed,
+    ServiceError,
+    PathTaken,
+    NoSuchObject,
+    httpx.TooManyRedirects,
+    httpx.UnsupportedProtocol,
+    httpx.InvalidURL,
 )
 _STEPS = {TransferKind.FETCH: fetch_some, TransferKind.EXPORT: export_some}
 
 
 def carry_on(rt: Runtime) -> None:
-    """Give a transfer of the user who has waited longest a turn, and ask for the next one's."""
+    """Give a turn to a transfer of the user who has waited longest, and request the next turn."""
     row = _claim(rt, time.time())
     if row is None:
         return
@@ -70,7 +75,7 @@ def carry_on(rt: Runtime) -> None:
 
 
 def _claim(rt: Runtime, now: float) -> TransferRow | None:
-    """The transfer whose turn it is; None where there is none, or enough have theirs."""
+    """Claim the transfer that is next; None: none waits, or enough are under way."""
     under_way = (TransferRow.state == TransferState.RUNNING.value, TransferRow.next_at > now)
     due = (
         select(TransferRow, User)
@@ -84,7 +89,7 @@ def _claim(rt: Runtime, now: float) -> TransferRow | None:
         .limit(1)
     )
     with rt.store.read() as session:
-        # Mostly there is none: then nothing is written.
+        # Usually none waits, and nothing must be written.
         if session.scalar(due.with_only_columns(TransferRow.id)) is None:
             return None
     with rt.store.write() as session:

@@ -1,4 +1,4 @@
-"""Fetches into the storage and exports from it, as users ask for them and see them."""
+"""Fetches into the storage and exports from it, as users start and see them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _OPEN = [s.value for s in TransferState if s not in ENDED]
 
 
 def begin_fetch(rt: Runtime, user_id: str, url: str, path: str) -> TransferRow:
-    """Have a file fetched from a URL to `path`, over what is there.
+    """Have a file fetched from a URL to `path`, replacing what is stored there.
 
     Raises:
-        Invalid: it is no web address.
+        Invalid: `url` is not a web address.
         QuotaExceeded: the user's storage is full, or too many transfers are under way.
     """
     check_storage(rt, user_id)
@@ -44,26 +44,26 @@ def begin_fetch(rt: Runtime, user_id: str, url: str, path: str) -> TransferRow:
 def begin_export(
     rt: Runtime, user_id: str, path: str, part_size: int, part_urls: Sequence[str], url: str
 ) -> TransferRow:
-    """Have a stored file sent to URLs of another storage, a part to each, and then `url` told.
+    """Have a stored file sent to URLs of another storage, a part to each; `url` completes it.
 
     Raises:
-        NotFound: nothing is stored at `path`.
-        Invalid: a URL is no web address, the parts are smaller than S3 takes them, or not as
+        ResourceNotFound: nothing is stored at `path`.
+        Invalid: a URL is not a web address, the parts are smaller than S3 takes them, or not as
             many as the file has.
         QuotaExceeded: too many transfers are under way.
     """
-    found = rt.objects.stat(user_id, path)
-    if found is None:
+    info = rt.objects.stat(user_id, path)
+    if info is None:
         raise ResourceNotFound(f"path: no file is stored at {path!r}.")
-    needed = max(1, -(-found.size // part_size))
+    needed = max(1, -(-info.size // part_size))
     if needed > 1 and part_size < LEAST_PART_BYTES:
         raise Invalid(
             f"parts_size: {part_size} bytes are less than {LEAST_PART_BYTES}, the least that S3 "
-            f"takes where there is more than one part, and {found.size} bytes make {needed}."
+            f"takes where there is more than one part, and {info.size} bytes make {needed}."
         )
     if len(part_urls) != needed or needed > MOST_PARTS:
         raise Invalid(
-            f"upload_parts: {found.size} bytes in parts of {part_size} are {needed} parts, "
+            f"upload_parts: {info.size} bytes in parts of {part_size} are {needed} parts, "
             f"at most {MOST_PARTS}; {len(part_urls)} were given."
         )
     return _begin(
@@ -75,7 +75,7 @@ def begin_export(
             url=_url(url, "complete_multipart_url"),
             part_urls=[_url(u, "part_url") for u in part_urls],
             part_size=part_size,
-            size=found.size,
+            size=info.size,
         ),
     )
 
@@ -106,27 +106,27 @@ def _begin(rt: Runtime, row: TransferRow) -> TransferRow:
 
 def transfers_of(rt: Runtime, user_id: str) -> Sequence[TransferRow]:
     """A user's fetches and exports, newest first, without the parts of each."""
-    wanted = (
+    query = (
         select(TransferRow)
         .where(TransferRow.user_id == user_id)
         .order_by(TransferRow.created_at.desc())
         .options(defer(TransferRow.part_urls), defer(TransferRow.parts))
     )
     with rt.store.read() as session:
-        return session.scalars(wanted).all()
+        return session.scalars(query).all()
 
 
 def transfer_of(rt: Runtime, user_id: str, transfer_id: str) -> TransferRow:
-    """One of them. Raises NotFound."""
+    """Return a user's fetch or export by id. Raises ResourceNotFound."""
     with rt.store.read() as session:
-        found = session.get(TransferRow, transfer_id)
-    if found is None or found.user_id != user_id:
+        row = session.get(TransferRow, transfer_id)
+    if row is None or row.user_id != user_id:
         raise ResourceNotFound(f"transfer_id: there is no transfer {transfer_id!r}.")
-    return found
+    return row
 
 
 def forget_ended(rt: Runtime, now: float) -> None:
-    """Drop those that ended long ago."""
+    """Delete the fetches and exports that ended long ago."""
     old = TransferRow.ended_at < now - limits.TRANSFER_KEPT_S
     with rt.store.read() as session:
         if session.scalar(select(TransferRow.id).where(old).limit(1)) is None:

@@ -311,9 +311,9 @@ def test_a_group_shows_why_until_its_provider_is_on_again(session: Session) -> N
 
 def test_a_users_providers_are_stored_once_each(session: Session) -> None:
     user = owner(session, make_group(session))
-    set_providers(session, "op", user, ["local", "ec2", "local"])
+    set_providers(session, "op", user.username, ["local", "ec2", "local"])
     assert user.providers == ["ec2", "local"]
     with pytest.raises(Invalid, match="'lokal' is not a provider"):
-        set_providers(session, "op", user, ["lokal"])
-    set_providers(session, "op", user, None)
+        set_providers(session, "op", user.username, ["lokal"])
+    set_providers(session, "op", user.username, None)
     assert user.providers is None

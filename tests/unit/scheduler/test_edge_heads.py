@@ -5,15 +5,13 @@ from __future__ import annotations
 import h11
 import pytest
 
-from scheduler.api.edge.heads import HeadBuffer
+from scheduler.api.edge.heads import HeadConnection
 
 _MOST = 4
 
 
-def _connection() -> h11.Connection:
-    connection = h11.Connection(h11.SERVER, 1024**2)
-    connection._receive_buffer = HeadBuffer(_MOST)
-    return connection
+def _connection() -> HeadConnection:
+    return HeadConnection(_MOST)
 
 
 def _head(fields: int, newline: bytes = b"\r\n", request: bytes = b"GET / HTTP/1.1") -> bytes:
@@ -21,7 +19,7 @@ def _head(fields: int, newline: bytes = b"\r\n", request: bytes = b"GET / HTTP/1
     return newline.join(lines)
 
 
-def _events(connection: h11.Connection, data: bytes, size: int) -> list[object]:
+def _events(connection: HeadConnection, data: bytes, size: int) -> list[object]:
     found: list[object] = []
     for at in range(0, len(data), size):
         connection.receive_data(data[at : at + size])
@@ -57,14 +55,42 @@ def test_lines_of_a_body_and_of_the_next_head_are_not_counted(size: int, newline
     assert isinstance(connection.next_event(), h11.Request)
 
 
-def test_an_incomplete_head_is_refused_and_forgotten() -> None:
+def test_nothing_is_read_after_an_incomplete_head_that_is_refused() -> None:
     connection = _connection()
     with pytest.raises(h11.RemoteProtocolError):
         _events(connection, b"GET / HTTP/1.1\r\n" + b"a:\r\n" * (_MOST + 2), 1)
-    assert not connection._receive_buffer
+    held, _ = connection.trailing_data
+    connection.receive_data(b"a:\r\n")
+    with pytest.raises(h11.RemoteProtocolError):
+        connection.next_event()
+    assert connection.trailing_data[0] == held
 
 
 def test_the_trailer_of_a_chunked_body_is_bounded_too() -> None:
     begun = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked"
     with pytest.raises(h11.RemoteProtocolError):
         _events(_connection(), _head(2, request=begun) + b"0\r\n" + b"a:\r\n" * (_MOST + 3), 64)
+
+
+def test_a_long_head_in_single_bytes_is_counted_in_linear_time() -> None:
+    copied = 0
+
+    class Counting(HeadConnection):
+        @property
+        def trailing_data(self) -> tuple[bytes, bool]:
+            nonlocal copied
+            data, closed = super().trailing_data
+            copied += len(data)
+            return data, closed
+
+    connection = Counting()
+    head = b"GET / HTTP/1.1\r\na: " + b"x" * 200_000
+    assert not _events(connection, head, 10)
+    assert copied < 100 * len(head)
+
+
+def test_a_complete_trailer_of_too_many_fields_is_refused() -> None:
+    begun = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked"
+    trailer = b"0\r\n" + b"a:\r\n" * (_MOST + 1) + b"\r\n"
+    with pytest.raises(h11.RemoteProtocolError):
+        _events(_connection(), _head(2, request=begun) + trailer, 10_000)

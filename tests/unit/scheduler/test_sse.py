@@ -65,7 +65,7 @@ async def _go_after(pieces: int, rounds: int, *, while_sending: bool) -> None:
         await gone.wait()
         return {"type": "http.disconnect"}
 
-    answer = streams.answer("ada", news.come())
+    answer = streams.respond("ada", news.come())
     await answer({"type": "http", "asgi": {"spec_version": "2.3"}}, receive, send)
     await asyncio.wait_for(news.closed.wait(), 10)
     assert not streams._open

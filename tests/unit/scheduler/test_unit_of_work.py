@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pydantic import SecretStr
 
 from scheduler.config import Settings
 from scheduler.metrics import table
@@ -101,7 +102,7 @@ def jobs() -> list[str]:
 
 @pytest.fixture
 def rt(tmp_path: Path, jobs: list[str]) -> Runtime:
-    settings = Settings.model_construct(database_url=None)
+    settings = Settings.model_construct(database_url=SecretStr("sqlite://"))
     made = Runtime(settings, jobs.append)
     made.__dict__.update(store=None, _announcer=Announcer(), traces=Traces(), tmp_path=tmp_path)
     return made

@@ -1,4 +1,4 @@
-"""What money goes to, beyond the published contract."""
+"""A month's costs by machine group and project, beyond the published contract."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from scheduler.api.deps import RuntimeDep, UserDep
 from scheduler.api.patterns import MONTH
 from scheduler.api.serializers import dollars
 from scheduler.api.strict import StrictRouter
+from scheduler.services import transaction
 from scheduler.services.billing.user_costs import (
     FIRST_YEAR,
     LAST_YEAR,
@@ -40,12 +41,11 @@ def costs(rt: RuntimeDep, user: UserDep, month: MonthText = None) -> dict[str, A
     Groups: their machines, whether they worked or not. Projects: what their tasks held of them.
     """
     now = time.time()
-    wanted = Month.at(now) if month is None else Month(int(month[:4]), int(month[5:]))
-    with rt.store.read() as session:
-        groups = costs_by_group(session, user.id, wanted, now)
-        projects = costs_by_project(session, user.id, wanted, now)
+    chosen = Month.at(now) if month is None else Month(int(month[:4]), int(month[5:]))
+    groups = transaction.read(rt, costs_by_group, user.id, chosen, now)
+    projects = transaction.read(rt, costs_by_project, user.id, chosen, now)
     return {
-        "month": str(wanted),
+        "month": str(chosen),
         "currency": "USD",
         "total": dollars(sum(g.cost for g in groups)),
         "groups": [

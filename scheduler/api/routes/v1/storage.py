@@ -1,4 +1,4 @@
-"""The storage beyond the published contract: files with their sizes, fetches and exports."""
+"""Storage beyond the published contract: files with their sizes, fetches and exports."""
 
 from __future__ import annotations
 
