@@ -25,6 +25,7 @@ from scheduler.store.models import GroupRow, MachineRow
 from scheduler.store.outbox import group_changed
 from simherd.contract import limits
 from simherd.contract.notifications import NotificationTrigger
+from simherd.runtime.backoff import Backoff
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds before a launch that the provider refused is tried again; doubles up to the second one.
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 10.0, 300.0
+#: Before a launch that the provider refused is tried again.
+_BACKOFF = Backoff(10.0, 300.0)
 #: Refusals in a row, for want of nothing but capacity excepted, after which a group that has not
 #: had a machine yet is said to have failed to start.
 _START_TRIES = 3
@@ -300,8 +301,7 @@ def _note_refusal(rt: Runtime, group: GroupRow, sentence: str, *, capacity: bool
         ).one()
         row.refusals += 1
         row.hard_refusals = 0 if capacity else row.hard_refusals + 1
-        wait = min(_FIRST_WAIT_S * 2 ** (row.refusals - 1), _LONGEST_WAIT_S)
-        row.status_detail, row.retry_at = sentence, now + wait
+        row.status_detail, row.retry_at = sentence, now + _BACKOFF.after(row.refusals)
         if row.status == GroupStatus.STARTING:
             group_changed(session, group.id, NotificationTrigger.GROUP_PENDING_START, now)
         launched = any(m.launched_at for m in machines_of(session, group.id, MACHINE_UP))
