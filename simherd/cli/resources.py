@@ -14,6 +14,7 @@ from simherd.cli.render import as_json, echo, json_option, moment, table
 from simherd.cli.watch import shows
 from simherd.contract import limits
 from simherd.errors import InvalidInput, NotFound
+from simherd.machine_group import check_group
 from simherd.utils import format_bytes, format_money, parse_duration
 
 
@@ -137,7 +138,7 @@ def start(
     question = _size_question(machine_type, most or num_machines, spot and not on_demand_fallback)
     if question and not yes:
         # Nobody is asked about what would be refused.
-        resources.check_group(machine_type, num_machines, **asked)
+        check_group(machine_type, num_machines, **asked)
         confirm(question, yes, refused="Nothing was started.")
     group = resources.MachineGroup(machine_type, num_machines, **asked)
     group.start()
