@@ -27,7 +27,7 @@ _KILLS = 20
 _CASES = 1000
 _NOTE = """\
 It is not the same work. A Simherd task makes a row in SQL, uploads an input archive through the
-API, is leased, runs in a process group of its own with its log captured, uploads an output archive,
+API, is leased, runs in its own process group with its log captured, uploads an output archive,
 and is recorded in SQL at each step. A Celery task here is a message in Redis and a subprocess. The
 difference is the price of what Simherd promises. All tasks wait before the first one runs.
 """

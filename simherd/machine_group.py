@@ -16,7 +16,7 @@ from simherd.visible import say
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Seconds between two looks at the quotas of who waits for room in them.
+#: Seconds between two looks at the quotas while `start` waits for room in them.
 _QUOTA_POLL_S = 2.0
 
 
@@ -123,7 +123,7 @@ class MachineGroup:
 
     @classmethod
     def from_api_info(cls, info: dict[str, Any]) -> MachineGroup:
-        """A group of its own kind from the server's description of it."""
+        """Return the group that the server describes, as the class of its kind."""
         group = object.__new__(_class_of(info))
         group._fields = dict(info)
         return group
@@ -152,7 +152,7 @@ class MachineGroup:
         return bool(self._fields["started"])
 
     def refresh(self) -> MachineGroup:
-        """Ask for the group anew."""
+        """Read the group from the server again."""
         self._fields = api().get(f"/compute/group/{self.name}")
         return self
 
@@ -207,7 +207,7 @@ class MachineGroup:
         self._fields = api().post("/compute/group/start", repeatable=True, machine_group_id=self.id)
 
     def invite(self) -> tuple[str, str]:
-        """Let a machine be started by hand; answers the server's address and a token.
+        """Invite a machine that is started by hand; return the server's address and a token.
 
         Raises:
             ApiError: the group's machines are launched by its provider.

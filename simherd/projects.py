@@ -124,7 +124,7 @@ class Project:
         return self.estimated_computation_cost + self.total_task_orchestration_fee
 
     def refresh(self) -> Self:
-        """Ask for the project anew."""
+        """Read the project from the server again."""
         self._fields = api().get(path_of(self.name))
         return self
 
@@ -213,7 +213,7 @@ class Project:
         return dict(api().get(f"{path_of(self.name)}/metadata"))
 
     def set_metadata(self, metadata: dict[str, str]) -> None:
-        """Keep texts of one's own with the project, in place of those there were."""
+        """Replace the texts that are kept with the project."""
         api().put(f"{path_of(self.name)}/metadata", metadata)
 
     def delete(self) -> None:

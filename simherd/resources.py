@@ -35,7 +35,7 @@ def get_by_name(name: str) -> MachineGroup:
         NotFound: there is none.
     """
     if not name or "/" in name:
-        raise InvalidInput(f"name: {name!r} is no machine group's name.")
+        raise InvalidInput(f"name: {name!r} is not a machine group's name.")
     return MachineGroup.from_api_info(api().get(f"/compute/group/{name}"))
 
 

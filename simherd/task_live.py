@@ -150,7 +150,7 @@ class TaskLive(TaskFacts):
         """The processes of the command that runs, as `top` shows them.
 
         Raises:
-            ApiError: none runs (409), or the machine does not answer.
+            ApiError: none runs (409), or the machine does not respond.
         """
         return str(self._api.get(f"/v1/tasks/{self.id}/top")["text"])
 

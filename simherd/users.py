@@ -61,7 +61,7 @@ def get_cost_shares(month: str | None = None) -> dict[str, Any]:
         month: such as `2026-07`; by default this one.
 
     Raises:
-        ApiError: this is no month.
+        ApiError: this is not a month.
     """
     found: dict[str, Any] = api().get("/v1/costs", month=month)
     return found

@@ -73,7 +73,7 @@ class Agents:
             parts.create_task(one.work())
 
     async def call(self, group: Group, script: str, keys: list[str], args: list[Any]) -> Any:
-        """Run a script, again and again while Redis is away."""
+        """Run a script, again and again while Redis is unavailable."""
         while True:
             try:
                 return await self._scripts[group.server][script](keys=keys, args=args)

@@ -57,7 +57,7 @@ def command(ctx: click.Context, data_dir: Path | None, project: str | None) -> N
     be seen of each drill.
     """
     listen()
-    # Who names a project alone means that, and no `simherd up`.
+    # A project that is named alone excludes `simherd up`.
     data = data_dir or (default_data_dir() if project is None else None)
     ctx.obj = Targets(data.resolve() if data is not None else None, project)
 
@@ -150,7 +150,8 @@ def list_(ground: Targets, json_: bool) -> None:
     if json_:
         as_json([dict(zip(("name", "of", "state", "id"), row, strict=True)) for row in rows])
     else:
-        table(["NAME", "OF", "STATE", "ID"], [list(r) for r in rows], "There is nothing of ours.")
+        headers = ["NAME", "OF", "STATE", "ID"]
+        table(headers, [list(r) for r in rows], "This host runs no part of Simherd.")
 
 
 @command.command()
@@ -158,17 +159,17 @@ def list_(ground: Targets, json_: bool) -> None:
 @_parsed("--notice", "notice_s", _notice, "120s", "How long before; 0 for none.")
 @yes_option
 def reclaim(victims: list[DrillMachine], notice_s: float, yes: bool) -> None:
-    """Take machines away, as a cloud reclaims spot instances."""
+    """Reclaim machines, as a cloud reclaims spot instances."""
     _ask("reclaim", victims, yes)
     how = f" (in {notice_s:.0f} s)" if notice_s else " (at once, without a notice)"
     _hold("reclaim", victims, partial(reclaimed, notice_s=notice_s), notice_s, how)
-    echo(f"Taken away: {', '.join(v.name for v in victims)}.")
+    echo(f"Reclaimed: {', '.join(v.name for v in victims)}.")
 
 
 @command.command()
 @_machines
 @_for
-@click.option("--one-way", is_flag=True, help="What they send arrives; no answer does.")
+@click.option("--one-way", is_flag=True, help="What they send arrives; no response does.")
 @yes_option
 def partition(victims: list[DrillMachine], seconds: float, one_way: bool, yes: bool) -> None:
     """Cut machines off from the network."""
@@ -244,7 +245,7 @@ def slow_storage(
 ) -> None:
     """Slow the storage down."""
     if not _RATE.fullmatch(rate):
-        raise InvalidInput(f"rate: {rate!r} is no rate. Write it like 1mbit or 500kbit.")
+        raise InvalidInput(f"rate: {rate!r} is not a rate. Write it like 1mbit or 500kbit.")
     victims = ground.storage(targets)
     _ask("slow-storage", victims, yes)
     how = f" to {rate}"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def fill(ground: Targets, machine: DrillMachine, leave: int, *, even_shared: bool) -> int:
-    """Fill it until so many bytes are left; answers how many that took.
+    """Fill it until so many bytes are left and return how many that took.
 
     Raises:
         NotPossible: others use it, and it is not to be done `even_shared`; or another drill has
@@ -28,7 +28,7 @@ def fill(ground: Targets, machine: DrillMachine, leave: int, *, even_shared: boo
 
 
 def _shared_with(ground: Targets, machine: DrillMachine) -> str:
-    """Who else uses its disk; empty where nobody does."""
+    """What else uses its disk; empty where nothing does."""
     disk = machine.disk()
     # A folder that is mounted in a container has the number there that it has on the host.
     if disk == Path("/").stat().st_dev:

@@ -59,7 +59,7 @@ class Fleet:
         )
 
     def holder(self, task: Task) -> DrillMachine:
-        """Wait until a task computes; answers the machine that it does so on."""
+        """Wait until a task computes and return the machine that it does so on."""
 
         def computes() -> DrillMachine | None:
             if task.get_info().status != Status.COMPUTATION_STARTED:
@@ -109,7 +109,7 @@ def _steps(seconds: float) -> int:
 
 
 def until(look: Callable[[], T | None], what: str) -> T:
-    """Look until there is an answer.
+    """Look until there is a result.
 
     Raises:
         SimherdError: there is none in time.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from simherd_drills.docker_engine import Container
     from simherd_drills.targets import Targets
 
-    #: Answers whether there was something to be put right; and the sentence for that.
+    #: Returns whether there was something to repair; and the sentence for that.
     Mend = tuple[Callable[[], bool], str]
 
 

@@ -34,12 +34,12 @@ class LocalMachine:
 
     def __init__(self, engine: Engine, folder: Path, agent: psutil.Process) -> None:
         membership = json.loads((folder / "identity.json").read_text())["membership"]
-        told = agent.environ()
+        environment = agent.environ()
         self._engine = engine
         self._folder = folder
         self._agent = agent
-        self._notice = Path(unquote(urlsplit(told["SIMHERD_SPOT_NOTICES"]).path))
-        self._has_containers = told["SIMHERD_BACKEND"] == "docker"
+        self._notice = Path(unquote(urlsplit(environment["SIMHERD_SPOT_NOTICES"]).path))
+        self._has_containers = environment["SIMHERD_BACKEND"] == "docker"
         self.id = str(membership["machine_id"])
         self.name = str(membership["machine_name"])
 
@@ -98,7 +98,7 @@ class LocalMachine:
         """See `Machine`."""
         raise DrillNotPossible(
             f"{self.name} is a process of this host and cannot be cut off alone. Use machines of "
-            "the provider docker, with a network of their own (docs/operating.md)."
+            "the provider docker, with a network for each (docs/operating.md)."
         )
 
     def join(self) -> bool:
@@ -167,7 +167,7 @@ class LeftFrozen:
         self.name = folder.name
 
     def thaw(self) -> bool:
-        """Let it go on; answers whether something stood still."""
+        """Let it go on and return whether something stood still."""
         stood = resume(self._folder, [])
         found = self._engine.containers(f"{labels.HOLDER}={self.name}")
         return _unpause(self._engine, found) or stood
@@ -180,7 +180,7 @@ def left_frozen(engine: Engine, data: Path) -> list[LeftFrozen]:
 
 
 def _unpause(engine: Engine, containers: list[Container]) -> bool:
-    """Let those go on that stand still; answers whether one did."""
+    """Let those go on that stand still and return whether one did."""
     paused = [container for container in containers if container.state == "paused"]
     for container in paused:
         engine.unpause(container)
@@ -202,7 +202,7 @@ class LocalRedis:
         return _state(self._process)
 
     def restart(self, *, kill: bool) -> None:
-        """SIGTERM, or SIGKILL; answers when it has ended."""
+        """Send SIGTERM or SIGKILL, and return when it has ended."""
         with gone_or_said(self._process):
             if kill:
                 self._process.kill()

@@ -36,7 +36,7 @@ _LEAST_NOTICE_S = 5.0
 #: Seconds by which something must be seen, beyond the time that it takes.
 _SEEN_S = 1.5
 
-#: Looks for what must be seen while something is broken; answers a sentence, raises SimherdError.
+#: Checks what must be seen while something is broken: returns a sentence or raises SimherdError.
 Look = Callable[["Fleet", "Task", "DrillMachine"], str]
 
 
@@ -58,7 +58,7 @@ class Scenario:
     attempts: int = 1
     #: Seconds that it lasts, where it cannot be as short as the others.
     hold_s: float = 0.0
-    #: What must be seen meanwhile, and who looks for it.
+    #: What must be seen meanwhile, and what looks for it.
     meanwhile: str = ""
     look: Look = _looks_away
 

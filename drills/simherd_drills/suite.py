@@ -37,7 +37,7 @@ class ScenarioResult:
 def run(
     fleet: Fleet, drills: Collection[str], seconds: float, *, even_shared: bool
 ) -> Iterator[ScenarioResult]:
-    """Do the exercises of these drills one after another, each with a task of its own.
+    """Run the scenarios of these drills one after another, each with its own task.
 
     `seconds`: how long each lasts; `even_shared`: also on a disk that others use. A row comes as
     soon as an exercise is over.
@@ -52,7 +52,7 @@ def run(
 
 
 def _see(fleet: Fleet, exercise: Scenario, seconds: float) -> tuple[bool | None, str]:
-    """Break something while a task runs; answers whether all held, and what was seen."""
+    """Break something while a task runs and return whether all held, and what was seen."""
     task = fleet.submit(exercise.work_s)
     try:
         machine = fleet.holder(task)

@@ -1,7 +1,7 @@
 """Processes that a drill has let stand still.
 
 They are remembered in a file of their machine's folder: an agent that is killed meanwhile leaves
-them behind, and nothing else would tell whose they are.
+them behind, and nothing else would show whose they are.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def suspend(folder: Path, processes: list[psutil.Process]) -> None:
 
 
 def resume(folder: Path, processes: list[psutil.Process]) -> bool:
-    """Let these go on and those that are remembered; answers whether one stood still.
+    """Resume these processes and the remembered ones; return whether one was suspended.
 
     Raises:
         SimherdError: one cannot be let go on; it is still remembered.

@@ -117,7 +117,7 @@ def remove_machine(group: str, machine: str, yes: bool) -> None:
 @command.command()
 @_group
 def repair(group: str) -> None:
-    """Make the keys of a quarantined GROUP anew.
+    """Rebuild the keys of a quarantined GROUP.
 
     What waits is queued again; its machines go on with what they hold, once they are heard of.
     """

@@ -54,7 +54,7 @@ def create(username: str, label: str, valid: str | None, json_: bool) -> None:
 def revoke(key: str, yes: bool) -> None:
     """End KEY, an id of `list`, now and for ever."""
     if not yes:
-        confirm(f"Revoke {_named(key)}? Who uses it is refused from now on.", yes)
+        confirm(f"Revoke {_named(key)}? Requests with it are refused from now on.", yes)
     api().post(f"{_KEYS}/{quote(key, safe='')}/revoke", repeatable=True)
     echo(f"Key {key} is revoked.")
 
@@ -68,7 +68,7 @@ def rotate(key: str, keep: str | None, yes: bool, json_: bool) -> None:
     """Make a key in place of KEY, an id of `list`, and show it: this once."""
     keep_s = 0.0 if keep is None else parse_duration(keep, "keep")
     if keep is None and not yes:
-        confirm(f"Replace {_named(key)} at once? Who uses it is refused from now on.", yes)
+        confirm(f"Replace {_named(key)} at once? Requests with it are refused from now on.", yes)
     _show(api().post(f"{_KEYS}/{quote(key, safe='')}/rotate", {"keep_s": keep_s}), json_)
 
 

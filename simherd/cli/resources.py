@@ -179,7 +179,7 @@ def _setting(text: str) -> tuple[str, Any]:
     try:
         return name, json.loads(value)
     except ValueError as error:
-        what = "must be NAME=VALUE" if not equals else f"{value!r} is no JSON value"
+        what = "must be NAME=VALUE" if not equals else f"{value!r} is not a JSON value"
         raise InvalidInput(f"policy: {text!r}: {what}, such as network=true.") from error
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at the parts, and at the tasks.
 _LOOK_S, _COUNT_S = 0.5, 2.0
-#: To the start of the line, and all of it away.
+#: To the start of the line, and clear it.
 _CLEAR_LINE = "\r\x1b[K"
 
 

@@ -10,15 +10,15 @@ from simherd.contract.notifications import TriggerType
 
 
 class Trigger(Protocol):
-    """Whatever can say what is waited for."""
+    """What a notification waits for."""
 
     def get_trigger(self) -> dict[str, str]:
-        """The trigger as the server is told it."""
+        """Return the trigger as the request has it."""
 
 
 @dataclass(frozen=True)
 class _Named:
-    """A trigger whose fields are what the server is told, besides its name."""
+    """A trigger whose request consists of its fields and its name."""
 
     _type: ClassVar[TriggerType]
     _name: ClassVar[contract.NotificationTrigger]
@@ -105,7 +105,7 @@ class MachineGroupPendingStart(_Named):
 
 @dataclass(frozen=True)
 class MachineGroupPreemption(_Named):
-    """A spot machine of the group is being reclaimed; told for each that is."""
+    """A spot machine of the group is being reclaimed; one notification for each."""
 
     machine_group_id: str
     _type = TriggerType.MACHINE_GROUP

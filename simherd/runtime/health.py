@@ -1,6 +1,6 @@
 """Whether a process lives and what it can reach: the same pages in every process.
 
-`/livez`, `/readyz` and `/metrics` are served from a thread of their own, so that they answer about
+`/livez`, `/readyz` and `/metrics` are served from a separate thread, so that they respond about
 the others also when those hang. The standard library alone: health checks import this again and
 again.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LIVE, READY, METRICS = "/livez", "/readyz", "/metrics"
-#: What Prometheus is told of the form of `/metrics`.
+#: The content type of `/metrics`.
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 #: Where it is served, unless `SIMHERD_METRICS_HOST` says otherwise: it is for this machine alone.
 HOST = "127.0.0.1"
@@ -73,8 +73,8 @@ class Pulse:
 
 @dataclass(frozen=True)
 class Dependency:
-    """What a process cannot work without. `check` answers a sentence when it is not well, or
-    raises; `what` is said of one that raises or does not answer in time."""
+    """What a process cannot work without. `check` returns a sentence when it is not well, or
+    raises; `what` is said of one that raises or does not return in time."""
 
     what: str
     check: Callable[[], str | None]
@@ -93,7 +93,7 @@ class Dependencies:
     def ask(self) -> dict[str, str | None]:
         """Name → why it is down, as a sentence, or None when it is well."""
         with self._lock:
-            # Who asks all the time must not make the dependencies busy.
+            # Frequent requests must not load the dependencies.
             if time.monotonic() - self._answered_at > limits.DEPENDENCY_KEPT_S:
                 self._answer = self._ask_now()
                 self._answered_at = time.monotonic()
@@ -122,7 +122,7 @@ class _Question(threading.Thread):
         try:
             self._answer = self._dependency.check()
         except Exception as error:
-            # Its kind alone: the text may name addresses, and anybody may read the answer.
+            # Its kind alone: the text may name addresses, and anybody may read the page.
             self._answer = f"{self._dependency.what}: {type(error).__name__}."
             log.warning("event=dependency_down what=%r error=%s", self._dependency.what, error)
 
@@ -192,15 +192,15 @@ class HealthTarget:
 
 
 def executor_file(state_dir: Path, env: Mapping[str, str]) -> Path:
-    """The file in which an executor with a free port tells it, see `HealthTarget`."""
+    """The file in which an executor writes its free port, see `HealthTarget`."""
     return Path(env.get("SIMHERD_METRICS_FILE") or state_dir / "metrics.json")
 
 
 class Served:
-    """The pages, answered from a thread until `close`."""
+    """The pages, served by a thread until `close`."""
 
     def __init__(self, host: str, port: int, pages: Pages, target: HealthTarget) -> None:
-        """Listen; port 0 is a free one, which `target` tells.
+        """Listen; port 0 chooses a free one, see `target`.
 
         Raises OSError: the address cannot be listened on.
         """
@@ -226,7 +226,7 @@ class Served:
             self._target.file.unlink(missing_ok=True)
 
     def leave_to_parent(self) -> None:
-        """In a child made by a fork: let the address go, which this process does not answer at."""
+        """In a child made by a fork: close the socket, which this process does not serve."""
         self._server.socket.close()
 
 
@@ -245,7 +245,7 @@ def _handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
         server_version, sys_version = "Simherd", ""
 
         def do_GET(self) -> None:
-            """Answer with a page."""
+            """Send a page."""
             status, kind, body = pages.answer(self.path.partition("?")[0])
             self.send_response(status)
             self.send_header("Content-Type", kind)

@@ -118,9 +118,9 @@ def _uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> No
 
 def _uncaught_in_thread(hook: threading.ExceptHookArgs) -> None:
     if hook.exc_value is not None and hook.exc_type is not SystemExit:
-        told = (hook.exc_type, hook.exc_value, hook.exc_traceback)
+        raised = (hook.exc_type, hook.exc_value, hook.exc_traceback)
         name = hook.thread.name if hook.thread else None
-        logging.critical("event=thread_broke thread=%s", name, exc_info=told)
+        logging.critical("event=thread_broke thread=%s", name, exc_info=raised)
 
 
 class TextLines(logging.Formatter):
@@ -202,7 +202,7 @@ def _name_the_task(fields: dict[str, Any]) -> None:
         fields["trace_id"] = trace_id(str(fields["task"]))
 
 
-#: `name=` before it, where there is one; `%%` is no argument.
+#: `name=` before it, where there is one; `%%` is not an argument.
 _ARGUMENT = re.compile(r"(?:(\w+)=)?%(?:[-#0 +]*\d*(?:\.\d+)?([a-zA-Z])|%)|(\w+)=([^\s%]+)")
 
 

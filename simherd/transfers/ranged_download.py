@@ -49,12 +49,12 @@ class Fetch:
     def _in_one(self) -> None:
         def attempt() -> None:
             with (
-                signed_url.client().stream("GET", self._url) as answer,
+                signed_url.client().stream("GET", self._url) as response,
                 self._part.open("wb") as writer,
             ):
-                signed_url.check(answer)
-                size, have = int(answer.headers.get("content-length") or 0), 0
-                for chunk in answer.iter_bytes(signed_url.CHUNK):
+                signed_url.check(response)
+                size, have = int(response.headers.get("content-length") or 0), 0
+                for chunk in response.iter_bytes(signed_url.CHUNK):
                     have += writer.write(chunk)
                     self._progress(have, size)
 
@@ -111,8 +111,8 @@ class Fetch:
 
     def _note(self, info: RemoteInfo) -> None:
         new = self._notes.with_suffix(".new")
-        told = {"etag": info.etag, "size": info.size, "done": sorted(self._done)}
-        new.write_text(json.dumps(told))
+        notes = {"etag": info.etag, "size": info.size, "done": sorted(self._done)}
+        new.write_text(json.dumps(notes))
         new.replace(self._notes)
 
     def _forget(self) -> None:

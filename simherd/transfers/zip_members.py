@@ -207,7 +207,7 @@ def _check_parents(parts: tuple[str, ...], infos: Mapping[str, zipfile.ZipInfo])
     """Refuse a file that is stored below a link or another file: it would land elsewhere."""
     for end in range(1, len(parts)):
         if "/".join(parts[:end]) in infos:
-            raise TransferError(f"{'/'.join(parts)} is stored below what is no folder.")
+            raise TransferError(f"{'/'.join(parts)} is stored below what is not a folder.")
 
 
 class _Stream:

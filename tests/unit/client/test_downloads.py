@@ -226,7 +226,7 @@ def test_nothing_is_written_through_links(
         packed.writestr(f"artifacts/{list(links)[-1]}/evil.txt", "evil")
     Storage.content = buffer.getvalue()
     target = tmp_path / "x/y/z/target"
-    with pytest.raises(TransferError, match="below what is no folder"):
+    with pytest.raises(TransferError, match="below what is not a folder"):
         _members(storage, target, "*evil.txt", *links)
     assert not list(tmp_path.rglob("evil.txt"))
     # Nor through one that was there before.
