@@ -8,7 +8,7 @@ from urllib.parse import quote
 import click
 
 from simherd.cli.parts import Spread, Verbs, confirm, exactly_one, yes_option
-from simherd.cli.render import as_json, echo, moment, table
+from simherd.cli.render import Columns, as_json, echo, listing, moment
 from simherd.cli.resources import print_machines, print_quarantine, shown_status
 from simherd.cli.watch import shows
 from simherd.errors import SimherdError
@@ -24,33 +24,26 @@ def command() -> None:
     """List, show, share, terminate, drain and repair the machine groups of all users."""
 
 
+_COLUMNS: Columns = {
+    "NAME": "name",
+    "USER": "username",
+    "STATUS": shown_status,
+    "MACHINE TYPE": "machine_type",
+    "FROM": "provider",
+    "MACHINES": "machines",
+    "TASKS": "tasks",
+    "COST": lambda g: format_money(g["cost"]),
+    "SHARED": lambda g: _shared(g),
+    "ID": "id",
+}
+
+
 @command.command("list")
 @click.option("--ended", is_flag=True, help="The terminated ones, too.")
 @shows
 def list_(ended: bool, json_: bool) -> None:
     """List the machine groups of all users with what they have cost."""
-    found = api().get(_GROUPS, ended=ended)
-    if json_:
-        as_json(found)
-        return
-    headers = ["NAME", "USER", "STATUS", "MACHINE TYPE", "FROM", "MACHINES", "TASKS", "COST"]
-    headers += ["SHARED", "ID"]
-    table(headers, [_row(g) for g in found], "There are no machine groups.")
-
-
-def _row(group: dict[str, Any]) -> list[Any]:
-    return [
-        group["name"],
-        group["username"],
-        shown_status(group),
-        group["machine_type"],
-        group["provider"],
-        group["machines"],
-        group["tasks"],
-        format_money(group["cost"]),
-        _shared(group),
-        group["id"],
-    ]
+    listing(api().get(_GROUPS, ended=ended), _COLUMNS, "There are no machine groups.", json_)
 
 
 def _shared(group: dict[str, Any]) -> str:

@@ -29,11 +29,7 @@ def command() -> None:
 @shows
 def list_(username: str | None, json_: bool) -> None:
     """List all keys, or those of USERNAME, by their ids."""
-    found = api().get(_KEYS, username=username)
-    if json_:
-        as_json(found)
-    else:
-        print_keys(found)
+    print_keys(api().get(_KEYS, username=username), json_)
 
 
 @command.command()

@@ -9,7 +9,7 @@ import click
 from simherd.cli.admin_users import user_path
 from simherd.cli.parts import Verbs, exactly_one
 from simherd.cli.quotas import print_quotas
-from simherd.cli.render import as_json, echo
+from simherd.cli.render import echo
 from simherd.cli.watch import shows
 from simherd.http import api
 
@@ -26,11 +26,7 @@ def command() -> None:
 @shows
 def show(username: str, json_: bool) -> None:
     """Show the quotas of USERNAME with what is in use."""
-    found = api().get(f"{user_path(username)}/quotas")
-    if json_:
-        as_json(found)
-    else:
-        print_quotas(found)
+    print_quotas(api().get(f"{user_path(username)}/quotas"), json_)
 
 
 @command.command("set")

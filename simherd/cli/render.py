@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +15,12 @@ from simherd.contract.lifecycle import RUNNING, TABLE, Status
 from simherd.visible import visible, visible_line
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.text import Text
+
+#: Heading → the field of a row that the column shows, or a function of the row.
+Columns = Mapping[str, str | Callable[[Any], Any]]
 
 #: What a column and the gap after it are narrowed to at the most, cells.
 _NARROWEST = 8
@@ -82,6 +88,15 @@ def table(headers: list[str], rows: list[list[Any]], empty: str) -> None:
         console.print(grid)
     for line in printed.get().splitlines():
         click.echo(line.rstrip())
+
+
+def listing(rows: Sequence[Any], columns: Columns, empty: str, json_: bool = False) -> None:
+    """Print rows as JSON, or as a table; `empty` where there are none."""
+    if json_:
+        as_json(rows)
+        return
+    shown = [[row[c] if isinstance(c, str) else c(row) for c in columns.values()] for row in rows]
+    table(list(columns), shown, empty)
 
 
 def _text(cell: Any) -> Text:

@@ -10,7 +10,7 @@ import click
 from simherd import resources
 from simherd.cli import complete, sharing
 from simherd.cli.parts import Spread, Verbs, confirm, exactly_one, yes_option
-from simherd.cli.render import as_json, echo, json_option, moment, table
+from simherd.cli.render import Columns, as_json, echo, json_option, listing, moment
 from simherd.cli.watch import shows
 from simherd.contract import limits
 from simherd.errors import InvalidInput, NotFound
@@ -29,28 +29,23 @@ _name = click.argument("name", shell_complete=complete.groups)
 _machine_type = click.argument("machine_type", shell_complete=complete.machine_types)
 
 
+_COLUMNS: Columns = {
+    "NAME": "name",
+    "STATUS": lambda g: shown_status(g),
+    "MACHINE TYPE": "machine_type",
+    "MACHINES": "num_vms",
+    "SPOT": lambda g: "yes" if g["spot"] else "no",
+    "US$ PER HOUR": lambda g: f"{g['cost_per_hour']['current']:.2f}",
+    "CREATED": lambda g: moment(g["creation_timestamp"]),
+}
+
+
 @command.command("list")
 @shows
 def list_(json_: bool) -> None:
     """List the machine groups that are not terminated."""
     found = [g.info for g in resources.get()]
-    if json_:
-        as_json(found)
-        return
-    headers = ["NAME", "STATUS", "MACHINE TYPE", "MACHINES", "SPOT", "US$ PER HOUR", "CREATED"]
-    table(headers, [_row(g) for g in found], "There are no machine groups.")
-
-
-def _row(group: dict[str, Any]) -> list[Any]:
-    return [
-        group["name"],
-        shown_status(group),
-        group["machine_type"],
-        group["num_vms"],
-        "yes" if group["spot"] else "no",
-        f"{group['cost_per_hour']['current']:.2f}",
-        moment(group["creation_timestamp"]),
-    ]
+    listing(found, _COLUMNS, "There are no machine groups.", json_)
 
 
 _num_machines = click.option(
@@ -217,26 +212,26 @@ def print_quarantine(group: dict[str, Any]) -> None:
         )
 
 
+_MACHINE_COLUMNS: Columns = {
+    "MACHINE": "host_name",
+    "STATUS": "status",
+    "TASK": lambda m: m["current_task_id"] or "",
+    "LAST SEEN": lambda m: moment(m["last_seen_at"]),
+    "MEMORY USED": lambda m: format_bytes(_facts(m).get("memory_used_bytes")),
+    "DISK FREE": lambda m: format_bytes(_facts(m).get("disk_free_bytes")),
+    "DISK LIMIT": lambda m: _facts(m).get("disk_limit", ""),
+    "COST": lambda m: format_money(m["cost"]),
+    "NOTE": lambda m: m["drain_reason"] or _facts(m).get("waits_for") or "",
+}
+
+
+def _facts(machine: dict[str, Any]) -> dict[str, Any]:
+    return machine["facts"] or {}
+
+
 def print_machines(machines: list[dict[str, Any]]) -> None:
     """Print a group's machines as a table."""
-    headers = ["MACHINE", "STATUS", "TASK", "LAST SEEN", "MEMORY USED", "DISK FREE", "DISK LIMIT"]
-    headers += ["COST", "NOTE"]
-    table(headers, [_machine(m) for m in machines], "It has no machines yet.")
-
-
-def _machine(machine: dict[str, Any]) -> list[Any]:
-    facts = machine["facts"] or {}
-    return [
-        machine["host_name"],
-        machine["status"],
-        machine["current_task_id"] or "",
-        moment(machine["last_seen_at"]),
-        format_bytes(facts.get("memory_used_bytes")),
-        format_bytes(facts.get("disk_free_bytes")),
-        facts.get("disk_limit", ""),
-        format_money(machine["cost"]),
-        machine["drain_reason"] or facts.get("waits_for") or "",
-    ]
+    listing(machines, _MACHINE_COLUMNS, "It has no machines yet.")
 
 
 @command.command()
@@ -289,13 +284,12 @@ def available(provider: str | None, family: tuple[str, ...], spot: bool, json_: 
     found = resources.get_available_machine_types(
         provider and provider.upper(), machine_families=family, spot=spot
     )
-    if json_:
-        as_json(found)
-        return
-    rows = [
-        [t["machine_type"], t["num_vcpus"], gpus, t["ram_gb"], f"{t['price']:.2f}", t["zone"]]
-        for t in found
-        for gpus in [f"{t['num_gpus']} x {t['gpu_name']}" if t["num_gpus"] else "no"]
-    ]
-    headers = ["MACHINE TYPE", "VCPUS", "GPUS", "MEMORY (GB)", "US$ PER HOUR", "ZONE"]
-    table(headers, rows, "There are none.")
+    columns: Columns = {
+        "MACHINE TYPE": "machine_type",
+        "VCPUS": "num_vcpus",
+        "GPUS": lambda t: f"{t['num_gpus']} x {t['gpu_name']}" if t["num_gpus"] else "no",
+        "MEMORY (GB)": "ram_gb",
+        "US$ PER HOUR": lambda t: f"{t['price']:.2f}",
+        "ZONE": "zone",
+    }
+    listing(found, columns, "There are no such machine types.", json_)

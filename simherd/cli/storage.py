@@ -10,7 +10,7 @@ import click
 
 from simherd import storage
 from simherd.cli.parts import Verbs, confirm, exactly_one, yes_option
-from simherd.cli.render import as_json, echo, json_option, moment, table
+from simherd.cli.render import Columns, as_json, echo, json_option, listing, moment, table
 from simherd.cli.watch import shows
 from simherd.errors import NotFound
 from simherd.utils import format_bytes, format_money
@@ -198,19 +198,19 @@ def _show_begun(transfer: Transfer, json_: bool) -> None:
 @shows
 def transfers(json_: bool) -> None:
     """List fetches from the web and exports, newest first."""
-    found = storage.get_transfers()
-    if json_:
-        as_json([asdict(t) for t in found])
-        return
-    headers = ["ID", "KIND", "PATH", "WITH", "STATE", "MOVED", "SIZE", "BEGUN", "ERROR"]
-    rows = [
-        [
-            *(t.id, t.kind, t.path, t.host, t.state, format_bytes(t.moved), format_bytes(t.size)),
-            *(moment(t.created_at), t.error or ""),
-        ]
-        for t in found
-    ]
-    table(headers, rows, "There are none.")
+    columns: Columns = {
+        "ID": "id",
+        "KIND": "kind",
+        "PATH": "path",
+        "WITH": "host",
+        "STATE": "state",
+        "MOVED": lambda t: format_bytes(t["moved"]),
+        "SIZE": lambda t: format_bytes(t["size"]),
+        "BEGUN": lambda t: moment(t["created_at"]),
+        "ERROR": lambda t: t["error"] or "",
+    }
+    found = [asdict(t) for t in storage.get_transfers()]
+    listing(found, columns, "There are no fetches or exports.", json_)
 
 
 @command.command()
@@ -233,11 +233,10 @@ def bucket() -> None:
 @shows
 def list_buckets(json_: bool) -> None:
     """List the storages that there are."""
-    found = storage.get_buckets()
-    if json_:
-        as_json(found)
-        return
-    rows = [
-        [b["name"], b["provider_id"], b["region"], "yes" if b["default"] else ""] for b in found
-    ]
-    table(["NAME", "PROVIDER", "REGION", "DEFAULT"], rows, "There are none.")
+    columns: Columns = {
+        "NAME": "name",
+        "PROVIDER": "provider_id",
+        "REGION": "region",
+        "DEFAULT": lambda b: "yes" if b["default"] else "",
+    }
+    listing(storage.get_buckets(), columns, "There are no storages.", json_)

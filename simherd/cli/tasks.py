@@ -10,7 +10,7 @@ import click
 from simherd import config
 from simherd.cli import complete, live
 from simherd.cli.parts import Spread, Verbs, confirm, exactly_one, yes_option
-from simherd.cli.render import as_json, echo, moment, status_cell, table
+from simherd.cli.render import Columns, as_json, echo, listing, moment, status_cell, table
 from simherd.cli.watch import shows
 from simherd.contract.lifecycle import TABLE, Status
 from simherd.errors import InvalidInput
@@ -190,24 +190,16 @@ def _kill(task: Task, wait_timeout: float | None, discard: bool) -> bool:
 @shows
 def usage(task_id: str, json_: bool) -> None:
     """Show what a task used over time."""
-    found = require(task_id).get_usage()
-    if json_:
-        as_json(found)
-        return
-    headers = ["AT", "CPU TIME", "MEMORY", "PROCESSES", "READ", "WRITTEN", "DISK"]
-    rows = [
-        [
-            moment(u["timestamp"]),
-            format_seconds(u["cpu_seconds"]),
-            format_bytes(u["memory_bytes"]),
-            u["processes"],
-            format_bytes(u["read_bytes"]),
-            format_bytes(u["written_bytes"]),
-            format_bytes(u["disk_bytes"]),
-        ]
-        for u in found
-    ]
-    table(headers, rows, "The task has not computed yet.")
+    columns: Columns = {
+        "AT": lambda u: moment(u["timestamp"]),
+        "CPU TIME": lambda u: format_seconds(u["cpu_seconds"]),
+        "MEMORY": lambda u: format_bytes(u["memory_bytes"]),
+        "PROCESSES": "processes",
+        "READ": lambda u: format_bytes(u["read_bytes"]),
+        "WRITTEN": lambda u: format_bytes(u["written_bytes"]),
+        "DISK": lambda u: format_bytes(u["disk_bytes"]),
+    }
+    listing(require(task_id).get_usage(), columns, "The task has not computed yet.", json_)
 
 
 @command.command()
