@@ -174,7 +174,7 @@ async def _changes(ids: list[str], end: float | None) -> AsyncIterator[dict[str,
                 async for kind, state in _events(
                     client, connection.key_source, {"ids": ids, "seconds": left}
                 ):
-                    policy.worked()
+                    policy.received()
                     if kind == "end":
                         return
                     has_state = True
@@ -182,9 +182,9 @@ async def _changes(ids: list[str], end: float | None) -> AsyncIterator[dict[str,
                 raise Unreachable(BROKEN_OFF)
             except httpx.HTTPError as error:
                 broken = Unreachable(f"The connection to {connection.url} broke: {error}")
-                await asyncio.sleep(policy.broke(broken))
+                await asyncio.sleep(policy.pause_after(broken))
             except (Unreachable, ApiError) as error:
-                await asyncio.sleep(policy.broke(error))
+                await asyncio.sleep(policy.pause_after(error))
 
 
 async def _events(

@@ -64,7 +64,7 @@ class Follow:
         while not self._closed:
             try:
                 for news in self._once():
-                    policy.worked()
+                    policy.received()
                     yield news
                     if news.kind == "end":
                         return
@@ -72,7 +72,7 @@ class Follow:
             except (Unreachable, ApiError) as error:
                 if self._closed:
                     return
-                time.sleep(policy.broke(error))
+                time.sleep(policy.pause_after(error))
 
     def _once(self) -> Iterator[FollowUpdate]:
         offsets = [self._offsets.get(f, -1) for f in self._files] if self._offsets else []

@@ -23,11 +23,11 @@ class ReconnectPolicy:
         self._failures = 0
         self._failing_since: float | None = None
 
-    def worked(self) -> None:
+    def received(self) -> None:
         """Note that something was received: the next failure is the first."""
         self._failures, self._failing_since = 0, None
 
-    def broke(self, error: SimherdError) -> float:
+    def pause_after(self, error: SimherdError) -> float:
         """Note a failure and return the seconds until the next try.
 
         Raises:

@@ -81,14 +81,14 @@ class Task(TaskFiles, TaskLive):
         for news in Follow(self._api, self.id, files, limits.LIVE_MAX_LINES):
             if printer is not None:
                 printer.show(news)
-            if news.kind == "end" or (news.kind == "status" and self._was(until)):
+            if news.kind == "end" or (news.kind == "status" and self._has_had(until)):
                 break
         info = self.get_info()
         if printer is not None and info.is_terminal:
             printer.ended(info.status, info.description)
         return info
 
-    def _was(self, status: Status | None) -> bool:
+    def _has_had(self, status: Status | None) -> bool:
         """Whether the current attempt has, or had, this status: it may have passed quickly."""
         if status is None:
             return False

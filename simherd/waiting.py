@@ -35,14 +35,14 @@ def changes(connected: Api, ids: list[str], timeout_s: float | None = None) -> I
         try:
             with connected.events("POST", CHANGES, {"ids": ids, "seconds": left}) as events:
                 for kind, state in events:
-                    policy.worked()
+                    policy.received()
                     if kind == "end":
                         return
                     has_state = True
                     yield state
             raise Unreachable(BROKEN_OFF)
         except (Unreachable, ApiError) as error:
-            time.sleep(policy.broke(error))
+            time.sleep(policy.pause_after(error))
 
 
 def wait(

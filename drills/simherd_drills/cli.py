@@ -69,9 +69,9 @@ def _machines(callback: Callable[..., None]) -> Callable[..., None]:
     def command(
         *, targets: tuple[str, ...], group: str | None, count: int, seed: int | None, **others: Any
     ) -> None:
-        ground = click.get_current_context().find_object(Targets)
-        assert ground is not None
-        callback(victims=_victims(ground, targets, group, count, seed), **others)
+        host = click.get_current_context().find_object(Targets)
+        assert host is not None
+        callback(victims=_victims(host, targets, group, count, seed), **others)
 
     for part in (
         click.option("--seed", type=int, help="Decides which ones; by default it is made up."),
@@ -105,14 +105,14 @@ _targets = click.argument("targets", nargs=-1, metavar="[TARGET...]")
 
 
 def _victims(
-    ground: Targets, targets: Sequence[str], group: str | None, count: int, seed: int | None
+    host: Targets, targets: Sequence[str], group: str | None, count: int, seed: int | None
 ) -> list[DrillMachine]:
     exactly_one("Name the machines, or use --group.", targets, group)
     if group is None:
-        return ground.named(targets)
+        return host.named(targets)
     ids = {str(m["uuid"]) for m in resources.get_by_name(group).info["machines"]}
     chance = random.randrange(10**6) if seed is None else seed
-    found = ground.some(ids, count, chance)
+    found = host.some(ids, count, chance)
     echo(f"Chosen: {', '.join(m.name for m in found)} (--seed {chance} chooses them again).")
     return found
 
@@ -143,9 +143,9 @@ def _ask(name: str, victims: Sequence[DrillTarget], yes: bool) -> None:
 @command.command("list")
 @json_option
 @click.pass_obj
-def list_(ground: Targets, json_: bool) -> None:
+def list_(host: Targets, json_: bool) -> None:
     """List what can be a target on this host."""
-    found: list[DrillTarget] = [*ground.machines(), *ground.every_redis(), *ground.every_storage()]
+    found: list[DrillTarget] = [*host.machines(), *host.every_redis(), *host.every_storage()]
     rows = [(one.name, one.kind, one.state, getattr(one, "id", one.name)) for one in found]
     if json_:
         as_json([dict(zip(("name", "of", "state", "id"), row, strict=True)) for row in rows])
@@ -206,7 +206,7 @@ def kill_agent(victims: list[DrillMachine], yes: bool) -> None:
 @yes_option
 @click.pass_obj
 def fill_disk(
-    ground: Targets,
+    host: Targets,
     victims: list[DrillMachine],
     seconds: float,
     left: int,
@@ -215,7 +215,7 @@ def fill_disk(
 ) -> None:
     """Fill the disks that machines work on."""
     _ask("fill-disk", victims, yes)
-    filled = partial(fill, ground, leave=left, even_shared=even_shared)
+    filled = partial(fill, host, leave=left, even_shared=even_shared)
     how = f", but for {format_bytes(left)}"
     _hold("fill-disk", victims, lambda m: held(partial(filled, m), m.empty), seconds, how)
     _healed(victims)
@@ -226,9 +226,9 @@ def fill_disk(
 @click.option("--kill", is_flag=True, help="By SIGKILL, without a chance to write anything.")
 @yes_option
 @click.pass_obj
-def restart_redis(ground: Targets, targets: tuple[str, ...], kill: bool, yes: bool) -> None:
+def restart_redis(host: Targets, targets: tuple[str, ...], kill: bool, yes: bool) -> None:
     """Restart Redis."""
-    victims = ground.redis(targets)
+    victims = host.redis(targets)
     _ask("restart-redis", victims, yes)
     how = " by SIGKILL" if kill else ""
     _hold("restart-redis", victims, lambda r: held(partial(r.restart, kill=kill), nothing), 0, how)
@@ -241,12 +241,12 @@ def restart_redis(ground: Targets, targets: tuple[str, ...], kill: bool, yes: bo
 @yes_option
 @click.pass_obj
 def slow_storage(
-    ground: Targets, targets: tuple[str, ...], seconds: float, rate: str, yes: bool
+    host: Targets, targets: tuple[str, ...], seconds: float, rate: str, yes: bool
 ) -> None:
     """Slow the storage down."""
     if not _RATE.fullmatch(rate):
         raise InvalidInput(f"rate: {rate!r} is not a rate. Write it like 1mbit or 500kbit.")
-    victims = ground.storage(targets)
+    victims = host.storage(targets)
     _ask("slow-storage", victims, yes)
     how = f" to {rate}"
     _hold("slow-storage", victims, lambda s: held(partial(s.slow, rate), s.mend), seconds, how)
@@ -266,10 +266,10 @@ def slow_storage(
 @yes_option
 @click.pass_obj
 def break_storage(
-    ground: Targets, targets: tuple[str, ...], seconds: float, how: str, yes: bool
+    host: Targets, targets: tuple[str, ...], seconds: float, how: str, yes: bool
 ) -> None:
     """Let nobody reach the storage."""
-    victims = ground.storage(targets)
+    victims = host.storage(targets)
     _ask("break-storage", victims, yes)
     broken = f" ({how})"
     _hold("break-storage", victims, lambda s: held(partial(s.break_, how), s.mend), seconds, broken)
@@ -282,12 +282,12 @@ def _healed(victims: Sequence[DrillTarget]) -> None:
 
 @command.command("heal")
 @click.pass_obj
-def heal_(ground: Targets) -> None:
+def heal_(host: Targets) -> None:
     """Put right whatever a drill has left, such as one that was killed.
 
     What cannot be put right is said, and the exit code is 1.
     """
-    healed = heal(ground)
+    healed = heal(host)
     for sentence in healed.done:
         echo(sentence)
     for sentence in healed.failed:
@@ -309,7 +309,7 @@ def heal_(ground: Targets) -> None:
 @json_option
 @click.pass_obj
 def drill(
-    ground: Targets,
+    host: Targets,
     group: str,
     seconds: float,
     image: str | None,
@@ -325,7 +325,7 @@ def drill(
     """
     confirm(f"Break machines of {group}, Redis and the storage, one after another?", yes)
     rows = []
-    fleet = Fleet(ground, group, image)
+    fleet = Fleet(host, group, image)
     for row in run(fleet, only or DRILLS.keys(), seconds, even_shared=even_shared):
         rows.append(row)
         if not json_:

@@ -162,7 +162,7 @@ class Engine:
             host: see `container`.
 
         Raises:
-            NotPossible: the script exits with REFUSED.
+            DrillNotPossible: the script exits with REFUSED.
             SimherdError: it fails.
         """
         network = _HOST if host else f"container:{container.id}"

@@ -45,26 +45,26 @@ class LocalMachine:
 
     @property
     def state(self) -> str:
-        """See `Target`."""
+        """See `DrillTarget`."""
         return _state(self._agent)
 
     @property
     def is_up(self) -> bool:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         return self._agent.is_running()
 
     def give_notice(self, in_s: float) -> None:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         new = self._notice.with_suffix(".new")
         new.write_text(json.dumps({"in_s": in_s}))
         new.replace(self._notice)
 
     def withdraw_notice(self) -> None:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         self._notice.unlink(missing_ok=True)
 
     def take_away(self) -> None:
-        """See `Machine`. The same one is started again by its provider, in the same folder."""
+        """See `DrillMachine`. The same one is started again by its provider, in the same folder."""
         self.withdraw_notice()
         for process in self._processes():
             with gone_or_said(process):
@@ -73,12 +73,12 @@ class LocalMachine:
             self._engine.kill(container)
 
     def kill_agent(self) -> None:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         with gone_or_said(self._agent):
             self._agent.kill()
 
     def freeze(self) -> None:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         if self.state == psutil.STATUS_STOPPED:
             raise DrillNotPossible(f"{self.name}: {GOES_ON}")
         suspend(self._folder, self._processes())
@@ -87,7 +87,7 @@ class LocalMachine:
                 self._engine.pause(container)
 
     def thaw(self) -> bool:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         try:
             stood = resume(self._folder, self._processes())
         finally:
@@ -95,26 +95,26 @@ class LocalMachine:
         return stood or unpaused
 
     def cut(self, *, one_way: bool) -> None:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         raise DrillNotPossible(
             f"{self.name} is a process of this host and cannot be cut off alone. Use machines of "
             "the provider docker, with a network for each (docs/operating.md)."
         )
 
     def join(self) -> bool:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         return False
 
     def disk(self) -> int:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         return self._folder.stat().st_dev
 
     def engine_disk(self) -> int | None:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         return os.stat(self._engine.folder).st_dev if self._has_containers else None
 
     def fill(self, leave: int) -> int:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         ballast = self._folder / BALLAST
         if ballast.exists():
             raise DrillNotPossible(f"{self.name}: {GOES_ON}")
@@ -126,7 +126,7 @@ class LocalMachine:
         return taken
 
     def empty(self) -> bool:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         ballast = self._folder / BALLAST
         there = ballast.exists()
         ballast.unlink(missing_ok=True)
@@ -198,7 +198,7 @@ class LocalRedis:
 
     @property
     def state(self) -> str:
-        """See `Target`."""
+        """See `DrillTarget`."""
         return _state(self._process)
 
     def restart(self, *, kill: bool) -> None:

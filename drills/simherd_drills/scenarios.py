@@ -137,30 +137,30 @@ def _cut(_ground: Targets, machine: DrillMachine, *, one_way: bool) -> AbstractC
 
 
 def _filled(
-    ground: Targets, machine: DrillMachine, *, even_shared: bool
+    host: Targets, machine: DrillMachine, *, even_shared: bool
 ) -> AbstractContextManager[None]:
-    return held(partial(fill, ground, machine, _LEAVE, even_shared=even_shared), machine.empty)
+    return held(partial(fill, host, machine, _LEAVE, even_shared=even_shared), machine.empty)
 
 
 def _without_redis(
-    ground: Targets, _machine: DrillMachine, *, kill: bool
+    host: Targets, _machine: DrillMachine, *, kill: bool
 ) -> AbstractContextManager[None]:
     def restart() -> None:
-        for redis in ground.redis((), several=True):
+        for redis in host.redis((), several=True):
             redis.restart(kill=kill)
 
     return held(restart, nothing)
 
 
-def _slow_storage(ground: Targets, _machine: DrillMachine) -> AbstractContextManager[None]:
-    (storage,) = ground.storage(())
+def _slow_storage(host: Targets, _machine: DrillMachine) -> AbstractContextManager[None]:
+    (storage,) = host.storage(())
     return held(partial(storage.slow, _RATE), storage.mend)
 
 
 def _broken_storage(
-    ground: Targets, _machine: DrillMachine, *, how: str
+    host: Targets, _machine: DrillMachine, *, how: str
 ) -> AbstractContextManager[None]:
-    (storage,) = ground.storage(())
+    (storage,) = host.storage(())
     return held(partial(storage.break_, how), storage.mend)
 
 

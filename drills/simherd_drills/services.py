@@ -52,7 +52,7 @@ class Service:
         """Let it `refuse` connections, `drop` what it is sent, or `pause`.
 
         Raises:
-            NotPossible: it has no network of its own, or a drill goes on there already.
+            DrillNotPossible: it has no network of its own, or a drill goes on there already.
         """
         if self._container.state == "paused":
             raise DrillNotPossible(f"{self.name} of {self.kind}: {GOES_ON}")
@@ -67,7 +67,7 @@ class Service:
         """Let no more through than `rate`, such as `1mbit`, each way.
 
         Raises:
-            NotPossible: see `break_`.
+            DrillNotPossible: see `break_`.
         """
         self._own_network().slow(rate)
 

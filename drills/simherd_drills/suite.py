@@ -56,7 +56,7 @@ def _see(fleet: Fleet, exercise: Scenario, seconds: float) -> tuple[bool | None,
     task = fleet.submit(exercise.work_s)
     try:
         machine = fleet.holder(task)
-        with exercise.broken(fleet.ground, machine):
+        with exercise.broken(fleet.host, machine):
             time.sleep(max(seconds, exercise.hold_s))
             said = exercise.look(fleet, task, machine)
         wrong = list(_wrong(fleet, task, exercise))

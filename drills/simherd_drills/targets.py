@@ -113,7 +113,7 @@ class Targets:
 
         Raises:
             InvalidInput: there is none, or it is not clear which.
-            NotPossible: the storage is a folder.
+            DrillNotPossible: the storage is a folder.
             DockerUnavailable: Docker does not respond, and no `simherd up` runs here.
         """
         found = self.every_storage()

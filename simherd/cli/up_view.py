@@ -54,7 +54,7 @@ def watch(stack: Stack, stop: threading.Event) -> None:
     shows = sys.stdout.isatty()
     since_count = _COUNT_S
     while not stop.wait(_LOOK_S):
-        for name in stack.look():
+        for name in stack.restart_dead():
             _clear(shows)
             echo(f"  {name} died and was started again, see {stack.log_of(name)}")
         since_count += _LOOK_S

@@ -56,7 +56,7 @@ class Child:
             pipe.write(self.stdin)
         self._started_at = time.monotonic()
 
-    def look(self) -> bool:
+    def restart_if_dead(self) -> bool:
         """Start it again if it died and its wait is over; return whether it was started."""
         if self.process is None or self.process.poll() is None:
             return False

@@ -144,9 +144,9 @@ class Stack:
         os.chmod(self.data_dir, 0o711)
         os.chmod(self.data_dir / "machines", 0o711)
 
-    def look(self) -> list[str]:
+    def restart_dead(self) -> list[str]:
         """Start the processes that died again and return their names."""
-        return [name for name, child in self._children.items() if child.look()]
+        return [name for name, child in self._children.items() if child.restart_if_dead()]
 
     def stop(self) -> None:
         """Stop everything: first what starts machines, then the machines, last the stores."""

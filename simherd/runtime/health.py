@@ -86,57 +86,57 @@ class Dependencies:
     def __init__(self, named: Mapping[str, Dependency]) -> None:
         self._named = named
         self._lock = threading.Lock()
-        self._asked: dict[str, _Question] = {}
-        self._answer: dict[str, str | None] = {}
-        self._answered_at = float("-inf")
+        self._questions: dict[str, _Question] = {}
+        self._troubles: dict[str, str | None] = {}
+        self._checked_at = float("-inf")
 
     def ask(self) -> dict[str, str | None]:
         """Name → why it is down, as a sentence, or None when it is well."""
         with self._lock:
             # Frequent requests must not load the dependencies.
-            if time.monotonic() - self._answered_at > limits.DEPENDENCY_KEPT_S:
-                self._answer = self._ask_now()
-                self._answered_at = time.monotonic()
-            return self._answer
+            if time.monotonic() - self._checked_at > limits.DEPENDENCY_KEPT_S:
+                self._troubles = self._ask_now()
+                self._checked_at = time.monotonic()
+            return self._troubles
 
     def _ask_now(self) -> dict[str, str | None]:
         for name, dependency in self._named.items():
-            before = self._asked.get(name)
+            before = self._questions.get(name)
             # One that hangs keeps its thread: there is never more than one for each.
             if before is None or not before.is_alive():
-                self._asked[name] = _Question(dependency)
-                self._asked[name].start()
+                self._questions[name] = _Question(dependency)
+                self._questions[name].start()
         end = time.monotonic() + limits.DEPENDENCY_S
-        for question in self._asked.values():
+        for question in self._questions.values():
             question.join(max(0.0, end - time.monotonic()))
-        return {name: self._asked[name].answer() for name in self._named}
+        return {name: self._questions[name].result() for name in self._named}
 
 
 class _Question(threading.Thread):
     def __init__(self, dependency: Dependency) -> None:
         super().__init__(name="health", daemon=True)
         self._dependency = dependency
-        self._answer: str | None = None
+        self._trouble: str | None = None
 
     def run(self) -> None:
         try:
-            self._answer = self._dependency.check()
+            self._trouble = self._dependency.check()
         except Exception as error:
             # Its kind alone: the text may name addresses, and anybody may read the page.
-            self._answer = f"{self._dependency.what}: {type(error).__name__}."
+            self._trouble = f"{self._dependency.what}: {type(error).__name__}."
             log.warning("event=dependency_down what=%r error=%s", self._dependency.what, error)
 
-    def answer(self) -> str | None:
+    def result(self) -> str | None:
         """Why it is down; None when it is well."""
         if self.is_alive():
             return f"{self._dependency.what} within {limits.DEPENDENCY_S:.0f} s."
-        return self._answer
+        return self._trouble
 
 
-def readiness(answers: Mapping[str, str | None]) -> tuple[int, dict[str, Any]]:
+def readiness(troubles: Mapping[str, str | None]) -> tuple[int, dict[str, Any]]:
     """The HTTP status and the body of `/readyz`."""
-    down = any(answers.values())
-    checks = {name: trouble or "ok" for name, trouble in answers.items()}
+    down = any(troubles.values())
+    checks = {name: trouble or "ok" for name, trouble in troubles.items()}
     return 503 if down else 200, {"status": "down" if down else "ok", "checks": checks}
 
 
@@ -150,7 +150,7 @@ class Pages:
     #: The text that Prometheus reads.
     metrics: Callable[[], bytes]
 
-    def answer(self, path: str) -> tuple[int, str, bytes]:
+    def respond(self, path: str) -> tuple[int, str, bytes]:
         """The HTTP status, content type and body for a path."""
         if path == METRICS:
             return 200, _METRICS_TYPE, self.metrics()
@@ -246,7 +246,7 @@ def _handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             """Send a page."""
-            status, kind, body = pages.answer(self.path.partition("?")[0])
+            status, kind, body = pages.respond(self.path.partition("?")[0])
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))

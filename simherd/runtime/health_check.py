@@ -25,33 +25,33 @@ def of_scheduler() -> int:
     port = os.environ.get("SIMHERD_METRICS_PORT", "")
     if not port:
         host = os.environ.get("SIMHERD_HOST", HOST)
-        return _said(_asked(host, os.environ.get("SIMHERD_PORT", str(limits.API_PORT))))
-    return _said(_asked(os.environ.get("SIMHERD_METRICS_HOST", HOST), port))
+        return _exit_code(_trouble(host, os.environ.get("SIMHERD_PORT", str(limits.API_PORT))))
+    return _exit_code(_trouble(os.environ.get("SIMHERD_METRICS_HOST", HOST), port))
 
 
 def of_executor() -> int:
     """Exit code of `simherd-executor health`: 0 when the agent lives; 1, and a sentence, else."""
     port = os.environ.get("SIMHERD_METRICS_PORT", "")
     if not port:
-        return _said("SIMHERD_METRICS_PORT is not set: the agent serves no health page.")
+        return _exit_code("SIMHERD_METRICS_PORT is not set: the agent serves no health page.")
     host = os.environ.get("SIMHERD_METRICS_HOST", HOST)
     if port == "0":
         file = executor_file(Path(os.environ.get("SIMHERD_STATE_DIR", ".")), os.environ)
         try:
             host, found = HealthTarget(file, "executor").read()
         except (OSError, ValueError):
-            return _said(f"No agent has written to {file} where it serves its health.")
+            return _exit_code(f"No agent has written to {file} where it serves its health.")
         port = str(found)
-    return _said(_asked(host, port))
+    return _exit_code(_trouble(host, port))
 
 
-def _said(trouble: str | None) -> int:
+def _exit_code(trouble: str | None) -> int:
     if trouble is not None:
         print(trouble, file=sys.stderr)
     return 0 if trouble is None else 1
 
 
-def _asked(host: str, port: str) -> str | None:
+def _trouble(host: str, port: str) -> str | None:
     if not port.isdecimal() or not 0 < int(port) < 65536:
         return f"SIMHERD_METRICS_PORT is {port!r}: a health check needs a port from 1 to 65535."
     return not_live(host, int(port))

@@ -170,7 +170,7 @@ class JsonLines(logging.Formatter):
             "event": None,
             "message": _message(record),
         }
-        fields = {**self.always, **(_about.get(None) or {}), **_told(record)}
+        fields = {**self.always, **(_about.get(None) or {}), **_template_fields(record)}
         _name_the_task(fields)
         line["event"] = fields.pop("event", None)
         for name, value in fields.items():
@@ -219,7 +219,7 @@ def _names(template: str) -> tuple[tuple[tuple[str | None, bool], ...], dict[str
     return tuple(arguments), literal
 
 
-def _told(record: logging.LogRecord) -> dict[str, Any]:
+def _template_fields(record: logging.LogRecord) -> dict[str, Any]:
     """The fields of a line's template; only our own lines have any."""
     if not isinstance(record.msg, str) or not record.msg.startswith("event="):
         return {}

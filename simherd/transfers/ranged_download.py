@@ -38,7 +38,7 @@ class Fetch:
     def run(self) -> None:
         """Fetch what is missing. Raises TransferError."""
         self._target.parent.mkdir(parents=True, exist_ok=True)
-        info = signed_url.look(self._url)
+        info = signed_url.remote_info(self._url)
         if info.in_parts and info.size > PART_BYTES:
             self._in_parts(info)
         else:
@@ -81,7 +81,7 @@ class Fetch:
                     part.result()
         finally:
             os.close(descriptor)
-        if signed_url.look(self._url).etag != info.etag:
+        if signed_url.remote_info(self._url).etag != info.etag:
             self._forget()
             raise TransferError("The file was replaced while it was fetched. Download it again.")
 

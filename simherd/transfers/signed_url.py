@@ -74,7 +74,7 @@ def download(url: str, target: Path, progress: Progress | None = None) -> None:
     Fetch(url, target, progress or (lambda _have, _size: None)).run()
 
 
-def look(url: str) -> RemoteInfo:
+def remote_info(url: str) -> RemoteInfo:
     """What is at a URL. Raises TransferError."""
 
     def ask() -> RemoteInfo:
@@ -129,7 +129,7 @@ def remote_file(url: str) -> Iterator[BinaryIO]:
     Raises:
         TransferError: there is none, or it is not served in parts.
     """
-    info = look(url)
+    info = remote_info(url)
     if info.size and not info.in_parts:
         raise TransferError("The storage does not serve parts of a file; download all of it.")
 

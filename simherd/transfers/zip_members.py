@@ -99,7 +99,7 @@ class MemberDownload:
 
     def _directory(self) -> dict[str, zipfile.ZipInfo]:
         prefix = f"{self._root}/" if self._root else ""
-        self._archive_size = signed_url.look(self._url).size
+        self._archive_size = signed_url.remote_info(self._url).size
         with signed_url.remote_file(self._url) as remote:
             try:
                 with zipfile.ZipFile(remote) as opened:

@@ -130,7 +130,9 @@ def test_nothing_but_simherds_own_is_a_target(own: Deployment) -> None:
         assert name not in own.sim("list").stdout
     finally:
         docker("rm", "-f", stranger)
-    assert "'postgres' is not a Simherd Redis" in own.sim("restart-redis", "postgres", "--yes").stderr
+    assert (
+        "'postgres' is not a Simherd Redis" in own.sim("restart-redis", "postgres", "--yes").stderr
+    )
     # Another project's services are not touched either.
     wrong = own.env.cli("sim", "--project", "another", "break-storage", "--yes")
     assert "'another' is not a Docker Compose project with services of Simherd's" in wrong.stderr

@@ -136,4 +136,5 @@ def test_the_folder_of_simherd_up_is_not_a_store() -> None:
     with pytest.raises(DockerUnavailable):
         Host(trouble=DOWN).storage([])
     store = Thing("s3", role=labels.STORAGE)
-    assert Host(services=[store, Thing("r1")], own=OWN).storage([]) == [store]
+    chosen: Any = Host(services=[store, Thing("r1")], own=OWN).storage([])
+    assert chosen == [store]

@@ -78,13 +78,13 @@ def waits(child: Child, clock: Clock) -> float:
     """Seconds until the child is started again."""
     dies(child)
     start = clock.now
-    while not child.look():
+    while not child.restart_if_dead():
         clock.now += 0.1
     return round(clock.now - start, 1)
 
 
 def test_a_process_that_lives_is_left_alone(child: Child) -> None:
-    assert not child.look()
+    assert not child.restart_if_dead()
     assert child.pid_file.read_text() == f"{Process.pid}\n"
 
 
@@ -102,7 +102,7 @@ def test_one_that_lived_long_begins_its_waits_again(child: Child, clock: Clock) 
 
 
 def test_one_that_was_never_started_is_not_started(tmp_path: Path) -> None:
-    assert not Child("a", ["a"], {}, tmp_path / "l", tmp_path / "p", tmp_path).look()
+    assert not Child("a", ["a"], {}, tmp_path / "l", tmp_path / "p", tmp_path).restart_if_dead()
 
 
 @pytest.mark.parametrize(("obeys", "signals"), [(True, ["TERM"]), (False, ["TERM", "KILL"])])

@@ -106,7 +106,7 @@ def test_one_byte_says_what_is_there(
     storage: Storage, response: httpx.Response, size: int, in_parts: bool
 ) -> None:
     requests = storage(response)
-    info = signed_url.look(URL)
+    info = signed_url.remote_info(URL)
     assert (info.size, info.in_parts) == (size, in_parts)
     assert requests[0].headers["Range"] == "bytes=0-0"
 
