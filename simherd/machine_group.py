@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simherd import users
 from simherd.contract import limits
+from simherd.described import Described
 from simherd.errors import ApiError, InvalidInput
 from simherd.http import api
 from simherd.utils import parse_duration
@@ -27,7 +28,7 @@ class VCPUCount(NamedTuple):
     per_machine: int
 
 
-class MachineGroup:
+class MachineGroup(Described):
     """A group of equal machines with one queue.
 
     Example:
@@ -127,24 +128,6 @@ class MachineGroup:
         group = object.__new__(_class_of(info))
         group._fields = dict(info)
         return group
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name!r})"
-
-    @property
-    def id(self) -> str:
-        """The group's id."""
-        return str(self._fields["id"])
-
-    @property
-    def name(self) -> str:
-        """The group's name."""
-        return str(self._fields["name"])
-
-    @property
-    def info(self) -> dict[str, Any]:
-        """What was last learned about the group: the fields of the HTTP contract."""
-        return dict(self._fields)
 
     @property
     def started(self) -> bool:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from simherd import config, tasks
 from simherd.contract.lifecycle import TABLE, TERMINAL, Status
+from simherd.described import Described
 from simherd.errors import InvalidInput, NotFound, SimherdError
 from simherd.http import api
 from simherd.utils import format_money
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Project", "get_projects"]
 
 
-class Project:
+class Project(Described):
     """A named set of tasks.
 
     Example:
@@ -46,7 +47,7 @@ class Project:
         if not name:
             raise InvalidInput("name: a project's name is needed.")
         try:
-            self._fields: dict[str, Any] = api().get(path_of(name))
+            self._fields = api().get(path_of(name))
         except NotFound:
             made = {"name": name, "project_type": self._type}
             self._fields = api().post("/projects", made, repeatable=True)
@@ -57,9 +58,6 @@ class Project:
         project = cls.__new__(cls)
         project._fields = dict(info)
         return project
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name!r})"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Project) and other.id == self.id
@@ -75,23 +73,6 @@ class Project:
             f"  Cost:   {format_money(self.total_estimated_cost)}",
         ]
         return "\n".join(lines)
-
-    # What it is, when last asked
-
-    @property
-    def id(self) -> str:
-        """The project's id."""
-        return str(self._fields["id"])
-
-    @property
-    def name(self) -> str:
-        """The project's name."""
-        return str(self._fields["name"])
-
-    @property
-    def info(self) -> dict[str, Any]:
-        """What was last learned about the project: the fields of the HTTP contract."""
-        return dict(self._fields)
 
     @property
     def created_at(self) -> datetime:
@@ -127,8 +108,6 @@ class Project:
         """Read the project from the server again."""
         self._fields = api().get(path_of(self.name))
         return self
-
-    # Its tasks
 
     def add_task(self, task: Task | str) -> None:
         """Move a task, or the one with this id, into the project."""
@@ -205,8 +184,6 @@ class Project:
         if failed:
             raise SimherdError("Not everything could be downloaded:\n  " + "\n  ".join(failed))
         return config.output_path(folder)
-
-    # Its own
 
     def get_metadata(self) -> dict[str, str]:
         """What was set with `set_metadata`."""

@@ -52,7 +52,7 @@ _RATE = re.compile(r"\d+(\.\d+)?[kmg]?bit")
 def command(ctx: click.Context, data_dir: Path | None, project: str | None) -> None:
     """For operators: break machines, Redis or the storage on purpose, to see that all holds.
 
-    Works on the host of the machines' Docker engine, and touches nothing but Simherd's own. What
+    Works on the host of the machines' Docker engine, and touches nothing but Simherd's parts. What
     lasts is healed at its end, at Ctrl-C, and by `simherd sim heal`. docs/drills.md says what must
     be seen of each drill.
     """
@@ -183,7 +183,7 @@ def partition(victims: list[DrillMachine], seconds: float, one_way: bool, yes: b
 @_for
 @yes_option
 def freeze(victims: list[DrillMachine], seconds: float, yes: bool) -> None:
-    """Let machines stand still, with all that they run."""
+    """Freeze machines, with all that they run."""
     _ask("freeze", victims, yes)
     _hold("freeze", victims, lambda m: held(m.freeze, m.thaw), seconds)
     _healed(victims)
@@ -268,7 +268,7 @@ def slow_storage(
 def break_storage(
     host: Targets, targets: tuple[str, ...], seconds: float, how: str, yes: bool
 ) -> None:
-    """Let nobody reach the storage."""
+    """Make the storage unreachable."""
     victims = host.storage(targets)
     _ask("break-storage", victims, yes)
     broken = f" ({how})"
@@ -283,9 +283,9 @@ def _healed(victims: Sequence[DrillTarget]) -> None:
 @command.command("heal")
 @click.pass_obj
 def heal_(host: Targets) -> None:
-    """Put right whatever a drill has left, such as one that was killed.
+    """Repair what a drill has left, such as a drill that was killed.
 
-    What cannot be put right is said, and the exit code is 1.
+    Prints what cannot be repaired; the exit code is 1 then.
     """
     healed = heal(host)
     for sentence in healed.done:
@@ -293,7 +293,7 @@ def heal_(host: Targets) -> None:
     for sentence in healed.failed:
         echo(f"Error: {sentence}", err=True)
     if not healed.done and not healed.failed:
-        echo("There is nothing to be healed.")
+        echo("There is nothing to heal.")
     sys.exit(bool(healed.failed))
 
 

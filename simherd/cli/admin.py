@@ -70,7 +70,7 @@ def _facts(facts: dict[str, Any]) -> str:
 def backup(file: Path) -> None:
     """Write all of the server's database to FILE; `simherd admin restore` puts it back.
 
-    Outputs are not in it, but in the storage. It holds webhook secrets, and hashes of keys.
+    It has no outputs: these are in the storage. It holds webhook secrets, and hashes of keys.
     """
     if file.exists():
         raise click.UsageError(f"{file} is there already. Choose another name, or remove it.")
@@ -92,13 +92,13 @@ def backup(file: Path) -> None:
 
 
 @command.command()
-@click.option("--fix", is_flag=True, help="Put right what can be.")
+@click.option("--fix", is_flag=True, help="Repair what can be repaired.")
 @click.option("--storage", is_flag=True, help="Look for the outputs of every task, too.")
 @json_option
 def doctor(fix: bool, storage: bool, json_: bool) -> None:
-    """Find machines, leases, Redis users and uploads that nobody wants any more.
+    """Find machines, leases, Redis users and uploads that are not needed any more.
 
-    The exit code is 1 while something is left to be put right.
+    The exit code is 1 while a finding is left to repair.
     """
     found = api().post("/v1/admin/doctor", {"fix": fix, "storage": storage})
     columns: Columns = {

@@ -79,7 +79,7 @@ def show(group: str, json_: bool) -> None:
 @_group
 @yes_option
 def terminate(group: str, yes: bool) -> None:
-    """Terminate GROUP; its tasks that have not ended do so too."""
+    """Terminate GROUP, and end its tasks."""
     found = api().get(_path(group))
     what = f"{found['name']} of {found['username']}"
     confirm(f"Terminate {what} and end its {found['tasks']} task(s)?", yes)
@@ -112,7 +112,7 @@ def remove_machine(group: str, machine: str, yes: bool) -> None:
 def repair(group: str) -> None:
     """Rebuild the keys of a quarantined GROUP.
 
-    What waits is queued again; its machines go on with what they hold, once they are heard of.
+    Waiting tasks are queued again; its machines keep their tasks once they report.
     """
     done = api().post(f"{_path(group)}/repair")
     echo(f"Machine group {done['name']} of {done['username']} is repaired.")
@@ -121,7 +121,7 @@ def repair(group: str) -> None:
 @command.command()
 @_group
 def drain(group: str) -> None:
-    """Have the machines of GROUP end what they have, and be replaced by new ones."""
+    """Let the machines of GROUP finish their tasks, and replace them by new ones."""
     done = api().post(f"{_path(group)}/drain")
     echo(f"Machines that take nothing more, and are replaced: {done['drained']}.")
 

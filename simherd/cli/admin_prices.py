@@ -54,7 +54,7 @@ def set_(machine_type: str, on_demand: float | None, spot: float | None) -> None
 @command.command()
 @_machine_type
 def unset(machine_type: str) -> None:
-    """Have the server's table say again what MACHINE_TYPE costs."""
+    """Reset the price of MACHINE_TYPE to the server's table."""
     _show(api().delete(_path(machine_type)))
 
 

@@ -18,7 +18,7 @@ _username = click.argument("username")
 
 @click.group(cls=Verbs)
 def command() -> None:
-    """Show and set what users may have at one time."""
+    """Show and set the quotas of users."""
 
 
 @command.command()
@@ -43,7 +43,7 @@ def set_(username: str, name: str, value: float) -> None:
 @_username
 @click.argument("name")
 def unset(username: str, name: str) -> None:
-    """Let USERNAME have as much of NAME as there is."""
+    """Remove the quota NAME of USERNAME."""
     api().put(_path(username, name), {"value": None})
     echo(f"{username} has no limit of {name}.")
 

@@ -111,7 +111,7 @@ def print_keys(keys: list[dict[str, Any]], json_: bool = False) -> None:
 @click.option("--kill", is_flag=True, help="Kill their tasks that have not ended.")
 @yes_option
 def disable(username: str, kill: bool, yes: bool) -> None:
-    """Refuse the keys of USERNAME from now on. What they have running goes on."""
+    """Refuse the keys of USERNAME from now on. Their running tasks go on."""
     if kill and not yes:
         api().get(user_path(username))  # where it is missing, the server says so beforehand
         confirm(f"Disable {username} and kill their tasks?", yes)
@@ -128,7 +128,7 @@ def disable(username: str, kill: bool, yes: bool) -> None:
 @command.command()
 @_username
 def enable(username: str) -> None:
-    """Let the keys of USERNAME be good again."""
+    """Accept the keys of USERNAME again."""
     api().post(f"{user_path(username)}/enable", repeatable=True)
     echo(f"User {username} is enabled.")
 

@@ -30,7 +30,7 @@ _COMMANDS = {
     "containers": ("simherd.cli.containers", "Keep container images in the storage."),
     "events": ("simherd.cli.events", "Get webhooks or e-mails when something happens."),
     "task-runner": ("simherd.cli.task_runner", "Show how your own machine joins."),
-    "quotas": ("simherd.cli.quotas", "Show what you may have at one time."),
+    "quotas": ("simherd.cli.quotas", "Show your quotas and what is in use."),
     "costs": ("simherd.cli.costs", "Show what a month cost."),
     "user": ("simherd.cli.user", "Show your account."),
     "admin": ("simherd.cli.admin", "For operators: look after a server."),

@@ -41,7 +41,7 @@ def list_(json_: bool) -> None:
 @_name
 @shows
 def info(name: str, json_: bool) -> None:
-    """Show a project, with how many of its tasks have which status."""
+    """Show a project, with the number of its tasks in each status."""
     found = projects.require(name)
     if json_:
         as_json(found.info)
@@ -51,11 +51,11 @@ def info(name: str, json_: bool) -> None:
 
 @command.command(cls=Spread, spread=["--files"])
 @_name
-@click.option("--output-dir", help="Folder to download to; a folder a task is made in it.")
+@click.option("--output-dir", help="Folder to download to; it gets a folder for each task.")
 @click.option("--files", multiple=True, metavar="NAME...", help="Only these files of each task.")
 @click.option("--std", is_flag=True, help=f"Only {STDOUT} and {STDERR} of each task.")
 def download(name: str, output_dir: str | None, files: tuple[str, ...], std: bool) -> None:
-    """Download what the tasks of a project have put out."""
+    """Download the outputs of a project's tasks."""
     if std and files:
         raise InvalidInput("files: use either --files or --std.")
     if output_dir:

@@ -15,7 +15,7 @@ from simherd.cli.watch import shows
 @click.group(cls=Verbs, invoke_without_command=True)
 @click.pass_context
 def command(context: click.Context) -> None:
-    """Show what you may have at one time; without a verb, `list`."""
+    """Show your quotas; without a verb, `list`."""
     if context.invoked_subcommand is None:
         context.invoke(list_)
 

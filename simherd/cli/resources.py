@@ -161,9 +161,9 @@ def _minutes(given: str | None) -> float | None:
 @command.command()
 @_name
 def invite(name: str) -> None:
-    """Print the command that makes a machine of yours one of the group NAME's.
+    """Print the command with which your own machine joins the group NAME.
 
-    It is good once, and for 15 minutes. It holds a secret.
+    It works once, within 15 minutes, and holds a secret.
     """
     url, token = resources.get_by_name(name).invite()
     echo(f"simherd-executor join {token} --api {url}")
@@ -239,7 +239,7 @@ def print_machines(machines: list[dict[str, Any]]) -> None:
 @click.option("--all", "all_", is_flag=True, help="All of your groups.")
 @yes_option
 def terminate(names: tuple[str, ...], all_: bool, yes: bool) -> None:
-    """Terminate machine groups; their tasks that have not ended do so too."""
+    """Terminate machine groups, and end their tasks."""
     exactly_one("Name the machine groups to terminate, or use --all.", names, all_)
     if all_:
         groups = [group for group in resources.get() if group.info["own"]]
@@ -264,7 +264,7 @@ def terminate(names: tuple[str, ...], all_: bool, yes: bool) -> None:
 @click.option("--zone", help="Where the machines are.")
 @json_option
 def cost(machine_type: str, spot: bool, num_machines: int, zone: str | None, json_: bool) -> None:
-    """Say what machines of MACHINE_TYPE cost."""
+    """Show what machines of MACHINE_TYPE cost."""
     each = resources.estimate_machine_cost(machine_type, spot, zone)
     if json_:
         as_json({"machine_type": machine_type, "each": each, "total": each * num_machines})
@@ -280,7 +280,7 @@ def cost(machine_type: str, spot: bool, num_machines: int, zone: str | None, jso
 @click.option("-s", "--spot", is_flag=True, help="Prices of spot machines.")
 @shows
 def available(provider: str | None, family: tuple[str, ...], spot: bool, json_: bool) -> None:
-    """List the machine types that you can start groups of."""
+    """List the machine types for which you can start groups."""
     found = resources.get_available_machine_types(
         provider and provider.upper(), machine_families=family, spot=spot
     )

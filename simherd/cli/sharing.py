@@ -73,7 +73,7 @@ def accept(name: str, owner: str | None) -> None:
 @_offered
 @_from
 def decline(name: str, owner: str | None) -> None:
-    """Refuse the machine group NAME that is offered to you, or use it no longer."""
+    """Refuse the machine group NAME that is offered to you, or stop using it."""
     sharing.decline(name, owner)
     echo(f"Machine group {name} is not shared with you any more.")
 

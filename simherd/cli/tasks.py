@@ -58,7 +58,7 @@ def list_(
 ) -> None:
     """List the last tasks, newest first."""
     if ids and (all_ or status or project):
-        raise InvalidInput("id: --id says which tasks; leave --all, --status and --project out.")
+        raise InvalidInput("id: --id says which tasks; leave out --all, --status and --project.")
     if ids:
         found = [require(i) for i in ids]
     else:
@@ -87,7 +87,7 @@ def _row(task: Task) -> list[Any]:
 @_task_id
 @shows
 def info(task_id: str, json_: bool) -> None:
-    """Show all about a task."""
+    """Show everything about a task."""
     task = require(task_id)
     if json_:
         as_json(dict(task.info))
@@ -124,7 +124,7 @@ def _attempt(attempt: dict[str, Any]) -> list[Any]:
 @_task_id
 @shows
 def explain(task_id: str, json_: bool) -> None:
-    """Say why a task waits."""
+    """Show why a task waits."""
     found = require(task_id).explain()
     if json_:
         as_json(found)
@@ -138,7 +138,7 @@ def explain(task_id: str, json_: bool) -> None:
 def wait(task_ids: tuple[str, ...], quiet: bool) -> None:
     """Wait until tasks have ended; the exit code is 1 unless all of them succeeded.
 
-    Of a single one, its log lines are shown meanwhile.
+    A single task's log lines are shown meanwhile.
     """
     tasks = [require(t) for t in task_ids]
     if len(tasks) == 1 and not quiet:
@@ -153,7 +153,7 @@ def wait(task_ids: tuple[str, ...], quiet: bool) -> None:
 @click.argument("task_ids", nargs=-1, metavar="[TASK_ID...]", shell_complete=complete.task_ids)
 @click.option("--all", "all_", is_flag=True, help="All tasks that have not ended.")
 @click.option("-w", "--wait-timeout", type=click.FloatRange(0), help="Seconds to wait for it.")
-@click.option("--discard", is_flag=True, help="Do not keep what they have put out.")
+@click.option("--discard", is_flag=True, help="Do not keep their outputs.")
 @yes_option
 def kill(
     task_ids: tuple[str, ...], all_: bool, wait_timeout: float | None, discard: bool, yes: bool
@@ -206,7 +206,7 @@ def usage(task_id: str, json_: bool) -> None:
 @_task_id
 @click.argument("duration")
 def extend(task_id: str, duration: str) -> None:
-    """Let a task live longer by DURATION, such as 2h, also while it runs."""
+    """Extend a task's time-to-live by DURATION, such as 2h, also while it runs."""
     task = require(task_id)
     task.extend(duration)
     deadline = moment(task.info["deadline"])
@@ -235,7 +235,7 @@ def download(
     inputs: bool,
     outputs: bool,
 ) -> None:
-    """Download what tasks have put out, or were given."""
+    """Download the outputs of tasks, or their inputs."""
     if folder:
         config.set_output_dir(folder)
     missing = False

@@ -55,7 +55,7 @@ def test_every_drill_keeps_its_promise(own: Deployment) -> None:
     assert rows["kill-agent"]["seen"] == "attempts: completed"
     assert "are needed" in rows["fill-disk"]["seen"]
     assert "Finalizing meanwhile" in rows["break-storage --how drop"]["seen"]
-    assert own.sim("heal").stdout == "There is nothing to be healed.\n"
+    assert own.sim("heal").stdout == "There is nothing to heal.\n"
 
 
 def _three(own: Deployment) -> list[dict[str, Any]] | None:
