@@ -65,7 +65,7 @@ def _promises() -> list[tuple[str, str]]:
         to_signal, to_end = promises.kills(simherd, folder, _KILLS)
         outputs, more = promises.disk_use(simherd, simherd.data)
     return [
-        ("Idle agent: memory of its own", f"{memory / 1024**2:.1f} MiB"),
+        ("Idle agent: its own memory", f"{memory / 1024**2:.1f} MiB"),
         ("Idle agent: CPU", f"{100 * cpu:.2f} % of a core"),
         ("Kill → SIGTERM in the simulation", _spread(to_signal)),
         ("Kill → final status", _spread(to_end)),

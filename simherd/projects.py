@@ -96,7 +96,7 @@ class Project(Described):
 
     @property
     def total_task_orchestration_fee(self) -> float:
-        """What the server takes for running its tasks, US$; none of your own does."""
+        """The server's fee for running its tasks, US$; a Simherd server takes none."""
         return float(self._fields["total_orchestration_fee"])
 
     @property

@@ -83,7 +83,7 @@ def get_available_machine_types(
         zones: only in these zones.
 
     Raises:
-        ApiError: there is no such provider, or a range is none.
+        ApiError: there is no such provider, or a range is not usable.
     """
     found: list[dict[str, Any]] = api().get(
         "/compute/machine_types",

@@ -1,4 +1,4 @@
-"""Exports to a bucket of the user's own: the upload is begun and signed here, the server gets
+"""Exports to a bucket of the user: the upload is begun and signed here, the server gets
 signed URLs and no keys."""
 
 from __future__ import annotations

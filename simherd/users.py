@@ -17,7 +17,7 @@ def get_info() -> dict[str, Any]:
 
 
 def get_fees() -> dict[str, dict[str, Any]]:
-    """What the server takes beside what machines cost; none of your own does."""
+    """The fees of the server beside the cost of machines; a Simherd server takes none."""
     found: dict[str, dict[str, Any]] = api().get("/users/fees")
     return found
 

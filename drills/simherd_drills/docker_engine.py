@@ -111,7 +111,7 @@ class Engine:
             self._api.kill(container.id)
 
     def pause(self, container: Container) -> None:
-        """Let it stand still."""
+        """Pause it."""
         # The kernel freezes no group in which processes come faster than it stops them.
         for left in reversed(range(_FREEZES)):
             try:
@@ -126,7 +126,7 @@ class Engine:
                 time.sleep(_FREEZE_AGAIN_S)
 
     def unpause(self, container: Container) -> None:
-        """Let it go on. One that does not stand still stays as it is."""
+        """Resume it; one that is not paused stays as it is."""
         with _asked(f"unpause {container.name}", but=_CONFLICT):
             self._api.unpause(container.id)
 

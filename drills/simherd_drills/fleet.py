@@ -69,7 +69,7 @@ class Fleet:
 
         return until(computes, f"task {task.id} to compute on a machine of {self._group.name}")
 
-    def told_of(self, machine: DrillMachine) -> dict[str, Any]:
+    def machine_status(self, machine: DrillMachine) -> dict[str, Any]:
         """What the scheduler says of a machine."""
         return next(m for m in self._machines() if m["uuid"] == machine.id)
 

@@ -1,4 +1,4 @@
-"""Putting right what drills have left, such as those that were killed."""
+"""Repair of what drills have left, such as those that were killed."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class Healed:
-    """What came of it: a sentence for each thing."""
+    """The results of a repair: a sentence for each."""
 
     done: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
     @contextmanager
     def going_on(self) -> Iterator[None]:
-        """What does not work is written down, once, and the rest is done all the same."""
+        """Note an error once, and go on with the rest."""
         try:
             yield
         except (SimherdError, OSError) as error:
@@ -37,7 +37,7 @@ class Healed:
 
 
 def heal(host: Targets) -> Healed:
-    """Put right whatever drills have left on this host."""
+    """Repair what drills have left on this host."""
     healed = Healed()
     for look in (_helpers, _machines, _left_frozen, _services):
         with healed.going_on():

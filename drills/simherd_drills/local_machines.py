@@ -16,7 +16,7 @@ from simherd.contract import labels
 from simherd.errors import SimherdError
 from simherd_drills.errors import GOES_ON, DrillNotPossible
 from simherd_drills.machines import BALLAST
-from simherd_drills.suspended import FROZEN, gone_or_said, resume, suspend
+from simherd_drills.suspended import FROZEN, psutil_errors, resume, suspend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,14 +67,14 @@ class LocalMachine:
         """See `DrillMachine`. The same one is started again by its provider, in the same folder."""
         self.withdraw_notice()
         for process in self._processes():
-            with gone_or_said(process):
+            with psutil_errors(process):
                 process.kill()
         for container in self._containers():
             self._engine.kill(container)
 
     def kill_agent(self) -> None:
         """See `DrillMachine`."""
-        with gone_or_said(self._agent):
+        with psutil_errors(self._agent):
             self._agent.kill()
 
     def freeze(self) -> None:
@@ -149,16 +149,16 @@ class LocalMachine:
 def local_machines(engine: Engine, data: Path) -> Iterator[LocalMachine]:
     """The machines of a `simherd up` on this folder whose agents are processes and have joined."""
     for file in sorted((data / "machines").glob("*/agent.pid")):
-        # One that is just coming or going is none.
+        # A machine that is just starting or ending is skipped.
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError, psutil.Error):
             agent = psutil.Process(int(file.read_text()))
-            # The number may have become another's; and one in a container has another folder.
+            # The process id may be another's by now; an agent in a container has another folder.
             if agent.cwd() == str(file.parent.resolve()):
                 yield LocalMachine(engine, file.parent, agent)
 
 
 class LeftFrozen:
-    """What drills have let stand still on a machine whose agent may be gone."""
+    """What drills have left suspended on a machine whose agent may be gone."""
 
     def __init__(self, engine: Engine, folder: Path) -> None:
         self._engine = engine
@@ -167,20 +167,20 @@ class LeftFrozen:
         self.name = folder.name
 
     def thaw(self) -> bool:
-        """Let it go on and return whether something stood still."""
+        """Resume it; return whether something was suspended."""
         stood = resume(self._folder, [])
         found = self._engine.containers(f"{labels.HOLDER}={self.name}")
         return _unpause(self._engine, found) or stood
 
 
 def left_frozen(engine: Engine, data: Path) -> list[LeftFrozen]:
-    """The machines of a `simherd up` on this folder that drills have not let go on."""
+    """The machines of a `simherd up` on this folder that drills have left suspended."""
     files = sorted((data / "machines").glob(f"*/{FROZEN}"))
     return [LeftFrozen(engine, file.parent) for file in files]
 
 
 def _unpause(engine: Engine, containers: list[Container]) -> bool:
-    """Let those go on that stand still and return whether one did."""
+    """Unpause the paused containers; return whether there was one."""
     paused = [container for container in containers if container.state == "paused"]
     for container in paused:
         engine.unpause(container)
@@ -203,7 +203,7 @@ class LocalRedis:
 
     def restart(self, *, kill: bool) -> None:
         """Send SIGTERM or SIGKILL, and return when it has ended."""
-        with gone_or_said(self._process):
+        with psutil_errors(self._process):
             if kill:
                 self._process.kill()
             else:
@@ -220,7 +220,7 @@ def local_redis(data: Path) -> LocalRedis | None:
     """The Redis of a `simherd up` that runs on this folder."""
     with contextlib.suppress(OSError, ValueError, psutil.Error):
         process = psutil.Process(int((data / "run" / "redis.pid").read_text()))
-        # The number may have become that of another Redis; ours works in its own folder.
+        # The process id may be another Redis' by now; this one works in its own folder.
         is_ours = process.cwd() == str((data / "redis").resolve())
         if is_ours and "redis-server" in " ".join(process.cmdline()):
             return LocalRedis(process)

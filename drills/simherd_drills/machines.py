@@ -82,7 +82,7 @@ class DrillMachine(DrillTarget, Protocol):
         ...
 
     def thaw(self) -> bool:
-        """Let it go on and return whether it stood still."""
+        """Resume it; return whether it was suspended."""
         ...
 
     def cut(self, *, one_way: bool) -> None:

@@ -73,7 +73,7 @@ done
 
 
 class Network:
-    """The network of one container, which is no other's."""
+    """The network of one container, which no other shares."""
 
     def __init__(self, engine: Engine, container: Container, image: str) -> None:
         """`image`: the id of the image that holds `iptables` and `tc`."""

@@ -1,4 +1,4 @@
-"""The exercises of the course: what is broken, and what must be seen of it."""
+"""The scenarios of the suite: what is broken, and what must be seen of it."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ _SEEN_S = 1.5
 Look = Callable[["Fleet", "Task", "DrillMachine"], str]
 
 
-def _looks_away(_fleet: Fleet, _task: Task, _machine: DrillMachine) -> str:
+def _no_check(_fleet: Fleet, _task: Task, _machine: DrillMachine) -> str:
     return ""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One drill of the course."""
+    """One drill of the suite."""
 
     #: The drill's command, with its options.
     drill: str
@@ -60,7 +60,7 @@ class Scenario:
     hold_s: float = 0.0
     #: What must be seen meanwhile, and what looks for it.
     meanwhile: str = ""
-    look: Look = _looks_away
+    look: Look = _no_check
 
     @property
     def promised(self) -> str:
@@ -132,7 +132,7 @@ def _on_storage(seconds: float) -> list[Scenario]:
     ]
 
 
-def _cut(_ground: Targets, machine: DrillMachine, *, one_way: bool) -> AbstractContextManager[None]:
+def _cut(_host: Targets, machine: DrillMachine, *, one_way: bool) -> AbstractContextManager[None]:
     return held(partial(machine.cut, one_way=one_way), machine.join)
 
 
@@ -166,14 +166,14 @@ def _broken_storage(
 
 def _is_suspect(fleet: Fleet, _task: Task, machine: DrillMachine) -> str:
     def word() -> str | None:
-        return SUSPECT if fleet.told_of(machine)["status"] == SUSPECT else None
+        return SUSPECT if fleet.machine_status(machine)["status"] == SUSPECT else None
 
     return until(word, f"{machine.name} to be suspect")
 
 
 def _has_no_room(fleet: Fleet, _task: Task, machine: DrillMachine) -> str:
     def word() -> str | None:
-        return (fleet.told_of(machine)["facts"] or {}).get("waits_for")
+        return (fleet.machine_status(machine)["facts"] or {}).get("waits_for")
 
     return until(word, f"{machine.name} to say that it has no room")
 

@@ -52,7 +52,7 @@ class Service:
         """Let it `refuse` connections, `drop` what it is sent, or `pause`.
 
         Raises:
-            DrillNotPossible: it has no network of its own, or a drill goes on there already.
+            DrillNotPossible: it shares its network, or a drill goes on there already.
         """
         if self._container.state == "paused":
             raise DrillNotPossible(f"{self.name} of {self.kind}: {GOES_ON}")

@@ -153,7 +153,7 @@ class Targets:
         return self.engine.containers(labels.DRILL)
 
     def left_frozen(self) -> list[LeftFrozen]:
-        """What drills that were killed have let stand still, see `LeftFrozen`."""
+        """What drills that were killed have left suspended, see `LeftFrozen`."""
         return left_frozen(self.engine, self._data) if self._data is not None else []
 
 

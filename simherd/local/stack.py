@@ -208,7 +208,7 @@ class Stack:
             "SIMHERD_SIGNING_KEY": self._secret("signing_key"),
             "SIMHERD_STORAGE_DIR": str(data / "storage"),
             "SIMHERD_MACHINES_DIR": str(data / "machines"),
-            # Each folder is a Simherd of its own, also on one engine.
+            # Each folder is a separate deployment, also on one engine.
             "SIMHERD_DOCKER_DEPLOYMENT": hashlib.sha256(bytes(data)).hexdigest()[:12],
             # Its users are those whom its owner gives keys to.
             "SIMHERD_PROVIDERS": "local",

@@ -185,7 +185,7 @@ class HealthTarget:
         new.replace(self.file)
 
     def read(self) -> tuple[str, int]:
-        """Host and port. Raises OSError, ValueError: there are none."""
+        """Return host and port. Raises OSError or ValueError where the file has none."""
         ((target,),) = (entry["targets"] for entry in json.loads(self.file.read_text()))
         host, _, port = target.rpartition(":")
         return host.strip("[]"), int(port)
@@ -215,7 +215,7 @@ class Served:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop answering, and join."""
+        """Stop serving, and join the thread."""
         with contextlib.suppress(OSError):
             # This wakes the thread, which else looks only twice a second whether it is to end.
             self._server.socket.shutdown(SHUT_RDWR)

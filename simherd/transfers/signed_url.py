@@ -145,7 +145,7 @@ def check(response: httpx.Response) -> None:
     if response.is_success:
         return
     if response.status_code >= 500 or response.status_code == 429:
-        raise httpx.ReadError(f"the storage answered {response.status_code}")
+        raise httpx.ReadError(f"the storage responded with {response.status_code}")
     raise TransferError(f"The storage refused with {response.status_code}{_reason(response)}")
 
 

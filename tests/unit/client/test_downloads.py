@@ -121,7 +121,7 @@ def test_another_call_fetches_only_what_is_missing(
     assert len([r for r in Storage.asked if r != "bytes=0-0"]) == 4
 
 
-def test_a_file_that_was_replaced_meanwhile_is_fetched_anew(storage: str, tmp_path: Path) -> None:
+def test_a_file_that_was_replaced_meanwhile_is_fetched_again(storage: str, tmp_path: Path) -> None:
     Storage.statuses = [0, 0, 0, 404]
     with pytest.raises(TransferError):
         signed_url.download(storage, tmp_path / "a")

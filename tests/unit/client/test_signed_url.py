@@ -87,7 +87,7 @@ def test_a_refusal_is_final_and_says_why(storage: Storage, waits: list[float], s
 
 def test_a_storage_that_stays_down_is_given_up(storage: Storage, waits: list[float]) -> None:
     storage(*(httpx.Response(500) for _ in range(20)))
-    with pytest.raises(TransferError, match="The upload failed: the storage answered 500"):
+    with pytest.raises(TransferError, match="The upload failed: the storage responded with 500"):
         signed_url.upload(URL, lambda: iter([b""]))
     assert len(waits) == 5
     assert all(later == 2 * before for before, later in itertools.pairwise(waits))
@@ -128,7 +128,7 @@ def test_pieces_of_a_storage_without_parts_are_refused(storage: Storage) -> None
         list(signed_url.pieces(URL, 2, 3))
 
 
-def test_a_remote_file_reads_where_it_is_told(storage: Storage) -> None:
+def test_a_remote_file_reads_only_what_is_asked_for(storage: Storage) -> None:
     storage(part(b"0", 0, 10), part(b"6789", 6, 10))
     with signed_url.remote_file(URL) as file:
         assert file.seek(-4, 2) == 6
