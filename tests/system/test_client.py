@@ -239,7 +239,7 @@ def test_simulators_come_from_the_catalogue(tmp_path: Path) -> None:
         simulators.LAMMPS().run("case")
     with pytest.raises(errors.InvalidInput, match="commands: those of REEF3D are fixed"):
         simulators.REEF3D().run("case", commands=["true"])
-    with pytest.raises(errors.InvalidInput, match="version: '1' is none of"):
+    with pytest.raises(errors.InvalidInput, match="version: '1' is not one of"):
         simulators.REEF3D(version="1")
     with pytest.raises(AttributeError, match="Nonsense"):
         _ = simulators.Nonsense
