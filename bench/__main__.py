@@ -27,7 +27,7 @@ _KILLS = 20
 _CASES = 1000
 _NOTE = """\
 It is not the same work. A Simherd task makes a row in SQL, uploads an input archive through the
-API, is leased, runs in a process group of its own with its log captured, uploads an output archive,
+API, is leased, runs in its own process group with its log captured, uploads an output archive,
 and is recorded in SQL at each step. A Celery task here is a message in Redis and a subprocess. The
 difference is the price of what Simherd promises. All tasks wait before the first one runs.
 """
@@ -65,7 +65,7 @@ def _promises() -> list[tuple[str, str]]:
         to_signal, to_end = promises.kills(simherd, folder, _KILLS)
         outputs, more = promises.disk_use(simherd, simherd.data)
     return [
-        ("Idle agent: memory of its own", f"{memory / 1024**2:.1f} MiB"),
+        ("Idle agent: its own memory", f"{memory / 1024**2:.1f} MiB"),
         ("Idle agent: CPU", f"{100 * cpu:.2f} % of a core"),
         ("Kill → SIGTERM in the simulation", _spread(to_signal)),
         ("Kill → final status", _spread(to_end)),

@@ -1,4 +1,4 @@
-"""Celery with prefork workers and late acknowledgement, on a Redis of its own."""
+"""Celery with prefork workers and late acknowledgement, on a separate Redis."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from bench.simherd_side import SimherdSide
 
-#: Says each moment at which it writes a line, when it is told to go on.
+#: Says each moment at which it writes a line, when it gets a line.
 _CLOCK = """
 import os, sys, time
 for n in range(%d):
@@ -37,7 +37,7 @@ def connect(side: SimherdSide) -> None:
 
 
 def sweep(folder: Path, count: int) -> float:
-    """Seconds to submit so many cases, each with a file of its own beside 1 MiB that they share."""
+    """Seconds to submit so many cases, each with its own file beside 1 MiB that they share."""
     shared = folder / "shared"
     shared.mkdir()
     (shared / "mesh.bin").write_bytes(os.urandom(1024**2))
@@ -91,13 +91,13 @@ def sees(side: SimherdSide, count: int) -> tuple[list[float], list[float]]:
 class _Lines:
     """Hands on each whole line that is a number."""
 
-    def __init__(self, told: Callable[[str], None]) -> None:
-        self._told = told
+    def __init__(self, on_text: Callable[[str], None]) -> None:
+        self._on_text = on_text
 
     def write(self, text: str) -> int:
         for line in text.splitlines():
             if line[:1].isdigit():
-                self._told(line)
+                self._on_text(line)
         return len(text)
 
     def flush(self) -> None:

@@ -141,7 +141,7 @@ class SimherdSide:
         return self._folder / "data"
 
     def run(self, argv: list[str]) -> str:
-        """Submit a task to the group that is up; answers its id."""
+        """Submit a task to the group that is up and return its id."""
         group = self.api.get("/compute/group/local").json()["id"]
         task = self._submit(group, argv)
         self._queue(task)
@@ -158,7 +158,7 @@ class SimherdSide:
         time.sleep(0.2)
 
     def wait(self, task: str) -> dict[str, Any]:
-        """Wait until a task has ended; answers everything about it."""
+        """Wait until a task has ended and return everything about it."""
         while True:
             found: dict[str, Any] = self.api.get(f"/tasks/{task}").json()
             if Status(found["status"]) in TERMINAL:

@@ -45,7 +45,7 @@ need_engine() { # [lasting]: it is not stopped at the end
     { can_install && say "installing Docker" && apt_install docker.io iptables; } ||
       missing "no Docker engine" "apt-get install docker.io" || return
   fi
-  if ! command -v docker >/dev/null; then # a package of its own from Debian 13 on
+  if ! command -v docker >/dev/null; then # its own package from Debian 13 on
     { can_install && apt_install docker-cli; } ||
       missing "no docker command" "apt-get install docker-cli" || return
   fi

@@ -128,7 +128,7 @@ def environment(folder: Path) -> str:
     if folder != EXAMPLE.parent and "COMPOSE_PROJECT_NAME" not in values:
         sys.exit(
             f"fleet_files.py: COMPOSE_PROJECT_NAME: a fleet in {folder} is another than the one in "
-            f"{EXAMPLE.parent}. Set a name of its own, and ports (API_PORT, S3_PORT)."
+            f"{EXAMPLE.parent}. Choose another name and other ports (API_PORT, S3_PORT)."
         )
     project = values.get("COMPOSE_PROJECT_NAME")
     if project is not None:

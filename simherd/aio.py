@@ -5,7 +5,7 @@
     await task.download_outputs()
 
 Waiting, for one task or thousands, is one connection and no thread; everything else runs in a
-thread of its own while the loop goes on.
+thread while the loop goes on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from simherd.contract.lifecycle import TERMINAL, Status
 from simherd.contract.objects import STDERR, STDOUT
 from simherd.contract.operations import Metric
 from simherd.errors import ApiError, Unreachable, WaitTimeout
-from simherd.http import EVENTS_TIMEOUT, EventParser, check_answer
+from simherd.http import EVENTS_TIMEOUT, EventParser, check_response
 from simherd.reconnect import ReconnectPolicy
 from simherd.waiting import BROKEN_OFF, CHANGES
 
@@ -42,7 +42,7 @@ T = TypeVar("T")
 def _aside(
     method: Callable[Concatenate[tasks.Task, P], T],
 ) -> Callable[Concatenate[Task, P], Coroutine[Any, Any, T]]:
-    """The method, in a thread of its own."""
+    """Return the method as a coroutine that runs it in a thread."""
 
     @functools.wraps(method)
     async def run(self: Task, /, *given: P.args, **named: P.kwargs) -> T:
@@ -140,14 +140,14 @@ async def get_tasks(*given: Any, **named: Any) -> list[Task]:
 
 
 async def wait(wanted: Iterable[Task], *, timeout: float | None = None) -> list[Status]:
-    """Wait until all of these tasks have ended; answers their final statuses, in their order.
+    """Wait until all of these tasks have ended and return their final statuses, in their order.
 
     Raises:
         WaitTimeout: some have not ended in `timeout` seconds.
         NotFound: there is no such task.
     """
-    all_of_them = list(wanted)
-    ids = list(dict.fromkeys(task.id for task in all_of_them))
+    tasks_given = list(wanted)
+    ids = list(dict.fromkeys(task.id for task in tasks_given))
     found: dict[str, Status] = {}
     end = None if timeout is None else time.monotonic() + timeout
     for start in range(0, len(ids), limits.MAX_WAITED):
@@ -157,34 +157,34 @@ async def wait(wanted: Iterable[Task], *, timeout: float | None = None) -> list[
     missing = [task for task in ids if task not in found]
     if missing:
         raise WaitTimeout(f"{len(missing)} of {len(ids)} tasks have not ended yet.", missing)
-    return [found[task.id] for task in all_of_them]
+    return [found[task.id] for task in tasks_given]
 
 
 async def _changes(ids: list[str], end: float | None) -> AsyncIterator[dict[str, Any]]:
     """As `simherd.waiting.changes`; `end` as `time.monotonic()` has it."""
     connection = read_connection()
     headers = {"X-API-Key": connection.key}
-    patience, told = ReconnectPolicy(), False
+    policy, has_state = ReconnectPolicy(), False
     async with httpx.AsyncClient(base_url=connection.url, headers=headers) as client:
         while True:
             left = None if end is None else max(0.0, end - time.monotonic())
-            if told and left == 0.0:
+            if has_state and left == 0.0:
                 return
             try:
                 async for kind, state in _events(
                     client, connection.key_source, {"ids": ids, "seconds": left}
                 ):
-                    patience.worked()
+                    policy.received()
                     if kind == "end":
                         return
-                    told = True
+                    has_state = True
                     yield state
                 raise Unreachable(BROKEN_OFF)
             except httpx.HTTPError as error:
                 broken = Unreachable(f"The connection to {connection.url} broke: {error}")
-                await asyncio.sleep(patience.broke(broken))
+                await asyncio.sleep(policy.pause_after(broken))
             except (Unreachable, ApiError) as error:
-                await asyncio.sleep(patience.broke(error))
+                await asyncio.sleep(policy.pause_after(error))
 
 
 async def _events(
@@ -192,11 +192,11 @@ async def _events(
 ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
     parser = EventParser()
     request = client.stream("POST", CHANGES, json=body, timeout=EVENTS_TIMEOUT)
-    async with request as answer:
-        if not answer.is_success:
-            await answer.aread()
-            check_answer(answer, key_source)
-        async for line in answer.aiter_lines():
+    async with request as response:
+        if not response.is_success:
+            await response.aread()
+            check_response(response, key_source)
+        async for line in response.aiter_lines():
             event = parser.feed(line)
             if event is not None:
                 yield event

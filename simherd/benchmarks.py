@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Benchmark", "ExportFormat", "SelectMode"]
 
-#: Answers to a termination: the group is another user's, or is on its way out already.
+#: Statuses of a refused termination: the group is another user's, or is ending already.
 _NOT_TO_BE_TERMINATED = frozenset({404, 409})
 
 

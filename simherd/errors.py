@@ -3,10 +3,10 @@
     SimherdError
     ├── InvalidInput     an argument, before anything was sent (also a ValueError)
     ├── NotConnected     no server or no key is configured
-    ├── Unreachable      the server does not answer
+    ├── Unreachable      the server does not respond
     ├── WaitTimeout      what was waited for did not happen in time (also a TimeoutError)
     ├── TransferError    a file could not be uploaded, downloaded or unpacked
-    └── ApiError         the server refused; `status` and `request_id` tell more
+    └── ApiError         the server refused; `status` and `request_id` say more
         ├── Unauthorized   401
         └── NotFound       404
 

@@ -1,4 +1,4 @@
-"""Following a task as the server tells of it: from before it starts until it has ended."""
+"""Following a task as the server reports it: from before it starts until it has ended."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STD_FILES = (STDOUT, STDERR)
 
 @dataclass(frozen=True)
 class FollowUpdate:
-    """What the server told: `kind` is status, position, text, error or end."""
+    """What the server reported: `kind` is status, position, text, error or end."""
 
     kind: str
     body: dict[str, Any]
@@ -60,11 +60,11 @@ class Follow:
             events.close()
 
     def __iter__(self) -> Iterator[FollowUpdate]:
-        patience = ReconnectPolicy()
+        policy = ReconnectPolicy()
         while not self._closed:
             try:
                 for news in self._once():
-                    patience.worked()
+                    policy.received()
                     yield news
                     if news.kind == "end":
                         return
@@ -72,7 +72,7 @@ class Follow:
             except (Unreachable, ApiError) as error:
                 if self._closed:
                     return
-                time.sleep(patience.broke(error))
+                time.sleep(policy.pause_after(error))
 
     def _once(self) -> Iterator[FollowUpdate]:
         offsets = [self._offsets.get(f, -1) for f in self._files] if self._offsets else []

@@ -1,10 +1,9 @@
-"""The one place that speaks HTTP with the server."""
+"""The one place that speaks HTTP to the server."""
 
 from __future__ import annotations
 
 import functools
 import json
-import random
 import socket
 import time
 from contextlib import contextmanager, suppress
@@ -14,19 +13,20 @@ import httpx
 
 from simherd.config import KEY_VARIABLE, Connection, read_connection
 from simherd.errors import ApiError, NotFound, SimherdError, Unauthorized, Unreachable
+from simherd.runtime.backoff import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: Without a sign of life for so long (the server gives one every 15 seconds) a connection is dead.
 EVENTS_TIMEOUT = httpx.Timeout(45, connect=10)
-#: Seconds for which a server that has answered before is asked again: it may be restarting.
+#: Seconds for which requests to a server that has responded before are repeated: it may restart.
 PATIENCE_S = 60.0
-#: The same for a server that never has: its address may be wrong.
+#: The same for a server that never responded: its address may be wrong.
 FIRST_PATIENCE_S = 2.0
-#: Seconds between two tries, at most.
-_MAX_PAUSE_S = 2.0
-#: Answers that say "not now"; what was asked was not done.
+#: Between two tries; with jitter so that many clients do not march in step.
+_BACKOFF = Backoff(0.1, 2.0, jitter=(0.5, 1.0))
+#: Statuses that say "not now": the request was not carried out.
 _NOT_NOW = frozenset({502, 503, 504})
 _KINDS: dict[int, type[ApiError]] = {401: Unauthorized, 404: NotFound}
 
@@ -38,7 +38,7 @@ class Api:
         """Nothing is sent yet. `patience_s`: as `PATIENCE_S`."""
         self.connection = connection
         self._patience_s = patience_s
-        self._has_answered = False
+        self._has_responded = False
         try:
             self._client = httpx.Client(
                 base_url=connection.url,
@@ -70,37 +70,37 @@ class Api:
     def events(
         self, method: str, path: str, body: Any = None, **params: Any
     ) -> Iterator[EventStream]:
-        """What the server says in an answer that goes on; it is not asked again by itself.
+        """Open a stream of server-sent events; a broken one is not opened again.
 
         Raises:
-            Unreachable: it did not begin to answer, or the connection broke.
+            Unreachable: the server did not respond, or the connection broke.
         """
         given = {k: v for k, v in params.items() if v is not None}
         try:
             with self._client.stream(
                 method, path, json=body, params=given, timeout=EVENTS_TIMEOUT
-            ) as answer:
-                self._has_answered = True
-                if not answer.is_success:
-                    answer.read()
-                    check_answer(answer, self.connection.key_source)
-                yield EventStream(answer)
+            ) as response:
+                self._has_responded = True
+                if not response.is_success:
+                    response.read()
+                    check_response(response, self.connection.key_source)
+                yield EventStream(response)
         except httpx.HTTPError as error:
             raise Unreachable(f"The connection to {self.connection.url} broke: {error}") from error
 
     @contextmanager
     def download(self, path: str, /, **params: Any) -> Iterator[Iterator[bytes]]:
-        """The bytes of an answer, piece by piece.
+        """Open a download: the bytes of the response, piece by piece.
 
         Raises:
-            Unreachable: it did not come, or not whole.
+            Unreachable: the server did not respond, or the connection broke.
         """
         try:
-            with self._client.stream("GET", path, params=params) as answer:
-                if not answer.is_success:
-                    answer.read()
-                    check_answer(answer, self.connection.key_source)
-                yield answer.iter_bytes()
+            with self._client.stream("GET", path, params=params) as response:
+                if not response.is_success:
+                    response.read()
+                    check_response(response, self.connection.key_source)
+                yield response.iter_bytes()
         except httpx.HTTPError as error:
             raise Unreachable(f"The connection to {self.connection.url} broke: {error}") from error
 
@@ -114,60 +114,58 @@ class Api:
         repeatable: bool = True,
     ) -> Any:
         given = {k: v for k, v in (params or {}).items() if v is not None}
-        patience = self._patience_s if self._has_answered else FIRST_PATIENCE_S
+        patience = self._patience_s if self._has_responded else FIRST_PATIENCE_S
         give_up_at = time.monotonic() + patience
-        pause = 0.1
-        while True:
+        for pause in _BACKOFF.waits():
             last = time.monotonic() + pause > give_up_at
             try:
-                answer = self._client.request(method, path, json=body, params=given)
+                response = self._client.request(method, path, json=body, params=given)
             except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
                 raise SimherdError(
-                    f"SIMHERD_API_URL: {self.connection.url!r} is no usable address: {error}"
+                    f"SIMHERD_API_URL: {self.connection.url!r} is not a usable address: {error}"
                 ) from error
             except httpx.TransportError as error:
                 never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
                 if last or not (repeatable or never_sent):
                     raise Unreachable(
-                        f"The server at {self.connection.url} does not answer: {error}. "
+                        f"The server at {self.connection.url} does not respond: {error}. "
                         "Is it running? `simherd up` starts one."
                     ) from error
             else:
-                self._has_answered = True
-                if last or not _is_passing(answer):
-                    return check_answer(answer, self.connection.key_source)
-            time.sleep(pause * random.uniform(0.5, 1))  # so that many clients do not march in step
-            pause = min(pause * 2, _MAX_PAUSE_S)
+                self._has_responded = True
+                if last or not _is_passing(response):
+                    return check_response(response, self.connection.key_source)
+            time.sleep(pause)
 
 
 class EventStream:
-    """Server-sent events of one answer: pairs of name and fields."""
+    """The server-sent events of one response: pairs of name and fields."""
 
-    def __init__(self, answer: httpx.Response) -> None:
-        self._answer = answer
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
 
     def __iter__(self) -> Iterator[tuple[str, dict[str, Any]]]:
         parser = EventParser()
-        for line in self._answer.iter_lines():
+        for line in self._response.iter_lines():
             event = parser.feed(line)
             if event is not None:
                 yield event
 
     def close(self) -> None:
-        """End it, also while another thread reads: closing alone would not wake that one."""
-        connection = self._answer.extensions["network_stream"].get_extra_info("socket")
-        with suppress(OSError):  # it has ended by itself
+        """End the stream, also while another thread reads: closing alone would not wake it."""
+        connection = self._response.extensions["network_stream"].get_extra_info("socket")
+        with suppress(OSError):  # it has ended already
             connection.shutdown(socket.SHUT_RDWR)
 
 
 class EventParser:
-    """Lines to events; each has one line of JSON as its data."""
+    """Turns lines into events; each event has one line of JSON as its data."""
 
     def __init__(self) -> None:
         self._name, self._data = "", ""
 
     def feed(self, line: str) -> tuple[str, dict[str, Any]] | None:
-        """Take a line; answers the event that it ends."""
+        """Take a line; return the event that it completes, else None."""
         field, _, value = line.partition(": ")
         if field == "event":
             self._name = value
@@ -180,32 +178,32 @@ class EventParser:
         return None
 
 
-def check_answer(answer: httpx.Response, key_source: str = "") -> Any:
-    """What the server answered. Raises ApiError where it refused.
+def check_response(response: httpx.Response, key_source: str = "") -> Any:
+    """Return the JSON of a response, or raise the ApiError that it stands for.
 
     Args:
-        answer: the response, read.
+        response: the response, read.
         key_source: where the request's key came from, for the sentence about a key that is refused.
     """
-    if answer.is_success:
-        return answer.json() if answer.content else None
+    if response.is_success:
+        return response.json() if response.content else None
     try:
-        problem = answer.json()
+        problem = response.json()
         detail, request_id = str(problem["detail"]), problem.get("request_id")
     except (ValueError, KeyError, TypeError):
-        detail, request_id = f"The server answered {answer.status_code}.", None
-    if answer.status_code == 401 and key_source:
-        detail += f" The key came from {key_source}; `simherd auth login` stores another."
+        detail, request_id = f"The server responded with status {response.status_code}.", None
+    if response.status_code == 401 and key_source:
+        detail += f" The key came from {key_source}; Store another one with `simherd auth login`."
         if key_source == KEY_VARIABLE:
-            detail += f" Unset {KEY_VARIABLE} then: it goes before what is stored."
-    kind = _KINDS.get(answer.status_code, ApiError)
-    raise kind(detail, answer.status_code, request_id)
+            detail += f" Unset {KEY_VARIABLE} first: it takes precedence over the stored key."
+    kind = _KINDS.get(response.status_code, ApiError)
+    raise kind(detail, response.status_code, request_id)
 
 
-def _is_passing(answer: httpx.Response) -> bool:
-    """Whether the server refused for now, and the same request may be sent again."""
-    too_fast = answer.status_code == 429 and "Retry-After" in answer.headers
-    return too_fast or answer.status_code in _NOT_NOW
+def _is_passing(response: httpx.Response) -> bool:
+    """Whether the server refused for now, so that the same request may be sent again."""
+    too_fast = response.status_code == 429 and "Retry-After" in response.headers
+    return too_fast or response.status_code in _NOT_NOW
 
 
 @functools.lru_cache(maxsize=8)

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from simherd import config, tasks
 from simherd.contract.lifecycle import TABLE, TERMINAL, Status
+from simherd.described import Described
 from simherd.errors import InvalidInput, NotFound, SimherdError
 from simherd.http import api
 from simherd.utils import format_money
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Project", "get_projects"]
 
 
-class Project:
+class Project(Described):
     """A named set of tasks.
 
     Example:
@@ -46,7 +47,7 @@ class Project:
         if not name:
             raise InvalidInput("name: a project's name is needed.")
         try:
-            self._fields: dict[str, Any] = api().get(path_of(name))
+            self._fields = api().get(path_of(name))
         except NotFound:
             made = {"name": name, "project_type": self._type}
             self._fields = api().post("/projects", made, repeatable=True)
@@ -57,9 +58,6 @@ class Project:
         project = cls.__new__(cls)
         project._fields = dict(info)
         return project
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name!r})"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Project) and other.id == self.id
@@ -75,23 +73,6 @@ class Project:
             f"  Cost:   {format_money(self.total_estimated_cost)}",
         ]
         return "\n".join(lines)
-
-    # What it is, when last asked
-
-    @property
-    def id(self) -> str:
-        """The project's id."""
-        return str(self._fields["id"])
-
-    @property
-    def name(self) -> str:
-        """The project's name."""
-        return str(self._fields["name"])
-
-    @property
-    def info(self) -> dict[str, Any]:
-        """What was last learned about the project: the fields of the HTTP contract."""
-        return dict(self._fields)
 
     @property
     def created_at(self) -> datetime:
@@ -115,7 +96,7 @@ class Project:
 
     @property
     def total_task_orchestration_fee(self) -> float:
-        """What the server takes for running its tasks, US$; none of your own does."""
+        """The server's fee for running its tasks, US$; a Simherd server takes none."""
         return float(self._fields["total_orchestration_fee"])
 
     @property
@@ -124,11 +105,9 @@ class Project:
         return self.estimated_computation_cost + self.total_task_orchestration_fee
 
     def refresh(self) -> Self:
-        """Ask for the project anew."""
+        """Read the project from the server again."""
         self._fields = api().get(path_of(self.name))
         return self
-
-    # Its tasks
 
     def add_task(self, task: Task | str) -> None:
         """Move a task, or the one with this id, into the project."""
@@ -206,14 +185,12 @@ class Project:
             raise SimherdError("Not everything could be downloaded:\n  " + "\n  ".join(failed))
         return config.output_path(folder)
 
-    # Its own
-
     def get_metadata(self) -> dict[str, str]:
         """What was set with `set_metadata`."""
         return dict(api().get(f"{path_of(self.name)}/metadata"))
 
     def set_metadata(self, metadata: dict[str, str]) -> None:
-        """Keep texts of one's own with the project, in place of those there were."""
+        """Replace the texts that are kept with the project."""
         api().put(f"{path_of(self.name)}/metadata", metadata)
 
     def delete(self) -> None:

@@ -1,4 +1,4 @@
-"""How long an answer that goes on is asked for anew after its connection broke."""
+"""How long a stream is opened again after its connection broke."""
 
 from __future__ import annotations
 
@@ -7,38 +7,38 @@ from typing import TYPE_CHECKING
 
 from simherd.errors import ApiError, SimherdError
 from simherd.http import PATIENCE_S
+from simherd.runtime.backoff import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: Seconds until the next try; doubles up to the second one.
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
+_BACKOFF = Backoff(0.2, 5.0)
 
 
 class ReconnectPolicy:
-    """Counts the time from the first failure on, however long all was well before."""
+    """Counts the time since the first failure in a row, however long the stream worked before."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._pause_s = _FIRST_PAUSE_S
+        self._failures = 0
         self._failing_since: float | None = None
 
-    def worked(self) -> None:
-        """Something came."""
-        self._pause_s, self._failing_since = _FIRST_PAUSE_S, None
+    def received(self) -> None:
+        """Note that something was received: the next failure is the first."""
+        self._failures, self._failing_since = 0, None
 
-    def broke(self, error: SimherdError) -> float:
-        """The connection broke, or the server refused; answers the seconds until the next try.
+    def pause_after(self, error: SimherdError) -> float:
+        """Note a failure and return the seconds until the next try.
 
         Raises:
-            SimherdError: `error`, where another try is in vain.
+            SimherdError: `error`, where another try would be in vain.
         """
         now = self._clock()
         if self._failing_since is None:
             self._failing_since = now
-        # A server that is just being started anew refuses as a whole, with 5xx.
+        # A server that is restarting refuses every request with 5xx.
         final = isinstance(error, ApiError) and error.status < 500
         if final or now - self._failing_since > PATIENCE_S:
             raise error
-        pause_s, self._pause_s = self._pause_s, min(2 * self._pause_s, _LONGEST_PAUSE_S)
-        return pause_s
+        self._failures += 1
+        return _BACKOFF.after(self._failures)

@@ -22,9 +22,9 @@ FOLDER = "shared"
 
 
 def store_shared(folder: Path) -> str:
-    """Have a folder in the user's storage as an archive; answers where.
+    """Store a folder in the user's storage as an archive, unless it is there; return its path.
 
-    A folder with the same names, contents and modes is uploaded once, whoever sends it and when.
+    A folder with the same names, contents and modes is uploaded once.
 
     Raises:
         InvalidInput: the folder cannot be sent, or changed while it was.

@@ -20,7 +20,7 @@ _OFFERS = "/v1/group-offers"
 
 
 def share(name: str, username: str) -> None:
-    """Offer a machine group of one's own to another user.
+    """Offer a machine group to another user.
 
     Args:
         name: the group's name.
@@ -47,7 +47,7 @@ def unshare(name: str, username: str) -> None:
 
 
 def shares(name: str) -> list[dict[str, Any]]:
-    """With whom a machine group of one's own is shared; `accepted_at` None: only offered."""
+    """The users that a machine group is shared with; `accepted_at` None: only offered."""
     found: list[dict[str, Any]] = api().get(_shares(name))
     return found
 

@@ -100,7 +100,7 @@ class Simulator:
             on: the machine group, or its name; by default the server's default group, or else
                 the user's only group that is started.
             commands: command lines, each a text or a mapping with `cmd`, and optionally
-                `prompts` (answers for its standard input), `env` and `mpi_config`. Only for
+                `prompts` (lines for its standard input), `env` and `mpi_config`. Only for
                 simulators whose commands are not fixed.
             env: environment variables of all commands.
             n_vcpus: processes of an MPI command; by default as many as the machine has.
@@ -293,7 +293,7 @@ def _image_of(name: str, version: str | None) -> str:
     if not versions:
         raise InvalidInput(f"The server's catalogue has no image of {name}.")
     if version is not None and version not in versions:
-        raise InvalidInput(f"version: {version!r} is none of {', '.join(versions)}.")
+        raise InvalidInput(f"version: {version!r} is not one of {', '.join(versions)}.")
     return f"docker://inductiva/kutu:{name}_v{version or versions[-1]}"
 
 

@@ -99,7 +99,7 @@ class Transfer:
         return get_transfer(self.id)
 
     def wait(self) -> Transfer:
-        """Wait until it has ended; answers how it stands then.
+        """Wait until it has ended and return how it stands then.
 
         Raises:
             TransferError: it failed; the message says why.
@@ -232,7 +232,7 @@ def upload_from_url(
 
 
 def copy(source: str, target: str, region: str | None = None) -> int:
-    """Copy a file, or a folder with all in it, within the storage; answers how many files.
+    """Copy a file, or a folder with all in it, within the storage; return how many files.
 
     Args:
         source: what to copy.
@@ -248,7 +248,7 @@ def copy(source: str, target: str, region: str | None = None) -> int:
 
 
 def remove(remote_path: str, region: str | None = None) -> int:
-    """Delete a file, or a folder with all in it; answers how many files there were.
+    """Delete a file, or a folder with all in it; return how many files there were.
 
     Raises:
         NotFound: nothing is stored there.
@@ -287,8 +287,8 @@ def export(
 ) -> Transfer:
     """Have the server send a stored file to a multipart upload of another S3.
 
-    Whoever may write there begins the upload and signs the URLs; the server is given nothing
-    else. `export_to_s3` does so for AWS and what works as it does.
+    The caller begins the upload and signs the URLs; the server gets nothing else.
+    `export_to_s3` does both for AWS and compatible services.
 
     Args:
         path: the stored file.
@@ -323,7 +323,7 @@ def export_to_s3(
     region: str | None = None,
     wait: bool = False,
 ) -> Transfer:
-    """Have the server send a stored file to a bucket of the user's own.
+    """Have the server send a stored file to a bucket of the user.
 
     Keys are taken from where the AWS tools have them (`AWS_ACCESS_KEY_ID` and so on, or their
     credentials file), and stay on this machine. `AWS_REGION` names the bucket's region,
@@ -338,7 +338,7 @@ def export_to_s3(
         wait: wait until it is there.
 
     Raises:
-        InvalidInput: there are no keys, it is no file, or it has too many parts.
+        InvalidInput: there are no keys, it is not a file, or it has too many parts.
         NotFound: nothing is stored at `path`.
         TransferError: the bucket does not take it, or it failed (where waited for).
     """

@@ -1,4 +1,4 @@
-"""Exports to a bucket of the user's own: the upload is begun and signed here, the server gets
+"""Exports to a bucket of the user: the upload is begun and signed here, the server gets
 signed URLs and no keys."""
 
 from __future__ import annotations
@@ -65,14 +65,14 @@ def _size(path: str, region: str | None) -> int:
 
 
 def _begin(account: S3Account, bucket: str, key: str) -> str:
-    """Begin an upload in parts; answers its id."""
+    """Begin an upload in parts and return its id."""
     url = account.presigned("POST", bucket, key, {"uploads": ""}, _TIMEOUT_S)
     try:
-        answer = httpx.post(url, timeout=_TIMEOUT_S)
-        answer.raise_for_status()
-        found = ElementTree.fromstring(answer.content).find("{*}UploadId")
+        response = httpx.post(url, timeout=_TIMEOUT_S)
+        response.raise_for_status()
+        found = ElementTree.fromstring(response.content).find("{*}UploadId")
     except (httpx.HTTPError, ElementTree.ParseError) as error:
         raise TransferError(f"bucket: {bucket!r} takes no upload: {error}") from error
     if found is None or not found.text:
-        raise TransferError(f"bucket: {bucket!r} answered without an upload's id.")
+        raise TransferError(f"bucket: {bucket!r} did not return an id for the upload.")
     return found.text

@@ -63,7 +63,7 @@ def _local_files(local: Path) -> dict[str, Path]:
         for name in sorted(names):
             file = Path(folder, name)
             if not file.is_file():
-                raise InvalidInput(f"local_path: {str(file)!r} is no file that can be read.")
+                raise InvalidInput(f"local_path: {str(file)!r} is not a file that can be read.")
             found[file.relative_to(local).as_posix()] = file
     if not found:
         raise InvalidInput(f"local_path: there are no files in {str(local)!r}.")
@@ -71,7 +71,7 @@ def _local_files(local: Path) -> dict[str, Path]:
 
 
 def _read(file: Path, progress: signed_url.Progress) -> Iterator[bytes]:
-    """A file's bytes, told as they go."""
+    """Yield a file's bytes, reporting the progress."""
     size, done = file.stat().st_size, 0
     with file.open("rb") as reader:
         while data := reader.read(_CHUNK):
@@ -91,7 +91,7 @@ def download_files(remote: str, local_dir: Path, decompress: bool, region: str |
             raise
         return _download_member(archive_path, inner, local_dir, region)
     whole = local_dir.joinpath(*_parts(wanted))
-    # Of one file, the answer has the path at which it really lies.
+    # For a single file the server returns the path at which it is really stored.
     single = len(rows) == 1 and not rows[0]["path"].startswith(f"{wanted}/")
     written = []
     with progress_bar(whole.name) as shown:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 #: Inputs that are uploaded at one time.
 _UPLOADS = 8
 #: Inputs after which those tasks are queued that have theirs.
-_TOLD_AT_ONCE = 50
+_REPORT_BATCH = 50
 
 
 @dataclass(frozen=True)
@@ -147,27 +147,27 @@ def _upload(waiting: list[_Waiting]) -> None:
         started = [
             pool.submit(one.send, part) for one, part in zip(list(waiting), parts, strict=True)
         ]
-        there: list[_Waiting] = []
+        uploaded: list[_Waiting] = []
         try:
             for upload in as_completed(started):
-                there.append(upload.result())
-                if len(there) >= _TOLD_AT_ONCE:
-                    _tell(there, waiting)
+                uploaded.append(upload.result())
+                if len(uploaded) >= _REPORT_BATCH:
+                    _report_uploaded(uploaded, waiting)
         finally:
             pool.shutdown(cancel_futures=True)
             # Those, too, that were under way when another one failed.
             done = [one for one in started if one.done() and not one.cancelled()]
             sent = [one.result() for one in done if one.exception() is None]
-            _tell([one for one in sent if one in waiting], waiting)
+            _report_uploaded([one for one in sent if one in waiting], waiting)
 
 
-def _tell(there: list[_Waiting], waiting: list[_Waiting]) -> None:
-    if there:
-        ids = [one.task_id for one in there]
+def _report_uploaded(uploaded: list[_Waiting], waiting: list[_Waiting]) -> None:
+    if uploaded:
+        ids = [one.task_id for one in uploaded]
         api().post("/v1/tasks/batch/input_uploaded", {"ids": ids}, repeatable=True)
         done = set(ids)
         waiting[:] = [one for one in waiting if one.task_id not in done]
-        there.clear()
+        uploaded.clear()
 
 
 def _entries(wanted: Submission) -> list[InputEntry]:

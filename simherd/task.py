@@ -54,7 +54,7 @@ class Task(TaskFiles, TaskLive):
         """Wait until the task has ended; Ctrl-C leaves it running.
 
         Args:
-            polling_period: of no effect: the server tells of each change as it happens.
+            polling_period: has no effect: the server reports each change as it happens.
             silent_mode: do not print status and log lines.
             download_std_on_completion: then download stdout.txt and stderr.txt.
         """
@@ -81,14 +81,14 @@ class Task(TaskFiles, TaskLive):
         for news in Follow(self._api, self.id, files, limits.LIVE_MAX_LINES):
             if printer is not None:
                 printer.show(news)
-            if news.kind == "end" or (news.kind == "status" and self._was(until)):
+            if news.kind == "end" or (news.kind == "status" and self._has_had(until)):
                 break
         info = self.get_info()
         if printer is not None and info.is_terminal:
             printer.ended(info.status, info.description)
         return info
 
-    def _was(self, status: Status | None) -> bool:
+    def _has_had(self, status: Status | None) -> bool:
         """Whether the current attempt has, or had, this status: it may have passed quickly."""
         if status is None:
             return False
@@ -119,7 +119,7 @@ class Task(TaskFiles, TaskLive):
         if wait_timeout is not None and not wait_timeout >= 0:
             raise InvalidInput(f"wait_timeout: {wait_timeout} must not be negative.")
         if verbosity_level not in {0, 1, 2}:
-            raise InvalidInput(f"verbosity_level: {verbosity_level} is none of 0, 1, 2.")
+            raise InvalidInput(f"verbosity_level: {verbosity_level} is not one of 0, 1, 2.")
         status = self._request_kill(verbosity_level, discard_outputs)
         if wait_timeout is None:
             return None
@@ -133,7 +133,7 @@ class Task(TaskFiles, TaskLive):
 
     def _request_kill(self, verbosity: int, discard: bool) -> Status:
         try:
-            answer = self._api.post(
+            response = self._api.post(
                 f"/tasks/{self.id}/kill", repeatable=True, discard=discard or None
             )
         except ApiError as error:
@@ -143,7 +143,7 @@ class Task(TaskFiles, TaskLive):
             return self.get_status()
         if verbosity == 2:
             say(f"Asked for task {self.id} to be killed.")
-        return Status(answer["status"])
+        return Status(response["status"])
 
     def extend(self, duration: str | float) -> None:
         """Let the task live longer, also while it runs.
@@ -152,7 +152,7 @@ class Task(TaskFiles, TaskLive):
             duration: by how much, such as `2h`.
 
         Raises:
-            InvalidInput: it is no duration.
+            InvalidInput: it is not a duration.
             ApiError: the task has ended, or has no time-to-live.
         """
         seconds = parse_duration(duration)

@@ -44,7 +44,7 @@ class TaskFacts:
         return api()
 
     def get_info(self) -> TaskInfo:
-        """Everything about the task, asked for anew."""
+        """Everything about the task, read from the server again."""
         self._info = TaskInfo(self._api.get(f"/tasks/{self.id}"))
         return self._info
 
@@ -113,7 +113,7 @@ class TaskFacts:
         return str(self._ended_info(cached=self._info is not None))
 
     def print_summary(self, fhandle: TextIO | None = None) -> None:
-        """Print the task in some lines, asked for anew."""
+        """Print the task in some lines, read from the server again."""
         say(self._ended_info(), fhandle, lines=True)
 
     def get_metadata(self) -> dict[str, str]:
@@ -121,10 +121,10 @@ class TaskFacts:
         return dict(self._api.get(f"/tasks/{self.id}/metadata"))
 
     def set_metadata(self, metadata: dict[str, str]) -> None:
-        """Keep texts of one's own with the task, in place of those there were.
+        """Replace the texts that are kept with the task.
 
         Raises:
-            InvalidInput: a key or value is no text, or a key is empty.
+            InvalidInput: a key or value is not a text, or a key is empty.
         """
         for key, value in metadata.items():
             if not isinstance(key, str) or not isinstance(value, str) or not key:

@@ -41,7 +41,7 @@ class TaskLive(TaskFacts):
         try:
             found = self._api.get(f"/v1/tasks/{self.id}/files")
         except SimherdError as error:
-            self._cannot(error)
+            self._print_error(error)
             return None, 1
         entries = _entries(found["entries"])
         if not entries and self._too_early():
@@ -58,7 +58,7 @@ class TaskLive(TaskFacts):
             say(f"Task {self.id} has no files yet: {TABLE[status].label}.", sys.stderr)
         return status in _TOO_EARLY
 
-    def _cannot(self, error: SimherdError) -> None:
+    def _print_error(self, error: SimherdError) -> None:
         if not (isinstance(error, ApiError) and self._too_early()):
             say(f"Task {self.id}: {error}", sys.stderr)
 
@@ -100,7 +100,7 @@ class TaskLive(TaskFacts):
         try:
             found = self._api.get(f"/v1/tasks/{self.id}/files/tail", file=names, lines=lines)
         except SimherdError as error:
-            self._cannot(error)
+            self._print_error(error)
             return 1
         if any("code" in row for row in found["files"]) and self._too_early():
             return 1
@@ -150,7 +150,7 @@ class TaskLive(TaskFacts):
         """The processes of the command that runs, as `top` shows them.
 
         Raises:
-            ApiError: none runs (409), or the machine does not answer.
+            ApiError: none runs (409), or the machine does not respond.
         """
         return str(self._api.get(f"/v1/tasks/{self.id}/top")["text"])
 
@@ -169,7 +169,7 @@ class TaskLive(TaskFacts):
         try:
             found = self.get_last_modified()
         except SimherdError as error:
-            self._cannot(error)
+            self._print_error(error)
             return None
         (entry,) = _entries([found["entry"]])
         when = datetime.fromtimestamp(entry.modified_at).astimezone()

@@ -107,11 +107,11 @@ def require(task_id: str) -> Task:
     """The task with this id.
 
     Raises:
-        InvalidInput: this is no id.
+        InvalidInput: this is not an id.
         NotFound: there is none.
     """
     task = Task(task_id.strip().lower())
     if not task.id.isalnum():
-        raise InvalidInput(f"task_id: {task_id!r} is no task id.")
+        raise InvalidInput(f"task_id: {task_id!r} is not a task id.")
     task.get_info()
     return task

@@ -17,7 +17,7 @@ def get_info() -> dict[str, Any]:
 
 
 def get_fees() -> dict[str, dict[str, Any]]:
-    """What the server takes beside what machines cost; none of your own does."""
+    """The fees of the server beside the cost of machines; a Simherd server takes none."""
     found: dict[str, dict[str, Any]] = api().get("/users/fees")
     return found
 
@@ -61,7 +61,7 @@ def get_cost_shares(month: str | None = None) -> dict[str, Any]:
         month: such as `2026-07`; by default this one.
 
     Raises:
-        ApiError: this is no month.
+        ApiError: this is not a month.
     """
     found: dict[str, Any] = api().get("/v1/costs", month=month)
     return found

@@ -21,7 +21,7 @@ def parse_duration(text: str | float, name: str = "duration") -> float:
     """
     given = str(text).strip().lower().replace(" ", "")
     if not _DURATION.fullmatch(given):
-        raise InvalidInput(f"{name}: {text!r} is no duration. Write it like 1h30m, 90s or 2d.")
+        raise InvalidInput(f"{name}: {text!r} is not a duration. Write it like 1h30m, 90s or 2d.")
     if given[-1].isdigit():
         seconds = float(given)
     else:
@@ -40,7 +40,7 @@ def parse_size(text: str, name: str = "size") -> int:
     """
     found = _SIZE.fullmatch(text.strip().lower())
     if not found:
-        raise InvalidInput(f"{name}: {text!r} is no size. Write it like 100MB or 2GiB.")
+        raise InvalidInput(f"{name}: {text!r} is not a size. Write it like 100MB or 2GiB.")
     number, prefix, binary = found.groups()
     return int(float(number) * (1024 if binary else 1000) ** " kmgt".index(prefix or " "))
 
@@ -75,15 +75,15 @@ def format_seconds(seconds: float | None) -> str:
 
 
 def download_from_url(url: str, unzip: bool = False, save_path: str | Path | None = None) -> str:
-    """Download a file, such as a guide's example input, and answer its path.
+    """Download a file, such as a guide's example input, and return its path.
 
     Args:
         url: an `http` or `https` address.
-        unzip: unpack the zip beside itself, remove it, and answer the folder.
+        unzip: unpack the zip beside itself, remove it, and return the folder.
         save_path: where to write the file; by default its own name in the current folder.
 
     Raises:
-        InvalidInput: `url` is no web address with a file name.
+        InvalidInput: `url` is not a web address with a file name.
         TransferError: it could not be fetched whole, or is not a zip.
     """
     from simherd.transfers import (  # heavy, and most programs never need them
@@ -94,7 +94,7 @@ def download_from_url(url: str, unzip: bool = False, save_path: str | Path | Non
     parts = urlsplit(url)
     name = PurePosixPath(unquote(parts.path)).name
     if parts.scheme not in {"http", "https"} or not parts.netloc or not name:
-        raise InvalidInput(f"url: {url!r} is no http(s) address of a file.")
+        raise InvalidInput(f"url: {url!r} is not an http(s) address of a file.")
     target = Path(save_path or name)
     signed_url.download(url, target)
     if not unzip:

@@ -1,7 +1,7 @@
 """Text of others on a terminal: what would steer the terminal, or hide in it, is shown escaped.
 
 A simulation, a machine and another user choose what logs, names and errors contain. A terminal
-obeys the control sequences in them: it moves the cursor, changes the title, answers as if somebody
+obeys the control sequences in them: it moves the cursor, changes the title, responds as if somebody
 had typed. Everything that is printed for people goes through this module: the Python client by
 `say`, the command line by `simherd.cli.render.echo`.
 """
@@ -89,7 +89,7 @@ class VisibleStream:
 
 
 def is_terminal(out: TextIO) -> bool:
-    """Whether somebody looks at what is written there; a closed or strange file is no terminal."""
+    """Whether somebody looks at what is written there; a closed file is not a terminal."""
     try:
         return out.isatty()
     except (AttributeError, ValueError):

@@ -1,4 +1,4 @@
-"""Waiting for tasks: the server tells of each change, nobody asks again and again."""
+"""Waiting for tasks: the server reports each change, nothing polls."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ if TYPE_CHECKING:
     from simherd.http import Api
     from simherd.task import Task
 
-#: Where changes are told.
+#: The route that reports changes.
 CHANGES = "/v1/tasks/changes"
-BROKEN_OFF = "The server's answer broke off."
+BROKEN_OFF = "The server's response broke off."
 
 
 def changes(connected: Api, ids: list[str], timeout_s: float | None = None) -> Iterator[Any]:
     """Each task's state now, and whenever it changes, until all have ended or the time is over;
-    the states now are told however little time there is."""
+    the states now are reported however little time there is."""
     end = None if timeout_s is None else time.monotonic() + timeout_s
-    patience, told = ReconnectPolicy(), False
+    policy, has_state = ReconnectPolicy(), False
     while True:
         left = None if end is None else max(0.0, end - time.monotonic())
-        if told and left == 0.0:
+        if has_state and left == 0.0:
             return
         try:
             with connected.events("POST", CHANGES, {"ids": ids, "seconds": left}) as events:
                 for kind, state in events:
-                    patience.worked()
+                    policy.received()
                     if kind == "end":
                         return
-                    told = True
+                    has_state = True
                     yield state
             raise Unreachable(BROKEN_OFF)
         except (Unreachable, ApiError) as error:
-            time.sleep(patience.broke(error))
+            time.sleep(policy.pause_after(error))
 
 
 def wait(

@@ -73,7 +73,7 @@ class Agents:
             parts.create_task(one.work())
 
     async def call(self, group: Group, script: str, keys: list[str], args: list[Any]) -> Any:
-        """Run a script, again and again while Redis is away."""
+        """Run a script, again and again while Redis is unavailable."""
         while True:
             try:
                 return await self._scripts[group.server][script](keys=keys, args=args)
@@ -172,10 +172,9 @@ class _Agent:
 
 def claim(keys: GroupKeys, machine: str, token: str) -> tuple[list[str], list[Any]]:
     """Keys and arguments with which a machine claims."""
-    return list(keys.of_claim()), [
-        *(keys.lease_prefix, machine, token, int(limits.LEASE_S * 1000), PRIORITY_BAND),
-        *("", limits.MAX_OVERTAKEN),
-    ]
+    lease_ms = int(limits.LEASE_S * 1000)
+    arguments = [keys.lease_prefix, machine, token, lease_ms, PRIORITY_BAND, ""]
+    return list(keys.of_claim()), [*arguments, limits.MAX_OVERTAKEN]
 
 
 def renewal(keys: GroupKeys, machine: str, held: list[Any]) -> tuple[list[str], list[Any]]:

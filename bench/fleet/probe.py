@@ -1,4 +1,4 @@
-"""One more executor, in a process of its own: what the servers take, and not the process that plays
+"""One more executor, in its own process: what the servers take, and not the process that plays
 all the others."""
 
 from __future__ import annotations

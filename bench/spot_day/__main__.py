@@ -19,7 +19,7 @@ from bench.simherd_side import SimherdSide
 from bench.spot_day.fleet import Fleet, Work, ended
 from bench.spot_day.report import Report, check, print_timeline
 
-#: A mishap that is no reclaim: a machine that stands still.
+#: A mishap that is not a reclaim: a machine that stands still.
 FREEZE = "freeze"
 #: The shortest time that a group's machines may be silent.
 _RECONNECT_S = 30.0
@@ -55,7 +55,7 @@ class Mishaps:
     day: Day
     left: list[float | str] = field(init=False)
     next_at: float = field(init=False)
-    #: Machine → when it is taken away.
+    #: Machine → when it is reclaimed.
     doomed: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -145,7 +145,7 @@ def _work(day: Day, seed: int, fleet: Fleet) -> Report:
 
 
 def _close(fleet: Fleet, report: Report) -> None:
-    """Gather all that the report tells of, once everything has ended."""
+    """Gather all that the report shows, once everything has ended."""
     report.machines = fleet.group()["machines"]
     for task in report.tasks:
         found: dict[str, Any] = fleet.task(task)

@@ -63,7 +63,7 @@ class Fleet:
         api.post("/compute/group/start", params={"machine_group_id": self.id}).raise_for_status()
 
     def submit(self, work: Work) -> str:
-        """Send a task; answers its id."""
+        """Send a task and return its id."""
         body = {
             "simulator": "arbitrary_commands",
             "resource_pool": self.id,
@@ -125,7 +125,7 @@ class Fleet:
             }
 
     def give_notice(self, machine: str, in_s: float) -> None:
-        """Tell a machine that it goes, as its cloud would."""
+        """Notify a machine that it is reclaimed, as its cloud would."""
         notice = self._data / "machines" / machine / "spot-notice"
         written = notice.with_suffix(".new")
         written.write_text(json.dumps({"in_s": in_s}))

@@ -53,7 +53,7 @@ def _machines(report: Report, axes: Axes) -> None:
         axes.plot(at - report.began, rows[victim] - 0.45, marker, color=colour, markersize=8)
     axes.set_yticks(list(rows.values()), [m["host_name"] for m in report.machines])
     axes.invert_yaxis()
-    axes.set_title("bars: TASK.ATTEMPT   ▼ notice   ✖ taken away   ■ frozen", fontsize=9)
+    axes.set_title("bars: TASK.ATTEMPT   ▼ notice   ✖ reclaimed   ■ frozen", fontsize=9)
 
 
 def _counts(report: Report, axes: Axes) -> None:

@@ -29,7 +29,7 @@ class Report:
     began: float = field(default_factory=time.time)
     #: When, what, to which machine.
     mishaps: list[tuple[float, str, str]] = field(default_factory=list)
-    #: Task and attempt → the last step that it had computed when its machine was taken away.
+    #: Task and attempt → the last step that it had computed when its machine was reclaimed.
     reached: dict[tuple[str, int], int] = field(default_factory=dict)
     #: When, machines, tasks that wait, tasks that are worked on.
     samples: list[tuple[float, int, int, int]] = field(default_factory=list)
@@ -43,7 +43,7 @@ class Report:
         self.mishaps.append((time.time(), what, machine))
 
     def note_lost(self, computed: dict[tuple[str, int], int]) -> None:
-        """What was computed on a machine that is taken away now."""
+        """What was computed on a machine that is reclaimed now."""
         self.reached |= computed
 
     def sample(self, machines: list[dict[str, Any]], statuses: dict[str, int]) -> None:
@@ -68,7 +68,7 @@ class Report:
 
 
 def check(report: Report) -> int:
-    """Print whether the promises held; answers the exit code."""
+    """Print whether the promises held and return the exit code."""
     broken = list(_broken(report))
     ideal = report.work.steps * report.count
     repeated = report.repeated()

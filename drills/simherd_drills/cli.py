@@ -52,12 +52,12 @@ _RATE = re.compile(r"\d+(\.\d+)?[kmg]?bit")
 def command(ctx: click.Context, data_dir: Path | None, project: str | None) -> None:
     """For operators: break machines, Redis or the storage on purpose, to see that all holds.
 
-    Works on the host of the machines' Docker engine, and touches nothing but Simherd's own. What
+    Works on the host of the machines' Docker engine, and touches nothing but Simherd's parts. What
     lasts is healed at its end, at Ctrl-C, and by `simherd sim heal`. docs/drills.md says what must
     be seen of each drill.
     """
     listen()
-    # Who names a project alone means that, and no `simherd up`.
+    # A project that is named alone excludes `simherd up`.
     data = data_dir or (default_data_dir() if project is None else None)
     ctx.obj = Targets(data.resolve() if data is not None else None, project)
 
@@ -69,9 +69,9 @@ def _machines(callback: Callable[..., None]) -> Callable[..., None]:
     def command(
         *, targets: tuple[str, ...], group: str | None, count: int, seed: int | None, **others: Any
     ) -> None:
-        ground = click.get_current_context().find_object(Targets)
-        assert ground is not None
-        callback(victims=_victims(ground, targets, group, count, seed), **others)
+        host = click.get_current_context().find_object(Targets)
+        assert host is not None
+        callback(victims=_victims(host, targets, group, count, seed), **others)
 
     for part in (
         click.option("--seed", type=int, help="Decides which ones; by default it is made up."),
@@ -105,14 +105,14 @@ _targets = click.argument("targets", nargs=-1, metavar="[TARGET...]")
 
 
 def _victims(
-    ground: Targets, targets: Sequence[str], group: str | None, count: int, seed: int | None
+    host: Targets, targets: Sequence[str], group: str | None, count: int, seed: int | None
 ) -> list[DrillMachine]:
     exactly_one("Name the machines, or use --group.", targets, group)
     if group is None:
-        return ground.named(targets)
+        return host.named(targets)
     ids = {str(m["uuid"]) for m in resources.get_by_name(group).info["machines"]}
     chance = random.randrange(10**6) if seed is None else seed
-    found = ground.some(ids, count, chance)
+    found = host.some(ids, count, chance)
     echo(f"Chosen: {', '.join(m.name for m in found)} (--seed {chance} chooses them again).")
     return found
 
@@ -143,14 +143,15 @@ def _ask(name: str, victims: Sequence[DrillTarget], yes: bool) -> None:
 @command.command("list")
 @json_option
 @click.pass_obj
-def list_(ground: Targets, json_: bool) -> None:
+def list_(host: Targets, json_: bool) -> None:
     """List what can be a target on this host."""
-    found: list[DrillTarget] = [*ground.machines(), *ground.every_redis(), *ground.every_storage()]
+    found: list[DrillTarget] = [*host.machines(), *host.every_redis(), *host.every_storage()]
     rows = [(one.name, one.kind, one.state, getattr(one, "id", one.name)) for one in found]
     if json_:
         as_json([dict(zip(("name", "of", "state", "id"), row, strict=True)) for row in rows])
     else:
-        table(["NAME", "OF", "STATE", "ID"], [list(r) for r in rows], "There is nothing of ours.")
+        headers = ["NAME", "OF", "STATE", "ID"]
+        table(headers, [list(r) for r in rows], "This host runs no part of Simherd.")
 
 
 @command.command()
@@ -158,17 +159,17 @@ def list_(ground: Targets, json_: bool) -> None:
 @_parsed("--notice", "notice_s", _notice, "120s", "How long before; 0 for none.")
 @yes_option
 def reclaim(victims: list[DrillMachine], notice_s: float, yes: bool) -> None:
-    """Take machines away, as a cloud reclaims spot instances."""
+    """Reclaim machines, as a cloud reclaims spot instances."""
     _ask("reclaim", victims, yes)
     how = f" (in {notice_s:.0f} s)" if notice_s else " (at once, without a notice)"
     _hold("reclaim", victims, partial(reclaimed, notice_s=notice_s), notice_s, how)
-    echo(f"Taken away: {', '.join(v.name for v in victims)}.")
+    echo(f"Reclaimed: {', '.join(v.name for v in victims)}.")
 
 
 @command.command()
 @_machines
 @_for
-@click.option("--one-way", is_flag=True, help="What they send arrives; no answer does.")
+@click.option("--one-way", is_flag=True, help="What they send arrives; no response does.")
 @yes_option
 def partition(victims: list[DrillMachine], seconds: float, one_way: bool, yes: bool) -> None:
     """Cut machines off from the network."""
@@ -182,7 +183,7 @@ def partition(victims: list[DrillMachine], seconds: float, one_way: bool, yes: b
 @_for
 @yes_option
 def freeze(victims: list[DrillMachine], seconds: float, yes: bool) -> None:
-    """Let machines stand still, with all that they run."""
+    """Freeze machines, with all that they run."""
     _ask("freeze", victims, yes)
     _hold("freeze", victims, lambda m: held(m.freeze, m.thaw), seconds)
     _healed(victims)
@@ -205,7 +206,7 @@ def kill_agent(victims: list[DrillMachine], yes: bool) -> None:
 @yes_option
 @click.pass_obj
 def fill_disk(
-    ground: Targets,
+    host: Targets,
     victims: list[DrillMachine],
     seconds: float,
     left: int,
@@ -214,7 +215,7 @@ def fill_disk(
 ) -> None:
     """Fill the disks that machines work on."""
     _ask("fill-disk", victims, yes)
-    filled = partial(fill, ground, leave=left, even_shared=even_shared)
+    filled = partial(fill, host, leave=left, even_shared=even_shared)
     how = f", but for {format_bytes(left)}"
     _hold("fill-disk", victims, lambda m: held(partial(filled, m), m.empty), seconds, how)
     _healed(victims)
@@ -225,9 +226,9 @@ def fill_disk(
 @click.option("--kill", is_flag=True, help="By SIGKILL, without a chance to write anything.")
 @yes_option
 @click.pass_obj
-def restart_redis(ground: Targets, targets: tuple[str, ...], kill: bool, yes: bool) -> None:
+def restart_redis(host: Targets, targets: tuple[str, ...], kill: bool, yes: bool) -> None:
     """Restart Redis."""
-    victims = ground.redis(targets)
+    victims = host.redis(targets)
     _ask("restart-redis", victims, yes)
     how = " by SIGKILL" if kill else ""
     _hold("restart-redis", victims, lambda r: held(partial(r.restart, kill=kill), nothing), 0, how)
@@ -240,12 +241,12 @@ def restart_redis(ground: Targets, targets: tuple[str, ...], kill: bool, yes: bo
 @yes_option
 @click.pass_obj
 def slow_storage(
-    ground: Targets, targets: tuple[str, ...], seconds: float, rate: str, yes: bool
+    host: Targets, targets: tuple[str, ...], seconds: float, rate: str, yes: bool
 ) -> None:
     """Slow the storage down."""
     if not _RATE.fullmatch(rate):
-        raise InvalidInput(f"rate: {rate!r} is no rate. Write it like 1mbit or 500kbit.")
-    victims = ground.storage(targets)
+        raise InvalidInput(f"rate: {rate!r} is not a rate. Write it like 1mbit or 500kbit.")
+    victims = host.storage(targets)
     _ask("slow-storage", victims, yes)
     how = f" to {rate}"
     _hold("slow-storage", victims, lambda s: held(partial(s.slow, rate), s.mend), seconds, how)
@@ -265,10 +266,10 @@ def slow_storage(
 @yes_option
 @click.pass_obj
 def break_storage(
-    ground: Targets, targets: tuple[str, ...], seconds: float, how: str, yes: bool
+    host: Targets, targets: tuple[str, ...], seconds: float, how: str, yes: bool
 ) -> None:
-    """Let nobody reach the storage."""
-    victims = ground.storage(targets)
+    """Make the storage unreachable."""
+    victims = host.storage(targets)
     _ask("break-storage", victims, yes)
     broken = f" ({how})"
     _hold("break-storage", victims, lambda s: held(partial(s.break_, how), s.mend), seconds, broken)
@@ -281,18 +282,18 @@ def _healed(victims: Sequence[DrillTarget]) -> None:
 
 @command.command("heal")
 @click.pass_obj
-def heal_(ground: Targets) -> None:
-    """Put right whatever a drill has left, such as one that was killed.
+def heal_(host: Targets) -> None:
+    """Repair what a drill has left, such as a drill that was killed.
 
-    What cannot be put right is said, and the exit code is 1.
+    Prints what cannot be repaired; the exit code is 1 then.
     """
-    healed = heal(ground)
+    healed = heal(host)
     for sentence in healed.done:
         echo(sentence)
     for sentence in healed.failed:
         echo(f"Error: {sentence}", err=True)
     if not healed.done and not healed.failed:
-        echo("There is nothing to be healed.")
+        echo("There is nothing to heal.")
     sys.exit(bool(healed.failed))
 
 
@@ -308,7 +309,7 @@ def heal_(ground: Targets) -> None:
 @json_option
 @click.pass_obj
 def drill(
-    ground: Targets,
+    host: Targets,
     group: str,
     seconds: float,
     image: str | None,
@@ -324,7 +325,7 @@ def drill(
     """
     confirm(f"Break machines of {group}, Redis and the storage, one after another?", yes)
     rows = []
-    fleet = Fleet(ground, group, image)
+    fleet = Fleet(host, group, image)
     for row in run(fleet, only or DRILLS.keys(), seconds, even_shared=even_shared):
         rows.append(row)
         if not json_:

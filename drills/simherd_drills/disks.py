@@ -12,14 +12,13 @@ if TYPE_CHECKING:
     from simherd_drills.targets import Targets
 
 
-def fill(ground: Targets, machine: DrillMachine, leave: int, *, even_shared: bool) -> int:
-    """Fill it until so many bytes are left; answers how many that took.
+def fill(host: Targets, machine: DrillMachine, leave: int, *, even_shared: bool) -> int:
+    """Fill it until so many bytes are left and return how many that took.
 
     Raises:
-        NotPossible: others use it, and it is not to be done `even_shared`; or another drill has
-            filled it.
+        DrillNotPossible: others use it, and `even_shared` is not set; or another drill filled it.
     """
-    if not even_shared and (whose := _shared_with(ground, machine)):
+    if not even_shared and (whose := _shared_with(host, machine)):
         raise DrillNotPossible(
             f"{machine.name} works on the disk of {whose}: a full one harms more than this "
             "machine. Say --even-shared if that is what you want."
@@ -27,15 +26,15 @@ def fill(ground: Targets, machine: DrillMachine, leave: int, *, even_shared: boo
     return machine.fill(leave)
 
 
-def _shared_with(ground: Targets, machine: DrillMachine) -> str:
-    """Who else uses its disk; empty where nobody does."""
+def _shared_with(host: Targets, machine: DrillMachine) -> str:
+    """What else uses its disk; empty where nothing does."""
     disk = machine.disk()
     # A folder that is mounted in a container has the number there that it has on the host.
     if disk == Path("/").stat().st_dev:
         return "this host's own system"
     if disk == machine.engine_disk():
         return "the engine's images and volumes"
-    others = (other for other in ground.machines() if other.id != machine.id)
+    others = (other for other in host.machines() if other.id != machine.id)
     return next((whose for other in others if (whose := _works_there(other, disk))), "")
 
 

@@ -29,7 +29,7 @@ _CALL_S = 60
 _STOP_S = 10
 #: How often a container that could not be frozen is tried again, and seconds between two tries.
 _FREEZES, _FREEZE_AGAIN_S = 5, 0.5
-#: The engine's answer where something is so already, or is not running.
+#: The engine's status where something is so already, or is not running.
 _CONFLICT = 409
 #: The network mode of what has the host's own network, and of what has another container's.
 _HOST, _ANOTHERS = "host", "container:"
@@ -66,8 +66,8 @@ class Container:
 class Engine:
     """Finds containers by their labels, and does things to them.
 
-    Everything raises SimherdError with a sentence where the engine refuses, EngineAway where it
-    does not answer.
+    Every method raises SimherdError where the engine refuses, and DockerUnavailable where it does
+    not respond.
     """
 
     @cached_property
@@ -102,7 +102,7 @@ class Engine:
     @cached_property
     def folder(self) -> str:
         """Where the engine keeps images and volumes, on its host."""
-        with _asked("tell about itself"):
+        with _asked("describe itself"):
             return str(self._api.info()["DockerRootDir"])
 
     def kill(self, container: Container) -> None:
@@ -111,7 +111,7 @@ class Engine:
             self._api.kill(container.id)
 
     def pause(self, container: Container) -> None:
-        """Let it stand still."""
+        """Pause it."""
         # The kernel freezes no group in which processes come faster than it stops them.
         for left in reversed(range(_FREEZES)):
             try:
@@ -126,7 +126,7 @@ class Engine:
                 time.sleep(_FREEZE_AGAIN_S)
 
     def unpause(self, container: Container) -> None:
-        """Let it go on. One that does not stand still stays as it is."""
+        """Resume it; one that is not paused stays as it is."""
         with _asked(f"unpause {container.name}", but=_CONFLICT):
             self._api.unpause(container.id)
 
@@ -141,7 +141,7 @@ class Engine:
             self._api.restart(container.id, timeout=_STOP_S)
 
     def inside(self, container: Container, script: str, *arguments: str) -> str:
-        """Run a shell script in a container that runs, as root there; answers what it printed."""
+        """Run a shell script in a running container, as root, and return what it printed."""
         with _asked(f"run a command in {container.name}"):
             argv = ["sh", "-euc", script, "sh", *arguments]
             made = self._api.exec_create(container.id, argv, user="0")
@@ -162,7 +162,7 @@ class Engine:
             host: see `container`.
 
         Raises:
-            NotPossible: the script exits with REFUSED.
+            DrillNotPossible: the script exits with REFUSED.
             SimherdError: it fails.
         """
         network = _HOST if host else f"container:{container.id}"
@@ -193,9 +193,9 @@ class Engine:
 
 @contextmanager
 def _asked(what: str, but: int | None = None) -> Iterator[None]:
-    """Errors as sentences: the engine was asked to do `what`. `but`: an answer that is no error.
+    """Errors as sentences: the engine was asked to do `what`. `but`: a status that is not an error.
 
-    A container that is gone is no error where `but` is given: there is nothing left to be done.
+    A container that is gone is not an error where `but` is given: there is nothing left to be done.
     """
     try:
         yield
@@ -206,7 +206,7 @@ def _asked(what: str, but: int | None = None) -> Iterator[None]:
             ) from error
     except (DockerException, requests.RequestException) as error:
         raise DockerUnavailable(
-            f"The Docker engine does not answer ({error}). Run this on its host, as somebody who "
+            f"The Docker engine does not respond ({error}). Run this on its host, as somebody who "
             "may use it, or set DOCKER_HOST."
         ) from error
 

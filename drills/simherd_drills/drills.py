@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Drill:
-    """What an operator is told."""
+    """What an operator sees of a drill."""
 
     #: What becomes of the target; the sentence's beginning is its name.
     does: str
@@ -33,7 +33,7 @@ _SILENT = f"{SUSPECT} after {SUSPECT_S:.0f} s; it keeps its task and goes on"
 
 DRILLS = {
     "reclaim": Drill(
-        "is told that it goes, and is taken away when the time is over",
+        "gets a notice, and is reclaimed when its time is over",
         "it takes nothing more and hands its task back; a task that wants resubmission is queued "
         "again at once, another machine takes its place",
     ),

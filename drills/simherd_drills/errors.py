@@ -18,4 +18,4 @@ class DrillNotPossible(SimherdError):
 
 
 class DockerUnavailable(SimherdError):
-    """There is no Docker engine, or it does not answer, or not to us."""
+    """There is no Docker engine, or it does not respond to this user."""

@@ -39,13 +39,13 @@ _LOOK_S = 0.2
 class Fleet:
     """A group whose machines are on this host."""
 
-    def __init__(self, ground: Targets, group: str, image: str | None) -> None:
+    def __init__(self, host: Targets, group: str, image: str | None) -> None:
         """`image`: what the tasks run in; by default the machines' own.
 
         Raises:
             SimherdError: there is no such group, or no image.
         """
-        self.ground = ground
+        self.host = host
         self._group = resources.get_by_name(group)
         self._image = image or self._image_of_machines()
 
@@ -59,30 +59,30 @@ class Fleet:
         )
 
     def holder(self, task: Task) -> DrillMachine:
-        """Wait until a task computes; answers the machine that it does so on."""
+        """Wait until a task computes and return the machine that it does so on."""
 
         def computes() -> DrillMachine | None:
             if task.get_info().status != Status.COMPUTATION_STARTED:
                 return None
             ids = [str(m["uuid"]) for m in self._machines() if m["current_task_id"] == task.id]
-            return self.ground.named(ids)[0] if ids else None
+            return self.host.named(ids)[0] if ids else None
 
         return until(computes, f"task {task.id} to compute on a machine of {self._group.name}")
 
-    def told_of(self, machine: DrillMachine) -> dict[str, Any]:
+    def machine_status(self, machine: DrillMachine) -> dict[str, Any]:
         """What the scheduler says of a machine."""
         return next(m for m in self._machines() if m["uuid"] == machine.id)
 
     def containers(self, task: Task) -> list[Any]:
         """The containers of a task that are there, running or not."""
-        return self.ground.engine.containers(f"{labels.TASK}={task.id}")
+        return self.host.engine.containers(f"{labels.TASK}={task.id}")
 
     def _machines(self) -> list[dict[str, Any]]:
         return list(self._group.refresh().info["machines"])
 
     def _image_of_machines(self) -> str:
         ids = {str(m["uuid"]) for m in self._machines()}
-        for container in self.ground.engine.containers(labels.MACHINE):
+        for container in self.host.engine.containers(labels.MACHINE):
             if container.labels[labels.MACHINE] in ids:
                 return container.image_name
         raise SimherdError(
@@ -109,7 +109,7 @@ def _steps(seconds: float) -> int:
 
 
 def until(look: Callable[[], T | None], what: str) -> T:
-    """Look until there is an answer.
+    """Look until there is a result.
 
     Raises:
         SimherdError: there is none in time.

@@ -1,4 +1,4 @@
-"""Putting right what drills have left, such as those that were killed."""
+"""Repair of what drills have left, such as those that were killed."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from simherd_drills.docker_engine import Container
     from simherd_drills.targets import Targets
 
-    #: Answers whether there was something to be put right; and the sentence for that.
+    #: Returns whether there was something to repair; and the sentence for that.
     Mend = tuple[Callable[[], bool], str]
 
 
 @dataclass
 class Healed:
-    """What came of it: a sentence for each thing."""
+    """The results of a repair: a sentence for each."""
 
     done: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
     @contextmanager
     def going_on(self) -> Iterator[None]:
-        """What does not work is written down, once, and the rest is done all the same."""
+        """Note an error once, and go on with the rest."""
         try:
             yield
         except (SimherdError, OSError) as error:
@@ -36,42 +36,42 @@ class Healed:
                 self.failed.append(str(error))
 
 
-def heal(ground: Targets) -> Healed:
-    """Put right whatever drills have left on this host."""
+def heal(host: Targets) -> Healed:
+    """Repair what drills have left on this host."""
     healed = Healed()
     for look in (_helpers, _machines, _left_frozen, _services):
         with healed.going_on():
-            for mend, sentence in look(ground):
+            for mend, sentence in look(host):
                 with healed.going_on():
                     if mend():
                         healed.done.append(sentence)
     return healed
 
 
-def _helpers(ground: Targets) -> Iterator[Mend]:
-    for helper in ground.helpers():
+def _helpers(host: Targets) -> Iterator[Mend]:
+    for helper in host.helpers():
         sentence = f"{helper.name}: a container that a drill has left was removed."
-        yield partial(_removed, ground, helper), sentence
+        yield partial(_removed, host, helper), sentence
 
 
-def _left_frozen(ground: Targets) -> Iterator[Mend]:
-    for frozen in ground.left_frozen():
+def _left_frozen(host: Targets) -> Iterator[Mend]:
+    for frozen in host.left_frozen():
         yield frozen.thaw, f"{frozen.name}: what its agent has left moves again."
 
 
-def _removed(ground: Targets, helper: Container) -> bool:
-    ground.engine.remove(helper)
+def _removed(host: Targets, helper: Container) -> bool:
+    host.engine.remove(helper)
     return True
 
 
-def _machines(ground: Targets) -> Iterator[Mend]:
-    for machine in ground.machines():
+def _machines(host: Targets) -> Iterator[Mend]:
+    for machine in host.machines():
         # It must move before anything can be done inside it.
         yield machine.thaw, f"{machine.name} moves again."
         yield machine.join, f"{machine.name} has its network back."
         yield machine.empty, f"{machine.name} has its work disk back."
 
 
-def _services(ground: Targets) -> Iterator[Mend]:
-    for service in ground.services():
+def _services(host: Targets) -> Iterator[Mend]:
+    for service in host.services():
         yield service.mend, f"{service.name} was mended."

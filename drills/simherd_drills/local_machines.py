@@ -16,7 +16,7 @@ from simherd.contract import labels
 from simherd.errors import SimherdError
 from simherd_drills.errors import GOES_ON, DrillNotPossible
 from simherd_drills.machines import BALLAST
-from simherd_drills.suspended import FROZEN, gone_or_said, resume, suspend
+from simherd_drills.suspended import FROZEN, psutil_errors, resume, suspend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,51 +34,51 @@ class LocalMachine:
 
     def __init__(self, engine: Engine, folder: Path, agent: psutil.Process) -> None:
         membership = json.loads((folder / "identity.json").read_text())["membership"]
-        told = agent.environ()
+        environment = agent.environ()
         self._engine = engine
         self._folder = folder
         self._agent = agent
-        self._notice = Path(unquote(urlsplit(told["SIMHERD_SPOT_NOTICES"]).path))
-        self._has_containers = told["SIMHERD_BACKEND"] == "docker"
+        self._notice = Path(unquote(urlsplit(environment["SIMHERD_SPOT_NOTICES"]).path))
+        self._has_containers = environment["SIMHERD_BACKEND"] == "docker"
         self.id = str(membership["machine_id"])
         self.name = str(membership["machine_name"])
 
     @property
     def state(self) -> str:
-        """See `Target`."""
+        """See `DrillTarget`."""
         return _state(self._agent)
 
     @property
     def is_up(self) -> bool:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         return self._agent.is_running()
 
     def give_notice(self, in_s: float) -> None:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         new = self._notice.with_suffix(".new")
         new.write_text(json.dumps({"in_s": in_s}))
         new.replace(self._notice)
 
     def withdraw_notice(self) -> None:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         self._notice.unlink(missing_ok=True)
 
     def take_away(self) -> None:
-        """See `Machine`. The same one is started again by its provider, in the same folder."""
+        """See `DrillMachine`. The same one is started again by its provider, in the same folder."""
         self.withdraw_notice()
         for process in self._processes():
-            with gone_or_said(process):
+            with psutil_errors(process):
                 process.kill()
         for container in self._containers():
             self._engine.kill(container)
 
     def kill_agent(self) -> None:
-        """See `Machine`."""
-        with gone_or_said(self._agent):
+        """See `DrillMachine`."""
+        with psutil_errors(self._agent):
             self._agent.kill()
 
     def freeze(self) -> None:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         if self.state == psutil.STATUS_STOPPED:
             raise DrillNotPossible(f"{self.name}: {GOES_ON}")
         suspend(self._folder, self._processes())
@@ -87,7 +87,7 @@ class LocalMachine:
                 self._engine.pause(container)
 
     def thaw(self) -> bool:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         try:
             stood = resume(self._folder, self._processes())
         finally:
@@ -95,26 +95,26 @@ class LocalMachine:
         return stood or unpaused
 
     def cut(self, *, one_way: bool) -> None:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         raise DrillNotPossible(
             f"{self.name} is a process of this host and cannot be cut off alone. Use machines of "
-            "the provider docker, with a network of their own (docs/operating.md)."
+            "the provider docker, with a network for each (docs/operating.md)."
         )
 
     def join(self) -> bool:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         return False
 
     def disk(self) -> int:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         return self._folder.stat().st_dev
 
     def engine_disk(self) -> int | None:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         return os.stat(self._engine.folder).st_dev if self._has_containers else None
 
     def fill(self, leave: int) -> int:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         ballast = self._folder / BALLAST
         if ballast.exists():
             raise DrillNotPossible(f"{self.name}: {GOES_ON}")
@@ -126,7 +126,7 @@ class LocalMachine:
         return taken
 
     def empty(self) -> bool:
-        """See `Machine`."""
+        """See `DrillMachine`."""
         ballast = self._folder / BALLAST
         there = ballast.exists()
         ballast.unlink(missing_ok=True)
@@ -149,16 +149,16 @@ class LocalMachine:
 def local_machines(engine: Engine, data: Path) -> Iterator[LocalMachine]:
     """The machines of a `simherd up` on this folder whose agents are processes and have joined."""
     for file in sorted((data / "machines").glob("*/agent.pid")):
-        # One that is just coming or going is none.
+        # A machine that is just starting or ending is skipped.
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError, psutil.Error):
             agent = psutil.Process(int(file.read_text()))
-            # The number may have become another's; and one in a container has another folder.
+            # The process id may be another's by now; an agent in a container has another folder.
             if agent.cwd() == str(file.parent.resolve()):
                 yield LocalMachine(engine, file.parent, agent)
 
 
 class LeftFrozen:
-    """What drills have let stand still on a machine whose agent may be gone."""
+    """What drills have left suspended on a machine whose agent may be gone."""
 
     def __init__(self, engine: Engine, folder: Path) -> None:
         self._engine = engine
@@ -167,20 +167,20 @@ class LeftFrozen:
         self.name = folder.name
 
     def thaw(self) -> bool:
-        """Let it go on; answers whether something stood still."""
+        """Resume it; return whether something was suspended."""
         stood = resume(self._folder, [])
         found = self._engine.containers(f"{labels.HOLDER}={self.name}")
         return _unpause(self._engine, found) or stood
 
 
 def left_frozen(engine: Engine, data: Path) -> list[LeftFrozen]:
-    """The machines of a `simherd up` on this folder that drills have not let go on."""
+    """The machines of a `simherd up` on this folder that drills have left suspended."""
     files = sorted((data / "machines").glob(f"*/{FROZEN}"))
     return [LeftFrozen(engine, file.parent) for file in files]
 
 
 def _unpause(engine: Engine, containers: list[Container]) -> bool:
-    """Let those go on that stand still; answers whether one did."""
+    """Unpause the paused containers; return whether there was one."""
     paused = [container for container in containers if container.state == "paused"]
     for container in paused:
         engine.unpause(container)
@@ -198,12 +198,12 @@ class LocalRedis:
 
     @property
     def state(self) -> str:
-        """See `Target`."""
+        """See `DrillTarget`."""
         return _state(self._process)
 
     def restart(self, *, kill: bool) -> None:
-        """SIGTERM, or SIGKILL; answers when it has ended."""
-        with gone_or_said(self._process):
+        """Send SIGTERM or SIGKILL, and return when it has ended."""
+        with psutil_errors(self._process):
             if kill:
                 self._process.kill()
             else:
@@ -220,7 +220,7 @@ def local_redis(data: Path) -> LocalRedis | None:
     """The Redis of a `simherd up` that runs on this folder."""
     with contextlib.suppress(OSError, ValueError, psutil.Error):
         process = psutil.Process(int((data / "run" / "redis.pid").read_text()))
-        # The number may have become that of another Redis; ours works in its own folder.
+        # The process id may be another Redis' by now; this one works in its own folder.
         is_ours = process.cwd() == str((data / "redis").resolve())
         if is_ours and "redis-server" in " ".join(process.cmdline()):
             return LocalRedis(process)

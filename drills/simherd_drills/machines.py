@@ -62,7 +62,7 @@ class DrillMachine(DrillTarget, Protocol):
         ...
 
     def give_notice(self, in_s: float) -> None:
-        """Have it told that it goes in so many seconds, as a cloud tells its own."""
+        """Send it a notice that it is reclaimed in so many seconds, as a cloud does."""
         ...
 
     def withdraw_notice(self) -> None:
@@ -82,7 +82,7 @@ class DrillMachine(DrillTarget, Protocol):
         ...
 
     def thaw(self) -> bool:
-        """Let it go on; answers whether it stood still."""
+        """Resume it; return whether it was suspended."""
         ...
 
     def cut(self, *, one_way: bool) -> None:
@@ -90,7 +90,7 @@ class DrillMachine(DrillTarget, Protocol):
         ...
 
     def join(self) -> bool:
-        """Give it its network back; answers whether it had none."""
+        """Give it its network back and return whether it had none."""
         ...
 
     def disk(self) -> int | None:
@@ -102,11 +102,11 @@ class DrillMachine(DrillTarget, Protocol):
         ...
 
     def fill(self, leave: int) -> int:
-        """Fill its work disk until so many bytes are left; answers how many that took."""
+        """Fill its work disk until so many bytes are left and return how many that took."""
         ...
 
     def empty(self) -> bool:
-        """Undo that; answers whether there was something to undo."""
+        """Undo that and return whether there was something to undo."""
         ...
 
 
@@ -168,7 +168,7 @@ class DockerMachine:
         if self._container.shares_network:
             raise DrillNotPossible(
                 f"{self.name} shares another's network and cannot be cut off alone. Give "
-                "machines a network of their own: SIMHERD_DOCKER_NETWORK (docs/operating.md)."
+                "machines their own network: SIMHERD_DOCKER_NETWORK (docs/operating.md)."
             )
         self._network().drop(one_way=one_way)
 

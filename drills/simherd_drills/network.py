@@ -1,6 +1,6 @@
 """Scripts that break a container's network, and mend it. They run beside the container.
 
-What they add has names of its own, and only that is taken away again: so mending is harmless where
+What they add has separate names, and only that is removed again: so mending is harmless where
 nothing is broken, and needs no memory of what was done.
 """
 
@@ -73,7 +73,7 @@ done
 
 
 class Network:
-    """The network of one container, which is no other's."""
+    """The network of one container, which no other shares."""
 
     def __init__(self, engine: Engine, container: Container, image: str) -> None:
         """`image`: the id of the image that holds `iptables` and `tc`."""
@@ -103,7 +103,7 @@ class Network:
         self._at_host(_SLOW, rate)
 
     def mend(self) -> bool:
-        """Undo all of it; answers whether there was something to undo."""
+        """Undo all of it and return whether there was something to undo."""
         found = self._run(f"{_MEND}{_IS_SLOW}").split()
         if "slow" in found:
             # Its own end last, as it came first: so that what is begun is found again.

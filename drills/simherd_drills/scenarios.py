@@ -1,4 +1,4 @@
-"""The exercises of the course: what is broken, and what must be seen of it."""
+"""The scenarios of the suite: what is broken, and what must be seen of it."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ _LEAST_NOTICE_S = 5.0
 #: Seconds by which something must be seen, beyond the time that it takes.
 _SEEN_S = 1.5
 
-#: Looks for what must be seen while something is broken; answers a sentence, raises SimherdError.
+#: Checks what must be seen while something is broken: returns a sentence or raises SimherdError.
 Look = Callable[["Fleet", "Task", "DrillMachine"], str]
 
 
-def _looks_away(_fleet: Fleet, _task: Task, _machine: DrillMachine) -> str:
+def _no_check(_fleet: Fleet, _task: Task, _machine: DrillMachine) -> str:
     return ""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One drill of the course."""
+    """One drill of the suite."""
 
     #: The drill's command, with its options.
     drill: str
@@ -58,9 +58,9 @@ class Scenario:
     attempts: int = 1
     #: Seconds that it lasts, where it cannot be as short as the others.
     hold_s: float = 0.0
-    #: What must be seen meanwhile, and who looks for it.
+    #: What must be seen meanwhile, and what looks for it.
     meanwhile: str = ""
-    look: Look = _looks_away
+    look: Look = _no_check
 
     @property
     def promised(self) -> str:
@@ -132,48 +132,48 @@ def _on_storage(seconds: float) -> list[Scenario]:
     ]
 
 
-def _cut(_ground: Targets, machine: DrillMachine, *, one_way: bool) -> AbstractContextManager[None]:
+def _cut(_host: Targets, machine: DrillMachine, *, one_way: bool) -> AbstractContextManager[None]:
     return held(partial(machine.cut, one_way=one_way), machine.join)
 
 
 def _filled(
-    ground: Targets, machine: DrillMachine, *, even_shared: bool
+    host: Targets, machine: DrillMachine, *, even_shared: bool
 ) -> AbstractContextManager[None]:
-    return held(partial(fill, ground, machine, _LEAVE, even_shared=even_shared), machine.empty)
+    return held(partial(fill, host, machine, _LEAVE, even_shared=even_shared), machine.empty)
 
 
 def _without_redis(
-    ground: Targets, _machine: DrillMachine, *, kill: bool
+    host: Targets, _machine: DrillMachine, *, kill: bool
 ) -> AbstractContextManager[None]:
     def restart() -> None:
-        for redis in ground.redis((), several=True):
+        for redis in host.redis((), several=True):
             redis.restart(kill=kill)
 
     return held(restart, nothing)
 
 
-def _slow_storage(ground: Targets, _machine: DrillMachine) -> AbstractContextManager[None]:
-    (storage,) = ground.storage(())
+def _slow_storage(host: Targets, _machine: DrillMachine) -> AbstractContextManager[None]:
+    (storage,) = host.storage(())
     return held(partial(storage.slow, _RATE), storage.mend)
 
 
 def _broken_storage(
-    ground: Targets, _machine: DrillMachine, *, how: str
+    host: Targets, _machine: DrillMachine, *, how: str
 ) -> AbstractContextManager[None]:
-    (storage,) = ground.storage(())
+    (storage,) = host.storage(())
     return held(partial(storage.break_, how), storage.mend)
 
 
 def _is_suspect(fleet: Fleet, _task: Task, machine: DrillMachine) -> str:
     def word() -> str | None:
-        return SUSPECT if fleet.told_of(machine)["status"] == SUSPECT else None
+        return SUSPECT if fleet.machine_status(machine)["status"] == SUSPECT else None
 
     return until(word, f"{machine.name} to be suspect")
 
 
 def _has_no_room(fleet: Fleet, _task: Task, machine: DrillMachine) -> str:
     def word() -> str | None:
-        return (fleet.told_of(machine)["facts"] or {}).get("waits_for")
+        return (fleet.machine_status(machine)["facts"] or {}).get("waits_for")
 
     return until(word, f"{machine.name} to say that it has no room")
 

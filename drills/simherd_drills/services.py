@@ -52,7 +52,7 @@ class Service:
         """Let it `refuse` connections, `drop` what it is sent, or `pause`.
 
         Raises:
-            NotPossible: it has no network of its own, or a drill goes on there already.
+            DrillNotPossible: it shares its network, or a drill goes on there already.
         """
         if self._container.state == "paused":
             raise DrillNotPossible(f"{self.name} of {self.kind}: {GOES_ON}")
@@ -67,12 +67,12 @@ class Service:
         """Let no more through than `rate`, such as `1mbit`, each way.
 
         Raises:
-            NotPossible: see `break_`.
+            DrillNotPossible: see `break_`.
         """
         self._own_network().slow(rate)
 
     def mend(self) -> bool:
-        """Undo whatever a drill has done to it; answers whether there was something."""
+        """Undo whatever a drill has done to it and return whether there was something."""
         found = self._engine.containers(
             f"{labels.COMPOSE_PROJECT}={self.kind}", f"{labels.COMPOSE_SERVICE}={self.name}"
         )
@@ -87,7 +87,7 @@ class Service:
         if self._container.shares_network:
             raise DrillNotPossible(
                 f"{self.name} of {self.kind} shares another's network ({self._container.network}) "
-                "and cannot be broken alone. Give it a network of its own, or say --how pause."
+                "and cannot be broken alone. Give it its own network, or say --how pause."
             )
         return self._network(self._container)
 
@@ -114,7 +114,7 @@ def services(engine: Engine, project: str | None) -> list[Service]:
     ours = sorted({service.kind for service in found})
     if project is not None and project not in ours:
         raise InvalidInput(
-            f"project: {project!r} is no Docker Compose project with services of Simherd's; "
+            f"project: {project!r} is not a Docker Compose project with services of Simherd's; "
             f"there is: {', '.join(ours) or 'none'}."
         )
     chosen = [service for service in found if project in (None, service.kind)]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScenarioResult:
-    """What came of one exercise."""
+    """What came of one scenario."""
 
     drill: str
     done: str
@@ -37,29 +37,29 @@ class ScenarioResult:
 def run(
     fleet: Fleet, drills: Collection[str], seconds: float, *, even_shared: bool
 ) -> Iterator[ScenarioResult]:
-    """Do the exercises of these drills one after another, each with a task of its own.
+    """Run the scenarios of these drills one after another, each with its own task.
 
     `seconds`: how long each lasts; `even_shared`: also on a disk that others use. A row comes as
-    soon as an exercise is over.
+    soon as an scenario is over.
     """
-    for exercise in scenarios(seconds, even_shared=even_shared):
-        if exercise.drill.split()[0] not in drills:
+    for scenario in scenarios(seconds, even_shared=even_shared):
+        if scenario.drill.split()[0] not in drills:
             continue
         began = time.monotonic()
-        good, seen = _see(fleet, exercise, seconds)
+        good, seen = _see(fleet, scenario, seconds)
         took = time.monotonic() - began
-        yield ScenarioResult(exercise.drill, exercise.done, exercise.promised, seen, good, took)
+        yield ScenarioResult(scenario.drill, scenario.done, scenario.promised, seen, good, took)
 
 
-def _see(fleet: Fleet, exercise: Scenario, seconds: float) -> tuple[bool | None, str]:
-    """Break something while a task runs; answers whether all held, and what was seen."""
-    task = fleet.submit(exercise.work_s)
+def _see(fleet: Fleet, scenario: Scenario, seconds: float) -> tuple[bool | None, str]:
+    """Break something while a task runs and return whether all held, and what was seen."""
+    task = fleet.submit(scenario.work_s)
     try:
         machine = fleet.holder(task)
-        with exercise.broken(fleet.ground, machine):
-            time.sleep(max(seconds, exercise.hold_s))
-            said = exercise.look(fleet, task, machine)
-        wrong = list(_wrong(fleet, task, exercise))
+        with scenario.broken(fleet.host, machine):
+            time.sleep(max(seconds, scenario.hold_s))
+            said = scenario.look(fleet, task, machine)
+        wrong = list(_wrong(fleet, task, scenario))
     except DrillNotPossible as error:
         return None, f"not done: {error}"
     except SimherdError as error:
@@ -71,16 +71,16 @@ def _see(fleet: Fleet, exercise: Scenario, seconds: float) -> tuple[bool | None,
     return not wrong, "; ".join([*([said] if said else []), *wrong, f"attempts: {causes}"])
 
 
-def _wrong(fleet: Fleet, task: Task, exercise: Scenario) -> Iterator[str]:
+def _wrong(fleet: Fleet, task: Task, scenario: Scenario) -> Iterator[str]:
     """Wait for the task's end; a sentence for each thing that is not as it was promised."""
     info = until(lambda: _ended(task), f"the end of task {task.id}")
     ends = [h for h in info["status_history"] if Status(h["status"]) in TERMINAL]
     if info.status != Status.SUCCESS or len(ends) != 1:
         yield f"ended {len(ends)} times, {info.status}: {info['error_detail']}"
         return
-    if (had := len(task.get_attempts())) != exercise.attempts:
-        yield f"{had} attempts, not {exercise.attempts}"
-    yield from wrong_files(task, exercise.work_s)
+    if (had := len(task.get_attempts())) != scenario.attempts:
+        yield f"{had} attempts, not {scenario.attempts}"
+    yield from wrong_files(task, scenario.work_s)
     until(lambda: not fleet.containers(task), f"no container of task {task.id} to be left")
 
 

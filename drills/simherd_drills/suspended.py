@@ -1,7 +1,7 @@
-"""Processes that a drill has let stand still.
+"""Processes that a drill has suspended.
 
 They are remembered in a file of their machine's folder: an agent that is killed meanwhile leaves
-them behind, and nothing else would tell whose they are.
+them behind, and nothing else would show whose they are.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ _SAME_S = 2.0
 
 
 def suspend(folder: Path, processes: list[psutil.Process]) -> None:
-    """Let them stand still, one after another, as far as they are still there.
+    """Suspend these processes, one after another; those that have ended are skipped.
 
     Raises:
-        SimherdError: one cannot be stopped; those before it stand still.
+        SimherdError: one cannot be suspended; those before it are.
     """
     _remember(folder, processes)
     for process in processes:
-        with gone_or_said(process):
+        with psutil_errors(process):
             process.suspend()
 
 
 def resume(folder: Path, processes: list[psutil.Process]) -> bool:
-    """Let these go on and those that are remembered; answers whether one stood still.
+    """Resume these processes and the remembered ones; return whether one was suspended.
 
     Raises:
-        SimherdError: one cannot be let go on; it is still remembered.
+        SimherdError: one cannot be resumed; it is still remembered.
     """
     found = {p.pid: p for p in [*processes, *_remembered(folder)] if _stands_still(p)}
     with contextlib.ExitStack() as each:
@@ -52,11 +52,11 @@ def resume(folder: Path, processes: list[psutil.Process]) -> bool:
 
 
 @contextlib.contextmanager
-def gone_or_said(process: psutil.Process) -> Iterator[None]:
-    """Something is done to a process. One that has ended is none that it could be done to.
+def psutil_errors(process: psutil.Process) -> Iterator[None]:
+    """Raise errors of psutil as sentences; a process that has ended is not an error.
 
     Raises:
-        SimherdError: it is not allowed.
+        SimherdError: the operating system refused.
     """
     try:
         yield
@@ -67,7 +67,7 @@ def gone_or_said(process: psutil.Process) -> Iterator[None]:
 
 
 def _go_on(process: psutil.Process) -> None:
-    with gone_or_said(process):
+    with psutil_errors(process):
         process.resume()
 
 

@@ -1,4 +1,4 @@
-"""What on this host drills may touch: machines of ours, the services of a deployment of ours.
+"""What drills may touch on this host: Simherd's machines, and the services of its deployment.
 
 Everything is found by our own labels and files, and nothing else is ever handed to a drill.
 """
@@ -42,51 +42,51 @@ class Targets:
         """Every machine that is up, whichever scheduler on this host launched it.
 
         Raises:
-            EngineAway: and none of them is a process.
+            DockerUnavailable: no machine is a process, and Docker does not respond.
         """
-        here, away = self._look()
-        if away and not here:
-            raise away
-        return here
+        machines, unavailable = self._look()
+        if unavailable and not machines:
+            raise unavailable
+        return machines
 
     def _look(self) -> tuple[list[DrillMachine], DockerUnavailable | None]:
         """The machines, and why those that are containers are not among them."""
-        here: list[DrillMachine] = []
-        away = None
+        machines: list[DrillMachine] = []
+        unavailable = None
         if self._data is not None:
-            here += local_machines(self.engine, self._data)
+            machines += local_machines(self.engine, self._data)
         try:
             found = self.engine.containers(labels.MACHINE)
         except DockerUnavailable as error:
-            away = error
+            unavailable = error
         else:
-            here += [DockerMachine(self.engine, one) for one in found if one.is_up]
-        return sorted(here, key=lambda machine: machine.name), away
+            machines += [DockerMachine(self.engine, one) for one in found if one.is_up]
+        return sorted(machines, key=lambda machine: machine.name), unavailable
 
     def named(self, names: Sequence[str]) -> list[DrillMachine]:
         """The machines of these names or ids.
 
         Raises:
             InvalidInput: there is none, or more than one.
-            EngineAway: there is none among those that are processes.
+            DockerUnavailable: a name is not a process, and Docker does not respond.
         """
-        here, away = self._look()
-        if away and set(names) - {word for m in here for word in (m.id, m.name)}:
-            raise away
-        return [_one(here, name) for name in names]
+        machines, unavailable = self._look()
+        if unavailable and set(names) - {word for m in machines for word in (m.id, m.name)}:
+            raise unavailable
+        return [_one(machines, name) for name in names]
 
     def some(self, ids: Collection[str], count: int, seed: int) -> list[DrillMachine]:
         """So many of the machines with these ids, by a chance that the seed decides.
 
         Raises:
             InvalidInput: there are not so many here.
-            EngineAway: there are not so many that are processes.
+            DockerUnavailable: too few are processes, and Docker does not respond.
         """
-        everything, away = self._look()
+        everything, unavailable = self._look()
         here = [m for m in everything if m.id in ids]
         if len(here) < count:
-            if away:
-                raise away
+            if unavailable:
+                raise unavailable
             raise InvalidInput(
                 f"count: {count} is more than the {len(here)} machines on this host."
             )
@@ -103,7 +103,7 @@ class Targets:
         return _chosen(self.every_redis(), names, "Redis", several=several)
 
     def every_redis(self) -> list[Redis]:
-        """All of Redis that is here. Raises InvalidInput, EngineAway: see `storage`."""
+        """All of Redis that is here. Raises as `storage` does."""
         own = self._own_redis()
         found: list[Redis] = [*self._services(labels.REDIS)]
         return [*found, own] if own is not None else found
@@ -113,8 +113,8 @@ class Targets:
 
         Raises:
             InvalidInput: there is none, or it is not clear which.
-            NotPossible: the storage is a folder.
-            EngineAway: and there is no `simherd up` here, which needs no engine.
+            DrillNotPossible: the storage is a folder.
+            DockerUnavailable: Docker does not respond, and no `simherd up` runs here.
         """
         found = self.every_storage()
         if not found and self._own_redis() is not None:
@@ -126,7 +126,7 @@ class Targets:
         return _chosen(found, names, "S3 store")
 
     def every_storage(self) -> list[Service]:
-        """All S3 stores that are here. Raises InvalidInput, EngineAway: see `storage`."""
+        """All S3 stores that are here. Raises as `storage` does."""
         return self._services(labels.STORAGE)
 
     def _services(self, role: str) -> list[Service]:
@@ -141,7 +141,7 @@ class Targets:
         """What deployments by Docker Compose have for drills.
 
         Raises:
-            InvalidInput: the project that was named is none of ours.
+            InvalidInput: the project that was named is not one of Simherd's.
         """
         return services(self.engine, self._project)
 
@@ -153,7 +153,7 @@ class Targets:
         return self.engine.containers(labels.DRILL)
 
     def left_frozen(self) -> list[LeftFrozen]:
-        """What drills that were killed have let stand still, see `LeftFrozen`."""
+        """What drills that were killed have left suspended, see `LeftFrozen`."""
         return left_frozen(self.engine, self._data) if self._data is not None else []
 
 
@@ -161,7 +161,7 @@ def _one(machines: list[DrillMachine], name: str) -> DrillMachine:
     found = [m for m in machines if name in (m.id, m.name)]
     if not found:
         raise InvalidInput(
-            f"target: {name!r} is no machine of Simherd's that is up on this host; "
+            f"target: {name!r} is not a Simherd machine that is up on this host; "
             "`simherd sim list` shows what there is."
         )
     if len(found) > 1:
@@ -176,7 +176,7 @@ def _chosen(found: list[T], names: Sequence[str], what: str, *, several: bool = 
     unknown = set(names) - {one.name for one in found}
     if unknown:
         raise InvalidInput(
-            f"target: {min(unknown)!r} is no {what} of Simherd's; there is: {there}."
+            f"target: {min(unknown)!r} is not a Simherd {what} of this host; choose from: {there}."
         )
     chosen = [one for one in found if one.name in names] if names else found
     places = {one.kind for one in chosen}

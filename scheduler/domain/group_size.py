@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 #: Seconds that the next task in line has waited before machines are added for the queue.
 GROW_AFTER_S = 5.0
-#: Seconds before a refused launch is tried again; doubles up to the second one.
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 10.0, 300.0
 #: Refusals in a row, other than for lack of capacity, after which a group that has not had a
 #: machine yet has failed to start.
 _START_TRIES = 3
@@ -105,11 +103,6 @@ def size_after_reclaim(size: int, smallest: int) -> int:
     The machine is not replaced: the group grows again when there is work.
     """
     return max(smallest, size - 1)
-
-
-def launch_wait_s(refusals: int) -> float:
-    """Return the seconds to wait after so many refused launches in a row."""
-    return min(_FIRST_WAIT_S * 2.0 ** (refusals - 1), _LONGEST_WAIT_S)
 
 
 def has_failed_to_start(hard_refusals: int, *, has_machines: bool) -> bool:

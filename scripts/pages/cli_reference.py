@@ -17,7 +17,7 @@ _HEAD = """# Command line
 Made from the commands themselves by `python -m scripts.pages.cli_reference`.
 
 Every command has `-h`/`--help`. What only shows something has `--json`, and `-w`/`--watch` to show
-it again and again. What cannot be undone asks first; `-y` is the answer where nobody can be asked.
+it again and again. What cannot be undone asks first; use `-y` where nobody can be asked.
 `ls`, `rm`, `ul` and `dl` stand for the verbs `list`, `remove`, `upload` and `download`.
 
 Exit codes: 0 all is well, 1 an error (or a task that did not succeed), 2 wrong usage, 130 Ctrl-C.

@@ -24,10 +24,11 @@ _HEAD = """\
 Made from the routes by `python -m scripts.pages.http_reference`. A server returns the same, with
 every type and bound, at `/openapi.json`.
 
-Requests and answers are JSON. Parameters are of the query, of the body where there is one; those
-with a `*` are needed. Every answer carries `X-Request-Id`, and every error is a problem (RFC 9457)
-with `title`, `status`, `detail` (a sentence that says what to do) and `request_id`. What is below
-`/v1` is our own; all else keeps to what the published client of the public service expects.
+Requests and responses are JSON. Parameters are of the query, or of the body where there is one;
+those with a `*` are needed. Every response carries `X-Request-Id`, and every error is a problem
+(RFC 9457) with `title`, `status`, `detail` (a sentence that says what to do) and `request_id`. The
+routes below `/v1` are Simherd's; all others follow what the published client of the public service
+expects.
 """
 
 #: What holds for every request, below the head.
@@ -76,7 +77,7 @@ _METHODS = ("get", "head", "post", "put", "patch", "delete")
 _WHO = {
     "x-api-key": "A user's key goes into `X-API-Key`.",
     "authorization": "The attempt's own key goes into `Authorization: Bearer`.",
-    "X-Machine-Secret": "Who asks is a machine that has joined, by its `X-Machine-Id` and secret.",
+    "X-Machine-Secret": "The secret of a machine that has joined goes beside its `X-Machine-Id`.",
 }
 
 

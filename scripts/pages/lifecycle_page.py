@@ -19,7 +19,7 @@ demands one of the statuses before it and the current attempt; every change is k
 history. What does not fit is refused and counted.
 """
 
-#: The drawing is a file of its own, so that everything that shows Markdown shows it.
+#: The drawing is its own file, so that everything that shows Markdown shows it.
 _DRAWING = """\
 ![Every status, and what may follow it](lifecycle.svg)
 

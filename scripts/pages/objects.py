@@ -21,7 +21,7 @@ class Simherd(griffe.Extension):
             obj.docstring.value = _EXAMPLE.sub(_as_code, whole + "\n")
 
     def on_function(self, *, func: griffe.Function, **_: Any) -> None:
-        """What describes a task and is decorated so submits it, and answers with the task."""
+        """A decorated method that describes a task submits it and returns the task."""
         if any(d.callable_path.endswith("._submitted") for d in func.decorators):
             func.returns = "Task"
 

@@ -18,7 +18,7 @@ from simherd.cli import (
     admin_restore,
     admin_users,
 )
-from simherd.cli.render import as_json, echo, json_option, moment, table
+from simherd.cli.render import Columns, echo, json_option, listing, moment
 from simherd.cli.watch import shows
 from simherd.contract.backups import BadBackup, check
 from simherd.errors import SimherdError
@@ -49,14 +49,15 @@ def audit(
 ) -> None:
     """Show what operators have done, the newest first."""
     found = api().get("/v1/admin/audit", limit=last, actor=actor, subject=subject, before=before)
-    if json_:
-        as_json(found)
-        return
-    rows = [
-        [e["id"], moment(e["at"]), e["actor"], e["action"], e["subject"], _facts(e["facts"])]
-        for e in found
-    ]
-    table(["NUMBER", "WHEN", "WHO", "WHAT", "TO", "FACTS"], rows, "Nothing was done yet.")
+    columns: Columns = {
+        "NUMBER": "id",
+        "WHEN": lambda e: moment(e["at"]),
+        "WHO": "actor",
+        "WHAT": "action",
+        "TO": "subject",
+        "FACTS": lambda e: _facts(e["facts"]),
+    }
+    listing(found, columns, "Nothing was done yet.", json_)
 
 
 def _facts(facts: dict[str, Any]) -> str:
@@ -69,7 +70,7 @@ def _facts(facts: dict[str, Any]) -> str:
 def backup(file: Path) -> None:
     """Write all of the server's database to FILE; `simherd admin restore` puts it back.
 
-    Outputs are not in it, but in the storage. It holds webhook secrets, and hashes of keys.
+    It has no outputs: these are in the storage. It holds webhook secrets, and hashes of keys.
     """
     if file.exists():
         raise click.UsageError(f"{file} is there already. Choose another name, or remove it.")
@@ -91,18 +92,19 @@ def backup(file: Path) -> None:
 
 
 @command.command()
-@click.option("--fix", is_flag=True, help="Put right what can be.")
+@click.option("--fix", is_flag=True, help="Repair what can be repaired.")
 @click.option("--storage", is_flag=True, help="Look for the outputs of every task, too.")
 @json_option
 def doctor(fix: bool, storage: bool, json_: bool) -> None:
-    """Find machines, leases, Redis users and uploads that nobody wants any more.
+    """Find machines, leases, Redis users and uploads that are not needed any more.
 
-    The exit code is 1 while something is left to be put right.
+    The exit code is 1 while a finding is left to repair.
     """
     found = api().post("/v1/admin/doctor", {"fix": fix, "storage": storage})
-    if json_:
-        as_json(found)
-    else:
-        rows = [[f["kind"], f["sentence"], "mended" if f["mended"] else ""] for f in found]
-        table(["FINDING", "WHAT", ""], rows, "All is well.")
+    columns: Columns = {
+        "FINDING": "kind",
+        "WHAT": "sentence",
+        "": lambda f: "mended" if f["mended"] else "",
+    }
+    listing(found, columns, "All is well.", json_)
     sys.exit(any(not f["mended"] for f in found))

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import click
 
 from simherd.cli.parts import Spread, Verbs, confirm, exactly_one, yes_option
-from simherd.cli.render import as_json, echo, moment, table
+from simherd.cli.render import Columns, as_json, echo, listing, moment
 from simherd.cli.resources import print_machines, print_quarantine, shown_status
 from simherd.cli.watch import shows
 from simherd.errors import SimherdError
@@ -24,33 +24,26 @@ def command() -> None:
     """List, show, share, terminate, drain and repair the machine groups of all users."""
 
 
+_COLUMNS: Columns = {
+    "NAME": "name",
+    "USER": "username",
+    "STATUS": shown_status,
+    "MACHINE TYPE": "machine_type",
+    "FROM": "provider",
+    "MACHINES": "machines",
+    "TASKS": "tasks",
+    "COST": lambda g: format_money(g["cost"]),
+    "SHARED": lambda g: _shared(g),
+    "ID": "id",
+}
+
+
 @command.command("list")
 @click.option("--ended", is_flag=True, help="The terminated ones, too.")
 @shows
 def list_(ended: bool, json_: bool) -> None:
     """List the machine groups of all users with what they have cost."""
-    found = api().get(_GROUPS, ended=ended)
-    if json_:
-        as_json(found)
-        return
-    headers = ["NAME", "USER", "STATUS", "MACHINE TYPE", "FROM", "MACHINES", "TASKS", "COST"]
-    headers += ["SHARED", "ID"]
-    table(headers, [_row(g) for g in found], "There are no machine groups.")
-
-
-def _row(group: dict[str, Any]) -> list[Any]:
-    return [
-        group["name"],
-        group["username"],
-        shown_status(group),
-        group["machine_type"],
-        group["provider"],
-        group["machines"],
-        group["tasks"],
-        format_money(group["cost"]),
-        _shared(group),
-        group["id"],
-    ]
+    listing(api().get(_GROUPS, ended=ended), _COLUMNS, "There are no machine groups.", json_)
 
 
 def _shared(group: dict[str, Any]) -> str:
@@ -86,7 +79,7 @@ def show(group: str, json_: bool) -> None:
 @_group
 @yes_option
 def terminate(group: str, yes: bool) -> None:
-    """Terminate GROUP; its tasks that have not ended do so too."""
+    """Terminate GROUP, and end its tasks."""
     found = api().get(_path(group))
     what = f"{found['name']} of {found['username']}"
     confirm(f"Terminate {what} and end its {found['tasks']} task(s)?", yes)
@@ -117,9 +110,9 @@ def remove_machine(group: str, machine: str, yes: bool) -> None:
 @command.command()
 @_group
 def repair(group: str) -> None:
-    """Make the keys of a quarantined GROUP anew.
+    """Rebuild the keys of a quarantined GROUP.
 
-    What waits is queued again; its machines go on with what they hold, once they are heard of.
+    Waiting tasks are queued again; its machines keep their tasks once they report.
     """
     done = api().post(f"{_path(group)}/repair")
     echo(f"Machine group {done['name']} of {done['username']} is repaired.")
@@ -128,7 +121,7 @@ def repair(group: str) -> None:
 @command.command()
 @_group
 def drain(group: str) -> None:
-    """Have the machines of GROUP end what they have, and be replaced by new ones."""
+    """Let the machines of GROUP finish their tasks, and replace them by new ones."""
     done = api().post(f"{_path(group)}/drain")
     echo(f"Machines that take nothing more, and are replaced: {done['drained']}.")
 

@@ -29,11 +29,7 @@ def command() -> None:
 @shows
 def list_(username: str | None, json_: bool) -> None:
     """List all keys, or those of USERNAME, by their ids."""
-    found = api().get(_KEYS, username=username)
-    if json_:
-        as_json(found)
-    else:
-        print_keys(found)
+    print_keys(api().get(_KEYS, username=username), json_)
 
 
 @command.command()
@@ -42,7 +38,7 @@ def list_(username: str | None, json_: bool) -> None:
 @click.option("--for", "valid", help="For how long it is good, such as 90d; default: for ever.")
 @json_option
 def create(username: str, label: str, valid: str | None, json_: bool) -> None:
-    """Make a key for USERNAME, and show it: this once."""
+    """Make a key for USERNAME, and show it once."""
     valid_s = None if valid is None else parse_duration(valid, "for")
     body = {"username": username, "label": label, "valid_s": valid_s}
     _show(api().post(_KEYS, body), json_)
@@ -52,9 +48,9 @@ def create(username: str, label: str, valid: str | None, json_: bool) -> None:
 @_key
 @yes_option
 def revoke(key: str, yes: bool) -> None:
-    """End KEY, an id of `list`, now and for ever."""
+    """Revoke KEY, an id of `list`, for good."""
     if not yes:
-        confirm(f"Revoke {_named(key)}? Who uses it is refused from now on.", yes)
+        confirm(f"Revoke {_named(key)}? Requests with it are refused from now on.", yes)
     api().post(f"{_KEYS}/{quote(key, safe='')}/revoke", repeatable=True)
     echo(f"Key {key} is revoked.")
 
@@ -65,10 +61,10 @@ def revoke(key: str, yes: bool) -> None:
 @yes_option
 @json_option
 def rotate(key: str, keep: str | None, yes: bool, json_: bool) -> None:
-    """Make a key in place of KEY, an id of `list`, and show it: this once."""
+    """Make a key in place of KEY, an id of `list`, and show it once."""
     keep_s = 0.0 if keep is None else parse_duration(keep, "keep")
     if keep is None and not yes:
-        confirm(f"Replace {_named(key)} at once? Who uses it is refused from now on.", yes)
+        confirm(f"Replace {_named(key)} at once? Requests with it are refused from now on.", yes)
     _show(api().post(f"{_KEYS}/{quote(key, safe='')}/rotate", {"keep_s": keep_s}), json_)
 
 

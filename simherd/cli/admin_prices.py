@@ -9,7 +9,7 @@ import click
 
 from simherd.cli import complete
 from simherd.cli.parts import Verbs
-from simherd.cli.render import as_json, echo, moment, table
+from simherd.cli.render import Columns, echo, listing, moment
 from simherd.cli.watch import shows
 from simherd.http import api
 
@@ -23,27 +23,21 @@ def command() -> None:
     """Show and set what machines cost, US$ per hour."""
 
 
+_COLUMNS: Columns = {
+    "MACHINE TYPE": "machine_type",
+    "VCPUS": "vcpus",
+    "MEMORY (GB)": "memory_gb",
+    "ON DEMAND": lambda p: f"{p['on_demand']:.4g}",
+    "SPOT": lambda p: f"{p['spot']:.4g}",
+    "SET": lambda p: moment(p["set_at"]) or "",
+}
+
+
 @command.command("list")
 @shows
 def list_(json_: bool) -> None:
     """List all machine types with their prices."""
-    found = api().get(_PRICES)
-    if json_:
-        as_json(found)
-        return
-    headers = ["MACHINE TYPE", "VCPUS", "MEMORY (GB)", "ON DEMAND", "SPOT", "SET"]
-    table(headers, [_row(p) for p in found], "There are none.")
-
-
-def _row(price: dict[str, Any]) -> list[Any]:
-    return [
-        price["machine_type"],
-        price["vcpus"],
-        price["memory_gb"],
-        f"{price['on_demand']:.4g}",
-        f"{price['spot']:.4g}",
-        moment(price["set_at"]) or "",
-    ]
+    listing(api().get(_PRICES), _COLUMNS, "There are no machine types.", json_)
 
 
 @command.command("set")
@@ -60,7 +54,7 @@ def set_(machine_type: str, on_demand: float | None, spot: float | None) -> None
 @command.command()
 @_machine_type
 def unset(machine_type: str) -> None:
-    """Have the server's table say again what MACHINE_TYPE costs."""
+    """Reset the price of MACHINE_TYPE to the server's table."""
     _show(api().delete(_path(machine_type)))
 
 

@@ -9,7 +9,7 @@ import click
 from simherd.cli.admin_users import user_path
 from simherd.cli.parts import Verbs, exactly_one
 from simherd.cli.quotas import print_quotas
-from simherd.cli.render import as_json, echo
+from simherd.cli.render import echo
 from simherd.cli.watch import shows
 from simherd.http import api
 
@@ -18,7 +18,7 @@ _username = click.argument("username")
 
 @click.group(cls=Verbs)
 def command() -> None:
-    """Show and set what users may have at one time."""
+    """Show and set the quotas of users."""
 
 
 @command.command()
@@ -26,11 +26,7 @@ def command() -> None:
 @shows
 def show(username: str, json_: bool) -> None:
     """Show the quotas of USERNAME with what is in use."""
-    found = api().get(f"{user_path(username)}/quotas")
-    if json_:
-        as_json(found)
-    else:
-        print_quotas(found)
+    print_quotas(api().get(f"{user_path(username)}/quotas"), json_)
 
 
 @command.command("set")
@@ -47,7 +43,7 @@ def set_(username: str, name: str, value: float) -> None:
 @_username
 @click.argument("name")
 def unset(username: str, name: str) -> None:
-    """Let USERNAME have as much of NAME as there is."""
+    """Remove the quota NAME of USERNAME."""
     api().put(_path(username, name), {"value": None})
     echo(f"{username} has no limit of {name}.")
 

@@ -19,7 +19,7 @@ from simherd.local.stack import (
     default_data_dir,
 )
 
-#: What tells the server's parts of a database; one of them is enough.
+#: Variables that name the server's database; one of them is enough.
 _SETTINGS = (DATABASE_VARIABLE, "SIMHERD_SECRETS_DIR")
 
 
@@ -50,11 +50,11 @@ def command(file: Path, replace: bool, data_dir: Path | None, yes: bool) -> None
         )
     if replace:
         confirm("Destroy all that the database holds, and put the backup in its place?", yes)
-    told = {} if settings else {DATABASE_VARIABLE: _own_database(data_dir or default_data_dir())}
+    own = {} if settings else {DATABASE_VARIABLE: _own_database(data_dir or default_data_dir())}
     # The address is in the environment: arguments are there for others to read.
     done = subprocess.run(
         [sys.executable, "-m", "scheduler", "restore", *(["--replace"] if replace else []), file],
-        env={**os.environ, **told},
+        env={**os.environ, **own},
         check=False,
     )
     sys.exit(done.returncode)

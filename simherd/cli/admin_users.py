@@ -8,7 +8,7 @@ from urllib.parse import quote
 import click
 
 from simherd.cli.parts import Verbs, confirm, exactly_one, yes_option
-from simherd.cli.render import as_json, echo, json_option, moment, table
+from simherd.cli.render import Columns, as_json, echo, json_option, listing, moment
 from simherd.cli.watch import shows
 from simherd.http import api
 
@@ -26,29 +26,31 @@ def command() -> None:
     """List, create, disable and enable users."""
 
 
+_COLUMNS: Columns = {
+    "USER": "username",
+    "E-MAIL": "email",
+    "SINCE": lambda u: moment(u["created_at"]),
+    "OPERATOR": lambda u: "yes" if u["operator"] else "",
+    "DISABLED": lambda u: moment(u["disabled_at"]) or "",
+    "PROVIDERS": lambda u: _providers(u),
+    "TASKS": "tasks",
+    "GROUPS UP": "groups",
+}
+_KEY_COLUMNS: Columns = {
+    "KEY": "id",
+    "USER": "username",
+    "LABEL": "label",
+    "CREATED": lambda k: moment(k["created_at"]),
+    "EXPIRES": lambda k: moment(k["expires_at"]) or "never",
+    "GOOD": lambda k: "yes" if k["good"] else "revoked" if k["revoked_at"] else "expired",
+}
+
+
 @command.command("list")
 @shows
 def list_(json_: bool) -> None:
     """List all users."""
-    found = api().get(_USERS)
-    if json_:
-        as_json(found)
-        return
-    headers = ["USER", "E-MAIL", "SINCE", "OPERATOR", "DISABLED", "PROVIDERS", "TASKS", "GROUPS UP"]
-    table(headers, [_row(u) for u in found], "There are no users.")
-
-
-def _row(user: dict[str, Any]) -> list[Any]:
-    return [
-        user["username"],
-        user["email"],
-        moment(user["created_at"]),
-        "yes" if user["operator"] else "",
-        moment(user["disabled_at"]) or "",
-        _providers(user),
-        user["tasks"],
-        user["groups"],
-    ]
+    listing(api().get(_USERS), _COLUMNS, "There are no users.", json_)
 
 
 def _providers(user: dict[str, Any]) -> str:
@@ -99,20 +101,9 @@ def show(username: str, json_: bool) -> None:
     print_keys(keys)
 
 
-def print_keys(keys: list[dict[str, Any]]) -> None:
-    """Print keys as a table."""
-    rows = [
-        [
-            key["id"],
-            key["username"],
-            key["label"],
-            moment(key["created_at"]),
-            moment(key["expires_at"]) or "never",
-            "yes" if key["good"] else "revoked" if key["revoked_at"] else "expired",
-        ]
-        for key in keys
-    ]
-    table(["KEY", "USER", "LABEL", "CREATED", "EXPIRES", "GOOD"], rows, "There are no keys.")
+def print_keys(keys: list[dict[str, Any]], json_: bool = False) -> None:
+    """Print keys as a table, or as JSON."""
+    listing(keys, _KEY_COLUMNS, "There are no keys.", json_)
 
 
 @command.command()
@@ -120,7 +111,7 @@ def print_keys(keys: list[dict[str, Any]]) -> None:
 @click.option("--kill", is_flag=True, help="Kill their tasks that have not ended.")
 @yes_option
 def disable(username: str, kill: bool, yes: bool) -> None:
-    """Refuse the keys of USERNAME from now on. What they have running goes on."""
+    """Refuse the keys of USERNAME from now on. Their running tasks go on."""
     if kill and not yes:
         api().get(user_path(username))  # where it is missing, the server says so beforehand
         confirm(f"Disable {username} and kill their tasks?", yes)
@@ -137,7 +128,7 @@ def disable(username: str, kill: bool, yes: bool) -> None:
 @command.command()
 @_username
 def enable(username: str) -> None:
-    """Let the keys of USERNAME be good again."""
+    """Accept the keys of USERNAME again."""
     api().post(f"{user_path(username)}/enable", repeatable=True)
     echo(f"User {username} is enabled.")
 

@@ -61,7 +61,7 @@ def _offers(typed: str, ask: Callable[[], list[tuple[str, str]]]) -> list[Comple
     try:
         rows = ask()
     except Exception:
-        # A shell that is completing a line is no place for errors, whatever answers there.
+        # A shell that is completing a line is not a place for errors, whatever the server returns.
         return []
     return [
         CompletionItem(name, help=visible_line(said))
@@ -76,10 +76,10 @@ def _ask(path: str, **params: Any) -> Any:
     from simherd.config import read_connection
 
     connection = read_connection()
-    answer = httpx.get(
+    response = httpx.get(
         f"{connection.url}{path}",
         params=params,
         headers={"X-API-Key": connection.key},
         timeout=_PATIENCE_S,
     )
-    return answer.raise_for_status().json()
+    return response.raise_for_status().json()

@@ -1,4 +1,4 @@
-"""`simherd containers`: images of the user's own, stored as `docker save` makes them."""
+"""`simherd containers`: the user's images, stored as `docker save` makes them."""
 
 from __future__ import annotations
 

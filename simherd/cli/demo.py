@@ -46,7 +46,7 @@ _BUILD = Path(__file__).parents[2] / "deploy" / "images" / "splishsplash" / "bui
 @click.option(
     "--backend",
     type=click.Choice(["docker", "process"]),
-    help="How it runs [default: docker if an engine answers, else process].",
+    help="How it runs [default: docker if an engine responds, else process].",
 )
 def command(output: Path, backend: str | None) -> None:
     """Run a real fluid simulation, from nothing to its outputs on disk.

@@ -32,7 +32,7 @@ _GROUP = {
 
 @click.group(cls=Verbs)
 def command() -> None:
-    """Be told of what happens to tasks and machine groups."""
+    """Get webhooks or e-mails when something happens to tasks and machine groups."""
 
 
 @command.command("list")

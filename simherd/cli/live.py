@@ -34,7 +34,7 @@ _task_id = click.argument("task_id", shell_complete=complete.task_ids)
 @click.option("-l", "--long", "long_", is_flag=True, help="With sizes and times, as a table.")
 @shows
 def list_files(task_id: str, long_: bool, json_: bool) -> None:
-    """List the files in a task's work folder, or those it has put out once it has ended."""
+    """List the files in a task's work folder, or its outputs once it has ended."""
     task = require(task_id)
     if not (json_ or long_):
         sys.exit(task.list_files()[1])
@@ -81,7 +81,7 @@ def tail(
 @_task_id
 @shows
 def top(task_id: str, json_: bool) -> None:
-    """Show the processes of a task's command that runs."""
+    """Show the processes of the command that a task runs."""
     text = require(task_id).top()
     if json_:
         as_json({"text": text})
@@ -93,7 +93,7 @@ def top(task_id: str, json_: bool) -> None:
 @_task_id
 @shows
 def last_modified_file(task_id: str, json_: bool) -> None:
-    """Show which of a task's files was written to last."""
+    """Show the file of a task that was modified last."""
     task = require(task_id)
     if json_:
         as_json(task.get_last_modified())

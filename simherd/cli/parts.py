@@ -95,17 +95,17 @@ def confirm(
 ) -> None:
     """Ask before something expensive or final, unless the user has said yes already.
 
-    An answer that is piped in counts. The question goes to stderr: a program may read stdout.
+    A reply that is piped in counts. The question goes to stderr: a program may read stdout.
 
     Args:
         question: what is asked.
-        yes: whether the answer was given by an option.
+        yes: whether an option said yes.
         option: that option.
-        refused: what to print where the answer is no.
+        refused: what to print where the reply is no.
 
     Raises:
-        UsageError: the input ended without an answer.
-        Exit: the answer was no.
+        UsageError: the input ended without a reply.
+        Exit: the reply was no.
     """
     if yes:
         return
@@ -115,7 +115,7 @@ def confirm(
         if sys.stdin.isatty():
             raise
         echo("", err=True)
-        raise click.UsageError(f"{question} There was no answer: say it with {option}.") from None
+        raise click.UsageError(f"{question} There was no reply: say it with {option}.") from None
     if not is_agreed:
         echo(refused, err=True)
         raise click.exceptions.Exit(1)

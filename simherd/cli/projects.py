@@ -7,7 +7,7 @@ import click
 from simherd import config, projects
 from simherd.cli import complete
 from simherd.cli.parts import Spread, Verbs, confirm, yes_option
-from simherd.cli.render import as_json, echo, moment, table
+from simherd.cli.render import Columns, as_json, echo, listing, moment
 from simherd.cli.watch import shows
 from simherd.contract.objects import STDERR, STDOUT
 from simherd.errors import InvalidInput
@@ -26,23 +26,22 @@ _name = click.argument("name", shell_complete=complete.projects)
 @shows
 def list_(json_: bool) -> None:
     """List your projects, newest first."""
-    found = projects.get_projects()
-    if json_:
-        as_json([p.info for p in found])
-        return
-    rows = [
-        [p.name, p.num_tasks, p.info["project_type"], format_money(p.total_estimated_cost), when]
-        for p in found
-        for when in [moment(p.info["created_at"])]
-    ]
-    table(["NAME", "TASKS", "KIND", "COST", "CREATED"], rows, "There are no projects.")
+    columns: Columns = {
+        "NAME": "name",
+        "TASKS": "num_tasks",
+        "KIND": "project_type",
+        "COST": lambda p: format_money(projects.Project.from_api_info(p).total_estimated_cost),
+        "CREATED": lambda p: moment(p["created_at"]),
+    }
+    found = [project.info for project in projects.get_projects()]
+    listing(found, columns, "There are no projects.", json_)
 
 
 @command.command()
 @_name
 @shows
 def info(name: str, json_: bool) -> None:
-    """Show a project, with how many of its tasks have which status."""
+    """Show a project, with the number of its tasks in each status."""
     found = projects.require(name)
     if json_:
         as_json(found.info)
@@ -52,11 +51,11 @@ def info(name: str, json_: bool) -> None:
 
 @command.command(cls=Spread, spread=["--files"])
 @_name
-@click.option("--output-dir", help="Folder to download to; a folder a task is made in it.")
+@click.option("--output-dir", help="Folder to download to; it gets a folder for each task.")
 @click.option("--files", multiple=True, metavar="NAME...", help="Only these files of each task.")
 @click.option("--std", is_flag=True, help=f"Only {STDOUT} and {STDERR} of each task.")
 def download(name: str, output_dir: str | None, files: tuple[str, ...], std: bool) -> None:
-    """Download what the tasks of a project have put out."""
+    """Download the outputs of a project's tasks."""
     if std and files:
         raise InvalidInput("files: use either --files or --std.")
     if output_dir:

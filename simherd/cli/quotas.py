@@ -15,7 +15,7 @@ from simherd.cli.watch import shows
 @click.group(cls=Verbs, invoke_without_command=True)
 @click.pass_context
 def command(context: click.Context) -> None:
-    """Show what you may have at one time; without a verb, `list`."""
+    """Show your quotas; without a verb, `list`."""
     if context.invoked_subcommand is None:
         context.invoke(list_)
 
@@ -24,15 +24,14 @@ def command(context: click.Context) -> None:
 @shows
 def list_(json_: bool) -> None:
     """List your quotas with what is in use."""
-    found = users.get_quotas()
+    print_quotas(users.get_quotas(), json_)
+
+
+def print_quotas(quotas: dict[str, dict[str, Any]], json_: bool = False) -> None:
+    """Print quotas as a table, or as JSON."""
     if json_:
-        as_json(found)
-    else:
-        print_quotas(found)
-
-
-def print_quotas(quotas: dict[str, dict[str, Any]]) -> None:
-    """Print quotas as a table."""
+        as_json(quotas)
+        return
     rows = [
         [name, q["label"], _number(q["in_use"], "-"), _number(q["max_allowed"], "no"), q["unit"]]
         for name, q in quotas.items()

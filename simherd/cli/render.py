@@ -5,18 +5,27 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from simherd.contract.lifecycle import RUNNING, TABLE, Status
 from simherd.visible import visible, visible_line
 
-#: Between two columns.
-_GAP = "  "
-#: What a column is shortened to at the most, cells.
-_NARROWEST = 6
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.text import Text
+
+#: Heading → the field of a row that the column shows, or a function of the row.
+Columns = Mapping[str, str | Callable[[Any], Any]]
+
+#: What a column and the gap after it are narrowed to at the most, cells.
+_NARROWEST = 8
+#: More than any row needs, cells: nothing is folded.
+_ANY_WIDTH = 100_000
 
 
 class Cell(NamedTuple):
@@ -50,63 +59,51 @@ def as_json(data: Any) -> None:
 
 
 def table(headers: list[str], rows: list[list[Any]], empty: str) -> None:
-    """Print rows as columns that fit what is in them; `empty` where there are none.
+    """Print rows as columns that fit their contents, or `empty` where there are none.
 
-    On a terminal that is too narrow the widest columns are shortened, but never the first one,
-    which says what a row is about. What is piped is whole.
+    On a terminal that is too narrow the widest columns are folded, but never the first one, which
+    names the row. A pipe or a file gets every row on one line.
     """
     if not rows:
         echo(empty)
         return
-    texts = [headers, *([_text(cell) for cell in row] for row in rows)]
-    widths = [max(_cells(row[i]) for row in texts) for i in range(len(headers))]
+    from rich.console import Console
+    from rich.table import Table
+
+    heads = [Cell(header, "bold") for header in headers]
+    cells = [[_text(cell) for cell in row] for row in [heads, *rows]]
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for number in range(len(headers)):
+        grid.add_column(overflow="fold", no_wrap=not number)
+    for row in cells:
+        grid.add_row(*row)
+    width = _ANY_WIDTH
     if sys.stdout.isatty():
-        widths = _fitted(widths, shutil.get_terminal_size().columns)
-    _line(headers, [Cell(h, "") for h in headers], widths, bold=True)
-    for text, row in zip(texts[1:], rows, strict=True):
-        _line(text, row, widths)
+        first = max(row[0].cell_len for row in cells)
+        least = first + _NARROWEST * (len(headers) - 1)
+        width = max(shutil.get_terminal_size().columns, least)
+    # click knows whether colours are wanted, and takes them out where they are not.
+    console = Console(width=width, force_terminal=True, color_system="standard", no_color=False)
+    with console.capture() as printed:
+        console.print(grid)
+    for line in printed.get().splitlines():
+        click.echo(line.rstrip())
 
 
-def _text(cell: Any) -> str:
-    return visible_line("-" if cell is None else cell.text if isinstance(cell, Cell) else cell)
+def listing(rows: Sequence[Any], columns: Columns, empty: str, json_: bool = False) -> None:
+    """Print rows as JSON, or as a table; `empty` where there are none."""
+    if json_:
+        as_json(rows)
+        return
+    shown = [[row[c] if isinstance(c, str) else c(row) for c in columns.values()] for row in rows]
+    table(list(columns), shown, empty)
 
 
-def _cells(text: str) -> int:
-    """Columns of a terminal that a text takes: wide characters take two."""
-    if text.isascii():
-        return len(text)
-    from rich.cells import cell_len
+def _text(cell: Any) -> Text:
+    from rich.text import Text
 
-    return cell_len(text)
-
-
-def _fitted(widths: list[int], room: int) -> list[int]:
-    found = list(widths)
-    while sum(found) + len(_GAP) * (len(found) - 1) > room and len(found) > 1:
-        widest = max(range(1, len(found)), key=found.__getitem__)
-        if found[widest] <= _NARROWEST:
-            break
-        found[widest] -= 1
-    return found
-
-
-def _line(texts: list[str], row: list[Any], widths: list[int], bold: bool = False) -> None:
-    shown = []
-    for text, cell, width in zip(texts, row, widths, strict=True):
-        padded = _padded(text, width)
-        colour = cell.colour if isinstance(cell, Cell) else None
-        shown.append(click.style(padded, fg=colour) if colour else padded)
-    line = _GAP.join(shown).rstrip()
-    click.echo(click.style(line, bold=True) if bold else line)
-
-
-def _padded(text: str, width: int) -> str:
-    cells = _cells(text)
-    if cells <= width:
-        return text + " " * (width - cells)
-    from rich.cells import set_cell_size
-
-    return set_cell_size(text, width - 1) + "…"
+    text, style = cell if isinstance(cell, Cell) else ("-" if cell is None else cell, "")
+    return Text.assemble((visible_line(text), style))  # a span: the padding has no colour
 
 
 def status_cell(status: Status) -> Cell:

@@ -10,10 +10,11 @@ import click
 from simherd import resources
 from simherd.cli import complete, sharing
 from simherd.cli.parts import Spread, Verbs, confirm, exactly_one, yes_option
-from simherd.cli.render import as_json, echo, json_option, moment, table
+from simherd.cli.render import Columns, as_json, echo, json_option, listing, moment
 from simherd.cli.watch import shows
 from simherd.contract import limits
 from simherd.errors import InvalidInput, NotFound
+from simherd.machine_group import check_group
 from simherd.utils import format_bytes, format_money, parse_duration
 
 
@@ -28,28 +29,23 @@ _name = click.argument("name", shell_complete=complete.groups)
 _machine_type = click.argument("machine_type", shell_complete=complete.machine_types)
 
 
+_COLUMNS: Columns = {
+    "NAME": "name",
+    "STATUS": lambda g: shown_status(g),
+    "MACHINE TYPE": "machine_type",
+    "MACHINES": "num_vms",
+    "SPOT": lambda g: "yes" if g["spot"] else "no",
+    "US$ PER HOUR": lambda g: f"{g['cost_per_hour']['current']:.2f}",
+    "CREATED": lambda g: moment(g["creation_timestamp"]),
+}
+
+
 @command.command("list")
 @shows
 def list_(json_: bool) -> None:
     """List the machine groups that are not terminated."""
     found = [g.info for g in resources.get()]
-    if json_:
-        as_json(found)
-        return
-    headers = ["NAME", "STATUS", "MACHINE TYPE", "MACHINES", "SPOT", "US$ PER HOUR", "CREATED"]
-    table(headers, [_row(g) for g in found], "There are no machine groups.")
-
-
-def _row(group: dict[str, Any]) -> list[Any]:
-    return [
-        group["name"],
-        shown_status(group),
-        group["machine_type"],
-        group["num_vms"],
-        "yes" if group["spot"] else "no",
-        f"{group['cost_per_hour']['current']:.2f}",
-        moment(group["creation_timestamp"]),
-    ]
+    listing(found, _COLUMNS, "There are no machine groups.", json_)
 
 
 _num_machines = click.option(
@@ -137,7 +133,7 @@ def start(
     question = _size_question(machine_type, most or num_machines, spot and not on_demand_fallback)
     if question and not yes:
         # Nobody is asked about what would be refused.
-        resources.check_group(machine_type, num_machines, **asked)
+        check_group(machine_type, num_machines, **asked)
         confirm(question, yes, refused="Nothing was started.")
     group = resources.MachineGroup(machine_type, num_machines, **asked)
     group.start()
@@ -165,9 +161,9 @@ def _minutes(given: str | None) -> float | None:
 @command.command()
 @_name
 def invite(name: str) -> None:
-    """Print the command that makes a machine of yours one of the group NAME's.
+    """Print the command with which your own machine joins the group NAME.
 
-    It is good once, and for 15 minutes. It holds a secret.
+    It works once, within 15 minutes, and holds a secret.
     """
     url, token = resources.get_by_name(name).invite()
     echo(f"simherd-executor join {token} --api {url}")
@@ -178,7 +174,7 @@ def _setting(text: str) -> tuple[str, Any]:
     try:
         return name, json.loads(value)
     except ValueError as error:
-        what = "must be NAME=VALUE" if not equals else f"{value!r} is no JSON value"
+        what = "must be NAME=VALUE" if not equals else f"{value!r} is not a JSON value"
         raise InvalidInput(f"policy: {text!r}: {what}, such as network=true.") from error
 
 
@@ -216,26 +212,26 @@ def print_quarantine(group: dict[str, Any]) -> None:
         )
 
 
+_MACHINE_COLUMNS: Columns = {
+    "MACHINE": "host_name",
+    "STATUS": "status",
+    "TASK": lambda m: m["current_task_id"] or "",
+    "LAST SEEN": lambda m: moment(m["last_seen_at"]),
+    "MEMORY USED": lambda m: format_bytes(_facts(m).get("memory_used_bytes")),
+    "DISK FREE": lambda m: format_bytes(_facts(m).get("disk_free_bytes")),
+    "DISK LIMIT": lambda m: _facts(m).get("disk_limit", ""),
+    "COST": lambda m: format_money(m["cost"]),
+    "NOTE": lambda m: m["drain_reason"] or _facts(m).get("waits_for") or "",
+}
+
+
+def _facts(machine: dict[str, Any]) -> dict[str, Any]:
+    return machine["facts"] or {}
+
+
 def print_machines(machines: list[dict[str, Any]]) -> None:
     """Print a group's machines as a table."""
-    headers = ["MACHINE", "STATUS", "TASK", "LAST SEEN", "MEMORY USED", "DISK FREE", "DISK LIMIT"]
-    headers += ["COST", "NOTE"]
-    table(headers, [_machine(m) for m in machines], "It has no machines yet.")
-
-
-def _machine(machine: dict[str, Any]) -> list[Any]:
-    facts = machine["facts"] or {}
-    return [
-        machine["host_name"],
-        machine["status"],
-        machine["current_task_id"] or "",
-        moment(machine["last_seen_at"]),
-        format_bytes(facts.get("memory_used_bytes")),
-        format_bytes(facts.get("disk_free_bytes")),
-        facts.get("disk_limit", ""),
-        format_money(machine["cost"]),
-        machine["drain_reason"] or facts.get("waits_for") or "",
-    ]
+    listing(machines, _MACHINE_COLUMNS, "It has no machines yet.")
 
 
 @command.command()
@@ -243,7 +239,7 @@ def _machine(machine: dict[str, Any]) -> list[Any]:
 @click.option("--all", "all_", is_flag=True, help="All of your groups.")
 @yes_option
 def terminate(names: tuple[str, ...], all_: bool, yes: bool) -> None:
-    """Terminate machine groups; their tasks that have not ended do so too."""
+    """Terminate machine groups, and end their tasks."""
     exactly_one("Name the machine groups to terminate, or use --all.", names, all_)
     if all_:
         groups = [group for group in resources.get() if group.info["own"]]
@@ -268,7 +264,7 @@ def terminate(names: tuple[str, ...], all_: bool, yes: bool) -> None:
 @click.option("--zone", help="Where the machines are.")
 @json_option
 def cost(machine_type: str, spot: bool, num_machines: int, zone: str | None, json_: bool) -> None:
-    """Say what machines of MACHINE_TYPE cost."""
+    """Show what machines of MACHINE_TYPE cost."""
     each = resources.estimate_machine_cost(machine_type, spot, zone)
     if json_:
         as_json({"machine_type": machine_type, "each": each, "total": each * num_machines})
@@ -284,17 +280,16 @@ def cost(machine_type: str, spot: bool, num_machines: int, zone: str | None, jso
 @click.option("-s", "--spot", is_flag=True, help="Prices of spot machines.")
 @shows
 def available(provider: str | None, family: tuple[str, ...], spot: bool, json_: bool) -> None:
-    """List the machine types that you can start groups of."""
+    """List the machine types for which you can start groups."""
     found = resources.get_available_machine_types(
         provider and provider.upper(), machine_families=family, spot=spot
     )
-    if json_:
-        as_json(found)
-        return
-    rows = [
-        [t["machine_type"], t["num_vcpus"], gpus, t["ram_gb"], f"{t['price']:.2f}", t["zone"]]
-        for t in found
-        for gpus in [f"{t['num_gpus']} x {t['gpu_name']}" if t["num_gpus"] else "no"]
-    ]
-    headers = ["MACHINE TYPE", "VCPUS", "GPUS", "MEMORY (GB)", "US$ PER HOUR", "ZONE"]
-    table(headers, rows, "There are none.")
+    columns: Columns = {
+        "MACHINE TYPE": "machine_type",
+        "VCPUS": "num_vcpus",
+        "GPUS": lambda t: f"{t['num_gpus']} x {t['gpu_name']}" if t["num_gpus"] else "no",
+        "MEMORY (GB)": "ram_gb",
+        "US$ PER HOUR": lambda t: f"{t['price']:.2f}",
+        "ZONE": "zone",
+    }
+    listing(found, columns, "There are no such machine types.", json_)

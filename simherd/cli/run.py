@@ -57,7 +57,7 @@ def command(
 ) -> None:
     """Run a command in a container image on a folder of inputs.
 
-    Prints the task's id. With --wait the exit code tells whether it succeeded.
+    Prints the task's id. With --wait the exit code says whether it succeeded.
     """
     task = CustomImage(image).run(
         input_dir,

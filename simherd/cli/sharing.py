@@ -8,11 +8,12 @@ import click
 
 from simherd import sharing
 from simherd.cli import complete
-from simherd.cli.render import as_json, echo, moment, table
+from simherd.cli.render import Columns, echo, listing, moment
 from simherd.cli.watch import shows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
+
 
 _name = click.argument("name", shell_complete=complete.groups)
 _username = click.argument("username")
@@ -72,19 +73,18 @@ def accept(name: str, owner: str | None) -> None:
 @_offered
 @_from
 def decline(name: str, owner: str | None) -> None:
-    """Refuse the machine group NAME that is offered to you, or use it no longer."""
+    """Refuse the machine group NAME that is offered to you, or stop using it."""
     sharing.decline(name, owner)
     echo(f"Machine group {name} is not shared with you any more.")
 
 
 def _print(
-    rows: Iterable[dict[str, Any]], json_: bool, heading: str, field: str, nothing: str
+    rows: Sequence[dict[str, Any]], json_: bool, heading: str, field: str, nothing: str
 ) -> None:
-    if json_:
-        as_json(list(rows))
-        return
-    shown = [
-        [r["group"], r[field], moment(r["offered_at"]), moment(r["accepted_at"]) or "not yet"]
-        for r in rows
-    ]
-    table(["GROUP", heading, "OFFERED", "ACCEPTED"], shown, nothing)
+    columns: Columns = {
+        "GROUP": "group",
+        heading: field,
+        "OFFERED": lambda r: moment(r["offered_at"]),
+        "ACCEPTED": lambda r: moment(r["accepted_at"]) or "not yet",
+    }
+    listing(rows, columns, nothing, json_)

@@ -10,7 +10,7 @@ import click
 
 from simherd import storage
 from simherd.cli.parts import Verbs, confirm, exactly_one, yes_option
-from simherd.cli.render import as_json, echo, json_option, moment, table
+from simherd.cli.render import Columns, as_json, echo, json_option, listing, moment, table
 from simherd.cli.watch import shows
 from simherd.errors import NotFound
 from simherd.utils import format_bytes, format_money
@@ -57,7 +57,7 @@ def list_(
     region: str | None,
     json_: bool,
 ) -> None:
-    """List what lies in PATH."""
+    """List the contents of PATH."""
     most = None if all_ else max_results
     show(storage.listdir(path, most, order_by, sort_order, sizes, region), json_)
 
@@ -68,7 +68,7 @@ def show(entries: list[Entry], json_: bool) -> None:
         as_json([asdict(e) for e in entries])
         return
     rows = [[e.name, _size(e), moment(e.creation_time), e.region] for e in entries]
-    table(_HEADERS, rows, "There is nothing.")
+    table(_HEADERS, rows, "Nothing is stored there.")
     echo(_total())
 
 
@@ -97,7 +97,7 @@ def upload(local_path: str, remote_dir: str, region: str | None) -> None:
 @click.option("--decompress", is_flag=True, help="Unpack zips.")
 @region_option
 def download(remote_path: str, local_dir: str, decompress: bool, region: str | None) -> None:
-    """Download a file, a folder, or a file inside a zip to the folder LOCAL_DIR."""
+    """Download a file, a folder, or a file inside a zip into the folder LOCAL_DIR."""
     echo(storage.download(remote_path, local_dir, decompress, region))
 
 
@@ -107,12 +107,12 @@ def download(remote_path: str, local_dir: str, decompress: bool, region: str | N
 @click.option("-a", "--all", "all_", is_flag=True, help="Everything.")
 @region_option
 def remove(paths: tuple[str, ...], yes: bool, all_: bool, region: str | None) -> None:
-    """Remove files, and folders with all in them."""
+    """Remove files, and folders with their contents."""
     exactly_one("Give either paths or --all.", paths, all_)
     if all_:
         paths = tuple(e.name for e in storage.listdir(max_results=None, region=region))
     if not paths:
-        echo("There is nothing.")
+        echo("Nothing is stored there.")
         return
     if not yes:
         # Where it is missing, the server says so before the question.
@@ -141,7 +141,7 @@ def _remove_each(paths: tuple[str, ...], region: str | None) -> None:
 @click.argument("target")
 @region_option
 def copy(source: str, target: str, region: str | None) -> None:
-    """Copy a file or folder within the storage; to a TARGET/ under its own name."""
+    """Copy a file or folder within the storage; with a TARGET/ it keeps its name."""
     count = storage.copy(source, target, region)
     echo(f"Copied {count} file{'s' * (count != 1)}.")
 
@@ -179,9 +179,9 @@ def export(
     region: str | None,
     json_: bool,
 ) -> None:
-    """Have the server send a stored file to an S3 bucket of yours.
+    """Have the server send a stored file to your S3 bucket.
 
-    Your AWS keys are taken from where the AWS tools have them, and are not sent to the server.
+    Your AWS keys are read where the AWS tools keep them, and are not sent to the server.
     """
     begun = storage.export_to_s3(path, bucket_name, file_name, part_size, region, wait)
     _show_begun(begun, json_)
@@ -198,19 +198,19 @@ def _show_begun(transfer: Transfer, json_: bool) -> None:
 @shows
 def transfers(json_: bool) -> None:
     """List fetches from the web and exports, newest first."""
-    found = storage.get_transfers()
-    if json_:
-        as_json([asdict(t) for t in found])
-        return
-    headers = ["ID", "KIND", "PATH", "WITH", "STATE", "MOVED", "SIZE", "BEGUN", "ERROR"]
-    rows = [
-        [
-            *(t.id, t.kind, t.path, t.host, t.state, format_bytes(t.moved), format_bytes(t.size)),
-            *(moment(t.created_at), t.error or ""),
-        ]
-        for t in found
-    ]
-    table(headers, rows, "There are none.")
+    columns: Columns = {
+        "ID": "id",
+        "KIND": "kind",
+        "PATH": "path",
+        "WITH": "host",
+        "STATE": "state",
+        "MOVED": lambda t: format_bytes(t["moved"]),
+        "SIZE": lambda t: format_bytes(t["size"]),
+        "BEGUN": lambda t: moment(t["created_at"]),
+        "ERROR": lambda t: t["error"] or "",
+    }
+    found = [asdict(t) for t in storage.get_transfers()]
+    listing(found, columns, "There are no fetches or exports.", json_)
 
 
 @command.command()
@@ -226,18 +226,17 @@ def size(json_: bool) -> None:
 
 @command.group(cls=Verbs)
 def bucket() -> None:
-    """Show the storages that there are."""
+    """Show the server's storages."""
 
 
 @bucket.command("list")
 @shows
 def list_buckets(json_: bool) -> None:
-    """List the storages that there are."""
-    found = storage.get_buckets()
-    if json_:
-        as_json(found)
-        return
-    rows = [
-        [b["name"], b["provider_id"], b["region"], "yes" if b["default"] else ""] for b in found
-    ]
-    table(["NAME", "PROVIDER", "REGION", "DEFAULT"], rows, "There are none.")
+    """List the server's storages."""
+    columns: Columns = {
+        "NAME": "name",
+        "PROVIDER": "provider_id",
+        "REGION": "region",
+        "DEFAULT": lambda b: "yes" if b["default"] else "",
+    }
+    listing(storage.get_buckets(), columns, "There are no storages.", json_)

@@ -9,12 +9,12 @@ from simherd.errors import SimherdError
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 def command() -> None:
-    """Say how a machine of your own joins.
+    """Show how your own machine joins.
 
-    There is no task-runner here; a machine of your own becomes one of a machine group's.
+    There is no task-runner here; your own machine joins a machine group.
     """
     raise SimherdError(
-        "There is no task-runner here: a machine of your own joins a machine group.\n"
+        "There is no task-runner here: your own machine joins a machine group.\n"
         "  1. Make a group once:    simherd resources start local --name mine --from external\n"
         "  2. Ask for its command:  simherd resources invite mine\n"
         "  3. Run what it prints on the machine: simherd-executor join TOKEN --api URL\n"

@@ -10,7 +10,7 @@ import click
 from simherd import config
 from simherd.cli import complete, live
 from simherd.cli.parts import Spread, Verbs, confirm, exactly_one, yes_option
-from simherd.cli.render import as_json, echo, moment, status_cell, table
+from simherd.cli.render import Columns, as_json, echo, listing, moment, status_cell, table
 from simherd.cli.watch import shows
 from simherd.contract.lifecycle import TABLE, Status
 from simherd.errors import InvalidInput
@@ -58,7 +58,7 @@ def list_(
 ) -> None:
     """List the last tasks, newest first."""
     if ids and (all_ or status or project):
-        raise InvalidInput("id: --id says which tasks; leave --all, --status and --project out.")
+        raise InvalidInput("id: --id says which tasks; leave out --all, --status and --project.")
     if ids:
         found = [require(i) for i in ids]
     else:
@@ -87,7 +87,7 @@ def _row(task: Task) -> list[Any]:
 @_task_id
 @shows
 def info(task_id: str, json_: bool) -> None:
-    """Show all about a task."""
+    """Show everything about a task."""
     task = require(task_id)
     if json_:
         as_json(dict(task.info))
@@ -124,7 +124,7 @@ def _attempt(attempt: dict[str, Any]) -> list[Any]:
 @_task_id
 @shows
 def explain(task_id: str, json_: bool) -> None:
-    """Say why a task waits."""
+    """Show why a task waits."""
     found = require(task_id).explain()
     if json_:
         as_json(found)
@@ -138,7 +138,7 @@ def explain(task_id: str, json_: bool) -> None:
 def wait(task_ids: tuple[str, ...], quiet: bool) -> None:
     """Wait until tasks have ended; the exit code is 1 unless all of them succeeded.
 
-    Of a single one, its log lines are shown meanwhile.
+    A single task's log lines are shown meanwhile.
     """
     tasks = [require(t) for t in task_ids]
     if len(tasks) == 1 and not quiet:
@@ -153,7 +153,7 @@ def wait(task_ids: tuple[str, ...], quiet: bool) -> None:
 @click.argument("task_ids", nargs=-1, metavar="[TASK_ID...]", shell_complete=complete.task_ids)
 @click.option("--all", "all_", is_flag=True, help="All tasks that have not ended.")
 @click.option("-w", "--wait-timeout", type=click.FloatRange(0), help="Seconds to wait for it.")
-@click.option("--discard", is_flag=True, help="Do not keep what they have put out.")
+@click.option("--discard", is_flag=True, help="Do not keep their outputs.")
 @yes_option
 def kill(
     task_ids: tuple[str, ...], all_: bool, wait_timeout: float | None, discard: bool, yes: bool
@@ -190,31 +190,23 @@ def _kill(task: Task, wait_timeout: float | None, discard: bool) -> bool:
 @shows
 def usage(task_id: str, json_: bool) -> None:
     """Show what a task used over time."""
-    found = require(task_id).get_usage()
-    if json_:
-        as_json(found)
-        return
-    headers = ["AT", "CPU TIME", "MEMORY", "PROCESSES", "READ", "WRITTEN", "DISK"]
-    rows = [
-        [
-            moment(u["timestamp"]),
-            format_seconds(u["cpu_seconds"]),
-            format_bytes(u["memory_bytes"]),
-            u["processes"],
-            format_bytes(u["read_bytes"]),
-            format_bytes(u["written_bytes"]),
-            format_bytes(u["disk_bytes"]),
-        ]
-        for u in found
-    ]
-    table(headers, rows, "The task has not computed yet.")
+    columns: Columns = {
+        "AT": lambda u: moment(u["timestamp"]),
+        "CPU TIME": lambda u: format_seconds(u["cpu_seconds"]),
+        "MEMORY": lambda u: format_bytes(u["memory_bytes"]),
+        "PROCESSES": "processes",
+        "READ": lambda u: format_bytes(u["read_bytes"]),
+        "WRITTEN": lambda u: format_bytes(u["written_bytes"]),
+        "DISK": lambda u: format_bytes(u["disk_bytes"]),
+    }
+    listing(require(task_id).get_usage(), columns, "The task has not computed yet.", json_)
 
 
 @command.command()
 @_task_id
 @click.argument("duration")
 def extend(task_id: str, duration: str) -> None:
-    """Let a task live longer by DURATION, such as 2h, also while it runs."""
+    """Extend a task's time-to-live by DURATION, such as 2h, also while it runs."""
     task = require(task_id)
     task.extend(duration)
     deadline = moment(task.info["deadline"])
@@ -243,7 +235,7 @@ def download(
     inputs: bool,
     outputs: bool,
 ) -> None:
-    """Download what tasks have put out, or were given."""
+    """Download the outputs of tasks, or their inputs."""
     if folder:
         config.set_output_dir(folder)
     missing = False

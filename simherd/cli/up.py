@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-#: Seconds until every part must have answered.
+#: Seconds until every part must be ready.
 _READY_S = 60.0
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at the parts, and at the tasks.
 _LOOK_S, _COUNT_S = 0.5, 2.0
-#: To the start of the line, and all of it away.
+#: To the start of the line, and clear it.
 _CLEAR_LINE = "\r\x1b[K"
 
 
@@ -54,7 +54,7 @@ def watch(stack: Stack, stop: threading.Event) -> None:
     shows = sys.stdout.isatty()
     since_count = _COUNT_S
     while not stop.wait(_LOOK_S):
-        for name in stack.look():
+        for name in stack.restart_dead():
             _clear(shows)
             echo(f"  {name} died and was started again, see {stack.log_of(name)}")
         since_count += _LOOK_S

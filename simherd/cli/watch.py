@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks, where nothing else is said.
 _EVERY_S = 2.0
-#: To the terminal's upper left corner, and everything from there on away.
+#: To the terminal's upper left corner, and clear everything from there on.
 _CLEAR = "\x1b[H\x1b[J"
 
 _watch_option = click.option(
@@ -85,6 +85,6 @@ def _page(show: Callable[[], None]) -> str:
         try:
             show()
         except Unreachable as error:
-            # Who watches wants to see it come back.
+            # The page shows when the server is back.
             echo(error)
     return page.getvalue()

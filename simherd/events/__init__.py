@@ -1,4 +1,4 @@
-"""Being told: a webhook or an e-mail when something happens to a task or a machine group."""
+"""Notifications: a webhook or an e-mail when something happens to a task or a machine group."""
 
 from __future__ import annotations
 

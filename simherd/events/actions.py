@@ -12,7 +12,7 @@ class Action(Protocol):
     """Whatever can say what is to be done."""
 
     def get_action(self) -> dict[str, str]:
-        """The action as the server is told it."""
+        """Return the action as the request has it."""
 
 
 @dataclass(frozen=True)

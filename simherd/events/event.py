@@ -19,7 +19,7 @@ class Event:
         id: finds it again.
         info: all that the server says of it: `trigger`, `action`, `state`, `state_detail`,
             `created_at`; after `get` also `deliveries`.
-        secret: what its webhooks are signed with; only `register` answers it, once.
+        secret: what its webhooks are signed with; only `register` returns it, once.
     """
 
     def __init__(self, info: dict[str, Any]) -> None:

@@ -10,15 +10,15 @@ from simherd.contract.notifications import TriggerType
 
 
 class Trigger(Protocol):
-    """Whatever can say what is waited for."""
+    """What a notification waits for."""
 
     def get_trigger(self) -> dict[str, str]:
-        """The trigger as the server is told it."""
+        """Return the trigger as the request has it."""
 
 
 @dataclass(frozen=True)
 class _Named:
-    """A trigger whose fields are what the server is told, besides its name."""
+    """A trigger whose request consists of its fields and its name."""
 
     _type: ClassVar[TriggerType]
     _name: ClassVar[contract.NotificationTrigger]
@@ -29,84 +29,83 @@ class _Named:
 
 
 @dataclass(frozen=True)
-class TaskOutputUploaded(_Named):
-    """The task has ended and its outputs are stored."""
-
+class _OfTask(_Named):
     task_id: str
     _type = TriggerType.TASK
+
+
+@dataclass(frozen=True)
+class _OfMachineGroup(_Named):
+    machine_group_id: str
+    _type = TriggerType.MACHINE_GROUP
+
+
+@dataclass(frozen=True)
+class TaskOutputUploaded(_OfTask):
+    """The task has ended and its outputs are stored."""
+
     _name = contract.NotificationTrigger.TASK_OUTPUT_UPLOADED
 
 
 @dataclass(frozen=True)
-class TaskFailed(_Named):
+class TaskFailed(_OfTask):
     """The task has ended in one of the statuses that say that it failed."""
 
-    task_id: str
-    _type = TriggerType.TASK
     _name = contract.NotificationTrigger.TASK_FAILED
 
 
 @dataclass(frozen=True)
-class TaskStarted(_Named):
+class TaskStarted(_OfTask):
     """A machine has taken the task."""
 
-    task_id: str
-    _type = TriggerType.TASK
     _name = contract.NotificationTrigger.TASK_STARTED
 
 
 @dataclass(frozen=True)
-class ObserverFileExists(_Named):
-    """A file is there among what the task puts out; `file_path` is relative to that."""
-
+class _Observer(_Named):
     task_id: str
     file_path: str
     _type = TriggerType.OBSERVER
+
+
+@dataclass(frozen=True)
+class ObserverFileExists(_Observer):
+    """A file exists among the task's outputs; `file_path` is relative to them."""
+
     _name = contract.NotificationTrigger.FILE_EXISTS
 
 
 @dataclass(frozen=True)
-class ObserverFileRegex(_Named):
+class ObserverFileRegex(_Observer):
     """A line of such a file matches a pattern, in Python's syntax, anywhere in the line."""
 
-    task_id: str
-    file_path: str
     regex: str
-    _type = TriggerType.OBSERVER
     _name = contract.NotificationTrigger.FILE_REGEX
 
 
 @dataclass(frozen=True)
-class MachineGroupTerminated(_Named):
+class MachineGroupTerminated(_OfMachineGroup):
     """The group has been terminated, and its machines are gone."""
 
-    machine_group_id: str
-    _type = TriggerType.MACHINE_GROUP
     _name = contract.NotificationTrigger.GROUP_TERMINATED
 
 
 @dataclass(frozen=True)
-class MachineGroupTimeLimitReached(_Named):
+class MachineGroupTimeLimitReached(_OfMachineGroup):
     """The group has come to its time limit and is being terminated."""
 
-    machine_group_id: str
-    _type = TriggerType.MACHINE_GROUP
     _name = contract.NotificationTrigger.GROUP_TIME_LIMIT
 
 
 @dataclass(frozen=True)
-class MachineGroupPendingStart(_Named):
+class MachineGroupPendingStart(_OfMachineGroup):
     """The group was started, and its provider has refused it machines for now."""
 
-    machine_group_id: str
-    _type = TriggerType.MACHINE_GROUP
     _name = contract.NotificationTrigger.GROUP_PENDING_START
 
 
 @dataclass(frozen=True)
-class MachineGroupPreemption(_Named):
-    """A spot machine of the group is being reclaimed; told for each that is."""
+class MachineGroupPreemption(_OfMachineGroup):
+    """A spot machine of the group is being reclaimed; one notification for each."""
 
-    machine_group_id: str
-    _type = TriggerType.MACHINE_GROUP
     _name = contract.NotificationTrigger.GROUP_PREEMPTION

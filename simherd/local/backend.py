@@ -39,7 +39,7 @@ def choose(asked: str | None, data_dir: Path) -> Choice:
 
     Raises:
         BackendError: the engine does not respond and is needed: it was asked for, or the folder ran
-            with it before, so that a stopped engine would silently take the isolation away.
+            with it before, so that a stopped engine would silently remove the isolation.
     """
     if asked == "process":
         return Choice(asked)

@@ -10,19 +10,21 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from simherd.runtime.backoff import Backoff
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-#: Seconds before a process that died is started again; doubles while it keeps dying.
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 10.0
-#: A process that lived this long, seconds, is taken to have been well.
-_WELL_S = 30.0
+#: Before a process that died is started again; the wait doubles while it keeps dying.
+_BACKOFF = Backoff(0.2, 10.0)
+#: Seconds after which a running process counts as healthy.
+_HEALTHY_S = 30.0
 
 
 @dataclass
 class Child:
-    """One process: what starts it, and how it has been."""
+    """One process: how to start it, and how often it died."""
 
     name: str
     argv: list[str]
@@ -33,11 +35,11 @@ class Child:
     stdin: bytes = b""
     process: subprocess.Popen[bytes] | None = None
     _started_at: float = 0.0
-    _wait_s: float = _FIRST_WAIT_S
+    _deaths: int = 0
     _due_at: float = field(default=0.0)
 
     def start(self) -> None:
-        """Start it, in a session of its own so that Ctrl-C reaches only us."""
+        """Start it, in a new session so that Ctrl-C reaches only us."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.argv,
@@ -54,16 +56,16 @@ class Child:
             pipe.write(self.stdin)
         self._started_at = time.monotonic()
 
-    def look(self) -> bool:
-        """Start it again if it died, not too often; answers whether it was started."""
+    def restart_if_dead(self) -> bool:
+        """Start it again if it died and its wait is over; return whether it was started."""
         if self.process is None or self.process.poll() is None:
             return False
         now = time.monotonic()
         if not self._due_at:
-            if now - self._started_at > _WELL_S:
-                self._wait_s = _FIRST_WAIT_S
-            self._due_at = now + self._wait_s
-            self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S)
+            if now - self._started_at > _HEALTHY_S:
+                self._deaths = 0
+            self._deaths += 1
+            self._due_at = now + _BACKOFF.after(self._deaths)
         if now < self._due_at:
             return False
         self._due_at = 0.0
@@ -72,7 +74,7 @@ class Child:
         return True
 
     def stop(self, grace_s: float) -> None:
-        """SIGTERM, and SIGKILL after `grace_s` seconds."""
+        """Send SIGTERM, and SIGKILL after `grace_s` seconds."""
         if self.process is not None:
             self.process.terminate()
             try:
@@ -88,7 +90,7 @@ def stop_left_over(pid_file: Path, word: str, grace_s: float, asked: int = signa
     """Stop the process that a pid file names, if it is alive and its command line has `word`.
 
     It is `asked` by that signal, and forced after `grace_s` seconds. It need not be a child of
-    ours. Answers whether there was one.
+    ours. Returns whether there was one.
     """
     try:
         pid = int(pid_file.read_text())
@@ -114,7 +116,7 @@ def kill_group(leader: int) -> None:
 
 
 def _is(pid: int, word: str) -> bool:
-    """Whether `pid` is alive, is no zombie, and is the kind of process we think."""
+    """Whether `pid` is alive, is not a zombie, and is the kind of process we think."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             return word.encode() in file.read()

@@ -22,9 +22,9 @@ from simherd.local import backend
 from simherd.local.processes import Child, stop_left_over
 from simherd.local.redis_settings import redis_settings
 
-#: The database of one that is not told of another, in its data folder.
+#: The default database, in the data folder.
 DATABASE = "simherd.db"
-#: What tells of another.
+#: The variable that names another database.
 DATABASE_VARIABLE = "SIMHERD_DATABASE_URL"
 #: Seconds each part has for stopping by itself.
 _GRACE_S = 15.0
@@ -144,9 +144,9 @@ class Stack:
         os.chmod(self.data_dir, 0o711)
         os.chmod(self.data_dir / "machines", 0o711)
 
-    def look(self) -> list[str]:
-        """Start again what died; answers the names."""
-        return [name for name, child in self._children.items() if child.look()]
+    def restart_dead(self) -> list[str]:
+        """Start the processes that died again and return their names."""
+        return [name for name, child in self._children.items() if child.restart_if_dead()]
 
     def stop(self) -> None:
         """Stop everything: first what starts machines, then the machines, last the stores."""
@@ -208,7 +208,7 @@ class Stack:
             "SIMHERD_SIGNING_KEY": self._secret("signing_key"),
             "SIMHERD_STORAGE_DIR": str(data / "storage"),
             "SIMHERD_MACHINES_DIR": str(data / "machines"),
-            # Each folder is a Simherd of its own, also on one engine.
+            # Each folder is a separate deployment, also on one engine.
             "SIMHERD_DOCKER_DEPLOYMENT": hashlib.sha256(bytes(data)).hexdigest()[:12],
             # Its users are those whom its owner gives keys to.
             "SIMHERD_PROVIDERS": "local",
@@ -289,7 +289,7 @@ def _check_metrics_port() -> None:
     if port != "0":
         raise UpError(
             f"SIMHERD_METRICS_PORT is {port!r}: with `simherd up` it can only be 0, a free port "
-            "for each process, which run/metrics-*.json in the data folder tell."
+            "for each process, written in run/metrics-*.json in the data folder."
         )
 
 
@@ -310,7 +310,7 @@ def _redis_server() -> str:
 
 
 def default_data_dir() -> Path:
-    """Where `simherd up` keeps its state when it is not told."""
+    """Where `simherd up` keeps its state by default."""
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(base) / "simherd"
 

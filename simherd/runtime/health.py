@@ -1,6 +1,6 @@
 """Whether a process lives and what it can reach: the same pages in every process.
 
-`/livez`, `/readyz` and `/metrics` are served from a thread of their own, so that they answer about
+`/livez`, `/readyz` and `/metrics` are served from a separate thread, so that they respond about
 the others also when those hang. The standard library alone: health checks import this again and
 again.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LIVE, READY, METRICS = "/livez", "/readyz", "/metrics"
-#: What Prometheus is told of the form of `/metrics`.
+#: The content type of `/metrics`.
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 #: Where it is served, unless `SIMHERD_METRICS_HOST` says otherwise: it is for this machine alone.
 HOST = "127.0.0.1"
@@ -73,8 +73,8 @@ class Pulse:
 
 @dataclass(frozen=True)
 class Dependency:
-    """What a process cannot work without. `check` answers a sentence when it is not well, or
-    raises; `what` is said of one that raises or does not answer in time."""
+    """What a process cannot work without. `check` returns a sentence when it is not well, or
+    raises; `what` is said of one that raises or does not return in time."""
 
     what: str
     check: Callable[[], str | None]
@@ -86,57 +86,57 @@ class Dependencies:
     def __init__(self, named: Mapping[str, Dependency]) -> None:
         self._named = named
         self._lock = threading.Lock()
-        self._asked: dict[str, _Question] = {}
-        self._answer: dict[str, str | None] = {}
-        self._answered_at = float("-inf")
+        self._questions: dict[str, _Question] = {}
+        self._troubles: dict[str, str | None] = {}
+        self._checked_at = float("-inf")
 
     def ask(self) -> dict[str, str | None]:
         """Name → why it is down, as a sentence, or None when it is well."""
         with self._lock:
-            # Who asks all the time must not make the dependencies busy.
-            if time.monotonic() - self._answered_at > limits.DEPENDENCY_KEPT_S:
-                self._answer = self._ask_now()
-                self._answered_at = time.monotonic()
-            return self._answer
+            # Frequent requests must not load the dependencies.
+            if time.monotonic() - self._checked_at > limits.DEPENDENCY_KEPT_S:
+                self._troubles = self._ask_now()
+                self._checked_at = time.monotonic()
+            return self._troubles
 
     def _ask_now(self) -> dict[str, str | None]:
         for name, dependency in self._named.items():
-            before = self._asked.get(name)
+            before = self._questions.get(name)
             # One that hangs keeps its thread: there is never more than one for each.
             if before is None or not before.is_alive():
-                self._asked[name] = _Question(dependency)
-                self._asked[name].start()
+                self._questions[name] = _Question(dependency)
+                self._questions[name].start()
         end = time.monotonic() + limits.DEPENDENCY_S
-        for question in self._asked.values():
+        for question in self._questions.values():
             question.join(max(0.0, end - time.monotonic()))
-        return {name: self._asked[name].answer() for name in self._named}
+        return {name: self._questions[name].result() for name in self._named}
 
 
 class _Question(threading.Thread):
     def __init__(self, dependency: Dependency) -> None:
         super().__init__(name="health", daemon=True)
         self._dependency = dependency
-        self._answer: str | None = None
+        self._trouble: str | None = None
 
     def run(self) -> None:
         try:
-            self._answer = self._dependency.check()
+            self._trouble = self._dependency.check()
         except Exception as error:
-            # Its kind alone: the text may name addresses, and anybody may read the answer.
-            self._answer = f"{self._dependency.what}: {type(error).__name__}."
+            # Its kind alone: the text may name addresses, and anybody may read the page.
+            self._trouble = f"{self._dependency.what}: {type(error).__name__}."
             log.warning("event=dependency_down what=%r error=%s", self._dependency.what, error)
 
-    def answer(self) -> str | None:
+    def result(self) -> str | None:
         """Why it is down; None when it is well."""
         if self.is_alive():
             return f"{self._dependency.what} within {limits.DEPENDENCY_S:.0f} s."
-        return self._answer
+        return self._trouble
 
 
-def readiness(answers: Mapping[str, str | None]) -> tuple[int, dict[str, Any]]:
+def readiness(troubles: Mapping[str, str | None]) -> tuple[int, dict[str, Any]]:
     """The HTTP status and the body of `/readyz`."""
-    down = any(answers.values())
-    checks = {name: trouble or "ok" for name, trouble in answers.items()}
+    down = any(troubles.values())
+    checks = {name: trouble or "ok" for name, trouble in troubles.items()}
     return 503 if down else 200, {"status": "down" if down else "ok", "checks": checks}
 
 
@@ -150,7 +150,7 @@ class Pages:
     #: The text that Prometheus reads.
     metrics: Callable[[], bytes]
 
-    def answer(self, path: str) -> tuple[int, str, bytes]:
+    def respond(self, path: str) -> tuple[int, str, bytes]:
         """The HTTP status, content type and body for a path."""
         if path == METRICS:
             return 200, _METRICS_TYPE, self.metrics()
@@ -185,22 +185,22 @@ class HealthTarget:
         new.replace(self.file)
 
     def read(self) -> tuple[str, int]:
-        """Host and port. Raises OSError, ValueError: there are none."""
+        """Return host and port. Raises OSError or ValueError where the file has none."""
         ((target,),) = (entry["targets"] for entry in json.loads(self.file.read_text()))
         host, _, port = target.rpartition(":")
         return host.strip("[]"), int(port)
 
 
 def executor_file(state_dir: Path, env: Mapping[str, str]) -> Path:
-    """The file in which an executor with a free port tells it, see `HealthTarget`."""
+    """The file in which an executor writes its free port, see `HealthTarget`."""
     return Path(env.get("SIMHERD_METRICS_FILE") or state_dir / "metrics.json")
 
 
 class Served:
-    """The pages, answered from a thread until `close`."""
+    """The pages, served by a thread until `close`."""
 
     def __init__(self, host: str, port: int, pages: Pages, target: HealthTarget) -> None:
-        """Listen; port 0 is a free one, which `target` tells.
+        """Listen; port 0 chooses a free one, see `target`.
 
         Raises OSError: the address cannot be listened on.
         """
@@ -215,7 +215,7 @@ class Served:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop answering, and join."""
+        """Stop serving, and join the thread."""
         with contextlib.suppress(OSError):
             # This wakes the thread, which else looks only twice a second whether it is to end.
             self._server.socket.shutdown(SHUT_RDWR)
@@ -226,7 +226,7 @@ class Served:
             self._target.file.unlink(missing_ok=True)
 
     def leave_to_parent(self) -> None:
-        """In a child made by a fork: let the address go, which this process does not answer at."""
+        """In a child made by a fork: close the socket, which this process does not serve."""
         self._server.socket.close()
 
 
@@ -245,8 +245,8 @@ def _handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
         server_version, sys_version = "Simherd", ""
 
         def do_GET(self) -> None:
-            """Answer with a page."""
-            status, kind, body = pages.answer(self.path.partition("?")[0])
+            """Send a page."""
+            status, kind, body = pages.respond(self.path.partition("?")[0])
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))

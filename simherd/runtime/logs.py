@@ -118,9 +118,9 @@ def _uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> No
 
 def _uncaught_in_thread(hook: threading.ExceptHookArgs) -> None:
     if hook.exc_value is not None and hook.exc_type is not SystemExit:
-        told = (hook.exc_type, hook.exc_value, hook.exc_traceback)
+        raised = (hook.exc_type, hook.exc_value, hook.exc_traceback)
         name = hook.thread.name if hook.thread else None
-        logging.critical("event=thread_broke thread=%s", name, exc_info=told)
+        logging.critical("event=thread_broke thread=%s", name, exc_info=raised)
 
 
 class TextLines(logging.Formatter):
@@ -170,7 +170,7 @@ class JsonLines(logging.Formatter):
             "event": None,
             "message": _message(record),
         }
-        fields = {**self.always, **(_about.get(None) or {}), **_told(record)}
+        fields = {**self.always, **(_about.get(None) or {}), **_template_fields(record)}
         _name_the_task(fields)
         line["event"] = fields.pop("event", None)
         for name, value in fields.items():
@@ -202,7 +202,7 @@ def _name_the_task(fields: dict[str, Any]) -> None:
         fields["trace_id"] = trace_id(str(fields["task"]))
 
 
-#: `name=` before it, where there is one; `%%` is no argument.
+#: `name=` before it, where there is one; `%%` is not an argument.
 _ARGUMENT = re.compile(r"(?:(\w+)=)?%(?:[-#0 +]*\d*(?:\.\d+)?([a-zA-Z])|%)|(\w+)=([^\s%]+)")
 
 
@@ -219,7 +219,7 @@ def _names(template: str) -> tuple[tuple[tuple[str | None, bool], ...], dict[str
     return tuple(arguments), literal
 
 
-def _told(record: logging.LogRecord) -> dict[str, Any]:
+def _template_fields(record: logging.LogRecord) -> dict[str, Any]:
     """The fields of a line's template; only our own lines have any."""
     if not isinstance(record.msg, str) or not record.msg.startswith("event="):
         return {}

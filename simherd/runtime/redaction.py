@@ -1,4 +1,4 @@
-"""Keeping secrets out of what is written down: logs, and what is told to a trace collector."""
+"""Keeping secrets out of what is written down: logs, and traces that are sent to a collector."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ HIDDEN = "***"
 
 _VALUE = r"[^\s\"'&,;\\)}\]]+"
 #: How names of parameters, headers and fields end whose value is a secret. `X-Amz-Credential` is
-#: good for nothing without the signature, but tells whose key it is.
+#: good for nothing without the signature, but shows whose key it is.
 _NAMES = (
     "signature|password|secret|token|credential|authorization|"
     "api[_-]?key|signing_key|access_?key(?:_?id)?"

@@ -65,7 +65,7 @@ def download_members(url: str, root: str, filenames: list[str], folder: str) -> 
 
 @contextmanager
 def progress_bar(name: str) -> Iterator[signed_url.Progress | None]:
-    """A bar on the terminal, to be told bytes that are there and of how many; None without one."""
+    """A progress bar: a function of the bytes done and of all; None without a terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -88,15 +88,15 @@ class Total:
         self._have = self._size = 0
 
     def part(self, size: int) -> signed_url.Progress:
-        """What one of them, of so many bytes, tells how far it is; it may begin anew."""
+        """Return the progress function of one transfer of `size` bytes, which may start over."""
         self._size += size
         before = 0
 
-        def told(have: int, _size: int) -> None:
+        def report(have: int, _size: int) -> None:
             nonlocal before
             with self._lock:
                 self._have, before = self._have + have - before, have
                 if self._shown is not None:
                     self._shown(self._have, self._size)
 
-        return told
+        return report

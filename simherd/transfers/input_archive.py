@@ -35,7 +35,7 @@ class InputEntry:
     path: Path
     name: str
     size: int
-    #: The content, of one that is no file on this machine.
+    #: The content, of one that is not a file on this machine.
     data: bytes | None = None
 
     @classmethod
@@ -46,7 +46,7 @@ class InputEntry:
         except ArchiveRejected as error:
             raise InvalidInput(f"files: {name!r}: {error.rule}.") from error
         if not parts or name.endswith("/"):
-            raise InvalidInput(f"files: {name!r} is no file's name.")
+            raise InvalidInput(f"files: {name!r} is not a file's name.")
         return cls(Path(), "/".join(parts), len(data), data)
 
     @property
@@ -98,7 +98,7 @@ def _entry(path: Path, parts: tuple[str, ...]) -> InputEntry:
         raise InvalidInput(f"input_dir: {name!r} cannot be read: {error.strerror}.") from error
     if not stat.S_ISREG(info.st_mode):
         raise InvalidInput(
-            f"input_dir: {name!r} is no file; copy what it stands for, or remove it."
+            f"input_dir: {name!r} is not a file; copy what it stands for, or remove it."
         )
     return InputEntry(path, name, info.st_size)
 
@@ -125,7 +125,7 @@ class _Sink:
 def zipped(entries: list[InputEntry], progress: Progress | None = None) -> Iterator[bytes]:
     """The bytes of an input archive, packed while they are read: no second copy on disk.
 
-    `progress` is told how many bytes of the files were read, and how many there are.
+    `progress` gets how many bytes of the files were read, and how many there are.
     """
     done, size = 0, sum(entry.size for entry in entries)
     sink = _Sink()
@@ -141,7 +141,7 @@ def zipped(entries: list[InputEntry], progress: Progress | None = None) -> Itera
 
 
 def _add(archive: zipfile.ZipFile, entry: InputEntry) -> Iterator[int]:
-    """Pack one entry; answers how many bytes of it were read, again and again."""
+    """Pack one entry; yield how many bytes of it were read, again and again."""
     name = f"{objects.INPUT_ROOT}/{entry.name}"
     if entry.name.endswith("/"):
         archive.writestr(_info(name, stat.S_IFDIR | 0o755), b"")

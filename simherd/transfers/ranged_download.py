@@ -38,7 +38,7 @@ class Fetch:
     def run(self) -> None:
         """Fetch what is missing. Raises TransferError."""
         self._target.parent.mkdir(parents=True, exist_ok=True)
-        info = signed_url.look(self._url)
+        info = signed_url.remote_info(self._url)
         if info.in_parts and info.size > PART_BYTES:
             self._in_parts(info)
         else:
@@ -49,12 +49,12 @@ class Fetch:
     def _in_one(self) -> None:
         def attempt() -> None:
             with (
-                signed_url.client().stream("GET", self._url) as answer,
+                signed_url.client().stream("GET", self._url) as response,
                 self._part.open("wb") as writer,
             ):
-                signed_url.check(answer)
-                size, have = int(answer.headers.get("content-length") or 0), 0
-                for chunk in answer.iter_bytes(signed_url.CHUNK):
+                signed_url.check(response)
+                size, have = int(response.headers.get("content-length") or 0), 0
+                for chunk in response.iter_bytes(signed_url.CHUNK):
                     have += writer.write(chunk)
                     self._progress(have, size)
 
@@ -81,7 +81,7 @@ class Fetch:
                     part.result()
         finally:
             os.close(descriptor)
-        if signed_url.look(self._url).etag != info.etag:
+        if signed_url.remote_info(self._url).etag != info.etag:
             self._forget()
             raise TransferError("The file was replaced while it was fetched. Download it again.")
 
@@ -111,8 +111,8 @@ class Fetch:
 
     def _note(self, info: RemoteInfo) -> None:
         new = self._notes.with_suffix(".new")
-        told = {"etag": info.etag, "size": info.size, "done": sorted(self._done)}
-        new.write_text(json.dumps(told))
+        notes = {"etag": info.etag, "size": info.size, "done": sorted(self._done)}
+        new.write_text(json.dumps(notes))
         new.replace(self._notes)
 
     def _forget(self) -> None:

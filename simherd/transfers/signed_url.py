@@ -13,6 +13,7 @@ import httpx
 
 from simherd.contract.archive.ranged import RangedFile
 from simherd.errors import TransferError
+from simherd.runtime.backoff import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,8 +25,7 @@ T = TypeVar("T")
 
 #: Tries for one piece of a file.
 _TRIES = 6
-#: Seconds until the second try; each further one waits twice as long.
-PAUSE_S = 0.2
+BACKOFF = Backoff(0.2, 10.0)
 CHUNK = 1024 * 1024
 #: Bytes fetched at a time from inside a remote zip.
 _BLOCK = 1024 * 1024
@@ -42,7 +42,7 @@ class RemoteInfo:
 
 
 def upload(url: str, content: Callable[[], Iterator[bytes]], size: int | None = None) -> None:
-    """PUT what `content` yields; a further try asks it for the bytes anew.
+    """PUT what `content` yields; a further try calls it again.
 
     `size`: how many bytes that is, where it is known.
 
@@ -74,20 +74,20 @@ def download(url: str, target: Path, progress: Progress | None = None) -> None:
     Fetch(url, target, progress or (lambda _have, _size: None)).run()
 
 
-def look(url: str) -> RemoteInfo:
+def remote_info(url: str) -> RemoteInfo:
     """What is at a URL. Raises TransferError."""
 
     def ask() -> RemoteInfo:
         # Not HEAD: a URL that is signed for GET allows nothing else.
-        with client().stream("GET", url, headers={"Range": "bytes=0-0"}) as answer:
-            if answer.status_code == 416:  # empty: it has no first byte
-                return RemoteInfo(0, answer.headers.get("etag", ""), in_parts=False)
-            check(answer)
-            total = answer.headers.get("content-range", "").rpartition("/")[2]
-            if answer.status_code == 206 and total.isdigit():
-                return RemoteInfo(int(total), answer.headers.get("etag", ""), in_parts=True)
-            size = int(answer.headers.get("content-length") or 0)
-            return RemoteInfo(size, answer.headers.get("etag", ""), in_parts=False)
+        with client().stream("GET", url, headers={"Range": "bytes=0-0"}) as response:
+            if response.status_code == 416:  # empty: it has no first byte
+                return RemoteInfo(0, response.headers.get("etag", ""), in_parts=False)
+            check(response)
+            total = response.headers.get("content-range", "").rpartition("/")[2]
+            if response.status_code == 206 and total.isdigit():
+                return RemoteInfo(int(total), response.headers.get("etag", ""), in_parts=True)
+            size = int(response.headers.get("content-length") or 0)
+            return RemoteInfo(size, response.headers.get("etag", ""), in_parts=False)
 
     return retried(ask, "The download")
 
@@ -103,13 +103,13 @@ def pieces(url: str, first: int, length: int) -> Iterator[bytes]:
     while at < end:
         try:
             headers = {"Range": f"bytes={at}-{end - 1}"}
-            with client().stream("GET", url, headers=headers) as answer:
-                check(answer)
-                if answer.status_code != 206:
+            with client().stream("GET", url, headers=headers) as response:
+                check(response)
+                if response.status_code != 206:
                     raise TransferError(
                         "The storage does not serve parts of a file; download all of it."
                     )
-                for data in answer.iter_bytes(CHUNK):
+                for data in response.iter_bytes(CHUNK):
                     at += len(data)
                     tries = _TRIES
                     yield data
@@ -119,7 +119,7 @@ def pieces(url: str, first: int, length: int) -> Iterator[bytes]:
             tries -= 1
             if tries <= 0:
                 raise TransferError(f"The download failed: {error}") from error
-            time.sleep(PAUSE_S * 2 ** (_TRIES - tries))
+            time.sleep(BACKOFF.after(_TRIES - tries))
 
 
 @contextmanager
@@ -129,7 +129,7 @@ def remote_file(url: str) -> Iterator[BinaryIO]:
     Raises:
         TransferError: there is none, or it is not served in parts.
     """
-    info = look(url)
+    info = remote_info(url)
     if info.size and not info.in_parts:
         raise TransferError("The storage does not serve parts of a file; download all of it.")
 
@@ -140,32 +140,32 @@ def remote_file(url: str) -> Iterator[BinaryIO]:
         yield reader
 
 
-def check(answer: httpx.Response) -> None:
-    """Raise for an answer that is none: the worth of trying again differs."""
-    if answer.is_success:
+def check(response: httpx.Response) -> None:
+    """Raise for a refusal: httpx.ReadError where another try may succeed, else TransferError."""
+    if response.is_success:
         return
-    if answer.status_code >= 500 or answer.status_code == 429:
-        raise httpx.ReadError(f"the storage answered {answer.status_code}")
-    raise TransferError(f"The storage refused with {answer.status_code}{_reason(answer)}")
+    if response.status_code >= 500 or response.status_code == 429:
+        raise httpx.ReadError(f"the storage responded with {response.status_code}")
+    raise TransferError(f"The storage refused with {response.status_code}{_reason(response)}")
 
 
-def _reason(answer: httpx.Response) -> str:
+def _reason(response: httpx.Response) -> str:
     """What the API says about a refusal; S3 says it in XML, or not at all."""
     try:
-        return f": {answer.json()['detail']}"
+        return f": {response.json()['detail']}"
     except (httpx.ResponseNotRead, ValueError, KeyError, TypeError):
         return "."
 
 
 def retried(attempt: Callable[[], T], what: str) -> T:
-    """What `attempt` answers, after some tries where the network fails. Raises TransferError."""
+    """Return what `attempt` returns, after some tries where the network fails."""
     for number in range(_TRIES):
         try:
             return attempt()
         except (httpx.TransportError, httpx.InvalidURL) as error:
             if number == _TRIES - 1 or isinstance(error, httpx.UnsupportedProtocol):
                 raise TransferError(f"{what} failed: {error}") from error
-            time.sleep(PAUSE_S * 2**number)
+            time.sleep(BACKOFF.after(number + 1))
     raise AssertionError("unreachable")
 
 

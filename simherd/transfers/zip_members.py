@@ -99,7 +99,7 @@ class MemberDownload:
 
     def _directory(self) -> dict[str, zipfile.ZipInfo]:
         prefix = f"{self._root}/" if self._root else ""
-        self._archive_size = signed_url.look(self._url).size
+        self._archive_size = signed_url.remote_info(self._url).size
         with signed_url.remote_file(self._url) as remote:
             try:
                 with zipfile.ZipFile(remote) as opened:
@@ -207,7 +207,7 @@ def _check_parents(parts: tuple[str, ...], infos: Mapping[str, zipfile.ZipInfo])
     """Refuse a file that is stored below a link or another file: it would land elsewhere."""
     for end in range(1, len(parts)):
         if "/".join(parts[:end]) in infos:
-            raise TransferError(f"{'/'.join(parts)} is stored below what is no folder.")
+            raise TransferError(f"{'/'.join(parts)} is stored below what is not a folder.")
 
 
 class _Stream:

@@ -420,7 +420,9 @@ def test_a_narrowed_user_is_shown_and_refused_in_words_for_users(site: Site) -> 
     assert "you may start no machines. Ask an operator." in told
     for word in ("GCP", "SIMHERD_", "admin"):
         assert word not in told
-    assert site.types("nina", "resources", "available").strip() == "There are none."
+    assert (
+        site.types("nina", "resources", "available").strip() == "There are no such machine types."
+    )
     site.types("root", "admin", "users", "providers", "nina", "--all")
     assert "c2-standard-4" in site.types("nina", "resources", "available")
 

@@ -129,7 +129,7 @@ def test_login_keeps_only_a_key_that_works(env: Env, tmp_path: Path) -> None:
     ("arguments", "code", "words"),
     [
         (("tasks", "info", "0" * 25), 1, "there is no task"),
-        (("tasks", "info", "../x"), 1, "task_id: '../x' is no task id"),
+        (("tasks", "info", "../x"), 1, "task_id: '../x' is not a task id"),
         (("run", "--image", "i", "--ttl", "-1", "--", "true"), 1, "time_to_live: '-1'"),
         (("run", "--image", "i", "--on", "nope", "--", "true"), 1, "no machine group 'nope'"),
         (("run", "--image", "i", "--input", "nope", "--", "true"), 1, "no folder 'nope'"),

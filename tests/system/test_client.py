@@ -202,17 +202,17 @@ def test_remote_files_are_removed() -> None:
     [
         ({"input_dir": "nowhere"}, "input_dir: there is no folder 'nowhere'"),
         ({"input_dir": "empty"}, "input_dir: 'empty' has no files"),
-        ({"input_dir": "pipe"}, "input_dir: 'fifo' is no file"),
+        ({"input_dir": "pipe"}, "input_dir: 'fifo' is not a file"),
         ({"input_dir": "broken"}, "input_dir: 'link' cannot be read"),
-        ({"time_to_live": "-5m"}, "time_to_live: '-5m' is no duration"),
+        ({"time_to_live": "-5m"}, "time_to_live: '-5m' is not a duration"),
         ({"time_to_live": "0"}, "time_to_live: '0' must be more than zero"),
-        ({"time_to_live": "soon"}, "time_to_live: 'soon' is no duration"),
+        ({"time_to_live": "soon"}, "time_to_live: 'soon' is not a duration"),
         ({"commands": []}, "commands: at least one"),
         ({"commands": "true"}, "commands: a list is needed"),
         ({"commands": [3]}, r"commands\[0\]: 3 is neither"),
         ({"commands": [{"command": "true"}]}, r"commands\[0\]: .* needs the text 'cmd'"),
         ({"speed": "fast"}, "speed: CustomImage has no such argument"),
-        ({"on": "a/b"}, "name: 'a/b' is no machine group's name"),
+        ({"on": "a/b"}, "name: 'a/b' is not a machine group's name"),
     ],
 )
 def test_what_is_not_usable_is_named_and_nothing_is_sent(
@@ -239,7 +239,7 @@ def test_simulators_come_from_the_catalogue(tmp_path: Path) -> None:
         simulators.LAMMPS().run("case")
     with pytest.raises(errors.InvalidInput, match="commands: those of REEF3D are fixed"):
         simulators.REEF3D().run("case", commands=["true"])
-    with pytest.raises(errors.InvalidInput, match="version: '1' is none of"):
+    with pytest.raises(errors.InvalidInput, match="version: '1' is not one of"):
         simulators.REEF3D(version="1")
     with pytest.raises(AttributeError, match="Nonsense"):
         _ = simulators.Nonsense
@@ -256,7 +256,7 @@ def test_a_wrong_key_and_a_dead_server_are_told_apart(monkeypatch: pytest.Monkey
     with pytest.raises(errors.Unauthorized, match="key"):
         tasks.get()
     monkeypatch.setenv("SIMHERD_API_URL", "http://127.0.0.1:9")
-    with pytest.raises(errors.Unreachable, match=r"127\.0\.0\.1:9 does not answer"):
+    with pytest.raises(errors.Unreachable, match=r"127\.0\.0\.1:9 does not respond"):
         tasks.get()
     monkeypatch.delenv("SIMHERD_API_URL")
     monkeypatch.setenv("XDG_CONFIG_HOME", "/nonexistent")

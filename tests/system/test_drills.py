@@ -55,7 +55,7 @@ def test_every_drill_keeps_its_promise(own: Deployment) -> None:
     assert rows["kill-agent"]["seen"] == "attempts: completed"
     assert "are needed" in rows["fill-disk"]["seen"]
     assert "Finalizing meanwhile" in rows["break-storage --how drop"]["seen"]
-    assert own.sim("heal").stdout == "There is nothing to be healed.\n"
+    assert own.sim("heal").stdout == "There is nothing to heal.\n"
 
 
 def _three(own: Deployment) -> list[dict[str, Any]] | None:
@@ -126,14 +126,16 @@ def test_nothing_but_simherds_own_is_a_target(own: Deployment) -> None:
         for target in (name, stranger, "s3"):
             done = own.sim("freeze", target, "--yes")
             assert done.returncode == 1
-            assert f"{target!r} is no machine of Simherd's" in done.stderr
+            assert f"{target!r} is not a Simherd machine" in done.stderr
         assert name not in own.sim("list").stdout
     finally:
         docker("rm", "-f", stranger)
-    assert "'postgres' is no Redis" in own.sim("restart-redis", "postgres", "--yes").stderr
+    assert (
+        "'postgres' is not a Simherd Redis" in own.sim("restart-redis", "postgres", "--yes").stderr
+    )
     # Another project's services are not touched either.
     wrong = own.env.cli("sim", "--project", "another", "break-storage", "--yes")
-    assert "'another' is no Docker Compose project with services of Simherd's" in wrong.stderr
+    assert "'another' is not a Docker Compose project with services of Simherd's" in wrong.stderr
 
 
 def test_what_is_harmful_is_asked_and_chance_can_be_repeated(own: Deployment) -> None:

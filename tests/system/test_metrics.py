@@ -191,4 +191,4 @@ def test_a_health_check_tells_a_process_from_none(env: Env, process: str | None)
         check=False,
     )
     assert (done.returncode == 0) == (process is not None), done.stderr
-    assert bool(re.search("Nothing answers at 127.0.0.1 port 1", done.stderr)) == (process is None)
+    assert bool(re.search("Nothing responds at 127.0.0.1 port 1", done.stderr)) == (process is None)

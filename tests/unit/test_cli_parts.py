@@ -8,7 +8,6 @@ from click.testing import CliRunner
 
 from scripts.pages import cli_reference
 from simherd.cli.parts import Spread, Verbs, confirm, yes_option
-from simherd.cli.render import _fitted, _padded
 from tests.conftest import REPOSITORY
 
 
@@ -62,29 +61,6 @@ def test_verbs_have_short_names() -> None:
     assert runner.invoke(group, ["rm"]).output == "remove\n"
     assert "list, ls" in runner.invoke(group, ["--help"]).output
     assert runner.invoke(group, ["ul"]).exit_code == 2
-
-
-@pytest.mark.parametrize(
-    ("widths", "room", "fitted"),
-    [
-        ([25, 10, 10], 80, [25, 10, 10]),
-        ([25, 40, 10], 60, [25, 21, 10]),
-        ([25, 40, 40], 40, [25, 6, 6]),
-        ([90], 40, [90]),
-    ],
-)
-def test_columns_are_shortened_from_the_widest(
-    widths: list[int], room: int, fitted: list[int]
-) -> None:
-    assert _fitted(widths, room) == fitted
-
-
-@pytest.mark.parametrize(
-    ("text", "width", "padded"),
-    [("ab", 4, "ab  "), ("abcdef", 4, "abc…"), ("速度", 5, "速度 "), ("速度速度", 6, "速度 …")],
-)
-def test_cells_have_their_width_in_columns(text: str, width: int, padded: str) -> None:
-    assert _padded(text, width) == padded
 
 
 @click.command()

@@ -309,9 +309,9 @@ def test_machines_that_are_processes_need_no_engine(
     assert [m.name for m in ground.machines()] == ["m-1"]
     for found in (ground.named(["m-1"]), ground.some([_ID], 1, 7)):
         assert [m.id for m in found] == [_ID]
-    with pytest.raises(DockerUnavailable, match="does not answer"):
+    with pytest.raises(DockerUnavailable, match="does not respond"):
         ground.named(["m-2"])
-    with pytest.raises(DockerUnavailable, match="does not answer"):
+    with pytest.raises(DockerUnavailable, match="does not respond"):
         Targets(None, None).machines()
     monkeypatch.delenv("DOCKER_HOST")
     monkeypatch.setattr("simherd_drills.docker_engine._SOCKET", tmp_path / "no.sock")

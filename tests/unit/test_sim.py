@@ -38,10 +38,10 @@ def test_each_drill_is_a_command_and_is_written_about(name: str) -> None:
     [
         ("freeze", "Name the machines, or use --group."),
         ("freeze m-1 --group fleet", "Name the machines, or use --group."),
-        ("freeze m-1 --for soon", "for: 'soon' is no duration"),
-        ("reclaim m-1 --notice never", "notice: 'never' is no duration"),
-        ("fill-disk m-1 --leave much", "leave: 'much' is no size"),
-        ("slow-storage --rate slow", "rate: 'slow' is no rate"),
+        ("freeze m-1 --for soon", "for: 'soon' is not a duration"),
+        ("reclaim m-1 --notice never", "notice: 'never' is not a duration"),
+        ("fill-disk m-1 --leave much", "leave: 'much' is not a size"),
+        ("slow-storage --rate slow", "rate: 'slow' is not a rate"),
         ("break-storage --how gently", "'gently' is not one of"),
     ],
 )
@@ -57,5 +57,5 @@ def test_what_makes_no_sense_is_said_before_anything_is_done(
 def test_sizes_are_read() -> None:
     sizes = {"100MB": 100 * 10**6, "1.5GiB": 3 * 2**29, "7": 7, "2 kb": 2000, "1KiB": 1024}
     assert {text: parse_size(text) for text in sizes} == sizes
-    with pytest.raises(InvalidInput, match="leave: '5 apples' is no size"):
+    with pytest.raises(InvalidInput, match="leave: '5 apples' is not a size"):
         parse_size("5 apples", "leave")

@@ -21,7 +21,7 @@ OTHER_WORDS = {
     ("simherd/contract/reports.py", "started"),
     ("simherd/contract/transfers.py", "failed"),
     ("simherd/cli/up_view.py", "started"),
-    ("simherd/resources.py", "started"),
+    ("simherd/machine_group.py", "started"),
     ("scheduler/api/serializers.py", "started"),
 }
 

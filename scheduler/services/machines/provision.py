@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select, update
 
-from scheduler.domain.group_size import has_failed_to_start, launch_wait_s
+from scheduler.domain.group_size import has_failed_to_start
 from scheduler.domain.group_status import UP, GroupStatus
 from scheduler.domain.losses import NOT_A_SWEEP, is_mass_loss
 from scheduler.domain.machine_status import MachineStatus
@@ -28,6 +28,7 @@ from scheduler.store.outbox import group_changed
 from scheduler.store.transitions import change_group, change_machine
 from simherd.contract import limits
 from simherd.contract.notifications import NotificationTrigger
+from simherd.runtime.backoff import Backoff
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Before a launch that the provider refused is tried again.
+_BACKOFF = Backoff(10.0, 300.0)
 #: Seconds that a launch takes at the most.
 _LAUNCH_S = 120.0
 
@@ -304,7 +307,7 @@ def _record_refusal(rt: Runtime, group: GroupRow, sentence: str, *, capacity: bo
         ).one()
         row.refusals += 1
         row.hard_refusals = 0 if capacity else row.hard_refusals + 1
-        row.status_detail, row.retry_at = sentence, now + launch_wait_s(row.refusals)
+        row.status_detail, row.retry_at = sentence, now + _BACKOFF.after(row.refusals)
         if row.status == GroupStatus.STARTING:
             group_changed(session, group.id, NotificationTrigger.GROUP_PENDING_START, now)
         launched = any(m.launched_at for m in machines_of(session, group.id, MACHINE_UP))

@@ -145,7 +145,7 @@ def test_the_health_check_where_nothing_was_started(
     monkeypatch.setenv("SIMHERD_METRICS_PORT", "0")
     assert health_check.of_executor() == 1
     assert str(tmp_path) in capsys.readouterr().err
-    for port, said in (("1", "Nothing answers at 127.0.0.1 port 1"), ("x", "'x'"), ("0", "'0'")):
+    for port, said in (("1", "Nothing responds at 127.0.0.1 port 1"), ("x", "'x'"), ("0", "'0'")):
         monkeypatch.setenv("SIMHERD_METRICS_PORT", port)
         assert health_check.of_scheduler() == 1
         assert said in capsys.readouterr().err

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from scheduler.services.notifications.deliver import payload, wait_after
+from scheduler.services.notifications.deliver import BACKOFF, payload
 from scheduler.store.notification_models import Delivery, Registration
 from simherd.contract import limits
 
@@ -14,13 +14,13 @@ from simherd.contract import limits
 @pytest.mark.parametrize("tries", range(1, limits.DELIVERY_TRIES + 1))
 def test_waits_double_up_to_the_longest_within_a_quarter(tries: int) -> None:
     usual = min(limits.DELIVERY_FIRST_WAIT_S * 2 ** (tries - 1), limits.DELIVERY_LONGEST_WAIT_S)
-    waits = [wait_after(tries) for _ in range(50)]
+    waits = [BACKOFF.after(tries) for _ in range(50)]
     assert min(waits) >= 0.75 * usual
     assert max(waits) <= 1.25 * usual
 
 
 def test_waits_differ_so_that_many_deliveries_do_not_come_at_once() -> None:
-    assert len({wait_after(3) for _ in range(20)}) > 1
+    assert len({BACKOFF.after(3) for _ in range(20)}) > 1
 
 
 def _payload(facts: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:

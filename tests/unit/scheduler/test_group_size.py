@@ -15,7 +15,6 @@ from scheduler.domain.group_size import (
     MachineUse,
     count_idle,
     has_failed_to_start,
-    launch_wait_s,
     machines_to_drain,
     size_after_reclaim,
     wanted_size,
@@ -188,11 +187,6 @@ def test_an_idle_machine_that_is_reclaimed_is_not_replaced(
     size: int, smallest: int, after: int
 ) -> None:
     assert size_after_reclaim(size, smallest) == after
-
-
-@pytest.mark.parametrize(("refusals", "wait"), [(1, 10), (2, 20), (3, 40), (6, 300), (99, 300)])
-def test_the_wait_after_refused_launches_doubles_up_to_a_bound(refusals: int, wait: float) -> None:
-    assert launch_wait_s(refusals) == wait
 
 
 @pytest.mark.parametrize(

@@ -20,24 +20,24 @@ class Clock:
 
 def test_it_counts_from_the_first_failure_on() -> None:
     clock = Clock()
-    patience, broken = ReconnectPolicy(clock), Unreachable("broken")
-    patience.worked()
+    policy, broken = ReconnectPolicy(clock), Unreachable("broken")
+    policy.received()
     clock.now += 10_000
-    pauses = [patience.broke(broken) for _ in range(8)]
+    pauses = [policy.pause_after(broken) for _ in range(8)]
     assert pauses == sorted(pauses)
     assert pauses[0] < 1 < pauses[-1] <= 5
     clock.now += PATIENCE_S
-    patience.broke(broken)
-    patience.worked()
+    policy.pause_after(broken)
+    policy.received()
     clock.now += PATIENCE_S
-    assert patience.broke(broken) == pauses[0]
+    assert policy.pause_after(broken) == pauses[0]
     clock.now += PATIENCE_S + 1
     with pytest.raises(Unreachable):
-        patience.broke(broken)
+        policy.pause_after(broken)
 
 
 @pytest.mark.parametrize("status", [401, 404, 422])
 def test_a_refusal_is_final(status: int) -> None:
     with pytest.raises(ApiError, match="no"):
-        ReconnectPolicy().broke(ApiError("no", status))
-    assert ReconnectPolicy().broke(ApiError("later", 503)) > 0
+        ReconnectPolicy().pause_after(ApiError("no", status))
+    assert ReconnectPolicy().pause_after(ApiError("later", 503)) > 0
