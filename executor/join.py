@@ -18,6 +18,7 @@ import httpx
 
 from simherd.contract import limits
 from simherd.contract.join import MACHINE_HEADER, ROUTE, SECRET_HEADER, Membership, digest
+from simherd.runtime.backoff import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two tries while the scheduler is out of reach; doubles up to the second one.
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 10.0
+#: Between two tries while the scheduler is out of reach.
+_BACKOFF = Backoff(0.1, 10.0)
 #: Statuses that say "too slow" and "too many": others boot at the same time.
 _PASSING = frozenset({408, 429})
 
@@ -134,8 +135,7 @@ def join(ticket_file: Path, state_dir: Path, wait: Callable[[float], object]) ->
 
 def _ask(ticket: JoinTicket, secret: str, wait: Callable[[float], object]) -> httpx.Response:
     body = {"token": ticket.token, "secret_digest": digest(secret)}
-    pause = _FIRST_WAIT_S
-    while True:
+    for pause in _BACKOFF.waits():
         try:
             answer = httpx.post(
                 f"{ticket.api_url}{ROUTE}/join", json=body, timeout=10, trust_env=False
@@ -149,7 +149,7 @@ def _ask(ticket: JoinTicket, secret: str, wait: Callable[[float], object]) -> ht
             said = str(error)
         log.warning("event=join_waits api=%s error=%s", ticket.api_url, said)
         wait(pause)
-        pause = min(2 * pause, _LONGEST_WAIT_S)
+    raise AssertionError("unreachable")
 
 
 def _new_secret() -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import random
 import socket
 import time
 from contextlib import contextmanager, suppress
@@ -14,6 +13,7 @@ import httpx
 
 from simherd.config import KEY_VARIABLE, Connection, read_connection
 from simherd.errors import ApiError, NotFound, SimherdError, Unauthorized, Unreachable
+from simherd.runtime.backoff import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,8 +24,8 @@ EVENTS_TIMEOUT = httpx.Timeout(45, connect=10)
 PATIENCE_S = 60.0
 #: The same for a server that never has: its address may be wrong.
 FIRST_PATIENCE_S = 2.0
-#: Seconds between two tries, at most.
-_MAX_PAUSE_S = 2.0
+#: Between two tries; with jitter so that many clients do not march in step.
+_BACKOFF = Backoff(0.1, 2.0, jitter=(0.5, 1.0))
 #: Answers that say "not now"; what was asked was not done.
 _NOT_NOW = frozenset({502, 503, 504})
 _KINDS: dict[int, type[ApiError]] = {401: Unauthorized, 404: NotFound}
@@ -116,8 +116,7 @@ class Api:
         given = {k: v for k, v in (params or {}).items() if v is not None}
         patience = self._patience_s if self._has_answered else FIRST_PATIENCE_S
         give_up_at = time.monotonic() + patience
-        pause = 0.1
-        while True:
+        for pause in _BACKOFF.waits():
             last = time.monotonic() + pause > give_up_at
             try:
                 answer = self._client.request(method, path, json=body, params=given)
@@ -136,8 +135,7 @@ class Api:
                 self._has_answered = True
                 if last or not _is_passing(answer):
                     return check_answer(answer, self.connection.key_source)
-            time.sleep(pause * random.uniform(0.5, 1))  # so that many clients do not march in step
-            pause = min(pause * 2, _MAX_PAUSE_S)
+            time.sleep(pause)
 
 
 class EventStream:

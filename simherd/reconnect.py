@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from simherd.errors import ApiError, SimherdError
 from simherd.http import PATIENCE_S
+from simherd.runtime.backoff import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: Seconds until the next try; doubles up to the second one.
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
+_BACKOFF = Backoff(0.2, 5.0)
 
 
 class ReconnectPolicy:
@@ -20,12 +20,12 @@ class ReconnectPolicy:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._pause_s = _FIRST_PAUSE_S
+        self._failures = 0
         self._failing_since: float | None = None
 
     def worked(self) -> None:
         """Something came."""
-        self._pause_s, self._failing_since = _FIRST_PAUSE_S, None
+        self._failures, self._failing_since = 0, None
 
     def broke(self, error: SimherdError) -> float:
         """The connection broke, or the server refused; answers the seconds until the next try.
@@ -40,5 +40,5 @@ class ReconnectPolicy:
         final = isinstance(error, ApiError) and error.status < 500
         if final or now - self._failing_since > PATIENCE_S:
             raise error
-        pause_s, self._pause_s = self._pause_s, min(2 * self._pause_s, _LONGEST_PAUSE_S)
-        return pause_s
+        self._failures += 1
+        return _BACKOFF.after(self._failures)

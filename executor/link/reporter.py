@@ -16,6 +16,7 @@ from simherd.contract import limits
 from simherd.contract.attempt_spec import parse_attempt
 from simherd.contract.queue.keys import GroupKeys
 from simherd.contract.reports import Report, ReportKind
+from simherd.runtime.backoff import Backoff
 
 if TYPE_CHECKING:
     from executor.link.connection import Address
@@ -25,9 +26,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two tries while Redis is out of reach.
 _RETRY_S = 1.0
-#: Seconds without a word that an event was recorded before it is sent again; doubles.
-_RESEND_S = 10.0
-_RESEND_MAX_S = 120.0
+#: How long a report may stay unrecorded before it is sent again.
+_RESEND = Backoff(10.0, 120.0)
 
 
 class _Tracked:
@@ -36,7 +36,7 @@ class _Tracked:
     def __init__(self, entry: JournalEntry) -> None:
         self.entry = entry
         self.recorded = 0
-        self.wait_s = _RESEND_S
+        self.sent_again = 0
         self.sent_at = time.monotonic()
 
 
@@ -131,12 +131,13 @@ class Reporter:
             if tracked is None:
                 return
             if number > tracked.recorded:
-                tracked.recorded, tracked.wait_s = number, _RESEND_S
-            late = time.monotonic() - tracked.sent_at > tracked.wait_s
+                tracked.recorded, tracked.sent_again = number, 0
+            wait_s = _RESEND.after(tracked.sent_again + 1)
+            late = time.monotonic() - tracked.sent_at > wait_s
             if number >= tracked.entry.last or not late:
                 return
             tracked.sent_at = time.monotonic()
-            tracked.wait_s = min(2 * tracked.wait_s, _RESEND_MAX_S)
+            tracked.sent_again += 1
             again = [e for e in tracked.entry.events if e.number > number]
         log.info("event=reported_again attempt=%s from=%s", attempt, number + 1)
         for event in again:

@@ -10,6 +10,7 @@ import httpx
 
 from executor.observability import table
 from executor.observability.instruments import inc
+from simherd.runtime.backoff import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,8 +23,7 @@ T = TypeVar("T")
 #: Bytes read or written at a time.
 _CHUNK = 1024 * 1024
 _PIECE = 256 * 1024
-#: Seconds between two tries; doubles up to the second one.
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 20.0
+_BACKOFF = Backoff(0.5, 20.0)
 #: How often a transfer is tried: with the waits above, about two minutes of a storage that
 #: is down.
 _TRIES = 10
@@ -211,16 +211,14 @@ class TransferClient:
         return size
 
     def _again(self, what: str, attempt: Callable[[], T]) -> T:
-        wait = _FIRST_WAIT_S
-        for left in reversed(range(_TRIES)):
+        for failures in range(1, _TRIES + 1):
             try:
                 return attempt()
             except (httpx.TransportError, _Passing) as error:
-                if left == 0:
+                if failures == _TRIES:
                     raise TransferFailed(f"{what}: {error}") from error
             inc(table.RETRIES)
-            self._pause(wait)
-            wait = min(2 * wait, _LONGEST_WAIT_S)
+            self._pause(_BACKOFF.after(failures))
         raise AssertionError("unreachable")
 
 

@@ -10,12 +10,14 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from simherd.runtime.backoff import Backoff
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-#: Seconds before a process that died is started again; doubles while it keeps dying.
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 10.0
+#: Before a process that died is started again; the wait doubles while it keeps dying.
+_BACKOFF = Backoff(0.2, 10.0)
 #: A process that lived this long, seconds, is taken to have been well.
 _WELL_S = 30.0
 
@@ -33,7 +35,7 @@ class Child:
     stdin: bytes = b""
     process: subprocess.Popen[bytes] | None = None
     _started_at: float = 0.0
-    _wait_s: float = _FIRST_WAIT_S
+    _deaths: int = 0
     _due_at: float = field(default=0.0)
 
     def start(self) -> None:
@@ -61,9 +63,9 @@ class Child:
         now = time.monotonic()
         if not self._due_at:
             if now - self._started_at > _WELL_S:
-                self._wait_s = _FIRST_WAIT_S
-            self._due_at = now + self._wait_s
-            self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S)
+                self._deaths = 0
+            self._deaths += 1
+            self._due_at = now + _BACKOFF.after(self._deaths)
         if now < self._due_at:
             return False
         self._due_at = 0.0

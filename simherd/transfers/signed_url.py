@@ -13,6 +13,7 @@ import httpx
 
 from simherd.contract.archive.ranged import RangedFile
 from simherd.errors import TransferError
+from simherd.runtime.backoff import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,8 +25,7 @@ T = TypeVar("T")
 
 #: Tries for one piece of a file.
 _TRIES = 6
-#: Seconds until the second try; each further one waits twice as long.
-PAUSE_S = 0.2
+BACKOFF = Backoff(0.2, 10.0)
 CHUNK = 1024 * 1024
 #: Bytes fetched at a time from inside a remote zip.
 _BLOCK = 1024 * 1024
@@ -119,7 +119,7 @@ def pieces(url: str, first: int, length: int) -> Iterator[bytes]:
             tries -= 1
             if tries <= 0:
                 raise TransferError(f"The download failed: {error}") from error
-            time.sleep(PAUSE_S * 2 ** (_TRIES - tries))
+            time.sleep(BACKOFF.after(_TRIES - tries))
 
 
 @contextmanager
@@ -165,7 +165,7 @@ def retried(attempt: Callable[[], T], what: str) -> T:
         except (httpx.TransportError, httpx.InvalidURL) as error:
             if number == _TRIES - 1 or isinstance(error, httpx.UnsupportedProtocol):
                 raise TransferError(f"{what} failed: {error}") from error
-            time.sleep(PAUSE_S * 2**number)
+            time.sleep(BACKOFF.after(number + 1))
     raise AssertionError("unreachable")
 
 

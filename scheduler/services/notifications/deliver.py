@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import random
 import smtplib
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +27,7 @@ from simherd.contract.notifications import (
     RegistrationState,
 )
 from simherd.contract.signing import signature_headers
+from simherd.runtime.backoff import Backoff
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from scheduler.wiring import Runtime
 
 log = logging.getLogger(__name__)
+
+_BACKOFF = Backoff(
+    limits.DELIVERY_FIRST_WAIT_S, limits.DELIVERY_LONGEST_WAIT_S, jitter=(0.75, 1.25)
+)
 
 #: Deliveries that are sent at one time: each takes seconds at the most, and so do all.
 _BATCH = 20
@@ -97,7 +101,7 @@ def _claim(rt: Runtime, now: float) -> list[ClaimedDelivery]:
                 .values(
                     tries=delivery.tries + 1,
                     last_try_at=now,
-                    next_at=now + wait_after(delivery.tries + 1),
+                    next_at=now + _BACKOFF.after(delivery.tries + 1),
                 )
                 .execution_options(synchronize_session=False)
             )
@@ -105,12 +109,6 @@ def _claim(rt: Runtime, now: float) -> list[ClaimedDelivery]:
                 session.refresh(delivery)
                 claimed.append(ClaimedDelivery(delivery, event))
     return claimed
-
-
-def wait_after(tries: int) -> float:
-    """Seconds to wait after so many tries."""
-    doubled = limits.DELIVERY_FIRST_WAIT_S * 2.0 ** (tries - 1)
-    return min(doubled, limits.DELIVERY_LONGEST_WAIT_S) * random.uniform(0.75, 1.25)
 
 
 def _try(rt: Runtime, one: ClaimedDelivery) -> str | None:

@@ -22,6 +22,7 @@ from scheduler.services.storage.transfer_turn import Again, Turn
 from scheduler.services.storage.transfers import JOB
 from scheduler.store.models import TransferRow, User
 from simherd.contract.transfers import TransferKind, TransferState
+from simherd.runtime.backoff import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,8 +35,8 @@ log = logging.getLogger(__name__)
 _DEAD_S = 150.0
 #: Turns that go on at a time, each of another user.
 MOST_TURNS = 2
-#: Turns in a row that may bring nothing, and seconds before the second of them; doubled each time.
-_TRIES, _PAUSE_S = 6, 2.0
+#: Turns in a row that may bring nothing, and the waits between them.
+_TRIES, _BACKOFF = 6, Backoff(2.0, 64.0)
 #: Errors that another turn changes nothing about.
 _FINAL = (
     *(NotAllowed, ServiceError, PathTaken, NoSuchObject),
@@ -135,7 +136,7 @@ def _sentence(error: Exception) -> str:
 
 def _record(rt: Runtime, row: TransferRow) -> None:
     """Write down what a turn has changed; what cannot be written down has failed."""
-    pause = _PAUSE_S * 2 ** (row.failures - 1) if row.failures else 0
+    pause = _BACKOFF.after(row.failures) if row.failures else 0
     try:
         _write(rt, row, pause, ("size", "moved", "upload", "parts", "validator"))
     except (OperationalError, InterfaceError):

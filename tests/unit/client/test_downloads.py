@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 
 from simherd.errors import InvalidInput, TransferError
+from simherd.runtime.backoff import Backoff
 from simherd.transfers import ranged_download, signed_url
 from simherd.transfers.zip_members import MemberDownload, choose
 
@@ -78,7 +79,7 @@ def storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     }.items():
         setattr(Storage, name, value)
     monkeypatch.setattr(ranged_download, "PART_BYTES", 500_000)
-    monkeypatch.setattr(signed_url, "PAUSE_S", 0.001)
+    monkeypatch.setattr(signed_url, "BACKOFF", Backoff(0.001, 0.1))
     server = ThreadingHTTPServer(("127.0.0.1", 0), Storage)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
