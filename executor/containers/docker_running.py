@@ -9,7 +9,7 @@ import threading
 from typing import IO, TYPE_CHECKING, Any
 
 import requests
-from docker.errors import APIError, NotFound
+from docker.errors import APIError, NotFound, create_api_error_from_http_exception
 
 from executor.containers.base import (
     KILL_WAIT_S,
@@ -28,7 +28,6 @@ from executor.containers.usage import Cgroup
 from simherd.runtime.logs import in_context
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Mapping
 
     from docker import APIClient
@@ -210,16 +209,24 @@ class DockerRunning:
 @contextlib.contextmanager
 def _attached(api: APIClient, container: str, *, stdin: bool) -> Any:
     """The socket that carries a container's output, blocking."""
-    params = {"stdin": int(stdin), "stdout": 1, "stderr": 1, "stream": 1}
-    wrapped = api.attach_socket(container, params)
-    # The SDK hands out a read-only file around the socket; stdin needs the socket itself.
-    raw: socket.socket = getattr(wrapped, "_sock", wrapped)
-    try:
-        raw.settimeout(None)
-        yield raw
-    finally:
-        wrapped.close()
-        raw.close()
+    response = api.post(
+        f"{api.base_url}/v{api.api_version}/containers/{container}/attach",
+        params={"stdin": int(stdin), "stdout": 1, "stderr": 1, "stream": 1},
+        headers={"Connection": "Upgrade", "Upgrade": "tcp"},
+        stream=True,
+        timeout=api.timeout,
+    )
+    with contextlib.closing(response):
+        try:
+            response.raise_for_status()
+        except requests.HTTPError as error:
+            raise create_api_error_from_http_exception(error) from error
+        # Not `attach_socket`: it returns a read-only file around the socket, and stdin needs the
+        # socket itself.
+        connection = response.raw.connection
+        assert connection is not None
+        connection.sock.settimeout(None)
+        yield connection.sock
 
 
 def _exit_of(state: Mapping[str, Any]) -> Exit:

@@ -43,9 +43,13 @@ class GangClaimer(Claimer):
         reply = self._gather(
             keys=[*keys.of_claim(), keys.ready, keys.gangs],
             args=[
-                *(keys.lease_prefix, self._executor, token),
-                *(int(limits.LEASE_S * 1000), PRIORITY_BAND),
-                *(self._machines, int(limits.READY_S * 1000)),
+                keys.lease_prefix,
+                self._executor,
+                token,
+                int(limits.LEASE_S * 1000),
+                PRIORITY_BAND,
+                self._machines,
+                int(limits.READY_S * 1000),
             ],
         )
         found = scripts.gather_reply(reply)

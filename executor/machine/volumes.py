@@ -27,9 +27,8 @@ log = logging.getLogger(__name__)
 _FULL_SHARE, _FULL_BYTES = 0.001, 2 * 1024**2
 #: Size of the file system that shows whether this machine can mount one.
 _PROBE_BYTES = 16 * 1024**2
-_MKFS = (
-    *("mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal,^resize_inode"),
-    *("-E", "lazy_itable_init=1,nodiscard"),
+_MKFS = tuple(
+    "mkfs.ext4 -q -F -m 0 -O ^has_journal,^resize_inode -E lazy_itable_init=1,nodiscard".split()
 )
 #: File systems that are kept for the next attempts, and what one may hold of the disk, bytes.
 _SPARES, _SMALL_BYTES = 4, 64 * 1024**2

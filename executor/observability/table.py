@@ -1,7 +1,7 @@
 """Every number that an agent shows to Prometheus; `docs/metrics.md` is made from this table.
 
-What is counted is counted where it happens, with `live.py`; the rest is looked at when Prometheus
-asks, by `state.py`.
+Counters and histograms are updated where something happens, with `instruments.py`; gauges are read
+when Prometheus asks, by `collectors.py`.
 """
 
 from __future__ import annotations
@@ -83,12 +83,6 @@ DEADLINE_LEFT = gauge(
 )
 
 #: What is counted where it happens.
-COUNTED = (
-    *(CLAIM_SECONDS, CLAIMED, ENDED, STAGE_SECONDS, START_SECONDS, DOWNLOADED, UPLOADED, RETRIES),
-    BEATS_FAILED,
-)
-#: What is looked at.
-STATE = (
-    *(DEPENDENCY_UP, SLOTS, SLOTS_BUSY, ATTEMPTS, DRAINING, DISK_FREE, DISK_RESERVE, SILENT),
-    *(GIVES_UP, JOURNALS, JOURNAL_REPORTS, RECLAIM, NOTICES_SILENT, DEADLINE_LEFT),
-)
+COUNTED = tuple(row for row in _ROWS if row.kind is not MetricKind.GAUGE)
+#: What is read when Prometheus asks.
+STATE = tuple(row for row in _ROWS if row.kind is MetricKind.GAUGE)
