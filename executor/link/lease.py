@@ -115,8 +115,8 @@ class LeaseKeeper:
         """Another may fetch it."""
         self._client.hdel(self._keys.staged, staged)
 
-    def tell(self, facts: dict[str, Any]) -> None:
-        """Have the scheduler know what this machine tells of itself."""
+    def publish_facts(self, facts: dict[str, Any]) -> None:
+        """Publish what the scheduler shows of this machine."""
         self._client.hset(self._keys.facts, self._executor, json.dumps(facts))
 
     def close(self) -> None:

@@ -7,7 +7,15 @@ when Prometheus asks, by `collectors.py`.
 from __future__ import annotations
 
 from simherd.contract.cause import Cause
-from simherd.runtime.metric_table import CALL_BUCKETS, STAGE_BUCKETS, counter, gauge, histogram
+from simherd.runtime.metric_table import (
+    CALL_BUCKETS,
+    STAGE_BUCKETS,
+    Measure,
+    MetricKind,
+    counter,
+    gauge,
+    histogram,
+)
 
 CLAIM_SECONDS = histogram(
     "simherd_executor_claim_seconds",
@@ -82,6 +90,7 @@ DEADLINE_LEFT = gauge(
     "Time until the first attempt here reaches a limit; absent where none has one.",
 )
 
+_ROWS = [row for row in tuple(globals().values()) if isinstance(row, Measure)]
 #: What is counted where it happens.
 COUNTED = tuple(row for row in _ROWS if row.kind is not MetricKind.GAUGE)
 #: What is read when Prometheus asks.
