@@ -27,9 +27,8 @@ log = logging.getLogger(__name__)
 _FULL_SHARE, _FULL_BYTES = 0.001, 2 * 1024**2
 #: Size of the file system that shows whether this machine can mount one.
 _PROBE_BYTES = 16 * 1024**2
-_MKFS = tuple(
-    "mkfs.ext4 -q -F -m 0 -O ^has_journal,^resize_inode -E lazy_itable_init=1,nodiscard".split()
-)
+_MKFS = ("mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal,^resize_inode")
+_MKFS_LAZY = ("-E", "lazy_itable_init=1,nodiscard")
 #: File systems that are kept for the next attempts, and what one may hold of the disk, bytes.
 _SPARES, _SMALL_BYTES = 4, 64 * 1024**2
 
@@ -225,7 +224,7 @@ class _FileSystem:
             with made._image.open("xb") as file:
                 os.fchmod(file.fileno(), 0o600)
                 file.truncate(size)
-            _run(*_MKFS, str(made._image))
+            _run(*_MKFS, *_MKFS_LAZY, str(made._image))
             _run("mount", "-o", "loop,nosuid,nodev,noatime", str(made._image), str(made.mount))
             # Where a mount fails silently, writes would go to the machine's own disk.
             if not os.path.ismount(made.mount):

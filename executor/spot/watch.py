@@ -116,9 +116,7 @@ class NoticeWatch:
         bug = result if isinstance(result, Exception) else None
         trace = None if isinstance(bug, SourceError) else bug
         if choice is LogChoice.WARN:
-            log.warning(
-                "event=spot_source_failed source=%s error=%s", name, result, exc_info=trace
-            )
+            log.warning("event=spot_source_failed source=%s error=%s", name, result, exc_info=trace)
         elif choice is LogChoice.ALARM:
             text = "event=spot_source_silent source=%s silent_s=%.0f error=%s"
             log.error(text, name, self.silent_s, result, exc_info=trace)

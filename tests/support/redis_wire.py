@@ -10,15 +10,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-#: Sent as an error of Redis.
-RedisFault = type("RedisFault", (Exception,), {})
+
+class RedisFault(Exception):
+    """Sent as an error of Redis."""
 
 
 class ScriptedRedis:
     """Keeps what it was sent, and answers what `reply` returns for a command and its arguments.
 
-    `reply` returns None, a number, text, or a list or dict of these; what it raises as a RedisFault is an
-    error of Redis. Commands that a client sends by itself are answered with OK and not kept.
+    `reply` returns None, a number, text, or a list or dict of these; what it raises as a
+    RedisFault is an error of Redis. What a client sends by itself is not kept.
     """
 
     def __init__(self, reply: Callable[[str, list[str]], Any] = lambda _name, _args: 1) -> None:
@@ -45,7 +46,9 @@ class ScriptedRedis:
         """Return the reply to one command as it goes over the wire."""
         if name == "HELLO":
             return _encode({"proto": 3})
-        if name in {"CLIENT", "AUTH", "PING", "SELECT"}:
+        if name == "PING":
+            return b"+PONG\r\n"
+        if name in {"CLIENT", "AUTH", "SELECT"}:
             return b"+OK\r\n"
         with self.received:
             self.commands.append((name, args))
@@ -67,6 +70,8 @@ class ScriptedRedis:
 
 def _handler(server: ScriptedRedis) -> type[socketserver.StreamRequestHandler]:
     class Handler(socketserver.StreamRequestHandler):
+        disable_nagle_algorithm = True
+
         def handle(self) -> None:
             while head := self.rfile.readline():
                 words = []

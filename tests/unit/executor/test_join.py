@@ -9,9 +9,9 @@ from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
-from executor import join as module
 from executor.join import JoinRefused, JoinTicket, join
 from simherd.contract import limits
 from simherd.contract.join import MACHINE_HEADER, SECRET_HEADER, Membership, digest
@@ -183,7 +183,7 @@ def test_a_renewal_that_was_cut_off_goes_on_with_the_same_secret(
     file = tmp_path / "identity.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "secret_at": 0}))
     scheduler.statuses = [503]
-    with pytest.raises(module.httpx.HTTPStatusError):
+    with pytest.raises(httpx.HTTPStatusError):
         identity.renew_secret()
     chosen = json.loads(file.read_text())["next"]
     identity.renew_secret()

@@ -68,7 +68,9 @@ def test_an_image_that_is_missing_says_which_and_what_to_do(permanent: bool) -> 
     assert (error.image, error.permanent) == ("a/b:1", permanent)
 
 
-@pytest.mark.parametrize("kind", [EngineUnavailable, ContainerLost, ContainerStuck, ImageUnavailable])
+@pytest.mark.parametrize(
+    "kind", [EngineUnavailable, ContainerLost, ContainerStuck, ImageUnavailable]
+)
 def test_every_error_is_one_of_containers(kind: type[Exception]) -> None:
     assert issubclass(kind, ContainerError)
 

@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 
 #: Says that it is ready, then waits for its input's end.
 WAITS = "import sys; print('ready', flush=True); sys.stdin.read()"
-HANDLES = f"import signal; signal.signal(signal.SIGUSR1, lambda *_: print('warned', flush=True)); {WAITS}"
+HANDLES = (
+    f"import signal; signal.signal(signal.SIGUSR1, lambda *_: print('warned', flush=True)); {WAITS}"
+)
 
 
 @contextmanager
-def process(name: str = "", code: str = WAITS, **options: bool) -> Iterator[subprocess.Popen[bytes]]:
+def process(
+    name: str = "", code: str = WAITS, **options: bool
+) -> Iterator[subprocess.Popen[bytes]]:
     env = {**os.environ, **({MARKER: name} if name else {})}
     child = subprocess.Popen(
         [sys.executable, "-S", "-c", code],
@@ -92,5 +96,5 @@ def test_bytes_are_a_file_to_read(data: bytes) -> None:
     with memory_file(data) as descriptor:
         done = subprocess.run(["cat"], stdin=descriptor, capture_output=True, check=True)
     assert done.stdout == data
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)

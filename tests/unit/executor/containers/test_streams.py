@@ -27,7 +27,11 @@ def logs(tmp_path: Path) -> tuple[CappedLog, CappedLog]:
 
 
 STREAM = (
-    frame(1, b"first\n") + frame(2, b"wrong\n") + frame(1, b"") + frame(1, b"second\n") + frame(2, b"!")
+    frame(1, b"first\n")
+    + frame(2, b"wrong\n")
+    + frame(1, b"")
+    + frame(1, b"second\n")
+    + frame(2, b"!")
 )
 
 

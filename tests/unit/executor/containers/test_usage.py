@@ -90,7 +90,7 @@ def test_a_container_that_is_gone_is_an_error(
     for file in folder.iterdir():
         file.unlink()
     folder.rmdir()
-    with pytest.raises(OSError):
+    with pytest.raises(FileNotFoundError):
         found.read()
     assert found.alarms() == []
 
@@ -122,7 +122,7 @@ def test_without_a_group_for_memory_there_is_none(
 
 
 def test_a_process_that_is_gone_has_no_control_group() -> None:
-    with pytest.raises(OSError):
+    with pytest.raises(FileNotFoundError):
         Cgroup(2**22 + 1)
 
 

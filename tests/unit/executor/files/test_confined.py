@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from executor.files import confined
-from executor.files.confined import CannotShow, file_at, folder_at, open_file, readable, stat_at, walk
+from executor.files.confined import (
+    CannotShow,
+    file_at,
+    folder_at,
+    open_file,
+    readable,
+    stat_at,
+    walk,
+)
 from executor.files.tail import Tail
 from simherd.contract.live_frames import FileKind, Trouble
 
@@ -50,7 +58,10 @@ def make_irregular(folder: Path) -> None:
 def test_what_is_not_a_file_is_not_opened_and_holds_nobody(tmp_path: Path, name: str) -> None:
     make_irregular(tmp_path)
     before = len(os.listdir("/proc/self/fd"))
-    with folder_at(tmp_path) as top, pytest.raises(OSError) as raised:
+    with (
+        folder_at(tmp_path) as top,
+        pytest.raises(OSError, match=name) as raised,
+    ):
         file_at(name, top)
     assert raised.value.errno == errno.ENXIO
     with pytest.raises(CannotShow) as refused:
@@ -93,7 +104,7 @@ def test_a_link_is_never_followed_by_a_single_step(tmp_path: Path) -> None:
     (tmp_path / "to-file").symlink_to("file")
     (tmp_path / "to-folder").symlink_to("folder")
     with folder_at(tmp_path) as top:
-        with pytest.raises(OSError) as raised:
+        with pytest.raises(OSError, match="symbolic links") as raised:
             file_at("to-file", top)
         assert raised.value.errno == errno.ELOOP
         with pytest.raises(NotADirectoryError), folder_at("to-folder", top):

@@ -57,9 +57,7 @@ def test_a_claim_returns_the_attempt_or_none(
 
 
 @pytest.mark.parametrize(("reply", "rang"), [(["bell", "1"], True), (None, False)])
-def test_the_bell_rings_or_the_time_passes(
-    server: ScriptedRedis, reply: Any, rang: bool
-) -> None:
+def test_the_bell_rings_or_the_time_passes(server: ScriptedRedis, reply: Any, rang: bool) -> None:
     server.reply = lambda _name, _args: reply
     claimer = Claimer(server.url, "g", "m1")
     assert claimer.wait_for_bell(3) is rang

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -61,9 +62,7 @@ def test_reports_are_numbered_for_each_attempt_and_sent_in_order(
     ]
 
 
-def test_a_report_is_in_the_journal_before_it_is_sent(
-    reporter: Reporter, journal: Journal
-) -> None:
+def test_a_report_is_in_the_journal_before_it_is_sent(reporter: Reporter, journal: Journal) -> None:
     reporter.open("a:1", "token", "{}")
     reporter.report("a:1", ReportKind.METRICS, at=5.0, metrics={"x": 1})
     [entry] = journal.left_over()
@@ -117,9 +116,7 @@ def test_a_heartbeat_presents_what_was_reported_last(reporter: Reporter) -> None
 
 
 @pytest.mark.parametrize(("recorded", "left"), [(0, 3), (1, 2), (3, 0)])
-def test_what_is_not_recorded_yet_is_counted(
-    reporter: Reporter, recorded: int, left: int
-) -> None:
+def test_what_is_not_recorded_yet_is_counted(reporter: Reporter, recorded: int, left: int) -> None:
     reporter.open("a:1", "token", "{}")
     for kind in (ReportKind.STARTED, ReportKind.METRICS, ReportKind.FINISHED):
         reporter.report("a:1", kind)
@@ -141,7 +138,7 @@ def test_what_is_not_recorded_in_time_is_sent_again(
     again: list[int],
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     reporter.open("a:1", "token", "{}")
     reporter.report("a:1", ReportKind.STARTED)
     reporter.report("a:1", ReportKind.METRICS)
@@ -156,7 +153,7 @@ def test_the_wait_for_another_sending_doubles_and_begins_anew_with_progress(
     server: ScriptedRedis, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     reporter.open("a:1", "token", "{}")
     for _ in range(2):
         reporter.report("a:1", ReportKind.METRICS)

@@ -19,7 +19,11 @@ PIB = 1024**5
 
 
 def capacity(
-    folder: Path, reserve: int = 0, *, images_root: Path | None = None, removed: list[str] | None = None
+    folder: Path,
+    reserve: int = 0,
+    *,
+    images_root: Path | None = None,
+    removed: list[str] | None = None,
 ) -> Capacity:
     def remove(image: str) -> bool:
         (removed if removed is not None else []).append(image)

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 
 def machine(folder: Path, *attempts: Any) -> MachineResources:
-    config: Any = SimpleNamespace(
-        state_dir=folder, disk_bytes=0, disk_reserve_bytes=0, slots=2
-    )
+    config: Any = SimpleNamespace(state_dir=folder, disk_bytes=0, disk_reserve_bytes=0, slots=2)
     return MachineResources(config, ProcessBackend(folder / "notes"), lambda: attempts)
 
 

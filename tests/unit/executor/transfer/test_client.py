@@ -197,7 +197,13 @@ Call = "Callable[[TransferClient], Any]"
             {"generation": 2},
             2,
         ),
-        (lambda c: c.checkpoints(GRANT), "checkpoints", {}, [{"generation": 1}], [{"generation": 1}]),
+        (
+            lambda c: c.checkpoints(GRANT),
+            "checkpoints",
+            {},
+            [{"generation": 1}],
+            [{"generation": 1}],
+        ),
     ],
     ids=["urls", "begin", "complete", "abort", "drop", "stored", "checkpoint", "checkpoints"],
 )
