@@ -1,4 +1,4 @@
-"""Every number that an agent shows to Prometheus; `docs/metrics.md` is made from this table.
+"""The metrics of an agent for Prometheus; `docs/metrics.md` is made from this table.
 
 Counters and histograms are updated where something happens, with `instruments.py`; gauges are read
 when Prometheus asks, by `collectors.py`.
@@ -91,7 +91,7 @@ DEADLINE_LEFT = gauge(
 )
 
 _ROWS = [row for row in tuple(globals().values()) if isinstance(row, Measure)]
-#: What is counted where it happens.
+#: What is updated where it happens.
 COUNTED = tuple(row for row in _ROWS if row.kind is not MetricKind.GAUGE)
 #: What is read when Prometheus asks.
 STATE = tuple(row for row in _ROWS if row.kind is MetricKind.GAUGE)
