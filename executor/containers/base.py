@@ -161,7 +161,7 @@ class Running(Protocol):
         """Return its present usage; None when it has ended, or that cannot be read."""
 
     def alarms(self) -> list[IO[bytes]]:
-        """Return files that poll as urgent (POLLPRI) when it meets a limit; the caller closes them."""
+        """Return open files that poll as urgent (POLLPRI) when it meets a limit."""
 
     def stop(self, grace_s: float) -> Exit:
         """Send SIGTERM, then after `grace_s` SIGKILL to everything that is left; block until gone.

@@ -94,7 +94,7 @@ class DockerRunning:
         finally:
             self._done.set()
 
-    def _carry(self) -> None:
+    def _await_output(self) -> None:
         """Wait until all output is in the logs; start another log shim when one breaks down."""
         while not (self._shim is not None and self._shim.wait()):
             try:

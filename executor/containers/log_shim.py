@@ -78,7 +78,7 @@ class LogShim:
 
     @classmethod
     def find(cls, spec: ContainerSpec) -> LogShim | None:
-        """Return the shim that an earlier agent started, at work or not; None when there was none."""
+        """Return the shim of an earlier agent, at work or not; None when there was none."""
         path = _lock_file(spec)
         try:
             pid = int(path.read_text().split()[0])

@@ -68,7 +68,7 @@ class CappedLog:
         self._closed = False
 
     def fileno(self) -> int:
-        """Return the descriptor, for a process that writes by itself; then call `trim` regularly."""
+        """Return the descriptor for a process that writes itself; then call `trim` regularly."""
         return self._fd
 
     def write(self, data: bytes) -> None:
