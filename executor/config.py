@@ -1,4 +1,4 @@
-"""Settings of an executor: what its environment says, and what it learnt when it joined."""
+"""Settings of an executor, from its environment and from its membership."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 
 _LAST_PORT = 65535
-#: As many as the largest number of bytes has.
+#: The digits of the largest number of bytes.
 _MOST_DIGITS = 19
 
 
 class ConfigError(ValueError):
-    """A setting is missing or cannot be; the message names it."""
+    """A setting is missing or invalid; the message names it."""
 
 
 @dataclass(frozen=True)
 class ExecutorFolders:
-    """Where an executor keeps its state, and its ticket; the variables are `SIMHERD_` + name."""
+    """The paths of an executor's state and ticket; the variables are `SIMHERD_` + name."""
 
     state_dir: Path
     ticket_file: Path
@@ -46,7 +46,7 @@ class ExecutorFolders:
 
 @dataclass(frozen=True)
 class Config:
-    """What an executor works by; what is not of its membership comes from `SIMHERD_` + name."""
+    """The settings of an executor; those outside its membership are `SIMHERD_` + name."""
 
     redis: Address
     group_id: str
@@ -60,7 +60,7 @@ class Config:
     memory_bytes: int
     #: Seconds for which the scheduler leaves a silent machine its attempts.
     reconnect_s: int
-    #: What all attempts may put on the work disk, bytes; 0 is as much as there is.
+    #: What all attempts may put on the work disk, bytes; 0 means no limit.
     disk_bytes: int
     #: What tasks never get of the machine's disks, bytes.
     disk_reserve_bytes: int
@@ -70,17 +70,17 @@ class Config:
     mpi: bool
     #: Whether the next attempt's inputs may be fetched while all slots compute.
     stage_ahead: bool
-    #: Where it is told that the machine is about to be reclaimed; empty: nowhere.
+    #: The source of reclaim notices; empty where there is none.
     spot_notices: str
 
     @classmethod
     def of(
-        cls, place: ExecutorFolders, identity: Identity, env: Mapping[str, str] = os.environ
+        cls, folders: ExecutorFolders, identity: Identity, env: Mapping[str, str] = os.environ
     ) -> Config:
-        """Read the environment, and what the machine's membership says.
+        """Read the environment and the machine's membership.
 
         Raises:
-            ConfigError: a setting is missing or is not of its kind.
+            ConfigError: a setting is missing or invalid.
         """
         member = identity.membership
         user = redis_user(member.machine_id)
@@ -90,7 +90,7 @@ class Config:
             executor_id=member.machine_id,
             executor_name=member.machine_name,
             machine_type=member.machine_type,
-            state_dir=place.state_dir,
+            state_dir=folders.state_dir,
             backend=_one_of(env, "BACKEND", ("docker", "process")),
             slots=1 if member.mpi else _number(env, "SLOTS", "1", least=1),
             vcpus=member.vcpus or os.cpu_count() or 1,
@@ -107,9 +107,9 @@ class Config:
 
 
 def metrics_address(env: Mapping[str, str]) -> tuple[str, int] | None:
-    """Host and port at which the agent serves its health and its metrics; None: it does not.
+    """Return host and port of the agent's health and metrics; None when they are not served.
 
-    Port 0 is a free one. Raises ConfigError.
+    Port 0 means any free one. Raises ConfigError.
     """
     if not env.get("SIMHERD_METRICS_PORT"):
         return None
@@ -120,7 +120,7 @@ def metrics_address(env: Mapping[str, str]) -> tuple[str, int] | None:
 
 
 def check_isolation(env: Mapping[str, str] = os.environ) -> None:
-    """Raises ConfigError: the backend isolates nothing, and the environment does not allow that."""
+    """Raise ConfigError when the backend isolates nothing and the environment does not allow it."""
     is_process = env.get("SIMHERD_BACKEND") == "process"
     if is_process and env.get(INSECURE_BACKEND, "").lower() not in ("true", "1"):
         raise ConfigError(
@@ -162,7 +162,7 @@ def _one_of(env: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> str:
 
 def _number(env: Mapping[str, str], name: str, default: str, least: int = 0) -> int:
     value = env.get(f"SIMHERD_{name}", default)
-    # More digits than any setting has would take Python long to read.
+    # Python needs long to read a number of very many digits.
     is_number = value.isascii() and value.isdigit() and len(value) <= _MOST_DIGITS
     if not is_number or int(value) < least:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""The command `simherd-executor`: a health check must not cost what an agent's start does."""
+"""The command `simherd-executor`. A health check must not load what an agent needs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from simherd.runtime import health_check
 
 
 def main() -> None:
-    """Answer a health check, or do anything else that the command line says."""
+    """Run a health check, or whatever else the command line says."""
     if sys.argv[1:] == ["health"]:
         sys.exit(health_check.of_executor())
     from executor.__main__ import main as start

@@ -1,6 +1,6 @@
-"""Joining the group that a ticket was made for, and keeping the secret that came of it.
+"""Joining the group of a ticket, and keeping the secret of the membership.
 
-The secret is made here and stored before it is used, so that neither a crash nor a lost answer
+The secret is made here and stored before it is used, so that neither a crash nor a lost response
 costs the membership. See `simherd.contract.join`.
 """
 
@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 
 #: Between two tries while the scheduler is out of reach.
 _BACKOFF = Backoff(0.1, 10.0)
-#: Statuses that say "too slow" and "too many": others boot at the same time.
-_PASSING = frozenset({408, 429})
+#: Statuses for "too slow" and "too many", which occur when many machines boot at once.
+_TEMPORARY = frozenset({408, 429})
 
 
 class JoinRefused(Exception):
@@ -38,23 +38,23 @@ class JoinRefused(Exception):
 
 @dataclass(frozen=True)
 class JoinTicket:
-    """What lets this machine join: where the scheduler is, and a token that is good once."""
+    """The permission to join: the scheduler's address, and a token that is valid once."""
 
     api_url: str
     token: str
 
     @classmethod
     def read(cls, file: Path) -> JoinTicket:
-        """The ticket in a file. Raises JoinRefused."""
+        """Read the ticket from a file. Raises JoinRefused."""
         try:
             raw = json.loads(file.read_text())
             return cls(str(raw["api_url"]).rstrip("/"), str(raw["token"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise JoinRefused(f"SIMHERD_TICKET_FILE: {file} is no ticket: {error}.") from error
+            raise JoinRefused(f"SIMHERD_TICKET_FILE: {file} is not a ticket: {error}.") from error
 
 
 class Identity:
-    """Who this machine is to the scheduler. May be asked from any thread."""
+    """This machine's membership and secret. May be used from any thread."""
 
     def __init__(self, file: Path, api_url: str, membership: Membership, secret: str) -> None:
         self._file = file
@@ -64,31 +64,26 @@ class Identity:
         self._http = httpx.Client(timeout=httpx.Timeout(10, connect=5), trust_env=False)
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Tell the scheduler something as this machine.
+        """Send a request to the scheduler as this machine; return the response's fields.
 
         Raises:
-            httpx.HTTPError: it is out of reach, or refuses.
+            httpx.HTTPError: the scheduler is unavailable, or refuses.
         """
-        me = self.membership.machine_id
-        answer = self._http.post(
-            f"{self._api_url}{ROUTE}/{path}",
-            json=body,
-            headers={MACHINE_HEADER: me, SECRET_HEADER: self.secret},
-        )
-        answer.raise_for_status()
-        found: dict[str, Any] = answer.json()
-        return found
+        headers = {MACHINE_HEADER: self.membership.machine_id, SECRET_HEADER: self.secret}
+        response = self._http.post(f"{self._api_url}{ROUTE}/{path}", json=body, headers=headers)
+        response.raise_for_status()
+        return dict(response.json())
 
     def renew_secret(self) -> None:
-        """Use another secret from now on, when this one has been used for long.
+        """Replace the secret when it is old.
 
         Raises:
-            httpx.HTTPError: the scheduler is out of reach; the old one stays good.
+            httpx.HTTPError: the scheduler is unavailable; the old secret stays valid.
         """
         kept = json.loads(self._file.read_text())
         if time.time() - kept["secret_at"] < limits.SECRET_S:
             return
-        # Stored before it is told: after a crash in between it is told again.
+        # Stored before it is sent: after a crash in between it is sent again.
         kept.setdefault("next", _new_secret())
         _store(self._file, kept)
         self.post("secret", {"secret_digest": digest(kept["next"])})
@@ -98,16 +93,16 @@ class Identity:
         log.info("event=secret_renewed machine=%s", self.membership.machine_id)
 
     def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         self._http.close()
 
 
 def join(ticket_file: Path, state_dir: Path, wait: Callable[[float], object]) -> Identity:
-    """Be a member of the ticket's group, or be it again after a restart.
+    """Join the ticket's group, or return the membership of an earlier start.
 
     Args:
-        ticket_file: the ticket; one that was used is not used again.
-        state_dir: where the membership is kept.
+        ticket_file: the ticket, which is used once.
+        state_dir: the folder that keeps the membership.
         wait: sleeps for so many seconds; may raise to give up.
 
     Raises:
@@ -125,29 +120,29 @@ def join(ticket_file: Path, state_dir: Path, wait: Callable[[float], object]) ->
         }
         _store(file, kept)
     if kept["membership"] is None:
-        answer = _ask(ticket, kept["secret"], wait)
-        kept["membership"] = asdict(Membership.decode(answer.content))
+        response = _request(ticket, kept["secret"], wait)
+        kept["membership"] = asdict(Membership.decode(response.content))
         _store(file, kept)
     membership = Membership.decode(json.dumps(kept["membership"]))
     log.info("event=joined group=%s machine=%s", membership.group_id, membership.machine_id)
     return Identity(file, ticket.api_url, membership, kept["secret"])
 
 
-def _ask(ticket: JoinTicket, secret: str, wait: Callable[[float], object]) -> httpx.Response:
+def _request(ticket: JoinTicket, secret: str, wait: Callable[[float], object]) -> httpx.Response:
     body = {"token": ticket.token, "secret_digest": digest(secret)}
     for pause in _BACKOFF.waits():
         try:
-            answer = httpx.post(
+            response = httpx.post(
                 f"{ticket.api_url}{ROUTE}/join", json=body, timeout=10, trust_env=False
             )
-            if answer.is_success:
-                return answer
-            said = answer.text[:300]
-            if answer.is_client_error and answer.status_code not in _PASSING:
-                raise JoinRefused(f"{ticket.api_url} does not let this machine join: {said}")
+            if response.is_success:
+                return response
+            reason = response.text[:300]
+            if response.is_client_error and response.status_code not in _TEMPORARY:
+                raise JoinRefused(f"{ticket.api_url} does not let this machine join: {reason}")
         except httpx.TransportError as error:
-            said = str(error)
-        log.warning("event=join_waits api=%s error=%s", ticket.api_url, said)
+            reason = str(error)
+        log.warning("event=join_waits api=%s error=%s", ticket.api_url, reason)
         wait(pause)
     raise AssertionError("unreachable")
 
@@ -158,10 +153,9 @@ def _new_secret() -> str:
 
 def _kept(file: Path) -> dict[str, Any] | None:
     try:
-        found: dict[str, Any] = json.loads(file.read_text())
+        return dict(json.loads(file.read_text()))
     except (OSError, ValueError):
         return None
-    return found
 
 
 def _store(file: Path, kept: dict[str, Any]) -> None:

@@ -379,7 +379,7 @@ class Agent:
         # Last: a Redis that has reached its memory limit renews leases, and takes nothing more.
         draining = self._draining.is_set()
         facts = self._machine.facts(draining=draining)
-        self._keeper.tell({**facts, **self._presence.facts()})
+        self._keeper.publish_facts({**facts, **self._presence.facts()})
         self._stager.look(wanted=self._wants_more(draining))
 
     def _wants_more(self, draining: bool) -> bool:

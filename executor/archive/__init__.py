@@ -1,6 +1,6 @@
 """Packing outputs, whatever a simulation left behind."""
 
-from executor.archive.pack import Listing, PackOptions, PackResult, pack, readable
+from executor.archive.pack import Listing, PackOptions, PackResult, pack
 from executor.archive.stamps import Stamp, load_stamps, save_stamps, snapshot
 
 __all__ = [
@@ -10,7 +10,6 @@ __all__ = [
     "Stamp",
     "load_stamps",
     "pack",
-    "readable",
     "save_stamps",
     "snapshot",
 ]

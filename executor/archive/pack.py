@@ -1,10 +1,9 @@
-"""Packing what a task left behind, whatever that is, without following or waiting for it."""
+"""Packing whatever a task left behind, without following links or waiting for pipes."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
 import stat
 import time
 import zipfile
@@ -12,31 +11,24 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from executor.archive.deflate import ParallelDeflate
+from executor.archive.deflate import ZipWriter
 from executor.archive.stamps import Stamp, stamp_of
+from executor.files.confined import MAX_DEPTH, file_at, folder_at, readable, stat_at
 from simherd.contract.archive.paths import link_stays_inside
 from simherd.contract.archive.times import time_field
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 _CHUNK = 1024 * 1024
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# Without O_NONBLOCK a FIFO put in a file's place would hold the agent for ever.
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-#: Folders below one another that are looked into; each holds a descriptor open.
-MAX_DEPTH = 128
 #: Notes kept; a million odd files are not worth a million lines.
 MAX_NOTES = 500
-#: Deflate level: outputs are large and mostly leave for a disk, so speed counts more than size.
-LEVEL = 1
 #: Suffixes of files that are compressed already and are stored as they are.
 COMPRESSED = frozenset(
     {".7z", ".br", ".bz2", ".gif", ".gz", ".jpeg", ".jpg", ".lz4", ".mkv", ".mp4", ".npz"}
     | {".ogg", ".pdf", ".png", ".rar", ".tgz", ".webm", ".webp", ".xz", ".zip", ".zst"}
 )
-_ODD = re.compile(r"[\x00-\x1f\x7f-\x9f\\\udc80-\udcff]")
 _UNIX = 3
 _ZIP_TIMES = ((1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58))
 _LONGEST_NAME = 65_000
@@ -69,7 +61,7 @@ class PackOptions:
 
     `unchanged`: files that are left out while they are as this snapshot says. `deadline`:
     `time.monotonic()` after which no more is packed. `extra`: further files, by their names below
-    the prefix; they replace what the folder holds of those names. `list_entry` is told of each
+    the prefix; they replace what the folder holds of those names. `list_entry` is called with each
     entry, `workers` is the number of threads that compress.
     """
 
@@ -102,7 +94,7 @@ def pack(
 
 
 class _Unwritable(Exception):
-    """The archive's own medium failed: no note on some file, but the end of packing."""
+    """The medium of the archive failed: this ends the packing, not just one file of it."""
 
     def __init__(self, cause: Exception) -> None:
         super().__init__(str(cause))
@@ -110,7 +102,7 @@ class _Unwritable(Exception):
 
 
 class _Stream:
-    """Where the archive goes: counts bytes, and tells its own errors from those of reading."""
+    """Where the archive goes: counts bytes, and marks its errors apart from those of reading."""
 
     def __init__(self, out: IO[bytes]) -> None:
         self._out = out
@@ -118,7 +110,7 @@ class _Stream:
         self.size = 0
 
     def write(self, data: bytes) -> int:
-        # The zip library writes its last records even when it is left by an exception.
+        # The zip library writes its last records even when an exception ends its block.
         if self._failed is None:
             try:
                 self._out.write(data)
@@ -136,9 +128,8 @@ class _Stream:
 class _Packer:
     def __init__(self, out: _Stream, options: PackOptions, pool: ThreadPoolExecutor) -> None:
         self._out = out
-        self._zip = zipfile.ZipFile(cast("IO[bytes]", out), "w")
+        self._zip = ZipWriter(cast("IO[bytes]", out), pool, options.workers)
         self._options = options
-        self._pool = pool
         self._names: set[str] = set()
         self._notes: list[str] = []
         self._unnoted = 0
@@ -148,13 +139,10 @@ class _Packer:
 
     def pack(self, root: Path, prefix: str) -> PackResult:
         with self._zip:
-            top = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
+            with folder_at(root) as top:
                 if prefix:
                     self._add_empty(prefix, os.fstat(top))
                 self._folder(top, (), prefix)
-            finally:
-                os.close(top)
             for name, path in self._options.extra.items():
                 self._extra(name, path, prefix)
         notes = [*self._notes, f"and {self._unnoted} more"] if self._unnoted else self._notes
@@ -167,18 +155,16 @@ class _Packer:
         else:
             self._unnoted += 1
 
-    def _list(self, path: tuple[str, ...], **told: Any) -> None:
+    def _list(self, path: tuple[str, ...], **fields: Any) -> None:
         if self._options.list_entry is not None:
-            self._options.list_entry({"path": readable("/".join(path)), **told})
+            self._options.list_entry({"path": readable("/".join(path)), **fields})
 
     def _extra(self, name: str, path: Path, prefix: str) -> None:
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            self._file(folder, path.name, (name,), self._unique(prefix + name))
+            with folder_at(path.parent) as folder:
+                self._file(folder, path.name, (name,), self._unique(prefix + name))
         except OSError as error:
             self._note((name,), f"not packed: {error.strerror}")
-        finally:
-            os.close(folder)
 
     def _folder(self, fd: int, path: tuple[str, ...], prefix: str) -> None:
         """Pack what is in an open folder, in the order of names."""
@@ -197,7 +183,7 @@ class _Packer:
                 self._note(here, f"not packed: {error.strerror}")
 
     def _entry(self, fd: int, name: str, path: tuple[str, ...], prefix: str) -> None:
-        info = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        info = stat_at(name, fd)
         stored = self._unique(prefix + readable("/".join(path)))
         if len(stored.encode()) > _LONGEST_NAME:
             self._note(path[:3], "not packed: a name below is too long")
@@ -217,14 +203,11 @@ class _Packer:
         if len(path) > MAX_DEPTH:
             self._note(path[:3], f"not packed: more than {MAX_DEPTH} folders below one another")
             return
-        inner = os.open(name, _FOLDER, dir_fd=fd)
-        try:
+        with folder_at(name, fd) as inner:
             self._folder(inner, path, prefix)
-        finally:
-            os.close(inner)
 
     def _link(self, target: str, path: tuple[str, ...], stored: str, info: os.stat_result) -> None:
-        if not link_stays_inside(path[:-1], target) or _ODD.search(target):
+        if not link_stays_inside(path[:-1], target) or readable(target) != target:
             self._note(path, f"not packed: a link to {readable(target)}, outside the outputs")
             return
         self._write(_member(stored, info), target.encode())
@@ -232,46 +215,39 @@ class _Packer:
 
     def _file(self, fd: int, name: str, path: tuple[str, ...], stored: str) -> None:
         """Pack as many bytes as the file had when it was opened, or as it still has."""
-        with open(os.open(name, _FILE, dir_fd=fd), "rb", buffering=0) as source:
+        with file_at(name, fd) as source:
             info = os.fstat(source.fileno())
-            if not stat.S_ISREG(info.st_mode):
-                self._note(path, "not packed: it was exchanged while it was opened")
-                return
             if info.st_size > _SPARSE_BYTES and info.st_blocks * 512 < info.st_size / _SPARSE:
                 self._note(path, f"not packed: {info.st_size} bytes, almost all of them holes")
                 return
             member = _member(stored, info, compress=self._options.compress)
-            member.file_size = info.st_size
             # Read before the entry is begun: an unreadable file then leaves nothing behind.
-            data = source.read(min(_CHUNK, info.st_size))
-            left = info.st_size
+            first = source.read(min(_CHUNK, info.st_size))
             digest = hashlib.sha256()
-            with self._zip.open(member, "w") as target:
-                if member.compress_type == zipfile.ZIP_DEFLATED and info.st_size > _CHUNK:
-                    # The library has no way to be given a compressor.
-                    target._compressor = self._deflate()  # type: ignore[attr-defined]
-                while data and left:
-                    target.write(data[:left])
-                    digest.update(data[:left])
-                    left -= min(len(data), left)
-                    if left and self._is_late():
-                        self._note(
-                            path, f"cut short: packing ran out of time, {left} bytes missing"
-                        )
-                        break
-                    data = self._next(source, left, path)
+            self._zip.add(member, self._chunks(source, first, info.st_size, path, digest))
+            left = info.st_size - member.file_size
             if left and not self._late:
                 self._note(path, f"it shrank while it was packed, by {left} bytes")
             elif not left and os.fstat(source.fileno()).st_size > info.st_size:
                 self._note(path, "it grew while it was packed; the end is missing")
-        size = info.st_size - left
         self._files += 1
-        self._bytes += size
+        self._bytes += member.file_size
         sums = {"crc32": f"{member.CRC:08x}", "sha256": digest.hexdigest()}
-        self._list(path, kind="file", size=size, **sums, **_status(info))
+        self._list(path, kind="file", size=member.file_size, **sums, **_status(info))
 
-    def _deflate(self) -> ParallelDeflate:
-        return ParallelDeflate(self._pool, self._options.workers, LEVEL)
+    def _chunks(
+        self, source: IO[bytes], chunk: bytes, left: int, path: tuple[str, ...], digest: Any
+    ) -> Iterator[bytes]:
+        """Return `chunk` and what follows it, `left` bytes at most."""
+        while chunk and left:
+            chunk = chunk[:left]
+            digest.update(chunk)
+            yield chunk
+            left -= len(chunk)
+            if left and self._is_late():
+                self._note(path, f"cut short: packing ran out of time, {left} bytes missing")
+                return
+            chunk = self._next(source, left, path)
 
     def _next(self, source: IO[bytes], left: int, path: tuple[str, ...]) -> bytes:
         try:
@@ -289,7 +265,7 @@ class _Packer:
         self._zip.writestr(member, data)
 
     def _unique(self, stored: str) -> str:
-        """The name, or one like it when escaping made two names equal."""
+        """Return the name, or one like it when escaping made two names equal."""
         name, number = stored, 1
         while name in self._names:
             number += 1
@@ -320,12 +296,6 @@ def _member(stored: str, info: os.stat_result, *, compress: bool = True) -> zipf
     suffix = os.path.splitext(stored)[1].lower()
     stores = suffix in COMPRESSED or not compress
     member.compress_type = zipfile.ZIP_STORED if stores else zipfile.ZIP_DEFLATED
+    member.file_size = info.st_size
     member.extra = time_field(info.st_mtime)
-    # For an entry that is opened for writing the library offers no other way.
-    member._compresslevel = LEVEL  # type: ignore[attr-defined]
     return member
-
-
-def readable(name: str) -> str:
-    """The name in UTF-8; bytes that are none, control characters and backslashes as `%XX`."""
-    return _ODD.sub(lambda odd: "".join(f"%{byte:02X}" for byte in os.fsencode(odd.group())), name)

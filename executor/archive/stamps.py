@@ -1,35 +1,44 @@
-"""What tells that a file was not touched since a moment."""
+"""Whether files were changed since a moment."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
+from executor.files.confined import stat_at
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 
 class Stamp(NamedTuple):
-    """What tells that a file was not touched."""
+    """The part of a file's status that changes with its content."""
 
     size: int
     mtime_ns: int
     inode: int
 
 
-def snapshot(root: Path) -> dict[str, Stamp]:
-    """The regular files below `root` as they are now, by relative path. Raises OSError."""
-    found = {}
+def snapshot(root: Path, matches: Callable[[str], bool] = bool) -> dict[str, Stamp]:
+    """Return the stamps of the regular files below `root` whose relative path matches.
+
+    A file that vanishes meanwhile is left out. Raises OSError.
+    """
+    stamps = {}
     for folder, _, names, fd in os.fwalk(root):
         inside = os.path.relpath(folder, root)
         for name in names:
-            info = os.stat(name, dir_fd=fd, follow_symlinks=False)
-            if stat.S_ISREG(info.st_mode):
-                found[name if inside == "." else f"{inside}/{name}"] = stamp_of(info)
-    return found
+            path = name if inside == "." else f"{inside}/{name}"
+            if matches(path):
+                with contextlib.suppress(FileNotFoundError):
+                    info = stat_at(name, fd)
+                    if stat.S_ISREG(info.st_mode):
+                        stamps[path] = stamp_of(info)
+    return stamps
 
 
 def save_stamps(stamps: Mapping[str, Stamp], path: Path) -> None:
@@ -38,7 +47,7 @@ def save_stamps(stamps: Mapping[str, Stamp], path: Path) -> None:
 
 
 def load_stamps(path: Path) -> dict[str, Stamp]:
-    """The snapshot that `save_stamps` wrote; empty when there is none or it is broken."""
+    """Return the snapshot that `save_stamps` wrote; empty when there is none or it is broken."""
     try:
         return {name: Stamp(*values) for name, values in json.loads(path.read_text()).items()}
     except (OSError, ValueError):
@@ -46,5 +55,5 @@ def load_stamps(path: Path) -> dict[str, Stamp]:
 
 
 def stamp_of(info: os.stat_result) -> Stamp:
-    """The stamp of a file by its status."""
+    """Return the stamp of a file by its status."""
     return Stamp(info.st_size, info.st_mtime_ns, info.st_ino)

@@ -7,17 +7,16 @@ at one moment, or it is none.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import os
-import stat
 import threading
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from executor.archive.stamps import Stamp, stamp_of
+from executor.archive.stamps import Stamp, snapshot, stamp_of
 from executor.attempt.stop import Stopped
+from executor.files.confined import file_at
 from executor.transfer.client import TransferFailed
 from executor.transfer.multipart_upload import MultipartUpload
 from simherd.contract.checkpoints import FOLDER, KEPT, MOST_FILES, SavedFile, total_bytes
@@ -34,7 +33,6 @@ log = logging.getLogger(__name__)
 #: Seconds for which nothing may have changed, and how often that is waited for.
 _STABLE_S, _STABLE_TRIES = 1.0, 30
 _CHUNK = 1024 * 1024
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class FileChanged(Exception):
@@ -101,18 +99,9 @@ class Checkpointer:
 
     def _look(self) -> dict[str, Stamp]:
         """The files that belong to a checkpoint, as they are now."""
-        found: dict[str, Stamp] = {}
-        for folder, _, names, descriptor in os.fwalk(self._attempt.work):
-            for name in names:
-                path = _relative(self._attempt, folder, name)
-                if not (_can_be_named(path) and self._wanted.matches(path)):
-                    continue
-                # Temporary files come and go.
-                with contextlib.suppress(FileNotFoundError):
-                    info = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-                    if stat.S_ISREG(info.st_mode):
-                        found[path] = stamp_of(info)
-        return found
+        return snapshot(
+            self._attempt.work, lambda path: _can_be_named(path) and self._wanted.matches(path)
+        )
 
     def save(self, looked: dict[str, Stamp]) -> int | None:
         """Store these files as a generation; answers its number, None if there is nothing new.
@@ -157,7 +146,7 @@ class Checkpointer:
     def _send_one(
         self, name: str, folder: int, path: str, stamp: Stamp, stored: set[str]
     ) -> SavedFile:
-        with open(os.open(name, _READ, dir_fd=folder), "rb") as file:
+        with file_at(name, folder) as file:
             info = os.fstat(file.fileno())
             if stamp_of(info) != stamp:
                 raise FileChanged(path)

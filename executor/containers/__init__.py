@@ -1,1 +1,1 @@
-"""Where a simulation's commands run: a Docker engine, or plain processes."""
+"""Running a simulation's commands: in containers of a Docker engine, or as plain processes."""

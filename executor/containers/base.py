@@ -1,11 +1,11 @@
-"""What the rest of the executor knows about containers: the protocol, its words, its errors.
+"""The protocol of container backends, its data and its errors.
 
 One container runs one command. The commands of a task share a work folder, nothing else.
 
     ContainerError
-    ├── EngineUnavailable      the engine does not answer; worth another try later
-    ├── ImageUnavailable       the image is neither here nor to be had
-    ├── ContainerLost          it ended together with what watched it; how, nobody can say
+    ├── EngineUnavailable      the engine cannot be reached; worth another try later
+    ├── ImageUnavailable       the image is not here and cannot be pulled
+    ├── ContainerLost          it ended together with its watcher, with an unknown exit code
     └── ContainerStuck         still there a minute after SIGKILL; the machine needs a restart
 """
 
@@ -34,15 +34,15 @@ KILL_WAIT_S = 60.0
 
 
 class ContainerError(Exception):
-    """A container could not be run, for a reason that is not the command's own."""
+    """A container could not be run, for a reason outside the command."""
 
 
 class EngineUnavailable(ContainerError):
-    """The container engine does not answer, or refused for its own reasons."""
+    """The container engine cannot be reached, or failed."""
 
 
 class ContainerLost(ContainerError):
-    """A command that had been started is gone, and how it ended cannot be known."""
+    """A command that was started is gone, and its exit code is unknown."""
 
 
 class ContainerStuck(ContainerError):
@@ -50,7 +50,7 @@ class ContainerStuck(ContainerError):
 
 
 class ImageUnavailable(ContainerError):
-    """The image is neither on this machine nor to be had from its registry.
+    """The image is not on this machine and cannot be pulled from its registry.
 
     `permanent` is false when another try may help (a network or registry fault).
     """
@@ -61,32 +61,32 @@ class ImageUnavailable(ContainerError):
         self.permanent = permanent
 
 
-#: Where a container that works with others has the folder of `Peers`.
+#: The mount point of the folder of `Peers`.
 PEERS_DIR = "/simherd"
 
 
 @dataclass(frozen=True)
 class Peers:
-    """What a container has that works with others, on other machines."""
+    """The connection of a container to others, on other machines."""
 
     #: Made by `make_network`.
     network: str
-    #: Its own name, by which the others reach it.
+    #: The container's name, by which the others reach it.
     hostname: str
-    #: Host folder that it has as PEERS_DIR.
+    #: Host folder that is mounted at PEERS_DIR.
     folder: Path
 
 
 @dataclass(frozen=True)
 class ContainerSpec:
-    """One command, and what it may use."""
+    """One command and its resources."""
 
     #: Unique on the machine: letters, digits, `_`, `.`, `-`.
     name: str
     image: str
     #: Host folder; the only thing the command can write to that lasts.
     work_dir: Path
-    #: Program and arguments, passed on as they are: there is no shell.
+    #: Program and arguments, without a shell.
     argv: tuple[str, ...]
     #: Host files, appended to; both may lie in the work folder.
     stdout: Path
@@ -94,15 +94,15 @@ class ContainerSpec:
     #: Where the command starts, relative to the work folder.
     cwd: str = "."
     env: Mapping[str, str] = field(default_factory=dict)
-    #: More of the environment: paths relative to the work folder, told as they are inside.
+    #: More of the environment: paths relative to the work folder, given as they are inside.
     paths: Mapping[str, str] = field(default_factory=dict)
     stdin: bytes = b""
     labels: Mapping[str, str] = field(default_factory=dict)
-    #: None: as much as the machine has. Swap is never added to it.
+    #: None means as much as the machine has. Swap is never added to it.
     memory_bytes: int | None = None
     cpus: float | None = None
     policy: Policy = field(default_factory=Policy)
-    #: Whether it is to have the network; the policy must allow it, too.
+    #: Whether it gets the network; the policy must allow it, too.
     network: bool = False
     peers: Peers | None = None
     #: What each of stdout and stderr may grow to, over all commands that append to it.
@@ -116,17 +116,17 @@ class Exit:
     #: 0-255; 128 + N for signal N; 126 not executable; 127 not found.
     code: int
     #: The signal that ended it. With Docker deduced from the code, which a program may also
-    #: choose itself.
+    #: return by itself.
     signal: int | None = None
     #: The memory limit killed something inside; with code 0 it was not the command itself.
     oom: bool = False
-    #: What to tell the user beyond the code; may be empty.
+    #: An explanation for the user beyond the code; may be empty.
     message: str = ""
 
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """Where an image came from: `local`, `pulled`, or `host` where there are no images."""
+    """The origin of an image: `local`, `pulled`, or `host` where there are no images."""
 
     size_bytes: int
     source: str
@@ -146,40 +146,40 @@ class Running(Protocol):
         """
 
     def signal(self, name: str) -> None:
-        """Send a signal, such as `SIGUSR1`; nothing happens when it has already ended."""
+        """Send a signal, such as `SIGUSR1`; do nothing when the command has ended."""
 
     def warn(self, name: str) -> int:
-        """Send a signal to those of its processes that handle it; answers how many there were.
+        """Send a signal to those of its processes that handle it; return their number.
 
-        To the others a signal such as SIGUSR1 would be the end.
+        A signal such as SIGUSR1 would end the others.
         """
 
     def processes(self) -> list[int]:
-        """The numbers of its processes, as far as this machine knows them."""
+        """Return the ids of its processes, as far as this machine knows them."""
 
     def usage(self) -> Usage | None:
-        """What it uses now; None when it has ended, or that cannot be read."""
+        """Return its present usage; None when it has ended, or that cannot be read."""
 
     def alarms(self) -> list[IO[bytes]]:
-        """Files that poll as urgent (POLLPRI) when it meets a limit; for the caller to close."""
+        """Return open files that poll as urgent (POLLPRI) when it meets a limit."""
 
     def stop(self, grace_s: float) -> Exit:
-        """SIGTERM, then after `grace_s` SIGKILL for everything that is left; block until gone.
+        """Send SIGTERM, then after `grace_s` SIGKILL to everything that is left; block until gone.
 
         Another call with a shorter grace, from another thread, shortens the first.
         Raises ContainerStuck.
         """
 
     def remove(self) -> None:
-        """Kill what still runs, forget the container, join its threads. Keeps the log files."""
+        """Kill what still runs, remove the container, join its threads. Keeps the log files."""
 
 
-#: Says by a container's labels whether it is to be left alone.
+#: Decides by a container's labels whether to keep it.
 Keep = Callable[[Mapping[str, str]], bool]
 
 
 def keep_nothing(_labels: Mapping[str, str]) -> bool:
-    """Leave none alone."""
+    """Keep none."""
     return False
 
 
@@ -190,58 +190,58 @@ class ContainerBackend(Protocol):
     def name(self) -> str: ...
 
     def prepare(self, image: str) -> ImageInfo:
-        """Have the image on this machine: look here first, then pull. Blocks for minutes.
+        """Make the image available on this machine, by a pull if needed. Blocks for minutes.
 
         Raises ImageUnavailable, EngineUnavailable.
         """
 
     def start(self, spec: ContainerSpec) -> Running:
-        """Start a command. One that cannot be executed is no error but an Exit of 126 or 127.
+        """Start a command. One that cannot be executed is an Exit of 126 or 127, not an error.
 
         Raises ImageUnavailable, EngineUnavailable, ContainerError when the engine refuses the
         spec, and OSError when the log files cannot be opened.
         """
 
     def adopt(self, spec: ContainerSpec) -> Running | None:
-        """Go on with the command that an earlier agent started, running or ended.
+        """Take over the command that an earlier agent started, running or ended.
 
-        None: it was never started. Raises ContainerLost when it was, and how it ended cannot be
-        known, EngineUnavailable, ContainerError.
+        Return None when it was never started. Raises ContainerLost when it was, and its exit code
+        is unknown, EngineUnavailable, ContainerError.
         """
 
     def cleanup(self, labels: Mapping[str, str], keep: Keep = keep_nothing) -> int:
-        """Kill and remove whatever carries all these labels, from this agent or an earlier one.
+        """Kill and remove the containers with all these labels, also of earlier agents.
 
-        Returns how many there were. Raises EngineUnavailable.
+        Return their number. Raises EngineUnavailable.
         """
 
     def data_root(self) -> Path | None:
-        """The folder whose disk holds images; None where there are none."""
+        """Return the folder whose disk holds images; None where there are none."""
 
     def remove_image(self, image: str) -> bool:
-        """Remove an image; False when it is in use, or not to be had rid of."""
+        """Remove an image; return False when it is in use or cannot be removed."""
 
     def make_network(self, name: str) -> str:
-        """Have a network on which containers reach one another and nothing else.
+        """Make a network on which containers reach one another and nothing else.
 
-        Answers its addresses, such as `172.19.0.0/16`. Raises EngineUnavailable, ContainerError.
+        Return its addresses, such as `172.19.0.0/16`. Raises EngineUnavailable, ContainerError.
         """
 
     def remove_network(self, name: str) -> bool:
-        """Remove it; False while a container is on it, or when that cannot be had."""
+        """Remove a network; return False while a container is on it, or when that fails."""
 
     def gpus(self) -> int:
-        """How many GPUs containers can be given."""
+        """Return the number of GPUs that containers can get."""
 
     def check(self) -> None:
-        """Raise EngineUnavailable when the engine does not answer."""
+        """Raise EngineUnavailable when the engine cannot be reached."""
 
     def close(self) -> None:
-        """Close the connections to the engine; what runs goes on running, unobserved."""
+        """Close the connections to the engine; running containers go on, unobserved."""
 
 
 class NotStarted:
-    """A command that ended before it began: wrong program, wrong folder."""
+    """A command that could not be started: wrong program, wrong folder."""
 
     def __init__(self, name: str, exit_: Exit) -> None:
         self.name = name
@@ -273,15 +273,15 @@ class NotStarted:
 
 
 def refusal(spec: ContainerSpec) -> Exit | None:
-    """Why no backend can execute this command, or None: checked before anything is started."""
+    """Return why no backend can execute this command; None when it can be tried."""
     if not spec.argv or not spec.argv[0]:
         return Exit(NOT_FOUND, message="The command is empty.")
     if any("\0" in text for text in (*spec.argv, *spec.env.keys(), *spec.env.values())):
         return Exit(NOT_EXECUTABLE, message="The command or its environment contains a NUL.")
     home = os.path.realpath(spec.work_dir)
-    there = os.path.realpath(os.path.join(home, spec.cwd))
-    if os.path.commonpath((home, there)) != home:
+    cwd = os.path.realpath(os.path.join(home, spec.cwd))
+    if os.path.commonpath((home, cwd)) != home:
         return Exit(NOT_EXECUTABLE, message=f"The folder {spec.cwd!r} is outside the work folder.")
-    if not os.path.isdir(there):
+    if not os.path.isdir(cwd):
         return Exit(NOT_EXECUTABLE, message=f"The folder {spec.cwd!r} does not exist.")
     return None

@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 
     from executor.containers.base import Keep, Running
 
-#: Where the work folder is inside the container, and HOME.
+#: The work folder inside the container, and HOME.
 WORKDIR = "/workdir"
-#: User and group of the command where the agent itself is root.
+#: User and group of the command where the agent is root.
 SANDBOX_ID = 10001
 #: Seconds for one call to the engine; starting a container on a busy disk takes many.
 CALL_S = 120
-#: Seconds without any word from the engine during a pull.
+#: Seconds without any progress from the engine during a pull.
 PULL_SILENCE_S = 600
 
 
 def hardening(spec: ContainerSpec, host_cpus: float, network: str, gpus: int) -> dict[str, Any]:
-    """Every limit and lock of a container; the only user values in it are sizes."""
+    """Return every limit and lock of a container; the only user values in it are sizes."""
     policy = spec.policy
     limits: dict[str, Any] = {}
     if spec.memory_bytes is not None:
@@ -90,12 +90,12 @@ class DockerBackend:
         with engine("reach the Docker engine"):
             self._api = client(base_url, CALL_S)
             self._pull_api = client(base_url, PULL_SILENCE_S)
-            found = self._api.info()
-        self._host_cpus = float(found["NCPU"])
-        self._data_root = Path(found["DockerRootDir"])
+            info = self._api.info()
+        self._host_cpus = float(info["NCPU"])
+        self._data_root = Path(info["DockerRootDir"])
         # The engine gives out GPUs through NVIDIA's hook; without a device there is none.
         devices = glob.glob("/dev/nvidia[0-9]*")
-        self._gpus = len(devices) if "nvidia" in found.get("Runtimes", {}) else 0
+        self._gpus = len(devices) if "nvidia" in info.get("Runtimes", {}) else 0
 
     def prepare(self, image: str) -> ImageInfo:
         with engine(f"look for the image {image!r}"):
@@ -143,13 +143,13 @@ class DockerBackend:
     def adopt(self, spec: ContainerSpec) -> Running | None:
         with engine(f"look for the container {spec.name!r}"):
             try:
-                found = self._api.inspect_container(spec.name)
+                container = self._api.inspect_container(spec.name)
             except NotFound:
                 return None
-            if found["State"]["Status"] == "created":
-                remove(self._api, found["Id"])
+            if container["State"]["Status"] == "created":
+                remove(self._api, container["Id"])
                 return None
-        running = DockerRunning(self._api, str(found["Id"]), spec)
+        running = DockerRunning(self._api, str(container["Id"]), spec)
         running.take_over()
         running.follow()
         return running
@@ -177,7 +177,7 @@ class DockerBackend:
             "TINI_KILL_PROCESS_GROUP": "1",
         }
         try:
-            made = self._api.create_container(
+            container = self._api.create_container(
                 spec.image,
                 name=spec.name,
                 entrypoint=list(spec.argv),
@@ -192,17 +192,17 @@ class DockerBackend:
         except ImageNotFound as error:
             raise _unavailable(spec.image, text(error)) from error
         if spec.peers is not None and allowed:
-            self._api.connect_container_to_network(made["Id"], network)
-        return str(made["Id"])
+            self._api.connect_container_to_network(container["Id"], network)
+        return str(container["Id"])
 
     def cleanup(self, labels: Mapping[str, str], keep: Keep = keep_nothing) -> int:
-        wanted = [f"{key}={value}" for key, value in labels.items()]
+        filters = {"label": [f"{key}={value}" for key, value in labels.items()]}
         with engine("remove old containers"):
-            found = self._api.containers(all=True, filters={"label": wanted})
-            doomed = [c["Id"] for c in found if not keep(c["Labels"])]
-            for container in doomed:
+            containers = self._api.containers(all=True, filters=filters)
+            unwanted = [c["Id"] for c in containers if not keep(c["Labels"])]
+            for container in unwanted:
                 remove(self._api, container)
-        return len(doomed)
+        return len(unwanted)
 
     def data_root(self) -> Path | None:
         return self._data_root if self._data_root.is_dir() else None
@@ -241,7 +241,7 @@ class DockerBackend:
 
 
 def _give_away(work_dir: Path) -> str:
-    """Make the work folder the sandbox user's own; returns `uid:gid` for the container."""
+    """Give the work folder to the sandbox user; return `uid:gid` for the container."""
     if os.geteuid() != 0:
         return f"{os.geteuid()}:{os.getegid()}"
     owner = work_dir.stat()
@@ -249,7 +249,7 @@ def _give_away(work_dir: Path) -> str:
         for folder, folders, files in os.walk(work_dir):
             for name in (*folders, *files):
                 os.chown(os.path.join(folder, name), SANDBOX_ID, SANDBOX_ID, follow_symlinks=False)
-        # The folder itself comes last: its owner says that all of it was done.
+        # The folder itself comes last: its owner shows that the whole tree was changed.
         os.chown(work_dir, SANDBOX_ID, SANDBOX_ID)
         return f"{SANDBOX_ID}:{SANDBOX_ID}"
     return f"{owner.st_uid}:{owner.st_gid}"

@@ -9,7 +9,7 @@ import threading
 from typing import IO, TYPE_CHECKING, Any
 
 import requests
-from docker.errors import APIError, NotFound
+from docker.errors import APIError, NotFound, create_api_error_from_http_exception
 
 from executor.containers.base import (
     KILL_WAIT_S,
@@ -28,7 +28,6 @@ from executor.containers.usage import Cgroup
 from simherd.runtime.logs import in_context
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Mapping
 
     from docker import APIClient
@@ -38,9 +37,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds one request for the end of a container stays open; then it is asked again.
+#: Seconds that one request for the end of a container stays open before it is repeated.
 WAIT_SLICE_S = 60
-#: Seconds between two tries while the engine is away.
+#: Seconds between two tries while the engine is unavailable.
 RETRY_S = 1.0
 #: Exit codes of a container that was stopped together with its engine.
 _WITH_ENGINE = frozenset({SIGNAL_BASE + 9, SIGNAL_BASE + 15, 255})
@@ -54,11 +53,11 @@ class DockerRunning:
         self._api = api
         self._container = container
         self._spec = spec
-        self._carrier: LogShim | None = None
+        self._shim: LogShim | None = None
         self._done = threading.Event()
         self._removed = threading.Event()
         self._cgroup: Cgroup | None = None
-        self._engine_was_away = False
+        self._engine_was_unavailable = False
         self._lost = False
         self._exit = Exit(NOT_EXECUTABLE, message="The container's end was not seen.")
         self._thread = threading.Thread(
@@ -66,45 +65,45 @@ class DockerRunning:
         )
 
     def attach(self, stdin: bytes) -> None:
-        """Have the output carried to the logs; before the start, so that none is missed."""
+        """Send the output to the logs; before the start, so that none is missed."""
         with (
             _attached(self._api, self._container, stdin=bool(stdin)) as sock,
             memory_file(stdin) as feed,
         ):
-            self._carrier = LogShim.start(sock, self._spec, feed)
+            self._shim = LogShim.start(sock, self._spec, feed)
 
     def take_over(self) -> None:
-        """Go on with the carrier that an earlier agent started."""
-        self._carrier = LogShim.find(self._spec)
+        """Take over the log shim that an earlier agent started."""
+        self._shim = LogShim.find(self._spec)
 
     def follow(self) -> None:
         """Start the thread; `remove` joins it."""
         self._thread.start()
 
     def abandon(self) -> None:
-        """Let go of a container that never started."""
-        if self._carrier is not None:
-            self._carrier.kill()
-            self._carrier.wait()
-            self._carrier.forget()
+        """End the log shim of a container that never started."""
+        if self._shim is not None:
+            self._shim.kill()
+            self._shim.wait()
+            self._shim.forget()
 
     def _follow(self) -> None:
         try:
-            self._carry()
-            self._exit = self._ask_exit()
+            self._await_output()
+            self._exit = self._await_exit()
         finally:
             self._done.set()
 
-    def _carry(self) -> None:
-        """Wait until all output is in the logs; start another carrier when one breaks down."""
-        while not (self._carrier is not None and self._carrier.wait()):
+    def _await_output(self) -> None:
+        """Wait until all output is in the logs; start another log shim when one breaks down."""
+        while not (self._shim is not None and self._shim.wait()):
             try:
                 if self._removed.is_set() or not self._is_running():
                     return
                 log.warning("event=output_attached_again container=%s", self.name)
                 self.attach(b"")
             except ENGINE_ERRORS:
-                self._engine_was_away = True
+                self._engine_was_unavailable = True
                 self._removed.wait(RETRY_S)
 
     def _is_running(self) -> bool:
@@ -113,8 +112,8 @@ class DockerRunning:
         except NotFound:
             return False
 
-    def _ask_exit(self) -> Exit:
-        """The container's end; waits through an engine that is away."""
+    def _await_exit(self) -> Exit:
+        """Wait for the container's end, also while the engine is unavailable."""
         while not self._removed.is_set():
             try:
                 self._api.wait(self._container, timeout=WAIT_SLICE_S)
@@ -124,10 +123,10 @@ class DockerRunning:
             except requests.ReadTimeout:
                 continue
             except ENGINE_ERRORS:
-                self._engine_was_away = True
+                self._engine_was_unavailable = True
                 self._removed.wait(RETRY_S)
             else:
-                self._lost = self._engine_was_away and ended.code in _WITH_ENGINE
+                self._lost = self._engine_was_unavailable and ended.code in _WITH_ENGINE
                 return ended
         return Exit(SIGNAL_BASE + 9, 9, message="The container was removed while it ran.")
 
@@ -151,8 +150,8 @@ class DockerRunning:
                     raise
 
     def warn(self, name: str) -> int:
-        """See `Running`. The engine knows only all or one of a container's processes: those that
-        handle the signal are found here, which needs the engine's machine, and root's rights."""
+        """See `Running`. The engine signals all or one of a container's processes: those that
+        handle the signal are found here, which needs the engine's machine and root's rights."""
         return 0 if self._done.is_set() else warn(_members(self._container), name)
 
     def processes(self) -> list[int]:
@@ -199,27 +198,35 @@ class DockerRunning:
             with engine(f"remove the container {self.name!r}"):
                 remove(self._api, self._container)
         finally:
-            # The engine ends the stream; if it is away, the thread must end all the same.
-            if self._carrier is not None and not self._done.wait(RETRY_S):
-                self._carrier.kill()
+            # The engine ends the stream; if it is unavailable, the thread must end all the same.
+            if self._shim is not None and not self._done.wait(RETRY_S):
+                self._shim.kill()
             self._thread.join()
-            if self._carrier is not None:
-                self._carrier.forget()
+            if self._shim is not None:
+                self._shim.forget()
 
 
 @contextlib.contextmanager
 def _attached(api: APIClient, container: str, *, stdin: bool) -> Any:
-    """The socket that carries a container's output, blocking."""
-    params = {"stdin": int(stdin), "stdout": 1, "stderr": 1, "stream": 1}
-    wrapped = api.attach_socket(container, params)
-    # The SDK hands out a read-only file around the socket; stdin needs the socket itself.
-    raw: socket.socket = getattr(wrapped, "_sock", wrapped)
-    try:
-        raw.settimeout(None)
-        yield raw
-    finally:
-        wrapped.close()
-        raw.close()
+    """Return the blocking socket of a container's output and input."""
+    response = api.post(
+        f"{api.base_url}/v{api.api_version}/containers/{container}/attach",
+        params={"stdin": int(stdin), "stdout": 1, "stderr": 1, "stream": 1},
+        headers={"Connection": "Upgrade", "Upgrade": "tcp"},
+        stream=True,
+        timeout=api.timeout,
+    )
+    with contextlib.closing(response):
+        try:
+            response.raise_for_status()
+        except requests.HTTPError as error:
+            raise create_api_error_from_http_exception(error) from error
+        # Not `attach_socket`: it returns a read-only file around the socket, and stdin needs the
+        # socket itself.
+        connection = response.raw.connection
+        assert connection is not None
+        connection.sock.settimeout(None)
+        yield connection.sock
 
 
 def _exit_of(state: Mapping[str, Any]) -> Exit:
@@ -237,11 +244,11 @@ def _exit_of(state: Mapping[str, Any]) -> Exit:
 
 
 def _members(container: str) -> list[int]:
-    """The processes of a container on this machine, by their control group's name."""
-    found = []
+    """Return the processes of a container on this machine, by their control group's name."""
+    pids = []
     for entry in os.listdir("/proc"):
         if entry.isdecimal():
             with contextlib.suppress(OSError), open(f"/proc/{entry}/cgroup", "rb") as file:
                 if container.encode() in file.read():
-                    found.append(int(entry))
-    return found
+                    pids.append(int(entry))
+    return pids

@@ -1,4 +1,4 @@
-"""Talking to the Docker engine: its client, and its errors turned into ours."""
+"""The client of the Docker engine, and its errors turned into ours."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
     from docker import APIClient
 
-#: What a call raises while the engine is away, or when it refuses.
+#: What a call raises while the engine is unavailable, or when it refuses.
 ENGINE_ERRORS = (DockerException, requests.RequestException)
-#: The engine's answers about a container that is gone, going, or not running any more.
+#: Statuses for a container that is gone, going, or no longer running.
 GONE = frozenset({404, 409})
 
 
 def client(base_url: str | None, timeout_s: int) -> APIClient:
-    """A client of the engine at `base_url`; by default DOCKER_HOST or the local socket."""
+    """Return a client of the engine at `base_url`; by default DOCKER_HOST or the local socket."""
     address = base_url or os.environ.get("DOCKER_HOST")
     return docker.APIClient(base_url=address, version="auto", timeout=timeout_s)
 
 
 def remove(api: APIClient, container: str) -> None:
-    """Remove a container, running or not; one that is gone is fine."""
+    """Remove a container, running or not, if it exists."""
     try:
         api.remove_container(container, force=True, v=True)
     except APIError as error:
@@ -39,7 +39,7 @@ def remove(api: APIClient, container: str) -> None:
 
 
 def text(error: APIError) -> str:
-    """What the engine says."""
+    """Return the engine's explanation."""
     return str(error.explanation or error)
 
 

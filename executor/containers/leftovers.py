@@ -1,4 +1,4 @@
-"""Finding and killing what a command left running: its process group, and whatever it marked."""
+"""Finding and killing what a command left running, by process group and by a marker."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 #: Environment variable that every process of a command inherits; its value is the spec's name.
 MARKER = "SIMHERD_RUN"
-#: Seconds between two looks while killed processes vanish.
+#: Seconds between two checks while killed processes vanish.
 _LOOK_S = 0.002
 
 
@@ -22,18 +22,18 @@ class _Stat(NamedTuple):
 
 
 def start_ticks(pid: int) -> int | None:
-    """When the process started, clock ticks since boot; None when there is no such process."""
-    found = _stat(pid)
-    return found.start_ticks if found else None
+    """Return when the process started, in clock ticks since boot; None when it does not exist."""
+    stat = _stat(pid)
+    return stat.start_ticks if stat else None
 
 
 def kill_leftovers(
     name: str, leader: int | None, timeout_s: float, *, only_newer: bool = False
 ) -> bool:
-    """SIGKILL every process of the command `name`; true when none is left after `timeout_s`.
+    """Send SIGKILL to every process of the command `name`; return whether all ended in `timeout_s`.
 
-    `leader` is the command's process, not yet reaped (so that its number is still its own), and
-    its process group; None when it is not known to be. `only_newer` leaves out processes with
+    `leader` is the command's process and process group, not yet reaped, so that its number cannot
+    belong to another one; None when it is unknown. `only_newer` leaves out processes with
     a smaller number than the leader's: right for commands too short for the numbers to wrap.
     """
     deadline = time.monotonic() + timeout_s
@@ -42,10 +42,10 @@ def kill_leftovers(
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(leader, signal.SIGKILL)
         first = leader + 1 if leader is not None and only_newer and _last_pid() >= leader else 0
-        found = [pid for pid in _pids(first) if pid != leader and _belongs(pid, name, leader)]
-        if not found:
+        pids = [pid for pid in _pids(first) if pid != leader and _belongs(pid, name, leader)]
+        if not pids:
             return True
-        for pid in found:
+        for pid in pids:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         if time.monotonic() >= deadline:
@@ -54,7 +54,7 @@ def kill_leftovers(
 
 
 def members(name: str, leader: int) -> list[int]:
-    """The living processes of a command: its leader's group and session, and what left them."""
+    """Return the living processes of a command, those that left its group and session included."""
     return [pid for pid in _pids(0) if _belongs(pid, name, leader)]
 
 
@@ -68,13 +68,13 @@ def _pids(first: int) -> list[int]:
 
 
 def _last_pid() -> int:
-    """The number most recently given to a process."""
+    """Return the id most recently given to a process."""
     with open("/proc/loadavg", "rb") as file:
         return int(file.read().split()[-1])
 
 
 def _belongs(pid: int, name: str, leader: int | None) -> bool:
-    """Whether a living process is one of the command's."""
+    """Return whether a living process belongs to the command."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             marked = f"{MARKER}={name}".encode() in file.read().split(b"\0")
@@ -82,10 +82,10 @@ def _belongs(pid: int, name: str, leader: int | None) -> bool:
         marked = False
     if not marked and leader is None:
         return False
-    found = _stat(pid)
-    if found is None or found.state in "ZX":
+    stat = _stat(pid)
+    if stat is None or stat.state in "ZX":
         return False
-    return marked or leader in (found.group, found.session)
+    return marked or leader in (stat.group, stat.session)
 
 
 def _stat(pid: int) -> _Stat | None:

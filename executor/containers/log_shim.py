@@ -1,10 +1,10 @@
-"""The process that carries a container's output to its log files, so that it outlives the agent.
+"""The process that writes a container's output to its log files, and outlives the agent.
 
-An agent that is killed or replaced leaves it at work, and the next agent finds it: no byte is
-missing from the logs, and none is there twice. It needs the standard library alone, and is
-started by `LogShim` with the open descriptors:
+When an agent is killed or replaced, the next one finds the shim at work: no byte is missing from
+the logs, and none is there twice. It needs the standard library alone, and is started by `LogShim`
+with the open descriptors:
 
-    python -S -m executor.containers.log_shim SOCKET STDOUT STDERR LOCK LIMIT < what is to be fed
+    python -S -m executor.containers.log_shim SOCKET STDOUT STDERR LOCK LIMIT < input
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from executor.containers.streams import pump
 if TYPE_CHECKING:
     from executor.containers.base import ContainerSpec
 
-#: Written to the lock file when the stream came to its end; without it, it was cut.
+#: Written to the lock file at the stream's end; without it the stream was cut.
 _ENDED = b"end"
 
 
 class LogShim:
-    """An agent's handle on a carrier, its own or one that an earlier agent started.
+    """A handle on a log shim, also of one that an earlier agent started.
 
-    The lock file, beside the work folder, holds its process number; the lock on it says that the
-    number is still its own.
+    The lock file, beside the work folder, holds the process id; while it is locked, the id is
+    valid.
     """
 
     def __init__(
@@ -44,13 +44,13 @@ class LogShim:
         self._process = process
         self._pidfd = None if pid is None else _open_pid(pid)
         if self._pidfd is not None and process is None and not _is_locked(lock):
-            # It ended meanwhile, and its number may be another's by now.
+            # It ended meanwhile, and another process may have its id by now.
             os.close(self._pidfd)
             self._pidfd = None
 
     @classmethod
     def start(cls, sock: socket.socket, spec: ContainerSpec, stdin: int) -> LogShim:
-        """Begin to carry what comes from `sock`. Raises OSError when a log cannot be opened."""
+        """Start a shim that reads from `sock`. Raises OSError when a log cannot be opened."""
         path = _lock_file(spec)
         with contextlib.ExitStack() as opened:
             files = []
@@ -59,7 +59,7 @@ class LogShim:
                 opened.callback(os.close, files[-1])
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             opened.callback(os.close, lock)
-            # The lock goes over with the descriptor, and ends with the process.
+            # The shim inherits the lock with the descriptor; it ends with the process.
             fcntl.flock(lock, fcntl.LOCK_EX)
             passed = (sock.fileno(), *files, lock)
             process = subprocess.Popen(
@@ -78,7 +78,7 @@ class LogShim:
 
     @classmethod
     def find(cls, spec: ContainerSpec) -> LogShim | None:
-        """The carrier that an earlier agent started, at work or not; None when there was none."""
+        """Return the shim of an earlier agent, at work or not; None when there was none."""
         path = _lock_file(spec)
         try:
             pid = int(path.read_text().split()[0])
@@ -87,7 +87,7 @@ class LogShim:
         return cls(path, pid if _is_locked(path) else None, None)
 
     def wait(self) -> bool:
-        """Block until it has ended; answers whether the stream came to its end."""
+        """Block until it has ended; return whether the stream came to its end."""
         if self._pidfd is not None:
             poll = select.poll()
             poll.register(self._pidfd, select.POLLIN)
@@ -106,7 +106,7 @@ class LogShim:
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)  # type: ignore[arg-type]
 
     def forget(self) -> None:
-        """Remove what it left."""
+        """Remove the lock file."""
         self._lock.unlink(missing_ok=True)
 
 
@@ -122,7 +122,7 @@ def _open_pid(pid: int) -> int | None:
 
 
 def _is_locked(path: Path) -> bool:
-    """Whether the process that was given the lock still lives."""
+    """Return whether the process with the lock still lives."""
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -134,7 +134,7 @@ def _is_locked(path: Path) -> bool:
 
 
 def main() -> None:
-    """Carry until the stream ends."""
+    """Write the logs until the stream ends."""
     number, out, err, lock, limit = map(int, sys.argv[1:])
     logs = (CappedLog(out, limit), CappedLog(err, limit))
     with open(0, "rb") as file:

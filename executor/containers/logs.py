@@ -1,4 +1,4 @@
-"""Log files with a ceiling, opened so that the task cannot aim them at another file."""
+"""Log files with a size limit, which the task cannot redirect to another file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def open_log(path: Path, work_dir: Path) -> int:
     """Open a log for appending; a symlink or special file in its place is replaced.
 
     An earlier command of the task may have put anything into the work folder, and the agent may
-    be root: so below `work_dir` no symlink is followed. Raises OSError.
+    be root: no symlink is followed below `work_dir`. Raises OSError.
     """
     try:
         folders = path.parent.relative_to(work_dir).parts
@@ -44,10 +44,10 @@ def open_log(path: Path, work_dir: Path) -> int:
 
 def _open_regular(name: str, folder: int) -> int:
     with contextlib.suppress(OSError):
-        found = os.open(name, _OPEN, 0o644, dir_fd=folder)
-        if stat.S_ISREG(os.fstat(found).st_mode):
-            return found
-        os.close(found)
+        fd = os.open(name, _OPEN, 0o644, dir_fd=folder)
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            return fd
+        os.close(fd)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=folder)
     return os.open(name, _OPEN | os.O_EXCL, 0o644, dir_fd=folder)
@@ -56,11 +56,11 @@ def _open_regular(name: str, folder: int) -> int:
 class CappedLog:
     """A log file that stops growing at `limit` bytes and says so in its last line.
 
-    The limit covers what earlier commands wrote to the same file. Not for several threads.
+    The limit covers what earlier commands wrote to the same file. Used by one thread at a time.
     """
 
     def __init__(self, descriptor: int, limit: int) -> None:
-        """`descriptor`: of a file that `open_log` opened; `close` closes it."""
+        """`descriptor`: a file of `open_log`, which `close` closes."""
         self._fd = descriptor
         self._limit = max(limit - _NOTE_BYTES, 0)
         self._size = os.fstat(self._fd).st_size
@@ -68,7 +68,7 @@ class CappedLog:
         self._closed = False
 
     def fileno(self) -> int:
-        """The descriptor, for a process that writes by itself; then call `trim` now and then."""
+        """Return the descriptor for a process that writes itself; then call `trim` regularly."""
         return self._fd
 
     def write(self, data: bytes) -> None:
@@ -106,12 +106,12 @@ class CappedLog:
 
 
 def open_capped(path: Path, spec: ContainerSpec) -> CappedLog:
-    """One of a command's log files. Raises OSError."""
+    """Open a log file of a command. Raises OSError."""
     return CappedLog(open_log(path, spec.work_dir), spec.log_limit_bytes)
 
 
 def not_started(spec: ContainerSpec, exit_: Exit, stderr: CappedLog) -> NotStarted:
-    """A command that could not be executed; its user finds the reason in stderr."""
+    """Return a command that could not be executed, after writing the reason to stderr."""
     stderr.write(f"simherd: {exit_.message}\n".encode())
     stderr.close()
     return NotStarted(spec.name, exit_)

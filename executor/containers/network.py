@@ -1,4 +1,4 @@
-"""A network for containers that may have one, without the cloud's metadata address."""
+"""Networks of containers, without the cloud's metadata address."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 NETWORK = "simherd"
 _BRIDGE = "simherd0"
-#: Where clouds serve machine credentials to whoever asks (169.254.169.254 and its neighbours).
+#: Where clouds serve machine credentials to every client (169.254.169.254 and its neighbours).
 _LINK_LOCAL = "169.254.0.0/16"
 
 
 def guarded_network(api: APIClient) -> str:
-    """The name of the network, made if need be.
+    """Return the name of the guarded network, which is made if it does not exist.
 
     Raises:
         ContainerError: the metadata address cannot be kept out of reach.
@@ -30,12 +30,12 @@ def guarded_network(api: APIClient) -> str:
             driver="bridge",
             options={
                 "com.docker.network.bridge.name": _BRIDGE,
-                # Simulations of different tasks have nothing to say to each other.
+                # Simulations of different tasks must not reach each other.
                 "com.docker.network.bridge.enable_icc": "false",
             },
             check_duplicate=True,
         )
-    # Before routing: so the rule holds for an address of this machine, too.
+    # Before routing, so that the rule also holds for an address of this machine.
     rule = ["PREROUTING", "-i", _BRIDGE, "-d", _LINK_LOCAL, "-j", "DROP"]
     if _iptables("-C", rule):
         refused = _iptables("-A", rule)
@@ -45,9 +45,9 @@ def guarded_network(api: APIClient) -> str:
 
 
 def closed_network(api: APIClient, name: str) -> str:
-    """Have a network that leads nowhere else, and answer its addresses.
+    """Make a network that leads nowhere else if it does not exist; return its addresses.
 
-    It has no gateway: so the metadata address is out of reach without a rule.
+    It has no gateway, so the metadata address is out of reach without a rule.
     """
     if not _networks(api, name):
         api.create_network(
@@ -57,21 +57,21 @@ def closed_network(api: APIClient, name: str) -> str:
             labels={"simherd.network": name},
             check_duplicate=True,
         )
-    (found,) = _networks(api, name)[:1]
-    return str(found["IPAM"]["Config"][0]["Subnet"])
+    (network,) = _networks(api, name)[:1]
+    return str(network["IPAM"]["Config"][0]["Subnet"])
 
 
 def _networks(api: APIClient, name: str) -> list[dict[str, Any]]:
     # The engine's filter takes any part of a name.
-    return [found for found in api.networks(names=[name]) if found["Name"] == name]
+    return [network for network in api.networks(names=[name]) if network["Name"] == name]
 
 
 def on_network(
     api: APIClient, peers: Peers, *, alone: bool
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What puts a container on a closed network: for its creation, and for its host's part.
+    """Return the options that put a container on a closed network: of creation, of its host config.
 
-    `alone`: it is on no other network.
+    `alone`: the container is on no other network.
     """
     here = api.create_endpoint_config(aliases=[peers.hostname])
     together = {
@@ -79,13 +79,13 @@ def on_network(
         # The SDK's hints take one network's part for the whole.
         "networking_config": api.create_networking_config({peers.network: here}),  # type: ignore[arg-type]
     }
-    # Names that are not of this network are asked for nowhere: each would take a minute.
+    # Names outside this network are not looked up: each would take a minute.
     silent = {"dns": ["127.0.0.1"], "dns_opt": ["timeout:1", "attempts:1"]}
     return together, silent if alone else {}
 
 
 def _iptables(verb: str, rule: list[str]) -> str:
-    """Empty, or why not."""
+    """Return why the rule could not be applied; empty when it was."""
     try:
         done = subprocess.run(
             ["iptables", "-w", "5", "-t", "raw", verb, *rule],

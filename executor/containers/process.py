@@ -47,12 +47,12 @@ if TYPE_CHECKING:
     from executor.containers.logs import CappedLog
     from executor.containers.usage import Usage
 
-#: Seconds between two looks at the size of the logs; between them a log can exceed its limit.
+#: Seconds between two checks of the logs' size, between which a log can exceed its limit.
 TICK_S = 0.1
 
 
 class ProcessBackend:
-    """Runs commands in process groups; `state_dir` holds a note on each, for a later agent."""
+    """Runs commands in process groups; `state_dir` holds a record of each, for a later agent."""
 
     name = "process"
 
@@ -77,7 +77,7 @@ class ProcessBackend:
                 process = _spawn(spec, out, err)
             except OSError as error:
                 return not_started(spec, _exec_error(spec, error), err)
-            # From here on there is a process: if it cannot be taken charge of, it must go.
+            # From here on there is a process, which must not stay when it cannot be managed.
             undo.callback(process.wait)
             undo.callback(kill_leftovers, spec.name, process.pid, KILL_WAIT_S)
             note.started(process.pid)
@@ -86,8 +86,8 @@ class ProcessBackend:
         return running
 
     def adopt(self, spec: ContainerSpec) -> Running | None:
-        """See `ContainerBackend`. Only the process that started a command learns how it ends, so
-        one that was started is ended here."""
+        """See `ContainerBackend`. Only the process that started a command learns its exit code,
+        so a command of an earlier agent is ended here."""
         path = self._state_dir / f"{spec.name}.json"
         if not path.exists():
             return None
@@ -98,21 +98,21 @@ class ProcessBackend:
         count = 0
         for path in self._state_dir.glob("*.json"):
             try:
-                found = json.loads(path.read_text().splitlines()[0])["labels"]
+                actual = json.loads(path.read_text().splitlines()[0])["labels"]
             except (OSError, ValueError, IndexError):
                 continue
-            if labels.items() <= found.items() and not keep(found):
+            if labels.items() <= actual.items() and not keep(actual):
                 self._end(path)
                 count += 1
         return count
 
     @staticmethod
     def _end(path: Path) -> None:
-        """Kill what a note tells of."""
-        found, *pids = [json.loads(line) for line in path.read_text().splitlines()]
-        # A number alone may have been given to another process since.
+        """Kill the processes of a record."""
+        command, *pids = [json.loads(line) for line in path.read_text().splitlines()]
+        # Another process may have got the same id since.
         ours = [p["pid"] for p in pids if start_ticks(p["pid"]) == p["ticks"]]
-        kill_leftovers(found["name"], ours[0] if ours else None, KILL_WAIT_S)
+        kill_leftovers(command["name"], ours[0] if ours else None, KILL_WAIT_S)
         path.unlink(missing_ok=True)
 
     def data_root(self) -> Path | None:
@@ -139,10 +139,10 @@ class ProcessBackend:
 
 
 class _Note:
-    """The file that tells a later agent which process to look for.
+    """The file that names a process for a later agent.
 
-    Its first line is there before the process is: an agent killed in between leaves a marker
-    to look for.
+    Its first line is written before the process starts: an agent killed in between leaves a marker
+    to search for.
     """
 
     def __init__(self, state_dir: Path, spec: ContainerSpec) -> None:
@@ -159,7 +159,7 @@ class _Note:
 
 
 class ProcessRunning:
-    """A process group. It needs no thread: whoever waits also watches the logs."""
+    """A process group. It needs no thread: the caller of `wait` also trims the logs."""
 
     def __init__(
         self,
@@ -177,7 +177,7 @@ class ProcessRunning:
         self._pidfd = os.pidfd_open(process.pid)
         self._exit: Exit | None = None
         self._removed = False
-        # Held while the process is reaped: so a signal never reaches a number given away since.
+        # Held while the process is reaped, so that no signal reaches a later process with its id.
         self._lock = threading.Lock()
 
     def wait(self, timeout_s: float | None) -> Exit | None:
@@ -192,7 +192,7 @@ class ProcessRunning:
         return self._exit
 
     def _finish(self) -> Exit:
-        """Kill what the command left behind, reap it, complete the logs."""
+        """Kill what the command left running, reap it, complete the logs."""
         with self._lock:
             if self._exit is None:
                 pid = self._process.pid
@@ -255,7 +255,7 @@ class ProcessRunning:
         with self._lock:
             if not self._removed:
                 self._removed = True
-                # Not before: to a later agent no note means that the command never ran.
+                # Not before: without the record a later agent would take the command as never run.
                 self._note.remove()
                 os.close(self._pidfd)
 
@@ -290,8 +290,8 @@ def _spawn(spec: ContainerSpec, out: CappedLog, err: CappedLog) -> subprocess.Po
     with contextlib.suppress(OSError, ValueError):
         resource.prlimit(process.pid, resource.RLIMIT_CORE, (0, 0))
         _, most = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
-        wanted = spec.policy.open_files
-        files = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+        files = spec.policy.open_files
+        files = files if most == resource.RLIM_INFINITY else min(files, most)
         resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (files, files))
     return process
 

@@ -16,21 +16,21 @@ _CAUGHT = re.compile(rb"^SigCgt:\s*([0-9a-f]+)$", re.MULTILINE)
 
 
 def warn(pids: Iterable[int], name: str) -> int:
-    """Send the signal `name` to each process that handles it; answers to how many."""
+    """Send the signal `name` to each process that handles it; return their number."""
     number = signal.Signals[name]
-    told = 0
+    count = 0
     for pid in pids:
         if _handles(pid, number):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
-                told += 1
-    return told
+                count += 1
+    return count
 
 
 def _handles(pid: int, number: int) -> bool:
     try:
         with open(f"/proc/{pid}/status", "rb") as file:
-            found = _CAUGHT.search(file.read())
+            caught = _CAUGHT.search(file.read())
     except OSError:
         return False
-    return found is not None and bool(int(found[1], 16) >> (number - 1) & 1)
+    return caught is not None and bool(int(caught[1], 16) >> (number - 1) & 1)

@@ -1,4 +1,4 @@
-"""Bytes as a file, for a process to read: nobody has to feed a pipe."""
+"""Bytes as a file for a process to read, without a pipe that must be fed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def memory_file(data: bytes) -> Iterator[int]:
-    """A descriptor to read `data` from."""
+    """Return a descriptor to read `data` from."""
     descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC)
     try:
         with open(descriptor, "wb", closefd=False) as file:

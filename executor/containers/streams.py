@@ -19,7 +19,7 @@ _STDERR = 2
 
 
 class Frames:
-    """Cuts the stream into frames and sends each piece to its log as it comes."""
+    """Splits the stream into frames and writes each piece to its log as it arrives."""
 
     def __init__(self, stdout: CappedLog, stderr: CappedLog) -> None:
         self._stdout = stdout
@@ -29,7 +29,7 @@ class Frames:
         self._header = b""
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes, cut anywhere."""
+        """Take the next bytes, which may end anywhere."""
         position = 0
         while position < len(data):
             if self._left:
@@ -48,7 +48,7 @@ class Frames:
 
 
 def pump(sock: socket.socket, stdin: bytes, stdout: CappedLog, stderr: CappedLog) -> None:
-    """Feed `stdin` and close it, carry the output to the logs; returns at the stream's end.
+    """Send `stdin` and close it, and write the output to the logs until the stream ends.
 
     Both at once, since a command may fill its output before it reads its input.
     Raises OSError when the connection breaks.
@@ -73,7 +73,7 @@ def pump(sock: socket.socket, stdin: bytes, stdout: CappedLog, stderr: CappedLog
 
 
 def _send(sock: socket.socket, to_send: memoryview) -> memoryview:
-    """Send some; at the end, or when the command does not read any more, close that way."""
+    """Send some; shut down sending at the end, or when the command no longer reads."""
     try:
         to_send = to_send[sock.send(to_send[:_CHUNK]) :]
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""What a command uses: read from its control group, or from its processes."""
+"""The resource usage of a command, read from its control group or its processes."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Usage:
-    """One look. Counters count from the command's start."""
+    """The usage at one moment. Counters count from the command's start."""
 
     cpu_s: float = 0.0
-    #: Working set: without the page cache that the kernel would give back.
+    #: The working set, without page cache that the kernel can reclaim.
     memory_bytes: int = 0
     processes: int = 0
     read_bytes: int = 0
     written_bytes: int = 0
-    #: Processes that the kernel killed for want of memory.
+    #: Processes that the kernel killed because memory ran out.
     oom_kills: int = 0
     #: How often a new process was refused.
     pids_refused: int = 0
-    #: The most at any time, as the kernel knows it; 0 where it does not say.
+    #: The highest values so far, from the kernel; 0 where it does not know them.
     memory_peak_bytes: int = 0
     processes_peak: int = 0
 
@@ -36,18 +36,18 @@ class Cgroup:
     """The control groups (v1 or v2) of a container, found by one of its processes."""
 
     def __init__(self, pid: int) -> None:
-        """Raises OSError when there is no such process, LookupError without control groups."""
+        """Raise OSError when there is no such process, LookupError without control groups."""
         self._places = _places(pid)
         self._unified = "" in self._places and "memory" not in self._places
         if not self._unified and "memory" not in self._places:
             raise LookupError("the container has no control group for memory")
 
     def read(self) -> Usage:
-        """Look now. Raises OSError when the container is gone."""
+        """Return the usage now. Raises OSError when the container is gone."""
         return self._read_v2() if self._unified else self._read_v1()
 
     def alarms(self) -> list[IO[bytes]]:
-        """Files that poll as urgent when a limit is met; for the caller to close."""
+        """Return files that poll as urgent when a limit is met; the caller closes them."""
         names = {"pids": "pids.events", "memory": "memory.events", "": "pids.events"}
         files = [place / names[kind] for kind, place in self._places.items() if kind in names]
         if self._unified:
@@ -92,7 +92,7 @@ class Cgroup:
 
 
 def of_processes(pids: Iterable[int]) -> Usage:
-    """What these processes use together. What has ended already is not counted."""
+    """Return the usage of these processes together, without those that have ended."""
     cpu, memory, count, read, written = 0.0, 0, 0, 0, 0
     for pid in pids:
         with contextlib.suppress(psutil.Error):
@@ -107,7 +107,7 @@ def of_processes(pids: Iterable[int]) -> Usage:
 
 
 def _places(pid: int) -> dict[str, Path]:
-    """Controller → folder; the unified hierarchy has the name ''."""
+    """Return the folder of each controller; the unified hierarchy has the name ''."""
     mounts: dict[str, Path] = {}
     for line in _text(Path("/proc/self/mountinfo")).splitlines():
         before, _, after = line.partition(" - ")
@@ -144,7 +144,7 @@ def _blkio(path: Path) -> tuple[int, int]:
 
 
 def _text(path: Path) -> str:
-    """A file's text; empty where the kernel does not have it."""
+    """Return a file's text; empty where the kernel does not have the file."""
     try:
         return path.read_text()
     except FileNotFoundError:

@@ -1,19 +1,20 @@
 """Opening and listing what a simulation has in its work folder, and nothing else.
 
 A simulation may make links, pipes and folders as it likes, and exchange them at any moment: every
-step opens one name in a folder that is open already, and follows no link by itself.
+step opens one name in a folder that is open already, and never follows a link.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import itertools
 import os
+import re
 import stat
 from typing import IO, TYPE_CHECKING
 
-from executor.archive import readable
 from simherd.contract.archive.paths import ArchiveRejected, checked_parts, link_stays_inside
 from simherd.contract.live_frames import FileEntry, FileKind, Trouble
 
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Without O_NONBLOCK a FIFO put in a file's place would hold the agent for ever.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-#: Folders below one another that are looked into.
+#: Levels of folders that are entered; each holds a descriptor open.
 MAX_DEPTH = 128
+_ODD = re.compile(r"[\x00-\x1f\x7f-\x9f\\\udc80-\udcff]")
 #: Links that lead to one another.
 _MAX_LINKS = 8
 _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR})
@@ -39,8 +41,45 @@ class CannotShow(Exception):
         self.trouble = trouble
 
 
+def readable(name: str) -> str:
+    """Return the name in UTF-8, with bytes that are not, control characters and backslashes as
+    `%XX`."""
+    return _ODD.sub(lambda odd: "".join(f"%{byte:02X}" for byte in os.fsencode(odd.group())), name)
+
+
+@contextlib.contextmanager
+def folder_at(name: str | Path, parent: int | None = None) -> Iterator[int]:
+    """Open a folder: a name in the open folder `parent`, or without one a path that is trusted.
+
+    Raises OSError.
+    """
+    flags = _FOLDER if parent is not None else os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    fd = os.open(name, flags, dir_fd=parent)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def file_at(name: str, folder: int) -> io.FileIO:
+    """Open the regular file `name` in an open folder, unbuffered.
+
+    Raises OSError; with ENXIO when it is not a regular file.
+    """
+    fd = os.open(name, _FILE, dir_fd=folder)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.ENXIO, "not a regular file", name)
+    return io.FileIO(fd)
+
+
+def stat_at(name: str, folder: int) -> os.stat_result:
+    """Return the status of a name in an open folder, of a link itself. Raises OSError."""
+    return os.stat(name, dir_fd=folder, follow_symlinks=False)
+
+
 def open_file(root: Path, name: str) -> IO[bytes]:
-    """The regular file `name` below `root`; links in it are followed while they stay there.
+    """Open the regular file `name` below `root`; links are followed while they stay there.
 
     Raises:
         CannotShow: there is none, or the name leads elsewhere.
@@ -54,42 +93,36 @@ def open_file(root: Path, name: str) -> IO[bytes]:
         raise CannotShow(Trouble.INVALID, "A file's name is needed.")
     for _ in range(_MAX_LINKS):
         if not parts:  # a link to the top
-            raise CannotShow(Trouble.NOT_A_FILE, f"{name!r} is no file.")
-        found = _try_open(root, parts, name)
-        if not isinstance(found, tuple):
-            return found
-        parts = found
+            raise CannotShow(Trouble.NOT_A_FILE, f"{name!r} is not a file.")
+        opened = _try_open(root, parts, name)
+        if not isinstance(opened, tuple):
+            return opened
+        parts = opened
     raise CannotShow(Trouble.INVALID, f"{name!r}: too many links lead to one another.")
 
 
 def _try_open(root: Path, parts: tuple[str, ...], name: str) -> IO[bytes] | tuple[str, ...]:
-    """The file; or, where a link stood in the way, the parts that it leads to."""
+    """Return the file; or, where a link stands in the way, the parts that it leads to."""
     with contextlib.ExitStack() as stack:
         try:
-            here = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            folder = stack.enter_context(folder_at(root))
         except FileNotFoundError as error:  # it is made once the inputs are there
             raise CannotShow(Trouble.NOT_FOUND, f"There is no file {name!r}.") from error
-        stack.callback(os.close, here)
         for index, part in enumerate(parts):
-            last = index == len(parts) - 1
             try:
-                opened = os.open(part, _FILE if last else _FOLDER, dir_fd=here)
+                if index == len(parts) - 1:
+                    return file_at(part, folder)
+                folder = stack.enter_context(folder_at(part, folder))
             except OSError as error:
-                # A link: ELOOP where a file is wanted, ENOTDIR where a folder is.
-                target = _link(here, part)
+                # A link: ELOOP in the place of a file, ENOTDIR in that of a folder.
+                target = _link(folder, part)
                 if target is not None:
                     return _led_to(parts, index, target, name)
                 if error.errno in _NOT_THERE:
                     raise CannotShow(Trouble.NOT_FOUND, f"There is no file {name!r}.") from error
-                if error.errno == errno.ENXIO:  # a socket
-                    raise CannotShow(Trouble.NOT_A_FILE, f"{name!r} is no file.") from error
+                if error.errno == errno.ENXIO:  # a folder, FIFO, socket or device
+                    raise CannotShow(Trouble.NOT_A_FILE, f"{name!r} is not a file.") from error
                 raise
-            if last and stat.S_ISREG(os.fstat(opened).st_mode):
-                return os.fdopen(opened, "rb", buffering=0)
-            stack.callback(os.close, opened)
-            if last:
-                raise CannotShow(Trouble.NOT_A_FILE, f"{name!r} is no file.")
-            here = opened
     raise AssertionError("unreachable")
 
 
@@ -113,21 +146,19 @@ def _led_to(parts: tuple[str, ...], index: int, target: str, name: str) -> tuple
 
 
 def walk(root: Path, most: int | None = None) -> Iterator[FileEntry]:
-    """Everything below `root`, a folder before what is in it; what vanishes meanwhile is left out.
+    """Return everything below `root`, each folder before its content; skip what vanishes meanwhile.
 
-    `most`: in the order of names, of which no folder's more than so many are looked at. Without, in
-    no order, since a folder may hold more names than there is memory for.
+    `most`: names of each folder to read, which are then sorted. Without it they come unsorted,
+    since a folder may hold more names than there is memory for.
 
-    Raises OSError when `root` is there and cannot be read.
+    Raises OSError when `root` exists and cannot be read.
     """
-    try:
-        top = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:  # it is made once the inputs are there
-        return
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            top = stack.enter_context(folder_at(root))
+        except FileNotFoundError:  # it is made once the inputs are there
+            return
         yield from _walk(top, (), most)
-    finally:
-        os.close(top)
 
 
 def _names(folder: int, most: int | None) -> Iterator[str]:
@@ -139,20 +170,16 @@ def _names(folder: int, most: int | None) -> Iterator[str]:
 def _walk(folder: int, inside: tuple[str, ...], most: int | None) -> Iterator[FileEntry]:
     for name in _names(folder, most):
         try:
-            info = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            info = stat_at(name, folder)
         except OSError:
             continue
         kind = _kind(info.st_mode)
         path = (*inside, name)
-        # As it will be among the outputs: nothing in it steers a terminal.
+        # Named as in the output archive; so no name can control a terminal.
         yield FileEntry(readable("/".join(path)), kind, info.st_size, info.st_mtime)
         if kind is FileKind.FOLDER and len(path) < MAX_DEPTH:
-            with contextlib.suppress(OSError):
-                inner = os.open(name, _FOLDER, dir_fd=folder)
-                try:
-                    yield from _walk(inner, path, most)
-                finally:
-                    os.close(inner)
+            with contextlib.suppress(OSError), folder_at(name, folder) as inner:
+                yield from _walk(inner, path, most)
 
 
 def _kind(mode: int) -> FileKind:

@@ -1,4 +1,4 @@
-"""The list of what an output archive holds, stored beside it: one JSON object a line."""
+"""The list of what an output archive holds, stored beside it: one JSON object per line."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _IN_MEMORY = 4 * 1024**2
 
 
 class OutputManifest:
-    """Gathers lines: path, kind, size, mode, mtime, checksums; or path and a note."""
+    """The lines of a manifest: path, kind, size, mode, mtime, checksums; or path and a note."""
 
     def __init__(self, folder: Path) -> None:
-        """`folder`: for a long one; not the attempt's own, whose disk may be full."""
+        """`folder`: for a long list; not the attempt's folder, whose disk may be full."""
         self._file: IO[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115
             _IN_MEMORY, "w+b", dir=str(folder)
         )
@@ -35,7 +35,7 @@ class OutputManifest:
         self._file.write(json.dumps(entry, separators=(",", ":")).encode() + b"\n")
 
     def finish(self, packed: PackResult) -> bytes:
-        """The whole of it; the last line holds the sums."""
+        """Return the whole list; its last line holds the sums."""
         self.add(
             {
                 "files": packed.files,

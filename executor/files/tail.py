@@ -1,4 +1,4 @@
-"""The end of a file that grows: its last lines, and what is added."""
+"""Following a file that grows: its last lines, and what is appended."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _BLOCK = 64 * 1024
-#: Bytes by which a file is judged to be text or not.
+#: Bytes that decide whether a file is text.
 _PROBE = 8 * 1024
-#: The longest character of UTF-8, bytes.
+#: The longest character in UTF-8, bytes.
 _LONGEST = 4
 
 
 @dataclass(frozen=True)
 class Piece:
     """Some text of a file: the bytes from `start` to `offset`, where the next piece begins.
-    `skipped` bytes before it were left out; `anew`: the file was replaced or cut."""
+
+    `skipped` bytes before it were left out; `anew`: the file was replaced or truncated.
+    """
 
     text: str
     start: int
@@ -33,29 +35,30 @@ class Piece:
 
 
 class Tail:
-    """One file below `root`, read piece by piece. A file that is replaced or cut begins anew."""
+    """One file below `root`, read in pieces; from its start when it is replaced or truncated."""
 
     def __init__(self, root: Path, name: str, lines: int, offset: int = -1) -> None:
-        """`offset`: where to go on; -1: at the last `lines` lines."""
+        """`offset`: where to continue; -1: at the last `lines` lines."""
         self._root, self.name, self._lines = root, name, lines
         self._offset = offset
         self._inode: int | None = None
         self._anew = False
 
     def from_start(self) -> None:
-        """It was not there when it was first looked for: all of it is new."""
+        """Read all of the file: it did not exist at the first look."""
         self._offset = max(0, self._offset)
 
     def back_to(self, piece: Piece) -> None:
-        """Read this piece again: it did not arrive."""
+        """Return to a piece that did not arrive, to read it again."""
         self._offset, self._anew = piece.start - piece.skipped, piece.anew
 
     def read(self, *, to_end: bool = False) -> Piece | None:
-        """The next piece; None when there is nothing new. A line or a character that is not whole
-        yet waits, unless `to_end`.
+        """Return the next piece; None when there is nothing new.
+
+        A character that is incomplete is left for the next piece, unless `to_end`.
 
         Raises:
-            CannotShow: there is no such file, or it is no text.
+            CannotShow: there is no such file, or it is not text.
             OSError: it cannot be read.
         """
         with open_file(self._root, self.name) as file:
@@ -86,7 +89,7 @@ def _read_at(file: IO[bytes], offset: int, length: int) -> bytes:
 
 
 def _whole(data: bytes) -> int:
-    """How much of `data` ends with a whole character. A long line is not waited for."""
+    """Return how many bytes of `data` are whole characters."""
     for back in range(1, min(_LONGEST, len(data)) + 1):
         byte = data[-back]
         if byte < 0x80:
@@ -98,11 +101,11 @@ def _whole(data: bytes) -> int:
 
 
 def last_lines(file: IO[bytes], size: int, lines: int) -> int:
-    """Where the last `lines` lines of a file begin, `LIVE_BACKLOG_BYTES` before its end at most."""
+    """Return the offset of the last `lines` lines, `LIVE_BACKLOG_BYTES` before the end at most."""
     first = max(0, size - limits.LIVE_BACKLOG_BYTES)
     if lines == 0:
         return size
-    at, found = size, 0
+    at, count = size, 0
     while at > first:
         start = max(first, at - _BLOCK)
         block = _read_at(file, start, at - start)
@@ -110,8 +113,8 @@ def last_lines(file: IO[bytes], size: int, lines: int) -> int:
         while (newline := block.rfind(b"\n", 0, end)) >= 0:
             # The newline at the very end ends the last line; it does not begin another.
             if start + newline < size - 1:
-                found += 1
-                if found == lines:
+                count += 1
+                if count == lines:
                     return start + newline + 1
             end = newline
         at = start

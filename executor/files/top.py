@@ -1,4 +1,4 @@
-"""The processes of a command that runs, as `top` shows them: by the CPU time they take now."""
+"""The processes of a running command as `top` shows them, by the CPU time they use now."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Thread:
 
 
 def top(pids: Iterable[int], pause: Callable[[float], object], seconds: float = 0.3) -> str:
-    """A table of the threads of these processes, over a look of so many seconds."""
+    """Return a table of the threads of these processes, measured over so many seconds."""
     ids = list(pids)
     before = {t.tid: t.cpu_s for t in _threads(ids)}
     began = time.monotonic()
@@ -58,7 +58,7 @@ def top(pids: Iterable[int], pause: Callable[[float], object], seconds: float = 
 
 
 def _threads(pids: Iterable[int]) -> list[_Thread]:
-    found = []
+    threads = []
     for pid in pids:
         try:
             process = psutil.Process(pid)
@@ -68,7 +68,7 @@ def _threads(pids: Iterable[int]) -> list[_Thread]:
             memory = process.memory_info().rss
             for thread in process.threads():
                 cpu = thread.user_time + thread.system_time
-                found.append(_Thread(pid, thread.id, state, memory, cpu, command))
+                threads.append(_Thread(pid, thread.id, state, memory, cpu, command))
         except psutil.Error:
             continue
-    return found
+    return threads

@@ -1,1 +1,1 @@
-"""The executor's verbs on Redis."""
+"""The executor's calls to Redis."""

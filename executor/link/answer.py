@@ -1,4 +1,4 @@
-"""Sending an answer to somebody who reads it, and no faster than that."""
+"""Sending a live answer no faster than its reader takes it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from simherd.contract.live_frames import FIELD, Frame, FrameKind, Trouble
 if TYPE_CHECKING:
     import threading
 
-#: Seconds between two looks whether the reader has caught up.
+#: Seconds between two checks whether the reader has caught up.
 _PAUSE_S = 0.05
 
 
 class ReaderGone(Exception):
-    """Nobody reads the answer any more, or the agent ends."""
+    """The reader of the answer has gone, or the agent ends."""
 
 
 class LiveAnswer:
-    """The stream that one answer goes to. Its reader made it, and trims what was read."""
+    """The stream of one answer. Its reader created it, and trims what was read."""
 
     def __init__(self, client: redis.Redis, key: str, closed: threading.Event) -> None:
         self._client = client
@@ -30,18 +30,18 @@ class LiveAnswer:
         self._closed = closed
 
     def send(self, kind: FrameKind, **body: Any) -> None:
-        """Send a frame, now. Raises ReaderGone, RedisError."""
+        """Send a frame at once. Raises ReaderGone, RedisError."""
         if not self._client.xadd(self._key, {FIELD: Frame(kind, body).encode()}, nomkstream=True):
             raise ReaderGone
 
     def fail(self) -> None:
-        """Say that it cannot be had, where that can be said."""
+        """Report that the file cannot be read, if the reader can still be reached."""
         detail = "The machine could not read it; its log says why."
         with contextlib.suppress(ReaderGone, redis.RedisError):
             self.send(FrameKind.ERROR, code=Trouble.UNREADABLE.value, detail=detail)
 
     def has_room(self, most: int = limits.LIVE_WINDOW) -> bool:
-        """Whether fewer than `most` frames wait for the reader. Raises RedisError."""
+        """Return whether fewer than `most` frames wait for the reader. Raises RedisError."""
         waiting: Any = self._client.xlen(self._key)
         return int(waiting) < most
 

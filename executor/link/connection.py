@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class Address:
-    """Where Redis is, and what to show it: the secret may change while connections come and go."""
+    """The URL of Redis and its credentials, whose secret may change between connections."""
 
     def __init__(self, url: str, user: str = "", secret: Callable[[], str] | None = None) -> None:
-        """`url`: without `secret` it holds all that is needed."""
+        """Without `secret`, `url` holds the credentials."""
         self.url = url
         self.credentials = None if secret is None else _Credentials(user, secret)
 
@@ -32,13 +32,13 @@ class _Credentials(CredentialProvider):
 
 
 def connect(where: str | Address, *, blocking_s: float = 0, retries: int = 3) -> redis.Redis:
-    """A client with bounded waits.
+    """Return a client whose waits are bounded.
 
     Args:
-        where: where Redis is.
-        blocking_s: longest blocking read that will be made over it, seconds.
-        retries: how often a call is repeated after a lost connection; 0 where repeating it
-            would not be harmless.
+        where: the URL or address of Redis.
+        blocking_s: the longest blocking read that it will make, seconds.
+        retries: how often a call is repeated after a lost connection; 0 where a repeated call
+            would do harm.
     """
     address = Address(where) if isinstance(where, str) else where
     return redis.Redis.from_url(

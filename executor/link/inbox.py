@@ -1,12 +1,10 @@
-"""What the scheduler tells this executor: read as it comes, never polled for."""
+"""The scheduler's messages to this executor, read as they come."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from typing import TYPE_CHECKING, Any
-
-import redis
 
 from executor.link.connection import connect
 from simherd.contract.inbox import Message
@@ -26,7 +24,7 @@ _RETRY_S = 1.0
 
 
 class Inbox:
-    """A thread that reads the inbox and hands every message on."""
+    """A thread that reads the inbox and passes on every message."""
 
     def __init__(
         self, where: str | Address, group: str, executor: str, handle: Callable[[Message], None]
@@ -38,13 +36,13 @@ class Inbox:
         self._thread = threading.Thread(target=self._run, name="inbox")
 
     def start(self) -> None:
-        """Begin to read, from the first message that is kept: an earlier agent may not have got to
-        what concerns an attempt that goes on. Orders may be carried out twice."""
+        """Start to read, from the first message that is kept: an earlier agent may not have handled
+        one about an attempt that goes on. Orders may be carried out twice."""
         self._thread.start()
 
     @property
     def has_died(self) -> bool:
-        """Whether its thread ended before it was to."""
+        """Whether its thread ended before `close`."""
         return not self._thread.is_alive() and bool(self._thread.ident) and not self._stop.is_set()
 
     def close(self) -> None:
@@ -59,16 +57,17 @@ class Inbox:
         while not self._stop.is_set():
             try:
                 after = self._read(after)
-            except (redis.RedisError, OSError, ValueError) as error:
+            except Exception as error:
+                # Of any kind: a connection that `close` cuts fails inside the library.
                 if not self._stop.is_set():
                     log.warning("event=inbox_waits error=%s", error)
                     self._stop.wait(_RETRY_S)
 
     def _read(self, after: str) -> str:
-        found: Any = self._client.xread({self._key: after}, block=int(_WAIT_S * 1000), count=100)
-        if isinstance(found, dict):
-            found = [(k, v[0] if v and isinstance(v[0], list) else v) for k, v in found.items()]
-        for _, entries in found or []:
+        streams: Any = self._client.xread({self._key: after}, block=int(_WAIT_S * 1000), count=100)
+        if isinstance(streams, dict):
+            streams = [(k, v[0] if v and isinstance(v[0], list) else v) for k, v in streams.items()]
+        for _, entries in streams or []:
             for entry, fields in entries:
                 after = entry
                 try:

@@ -1,4 +1,4 @@
-"""What an agent must know after a crash: one small file an attempt."""
+"""The journals that let an agent go on after a crash: one small file per attempt."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from simherd.contract.reports import Report, ReportKind
 
 @dataclass
 class JournalEntry:
-    """One attempt's journal: its lease's token, its specification, its events in order, notes.
+    """The journal of one attempt: the token of its lease, its specification, its reports in order.
 
-    `boot` names the machine's boot in which the attempt was claimed; `notes` are the agent's own.
+    `boot` identifies the machine's boot in which the attempt was claimed; `notes` are private to
+    the agent.
     """
 
     path: Path
@@ -27,20 +28,19 @@ class JournalEntry:
 
     @property
     def ended(self) -> bool:
-        """Whether the attempt's last event ends it."""
+        """Whether the last report ends the attempt."""
         return bool(self.events) and self.events[-1].kind is ReportKind.FINISHED
 
     @property
     def last(self) -> int:
-        """Number of the last event; 0 before the first."""
+        """The number of the last report; 0 before the first."""
         return self.events[-1].number if self.events else 0
 
 
 class Journal:
     """The journals of an executor's attempts, in one folder.
 
-    A file survives a crash of the agent, not of the machine: what a machine that crashed did is
-    lost anyway.
+    A file survives a crash of the agent, not one of the machine: its work is lost anyway.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,7 +48,7 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def open(self, attempt: str, token: str, spec: str) -> JournalEntry:
-        """Begin the journal of a newly claimed attempt."""
+        """Create the journal of a newly claimed attempt."""
         path = self._folder / f"{attempt.replace(':', '-')}.jsonl"
         entry = JournalEntry(path, attempt, token, spec, boot_id())
         head = {"attempt": attempt, "token": token, "spec": spec, "boot": entry.boot}
@@ -57,28 +57,28 @@ class Journal:
         return entry
 
     def append(self, entry: JournalEntry, event: Report) -> None:
-        """Keep an event until it is recorded."""
+        """Store a report until it is recorded."""
         with entry.path.open("a") as file:
             file.write(event.encode() + "\n")
         entry.events.append(event)
 
     def note(self, entry: JournalEntry, **notes: Any) -> None:
-        """Keep something that only an agent needs to know; a later value replaces an earlier."""
+        """Store values that only an agent needs; a later value replaces an earlier one."""
         entry.notes |= notes
         with entry.path.open("a") as file:
             file.write(json.dumps({"notes": notes}) + "\n")
 
     def forget(self, entry: JournalEntry) -> None:
-        """Drop an attempt's journal: all of it stands in SQL, or nobody wants it."""
+        """Remove the journal of an attempt whose reports are recorded, or not needed."""
         entry.path.unlink(missing_ok=True)
 
     def left_over(self) -> list[JournalEntry]:
-        """The journals that an earlier agent left. A torn last line is as if never written."""
+        """Return the journals that an earlier agent left, without a last line that was cut."""
         return [e for p in sorted(self._folder.glob("*.jsonl")) if (e := _load(p)) is not None]
 
 
 def boot_id() -> str:
-    """What tells one boot of this machine from another."""
+    """Return the id of this boot of the machine."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
@@ -88,7 +88,7 @@ def _load(path: Path) -> JournalEntry | None:
         path.unlink()
         return None
     head = json.loads(lines[0])
-    # An earlier release wrote neither: such an attempt cannot be gone on with.
+    # An earlier release wrote neither: such an attempt cannot be continued.
     spec, boot = head.get("spec", ""), head.get("boot", "")
     entry = JournalEntry(path, head["attempt"], head["token"], spec, boot)
     for line in lines[1:]:

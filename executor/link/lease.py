@@ -1,4 +1,4 @@
-"""Claiming attempts and keeping their leases."""
+"""Claiming attempts and renewing their leases."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HeldLease:
-    """One attempt as a heartbeat presents it."""
+    """An attempt and its lease, as a heartbeat presents them."""
 
     attempt: str
     token: str
@@ -30,19 +30,19 @@ class HeldLease:
 
 
 class Claimer:
-    """One slot's end of the queue. Not to be shared between threads."""
+    """The queue's client of one slot. Not to be shared between threads."""
 
     def __init__(self, where: str | Address, group: str, executor: str) -> None:
         self._keys = GroupKeys(group)
         self._executor = executor
-        # A repeated claim carries the same token and gets the same answer.
+        # A repeated claim carries the same token and gets the same reply.
         self._client = connect(where, blocking_s=limits.BELL_WAIT_S)
         self._claim = self._client.register_script(scripts.source("claim"))
 
     def claim(self, token: str, staged: str = "") -> Claimed | None:
-        """The first waiting attempt, leased to this executor; None when nothing waits.
+        """Return the first waiting attempt, leased to this executor; None when nothing waits.
 
-        `staged`: the attempt that this machine has fetched ahead, which may come first.
+        `staged`: the attempt whose inputs this machine has prefetched, which may come first.
         """
         keys = self._keys
         reply = self._claim(
@@ -60,23 +60,23 @@ class Claimer:
         return scripts.claim_reply(reply)
 
     def wait_for_bell(self, wait_s: float) -> bool:
-        """Sleep until an attempt arrives, or `wait_s` seconds; answers whether the bell rang.
+        """Wait `wait_s` seconds at most for an attempt to arrive; return whether the bell rang.
 
-        A ring that is lost with the connection costs nothing but the rest of the wait.
+        When a ring is lost with the connection, the wait lasts its whole time.
         """
         return self._client.blpop([self._keys.bell], timeout=wait_s) is not None
 
     def interrupt(self) -> None:
-        """Cut a wait for the bell short; may be called from another thread."""
+        """End a wait for the bell; may be called from another thread."""
         self._client.connection_pool.disconnect()
 
     def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         self._client.close()
 
 
 def new_token() -> str:
-    """A lease's secret, which is also its claim's request id."""
+    """Return a new secret of a lease, which is also the request id of its claim."""
     return secrets.token_hex(16)
 
 
@@ -91,18 +91,18 @@ class LeaseKeeper:
         self._stage = self._client.register_script(scripts.source("stage"))
 
     def beat(self, held: Iterable[HeldLease]) -> list[Renewal]:
-        """Tell that the executor lives, extend its leases, learn what was recorded."""
+        """Send a heartbeat that extends the leases; return what became of each."""
         keys = self._keys
         args: list[str | int] = [keys.lease_prefix, self._executor, int(limits.LEASE_S * 1000)]
-        for one in held:
-            args += [one.attempt, one.token, one.last_event, "1" if one.ended else "0"]
+        for lease in held:
+            args += [lease.attempt, lease.token, lease.last_event, "1" if lease.ended else "0"]
         reply = self._renew(keys=[keys.leases, keys.machines, keys.recorded, keys.specs], args=args)
         return scripts.renew_reply(reply)
 
     def stage(self, staged: str = "") -> Literal["kept"] | Claimed | None:
-        """Choose a waiting attempt to fetch ahead, or keep the one that is `staged`.
+        """Choose a waiting attempt to prefetch, or keep the one that is `staged`.
 
-        None: there is none. Without `kept` the one that was staged waits no more.
+        Return None when none waits. Unless `kept` is returned, the staged one no longer waits.
         """
         keys = self._keys
         reply = self._stage(
@@ -112,13 +112,13 @@ class LeaseKeeper:
         return scripts.stage_reply(reply)
 
     def unstage(self, staged: str) -> None:
-        """Another may fetch it."""
+        """Let another machine prefetch the attempt."""
         self._client.hdel(self._keys.staged, staged)
 
-    def tell(self, facts: dict[str, Any]) -> None:
-        """Have the scheduler know what this machine tells of itself."""
+    def publish_facts(self, facts: dict[str, Any]) -> None:
+        """Publish what the scheduler shows of this machine."""
         self._client.hset(self._keys.facts, self._executor, json.dumps(facts))
 
     def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         self._client.close()

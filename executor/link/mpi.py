@@ -1,4 +1,4 @@
-"""The verbs on Redis of machines that work on one attempt together."""
+"""The calls to Redis of machines that work on one attempt together."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from executor.link.connection import Address
     from simherd.contract.inbox import Message
 
-#: Seconds between two tries of a leader that has too few machines.
+#: Seconds between two attempts of a leader to gather enough machines.
 _GATHER_S = 1.0
-#: Messages kept of an inbox, and for how long, as the scheduler has it.
+#: Messages kept in an inbox, as the scheduler has it.
 _INBOX_MAX = 1000
 
 
 class GangClaimer(Claimer):
-    """Claims for all machines of the group at once, when they are free."""
+    """Claims an attempt for all machines of the group at once, when they are free."""
 
     def __init__(self, where: str | Address, group: str, executor: str, machines: int) -> None:
-        """`machines`: how many there are."""
+        """`machines`: the number of machines in the group."""
         super().__init__(where, group, executor)
         self._machines = machines
         self._gather = self._client.register_script(scripts.source("gather"))
@@ -37,25 +37,29 @@ class GangClaimer(Claimer):
         self._woken = threading.Event()
 
     def claim(self, token: str, staged: str = "") -> Claimed | None:
-        """See `Claimer`. Nothing is fetched ahead here."""
+        """See `Claimer`. Nothing is prefetched here."""
         self._woken.clear()
         keys = self._keys
         reply = self._gather(
             keys=[*keys.of_claim(), keys.ready, keys.gangs],
             args=[
-                *(keys.lease_prefix, self._executor, token),
-                *(int(limits.LEASE_S * 1000), PRIORITY_BAND),
-                *(self._machines, int(limits.READY_S * 1000)),
+                keys.lease_prefix,
+                self._executor,
+                token,
+                int(limits.LEASE_S * 1000),
+                PRIORITY_BAND,
+                self._machines,
+                int(limits.READY_S * 1000),
             ],
         )
-        found = scripts.gather_reply(reply)
-        self._word = found.word
-        if found.word != "claimed" or found.gang is None:
+        gathered = scripts.gather_reply(reply)
+        self._word = gathered.word
+        if gathered.word != "claimed" or gathered.gang is None:
             return None
-        return Claimed(found.gang.attempt, found.spec)
+        return Claimed(gathered.gang.attempt, gathered.spec)
 
     def wait_for_bell(self, wait_s: float) -> bool:
-        """See `Claimer`. Whoever does not lead leaves the bell to the one that does."""
+        """See `Claimer`. A machine that does not lead leaves the bell to the leader."""
         if self._word == "empty":
             return super().wait_for_bell(min(wait_s, limits.HEARTBEAT_S))
         return self._woken.wait(_GATHER_S if self._word == "gather" else limits.HEARTBEAT_S)
@@ -67,7 +71,7 @@ class GangClaimer(Claimer):
 
 
 class GangLink:
-    """What the machines of a gang tell one another, and what they know of it."""
+    """The messages between the machines of a gang, and who belongs to it."""
 
     def __init__(self, where: str | Address, group: str, executor: str) -> None:
         self._keys = GroupKeys(group)
@@ -81,42 +85,42 @@ class GangLink:
         self._client.expire(key, limits.TOMBSTONE_S)
 
     def members(self, attempt: str) -> tuple[str, ...]:
-        """The machines of an attempt's gang, the leader first; none once its lease is gone.
+        """Return the machines of an attempt's gang, the leader first; empty once its lease is gone.
 
         Raises RedisError.
         """
         if self._client.zscore(self._keys.leases, attempt) is None:
             return ()
-        found: Any = self._client.hget(self._keys.gangs, attempt)
-        return tuple(str(found).split(",")) if found else ()
+        names: Any = self._client.hget(self._keys.gangs, attempt)
+        return tuple(str(names).split(",")) if names else ()
 
     def gangs(self) -> dict[str, tuple[str, ...]]:
-        """Every attempt that has a gang. Raises RedisError."""
-        found: Any = self._client.hgetall(self._keys.gangs)
-        return {str(key): tuple(str(names).split(",")) for key, names in found.items()}
+        """Return the machines of every attempt that has a gang. Raises RedisError."""
+        gangs: Any = self._client.hgetall(self._keys.gangs)
+        return {str(key): tuple(str(names).split(",")) for key, names in gangs.items()}
 
     def spec(self, attempt: str) -> str:
-        """What was handed over with an attempt. Raises RedisError."""
-        found: Any = self._client.hget(self._keys.specs, attempt)
-        return str(found or "")
+        """Return the specification of an attempt as JSON. Raises RedisError."""
+        spec: Any = self._client.hget(self._keys.specs, attempt)
+        return str(spec or "")
 
     def keep(self, attempt: str, members: tuple[str, ...]) -> None:
-        """Say again who belongs to it, should Redis have lost that. Raises RedisError.
+        """Store again who belongs to a gang, in case Redis has lost it. Raises RedisError.
 
-        Where its lease is gone this does no harm: see `gather.lua`.
+        This does no harm once the lease is gone: see `gather.lua`.
         """
         self._client.hset(self._keys.gangs, attempt, ",".join(members))
 
     def disband(self, attempt: str) -> None:
-        """Its machines are free for the next one."""
+        """Free the machines of a gang for the next attempt."""
         with contextlib.suppress(redis.RedisError):
             self._client.hdel(self._keys.gangs, attempt)
 
     def beats(self, executors: tuple[str, ...]) -> dict[str, float]:
-        """Executor → a number that changes with each of its heartbeats. Raises RedisError."""
-        found = {name: self._client.zscore(self._keys.machines, name) for name in executors}
-        return {name: float(str(score or 0)) for name, score in found.items()}
+        """Return for each executor a number that changes with its heartbeats. Raises RedisError."""
+        scores = {name: self._client.zscore(self._keys.machines, name) for name in executors}
+        return {name: float(str(score or 0)) for name, score in scores.items()}
 
     def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         self._client.close()

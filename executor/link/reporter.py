@@ -1,4 +1,4 @@
-"""Reporting: every event goes to the journal, then to the stream, in order, again if lost."""
+"""Reporting: every report goes to the journal, then to the stream, in order, again if lost."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _RESEND = Backoff(10.0, 120.0)
 
 
 class _Tracked:
-    """One attempt, as far as reporting goes."""
+    """The state of reporting on one attempt."""
 
     def __init__(self, entry: JournalEntry) -> None:
         self.entry = entry
@@ -41,7 +41,7 @@ class _Tracked:
 
 
 class Reporter:
-    """Owns the journal and the thread that sends."""
+    """Writes the journals, and owns the thread that sends reports."""
 
     def __init__(self, where: str | Address, group: str, executor: str, journal: Journal) -> None:
         self._executor = executor
@@ -55,36 +55,36 @@ class Reporter:
         self._thread = threading.Thread(target=self._run, name="reporter")
 
     def start(self) -> None:
-        """Begin to send."""
+        """Start to send."""
         self._thread.start()
 
     @property
     def has_died(self) -> bool:
-        """Whether its thread ended before it was to."""
+        """Whether its thread ended before `close`."""
         return not self._thread.is_alive() and bool(self._thread.ident) and not self._stop.is_set()
 
     def close(self) -> None:
-        """Send what is waiting if Redis answers, then stop and join."""
+        """Send what waits if Redis can be reached, then stop and join."""
         self._stop.set()
         self._outgoing.put(None)
         self._thread.join()
         self._client.close()
 
     def open(self, attempt: str, token: str, spec: str) -> None:
-        """Begin to report on a claimed attempt."""
+        """Start to report on a claimed attempt."""
         entry = self._journal.open(attempt, token, spec)
         with self._lock:
             self._tracked[attempt] = _Tracked(entry)
 
     def adopt(self, entry: JournalEntry) -> None:
-        """Go on with an attempt whose journal an earlier agent left."""
+        """Continue with an attempt whose journal an earlier agent left."""
         with self._lock:
             self._tracked[entry.attempt] = _Tracked(entry)
         for event in entry.events:
             self._outgoing.put(event)
 
     def report(self, attempt: str, kind: ReportKind, at: float | None = None, **body: Any) -> None:
-        """Tell the scheduler; returns at once. After `finished` nothing more is taken."""
+        """Queue a report for the scheduler; after `finished` nothing more is sent."""
         with self._lock:
             tracked = self._tracked.get(attempt)
             if tracked is None or tracked.entry.ended:
@@ -104,14 +104,14 @@ class Reporter:
         self._outgoing.put(event)
 
     def note(self, attempt: str, **notes: Any) -> None:
-        """Keep in the journal what only an agent needs to know."""
+        """Store in the journal what only an agent needs."""
         with self._lock:
             tracked = self._tracked.get(attempt)
             if tracked is not None:
                 self._journal.note(tracked.entry, **notes)
 
     def held(self) -> list[HeldLease]:
-        """Every attempt that a heartbeat has to present."""
+        """Return every attempt that a heartbeat has to present."""
         with self._lock:
             return [
                 HeldLease(t.entry.attempt, t.entry.token, t.entry.last, t.entry.ended)
@@ -119,13 +119,13 @@ class Reporter:
             ]
 
     def unrecorded(self) -> tuple[int, int]:
-        """How many attempts are presented, and how many of their reports may not be recorded."""
+        """Return the number of attempts presented, and of their reports that may be unrecorded."""
         with self._lock:
             left = [t.entry.last - t.recorded for t in self._tracked.values()]
         return len(left), sum(left)
 
     def recorded(self, attempt: str, number: int) -> None:
-        """Note how far the scheduler got; send again what seems to have been lost."""
+        """Take in which report the scheduler recorded last; send again what seems to be lost."""
         with self._lock:
             tracked = self._tracked.get(attempt)
             if tracked is None:
@@ -144,7 +144,7 @@ class Reporter:
             self._outgoing.put(event)
 
     def forget(self, attempt: str) -> None:
-        """Stop presenting an attempt: it is recorded to the end, or another's by now."""
+        """Stop presenting an attempt: it is recorded to its end, or leased to another machine."""
         with self._lock:
             tracked = self._tracked.pop(attempt, None)
         if tracked is not None:
@@ -164,7 +164,7 @@ class Reporter:
         while events:
             pipe = self._client.pipeline(transaction=False)
             for event in events:
-                # Repeating this is harmless: the recorder knows each event by its number.
+                # A repeated report does no harm: the recorder knows each by its number.
                 pipe.xadd(
                     self._stream,
                     {"e": event.encode()},

@@ -1,1 +1,1 @@
-"""This machine: its slots, volumes, images and free disk space."""
+"""The resources of this machine: its slots, volumes, images and free disk space."""

@@ -1,4 +1,4 @@
-"""What a machine tells of itself with its heartbeat: what it has, how it does, why it waits."""
+"""What a machine publishes with its heartbeat: its resources, their use, why it waits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class MachineInfo:
-    """Gathers them; what does not change is asked once."""
+    """Gathers the facts of a machine; those that do not change are read once."""
 
     def __init__(self, config: Config, backend: ContainerBackend, disk: Disk) -> None:
         self._work = str(config.state_dir)
@@ -23,11 +23,11 @@ class MachineInfo:
             "slots": config.slots,
             "gpus": backend.gpus(),
         }
-        # The first answer is since the start of the process; from here on since the last call.
+        # Each call returns the use since the one before, the first one nothing.
         psutil.cpu_percent()
 
     def gather(self, *, draining: bool, waits_for: str | None) -> dict[str, Any]:
-        """The facts now; `waits_for` is why nothing is claimed, None when something may be."""
+        """Return the facts now; `waits_for`: why nothing is claimed, None when something may be."""
         memory, disk = psutil.virtual_memory(), psutil.disk_usage(self._work)
         return {
             **self._fixed,

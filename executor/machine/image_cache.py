@@ -1,4 +1,4 @@
-"""The images that this machine pulled: when each was last used, and which goes first."""
+"""The images that this machine pulled, and when each was last used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ImageCache:
-    """Knows only what an agent pulled: an image that came another way may not come again."""
+    """Evicts only what an agent pulled: other images might not come back."""
 
     def __init__(self, file: Path, remove: Callable[[str], bool]) -> None:
         self._file = file
@@ -25,25 +25,25 @@ class ImageCache:
             self._used = {}
 
     def used(self, image: str, *, pulled: bool) -> None:
-        """An attempt uses an image now."""
+        """Note that an attempt uses an image now."""
         with self._lock:
             if pulled or image in self._used:
                 self._used[image] = time.time()
                 self._save()
 
     def evict(self, enough: Callable[[], bool], in_use: frozenset[str]) -> list[str]:
-        """Remove images, the one not used for longest first, until there is room enough."""
-        gone: list[str] = []
+        """Remove images, the least recently used first, until there is room; return them."""
+        evicted: list[str] = []
         with self._lock:
             for image in sorted(self._used, key=self._used.__getitem__):
                 if enough():
                     break
                 if image not in in_use and self._remove(image):
                     del self._used[image]
-                    gone.append(image)
-            if gone:
+                    evicted.append(image)
+            if evicted:
                 self._save()
-        return gone
+        return evicted
 
     def _save(self) -> None:
         temporary = self._file.with_suffix(".new")

@@ -1,4 +1,4 @@
-"""This machine: its disks, its images, what it tells of itself, and whether it has room."""
+"""The resources of this machine: disks, images, facts, and room for attempts."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 
 class MachineResources:
-    """Knows what the attempts that are here have of it."""
+    """The resources of this machine, and what of them the present attempts take."""
 
     def __init__(
         self, config: Config, backend: ContainerBackend, here: Callable[[], Collection[Attempt]]
     ) -> None:
-        """`here`: the attempts that have a place on this machine."""
+        """`here`: returns the attempts that have a volume on this machine."""
         self._config = config
         self._here = here
         self._disk = choose_disk(config.state_dir, config.disk_bytes)
         self.images = ImageCache(config.state_dir / "images.json", backend.remove_image)
-        self._room = Capacity(
+        self._capacity = Capacity(
             config.state_dir,
             backend.data_root(),
             config.disk_reserve_bytes,
@@ -42,37 +42,37 @@ class MachineResources:
 
     @property
     def lacks(self) -> str | None:
-        """What was found lacking for a further attempt when it was last looked for."""
+        """What a further attempt lacked at the last check; None when there was room."""
         return self._waits_for
 
     def waits_for(self, *, has_place: bool = False) -> str | None:
-        """Why no further attempt may come here now; None when one may.
+        """Return why no further attempt may come here now; None when one may.
 
-        `has_place`: the next one is here already, fetched ahead.
+        `has_place`: the next attempt is here already, prefetched.
         """
-        self._waits_for = self._room.reason_to_wait(self._booked(), has_place=has_place)
+        self._waits_for = self._capacity.reason_to_wait(self._booked(), has_place=has_place)
         return self._waits_for
 
     def disk(self) -> tuple[int, int]:
-        """Bytes free on the disk for attempts, and those of it that they never get."""
-        return self._room.disk()
+        """Return the bytes free on the work disk, and the bytes of it that no attempt gets."""
+        return self._capacity.disk()
 
     def _booked(self) -> int:
-        """Bytes of the work disk that the attempts here may still take."""
-        areas = [attempt.area for attempt in self._here()]
-        return sum(max(0, area.limit - area.used()) for area in areas if area.limit)
+        """Return the bytes of the work disk that the present attempts may still take."""
+        volumes = [attempt.area for attempt in self._here()]
+        return sum(max(0, volume.limit - volume.used()) for volume in volumes if volume.limit)
 
     def facts(self, *, draining: bool) -> dict[str, Any]:
-        """What it tells of itself."""
+        """Return the facts to publish."""
         return self._facts.gather(draining=draining, waits_for=self._waits_for)
 
     def area(self, key: str, progress: Progress) -> Volume:
-        """A place for an attempt, or the one it has; empty where nothing is to be gone on with.
+        """Return the volume of an attempt, emptied unless there is something to continue with.
 
         Raises DiskError.
         """
         wanted = self._config.disk_bytes // self._config.slots
-        limit = self._room.limit(wanted, self._booked()) if wanted else 0
+        limit = self._capacity.limit(wanted, self._booked()) if wanted else 0
         area = self._disk.make(file_name(key), limit)
         if progress.started and not progress.computing:
             area.close()
@@ -80,14 +80,14 @@ class MachineResources:
         return area
 
     def close(self) -> None:
-        """Leave nothing mounted that no attempt needs."""
+        """Unmount what no attempt needs."""
         self._disk.close()
 
     def clean_up(self, keep: Collection[str]) -> None:
-        """Remove the places of all attempts but these."""
+        """Remove the volumes of all attempts but these."""
         self._disk.clean_up(frozenset(map(file_name, keep)))
 
 
 def file_name(key: str) -> str:
-    """An attempt's name as a file's."""
+    """Return the name of an attempt's files."""
     return key.replace(":", "-")

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Slots:
-    """Counts who computes; taken and given back from any thread."""
+    """Counts the attempts that compute; may be used from any thread."""
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -18,9 +18,9 @@ class Slots:
         self._changed = threading.Condition()
 
     def take(self, wanted: Callable[[], bool], ready: Callable[[], bool]) -> bool:
-        """Wait for a free slot, and until `ready`, and take it; False once it is not `wanted`.
+        """Wait for a free slot and for `ready`, and take the slot; return False once not `wanted`.
 
-        Both are asked again at each `wake`.
+        Both are called again at each `wake`.
         """
         with self._changed:
             self._changed.wait_for(lambda: (self._taken < self._number and ready()) or not wanted())
@@ -30,35 +30,35 @@ class Slots:
             return True
 
     def take_now(self) -> None:
-        """Take one for an attempt that computes already, whether one is free or not."""
+        """Take a slot for an attempt that computes already, whether one is free or not."""
         with self._changed:
             self._taken += 1
 
     def give(self) -> None:
-        """Give one back."""
+        """Give a slot back."""
         with self._changed:
             self._taken -= 1
             self._changed.notify_all()
 
     def wake(self) -> None:
-        """Have every waiter ask again whether it is still wanted."""
+        """Let every waiter check again whether it is wanted and ready."""
         with self._changed:
             self._changed.notify_all()
 
     @property
     def number(self) -> int:
-        """How many there are."""
+        """The number of slots."""
         return self._number
 
     @property
     def all_taken(self) -> bool:
-        """Whether nothing more can begin to compute."""
+        """Whether no slot is free."""
         with self._changed:
             return self._taken >= self._number
 
 
 class Slot:
-    """One taken slot; giving it back twice does no harm."""
+    """A slot that is taken; giving it back twice does no harm."""
 
     def __init__(self, slots: Slots) -> None:
         self._slots = slots
@@ -67,11 +67,11 @@ class Slot:
 
     @property
     def held(self) -> bool:
-        """Whether it was not given back."""
+        """Whether the slot has not been given back."""
         return self._held
 
     def give(self) -> None:
-        """Let the next attempt compute."""
+        """Give the slot back for the next attempt."""
         with self._lock:
             held, self._held = self._held, False
         if held:

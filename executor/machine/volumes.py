@@ -1,8 +1,8 @@
-"""Where an attempt's files lie, and how much they may take.
+"""Volumes: the folders of attempts' files, and how much they may hold.
 
-`LoopDisk` makes a file system of that size in a sparse file: full is full, whatever the files are
-and whoever still holds them open. It needs root. `WatchedDisk` is a plain folder whose use is
-looked up now and then: a second line, for machines where the first is not to be had.
+`LoopDisk` makes a file system of that size in a sparse file: its limit holds for every kind of
+file, also for deleted ones that are still open. It needs root. `WatchedDisk` is a plain folder
+whose use is measured now and then, for machines where the first does not work.
 """
 
 from __future__ import annotations
@@ -27,52 +27,50 @@ log = logging.getLogger(__name__)
 _FULL_SHARE, _FULL_BYTES = 0.001, 2 * 1024**2
 #: Size of the file system that shows whether this machine can mount one.
 _PROBE_BYTES = 16 * 1024**2
-_MKFS = (
-    *("mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal,^resize_inode"),
-    *("-E", "lazy_itable_init=1,nodiscard"),
-)
+_MKFS = ("mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal,^resize_inode")
+_MKFS_LAZY = ("-E", "lazy_itable_init=1,nodiscard")
 #: File systems that are kept for the next attempts, and what one may hold of the disk, bytes.
 _SPARES, _SMALL_BYTES = 4, 64 * 1024**2
 
 
 class DiskError(Exception):
-    """No place for an attempt's files could be made."""
+    """A volume could not be made."""
 
 
 class Volume(Protocol):
-    """One attempt's place."""
+    """The folder of one attempt's files."""
 
     @property
     def folder(self) -> Path: ...
 
     @property
     def limit(self) -> int:
-        """Bytes that it may hold; 0 is no limit."""
+        """Bytes that it may hold; 0 means no limit."""
 
     def used(self) -> int:
-        """Bytes that it holds now."""
+        """Return the bytes that it holds now."""
 
     def is_full(self) -> bool:
-        """Whether nothing more may be written."""
+        """Return whether nothing more can be written."""
 
     def close(self) -> None:
         """Remove it with all that it holds."""
 
 
 class Disk(Protocol):
-    """A way to limit what attempts write."""
+    """The volumes of a machine, with a way to limit them."""
 
     @property
     def name(self) -> str: ...
 
     def make(self, key: str, limit: int) -> Volume:
-        """A place for an attempt, or the one that was made for it before. Raises DiskError."""
+        """Make the volume of an attempt, or return the one that it has. Raises DiskError."""
 
     def clean_up(self, keep: frozenset[str]) -> None:
-        """Remove the places of all attempts but these."""
+        """Remove the volumes of all attempts but these."""
 
     def close(self) -> None:
-        """Remove what was kept for attempts to come; the places of others stay."""
+        """Remove what is kept for later attempts; the volumes of present ones stay."""
 
 
 class WatchedDisk:
@@ -106,9 +104,9 @@ class _Watched:
         self.limit = limit
 
     def used(self) -> int:
-        """See `Volume`. Blocks that are held open by a deleted file are not seen."""
+        """See `Volume`. Blocks of deleted files that are still open are not counted."""
         total = 0
-        # It may be closed meanwhile.
+        # The volume may be closed meanwhile.
         with contextlib.suppress(FileNotFoundError):
             for _, _, names, fd in os.fwalk(self.folder):
                 for name in names:
@@ -126,16 +124,16 @@ class _Watched:
 
 
 class LoopDisk:
-    """A file system of its own for each attempt.
+    """A separate file system for each attempt.
 
     Making, mounting and removing one takes 20 ms, emptying one takes none: those that stayed small
-    are used again. An attempt's folder is a link to where its file system is mounted.
+    are used again. An attempt's folder is a link to the mount of its file system.
     """
 
     name = "loop"
 
     def __init__(self, root: Path, images: Path) -> None:
-        """`root`: where attempts find them; `images`: where their files and mounts lie.
+        """`root`: the folder of the links; `images`: the folder of the sparse files and mounts.
 
         Raises DiskError when this machine cannot mount one.
         """
@@ -147,20 +145,20 @@ class LoopDisk:
         _FileSystem.make(images, _PROBE_BYTES).remove()
 
     def make(self, key: str, limit: int) -> Volume:
-        """See `Disk`. The limit of one that was made before is its own."""
+        """See `Disk`. A volume that exists keeps its limit."""
         folder = self._root / key
         try:
             if folder.is_symlink():
                 return _Loop(folder, _FileSystem(folder.resolve()), self._take_back)
-            found = self._spare(limit) or _FileSystem.make(self._images, limit)
+            file_system = self._spare(limit) or _FileSystem.make(self._images, limit)
             try:
-                folder.symlink_to(found.mount)
+                folder.symlink_to(file_system.mount)
             except OSError:
-                self._take_back(found)
+                self._take_back(file_system)
                 raise
         except OSError as error:
             raise DiskError(f"No file system for an attempt: {error}") from error
-        return _Loop(folder, found, self._take_back)
+        return _Loop(folder, file_system, self._take_back)
 
     def _spare(self, limit: int) -> _FileSystem | None:
         with self._lock:
@@ -181,10 +179,10 @@ class LoopDisk:
 
     def _keeps(self, spare: _FileSystem) -> bool:
         with self._lock:
-            room = len(self._spares) < _SPARES
-            if room:
+            has_room = len(self._spares) < _SPARES
+            if has_room:
                 self._spares.append(spare)
-        return room
+        return has_room
 
     def clean_up(self, keep: frozenset[str]) -> None:
         """See `Disk`."""
@@ -206,7 +204,7 @@ class LoopDisk:
 
 
 class _FileSystem:
-    """An ext4 in a sparse file, and the folder where it is mounted."""
+    """An ext4 file system in a sparse file, and its mount."""
 
     def __init__(self, mount: Path) -> None:
         self.mount = mount
@@ -214,42 +212,42 @@ class _FileSystem:
 
     @property
     def size(self) -> int:
-        """Bytes, as it was made."""
+        """Its size in bytes."""
         return self._image.stat().st_size
 
     @classmethod
     def make(cls, images: Path, size: int) -> _FileSystem:
-        """Make one and mount it. Raises OSError, DiskError."""
-        made = cls(images / f"{secrets.token_hex(8)}.mnt")
-        made.mount.mkdir(mode=0o755)
+        """Make a file system and mount it. Raises OSError, DiskError."""
+        new = cls(images / f"{secrets.token_hex(8)}.mnt")
+        new.mount.mkdir(mode=0o755)
         try:
-            with made._image.open("xb") as file:
+            with new._image.open("xb") as file:
                 os.fchmod(file.fileno(), 0o600)
                 file.truncate(size)
-            _run(*_MKFS, str(made._image))
-            _run("mount", "-o", "loop,nosuid,nodev,noatime", str(made._image), str(made.mount))
+            _run(*_MKFS, *_MKFS_LAZY, str(new._image))
+            _run("mount", "-o", "loop,nosuid,nodev,noatime", str(new._image), str(new.mount))
             # Where a mount fails silently, writes would go to the machine's own disk.
-            if not os.path.ismount(made.mount):
-                raise DiskError(f"{made.mount} is not a mount after mounting it")
+            if not os.path.ismount(new.mount):
+                raise DiskError(f"{new.mount} is not a mount after mounting it")
         except BaseException:
-            made.remove()
+            new.remove()
             raise
-        return made
+        return new
 
     def empty(self) -> bool:
-        """Remove what it holds; answers whether it is as good as new."""
+        """Remove what it holds; return whether it can be used again."""
         for entry in self.mount.iterdir():
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry, ignore_errors=True)
             else:
                 entry.unlink()
-        # What a file took of the machine's disk stays taken, and a process may hold one open.
-        found = os.statvfs(self.mount)
-        used = (found.f_blocks - found.f_bfree) * found.f_frsize
+        # Blocks of the sparse file stay allocated, and a process may hold a file open.
+        stats = os.statvfs(self.mount)
+        used = (stats.f_blocks - stats.f_bfree) * stats.f_frsize
         return max(used, self._image.stat().st_blocks * 512) < _SMALL_BYTES
 
     def remove(self) -> None:
-        """Unmount it, now or when the last file is closed, and remove it."""
+        """Unmount it, at the latest when its last open file is closed, and remove it."""
         if os.path.ismount(self.mount):
             try:
                 _run("umount", str(self.mount))
@@ -268,27 +266,27 @@ class _Loop:
         self._file_system = file_system
         self._give_back = give_back
         self._closed = False
-        # Once it is given back, it is another's.
+        # Once given back, the file system belongs to another attempt.
         self._lock = threading.Lock()
-        found = os.statvfs(file_system.mount)
-        #: See `Volume`. What the file system needs for itself is not part of it.
-        self.limit = found.f_blocks * found.f_frsize
+        stats = os.statvfs(file_system.mount)
+        #: See `Volume`, without what the file system itself needs.
+        self.limit = stats.f_blocks * stats.f_frsize
 
     def used(self) -> int:
         """See `Volume`."""
-        found = self._look()
-        return (found.f_blocks - found.f_bfree) * found.f_frsize if found else self.limit
+        stats = self._stats()
+        return (stats.f_blocks - stats.f_bfree) * stats.f_frsize if stats else self.limit
 
     def is_full(self) -> bool:
-        """See `Volume`. Without inodes nothing can be made, however many bytes are free."""
-        found = self._look()
-        if found is None:
+        """See `Volume`. It is also full without inodes, however many bytes are free."""
+        stats = self._stats()
+        if stats is None:
             return False
-        nothing = max(_FULL_BYTES, _FULL_SHARE * found.f_blocks * found.f_frsize)
+        least = max(_FULL_BYTES, _FULL_SHARE * stats.f_blocks * stats.f_frsize)
         # Not f_bfree: the file system keeps some blocks for itself.
-        return found.f_bavail * found.f_frsize < nothing or found.f_ffree == 0
+        return stats.f_bavail * stats.f_frsize < least or stats.f_ffree == 0
 
-    def _look(self) -> os.statvfs_result | None:
+    def _stats(self) -> os.statvfs_result | None:
         with self._lock:
             return None if self._closed else os.statvfs(self._file_system.mount)
 
@@ -312,7 +310,7 @@ def _run(*argv: str) -> None:
 
 
 def choose_disk(state_dir: Path, limit: int) -> Disk:
-    """The hardest limit that this machine can keep; plain folders where there is no limit."""
+    """Return file systems where this machine can mount them; else, or without a limit, folders."""
     if limit:
         try:
             return LoopDisk(state_dir / "attempts", state_dir / "disks")

@@ -1,1 +1,1 @@
-"""What an agent shows of itself: metrics, health and status."""
+"""Metrics, health and status of an agent."""

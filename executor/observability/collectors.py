@@ -1,4 +1,4 @@
-"""The agent as it is now."""
+"""Reading the gauges of an agent."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 
 
 def read_agent(agent: AgentStatus) -> Iterator[tuple[Measure, float]]:
-    """Row and value of everything that there is; what does not apply is left out."""
+    """Return row and value of every gauge that applies."""
     yield table.SLOTS, agent.slots.number
-    # Not how many slots are taken: one is while the next attempt is waited for.
+    # Not the number of slots taken: one is taken while waiting for the next attempt.
     yield table.SLOTS_BUSY, sum(attempt.slot.held for attempt in agent.attempts())
     yield table.ATTEMPTS, len(agent.attempts())
     yield table.DRAINING, agent.draining.is_set()
-    yield from _disk(agent)
+    free, reserve = agent.machine.disk()
+    yield table.DISK_FREE, free
+    yield table.DISK_RESERVE, reserve
     yield table.SILENT, agent.contact.silent_s
     yield table.GIVES_UP, agent.contact.left_s
     journals, reports = agent.reporter.unrecorded()
@@ -30,20 +32,14 @@ def read_agent(agent: AgentStatus) -> Iterator[tuple[Measure, float]]:
     yield from _endings(agent)
 
 
-def _disk(agent: AgentStatus) -> Iterator[tuple[Measure, float]]:
-    free, reserve = agent.machine.disk()
-    yield table.DISK_FREE, free
-    yield table.DISK_RESERVE, reserve
-
-
 def _endings(agent: AgentStatus) -> Iterator[tuple[Measure, float]]:
-    """What may end attempts, and when."""
+    """Return when something may end attempts."""
     reclaim_at, silent = agent.presence.reclaim_at, agent.presence.silent_s
     if reclaim_at is not None:
         yield table.RECLAIM, reclaim_at - time.time()
     if silent is not None:
         yield table.NOTICES_SILENT, silent
     limits = [attempt.deadline.wall_time for attempt in agent.attempts()]
-    known = [at for at in limits if at is not None]
-    if known:
-        yield table.DEADLINE_LEFT, min(known) - time.time()
+    deadlines = [at for at in limits if at is not None]
+    if deadlines:
+        yield table.DEADLINE_LEFT, min(deadlines) - time.time()

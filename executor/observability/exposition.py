@@ -1,4 +1,4 @@
-"""What Prometheus reads of this agent."""
+"""The metrics of this agent, for Prometheus."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class ExecutorExposition(Collector):
-    """The text for Prometheus: what was counted, and the agent as it is now."""
+    """The text for Prometheus: counters and histograms, and gauges read at each request."""
 
     def __init__(self, health: Health) -> None:
         self._health = health
@@ -31,20 +31,20 @@ class ExecutorExposition(Collector):
         self._registry.register(self)
 
     def text(self) -> bytes:
-        """All numbers as they are now."""
+        """Return all metrics as they are now."""
         return prometheus_client.generate_latest(self._registry)
 
     def collect(self) -> Iterable[Metric]:
-        """What is looked at for this answer."""
+        """Return the gauges."""
         row = table.DEPENDENCY_UP
         family = GaugeMetricFamily(row.name, row.help, labels=row.labels)
         for name, trouble in self._health.dependencies.ask().items():
             family.add_metric([name], float(trouble is None))
         yield family
         if self._health.insight is not None:
-            for found, value in read_agent(self._health.insight):
-                yield GaugeMetricFamily(found.name, found.help, float(value))
+            for gauge, value in read_agent(self._health.insight):
+                yield GaugeMetricFamily(gauge.name, gauge.help, float(value))
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: whoever registers it need not wait for answers."""
+        """Return nothing, so that registering it does not read the gauges."""
         return ()

@@ -1,4 +1,4 @@
-"""Serving whether the agent lives and what it can reach, beside its metrics."""
+"""Serving the agent's liveness, its dependencies and its metrics."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from executor.config import ConfigError, metrics_address
 from executor.observability.exposition import ExecutorExposition
+from executor.observability.status import AgentStatus
 from simherd.runtime.health import (
     Dependencies,
     Dependency,
@@ -17,49 +18,46 @@ from simherd.runtime.health import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from executor.config import ExecutorFolders
-    from executor.observability.status import AgentStatus
 
 _JOINING = "The machine has not joined its group yet."
 
 
 class Health:
-    """Answers for an agent, and for a machine that is still about to join."""
+    """The health of an agent, and of a machine that has yet to join."""
 
     def __init__(self) -> None:
         #: Set once there is an agent.
         self.insight: AgentStatus | None = None
         self.served: Served | None = None
 
-        def redis() -> str | None:
-            return _JOINING if self.insight is None else self.insight.redis()
-
-        def engine() -> str | None:
-            return _JOINING if self.insight is None else self.insight.engine()
-
-        def disk() -> str | None:
-            return _JOINING if self.insight is None else self.insight.disk()
+        def once_joined(check: Callable[[AgentStatus], str | None]) -> Callable[[], str | None]:
+            return lambda: _JOINING if self.insight is None else check(self.insight)
 
         self.dependencies = Dependencies(
             {
-                "redis": Dependency("Redis does not answer", redis),
-                "engine": Dependency("The container engine does not answer", engine),
-                "disk": Dependency("The disk cannot be looked at", disk),
+                "redis": Dependency("Redis does not answer", once_joined(AgentStatus.redis)),
+                "engine": Dependency(
+                    "The container engine does not answer", once_joined(AgentStatus.engine)
+                ),
+                "disk": Dependency("The disk cannot be looked at", once_joined(AgentStatus.disk)),
             }
         )
 
     def close(self) -> None:
-        """Answer no more."""
+        """Stop serving."""
         if self.served is not None:
             self.served.close()
 
     def trouble(self) -> str | None:
-        """Why the agent is not live, as a sentence; None when it is, or is about to join."""
+        """Return why the agent is not live; None when it is, or has yet to join."""
         return None if self.insight is None else self.insight.trouble()
 
 
 def serve(place: ExecutorFolders) -> Health:
-    """Serve the health of this machine's agent where the environment says, until it is closed.
+    """Serve the health of this machine's agent at the configured address until it is closed.
 
     Raises:
         ConfigError: it cannot be served there.

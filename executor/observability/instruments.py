@@ -1,4 +1,4 @@
-"""Counting where something happens: an addition in memory."""
+"""Counters and histograms, updated in memory where something happens."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from simherd.runtime.metric_table import Measure
 
-# Each would double its series with the moment at which it was made.
+# Without this each series would have a second one with its time of creation.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
-#: What was counted in this agent.
+#: The counters and histograms of this agent.
 REGISTRY = CollectorRegistry()
 _counters = {
     row.name: Counter(row.name, row.help, row.labels, registry=REGISTRY)
@@ -39,19 +39,19 @@ for _row in table.COUNTED:
 
 def inc(row: Measure, *labels: str, by: float = 1) -> None:
     """Add to a counter."""
-    made = _counters[row.name]
-    (made.labels(*labels) if labels else made).inc(by)
+    metric = _counters[row.name]
+    (metric.labels(*labels) if labels else metric).inc(by)
 
 
 def observe(row: Measure, seconds: float, *labels: str) -> None:
-    """Put a length into its bucket."""
-    made = _histograms[row.name]
-    (made.labels(*labels) if labels else made).observe(seconds)
+    """Add a duration to a histogram."""
+    metric = _histograms[row.name]
+    (metric.labels(*labels) if labels else metric).observe(seconds)
 
 
 @contextmanager
 def timed(row: Measure) -> Iterator[None]:
-    """Put the time that the block takes into its bucket."""
+    """Add the duration of the block to a histogram."""
     began = time.monotonic()
     try:
         yield

@@ -1,4 +1,4 @@
-"""What is seen of an agent from outside: whether it lives, what it can reach, how it does."""
+"""The state of an agent as seen from outside: whether it lives and what it can reach."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AgentStatus:
-    """The agent's parts, to be looked at from other threads; nothing is changed by it."""
+    """The agent's parts, read from other threads and never changed by them."""
 
     config: Config
     backend: ContainerBackend
@@ -42,7 +42,7 @@ class AgentStatus:
     draining: threading.Event
 
     def trouble(self) -> str | None:
-        """Why the agent is not live, as a sentence; None when it is."""
+        """Return why the agent is not live, as a sentence; None when it is."""
         if self.pulse.trouble() is not None:
             return self.pulse.trouble()
         for name, thread in (("reports", self.reporter), ("reads its inbox", self.inbox)):
@@ -51,18 +51,18 @@ class AgentStatus:
         return None
 
     def redis(self) -> str | None:
-        """Why the scheduler's Redis cannot be reached, as a sentence; None when it can."""
+        """Return why the scheduler's Redis cannot be reached, as a sentence; None when it can."""
         silent = self.contact.silent_s
         if silent < limits.LEASE_S:
             return None
         return f"Redis has not answered a heartbeat or a claim for {silent:.0f} s."
 
     def engine(self) -> str | None:
-        """None when the container engine answers. Raises EngineUnavailable."""
+        """Return None when the container engine works. Raises EngineUnavailable."""
         self.backend.check()
         return None
 
     def disk(self) -> str | None:
-        """Why nothing more is claimed for want of room, as a sentence; None while there is some."""
+        """Return why there is no room for another attempt, as a sentence; None when there is."""
         lacking = self.machine.lacks
         return None if lacking is None else f"There is no room for another task: {lacking}."

@@ -1,13 +1,21 @@
-"""Every number that an agent shows to Prometheus; `docs/metrics.md` is made from this table.
+"""The metrics of an agent for Prometheus; `docs/metrics.md` is made from this table.
 
-What is counted is counted where it happens, with `live.py`; the rest is looked at when Prometheus
-asks, by `state.py`.
+Counters and histograms are updated where something happens, with `instruments.py`; gauges are read
+when Prometheus asks, by `collectors.py`.
 """
 
 from __future__ import annotations
 
 from simherd.contract.cause import Cause
-from simherd.runtime.metric_table import CALL_BUCKETS, STAGE_BUCKETS, counter, gauge, histogram
+from simherd.runtime.metric_table import (
+    CALL_BUCKETS,
+    STAGE_BUCKETS,
+    Measure,
+    MetricKind,
+    counter,
+    gauge,
+    histogram,
+)
 
 CLAIM_SECONDS = histogram(
     "simherd_executor_claim_seconds",
@@ -82,13 +90,8 @@ DEADLINE_LEFT = gauge(
     "Time until the first attempt here reaches a limit; absent where none has one.",
 )
 
-#: What is counted where it happens.
-COUNTED = (
-    *(CLAIM_SECONDS, CLAIMED, ENDED, STAGE_SECONDS, START_SECONDS, DOWNLOADED, UPLOADED, RETRIES),
-    BEATS_FAILED,
-)
-#: What is looked at.
-STATE = (
-    *(DEPENDENCY_UP, SLOTS, SLOTS_BUSY, ATTEMPTS, DRAINING, DISK_FREE, DISK_RESERVE, SILENT),
-    *(GIVES_UP, JOURNALS, JOURNAL_REPORTS, RECLAIM, NOTICES_SILENT, DEADLINE_LEFT),
-)
+_ROWS = [row for row in tuple(globals().values()) if isinstance(row, Measure)]
+#: What is updated where it happens.
+COUNTED = tuple(row for row in _ROWS if row.kind is not MetricKind.GAUGE)
+#: What is read when Prometheus asks.
+STATE = tuple(row for row in _ROWS if row.kind is MetricKind.GAUGE)

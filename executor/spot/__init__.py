@@ -1,1 +1,1 @@
-"""Being told that the provider is about to reclaim this machine."""
+"""Notices that the provider is about to reclaim this machine."""

@@ -1,4 +1,4 @@
-"""What a notice is, and what gives one."""
+"""A notice that the provider reclaims this machine, and the protocol of its sources."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ class ReclaimNotice:
 
     #: When the machine goes, seconds since the epoch by this machine's clock.
     reclaim_at: float
-    #: Whose word it is: the source's `name`.
+    #: The `name` of the source that says so.
     source: str
 
 
 class SourceError(Exception):
-    """A source could not be asked, or answered something that means nothing."""
+    """A source could not be reached, or returned something that cannot be understood."""
 
 
 class NoticeSource(Protocol):
-    """Somebody who can be asked whether the machine is reclaimed. Used by one thread at a time."""
+    """A source of notices for this machine. Used by one thread at a time."""
 
-    #: A word for logs; never has a password in it.
+    #: A word for logs; never holds a password.
     name: str
-    #: Seconds between two looks.
+    #: Seconds between two polls.
     every_s: float
 
-    def look(self) -> ReclaimNotice | None:
-        """Ask once; None when there is no notice. The same notice is answered at every look.
+    def poll(self) -> ReclaimNotice | None:
+        """Return the notice that stands, at every poll again; None when there is none.
 
-        Sources that ask over HTTP answer within `executor.spot.http.LOOK_S`.
+        Sources over HTTP return within `executor.spot.http.LOOK_S`.
 
         Raises:
-            SourceError: there is no answer, or it is junk. Junk never becomes a notice.
+            SourceError: there is no response, or it is junk. Junk never becomes a notice.
         """
         ...
 
     def close(self) -> None:
-        """Give back what it holds; may be called twice. No look follows."""
+        """Release what it holds; may be called twice. No poll follows."""
         ...

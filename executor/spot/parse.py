@@ -1,4 +1,4 @@
-"""Reading what a source was told, which may be junk."""
+"""Reading what a source sent, which may be junk."""
 
 from __future__ import annotations
 
@@ -14,38 +14,39 @@ FARTHEST_S = 86_400.0
 
 
 def fields_of(text: str) -> dict[str, Any]:
-    """The fields of a JSON object. Raises SourceError: it is none."""
+    """Return the fields of a JSON object. Raises SourceError when the text is not one."""
     try:
-        told = json.loads(text)
+        fields = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise SourceError(f"no JSON but {_short(text)}") from error
-    if not isinstance(told, dict):
-        raise SourceError(f"no JSON object but {_short(text)}")
-    return told
+        raise SourceError(f"not JSON but {_short(text)}") from error
+    if not isinstance(fields, dict):
+        raise SourceError(f"not a JSON object but {_short(text)}")
+    return fields
 
 
-def text_of(told: dict[str, Any], field: str) -> str:
-    """A field that is text. Raises SourceError: it is not there, or is something else."""
-    value = told.get(field)
+def text_of(fields: dict[str, Any], field: str) -> str:
+    """Return a field that is text. Raises SourceError when it is missing or not text."""
+    value = fields.get(field)
     if not isinstance(value, str):
-        raise SourceError(f"{field} is {_short(repr(value))}, which is no text")
+        raise SourceError(f"{field} is {_short(repr(value))}, which is not text")
     return value
 
 
-def seconds_of(told: dict[str, Any], field: str) -> float:
-    """A field that is a number. Raises SourceError: it is not there, or is something else."""
-    value = told.get(field)
-    # To Python a truth value is a number, and so is an integer that no float can hold.
+def seconds_of(fields: dict[str, Any], field: str) -> float:
+    """Return a field that is a number. Raises SourceError when it is missing or not a number."""
+    value = fields.get(field)
+    # For Python a truth value is a number, and so is an integer that no float can hold.
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e12:
-        raise SourceError(f"{field} is {_short(repr(value))}, which is no number of seconds")
+        raise SourceError(f"{field} is {_short(repr(value))}, which is not a number of seconds")
     return float(value)
 
 
 def believable(reclaim_at: float, now: float) -> float:
-    """The same time; both in seconds since the epoch.
+    """Return the same time; both in seconds since the epoch.
 
     Raises:
-        SourceError: it is more than a day before or after now, so that it is no notice of today.
+        SourceError: it is more than a day before or after now, so that it cannot be a notice of
+            today.
     """
     if not math.isfinite(reclaim_at) or abs(reclaim_at - now) > FARTHEST_S:
         raise SourceError(f"reclaims {reclaim_at - now:+.0f} s from now, which is not believable")

@@ -1,4 +1,4 @@
-"""Which source a setting means."""
+"""The source that a setting names."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _CLOUDS: dict[str, Callable[[], NoticeSource]] = {
 
 
 def open_source(text: str) -> NoticeSource | None:
-    """The source that SIMHERD_SPOT_NOTICES names; None for "", a machine that is never reclaimed.
+    """Return the source that SIMHERD_SPOT_NOTICES names; None for "", a machine that stays.
 
-    Nothing is asked yet.
+    It makes no request yet.
 
     Raises:
-        ValueError: it names none; the message says what it can be.
+        ValueError: the text names none; the message says what it can be.
     """
     if not text:
         return None
@@ -51,13 +51,13 @@ def _from_url(text: str) -> NoticeSource:
     if parts.scheme == "file":
         path = Path(unquote(parts.path))
         if parts.netloc not in ("", "localhost") or not path.is_absolute() or path == Path("/"):
-            raise ValueError("no file of this machine")
+            raise ValueError("not a file of this machine")
         if "\0" in str(path) or parts.query or parts.fragment:
-            raise ValueError("no path of a file")
+            raise ValueError("not the path of a file")
         return FileSource(path)
     if parts.scheme in ("http", "https"):
         # httpx raises for most of what is wrong, `port` for one that is out of range.
         if not httpx.URL(text).host or parts.port == 0 or any(c.isspace() for c in text):
             raise ValueError("no host or port")
         return HttpSource(text)
-    raise ValueError("no source")
+    raise ValueError("not a source")

@@ -1,4 +1,4 @@
-"""The thread that looks for notices."""
+"""The thread that polls a source of notices."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _SPARE_S = 0.5
 
 
 class NoticeWatch:
-    """Asks a source again and again, and says what is new. It owns the source, and closes it.
+    """Polls a source and calls back with what is new. It owns the source, and closes it.
 
-    The callbacks run on the watch's thread, which does not look meanwhile: they should only set
+    The callbacks run on the watch's thread, which does not poll meanwhile: they should only set
     events, and must not call `close`. What they raise is logged.
     """
 
@@ -35,10 +35,10 @@ class NoticeWatch:
         on_notice: Callable[[ReclaimNotice], None],
         on_over: Callable[[], None],
     ) -> None:
-        """Nothing happens before `start`.
+        """Store the arguments; nothing happens before `start`.
 
         Args:
-            source: who is asked.
+            source: what is polled.
             on_notice: called once for each notice: again for an earlier deadline, or for another
                 notice after the deadline of the first has passed.
             on_over: called once when a machine is still there 60 s after the deadline of what
@@ -47,22 +47,22 @@ class NoticeWatch:
         self._source = source
         self._on_notice = on_notice
         self._on_over = on_over
-        self._judge = NoticeTracker()
-        self._silence = SourceErrors(time.monotonic())
+        self._tracker = NoticeTracker()
+        self._errors = SourceErrors(time.monotonic())
         self._closing = threading.Event()
-        # A daemon: a name server may hold a look longer than `close` waits for it, and an agent
+        # A daemon: a name server may hold a poll longer than `close` waits for it, and an agent
         # must still be able to end.
         self._thread = threading.Thread(target=self._run, name="spot", daemon=True)
 
     def start(self) -> None:
-        """Begin to look; once."""
-        self._silence = SourceErrors(time.monotonic())
+        """Start to poll; once."""
+        self._errors = SourceErrors(time.monotonic())
         self._thread.start()
 
     def close(self) -> None:
-        """Look no more, and join the thread: at once, or when a look that hangs has been given up.
+        """Stop polling and join the thread, at once or when a poll that hangs has been given up.
 
-        No callback begins after it. It may be called twice.
+        No callback begins afterwards. It may be called twice.
         """
         self._closing.set()
         if not self._thread.ident:
@@ -74,11 +74,8 @@ class NoticeWatch:
 
     @property
     def silent_s(self) -> float:
-        """Seconds since the source last answered: while all is well, not more than between looks.
-
-        It grows as well when the thread itself hangs.
-        """
-        return self._silence.silent_s(time.monotonic())
+        """Seconds since the last poll that succeeded, which also grow when the thread hangs."""
+        return self._errors.silent_s(time.monotonic())
 
     @property
     def failing(self) -> bool:
@@ -88,39 +85,42 @@ class NoticeWatch:
     def _run(self) -> None:
         try:
             while not self._closing.is_set():
-                self._look()
+                self._poll_once()
                 self._closing.wait(self._source.every_s)
         finally:
             self._source.close()
 
-    def _look(self) -> None:
-        seen: ReclaimNotice | Exception | None
+    def _poll_once(self) -> None:
+        result: ReclaimNotice | Exception | None
         try:
-            seen = self._source.look()
+            result = self._source.poll()
         except Exception as error:
-            # Also what no source should raise: a watch that ended would miss the notice.
-            seen = error
+            # Of any kind: a watch that ended because of a bug would miss the notice.
+            result = error
         if self._closing.is_set():
             return
-        self._say(self._silence.see(time.monotonic(), failed=isinstance(seen, Exception)), seen)
-        act = self._judge.see(time.time(), seen)
-        if act is NoticeAction.TELL and isinstance(seen, ReclaimNotice):
-            left_s = seen.reclaim_at - time.time()
-            log.warning("event=spot_notice source=%s left_s=%.1f", seen.source, left_s)
-            self._call(lambda: self._on_notice(seen))
-        elif act is NoticeAction.OVER:
+        failed = isinstance(result, Exception)
+        self._log_errors(self._errors.observe(time.monotonic(), failed=failed), result)
+        action = self._tracker.observe(time.time(), result)
+        if action is NoticeAction.NOTIFY and isinstance(result, ReclaimNotice):
+            left_s = result.reclaim_at - time.time()
+            log.warning("event=spot_notice source=%s left_s=%.1f", result.source, left_s)
+            self._call(lambda: self._on_notice(result))
+        elif action is NoticeAction.OVER:
             log.warning("event=spot_notice_over source=%s", self._source.name)
             self._call(self._on_over)
 
-    def _say(self, word: LogChoice, seen: object) -> None:
+    def _log_errors(self, choice: LogChoice, result: object) -> None:
         name = self._source.name
-        bug = seen if isinstance(seen, Exception) and not isinstance(seen, SourceError) else None
-        if word is LogChoice.WARN:
-            log.warning("event=spot_source_failed source=%s error=%s", name, seen, exc_info=bug)
-        elif word is LogChoice.ALARM:
+        # What is not a SourceError is a bug, whose place in the code is needed.
+        bug = result if isinstance(result, Exception) else None
+        trace = None if isinstance(bug, SourceError) else bug
+        if choice is LogChoice.WARN:
+            log.warning("event=spot_source_failed source=%s error=%s", name, result, exc_info=trace)
+        elif choice is LogChoice.ALARM:
             text = "event=spot_source_silent source=%s silent_s=%.0f error=%s"
-            log.error(text, name, self.silent_s, seen, exc_info=bug)
-        elif word is LogChoice.BACK:
+            log.error(text, name, self.silent_s, result, exc_info=trace)
+        elif choice is LogChoice.BACK:
             log.info("event=spot_source_back source=%s", name)
 
     def _call(self, callback: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""Moving an attempt's bytes over signed URLs, and asking the scheduler for these."""
+"""Transfers of an attempt's bytes over signed URLs, which the scheduler gives out."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ _FORBIDDEN = 403
 
 
 def open_client() -> httpx.Client:
-    """Connections for all transfers of an agent: loading the CA certificates takes 20 ms."""
+    """Return the connections for all transfers: loading the CA certificates takes 20 ms."""
     return httpx.Client(
         timeout=httpx.Timeout(60, connect=5), follow_redirects=False, trust_env=False
     )
 
 
 class TransferFailed(Exception):
-    """The storage refused, or stayed out of reach."""
+    """The storage refused, or stayed unavailable."""
 
 
 class TransferRefused(TransferFailed):
-    """The storage, or the scheduler, said no."""
+    """The storage or the scheduler refused the request."""
 
-    def __init__(self, answer: httpx.Response) -> None:
-        super().__init__(f"the storage answered {answer.status_code}: {answer.text[:200]}")
-        self.status = answer.status_code
+    def __init__(self, response: httpx.Response) -> None:
+        super().__init__(f"the storage answered {response.status_code}: {response.text[:200]}")
+        self.status = response.status_code
 
 
 class ObjectChanged(TransferFailed):
-    """What is stored is not what was there when the task was submitted."""
+    """The stored object is not the one that was there when the task was submitted."""
 
 
 class TransferClient:
@@ -61,111 +61,110 @@ class TransferClient:
         self._pause = pause
 
     def paused_by(self, pause: Callable[[float], None]) -> TransferClient:
-        """The same connections with another way to give up."""
+        """Return a client over the same connections with another `pause`."""
         return TransferClient(self._client, pause)
 
     def download(self, url: str, into: Path, size: int | None = None) -> int:
-        """Fetch an object into a file; returns its size in bytes.
+        """Fetch an object into a file; return its size in bytes.
 
         Args:
-            url: where it is.
+            url: the object's signed URL.
             into: the file.
-            size: the bytes that it must have; None: any number.
+            size: the bytes that it must have; None means any number.
 
         Raises:
-            Changed: it has another size. Nothing beyond `size` was written.
-            TransferFailed: it is not there, or could not be had.
+            ObjectChanged: it has another size. Nothing beyond `size` was written.
+            TransferFailed: it does not exist, or could not be fetched.
         """
-        return self._again("download", lambda: self._get(url, into, size))
+        return self._retry("download", lambda: self._get(url, into, size))
 
     def check(self) -> None:
-        """Raise when it is to be given up."""
+        """Raise what `pause` raises when the transfer is to be given up."""
         self._pause(0)
 
     def put(self, grant: Grant, name: str, url: str, data: bytes) -> None:
         """Store a whole object.
 
-        A signed URL may have outlived itself while the task ran: then the scheduler is asked for
-        a new one, once, by the object's `name`.
+        A signed URL may have expired while the task ran: then a new one is requested once from
+        the scheduler, by the object's `name`.
 
         Raises:
             TransferFailed: it was refused, or could not be stored.
         """
         try:
-            self._again("upload", lambda: self._put(url, data))
+            self._retry("upload", lambda: self._put(url, data))
         except TransferRefused as error:
             if error.status != _FORBIDDEN:
                 raise
             fresh = self.urls(grant, [name])[name]
-            self._again("upload", lambda: self._put(fresh, data))
+            self._retry("upload", lambda: self._put(fresh, data))
 
     def urls(self, grant: Grant, names: list[str]) -> dict[str, str]:
-        """Where to store these objects whole. Raises TransferFailed."""
-        return dict(self._ask(grant, "urls", {"objects": names}))
+        """Return the signed URLs to store whole objects at, by name. Raises TransferFailed."""
+        return dict(self._call(grant, "urls", {"objects": names}))
 
     def put_part(self, grant: Grant, name: str, upload: str, number: int, data: bytes) -> str:
-        """Store one part; answers the storage's word for it.
+        """Store one part; return its ETag.
 
         Raises:
             TransferFailed: it was refused, or could not be stored.
         """
 
         def put() -> str:
-            # Signed anew for each try: one that waited out an outage may be too old.
-            url = self._ask(grant, "part", {"object": name, "upload": upload, "number": number})[
+            # A new URL for each try: after an outage an earlier one may have expired.
+            url = self._call(grant, "part", {"object": name, "upload": upload, "number": number})[
                 "url"
             ]
             return str(self._put(url, data).headers["etag"])
 
-        return self._again("upload", put)
+        return self._retry("upload", put)
 
     def begin(self, grant: Grant, name: str) -> str:
-        """Begin an upload in parts; answers its id. Raises TransferFailed."""
-        return str(self._ask(grant, "begin", {"object": name})["upload"])
+        """Start a multipart upload; return its id. Raises TransferFailed."""
+        return str(self._call(grant, "begin", {"object": name})["upload"])
 
     def complete(self, grant: Grant, name: str, upload: str, parts: list[tuple[int, str]]) -> int:
-        """Make an object of the parts; answers its stored size, bytes. Raises TransferFailed."""
+        """Make an object of the parts; return its stored size in bytes. Raises TransferFailed."""
         body = {"object": name, "upload": upload, "parts": parts}
-        return int(self._ask(grant, "complete", body)["size"])
+        return int(self._call(grant, "complete", body)["size"])
 
     def abort(self, grant: Grant, name: str, upload: str) -> None:
-        """Have the storage forget an upload in parts. Raises TransferFailed."""
-        self._ask(grant, "abort", {"object": name, "upload": upload})
+        """Abort a multipart upload. Raises TransferFailed."""
+        self._call(grant, "abort", {"object": name, "upload": upload})
 
     def drop(self, grant: Grant, name: str) -> None:
-        """Delete a slice that nobody took away. Raises TransferFailed."""
-        self._ask(grant, "drop", {"object": name})
+        """Delete a slice that was not fetched. Raises TransferFailed."""
+        self._call(grant, "drop", {"object": name})
 
     def stored_size(self, grant: Grant, name: str) -> int:
-        """The size of an object as it is stored, bytes.
+        """Return the size of a stored object in bytes.
 
         Raises:
-            TransferFailed: it is not there.
+            TransferFailed: it does not exist.
         """
-        return int(self._ask(grant, "stored", {"object": name})["size"])
+        return int(self._call(grant, "stored", {"object": name})["size"])
 
     def save_checkpoint(self, grant: Grant, files: list[dict[str, Any]]) -> int:
-        """Have the scheduler note a generation; answers its number. Raises TransferFailed."""
-        return int(self._ask(grant, "checkpoint", {"files": files})["generation"])
+        """Register a checkpoint with the scheduler; return its number. Raises TransferFailed."""
+        return int(self._call(grant, "checkpoint", {"files": files})["generation"])
 
     def checkpoints(self, grant: Grant) -> list[dict[str, Any]]:
-        """The generations to go on from, newest first. Raises TransferFailed."""
-        found: list[dict[str, Any]] = self._ask(grant, "checkpoints", {})
-        return found
+        """Return the checkpoints to continue from, newest first. Raises TransferFailed."""
+        return list(self._call(grant, "checkpoints", {}))
 
-    def _ask(self, grant: Grant, verb: str, body: dict[str, Any]) -> Any:
+    def _call(self, grant: Grant, verb: str, body: dict[str, Any]) -> Any:
         def post() -> Any:
-            answer = self._client.post(
+            response = self._client.post(
                 f"{grant.url}/{verb}", json=body, headers={"Authorization": f"Bearer {grant.token}"}
             )
-            _accept(answer)
-            return answer.json()
+            _check(response)
+            return response.json()
 
-        return self._again(verb, post)
+        return self._retry(verb, post)
 
     def _put(self, url: str, data: bytes) -> httpx.Response:
         digest = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
-        answer = self._client.put(
+        response = self._client.put(
             url,
             content=self._pieces(data),
             headers={
@@ -174,47 +173,47 @@ class TransferClient:
                 "Content-MD5": digest,
             },
         )
-        _accept(answer)
-        return answer
+        _check(response)
+        return response
 
     def _pieces(self, data: bytes) -> Iterator[bytes]:
-        """A body in pieces: a large one is copied again after each send by the HTTP library."""
+        """Return a body in pieces, since the HTTP library copies the rest after each send."""
         for start in range(0, len(data), _PIECE):
             self._pause(0)
             piece = data[start : start + _PIECE]
             inc(table.UPLOADED, by=len(piece))
             yield piece
 
-    def _get(self, url: str, into: Path, wanted: int | None) -> int:
-        with self._client.stream("GET", url) as answer:
-            if answer.status_code >= 400:
-                answer.read()
-            _accept(answer)
+    def _get(self, url: str, into: Path, expected: int | None) -> int:
+        with self._client.stream("GET", url) as response:
+            if response.status_code >= 400:
+                response.read()
+            _check(response)
             size = 0
             with into.open("wb") as file:
-                for chunk in answer.iter_bytes(_CHUNK):
-                    if wanted is not None and size + len(chunk) > wanted:
+                for chunk in response.iter_bytes(_CHUNK):
+                    if expected is not None and size + len(chunk) > expected:
                         raise ObjectChanged(
-                            f"it has more than the {wanted} bytes of its submission"
+                            f"it has more than the {expected} bytes of its submission"
                         )
                     file.write(chunk)
                     size += len(chunk)
                     inc(table.DOWNLOADED, by=len(chunk))
                     self._pause(0)
-        expected = answer.headers.get("content-length")
-        if expected is not None and int(expected) != size:
-            raise httpx.ReadError(f"{size} of {expected} bytes came")
-        if wanted is not None and size != wanted:
+        announced = response.headers.get("content-length")
+        if announced is not None and int(announced) != size:
+            raise httpx.ReadError(f"{size} of {announced} bytes came")
+        if expected is not None and size != expected:
             raise ObjectChanged(
-                f"it has {size} bytes, and had {wanted} when the task was submitted"
+                f"it has {size} bytes, and had {expected} when the task was submitted"
             )
         return size
 
-    def _again(self, what: str, attempt: Callable[[], T]) -> T:
+    def _retry(self, what: str, attempt: Callable[[], T]) -> T:
         for failures in range(1, _TRIES + 1):
             try:
                 return attempt()
-            except (httpx.TransportError, _Passing) as error:
+            except (httpx.TransportError, _Temporary) as error:
                 if failures == _TRIES:
                     raise TransferFailed(f"{what}: {error}") from error
             inc(table.RETRIES)
@@ -222,12 +221,12 @@ class TransferClient:
         raise AssertionError("unreachable")
 
 
-class _Passing(Exception):
-    """An answer after which another try may succeed."""
+class _Temporary(Exception):
+    """A response after which another try may succeed."""
 
 
-def _accept(answer: httpx.Response) -> None:
-    if answer.status_code in {408, 429} or answer.status_code >= 500:
-        raise _Passing(f"the storage answered {answer.status_code}")
-    if answer.status_code >= 300:
-        raise TransferRefused(answer)
+def _check(response: httpx.Response) -> None:
+    if response.status_code in {408, 429} or response.status_code >= 500:
+        raise _Temporary(f"the storage answered {response.status_code}")
+    if response.status_code >= 300:
+        raise TransferRefused(response)

@@ -1,4 +1,4 @@
-"""Storing an archive while it is made: in parts that are held until they are stored."""
+"""Uploading an archive while it is made, in parts that stay in memory until they are stored."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from executor.transfer.client import TransferClient
     from simherd.contract.upload_grant import Grant
 
-#: Parts on their way at one time; one more is being filled.
+#: Parts that are sent at one time; one more is being filled.
 _PARALLEL = 3
 
 
 class MultipartUpload:
-    """Takes bytes like a file. What fits in one part goes with one PUT, the rest in parts.
+    """A file to write to. What fits in one part is stored with one PUT, more in parts.
 
-    Nothing is written to disk, and a part is sent again from what is held of it.
+    Nothing is written to disk; a part is sent again from memory.
     """
 
     def __init__(
@@ -34,20 +34,20 @@ class MultipartUpload:
         put_url: str,
         begun: Callable[[str], None],
     ) -> None:
-        """`begun` is told the id of an upload in parts before the first part is sent."""
+        """`begun` is called with the id of a multipart upload before its first part is sent."""
         self._name = name
         self._transfer = transfer
         self._grant = grant
         self._put_url = put_url
         self._begun = begun
         self._pool = ThreadPoolExecutor(_PARALLEL, "upload")
-        self._room = threading.BoundedSemaphore(_PARALLEL)
+        self._free_senders = threading.BoundedSemaphore(_PARALLEL)
         self._held = bytearray()
         self._id: str | None = None
         self._parts: dict[int, Future[str]] = {}
 
     def write(self, data: bytes) -> int:
-        """Take bytes; waits while too many parts are on their way. Raises TransferFailed."""
+        """Take bytes; wait while too many parts are being sent. Raises TransferFailed."""
         self._transfer.check()
         left = memoryview(data)
         while left:
@@ -59,7 +59,7 @@ class MultipartUpload:
         return len(data)
 
     def finish(self) -> int:
-        """Send the rest and make an object of it; answers its size, bytes, as it is stored.
+        """Send the rest and complete the object; return its stored size in bytes.
 
         Raises TransferFailed.
         """
@@ -74,7 +74,7 @@ class MultipartUpload:
         return self._transfer.complete(self._grant, self._name, self._id, parts)
 
     def close(self) -> None:
-        """Join the threads; an upload that was not finished is forgotten by the storage, too."""
+        """Drop what waits to be sent, and join the threads."""
         for part in self._parts.values():
             part.cancel()
         self._pool.shutdown()
@@ -87,7 +87,7 @@ class MultipartUpload:
         if self._id is None:
             self._id = self._transfer.begin(self._grant, self._name)
             self._begun(self._id)
-        while not self._room.acquire(timeout=1):
+        while not self._free_senders.acquire(timeout=1):
             self._transfer.check()
         data, self._held = bytes(self._held), bytearray()
         self._parts[number] = self._pool.submit(in_context(self._store), self._id, number, data)
@@ -96,7 +96,7 @@ class MultipartUpload:
         try:
             return self._transfer.put_part(self._grant, self._name, upload, number, data)
         finally:
-            self._room.release()
+            self._free_senders.release()
 
     def _raise_failure(self) -> None:
         for part in self._parts.values():

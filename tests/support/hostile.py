@@ -70,7 +70,7 @@ class HonestMachine:
         held = HeldLease(self.attempt, self._token, self.number, self.number == len(RUN))
         (renewal,) = self._keeper.beat([held])
         with contextlib.suppress(redis.exceptions.OutOfMemoryError):
-            self._keeper.tell({"backend": "docker", "slots": 1})
+            self._keeper.publish_facts({"backend": "docker", "slots": 1})
         return renewal.state
 
     def close(self) -> None:

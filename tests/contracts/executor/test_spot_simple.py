@@ -32,25 +32,25 @@ def plain(said: Metadata) -> Iterator[tuple[HttpSource, Clock]]:
 def test_a_url_says_when_the_machine_goes(plain: tuple[HttpSource, Clock], said: Metadata) -> None:
     source, clock = plain
     said.plain = (204, "")
-    assert source.look() is None
+    assert source.poll() is None
     said.plain = (200, json.dumps({"reclaim_at": clock.now + 50.5}))
-    assert source.look() == ReclaimNotice(clock.now + 50.5, f"{said.url}/notice")
+    assert source.poll() == ReclaimNotice(clock.now + 50.5, f"{said.url}/notice")
 
 
 def test_a_url_may_say_in_how_many_seconds(plain: tuple[HttpSource, Clock], said: Metadata) -> None:
     source, clock = plain
     due = clock.now + 60
     said.plain = (200, '{"in_s": 60}')
-    assert source.look() == ReclaimNotice(due, source.name)
+    assert source.poll() == ReclaimNotice(due, source.name)
     clock.now += 20
-    assert source.look() == ReclaimNotice(due, source.name)
+    assert source.poll() == ReclaimNotice(due, source.name)
     said.plain = (200, '{"in_s": 40}')
-    assert source.look() == ReclaimNotice(due, source.name)
+    assert source.poll() == ReclaimNotice(due, source.name)
     said.plain = (404, "")
-    assert source.look() is None
+    assert source.poll() is None
     said.plain = (200, '{"in_s": 40}')
     clock.now += 20
-    assert source.look() == ReclaimNotice(clock.now + 40, source.name)
+    assert source.poll() == ReclaimNotice(clock.now + 40, source.name)
 
 
 #: What neither a file nor a URL may say.
@@ -67,7 +67,7 @@ def test_junk_of_a_url_is_no_notice(
 ) -> None:
     said.plain = (200, text)
     with pytest.raises(SourceError):
-        plain[0].look()
+        plain[0].poll()
 
 
 @pytest.mark.parametrize("status", [201, 304, 401, 403, 503])
@@ -76,7 +76,7 @@ def test_other_answers_of_a_url_are_errors(
 ) -> None:
     said.plain = (status, "")
     with pytest.raises(SourceError, match=str(status)):
-        plain[0].look()
+        plain[0].poll()
 
 
 def test_an_error_does_not_tell_the_secrets_of_a_url(said: Metadata) -> None:
@@ -84,7 +84,7 @@ def test_an_error_does_not_tell_the_secrets_of_a_url(said: Metadata) -> None:
     for fault in ("500", "html", "cut", "redirect", "long"):
         said.fault = fault
         with pytest.raises(SourceError) as raised:
-            source.look()
+            source.poll()
         assert "hidden" not in f"{source.name} {raised.value}"
     source.close()
 
@@ -105,7 +105,7 @@ def _write(path: Path, text: str, at: float) -> None:
 
 def test_a_file_that_is_there_is_the_notice(notice_file: tuple[FileSource, Path, Clock]) -> None:
     source, path, clock = notice_file
-    assert source.look() is None
+    assert source.poll() is None
     for text, expected in (
         ("", clock.now - 5 + 120),
         ("\n", clock.now - 5 + 120),
@@ -113,10 +113,10 @@ def test_a_file_that_is_there_is_the_notice(notice_file: tuple[FileSource, Path,
         (json.dumps({"reclaim_at": clock.now + 7}), clock.now + 7),
     ):
         _write(path, text, clock.now - 5)
-        assert source.look() == ReclaimNotice(expected, path.as_uri())
+        assert source.poll() == ReclaimNotice(expected, path.as_uri())
     path.unlink()
-    assert source.look() is None
-    assert FileSource(path / "below").look() is None
+    assert source.poll() is None
+    assert FileSource(path / "below").poll() is None
 
 
 @pytest.mark.parametrize("text", [*JUNK, " " * 100_000])
@@ -126,14 +126,14 @@ def test_junk_in_a_file_is_no_notice(
     source, path, clock = notice_file
     _write(path, text, clock.now)
     with pytest.raises(SourceError):
-        source.look()
+        source.poll()
 
 
 def test_a_file_of_long_ago_is_no_notice(notice_file: tuple[FileSource, Path, Clock]) -> None:
     source, path, clock = notice_file
     _write(path, "", clock.now - FARTHEST_S - 121)
     with pytest.raises(SourceError, match="not believable"):
-        source.look()
+        source.poll()
 
 
 def test_what_is_no_file_is_no_notice(tmp_path: Path) -> None:
@@ -142,5 +142,5 @@ def test_what_is_no_file_is_no_notice(tmp_path: Path) -> None:
     open_files = len(os.listdir("/proc/self/fd"))
     for path in (tmp_path, tmp_path / "pipe", tmp_path / "bytes"):
         with pytest.raises(SourceError):
-            FileSource(path).look()
+            FileSource(path).poll()
     assert len(os.listdir("/proc/self/fd")) == open_files

@@ -90,8 +90,8 @@ def event(kind: str = "Preempt", not_before: object = "", **more: Any) -> dict[s
 
 
 def test_without_a_notice_there_is_none(source: NoticeSource) -> None:
-    assert source.look() is None
-    assert source.look() is None
+    assert source.poll() is None
+    assert source.poll() is None
 
 
 @pytest.mark.parametrize("fault", ["500", "html", "junk", "long", "cut", "redirect"])
@@ -100,14 +100,14 @@ def test_junk_is_an_error_and_the_next_answer_counts(
 ) -> None:
     said.fault = fault
     with pytest.raises(SourceError):
-        source.look()
+        source.poll()
     assert "GET /plain" not in said.asked
     said.fault = None
-    assert source.look() is None
+    assert source.poll() is None
     # Also where a token or a name is known by now.
     said.fault = fault
     with pytest.raises(SourceError):
-        source.look()
+        source.poll()
 
 
 @pytest.mark.parametrize("fault", ["hang", "dribble"])
@@ -118,11 +118,11 @@ def test_no_server_holds_a_look(
     said.fault = fault
     began = time.monotonic()
     with pytest.raises(SourceError):
-        source.look()
+        source.poll()
     assert time.monotonic() - began < 0.3 + SLACK_S
     said.fault = None
     monkeypatch.setattr(http, "LOOK_S", 60)
-    assert source.look() is None
+    assert source.poll() is None
 
 
 def test_no_handshake_holds_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +131,7 @@ def test_no_handshake_holds_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
         source = HttpSource(f"https://127.0.0.1:{silent.getsockname()[1]}/notice")
         began = time.monotonic()
         with pytest.raises(SourceError):
-            source.look()
+            source.poll()
         assert time.monotonic() - began < 0.3 + SLACK_S
         source.close()
 
@@ -140,7 +140,7 @@ def test_a_server_that_is_not_there_is_an_error() -> None:
     for made in (AwsSource, GcpSource, AzureSource, HttpSource):
         source = made(f"http://127.0.0.1:{free_port()}")
         with pytest.raises(SourceError):
-            source.look()
+            source.poll()
         source.close()
 
 
@@ -149,7 +149,7 @@ def test_a_proxy_of_the_environment_is_not_asked(
 ) -> None:
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
     monkeypatch.setenv("no_proxy", "")
-    assert source.look() is None
+    assert source.poll() is None
 
 
 # --- AWS ------------------------------------------------------------------------------------
@@ -162,40 +162,40 @@ def test_aws_says_when_the_machine_goes(
     source, clock = aws
     said.action = {"action": action, "time": zulu(clock.now + 120)}
     notice = ReclaimNotice(clock.now + 120, "aws")
-    assert source.look() == notice
+    assert source.poll() == notice
     clock.now += 50
-    assert source.look() == notice
+    assert source.poll() == notice
 
 
 def test_aws_hibernates_at_once(aws: tuple[AwsSource, Clock], said: Metadata) -> None:
     source, clock = aws
     first = clock.now
     said.action = {"action": "hibernate", "time": zulu(clock.now + 120)}
-    assert source.look() == ReclaimNotice(first, "aws")
+    assert source.poll() == ReclaimNotice(first, "aws")
     clock.now += 5
-    assert source.look() == ReclaimNotice(first, "aws")
+    assert source.poll() == ReclaimNotice(first, "aws")
     said.action = None
-    assert source.look() is None
+    assert source.poll() is None
 
 
 def test_aws_renews_its_token_before_its_end(aws: tuple[AwsSource, Clock], said: Metadata) -> None:
     source, clock = aws
     said.ttl_s = 60
-    source.look()
+    source.poll()
     clock.now += 44
-    source.look()
+    source.poll()
     assert said.tokens_given == 1
     clock.now += 1
-    source.look()
+    source.poll()
     assert said.tokens_given == 2
 
 
 def test_aws_renews_a_token_that_is_refused(aws: tuple[AwsSource, Clock], said: Metadata) -> None:
     source, clock = aws
-    source.look()
+    source.poll()
     said.tokens.clear()
     said.action = {"action": "stop", "time": zulu(clock.now + 120)}
-    assert source.look() == ReclaimNotice(clock.now + 120, "aws")
+    assert source.poll() == ReclaimNotice(clock.now + 120, "aws")
     assert said.tokens_given == 2
 
 
@@ -203,10 +203,10 @@ def test_aws_is_never_asked_without_a_token(aws: tuple[AwsSource, Clock], said: 
     source, _ = aws
     said.faults["/latest/api/token"] = "500"
     with pytest.raises(SourceError, match="/latest/api/token answered 500"):
-        source.look()
+        source.poll()
     said.faults["/latest/api/token"] = "html"
     with pytest.raises(SourceError, match="token"):
-        source.look()
+        source.poll()
     assert said.asked == ["PUT /latest/api/token"] * 2
 
 
@@ -216,7 +216,7 @@ def test_aws_gives_up_a_service_that_refuses_every_token(
     source, _ = aws
     monkeypatch.setattr(said, "tokens", _Forgetful())
     with pytest.raises(SourceError, match="401"):
-        source.look()
+        source.poll()
     assert len(said.asked) == 4
 
 
@@ -229,19 +229,19 @@ def test_aws_rebalance_is_a_hint_and_no_notice(
     aws: tuple[AwsSource, Clock], said: Metadata
 ) -> None:
     source, clock = aws
-    assert source.look() is None
+    assert source.poll() is None
     assert not source.at_risk
     said.rebalance = {"noticeTime": zulu(clock.now)}
-    assert source.look() is None
+    assert source.poll() is None
     assert source.at_risk
     # A fault of the hint is none of the notice.
     for fault in ("500", "html", "junk"):
         said.faults[REBALANCE] = fault
-        assert source.look() is None
+        assert source.poll() is None
         assert source.at_risk
     said.faults.clear()
     said.rebalance = None
-    assert source.look() is None
+    assert source.poll() is None
     assert not source.at_risk
 
 
@@ -262,7 +262,7 @@ def test_aws_rebalance_is_a_hint_and_no_notice(
 def test_aws_junk_is_no_notice(aws: tuple[AwsSource, Clock], said: Metadata, told: Any) -> None:
     said.action = told
     with pytest.raises(SourceError):
-        aws[0].look()
+        aws[0].poll()
 
 
 # --- GCP ------------------------------------------------------------------------------------
@@ -273,17 +273,17 @@ def test_gcp_leaves_30_s_from_when_it_was_first_seen(said: Metadata) -> None:
     source = GcpSource(said.url, clock)
     said.preempted = "TRUE"
     notice = ReclaimNotice(clock.now + 30, "gcp")
-    assert source.look() == notice
+    assert source.poll() == notice
     clock.now += 7
     said.fault = "500"
     with pytest.raises(SourceError):
-        source.look()
+        source.poll()
     said.fault = None
-    assert source.look() == notice
+    assert source.poll() == notice
     said.preempted = "FALSE"
-    assert source.look() is None
+    assert source.poll() is None
     said.preempted = "TRUE\n"
-    assert source.look() == ReclaimNotice(clock.now + 30, "gcp")
+    assert source.poll() == ReclaimNotice(clock.now + 30, "gcp")
     source.close()
 
 
@@ -291,12 +291,12 @@ def test_gcp_must_be_google(said: Metadata) -> None:
     source = GcpSource(said.url)
     said.preempted, said.flavor = "TRUE", False
     with pytest.raises(SourceError, match="Metadata-Flavor"):
-        source.look()
+        source.poll()
     said.flavor = True
     for junk in ("", "true", "1", "TRUE FALSE", HTML):
         said.preempted = junk
         with pytest.raises(SourceError):
-            source.look()
+            source.poll()
     source.close()
 
 
@@ -313,8 +313,8 @@ def test_azure_says_when_the_machine_goes(
         event(kind, formatdate(clock.now + 30, usegmt=True), EventId="2"),
         event(kind, formatdate(clock.now + 300, usegmt=True), EventId="3"),
     ]
-    assert source.look() == ReclaimNotice(clock.now + 30, "azure")
-    source.look()
+    assert source.poll() == ReclaimNotice(clock.now + 30, "azure")
+    source.poll()
     assert said.count("GET /metadata/instance/compute/name") == 1
 
 
@@ -325,7 +325,7 @@ def test_azure_events_of_others_are_none(azure: tuple[AzureSource, Clock], said:
         event("Redeploy"),
         event(Resources=[]),
     ]
-    assert azure[0].look() is None
+    assert azure[0].poll() is None
 
 
 @pytest.mark.parametrize("empty", ["", None])
@@ -335,9 +335,9 @@ def test_azure_without_a_time_is_at_once(
     source, clock = azure
     said.events = [event(not_before=empty)]
     first = ReclaimNotice(clock.now, "azure")
-    assert source.look() == first
+    assert source.poll() == first
     clock.now += 10
-    assert source.look() == first
+    assert source.poll() == first
 
 
 def test_azure_that_begins_early_or_late_keeps_the_earlier_time(
@@ -347,12 +347,12 @@ def test_azure_that_begins_early_or_late_keeps_the_earlier_time(
     due = clock.now + 30
     for begun_after_s, expected in ((10, clock.now + 10), (40, due)):
         said.events = [event(not_before=formatdate(due, usegmt=True))]
-        assert source.look() == ReclaimNotice(due, "azure")
+        assert source.poll() == ReclaimNotice(due, "azure")
         clock.now = due - 30 + begun_after_s
         said.events = [event(EventStatus="Started")]
-        assert source.look() == ReclaimNotice(expected, "azure")
+        assert source.poll() == ReclaimNotice(expected, "azure")
         said.events = []
-        assert source.look() is None
+        assert source.poll() is None
         clock.now = due - 30
 
 
@@ -377,7 +377,7 @@ def test_azure_junk_is_no_notice(
 ) -> None:
     said.events = events
     with pytest.raises(SourceError):
-        azure[0].look()
+        azure[0].poll()
 
 
 def test_azure_without_its_name_is_no_notice(
@@ -387,6 +387,6 @@ def test_azure_without_its_name_is_no_notice(
     for junk in ("", HTML, "two words", "x" * 300):
         said.vm = junk
         with pytest.raises(SourceError, match="name"):
-            azure[0].look()
+            azure[0].poll()
     said.vm = "WORKER-1"
-    assert azure[0].look() is not None
+    assert azure[0].poll() is not None

@@ -115,7 +115,7 @@ class _Buggy:
     def __init__(self) -> None:
         self.looks = self.closed = 0
 
-    def look(self) -> ReclaimNotice | None:
+    def poll(self) -> ReclaimNotice | None:
         self.looks += 1
         raise KeyError("on purpose")
 

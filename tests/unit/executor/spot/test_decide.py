@@ -21,7 +21,7 @@ from executor.spot.parse import FARTHEST_S, believable, fields_of, seconds_of
 from executor.spot.sources import open_source
 
 ERROR = SourceError("500")
-NOTHING, TELL, OVER = NoticeAction.NOTHING, NoticeAction.TELL, NoticeAction.OVER
+NOTHING, TELL, OVER = NoticeAction.NOTHING, NoticeAction.NOTIFY, NoticeAction.OVER
 
 
 def at(reclaim_at: float) -> ReclaimNotice:
@@ -30,7 +30,7 @@ def at(reclaim_at: float) -> ReclaimNotice:
 
 def acts(*seen: tuple[float, ReclaimNotice | Exception | None]) -> list[NoticeAction]:
     judge = NoticeTracker()
-    return [judge.see(now, what) for now, what in seen]
+    return [judge.observe(now, what) for now, what in seen]
 
 
 def test_a_notice_is_told_once() -> None:
@@ -122,7 +122,7 @@ def test_whatever_is_seen_words_come_in_order_and_a_machine_is_never_stuck(
     judge, now, told = NoticeTracker(), 0.0, None
     for pause_s, seen in looks:
         now += pause_s
-        act = judge.see(now, seen)
+        act = judge.observe(now, seen)
         if act is TELL:
             assert isinstance(seen, ReclaimNotice)
             # A deadline that was told of comes again only as an earlier one, or when it is past.
@@ -136,7 +136,7 @@ def test_whatever_is_seen_words_come_in_order_and_a_machine_is_never_stuck(
             told = None
     last = next((seen for _, seen in reversed(looks)), None)
     for seen in (None, last if isinstance(last, ReclaimNotice) else None):
-        after = judge.see(now + 10_000, seen)
+        after = judge.observe(now + 10_000, seen)
         assert after is not TELL
         assert (after is OVER) == (told is not None)
         told = None
@@ -144,7 +144,7 @@ def test_whatever_is_seen_words_come_in_order_and_a_machine_is_never_stuck(
 
 def words(*looks: tuple[float, bool]) -> list[LogChoice]:
     silence = SourceErrors(0)
-    return [silence.see(now, failed=failed) for now, failed in looks]
+    return [silence.observe(now, failed=failed) for now, failed in looks]
 
 
 def test_errors_are_logged_once_and_once_more_when_nothing_else_comes() -> None:
@@ -181,9 +181,9 @@ def test_the_alarm_comes_anew_after_an_answer() -> None:
 def test_silence_is_counted_from_the_last_answer() -> None:
     silence = SourceErrors(100)
     assert silence.silent_s(103) == 3
-    silence.see(110, failed=True)
+    silence.observe(110, failed=True)
     assert silence.silent_s(110) == 10
-    silence.see(120, failed=False)
+    silence.observe(120, failed=False)
     assert silence.silent_s(120) == 0
 
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from executor.archive import pack as pack_into
 from executor.archive import snapshot
-from executor.archive.pack import MAX_DEPTH
+from executor.files.confined import MAX_DEPTH
 from simherd.contract.archive import unpack
 from tests.support.archives import pack, tree
 
