@@ -307,7 +307,7 @@ def _last_modified(attempt: Attempt, answer: LiveAnswer) -> None:
 
 
 def _top(attempt: Attempt, answer: LiveAnswer, closed: threading.Event) -> None:
-    running = attempt.running
+    running = attempt.state.running
     pids = running.processes() if running is not None else []
     if not pids:
         raise CannotShow(Trouble.NOT_RUNNING, "No command of the task runs just now.")

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from executor.archive.stamps import Stamp, stamp_of
-from executor.attempt.stop import Stopped
+from executor.attempt.errors import Stopped
 from executor.transfer.client import TransferFailed
 from executor.transfer.multipart_upload import MultipartUpload
 from simherd.contract.checkpoints import FOLDER, KEPT, MOST_FILES, SavedFile, total_bytes

@@ -45,7 +45,7 @@ class ResourceMonitor:
     def __init__(self, attempt: Attempt, running: Running) -> None:
         self._attempt = attempt
         self._running = running
-        self._peaks = attempt.peaks
+        self._peaks = attempt.state.peaks
         self._stall = StallDetector(attempt, time.monotonic())
         #: Readable when the command has ended.
         self._over = os.eventfd(0, os.EFD_CLOEXEC)
@@ -125,8 +125,8 @@ class ResourceMonitor:
 
     def _look_at_disk(self) -> None:
         try:
-            self._disk_bytes = self._attempt.area.used()
-            if self._attempt.area.is_full():
+            self._disk_bytes = self._attempt.volume.used()
+            if self._attempt.volume.is_full():
                 self._attempt.switch.trip(Cause.DISK_LIMIT)
         except OSError as error:
             log.warning("event=disk_not_read attempt=%s %s", self._attempt.spec.key, error)

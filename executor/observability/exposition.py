@@ -42,7 +42,7 @@ class ExecutorExposition(Collector):
             family.add_metric([name], float(trouble is None))
         yield family
         if self._health.insight is not None:
-            for found, value in read_agent(self._health.insight):
+            for found, value in read_agent(self._health.insight.agent):
                 yield GaugeMetricFamily(found.name, found.help, float(value))
 
     def describe(self) -> Iterable[Metric]:
