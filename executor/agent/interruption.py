@@ -48,7 +48,7 @@ class Interruption:
             None if source is None else NoticeWatch(source, self._on_notice, self._on_over)
         )
         self.reclaim_at: float | None = None
-        #: What the scheduler knows; unknown at first, because an earlier agent may have notified it.
+        #: What the scheduler knows; unknown at first: an earlier agent may have notified it.
         self._notified: float | None = _UNKNOWN
         self._wake = threading.Event()
         self._closed = threading.Event()

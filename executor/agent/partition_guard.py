@@ -31,7 +31,7 @@ class PartitionGuard:
     """
 
     def __init__(self, file: Path, window_s: float) -> None:
-        """`file` keeps the time over restarts; `window_s`: the group's reconnect window, seconds."""
+        """`file` keeps the time over restarts; `window_s`: the reconnect window, seconds."""
         self._file = file
         self._give_up_s = GIVE_UP_SHARE * window_s
         self._lock = threading.Lock()
