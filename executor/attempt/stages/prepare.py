@@ -71,7 +71,7 @@ def fetch(attempt: Attempt) -> None:
     fetch_inputs(attempt)
     if attempt.spec.checkpoints is not None:
         try:
-            make_folder(attempt)
+            make_folder(attempt.work)
         except FileExistsError as error:
             detail = "The inputs hold a file 'checkpoint'; that name is taken for the folder."
             raise StageFailed(Cause.INPUT_INVALID, detail) from error

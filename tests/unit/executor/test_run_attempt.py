@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from executor.attempt.recovery import Progress
 from executor.attempt.run import STAGES, run_attempt, with_machines
 from executor.containers.base import ContainerError, Exit, ImageUnavailable
 from executor.containers.usage import Usage
@@ -16,6 +17,7 @@ from simherd.contract.cause import OUTCOMES, Cause
 from simherd.contract.checkpoints import Checkpoints
 from simherd.contract.objects import MANIFEST, OUTPUT
 from simherd.contract.reports import ReportKind
+from tests.conftest import REPOSITORY
 from tests.support.fakes.attempt import KEY, Lab, archive, spec_of
 from tests.support.fakes.containers import FakeBackend, Script
 
@@ -513,6 +515,18 @@ def test_machines_are_released_after_a_failure(lab: Lab) -> None:
     assert machines.calls == ["gather", "disband"]
 
 
-def test_stage_names_are_unique() -> None:
+def test_every_stage_is_explained_in_order() -> None:
     names = [stage.name for stage in with_machines(STAGES, Machines())]
     assert len(names) == len(set(names)) == len(STAGES) + 3
+    page = (REPOSITORY / "docs" / "recovery.md").read_text()
+    sections = [line for line in page.splitlines() if line.startswith("### ")]
+    assert sections == [f"### `{name}`" for name in names]
+
+
+def test_the_page_says_which_stages_are_repeated() -> None:
+    page = (REPOSITORY / "docs" / "recovery.md").read_text()
+    for stage in with_machines(STAGES, Machines()):
+        section = page.partition(f"### `{stage.name}`")[2].partition("\n#")[0]
+        all_done = Progress(started_at=1.0, computing=True, computed=True, stored=True)
+        assert ("*Done*" in section) is stage.is_done(all_done), stage.name
+        assert ("continues instead of starting again" in section) is not stage.repeats
