@@ -253,13 +253,26 @@ def test_a_crash_after_the_upload_stores_nothing_again(lab: Lab) -> None:
             raise Crash
 
     lab.reports.on_report = crash
-    attempt = lab.attempt()
-    object.__setattr__(attempt.volume, "close", lambda: None)
     with pytest.raises(Crash):
-        run_attempt(attempt)
+        run_attempt(lab.attempt())
     lab.reports.on_report = None
     assert run(lab, recovered=True)["cause"] == "completed"
     assert lab.storage.stored[OUTPUT] == 1
+
+
+def test_a_crash_after_a_failed_upload_is_not_a_success(lab: Lab) -> None:
+    def crash(kind: ReportKind, _: object) -> None:
+        if kind is ReportKind.FINISHED:
+            raise Crash
+
+    lab.storage.refused[OUTPUT] = 404
+    lab.reports.on_report = crash
+    with pytest.raises(Crash):
+        run_attempt(lab.attempt())
+    lab.reports.on_report = None
+    lab.storage.refused.clear()
+    assert run(lab, recovered=True)["cause"] == "upload_failed"
+    assert OUTPUT not in lab.storage.objects
 
 
 @pytest.mark.parametrize("discard", [False, True])
