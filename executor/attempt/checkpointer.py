@@ -50,10 +50,8 @@ class CheckpointedAttempt(Protocol):
 
     @property
     def spec(self) -> AttemptSpec: ...
-
     @property
     def work(self) -> Path: ...
-
     @property
     def transfer(self) -> TransferClient: ...
 

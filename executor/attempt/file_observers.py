@@ -42,10 +42,8 @@ class ObservedAttempt(Protocol):
 
     @property
     def spec(self) -> AttemptSpec: ...
-
     @property
     def work(self) -> Path: ...
-
     @property
     def switch(self) -> StopSwitch: ...
 

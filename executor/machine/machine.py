@@ -22,7 +22,6 @@ class Occupant(Protocol):
 
     @property
     def volume(self) -> Volume: ...
-
     @property
     def image(self) -> str: ...
 

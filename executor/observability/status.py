@@ -22,7 +22,6 @@ class ContactView(Protocol):
 
     @property
     def silent_s(self) -> float: ...
-
     @property
     def remaining_s(self) -> float: ...
 
@@ -32,7 +31,6 @@ class InterruptionView(Protocol):
 
     @property
     def reclaim_at(self) -> float | None: ...
-
     @property
     def silent_s(self) -> float | None: ...
 
@@ -49,7 +47,6 @@ class AttemptView(Protocol):
 
     @property
     def slot(self) -> Slot: ...
-
     @property
     def deadline(self) -> DeadlineView: ...
 
@@ -59,25 +56,18 @@ class AgentView(Protocol):
 
     @property
     def backend(self) -> ContainerBackend: ...
-
     @property
     def slots(self) -> Slots: ...
-
     @property
     def reporter(self) -> Reporter: ...
-
     @property
     def inbox(self) -> Inbox: ...
-
     @property
     def machine(self) -> MachineResources: ...
-
     @property
     def guard(self) -> ContactView: ...
-
     @property
     def interruption(self) -> InterruptionView: ...
-
     @property
     def pulse(self) -> Pulse:
         """The pulse of the heartbeat."""
