@@ -60,10 +60,6 @@ class TransferClient:
         self._client = client
         self._pause = pause
 
-    def paused_by(self, pause: Callable[[float], None]) -> TransferClient:
-        """The same connections with another way to give up."""
-        return TransferClient(self._client, pause)
-
     def download(self, url: str, into: Path, size: int | None = None) -> int:
         """Fetch an object into a file; returns its size in bytes.
 
