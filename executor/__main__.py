@@ -19,6 +19,7 @@ from executor.agent.agent import Agent
 from executor.config import Config, ConfigError, ExecutorFolders, check_isolation
 from executor.join import JoinRefused, join
 from executor.observability.health_pages import serve
+from executor.observability.status import AgentStatus
 from simherd.contract.policy import INSECURE_BACKEND
 from simherd.runtime import health_check, logs
 from simherd.runtime.logs import LogFormat
@@ -29,25 +30,25 @@ if TYPE_CHECKING:
     from executor.observability.health_pages import Health
 
 
-#: Seconds that an agent which was killed has for being gone.
-_TAKE_S = 2.0
+#: Seconds to wait for an agent that was killed to release the folder.
+_LOCK_WAIT_S = 2.0
 
 
 def main() -> None:
     """Run the agent.
 
-    SIGTERM drains it: it finishes what it has and claims nothing more. A second one hands over:
-    it ends at once, and what runs goes on until the next agent on this machine takes it over.
-    SIGINT stops what runs, and reports that.
+    SIGTERM drains the agent: it finishes its attempts and claims nothing more. A second SIGTERM
+    hands over: the agent ends at once, and its containers run on until the next agent on this
+    machine adopts them. SIGINT stops the attempts, and reports that.
     """
     try:
         _set_up_log()
-        place = _place()
-        _write_pid(place)
-        # Closed also where it is refused: nobody is to look for what is not there.
-        with closing(serve(place)) as health:
-            identity = join(place.ticket_file, place.state_dir, time.sleep)
-            config = Config.of(place, identity)
+        folders = _parse_folders()
+        _write_pid(folders)
+        # Closed also if the scheduler refuses: health checks must not find a dead address.
+        with closing(serve(folders)) as health:
+            identity = join(folders.ticket_file, folders.state_dir, time.sleep)
+            config = Config.of(folders, identity)
             logs.always(machine=config.executor_id, group=config.group_id)
             _work(config, identity, health)
     except (ConfigError, JoinRefused) as error:
@@ -57,12 +58,12 @@ def main() -> None:
 
 def _work(config: Config, identity: Identity, health: Health) -> None:
     agent = Agent(config, _backend(config), identity)
-    health.insight = agent.insight
-    asked = itertools.count(1)
+    health.insight = AgentStatus(agent)
+    signals = itertools.count(1)
 
     def drain_or_hand_over(*_: object) -> None:
-        if next(asked) > 1:
-            # Taking over is made for an agent that was killed, so nothing needs to be said.
+        if next(signals) > 1:
+            # The next agent recovers from a killed one, so nothing needs to be reported.
             os._exit(0)
         agent.drain()
 
@@ -71,7 +72,7 @@ def _work(config: Config, identity: Identity, health: Health) -> None:
     try:
         agent.run()
     except Exception:
-        # Threads that were started would keep a process alive that does nothing.
+        # Threads that still run would keep the useless process alive.
         logging.exception("event=agent_broke")
         os._exit(1)
 
@@ -87,13 +88,13 @@ def _set_up_log() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
-def _place() -> ExecutorFolders:
-    """Where the agent works: from its environment, or from the words `join TOKEN`."""
+def _parse_folders() -> ExecutorFolders:
+    """Return the agent's folders: from the environment, or from the arguments of `join TOKEN`."""
     parser = argparse.ArgumentParser(prog="simherd-executor")
     verbs = parser.add_subparsers(dest="verb")
-    joining = verbs.add_parser("join", help="make this machine one of a group's, and work")
+    joining = verbs.add_parser("join", help="add this machine to a group, and run its tasks")
     joining.add_argument("token", help="what `simherd resources invite` prints")
-    joining.add_argument("--api", required=True, help="where the scheduler's API is")
+    joining.add_argument("--api", required=True, help="URL of the scheduler's API")
     joining.add_argument("--state-dir", type=Path, default=Path("/var/lib/simherd"))
     joining.add_argument(
         "--backend",
@@ -105,37 +106,37 @@ def _place() -> ExecutorFolders:
     given = parser.parse_args()
     if given.verb == "health":
         sys.exit(health_check.of_executor())
-    # Before a token is spent or anything is written.
+    # Checked before the token is used or anything is written.
     if given.verb is None:
-        place = ExecutorFolders.from_env()
+        folders = ExecutorFolders.from_env()
         check_isolation()
-        _take(place.state_dir)
-        return place
+        _lock(folders.state_dir)
+        return folders
     os.environ.setdefault("SIMHERD_BACKEND", given.backend)
     check_isolation()
     try:
         given.state_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
     except OSError as error:
         raise ConfigError(f"--state-dir: {given.state_dir}: {error.strerror}.") from error
-    _take(given.state_dir)
+    _lock(given.state_dir)
     ticket = given.state_dir / "ticket.json"
     with open(os.open(ticket, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         json.dump({"api_url": given.api, "token": given.token}, file)
     return ExecutorFolders(given.state_dir, ticket)
 
 
-def _take(state_dir: Path) -> None:
-    """Have the folder for this agent alone, as long as it lives: two would both run what is there.
+def _lock(state_dir: Path) -> None:
+    """Lock the state folder for the life of this process: two agents would run the same attempts.
 
     Raises:
-        ConfigError: another agent has it, or it cannot be written to.
+        ConfigError: another agent has locked it, or it cannot be written to.
     """
     try:
-        # Never closed: the kernel lets go of it when this process ends, however that happens.
+        # Never closed: the kernel releases the lock when this process ends, even by SIGKILL.
         lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise ConfigError(f"state folder: {state_dir}: {error.strerror}.") from error
-    end = time.monotonic() + _TAKE_S
+    end = time.monotonic() + _LOCK_WAIT_S
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -144,17 +145,17 @@ def _take(state_dir: Path) -> None:
             if time.monotonic() > end:
                 raise ConfigError(
                     f"{state_dir}: another agent works in this folder; agent.pid has its number. "
-                    "Stop it first, or give this one a folder of its own (--state-dir, "
+                    "Stop it first, or give this agent another folder (--state-dir, "
                     "SIMHERD_STATE_DIR)."
                 ) from error
         time.sleep(0.05)
 
 
-def _write_pid(place: ExecutorFolders) -> None:
-    # Whole or not at all: who reads it acts on the number.
-    written = place.state_dir / "agent.pid.new"
-    written.write_text(f"{os.getpid()}\n")
-    written.replace(place.state_dir / "agent.pid")
+def _write_pid(folders: ExecutorFolders) -> None:
+    # Atomic, because readers send signals to this number.
+    new = folders.state_dir / "agent.pid.new"
+    new.write_text(f"{os.getpid()}\n")
+    new.replace(folders.state_dir / "agent.pid")
 
 
 def _backend(config: Config) -> ContainerBackend:

@@ -1,4 +1,4 @@
-"""The loop that claims: one attempt for each slot that is free, as long as there is room."""
+"""The loop that claims one attempt for each free slot while the disks have room."""
 
 from __future__ import annotations
 
@@ -25,89 +25,89 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two tries while Redis is out of reach.
+#: Seconds between two tries while Redis is unavailable.
 _RETRY_S = 1.0
-#: Seconds between two looks whether there is room on the disks by now.
+#: Seconds between two checks of the room on the disks.
 _ROOM_S = 5.0
-#: Attempts that may upload their outputs for each slot, beside the one that computes.
+#: Attempts per slot that may upload their outputs beside the one that computes.
 _UPLOADS_PER_SLOT = 2
 
 
 class AttemptStarter(Protocol):
-    """What is told of a claim."""
+    """The agent, as the claim loop needs it."""
 
-    def begin(self, claimed: Claimed, token: str, ahead: Prefetch | None) -> bool:
-        """Start a claimed attempt; False when it cannot even be begun."""
+    def begin(self, claimed: Claimed, token: str, prefetch: Prefetch | None) -> bool:
+        """Start a claimed attempt; False if it cannot even be started."""
 
     def number(self) -> int:
-        """How many attempts there are, those included that only upload."""
+        """Return how many attempts there are, those included that only upload."""
 
 
 class ClaimLoop:
-    """Claims until the agent drains. Runs on a thread of the agent's."""
+    """Claims until the agent drains. Runs on a thread of the agent."""
 
     def __init__(
         self,
+        *,
         slots: Slots,
-        number_of_slots: int,
         claimer: Claimer,
-        stager: Prefetcher,
+        prefetcher: Prefetcher,
         machine: MachineResources,
-        presence: Interruption,
+        interruption: Interruption,
         draining: threading.Event,
     ) -> None:
-        """`draining`: set when nothing more is to be claimed."""
+        """`draining` is set when nothing more must be claimed."""
         self._slots = slots
-        self._most = (1 + _UPLOADS_PER_SLOT) * number_of_slots
+        self._most = (1 + _UPLOADS_PER_SLOT) * slots.number
         self._claimer = claimer
-        self._stager = stager
+        self._prefetcher = prefetcher
         self._machine = machine
-        self._presence = presence
+        self._interruption = interruption
         self._draining = draining
 
     def run(self, agent: AttemptStarter) -> None:
-        """Claim for `agent` until it drains; then somebody else may have what was fetched ahead.
+        """Claim for `agent` until it drains; then drop what was prefetched.
 
         Raises:
-            OSError, ValueError: something is wrong with this machine.
+            OSError, ValueError: this machine has a fault.
         """
         token = new_token()
         while self._slots.take(self._may_claim, lambda: self._is_ready(agent)):
-            taken = False
+            is_started = False
             try:
-                claimed, ahead = self._claim(token)
+                claimed, prefetch = self._claim(token)
                 if claimed is not None:
                     inc(table.CLAIMED)
-                    taken = agent.begin(claimed, token, ahead)
+                    is_started = agent.begin(claimed, token, prefetch)
                     token = new_token()
             except redis.RedisError as error:
                 if not self._draining.is_set():
                     log.warning("event=claim_waits error=%s", error)
                     self._draining.wait(_RETRY_S)
             except (OSError, ValueError):
-                # A connection that is closed under a read may say so in many ways.
-                if not self._draining.is_set() and self._presence.may_claim:
+                # An interrupted wait raises various errors when its connection is closed.
+                if not self._draining.is_set() and self._interruption.may_claim:
                     raise
             finally:
-                if not taken:
+                if not is_started:
                     self._slots.give()
-        self._stager.drop()
+        self._prefetcher.drop()
 
     def _claim(self, token: str) -> tuple[Claimed | None, Prefetch | None]:
-        """The next attempt; None after a wait, when there is none or no room for one."""
-        waits_for = self._machine.waits_for(has_place=self._stager.attempt is not None)
+        """Return the next attempt, and what was prefetched for it; None after a wait for either."""
+        waits_for = self._machine.waits_for(has_place=self._prefetcher.attempt is not None)
         if waits_for is not None:
             log.warning("event=no_room reason=%s", waits_for)
             self._draining.wait(_ROOM_S)
             return None, None
         with timed(table.CLAIM_SECONDS):
-            claimed, ahead = self._stager.claim(self._claimer, token)
+            claimed, prefetch = self._prefetcher.claim(self._claimer, token)
         if claimed is None:
             self._claimer.wait_for_bell(limits.BELL_WAIT_S)
-        return claimed, ahead
+        return claimed, prefetch
 
     def _may_claim(self) -> bool:
         return not self._draining.is_set()
 
     def _is_ready(self, agent: AttemptStarter) -> bool:
-        return agent.number() < self._most and self._presence.may_claim
+        return agent.number() < self._most and self._interruption.may_claim

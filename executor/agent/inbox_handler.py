@@ -1,4 +1,4 @@
-"""Carrying out what the scheduler tells this executor."""
+"""Carrying out the orders of the scheduler and of other machines."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ log = logging.getLogger(__name__)
 
 
 class AgentControl(Protocol):
-    """What an order may do to the agent."""
+    """The agent, as orders act on it."""
 
     def live(self, key: str) -> Attempt | None:
-        """The attempt of this name, if it is there."""
+        """Return the attempt of this name, if it runs here."""
         ...
 
     def stop_claiming(self) -> None:
@@ -31,40 +31,42 @@ class AgentControl(Protocol):
         ...
 
     def stop(self) -> None:
-        """Stop what runs, report that, and end."""
+        """Stop all attempts, report that, and end."""
         ...
 
     def stop_attempt(
         self, key: str, cause: Cause, detail: str | None = None, *, discard: bool = False
     ) -> None:
-        """Stop one attempt, if it is there."""
+        """Stop one attempt, if it runs here."""
         ...
 
 
 class InboxHandler:
-    """Passes each message of the inbox to whom it is for."""
+    """Passes each message of the inbox to the part of the agent that it is for."""
 
     def __init__(
         self,
         agent: AgentControl,
         executor_id: str,
-        duty: MpiCoordinator,
+        *,
+        coordinator: MpiCoordinator,
         live_files: LiveFiles,
-        stager: Prefetcher,
+        prefetcher: Prefetcher,
     ) -> None:
         self._agent, self._executor_id = agent, executor_id
-        self._duty, self._live_files, self._stager = duty, live_files, stager
+        self._coordinator, self._live_files = coordinator, live_files
+        self._prefetcher = prefetcher
 
     def handle(self, message: Message) -> None:
-        """Carry it out."""
-        if self._duty.handle(message):
+        """Carry out one message."""
+        if self._coordinator.handle(message):
             return
         if message.order is Order.LIVE_FILES:
             self._live_files.ask(message.attempt, message.body)
         elif message.order is Order.OBSERVE:
             self._observe(message)
         elif message.order is Order.UNSTAGE:
-            self._stager.drop(message.attempt)
+            self._prefetcher.drop(message.attempt)
         elif message.order is Order.DRAIN:
             log.warning("event=drained_by_scheduler executor=%s", self._executor_id)
             self._agent.stop_claiming()

@@ -1,4 +1,4 @@
-"""Answering questions about the files of attempts that run. Without one there is no thread."""
+"""Replies to requests for the files of running attempts. Without a request there is no thread."""
 
 from __future__ import annotations
 
@@ -28,35 +28,35 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks at files that are followed.
+#: Seconds between two reads of files that are followed.
 _TICK_S = 0.25
-#: Threads that answer. One that follows files holds none of them.
+#: Threads that reply. A request that follows files holds none of them.
 _THREADS = 4
 #: Entries that one frame of a list carries.
 _ENTRIES = 200
-#: Files that are no news of a simulation.
+#: Files that are not written by the simulation.
 _OURS = frozenset({objects.SYSTEM_METRICS})
 
 
 class _Follower:
-    """Somebody who follows files of one attempt."""
+    """A request that follows files of one attempt."""
 
-    def __init__(self, attempt: Attempt, asked: LiveRequest, answer: LiveAnswer) -> None:
+    def __init__(self, attempt: Attempt, request: LiveRequest, answer: LiveAnswer) -> None:
         self.key = attempt.spec.key
-        self._asked, self._answer = asked, answer
-        pairs = zip(asked.files, asked.offsets, strict=True)
-        self._tails = [Tail(attempt.work, name, asked.lines, at) for name, at in pairs]
+        self._request, self._answer = request, answer
+        pairs = zip(request.files, request.offsets, strict=True)
+        self._tails = [Tail(attempt.work, name, request.lines, at) for name, at in pairs]
 
     def look(self) -> bool:
-        """Send what is new; False when there is nothing more to wait for.
+        """Send what is new; returns False when there is nothing more to wait for.
 
-        Raises ReaderGone, RedisError: then the next look sends it.
+        Raises ReaderGone, RedisError: the next call sends it again.
         """
         for tail in list(self._tails):
             try:
                 self._read(tail)
             except CannotShow as error:
-                if self._asked.wait and error.trouble is Trouble.NOT_FOUND:
+                if self._request.wait and error.trouble is Trouble.NOT_FOUND:
                     tail.from_start()
                 else:
                     self._give_up(tail, error.trouble, str(error))
@@ -65,15 +65,15 @@ class _Follower:
         return bool(self._tails)
 
     def _read(self, tail: Tail) -> None:
-        """All that is there; of a file that is followed as much as its reader takes now, since
-        others wait for their turn."""
+        """Send the whole file; of a file that is followed, only what the reader accepts now: other
+        requests wait."""
         # A whole backlog, in pieces that end with whole characters.
         for _ in range(2 * limits.LIVE_BACKLOG_BYTES // limits.LIVE_TEXT_BYTES):
-            if not self._asked.follow:
+            if not self._request.follow:
                 self._answer.await_room()
             elif not self._answer.has_room():
                 break
-            piece = tail.read(to_end=not self._asked.follow)
+            piece = tail.read(to_end=not self._request.follow)
             if piece is None:
                 break
             try:
@@ -81,29 +81,29 @@ class _Follower:
             except redis.RedisError:
                 tail.back_to(piece)
                 raise
-        if not self._asked.follow:
+        if not self._request.follow:
             self._tails.remove(tail)
 
     def _give_up(self, tail: Tail, trouble: Trouble, detail: str) -> None:
         self._answer.send(FrameKind.ERROR, file=tail.name, code=trouble.value, detail=detail)
         self._tails.remove(tail)
 
-    def end(self, **told: Any) -> None:
-        """Say that nothing more follows."""
-        self._answer.send(FrameKind.END, **told)
+    def end(self, **body: Any) -> None:
+        """Send that nothing more follows."""
+        self._answer.send(FrameKind.END, **body)
 
     def fail(self) -> None:
-        """Say that it cannot go on."""
+        """Send that the request failed."""
         self._answer.fail()
 
     def alive(self) -> None:
-        """Say that somebody still looks. Raises ReaderGone when nobody reads any more."""
+        """Send a sign of life. Raises ReaderGone if the reader is gone."""
         if self._answer.has_room():
             self._answer.send(FrameKind.ALIVE)
 
 
 class LiveFiles:
-    """Takes questions from the inbox and answers them from threads of its own."""
+    """Takes requests from the inbox and replies to them on its threads."""
 
     def __init__(self, where: str | Address, group: str) -> None:
         self._client = connect(where)
@@ -120,7 +120,7 @@ class LiveFiles:
         self._pool: ThreadPoolExecutor | None = None
 
     def close(self) -> None:
-        """End every answer, and join."""
+        """End all replies, and join."""
         self._closed.set()
         with self._lock:
             pool, self._pool = self._pool, None
@@ -132,70 +132,70 @@ class LiveFiles:
         self._client.close()
 
     def add(self, attempt: Attempt) -> None:
-        """An attempt whose files may be asked for."""
+        """Add an attempt whose files may be requested."""
         with self._lock:
             self._attempts[attempt.spec.key] = attempt
 
     def drop(self, attempt: str) -> None:
-        """The attempt has ended; so do the answers about it."""
+        """Remove an attempt that has ended, and end the replies about it."""
         with self._lock:
             self._attempts.pop(attempt, None)
 
     @property
     def waits(self) -> bool:
-        """Whether something could not be sent, and will be."""
+        """Whether something waits to be sent again."""
         return self._waits
 
     @property
     def busy(self) -> int:
-        """How many questions are being answered, those included that go on."""
+        """How many requests are being replied to, those included that follow files."""
         return self._busy
 
     def ask(self, attempt: str, body: dict[str, Any]) -> None:
-        """A question from the inbox; returns at once. Raises ValueError where it is none."""
-        asked = LiveRequest.read(body)
+        """Reply to a request; returns at once. Raises ValueError if it is invalid."""
+        request = LiveRequest.read(body)
         with self._lock:
             if self._closed.is_set():
                 return
-            if self._has_room(asked):
+            if self._has_room(request):
                 if self._pool is None:
                     self._pool = ThreadPoolExecutor(_THREADS, "live")
-                self._pool.submit(self._answer, attempt, asked)
+                self._pool.submit(self._answer, attempt, request)
                 self._busy += 1
-                self._fetches += asked.ask is Ask.FETCH
+                self._fetches += request.ask is Ask.FETCH
                 return
-        answer = LiveAnswer(self._client, self._keys.live(asked.request), self._closed)
+        answer = LiveAnswer(self._client, self._keys.live(request.request), self._closed)
         try:
             detail = "Too many look at this machine's files just now. Try again in some seconds."
             answer.send(FrameKind.ERROR, code=Trouble.BUSY.value, detail=detail)
         except (ReaderGone, redis.RedisError) as error:
             log.info("event=live_refusal_lost attempt=%s error=%s", attempt, error)
 
-    def _has_room(self, asked: LiveRequest) -> bool:
-        # A fetch waits for its reader, and holds a thread meanwhile.
-        if asked.ask is Ask.FETCH and self._fetches >= limits.LIVE_MAX_FETCHES:
+    def _has_room(self, request: LiveRequest) -> bool:
+        # A fetch blocks a thread while it waits for its reader.
+        if request.ask is Ask.FETCH and self._fetches >= limits.LIVE_MAX_FETCHES:
             return False
         return self._busy < limits.LIVE_MAX_REQUESTS
 
-    def _answer(self, key: str, asked: LiveRequest) -> None:
-        answer = LiveAnswer(self._client, self._keys.live(asked.request), self._closed)
+    def _answer(self, key: str, request: LiveRequest) -> None:
+        answer = LiveAnswer(self._client, self._keys.live(request.request), self._closed)
         kept = False
         try:
-            # An agent that was started anew reads old questions again.
+            # A restarted agent reads old requests again.
             answer.check()
-            kept = self._try(key, asked, answer)
+            kept = self._try(key, request, answer)
         except ReaderGone:
             log.info("event=live_reader_gone attempt=%s", key)
         except redis.RedisError as error:
             log.warning("event=live_answer_lost attempt=%s error=%s", key, error)
         except Exception:
-            # Somebody who looks must not end what is looked at.
+            # A failed request must not end the attempt.
             log.exception("event=live_answer_broke attempt=%s", key)
             answer.fail()
         finally:
             if not kept:
                 self._done()
-            if asked.ask is Ask.FETCH:
+            if request.ask is Ask.FETCH:
                 with self._lock:
                     self._fetches -= 1
 
@@ -203,17 +203,17 @@ class LiveFiles:
         with self._lock:
             self._busy -= 1
 
-    def _try(self, key: str, asked: LiveRequest, answer: LiveAnswer) -> bool:
-        """Answer; True when it goes on as one who follows."""
+    def _try(self, key: str, request: LiveRequest, answer: LiveAnswer) -> bool:
+        """Reply; returns True if the request goes on to follow files."""
         with self._lock:
             attempt = self._attempts.get(key)
         if attempt is None:
             answer.send(FrameKind.END, over=True)
             return False
-        if asked.ask is Ask.TAIL:
-            return self._tail(attempt, asked, answer)
+        if request.ask is Ask.TAIL:
+            return self._tail(attempt, request, answer)
         try:
-            match asked.ask:
+            match request.ask:
                 case Ask.LIST:
                     _list(attempt, answer)
                 case Ask.LAST_MODIFIED:
@@ -221,19 +221,19 @@ class LiveFiles:
                 case Ask.TOP:
                     _top(attempt, answer, self._closed)
                 case Ask.FETCH:
-                    _fetch(attempt, asked, answer)
+                    _fetch(attempt, request, answer)
         except CannotShow as error:
             answer.send(FrameKind.ERROR, code=error.trouble.value, detail=str(error))
         except (OSError, TransferFailed) as error:
             answer.send(FrameKind.ERROR, code=Trouble.UNREADABLE.value, detail=str(error))
         return False
 
-    def _tail(self, attempt: Attempt, asked: LiveRequest, answer: LiveAnswer) -> bool:
-        follower = _Follower(attempt, asked, answer)
+    def _tail(self, attempt: Attempt, request: LiveRequest, answer: LiveAnswer) -> bool:
+        follower = _Follower(attempt, request, answer)
         try:
             goes_on = follower.look()
         except redis.RedisError:
-            if not asked.follow:
+            if not request.follow:
                 raise
             goes_on = True
         if not goes_on:
@@ -248,7 +248,7 @@ class LiveFiles:
         return True
 
     def _follow(self) -> None:
-        """Look again and again for all who follow, until none is left."""
+        """Serve all requests that follow files, until none is left."""
         for turn in itertools.count():
             self._closed.wait(_TICK_S)
             with self._lock:
@@ -267,7 +267,7 @@ class LiveFiles:
         try:
             if runs and follower.look():
                 self._waits = False
-                # Nothing may be written for hours: then nothing else tells that nobody reads.
+                # If nothing is written for hours, only this shows whether the reader is gone.
                 if turn % round(limits.LIVE_ALIVE_S / _TICK_S) == 0:
                     follower.alive()
                 return True
@@ -307,7 +307,7 @@ def _last_modified(attempt: Attempt, answer: LiveAnswer) -> None:
 
 
 def _top(attempt: Attempt, answer: LiveAnswer, closed: threading.Event) -> None:
-    running = attempt.running
+    running = attempt.state.running
     pids = running.processes() if running is not None else []
     if not pids:
         raise CannotShow(Trouble.NOT_RUNNING, "No command of the task runs just now.")
@@ -315,11 +315,11 @@ def _top(attempt: Attempt, answer: LiveAnswer, closed: threading.Event) -> None:
     answer.send(FrameKind.END)
 
 
-def _fetch(attempt: Attempt, asked: LiveRequest, answer: LiveAnswer) -> None:
-    """Store the file as it is now, slice by slice; whoever asked takes each away."""
+def _fetch(attempt: Attempt, request: LiveRequest, answer: LiveAnswer) -> None:
+    """Store the file as it is now in slices; the reader fetches and removes each."""
     digest, number = hashlib.sha256(), 0
-    grant, prefix = attempt.spec.grant, f"{objects.LIVE_SLICE}{asked.request}/"
-    with open_file(attempt.work, asked.files[0] if asked.files else "") as file:
+    grant, prefix = attempt.spec.grant, f"{objects.LIVE_SLICE}{request.request}/"
+    with open_file(attempt.work, request.files[0] if request.files else "") as file:
         left = file.seek(0, 2)
         file.seek(0)
         try:
@@ -333,7 +333,7 @@ def _fetch(attempt: Attempt, asked: LiveRequest, answer: LiveAnswer) -> None:
                 number += 1
                 answer.send(FrameKind.SLICE, number=number - 1, size=len(data))
         except ReaderGone:
-            # What nobody took away.
+            # Remove the slices that the reader did not fetch.
             for kept in range(max(0, number - limits.LIVE_SLICES - 1), number):
                 attempt.transfer.drop(grant, f"{prefix}{kept}")
             raise

@@ -1,4 +1,4 @@
-"""How long the agent has been out of contact, over its own restarts and the machine's sleep."""
+"""How long Redis has been silent, also over restarts of the agent and sleep of the machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from simherd.contract import limits
 from simherd.contract.cause import Cause
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from executor.attempt.context import Attempt
@@ -19,17 +19,21 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 #: Share of the group's reconnect window after which an agent gives its attempts up. The rest is
-#: for stopping them before the scheduler gives them to others.
+#: the time to stop them before the scheduler gives them to other machines.
 GIVE_UP_SHARE = 0.8
 
 
 class PartitionGuard:
-    """When Redis last answered a heartbeat or a claim. The clock goes on while a machine sleeps."""
+    """Stops attempts before the scheduler gives them to other machines.
+
+    It knows when Redis last answered a heartbeat or a claim, by a clock that goes on while the
+    machine sleeps.
+    """
 
     def __init__(self, file: Path, window_s: float) -> None:
-        """`window_s`: for how long the scheduler leaves a silent machine its attempts."""
+        """`file` keeps the time over restarts; `window_s`: the reconnect window, seconds."""
         self._file = file
-        self._patience_s = GIVE_UP_SHARE * window_s
+        self._give_up_s = GIVE_UP_SHARE * window_s
         self._lock = threading.Lock()
         self._last = self._read()
 
@@ -39,11 +43,11 @@ class PartitionGuard:
             then = float(self._file.read_text())
         except (OSError, ValueError):
             return now
-        # A later moment than now is of an earlier boot.
+        # A time later than now is from an earlier boot.
         return then if then <= now else now
 
-    def made(self) -> None:
-        """Redis answered just now, and counts this machine as heard of."""
+    def record_contact(self) -> None:
+        """Note that Redis answered just now."""
         with self._lock:
             self._last = _now()
             self._file.write_text(f"{self._last:.3f}\n")
@@ -55,21 +59,25 @@ class PartitionGuard:
             return _now() - self._last
 
     @property
-    def left_s(self) -> float:
-        """Seconds until what runs here must stop: soon after it will be another machine's."""
+    def remaining_s(self) -> float:
+        """Seconds until the attempts here must stop; negative after that."""
         with self._lock:
-            return self._last + self._patience_s - _now()
+            return self._last + self._give_up_s - _now()
 
     def watch(self, stopping: threading.Event, attempts: Callable[[], list[Attempt]]) -> None:
-        """Stop what runs before the scheduler gives it to another machine; until `stopping`.
+        """Check until `stopping` is set.
 
-        Apart from the heartbeat, which may itself hang for long when the network is cut.
+        Not on the heartbeat's thread, which may itself hang when the network is cut.
         """
-        while not stopping.wait(max(0.1, min(limits.HEARTBEAT_S, self.left_s))):
-            if self.left_s <= 0:
-                for attempt in attempts():
-                    if attempt.switch.trip(Cause.CONTACT_LOST):
-                        log.error("event=contact_lost attempt=%s", attempt.spec.key)
+        while not stopping.wait(max(0.1, min(limits.HEARTBEAT_S, self.remaining_s))):
+            self.check(attempts())
+
+    def check(self, attempts: Iterable[Attempt]) -> None:
+        """Stop these attempts if the time is up."""
+        if self.remaining_s <= 0:
+            for attempt in attempts:
+                if attempt.switch.trip(Cause.CONTACT_LOST):
+                    log.error("event=contact_lost attempt=%s", attempt.spec.key)
 
 
 def _now() -> float:

@@ -1,7 +1,7 @@
-"""Fetching ahead: what the next attempt needs, while this machine's slots are busy.
+"""Fetching the image and inputs of the next attempt while all slots of this machine are busy.
 
-The attempt stays in the queue for whoever is free first. When this machine claims it, its inputs
-are here; when another does, or it is killed, they are dropped.
+The attempt stays in the queue, and the first free machine claims it. If this machine does, it need
+not wait for the inputs; if another machine does, or the task is killed, they are dropped.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from executor.attempt.run import PULL_JOIN_S, fetch, machine_of
+from executor.attempt.stages.prepare import PULL_JOIN_S, fetch
+from executor.attempt.stages.start import describe_machine
 from simherd.contract.cause import Cause
 from simherd.contract.reports import ReportKind
 from simherd.runtime.logs import about, in_context
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class HeldReports:
-    """Reports of an attempt that is not ours yet: kept until it is."""
+    """Keeps the reports of an attempt until this machine claims it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -43,10 +43,13 @@ class HeldReports:
                 self._reports.report(attempt, kind, at, **body)
 
     def note(self, attempt: str, **notes: Any) -> None:
-        """See `Reports`. Nothing of it has to survive this agent."""
+        """See `Reports`. Before the claim, nothing must survive this agent."""
+        with self._lock:
+            if self._reports is not None:
+                self._reports.note(attempt, **notes)
 
     def bind(self, reports: Reports) -> None:
-        """It is ours: tell all that was kept, and the rest at once."""
+        """Send the reports that were kept, and send later ones at once."""
         with self._lock:
             for attempt, kind, at, body in self._kept:
                 reports.report(attempt, kind, at, **body)
@@ -54,17 +57,17 @@ class HeldReports:
 
 
 class Prefetch:
-    """One attempt whose image and inputs are being fetched, or are here."""
+    """One attempt whose image and inputs are being fetched, or were fetched."""
 
     def __init__(self, attempt: Attempt, reports: HeldReports) -> None:
         self.attempt = attempt
         self._reports = reports
         self._lock = threading.Lock()
-        self._over = self._dropped = False
+        self._is_over = self._is_dropped = False
         self._error: Exception | None = None
         with about(attempt=attempt.spec.key):
             run = in_context(self._run)
-        self._thread = threading.Thread(target=run, name=f"ahead-{attempt.spec.key}")
+        self._thread = threading.Thread(target=run, name=f"prefetch-{attempt.spec.key}")
         self._thread.start()
 
     @property
@@ -74,7 +77,7 @@ class Prefetch:
 
     @property
     def failed(self) -> bool:
-        """Whether it could not be fetched; a later try may succeed."""
+        """Whether fetching failed; a later try may succeed."""
         return self._error is not None
 
     def _run(self) -> None:
@@ -83,47 +86,46 @@ class Prefetch:
             fetch(self.attempt)
         except Exception as error:
             self._error = error
-            log.info("event=ahead_failed attempt=%s error=%s", self.key, error)
+            log.info("event=prefetch_failed attempt=%s error=%s", self.key, error)
         with self._lock:
-            self._over = True
-            if self._dropped:
-                self.attempt.area.close()
+            self._is_over = True
+            if self._is_dropped:
+                self.attempt.volume.close()
 
     def take(self, spec: AttemptSpec, reports: Reports) -> Attempt:
-        """It was claimed: tells its start and all that was kept; answers it."""
+        """Return the attempt after this machine claimed it, and send its reports."""
         attempt = self.attempt
-        reports.report(spec.key, ReportKind.STARTED, executer=machine_of(attempt.config))
-        attempt.progress = replace(attempt.progress, started_at=time.time())
-        if self._thread.native_id is not None and not self._over:
+        reports.report(spec.key, ReportKind.STARTED, executer=describe_machine(attempt.config))
+        if self._thread.native_id is not None and not self._is_over:
             _set_priority(self._thread.native_id, psutil.IOPRIO_CLASS_BE)
         self._reports.bind(reports)
-        attempt.spec, attempt.reporter, attempt.fetching = spec, reports, self.join
+        attempt.take_up(spec, self.join)
         return attempt
 
     @property
     def over(self) -> bool:
-        """Whether its thread has done all that it does."""
+        """Whether its thread has ended."""
         return not self._thread.is_alive()
 
     def close(self) -> None:
-        """Join what a dropped one has left."""
+        """Join the threads of a dropped prefetch."""
         self._thread.join()
-        for thread in self.attempt.left_behind:
+        for thread in self.attempt.state.abandoned_threads:
             thread.join(PULL_JOIN_S)
 
     def join(self) -> None:
-        """Wait until all is here; raises what went wrong."""
+        """Wait until everything is fetched. Raises what fetching raised."""
         self._thread.join()
         if self._error is not None:
             raise self._error
 
     def drop(self) -> None:
-        """Nobody needs it. Returns at once; what is under way ends by itself."""
+        """Give it up. Returns at once; a transfer under way ends by itself."""
         self.attempt.switch.trip(Cause.LEASE_LOST)
         with self._lock:
-            self._dropped = True
-            if self._over:
-                self.attempt.area.close()
+            self._is_dropped = True
+            if self._is_over:
+                self.attempt.volume.close()
 
 
 def _set_priority(thread: int, kind: int) -> None:

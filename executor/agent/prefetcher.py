@@ -1,4 +1,4 @@
-"""Chooses what this machine fetches ahead, and lets go of it."""
+"""Choosing the attempt that this machine prefetches."""
 
 from __future__ import annotations
 
@@ -24,95 +24,95 @@ log = logging.getLogger(__name__)
 
 
 class Prefetcher:
-    """Holds at most one attempt. The heartbeat looks after it, the claim takes it."""
+    """Holds at most one prefetch. The heartbeat updates it, and a claim takes it."""
 
     def __init__(
         self, keeper: LeaseKeeper, make: Callable[[AttemptSpec, Reports], Attempt]
     ) -> None:
-        """`make` makes an attempt that reports to what it is given."""
+        """`make` makes an attempt that sends its reports to its second argument."""
         self._keeper = keeper
         self._make = make
         self._lock = threading.Lock()
-        self._ahead: Prefetch | None = None
-        #: What threads the dropped ones have left.
+        self._prefetch: Prefetch | None = None
+        #: Dropped prefetches whose threads may still run.
         self._dropped: list[Prefetch] = []
 
     @property
     def attempt(self) -> Attempt | None:
-        """What is fetched ahead now."""
-        ahead = self._ahead
-        return ahead.attempt if ahead is not None else None
+        """The attempt that is prefetched now."""
+        prefetch = self._prefetch
+        return prefetch.attempt if prefetch is not None else None
 
-    def look(self, *, wanted: bool) -> None:
-        """Keep what is staged if it still waits, and choose another if one is wanted.
+    def update(self, *, wanted: bool) -> None:
+        """Keep the prefetch if its attempt still waits; else choose another if one is wanted.
 
         Raises RedisError.
         """
         with self._lock:
-            if self._ahead is not None and self._ahead.failed:
-                self._let_go()
-            if self._ahead is None and not wanted:
+            if self._prefetch is not None and self._prefetch.failed:
+                self._give_up()
+            if self._prefetch is None and not wanted:
                 return
-            found = self._keeper.stage(self._ahead.key if self._ahead else "")
-            if found == "kept":
+            staged = self._keeper.stage(self._prefetch.key if self._prefetch else "")
+            if staged == "kept":
                 return
-            self._let_go()
-            if found is not None:
+            self._give_up()
+            if staged is not None:
                 if wanted:
-                    self._begin(found)
+                    self._begin(staged)
                 else:
-                    self._keeper.unstage(found.attempt)
+                    self._keeper.unstage(staged.attempt)
 
-    def _begin(self, found: Claimed) -> None:
+    def _begin(self, staged: Claimed) -> None:
         reports = HeldReports()
         try:
-            attempt = self._make(AttemptSpec.decode(found.spec), reports)
+            attempt = self._make(AttemptSpec.decode(staged.spec), reports)
         except (ValueError, DiskError) as error:
-            log.warning("event=not_staged attempt=%s error=%s", found.attempt, error)
+            log.warning("event=not_staged attempt=%s error=%s", staged.attempt, error)
             return
-        log.info("event=staging attempt=%s", found.attempt)
-        self._ahead = Prefetch(attempt, reports)
+        log.info("event=staging attempt=%s", staged.attempt)
+        self._prefetch = Prefetch(attempt, reports)
 
     def claim(self, claimer: Claimer, token: str) -> tuple[Claimed | None, Prefetch | None]:
-        """Claim an attempt; answers it, and what was fetched ahead if it is for that one.
+        """Claim an attempt; returns it, and the prefetch if it is for this attempt.
 
         Raises RedisError.
         """
         with self._lock:
-            ahead = self._ahead
-            ready = ahead is not None and not ahead.failed
-            claimed = claimer.claim(token, ahead.key if ahead is not None and ready else "")
-            if claimed is None or ahead is None or claimed.attempt != ahead.key:
+            prefetch = self._prefetch
+            is_usable = prefetch is not None and not prefetch.failed
+            claimed = claimer.claim(token, prefetch.key if prefetch and is_usable else "")
+            if claimed is None or prefetch is None or claimed.attempt != prefetch.key:
                 return claimed, None
-            self._ahead = None
-            if not ready:
-                # It is fetched again, into a place of its own.
-                self._drop(ahead)
+            self._prefetch = None
+            if not is_usable:
+                # Everything is fetched again, into a new volume.
+                self._drop(prefetch)
                 return claimed, None
-            return claimed, ahead
+            return claimed, prefetch
 
     def drop(self, key: str | None = None) -> None:
-        """Let go of what is staged, if it is this one; of whatever it is without a key."""
+        """Drop the prefetch if it is for the attempt `key`; without a key, drop any."""
         with self._lock:
-            if self._ahead is not None and key in (None, self._ahead.key):
-                # If it cannot be said, the mark ends by itself.
+            if self._prefetch is not None and key in (None, self._prefetch.key):
+                # If Redis is unavailable, the mark expires by itself.
                 with contextlib.suppress(redis.RedisError):
-                    self._keeper.unstage(self._ahead.key)
-                self._let_go()
+                    self._keeper.unstage(self._prefetch.key)
+                self._give_up()
 
     def close(self) -> None:
-        """Let go of everything, and join."""
+        """Drop the prefetch, and join all threads."""
         self.drop()
         self._keeper.close()
-        for ahead in self._dropped:
-            ahead.close()
+        for prefetch in self._dropped:
+            prefetch.close()
 
-    def _let_go(self) -> None:
-        if self._ahead is not None:
-            log.info("event=unstaged attempt=%s", self._ahead.key)
-            self._drop(self._ahead)
-            self._ahead = None
+    def _give_up(self) -> None:
+        if self._prefetch is not None:
+            log.info("event=unstaged attempt=%s", self._prefetch.key)
+            self._drop(self._prefetch)
+            self._prefetch = None
 
-    def _drop(self, ahead: Prefetch) -> None:
-        ahead.drop()
-        self._dropped = [a for a in self._dropped if not a.over] + [ahead]
+    def _drop(self, prefetch: Prefetch) -> None:
+        prefetch.drop()
+        self._dropped = [p for p in self._dropped if not p.over] + [prefetch]

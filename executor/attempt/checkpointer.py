@@ -1,8 +1,8 @@
-"""Saving the files that a simulation can go on from, while it runs and when it is stopped.
+"""Saving the files that a simulation can continue from, while it runs and when it is stopped.
 
 Files are sent under the SHA-256 of their content, so a generation costs what has changed since the
-one before. What is still being written is left for later: a generation holds every file as it was
-at one moment, or it is none.
+previous one. A generation holds every file as it was at one moment; while files are being written,
+none is saved.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import logging
 import os
 import threading
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from executor.archive.stamps import Stamp, snapshot, stamp_of
-from executor.attempt.stop import Stopped
+from executor.attempt.errors import Stopped
 from executor.files.confined import file_at
 from executor.transfer.client import TransferFailed
 from executor.transfer.multipart_upload import MultipartUpload
@@ -25,12 +25,16 @@ from simherd.contract.operations import Operation
 from simherd.runtime.logs import in_context
 
 if TYPE_CHECKING:
-    from executor.attempt.context import Attempt
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from executor.transfer.client import TransferClient
+    from simherd.contract.attempt_spec import AttemptSpec
     from simherd.contract.checkpoints import Checkpoints
 
 log = logging.getLogger(__name__)
 
-#: Seconds for which nothing may have changed, and how often that is waited for.
+#: Seconds without a change after which files are saved, and how often that is waited for.
 _STABLE_S, _STABLE_TRIES = 1.0, 30
 _CHUNK = 1024 * 1024
 
@@ -39,21 +43,35 @@ class FileChanged(Exception):
     """A file was written to while it was saved."""
 
 
+class CheckpointedAttempt(Protocol):
+    """An attempt, as its checkpointer sees it."""
+
+    @property
+    def spec(self) -> AttemptSpec: ...
+    @property
+    def work(self) -> Path: ...
+    @property
+    def transfer(self) -> TransferClient: ...
+
+    def operation(self, name: Operation) -> AbstractContextManager[dict[str, Any]]:
+        """Time an operation."""
+
+
 class Checkpointer:
     """Saves one attempt's generations: within a `with` block every so often, and on demand."""
 
-    def __init__(self, attempt: Attempt, wanted: Checkpoints) -> None:
+    def __init__(self, attempt: CheckpointedAttempt, checkpoints: Checkpoints) -> None:
         self._attempt = attempt
-        self._wanted = wanted
+        self._checkpoints = checkpoints
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
-        #: SHA-256 of files whose stamp is known, and what the newest generations hold.
+        #: Path → stamp and SHA-256 of a saved file; and the files of the newest generations.
         self._known: dict[str, tuple[Stamp, str]] = {}
         self._stored: list[list[SavedFile]] = []
 
     def __enter__(self) -> Checkpointer:
         self._over.clear()
-        name = f"saver-{self._attempt.spec.key}"
+        name = f"checkpoints-{self._attempt.spec.key}"
         self._thread = threading.Thread(target=in_context(self._run), name=name)
         self._thread.start()
         return self
@@ -64,21 +82,21 @@ class Checkpointer:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._over.wait(self._wanted.every_s):
+        while not self._over.wait(self._checkpoints.every_s):
             try:
                 self._save_when_stable()
             except Stopped:
                 return
             except (FileChanged, TransferFailed, OSError) as error:
-                # The simulation goes on, and so does the one before.
+                # The simulation goes on, and the previous generation stays.
                 log.warning("event=not_saved attempt=%s error=%s", self._attempt.spec.key, error)
 
     def _save_when_stable(self) -> None:
-        before = self._look()
+        before = self._list_files()
         for _ in range(_STABLE_TRIES):
             if self._over.wait(_STABLE_S):
                 return
-            now = self._look()
+            now = self._list_files()
             if now == before:
                 self.save(now)
                 return
@@ -86,62 +104,64 @@ class Checkpointer:
         log.warning("event=never_stable attempt=%s", self._attempt.spec.key)
 
     def save_now(self) -> int | None:
-        """Save what is there, when nothing of the simulation runs; answers the generation.
+        """Save the files after the commands have ended; returns the generation, or None.
 
         Raises:
             TransferFailed: it could not be stored.
             OSError: it could not be read.
         """
         try:
-            return self.save(self._look())
+            return self.save(self._list_files())
         except FileChanged as error:
             raise OSError(f"a file of the checkpoint changes: {error}") from error
 
-    def _look(self) -> dict[str, Stamp]:
-        """The files that belong to a checkpoint, as they are now."""
+    def _list_files(self) -> dict[str, Stamp]:
+        """Return the files that belong to a checkpoint, as they are now."""
         return snapshot(
-            self._attempt.work, lambda path: _can_be_named(path) and self._wanted.matches(path)
+            self._attempt.work,
+            lambda path: _can_be_named(path) and self._checkpoints.matches(path),
         )
 
-    def save(self, looked: dict[str, Stamp]) -> int | None:
-        """Store these files as a generation; answers its number, None if there is nothing new.
+    def save(self, files: dict[str, Stamp]) -> int | None:
+        """Store these files as a generation; returns its number, or None if nothing has changed.
 
         Raises:
-            Changed: one of them is not as it was looked at.
-            TransferFailed, OSError, Stopped: it could not be.
+            FileChanged: one of them has changed since it was listed.
+            TransferFailed, OSError, Stopped: it could not be stored.
         """
-        if not looked or len(looked) > MOST_FILES:
-            if looked:
+        if not files or len(files) > MOST_FILES:
+            if files:
                 log.error("event=too_many_files attempt=%s", self._attempt.spec.key)
             return None
         if self._stored and {f.path: f.sha256 for f in self._stored[-1]} == {
             path: self._known[path][1]
-            for path, stamp in looked.items()
+            for path, stamp in files.items()
             if path in self._known and self._known[path][0] == stamp
         }:
             return None
-        with self._attempt.operation(Operation.SAVE_CHECKPOINT) as learnt:
-            files = self._send(looked)
-            rows = [asdict(file) for file in files]
+        with self._attempt.operation(Operation.SAVE_CHECKPOINT) as result:
+            saved_files = self._send(files)
+            rows = [asdict(file) for file in saved_files]
             number = self._attempt.transfer.save_checkpoint(self._attempt.spec.grant, rows)
-            learnt |= {"generation": number, "files": len(files), "bytes": total_bytes(files)}
-        self._stored = [*self._stored, files][-KEPT:]
-        log.info("event=checkpoint_saved attempt=%s %s", self._attempt.spec.key, learnt)
+            size = total_bytes(saved_files)
+            result |= {"generation": number, "files": len(saved_files), "bytes": size}
+        self._stored = [*self._stored, saved_files][-KEPT:]
+        log.info("event=checkpoint_saved attempt=%s %s", self._attempt.spec.key, result)
         return number
 
-    def _send(self, looked: dict[str, Stamp]) -> list[SavedFile]:
-        files = []
+    def _send(self, files: dict[str, Stamp]) -> list[SavedFile]:
+        saved_files = []
         stored = {file.sha256 for generation in self._stored for file in generation}
         for folder, _, names, descriptor in os.fwalk(self._attempt.work):
             for name in names:
                 path = _relative(self._attempt, folder, name)
-                if path in looked:
-                    file = self._send_one(name, descriptor, path, looked[path], stored)
+                if path in files:
+                    file = self._send_one(name, descriptor, path, files[path], stored)
                     stored.add(file.sha256)
-                    files.append(file)
-        if len(files) != len(looked):
+                    saved_files.append(file)
+        if len(saved_files) != len(files):
             raise FileChanged("a file was removed")
-        return files
+        return saved_files
 
     def _send_one(
         self, name: str, folder: int, path: str, stamp: Stamp, stored: set[str]
@@ -172,9 +192,9 @@ class Checkpointer:
 
 
 class _uploading:  # reads as the statement that it is
-    """An upload of one file that is given up when it goes wrong."""
+    """An upload of one file, which is aborted if the block raises."""
 
-    def __init__(self, attempt: Attempt, digest: str) -> None:
+    def __init__(self, attempt: CheckpointedAttempt, digest: str) -> None:
         self._attempt = attempt
         self._name = CHECKPOINT_FILE + digest
         self._id: str | None = None
@@ -198,25 +218,25 @@ class _uploading:  # reads as the statement that it is
 
 
 def _can_be_named(path: str) -> bool:
-    """Whether a file's name can be told, and is put back as the same one."""
+    """Whether a file's name can be stored and restored unchanged."""
     try:
         return normalise(path) == path
     except ValueError:
         return False
 
 
-def _relative(attempt: Attempt, folder: str, name: str) -> str:
+def _relative(attempt: CheckpointedAttempt, folder: str, name: str) -> str:
     inside = os.path.relpath(folder, attempt.work)
     return name if inside == "." else f"{inside}/{name}"
 
 
-def make_folder(attempt: Attempt) -> None:
-    """Have the folder that simulations may write their checkpoints to.
+def make_folder(work: Path) -> None:
+    """Make the folder for checkpoints in the work folder.
 
     Raises:
-        FileExistsError: the inputs hold something else of its name.
+        FileExistsError: the inputs hold a file of its name.
     """
-    folder = attempt.work / FOLDER
+    folder = work / FOLDER
     if folder.is_symlink():
         raise FileExistsError(folder)
     folder.mkdir(exist_ok=True)

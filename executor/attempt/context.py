@@ -1,4 +1,4 @@
-"""One attempt on this machine: its specification, its folders, its reports."""
+"""One attempt on this machine: what its agent gave it, and what became of it so far."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import itertools
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from executor.attempt.checkpointer import Checkpointer
@@ -14,6 +15,7 @@ from executor.attempt.peak_usage import PeakUsage
 from executor.attempt.reclaim_timetable import Timetable
 from executor.observability import table
 from executor.observability.instruments import observe
+from executor.transfer.client import TransferClient
 from simherd.contract.cause import Cause
 from simherd.contract.objects import STDERR, STDOUT
 from simherd.contract.reports import ReportKind
@@ -23,131 +25,190 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    import httpx
+
     from executor.attempt.deadline import Deadline
     from executor.attempt.recovery import OpenOperation, Progress
     from executor.attempt.stop import StopSwitch
     from executor.config import Config
-    from executor.containers.base import ContainerBackend, Running
+    from executor.containers.base import ContainerBackend, ContainerSpec, Exit, Running
     from executor.machine.image_cache import ImageCache
     from executor.machine.slots import Slot
     from executor.machine.volumes import Volume
-    from executor.mpi.leader import MpiLeader
-    from executor.transfer.client import TransferClient
     from simherd.contract.attempt_spec import AttemptSpec, Command
     from simherd.contract.operations import Metric, Operation
 
 
-#: Seconds for saving what is to be saved of an attempt that lost another of its machines.
-_OTHER_GONE_S = 30.0
-
-
-class StageFailed(Exception):
-    """A stage could not do its work; `cause` says which ending that is."""
-
-    def __init__(self, cause: Any, detail: str) -> None:
-        super().__init__(detail)
-        self.cause = cause
-        self.detail = detail
+#: Seconds to save an attempt's work when another of its machines is reclaimed.
+_OTHER_RECLAIMED_S = 30.0
 
 
 class Reports(Protocol):
-    """Where an attempt's reports go."""
+    """The receiver of an attempt's reports."""
 
     def report(self, attempt: str, kind: ReportKind, at: float | None = None, **body: Any) -> None:
-        """Tell the scheduler; returns at once."""
+        """Send a report to the scheduler; returns at once."""
 
     def note(self, attempt: str, **notes: Any) -> None:
-        """Keep what only an agent needs to know."""
+        """Keep what a restarted agent needs to know."""
+
+
+class MpiMachines(Protocol):
+    """The machines of an MPI group, as the stages of the attempt see them."""
+
+    def gather(self) -> None:
+        """Ask the other machines to prepare. Raises StageFailed."""
+
+    def wait(self) -> None:
+        """Wait until all machines are ready. Raises Stopped."""
+
+    def add_mpi_mounts(self, spec: ContainerSpec, index: int) -> ContainerSpec:
+        """Return the container of the command `index` with the way to the other machines."""
+
+    def diagnose_failure(self) -> None:
+        """Stop the attempt if a machine, not the command itself, made the command fail."""
+
+    def disband(self) -> None:
+        """Release the other machines; a second call changes nothing."""
 
 
 @dataclass
-class Attempt:
-    """What the stages of one attempt share."""
+class RunState:
+    """What becomes of an attempt. Only `Attempt` and the stages of executor/attempt write to it."""
 
     spec: AttemptSpec
+    #: How transfers wait, and when they give up.
+    pause: Callable[[float], None]
+    #: Waits for the prefetched image and inputs; None: nothing was prefetched.
+    prefetched: Callable[[], None] | None = None
+    #: Seconds since the epoch: the attempt's cost counts from here. None: not started.
+    started_at: float | None = None
+    #: Files as they were before the first command: what has not changed is not an output.
+    inputs: dict[str, Any] = field(default_factory=dict)
+    #: The generation of the checkpoint that the attempt continues from.
+    restored: int | None = None
+    peaks: PeakUsage = field(default_factory=PeakUsage)
+    #: The command that runs now.
+    running: Running | None = None
+    last_exit: Exit | None = None
+    #: The time left until the machine is reclaimed, once a notice came.
+    timetable: Timetable | None = None
+    #: A cause that stops the attempt, and the sentence that explains it.
+    stop_detail: tuple[Cause, str] | None = None
+    #: The cause that the attempt ends with, and a sentence; None until a stage decides.
+    cause: Cause | None = None
+    detail: str | None = None
+    exit_code: int | None = None
+    #: What was stored, for the last report.
+    saved: dict[str, Any] = field(default_factory=dict)
+    #: Threads that outlive the attempt; the agent joins them.
+    abandoned_threads: list[threading.Thread] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """What an attempt is given by its agent, and its `state`."""
+
+    state: RunState
     config: Config
-    area: Volume
+    volume: Volume
     backend: ContainerBackend
     reporter: Reports
-    transfer: TransferClient
+    http: httpx.Client
     switch: StopSwitch
     deadline: Deadline
     slot: Slot
     images: ImageCache
     #: What an earlier agent did of it.
     progress: Progress
-    #: Files as they were before the first command: what is still so is no output.
-    inputs: dict[str, Any] = field(default_factory=dict)
-    #: Waits for what was begun to be fetched before it was claimed.
-    fetching: Callable[[], None] | None = None
-    #: The most that its commands had of each resource.
-    peaks: PeakUsage = field(default_factory=PeakUsage)
-    #: How the time is spent until the machine goes, once that is known.
-    times: Timetable | None = None
-    #: The generation of the checkpoint that it goes on from.
-    restored: int | None = None
-    #: What of it was stored, for its last report.
-    saved: dict[str, Any] = field(default_factory=dict)
-    #: The command that runs.
-    running: Running | None = None
-    #: The machines that work on it together, where it has more than this one.
-    gang: MpiLeader | None = None
-    #: A cause that stops it, and a sentence about that.
-    told: tuple[Cause, str] | None = None
-    #: Threads that outlive the attempt; the agent joins them.
-    left_behind: list[threading.Thread] = field(default_factory=list)
-    #: When it was taken up, seconds since the epoch: what it costs counts from here.
-    started_at: float = 0.0
-    #: Saves its checkpoints, where the task has some.
-    saver: Checkpointer | None = field(init=False)
-    #: Looks for files while the commands run.
-    observers: FileObservers = field(init=False)
-    _numbers: Iterator[int] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._numbers = itertools.count(self.progress.next_operation)
-        wanted = self.spec.checkpoints
-        self.saver = Checkpointer(self, wanted) if wanted is not None else None
-        self.observers = FileObservers(self)
+        # Made now, because several threads use them.
+        for name in ("transfer", "checkpointer", "observers", "_numbers"):
+            getattr(self, name)
+
+    @property
+    def spec(self) -> AttemptSpec:
+        """The attempt's specification, as it was claimed."""
+        return self.state.spec
+
+    @property
+    def image(self) -> str:
+        """The container image of its commands."""
+        return self.spec.image
+
+    @cached_property
+    def transfer(self) -> TransferClient:
+        """Downloads and uploads of this attempt."""
+        return TransferClient(self.http, lambda seconds: self.state.pause(seconds))
+
+    @cached_property
+    def checkpointer(self) -> Checkpointer | None:
+        """Saves checkpoints, if the task has some."""
+        checkpoints = self.spec.checkpoints
+        return None if checkpoints is None else Checkpointer(self, checkpoints)
+
+    @cached_property
+    def observers(self) -> FileObservers:
+        """Looks for files while the commands run."""
+        return FileObservers(self)
+
+    @cached_property
+    def _numbers(self) -> Iterator[int]:
+        return itertools.count(self.progress.next_operation)
 
     @property
     def commands(self) -> tuple[Command, ...]:
-        """What runs: the task's commands, or those for going on from a checkpoint."""
-        again = self.spec.restore if self.restored is not None else ()
-        return again or self.spec.commands
+        """The task's commands, or those that continue from a checkpoint."""
+        restore = self.spec.restore if self.state.restored is not None else ()
+        return restore or self.spec.commands
+
+    def take_up(self, spec: AttemptSpec, prefetched: Callable[[], None]) -> None:
+        """Start a prefetched attempt: `spec` is the specification of its claim."""
+        self.state.spec, self.state.prefetched = spec, prefetched
+        self.state.started_at = time.time()
 
     def stop(self, cause: Cause, detail: str | None = None, *, discard: bool = False) -> None:
-        """Stop it; `detail` is the sentence that people read where this is why it ended."""
+        """Stop the attempt; `detail` explains to users why it ended, if this ends it."""
         if detail is not None and self.switch.cause is None:
-            self.told = (cause, detail)
+            self.state.stop_detail = (cause, detail)
         if cause is Cause.SPOT_RECLAIMED:
-            # Another machine has gone that it needs; this one stays.
-            if self.times is None:
-                self.reclaim(time.time() + _OTHER_GONE_S)
+            # Another machine of the MPI group is reclaimed; this one stays.
+            if self.state.timetable is None:
+                self.reclaim(time.time() + _OTHER_RECLAIMED_S)
             return
-        # Another attempt makes the outputs anew.
-        again = cause is Cause.MACHINE_LOST and self.spec.resubmit
-        self.switch.trip(cause, discard=discard or again)
+        # Another attempt makes the outputs again.
+        is_repeated = cause is Cause.MACHINE_LOST and self.spec.resubmit
+        self.switch.trip(cause, discard=discard or is_repeated)
 
     def reclaim(self, reclaim_at: float) -> None:
-        """The machine goes at this moment, seconds since the epoch: hand the attempt back."""
-        self.times = Timetable(reclaim_at)
+        """Hand the attempt back: the machine goes at `reclaim_at`, seconds since the epoch."""
+        self.state.timetable = Timetable(reclaim_at)
         self.note(reclaim_at=reclaim_at)
         self.switch.trip(Cause.SPOT_RECLAIMED)
 
+    @contextmanager
+    def paused_by(self, pause: Callable[[float], None]) -> Iterator[None]:
+        """Let `pause` decide within the block how transfers wait and when they give up."""
+        before, self.state.pause = self.state.pause, pause
+        try:
+            yield
+        finally:
+            self.state.pause = before
+
     @property
     def folder(self) -> Path:
-        """All that it has on this machine's disk, within its limit."""
-        return self.area.folder
+        """The attempt's folder on its volume."""
+        return self.volume.folder
 
     @property
     def series(self) -> Path:
-        """Where the series of what it uses is kept: apart, because its own disk may be full."""
+        """The file of resource samples; not on the volume, which may be full."""
         return self.config.state_dir / "series" / f"{self.folder.name}.csv"
 
     @property
     def memory_limit(self) -> int:
-        """What each of its containers may have, bytes; 0 is no limit."""
+        """The memory limit of each container, bytes; 0 is no limit."""
         config = self.config
         return config.policy.memory_bytes or config.memory_bytes // config.slots
 
@@ -158,49 +219,49 @@ class Attempt:
 
     @property
     def stamps(self) -> Path:
-        """Where `inputs` are kept for a later agent."""
+        """The file that keeps `state.inputs` for a restarted agent."""
         return self.folder / "inputs.json"
 
     @property
     def stdout(self) -> Path:
-        """Where the commands' standard output goes."""
+        """The file of the commands' standard output."""
         return self.work / STDOUT
 
     @property
     def stderr(self) -> Path:
-        """Where the commands' standard error goes."""
+        """The file of the commands' standard error."""
         return self.work / STDERR
 
     def report(self, kind: ReportKind, **body: Any) -> None:
-        """Tell the scheduler."""
+        """Send a report to the scheduler."""
         self.reporter.report(self.spec.key, kind, **body)
 
-    def measured(self, **values: float) -> None:
-        """Tell the scheduler measured values by their metric names."""
+    def report_metrics(self, **values: float) -> None:
+        """Report measured values by their metric names."""
         self.report(ReportKind.METRICS, metrics=values)
 
     def note(self, **notes: Any) -> None:
-        """Keep what the next agent must know, should this one break down."""
+        """Keep what a restarted agent must know."""
         self.reporter.note(self.spec.key, **notes)
 
     def move_deadline(self, at: float, cause: Cause) -> None:
-        """Let the limit that ends it with `cause` be at this moment, seconds since the epoch."""
+        """Move the limit that ends the attempt with `cause` to `at`, seconds since the epoch."""
         self.note(**{"money_until" if cause is Cause.COST_LIMIT else "deadline": at})
         self.deadline.set(at, cause)
 
     def close_operations(self) -> None:
-        """End the operations in which an earlier agent broke down."""
-        for cut in self.progress.cut:
-            self.end_operation(cut.number, "FAILED", {})
+        """End the operations that were open when an earlier agent crashed."""
+        for operation in self.progress.cut:
+            self.end_operation(operation.number, "FAILED", {})
 
     def begin_operation(self, name: Operation, **attributes: Any) -> int:
-        """Report that something began; answers its number."""
+        """Report the start of an operation; returns its number."""
         number = next(self._numbers)
         self.report(ReportKind.OPERATION_STARTED, id=number, name=name.value, attributes=attributes)
         return number
 
     def end_operation(self, number: int, status: str, attributes: dict[str, Any]) -> None:
-        """Report its end: OK or FAILED, and what is known only now."""
+        """Report the end of an operation: OK or FAILED, and attributes known only now."""
         self.report(ReportKind.OPERATION_ENDED, id=number, status=status, attributes=attributes)
 
     @contextmanager
@@ -212,10 +273,10 @@ class Attempt:
         resumed: OpenOperation | None = None,
         **attributes: Any,
     ) -> Iterator[dict[str, Any]]:
-        """Time a stage: report its start and its end, and its length as the metric `seconds`.
+        """Time an operation: report its start, its end, and its length as the metric `seconds`.
 
         The block adds to the yielded dictionary what is known only at the end. `resumed`: the
-        operation that an earlier agent has begun and that goes on.
+        operation that an earlier agent began and that continues.
         """
         begun = time.monotonic()
         if resumed is not None:
@@ -223,15 +284,15 @@ class Attempt:
             begun -= max(0.0, time.time() - resumed.at)
         else:
             number = self.begin_operation(name, **attributes)
-        learnt: dict[str, Any] = {}
+        result: dict[str, Any] = {}
         status = "FAILED"
         try:
-            yield learnt
+            yield result
             status = "OK"
         finally:
             length = round(time.monotonic() - begun, 6)
-            learnt["execution_time_s"] = length
-            self.end_operation(number, status, learnt)
+            result["execution_time_s"] = length
+            self.end_operation(number, status, result)
             observe(table.STAGE_SECONDS, length, name.value)
             if seconds is not None:
-                self.measured(**{seconds.value: length})
+                self.report_metrics(**{seconds.value: length})

@@ -1,4 +1,4 @@
-"""When an attempt's time or money runs out: moments that can be moved while the commands run."""
+"""The limits of an attempt in time and money, which can be moved while the commands run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class DeadlineCheck(Enum):
-    """What a deadline asks for."""
+    """What is due at a moment."""
 
     NOTHING = "nothing"
     #: Send the warning signal: once for each deadline that is set.
@@ -23,23 +23,22 @@ class DeadlineCheck(Enum):
 
 
 class Deadline:
-    """The earliest of several limits, each named by the cause that it ends an attempt with.
+    """The earliest of several limits; each has the cause that an attempt ends with.
 
-    Set and moved from any thread. The clock that counts is the monotonic one. Limits come as
-    wall-clock times, because they outlive machines; a jump of the wall clock afterwards does not
-    move them.
+    Limits are set from any thread as wall-clock times, because they outlive machines. They are
+    kept on the monotonic clock: a later jump of the wall clock does not move them.
     """
 
     def __init__(self, warn_before_s: float, on_move: Callable[[], None]) -> None:
         """`on_move` is called after each change.
 
-        The warning comes `warn_before_s` seconds ahead, but not before half of the time has
-        passed: a simulation that has just begun has nothing to save. 0: no warning.
+        The warning comes `warn_before_s` seconds before the limit, but not before half of the time
+        has passed: a simulation that has just begun has nothing to save. 0: no warning.
         """
         self._wanted_s = self._warn_before_s = warn_before_s
         self._on_move = on_move
         self._lock = threading.Lock()
-        #: Cause -> wall-clock time, and the monotonic one that it was when it was set.
+        #: Cause → wall-clock time, and the monotonic time for it.
         self._limits: dict[Cause, tuple[float, float]] = {}
         self._cause: Cause | None = None
         self._warned = False
@@ -47,29 +46,29 @@ class Deadline:
 
     @property
     def moves(self) -> int:
-        """How often it was set: a waiter that sees another number looks again."""
+        """How often a limit was set: a waiter that sees another number checks again."""
         return self._moves
 
     @property
     def cause(self) -> Cause | None:
-        """What an attempt that reaches it ends with; None where there is no limit."""
+        """The cause of the earliest limit; None: there is no limit."""
         return self._cause
 
     @property
     def wall_time(self) -> float | None:
-        """The moment as it was set, seconds since the epoch."""
+        """The earliest limit as it was set, seconds since the epoch."""
         with self._lock:
             return None if self._cause is None else self._limits[self._cause][0]
 
     def set(self, wall_time: float, cause: Cause = Cause.TASK_TIME_LIMIT) -> None:
-        """Let the limit of this cause be at this moment, seconds since the epoch."""
+        """Set the limit of this cause to `wall_time`, seconds since the epoch."""
         with self._lock:
             now, before = time.monotonic(), self._at
             self._limits[cause] = (wall_time, now + wall_time - time.time())
             self._cause = min(self._limits, key=lambda c: self._limits[c][1])
             at = self._at
             assert at is not None
-            # What is behind another limit changes nothing of what the simulation was told.
+            # A limit behind the earliest one does not change the warning.
             if at != before:
                 self._warn_before_s = min(self._wanted_s, max(at - now, 0.0) / 2)
                 self._warned = False
@@ -81,7 +80,7 @@ class Deadline:
         return None if self._cause is None else self._limits[self._cause][1]
 
     def left(self, now: float) -> float | None:
-        """Seconds from the monotonic time `now` until something is due; None: never."""
+        """Return the seconds from the monotonic time `now` until something is due; None: never."""
         with self._lock:
             at = self._at
             if at is None:
@@ -90,7 +89,7 @@ class Deadline:
             return max(0.0, at - (self._warn_before_s if warns else 0.0) - now)
 
     def due(self, now: float) -> DeadlineCheck:
-        """What is due at the monotonic time `now`. A warning is asked for only once."""
+        """Return what is due at the monotonic time `now`. A warning is due only once."""
         with self._lock:
             at = self._at
             if at is None:

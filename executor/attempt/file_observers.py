@@ -1,4 +1,4 @@
-"""Looking for files among what an attempt puts out, and for lines in them, for its observers."""
+"""Looking for the files of observers, and for lines in them, while an attempt runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from executor.attempt.regex_pool import NoTime, RegexPool, TooHard, TookTooLong
 from executor.files.confined import CannotShow, open_file
@@ -17,27 +17,43 @@ from simherd.runtime.logs import in_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
-    from executor.attempt.context import Attempt
+    from executor.attempt.stop import StopSwitch
+    from simherd.contract.attempt_spec import AttemptSpec
     from simherd.contract.notifications import Observer
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks; one that took long is followed by a pause so many times as long.
+#: Seconds between two looks; a long look is followed by a pause so many times as long.
 _LOOK_S = 1.0
 _PAUSE_SHARE = 20
-#: Bytes of a file that one look takes in.
+#: Bytes of a file that one look reads.
 _BYTES = 1024 * 1024
-#: Seconds for what is left of all files when the commands have ended: where they were stopped
-#: somebody waits.
+#: Seconds for the rest of all files after the commands have ended; fewer after a stop, because then
+#: somebody waits for the end.
 _LAST_S, _STOPPED_S = 5.0, 1.0
-#: Times that a pattern takes too long before it is looked for no more.
+#: How often a pattern may take too long before it is given up.
 _MOST_OVERRUNS = 3
+
+
+class ObservedAttempt(Protocol):
+    """An attempt, as its observers see it."""
+
+    @property
+    def spec(self) -> AttemptSpec: ...
+    @property
+    def work(self) -> Path: ...
+    @property
+    def switch(self) -> StopSwitch: ...
+
+    def report(self, kind: ReportKind, **body: Any) -> None:
+        """Send a report to the scheduler."""
 
 
 @dataclass
 class _Look:
-    """An observer, and how far its file was read."""
+    """An observer, and how far its file has been read."""
 
     observer: Observer
     inode: int = 0
@@ -48,16 +64,15 @@ class _Look:
 
 
 class FileObservers:
-    """What is looked for while the commands run: within a `with` block, by a thread of its own,
-    which is there only if there is something to look for."""
+    """Looks for files within a `with` block; without observers there is no thread."""
 
-    def __init__(self, attempt: Attempt) -> None:
+    def __init__(self, attempt: ObservedAttempt) -> None:
         self._attempt = attempt
         self._changed = threading.Condition()
-        #: Observer's id → how far it is. What was found stays known, so that it is told once.
+        #: Observer's id → its look; None once it was reported, so that it is reported once.
         self._looks: dict[str, _Look | None] = {}
         self._running = False
-        #: Whether the thread looks for the last time, and when it must be done, monotonic time.
+        #: Whether the thread looks for the last time, and when it must end, monotonic time.
         self._over = False
         self._until = math.inf
         self._thread: threading.Thread | None = None
@@ -65,7 +80,7 @@ class FileObservers:
         self.add(attempt.spec.observers)
 
     def add(self, observers: Iterable[Observer]) -> None:
-        """Look for these, too; one that is known already changes nothing."""
+        """Look for these as well; an observer that is already known changes nothing."""
         with self._changed:
             for observer in observers:
                 self._looks.setdefault(observer.id, _Look(observer))
@@ -109,8 +124,8 @@ class FileObservers:
             return [look for look in self._looks.values() if look is not None]
 
     def _round(self, share_until: float) -> None:
-        """Look for each; where there is more, go on in turn while the share of time lasts, and
-        after the commands' end as long as somebody may be kept waiting."""
+        """Look for each in turn, again where there is more, until `share_until`; after the end of
+        the commands, until the time for the rest of the files is over."""
         looks = self._open()
         while looks:
             for look in looks:
@@ -122,38 +137,38 @@ class FileObservers:
                 return
 
     def _look(self, look: _Look, see: Callable[[_Look], dict[str, Any] | None]) -> None:
-        """Tell what `see` finds, or why it cannot."""
-        told, look.more = None, False
+        """Report what `see` finds, or why it fails."""
+        body, look.more = None, False
         try:
-            told = see(look)
+            body = see(look)
         except TookTooLong as error:
             look.overruns += 1
             look.more = self._over
             if look.overruns >= _MOST_OVERRUNS:
-                told = {"trouble": str(error)}
+                body = {"trouble": str(error)}
         except TooHard as error:
-            told = {"trouble": str(error)}
+            body = {"trouble": str(error)}
         except (NoTime, CannotShow, OSError) as error:
-            # The next look may do better: not there yet, or no plain file, or a busy machine.
+            # The next look may succeed: the file is missing or special, or the machine is busy.
             log.debug("event=not_observed observer=%s error=%r", look.observer.id, error)
         except Exception:
             # The thread goes on for the others.
             log.exception("event=observer_broke observer=%s", look.observer.id)
-            told = {"trouble": "The executor failed while it looked; its log has the cause."}
-        if told is not None:
-            self._tell(look, told)
+            body = {"trouble": "The executor failed while it looked; its log has the cause."}
+        if body is not None:
+            self._report(look, body)
 
-    def _tell(self, look: _Look, told: dict[str, Any]) -> None:
+    def _report(self, look: _Look, body: dict[str, Any]) -> None:
         look.more = False
         try:
-            self._attempt.report(ReportKind.OBSERVED, observer_id=look.observer.id, **told)
+            self._attempt.report(ReportKind.OBSERVED, observer_id=look.observer.id, **body)
         except Exception:
-            log.exception("event=observer_not_told observer=%s", look.observer.id)
+            log.exception("event=observer_not_reported observer=%s", look.observer.id)
             return
         self._looks[look.observer.id] = None
 
     def _seen(self, look: _Look) -> dict[str, Any] | None:
-        """What is to be told of a file, if anything is."""
+        """Return the report on a file, if there is something to report."""
         with open_file(self._attempt.work, look.observer.path) as opened:
             if look.observer.regex is None:
                 return {"captured": None}
@@ -162,9 +177,9 @@ class FileObservers:
             data, more = _piece(look, opened.fileno(), last=self._over)
         if data:
             text = data.decode(errors="replace")
-            found = self._matcher.look(look.observer.regex, text, self._time_is_up)
-            if found is not None:
-                return {"captured": found}
+            captured = self._matcher.look(look.observer.regex, text, self._time_is_up)
+            if captured is not None:
+                return {"captured": captured}
             look.offset += len(data)
         look.more = more
         return None
@@ -173,7 +188,7 @@ class FileObservers:
         return time.monotonic() > self._until
 
     def _missed(self, look: _Look) -> dict[str, Any] | None:
-        """What is to be told of what nobody has looked at, if there is something."""
+        """Return the report on the bytes that were not read, if there are some."""
         if look.observer.regex is None:
             return None
         with open_file(self._attempt.work, look.observer.path) as opened:
@@ -188,8 +203,8 @@ class FileObservers:
 
 
 def _piece(look: _Look, file: int, *, last: bool) -> tuple[bytes, bool]:
-    """The next whole lines of a file, or a piece of a long one; at last all that is left. Answers
-    besides whether more may follow."""
+    """Return the next whole lines of a file, or a part of a long line, and whether more may follow;
+    with `last`, return all that is left."""
     _size_left(look, file)
     data = os.pread(file, _BYTES, look.offset)
     more = len(data) == _BYTES
@@ -200,7 +215,7 @@ def _piece(look: _Look, file: int, *, last: bool) -> tuple[bytes, bool]:
 
 
 def _size_left(look: _Look, file: int) -> int:
-    """Bytes that nobody has looked at; a file that was exchanged or cut is begun anew."""
+    """Return the bytes that were not read; a file that was replaced or truncated begins anew."""
     info = os.fstat(file)
     if info.st_ino != look.inode or info.st_size < look.offset:
         look.inode, look.offset = info.st_ino, 0

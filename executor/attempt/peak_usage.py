@@ -1,4 +1,4 @@
-"""The most that an attempt's commands had of each resource: what proves its cause."""
+"""The peak use of each resource by an attempt's commands: evidence for the cause of its end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class PeakUsage:
-    """The most that the commands had of each, and what they were refused."""
+    """The peak use of each resource, and what the kernel refused."""
 
     memory_bytes: int = 0
     processes: int = 0
@@ -27,7 +27,7 @@ class PeakUsage:
     last: Usage = field(default_factory=Usage)
 
     def see(self, usage: Usage, disk_bytes: int) -> None:
-        """Take a look in."""
+        """Take one sample into account."""
         self.last = usage
         self.memory_bytes = max(self.memory_bytes, usage.memory_bytes)
         self.processes = max(self.processes, usage.processes, usage.processes_peak)
@@ -35,19 +35,19 @@ class PeakUsage:
         self.oom_kills = max(self.oom_kills, usage.oom_kills)
         self.pids_refused = max(self.pids_refused, usage.pids_refused)
         if usage.oom_kills:
-            # The working set was at its limit for a moment that no look has met.
+            # The working set reached its limit between two samples.
             self.memory_bytes = max(self.memory_bytes, usage.memory_peak_bytes)
 
     def ran_out(self, limit: int) -> None:
-        """The kernel says that memory was out; `limit`: bytes that there were, 0 if unlimited.
+        """Take an out-of-memory kill into account; `limit`: the limit in bytes, 0 if unlimited.
 
-        A control group goes with its last process, often before any look has met that moment.
+        A control group is removed with its last process, often before a sample sees the kill.
         """
         if not self.oom_kills:
             self.memory_bytes = max(self.memory_bytes, limit)
 
     def recall(self, series: Path) -> None:
-        """Take in what an earlier agent saw."""
+        """Read the samples of an earlier agent."""
         try:
             with series.open(newline="") as file:
                 for row in csv.DictReader(file):
@@ -55,16 +55,16 @@ class PeakUsage:
                     self.processes = max(self.processes, int(row["processes"] or 0))
                     self.disk_bytes = max(self.disk_bytes, int(row["disk_bytes"] or 0))
         except (OSError, ValueError, KeyError, TypeError):
-            # There is none, or its last line was cut: a peak may be missed, the attempt goes on.
+            # The file is missing or its last line is incomplete: to lose a peak is harmless.
             return
 
     def command_ended(self) -> None:
-        """The next command begins to count anew."""
+        """Add up the command that ended; the next one counts from 0."""
         self.cpu_s += self.last.cpu_s
         self.last = Usage()
 
     def metrics(self) -> dict[str, float]:
-        """As the scheduler is told."""
+        """Return the peaks by their metric names."""
         return {
             Metric.PEAK_MEMORY_BYTES.value: self.memory_bytes,
             Metric.PEAK_PROCESSES.value: self.processes,

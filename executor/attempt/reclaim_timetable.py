@@ -1,4 +1,4 @@
-"""How the time is spent that is left until a machine goes."""
+"""How the time until a machine is reclaimed is divided."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ if TYPE_CHECKING:
 
     from executor.attempt.stop import StopSwitch
 
-#: What is kept back at the end, for telling the scheduler: seconds, and share of a short notice.
+#: The reserve at the end, for the last report: seconds, and share of a short notice.
 _MARGIN_S, _MARGIN_SHARE = 5.0, 0.2
-#: Shares of the rest: until then a simulation that heard the warning may save its state, and
-#: until then it may end by itself. All that follows is for sending what was saved: with 30 s of
-#: notice, the shortest that a cloud gives, 10 s and 2.5 s go to the simulation.
+#: Shares of the rest: until the first, a simulation that handles the warning may save its state;
+#: until the second, it may end after SIGTERM. The remaining time is for the upload. Of the shortest
+#: notice that a cloud gives, 30 s, the simulation gets 10 s and 2.5 s.
 _STOP_SHARE, _KILL_SHARE = 0.4, 0.5
 
 
 class OutOfTime(TransferFailed):
-    """The machine goes before it could be sent."""
+    """The machine is reclaimed before the transfer is complete."""
 
 
 class Timetable:
-    """Moments on the monotonic clock."""
+    """The moments at which the steps of a reclaim are due, on the monotonic clock."""
 
     def __init__(self, reclaim_at: float) -> None:
-        """`reclaim_at`: when the machine goes, seconds since the epoch."""
+        """`reclaim_at`: when the machine is reclaimed, seconds since the epoch."""
         left = max(0.0, reclaim_at - time.time())
         usable = left - min(_MARGIN_S, _MARGIN_SHARE * left)
         now = time.monotonic()
@@ -39,16 +39,16 @@ class Timetable:
 
     @property
     def stop_in_s(self) -> float:
-        """Seconds for which a simulation may still save its state."""
+        """Seconds in which a simulation may still save its state."""
         return max(0.0, self._stop_at - time.monotonic())
 
     @property
     def kill_in_s(self) -> float:
-        """Seconds after which nothing of it may run any more."""
+        """Seconds after which the simulation must be killed."""
         return max(0.0, self._kill_at - time.monotonic())
 
     def pause(self, switch: StopSwitch) -> Callable[[float], None]:
-        """Waits for transfers: raises OutOfTime when the attempt is to be handed back."""
+        """Return a pause for transfers that raises OutOfTime when the time is over."""
 
         def pause(seconds: float) -> None:
             if switch.cause is Cause.LEASE_LOST:

@@ -1,4 +1,4 @@
-"""How far an earlier agent got with an attempt, read from what it reported. Pure."""
+"""How far an earlier agent got with an attempt, read from its reports. Pure."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class OpenOperation:
 
 @dataclass(frozen=True)
 class Progress:
-    """What is done already; a new attempt has done nothing."""
+    """What an earlier agent completed; the default is a new attempt."""
 
-    #: When it was taken up, seconds since the epoch; None: it was not.
+    #: When the attempt was started, seconds since the epoch; None: it was not.
     started_at: float | None = None
     computing: bool = False
     computed: bool = False
@@ -35,72 +35,76 @@ class Progress:
     #: Seconds since the epoch.
     deadline: float | None = None
     money_until: float | None = None
-    #: How many commands have ended, and how the last one did.
+    #: How many commands have ended, and how the last one ended.
     commands: int = 0
     last_exit: Exit | None = None
-    #: The command that had begun.
+    #: The command that was running.
     command: OpenOperation | None = None
-    #: Other operations that had begun: they are begun again.
+    #: Other operations that were open: they begin again.
     cut: tuple[OpenOperation, ...] = ()
     next_operation: int = 1
-    #: Why it was to be stopped, and whether its outputs are wanted.
+    #: Why the attempt was being stopped, and whether its outputs are discarded.
     cause: Cause | None = None
     discard: bool = False
-    #: When the machine goes, epoch seconds, where it was to be stopped for that.
+    #: When the machine is reclaimed, seconds since the epoch, if that is the cause.
     reclaim_at: float = 0.0
-    #: The upload in parts that was begun.
+    #: The id of the upload in parts that was open.
     upload: str | None = None
-    #: The generation of the checkpoint that it goes on from.
+    #: The generation of the checkpoint that the attempt continues from.
     restored: int | None = None
 
     @property
     def started(self) -> bool:
-        """Whether it was taken up."""
+        """Whether the attempt was started."""
         return self.started_at is not None
 
 
 def exit_attributes(ended: Exit) -> dict[str, Any]:
-    """How a command ended, as its operation tells it."""
-    told = {"signal": ended.signal, "oom": ended.oom, "message": ended.message}
-    return {"exit_code": ended.code} | {name: value for name, value in told.items() if value}
+    """Return the exit of a command as attributes of its operation."""
+    optional = {"signal": ended.signal, "oom": ended.oom, "message": ended.message}
+    return {"exit_code": ended.code} | {name: value for name, value in optional.items() if value}
 
 
-def progress_of(events: Iterable[Report], notes: Mapping[str, Any]) -> Progress:
-    """How far it got, by its reports in order and the agent's notes."""
+def progress_of(reports: Iterable[Report], notes: Mapping[str, Any]) -> Progress:
+    """Return how far an attempt got, by its reports in order and the agent's notes."""
     kinds: dict[ReportKind, Report] = {}
     begun: dict[int, OpenOperation] = {}
     last_exit, commands, number, stored = None, 0, 0, False
-    for event in events:
-        kinds[event.kind] = event
-        if event.kind is ReportKind.OPERATION_STARTED:
-            number = event.body["id"]
-            begun[number] = OpenOperation(number, event.at, event.body["name"])
-        elif event.kind is ReportKind.OPERATION_ENDED:
-            over = begun.pop(event.body["id"], None)
-            told = event.body["attributes"]
-            if over and over.name == Operation.EXEC_COMMAND and "exit_code" in told:
+    for report in reports:
+        kinds[report.kind] = report
+        if report.kind is ReportKind.OPERATION_STARTED:
+            number = report.body["id"]
+            begun[number] = OpenOperation(number, report.at, report.body["name"])
+        elif report.kind is ReportKind.OPERATION_ENDED:
+            ended = begun.pop(report.body["id"], None)
+            attributes = report.body["attributes"]
+            if ended and ended.name == Operation.EXEC_COMMAND and "exit_code" in attributes:
                 commands += 1
                 last_exit = Exit(
-                    told["exit_code"],
-                    told.get("signal"),
-                    told.get("oom", False),
-                    told.get("message", ""),
+                    attributes["exit_code"],
+                    attributes.get("signal"),
+                    attributes.get("oom", False),
+                    attributes.get("message", ""),
                 )
             stored = bool(
                 stored
-                or (over and over.name == Operation.UPLOAD_OUTPUT and event.body["status"] == "OK")
+                or (
+                    ended
+                    and ended.name == Operation.UPLOAD_OUTPUT
+                    and report.body["status"] == "OK"
+                )
             )
     cause = notes.get("cause")
     computing = kinds.get(ReportKind.COMPUTATION_STARTED)
-    told_start = computing.body if computing else {}
+    limits = computing.body if computing else {}
     command = next((b for b in begun.values() if b.name == Operation.EXEC_COMMAND), None)
     return Progress(
         started_at=kinds[ReportKind.STARTED].at if ReportKind.STARTED in kinds else None,
         computing=computing is not None,
         computed=ReportKind.COMPUTATION_ENDED in kinds,
         stored=stored,
-        deadline=notes.get("deadline", told_start.get("deadline")),
-        money_until=notes.get("money_until", told_start.get("money_until")),
+        deadline=notes.get("deadline", limits.get("deadline")),
+        money_until=notes.get("money_until", limits.get("money_until")),
         commands=commands,
         last_exit=last_exit,
         command=command,

@@ -1,4 +1,4 @@
-"""Having a process of its own look for patterns, for as long as that may take."""
+"""Matching patterns in a child process, within a limit of CPU time."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: Seconds of a processor's time that a pattern may take for one text.
+#: Seconds of CPU time that a pattern may take for one text.
 _MATCH_S = 1.0
-#: Seconds after which a machine that has not given the process that much has no time for it.
+#: Seconds after which the machine counts as too busy to give the process that time.
 _ANSWER_S = 30.0
-#: Seconds between two looks whether it is to be given up.
+#: Seconds between two checks whether to give up.
 _GIVE_UP_S = 0.1
 #: Bytes that are written or read at a time.
 _BLOCK = 64 * 1024
 
 
 class TooHard(Exception):
-    """A pattern cannot be looked for; the message is for people."""
+    """A pattern cannot be matched; the message is for users."""
 
 
 class TookTooLong(TooHard):
-    """A pattern took more time than it may have, or its process ended over it."""
+    """A pattern took too much CPU time, or its process ended."""
 
 
 class NoTime(Exception):
-    """There was no answer in time, which is not the pattern's fault."""
+    """There was no reply in time, and the pattern is not the cause."""
 
 
 class RegexPool:
-    """A process that looks for patterns, see `regex_worker.py`; started when it is first needed."""
+    """A process that runs `regex_worker.py`; started when it is first needed."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -45,21 +45,21 @@ class RegexPool:
     def look(
         self, regex: str, text: str, give_up: Callable[[], bool] = lambda: False
     ) -> dict[str, Any] | None:
-        """What the first line that matches has captured; None where none does.
+        """Return what the first matching line captured; None: no line matches.
 
         Raises:
-            TookTooLong: it took too long.
-            TooHard: it cannot be looked for, or needs more memory than there is for it.
-            NoTime: `give_up` has said so, or the machine is too busy.
+            TookTooLong: matching took too long.
+            TooHard: the pattern is invalid, or needs too much memory.
+            NoTime: `give_up` returned True, or the machine is too busy.
         """
         if give_up():
             raise NoTime
-        asked = {"regex": regex, "text": text, "cpu_s": _MATCH_S}
+        request = {"regex": regex, "text": text, "cpu_s": _MATCH_S}
         line = b""
         try:
-            line = self._exchange(json.dumps(asked).encode() + b"\n", give_up)
+            line = self._exchange(json.dumps(request).encode() + b"\n", give_up)
         finally:
-            # Who was not heard out would answer the next question with this one's answer.
+            # Otherwise its late reply would be taken for the reply to the next request.
             if not line:
                 self.close()
         if not line:
@@ -67,14 +67,14 @@ class RegexPool:
                 f"The pattern {regex!r} took more than {_MATCH_S:g} s of a processor's time, or "
                 "its process ended. Use one that does not try every way to split a line."
             )
-        answer: dict[str, Any] = json.loads(line)
-        if "trouble" in answer:
-            raise TooHard(f"The pattern {regex!r} cannot be looked for: {answer['trouble']}.")
-        found: dict[str, Any] | None = answer["found"]
-        return found
+        reply: dict[str, Any] = json.loads(line)
+        if "trouble" in reply:
+            raise TooHard(f"The pattern {regex!r} cannot be looked for: {reply['trouble']}.")
+        captured: dict[str, Any] | None = reply["found"]
+        return captured
 
     def _exchange(self, request: bytes, give_up: Callable[[], bool]) -> bytes:
-        """The line that answers a request; empty where the process has ended. Raises NoTime."""
+        """Return the reply to a request; empty if the process has ended. Raises NoTime."""
         process = self._started()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -90,10 +90,10 @@ class RegexPool:
             except BrokenPipeError:
                 return b""
             if ready:
-                came = os.read(out, _BLOCK)
-                if not came:
+                data = os.read(out, _BLOCK)
+                if not data:
                     return b""
-                line += came
+                line += data
         return line
 
     def _started(self) -> subprocess.Popen[bytes]:
@@ -106,7 +106,7 @@ class RegexPool:
                 stderr=subprocess.DEVNULL,
             )
             assert self._process.stdin is not None
-            # A process that does not read now must not hold who writes.
+            # A process that does not read must not block the agent.
             os.set_blocking(self._process.stdin.fileno(), False)
         return self._process
 

@@ -1,240 +1,168 @@
-"""One attempt from its claim to its last report, top to bottom."""
+"""One attempt from its claim to its last report: the stages in order, and how it ends."""
 
 from __future__ import annotations
 
 import errno
 import functools
 import logging
-import threading
-import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from executor.archive import load_stamps
-from executor.attempt.checkpointer import make_folder
-from executor.attempt.context import StageFailed
-from executor.attempt.stages.commands import run_commands
-from executor.attempt.stages.image import fetch_image
-from executor.attempt.stages.inputs import fetch_inputs
-from executor.attempt.stages.outputs import store_outputs
-from executor.attempt.stages.restore import restore
-from executor.attempt.stop import Stopped
-from executor.attempt.verdict import disk_detail, exit_cause
+from executor.attempt.context import Attempt
+from executor.attempt.errors import StageFailed, Stopped
+from executor.attempt.stages.commands import recall_exit, run_commands
+from executor.attempt.stages.hand_back import hand_back
+from executor.attempt.stages.outputs import upload_outputs
+from executor.attempt.stages.prepare import prepare, recall_preparation
+from executor.attempt.stages.start import start
+from executor.attempt.verdict import decide, disk_detail
 from executor.observability import table
 from executor.observability.instruments import inc
-from executor.transfer.client import TransferFailed
 from simherd.contract.cause import OUTCOMES, Cause
 from simherd.contract.reports import ReportKind
-from simherd.runtime.logs import in_context
 
 if TYPE_CHECKING:
-    from executor.attempt.context import Attempt
-    from executor.config import Config
+    from collections.abc import Callable
+
+    from executor.attempt.context import MpiMachines
+    from executor.attempt.recovery import Progress
 
 log = logging.getLogger(__name__)
 
-#: Seconds an image pull that nobody waits for any more has to end when the agent stops: the engine
-#: may hold one for minutes, and the process' end is its end.
-PULL_JOIN_S = 1.0
-#: What writing to a full disk raises.
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+#: The errors of writing to a full disk.
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
-def run_attempt(attempt: Attempt) -> None:
+def _never(_: object) -> bool:
+    return False
+
+
+def _nothing(_: object) -> None:
+    return
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of an attempt, and what a restarted agent does about it."""
+
+    name: str
+    run: Callable[[Attempt], None]
+    #: Whether an earlier agent completed it; then `recall` runs in place of `run`.
+    is_done: Callable[[Progress], bool] = _never
+    recall: Callable[[Attempt], None] = _nothing
+    #: Whether the attempt does not need it, restarted or not.
+    skip_if: Callable[[Attempt], bool] = _never
+    #: A stage that was interrupted begins anew; else it continues where it was.
+    repeats: bool = True
+
+
+#: docs/recovery.md explains the rule of each stage.
+STAGES = (
+    Stage("start", start, is_done=lambda p: p.started, recall=Attempt.close_operations),
+    Stage("prepare", prepare, is_done=lambda p: p.computing, recall=recall_preparation),
+    Stage(
+        "commands", run_commands, is_done=lambda p: p.computed, recall=recall_exit, repeats=False
+    ),
+    # While the outputs are uploaded, the next attempt may compute.
+    Stage("release_slot", lambda a: a.slot.give()),
+    Stage("decide", decide),
+    Stage("hand_back", hand_back, skip_if=lambda a: not _is_reclaimed(a)),
+    Stage(
+        "outputs",
+        upload_outputs,
+        is_done=lambda p: p.stored,
+        skip_if=lambda a: _is_reclaimed(a) or a.switch.without_outputs,
+    ),
+)
+
+
+def _is_reclaimed(attempt: Attempt) -> bool:
+    return attempt.state.cause is Cause.SPOT_RECLAIMED
+
+
+def with_machines(stages: tuple[Stage, ...], machines: MpiMachines) -> tuple[Stage, ...]:
+    """Return the stages with those around them that other machines of an MPI group need."""
+    gather = Stage("gather_machines", lambda _: machines.gather(), is_done=lambda p: p.computed)
+    wait = Stage("wait_for_machines", lambda _: machines.wait(), is_done=lambda p: p.computing)
+    release = Stage("release_machines", lambda _: machines.disband())
+
+    def around(stage: Stage) -> tuple[Stage, ...]:
+        if stage.name == "prepare":
+            return gather, stage, wait
+        if stage.name == "commands":
+            run = functools.partial(run_commands, machines=machines)
+            return replace(stage, run=run), release
+        return (stage,)
+
+    return tuple(new for stage in stages for new in around(stage))
+
+
+def run_attempt(attempt: Attempt, machines: MpiMachines | None = None) -> None:
     """Run one attempt, or what is left of it, and report how it ended.
 
-    Never raises for the attempt's own troubles.
+    Never raises for a failure of the attempt. `machines`: those of an MPI group that it leads.
     """
-    key = attempt.spec.key
+    key, state = attempt.spec.key, attempt.state
     log.info("event=attempt_started attempt=%s", key)
+    stages = STAGES if machines is None else with_machines(STAGES, machines)
     cause, detail, exit_code = Cause.AGENT_ERROR, None, None
     try:
-        attempt.started_at = attempt.progress.started_at or time.time()
-        if not attempt.progress.started:
-            attempt.report(ReportKind.STARTED, executer=machine_of(attempt.config))
-        attempt.close_operations()
-        cause, detail, exit_code = _stages(attempt)
+        for stage in stages:
+            _run_stage(attempt, stage)
+        cause, detail, exit_code = _ending(attempt)
     except Stopped as stopped:
         cause = stopped.cause
     except StageFailed as failed:
         cause, detail = attempt.switch.cause or failed.cause, failed.detail
     except OSError as error:
-        cause, detail = _machine_trouble(attempt, error)
+        cause, detail = _machine_failure(attempt, error)
     except Exception as error:
         # Whatever it is, the task must end: the cause goes to the user, the trace to the log.
         log.exception("event=attempt_broke attempt=%s", key)
         detail = f"{OUTCOMES[cause].sentence[:-1]}: {type(error).__name__}: {error}"
     finally:
-        if attempt.gang is not None:
-            attempt.gang.disband()
+        if machines is not None:
+            machines.disband()
         attempt.slot.give()
-        attempt.area.close()
+        attempt.volume.close()
         attempt.series.unlink(missing_ok=True)
     inc(table.ENDED, cause.value)
     log.info("event=attempt_ended attempt=%s cause=%s", key, cause)
-    if detail is None and attempt.told is not None and attempt.told[0] is cause:
-        detail = attempt.told[1]
+    if detail is None and state.stop_detail is not None and state.stop_detail[0] is cause:
+        detail = state.stop_detail[1]
     if cause is not Cause.LEASE_LOST:
         attempt.report(
             ReportKind.FINISHED,
             cause=cause.value,
             detail=detail,
             exit_code=exit_code,
-            saved=attempt.saved,
+            saved=state.saved,
         )
 
 
-def _stages(attempt: Attempt) -> tuple[Cause, str | None, int | None]:
-    done = attempt.progress
-    if attempt.gang is not None and not done.computed:
-        attempt.gang.gather()
-    if done.computing:
-        attempt.inputs = load_stamps(attempt.stamps)
-        attempt.peaks.recall(attempt.series)
-        attempt.restored = done.restored
+def _run_stage(attempt: Attempt, stage: Stage) -> None:
+    if stage.skip_if(attempt):
+        return
+    if stage.is_done(attempt.progress):
+        log.info("event=stage_recalled attempt=%s stage=%s", attempt.spec.key, stage.name)
+        stage.recall(attempt)
     else:
-        (attempt.fetching or functools.partial(fetch, attempt))()
-        attempt.note(restored=attempt.restored)
-        if attempt.gang is not None:
-            attempt.gang.wait()
-    ended = done.last_exit if done.computed else run_commands(attempt)
-    if attempt.gang is not None:
-        attempt.gang.disband()
-    # While the outputs are uploaded, the next attempt may compute.
-    attempt.slot.give()
-    stopped = attempt.switch.cause
-    if stopped is not None and attempt.switch.without_outputs:
-        return stopped, None, None
-    if stopped is Cause.SPOT_RECLAIMED:
-        return (*hand_back(attempt), None)
-    detail = None
-    if stopped is Cause.DISK_LIMIT:
-        detail = disk_detail(attempt)
-    elif stopped is None and ended is not None:
-        stopped, detail = exit_cause(attempt, ended)
-    if not done.stored:
-        # From here on a kill or a time limit waits for the outputs; a lost lease does not.
-        with _only_fenced(attempt):
-            store_outputs(attempt)
-            attempt.saved["outputs"] = True
-    # A kill that came meanwhile is the task's end all the same; a machine that goes is not.
-    tripped = attempt.switch.cause
-    cause = stopped if tripped in {None, Cause.SPOT_RECLAIMED} else tripped
-    assert cause is not None
-    return cause, detail if cause is stopped else None, ended.code if ended else None
+        stage.run(attempt)
 
 
-def hand_back(attempt: Attempt) -> tuple[Cause, str]:
-    """Save of a stopped attempt what the time allows; answers its cause and a sentence.
-
-    A checkpoint comes first. Outputs follow where no other attempt will make them.
-    """
-    assert attempt.times is not None
-    attempt.transfer = attempt.transfer.paused_by(attempt.times.pause(attempt.switch))
-    told = []
-    try:
-        if attempt.saver is not None:
-            generation = attempt.saver.save_now()
-            if generation is not None:
-                attempt.saved["generation"] = generation
-                told.append(f"Checkpoint {generation} was saved.")
-        if not (attempt.spec.resubmit and attempt.saver is not None):
-            store_outputs(attempt)
-            attempt.saved["outputs"] = True
-            told.append("Its outputs until then were stored.")
-    except (StageFailed, TransferFailed, OSError) as error:
-        log.warning("event=not_saved attempt=%s error=%s", attempt.spec.key, error)
-        told.append(f"Not everything could be saved: {error}")
-    sentence = OUTCOMES[Cause.SPOT_RECLAIMED].sentence
-    return Cause.SPOT_RECLAIMED, " ".join([sentence, *told])
+def _ending(attempt: Attempt) -> tuple[Cause, str | None, int | None]:
+    """Return the cause, its sentence and the exit code after the last stage."""
+    state, tripped = attempt.state, attempt.switch.cause
+    assert state.cause is not None
+    # A kill during the upload ends the task all the same; a machine that is reclaimed does not.
+    if _is_reclaimed(attempt) or tripped in {None, Cause.SPOT_RECLAIMED, state.cause}:
+        return state.cause, state.detail, state.exit_code
+    return tripped, None, state.exit_code
 
 
-def _machine_trouble(attempt: Attempt, error: OSError) -> tuple[Cause, str]:
-    """A full disk is the task's own; anything else is this machine's."""
-    if error.errno in _FULL:
+def _machine_failure(attempt: Attempt, error: OSError) -> tuple[Cause, str]:
+    """A full disk is the task's fault; any other error is one of this machine."""
+    if error.errno in _DISK_FULL:
         return Cause.DISK_LIMIT, disk_detail(attempt)
     log.exception("event=attempt_broke attempt=%s", attempt.spec.key, exc_info=error)
     return Cause.AGENT_ERROR, f"{OUTCOMES[Cause.AGENT_ERROR].sentence[:-1]}: {error}"
-
-
-def fetch(attempt: Attempt) -> None:
-    """Fetch the image beside the inputs: they come from different places.
-
-    Raises:
-        StageFailed: something cannot be had.
-        Stopped: the switch was tripped.
-    """
-    failures: list[Exception] = []
-    fetched = threading.Event()
-
-    def image() -> None:
-        try:
-            fetch_image(attempt)
-        except Exception as error:
-            failures.append(error)
-        finally:
-            fetched.set()
-            attempt.switch.wake()
-
-    # A registry that is silent holds its thread for minutes, and nobody can call it back. An
-    # attempt that is stopped leaves it behind; whatever it still fetches is there for the next.
-    name = f"image-{attempt.spec.key}"
-    thread = threading.Thread(target=in_context(image), name=name, daemon=True)
-    attempt.left_behind.append(thread)
-    thread.start()
-    fetch_inputs(attempt)
-    if attempt.spec.checkpoints is not None:
-        try:
-            make_folder(attempt)
-        except FileExistsError as error:
-            detail = "The inputs hold a file 'checkpoint'; that name is taken for the folder."
-            raise StageFailed(Cause.INPUT_INVALID, detail) from error
-        if attempt.spec.checkpoints.stored:
-            attempt.restored = restore(attempt)
-    attempt.switch.wait(None, fetched.is_set)
-    attempt.switch.check()
-    thread.join()
-    if failures:
-        raise failures[0]
-
-
-class _only_fenced:  # reads as the statement that it is
-    """Within it the transfers heed nothing but a lost lease."""
-
-    def __init__(self, attempt: Attempt) -> None:
-        self._attempt = attempt
-
-    def __enter__(self) -> None:
-        switch = self._attempt.switch
-
-        def pause(seconds: float) -> None:
-            if switch.without_outputs:
-                switch.check()
-            if self._attempt.times is not None:
-                self._attempt.times.pause(switch)(seconds)
-                return
-            if seconds:
-                threading.Event().wait(seconds)
-
-        self._old, self._attempt.transfer = (
-            self._attempt.transfer,
-            self._attempt.transfer.paused_by(pause),
-        )
-
-    def __exit__(self, *_: object) -> None:
-        self._attempt.transfer = self._old
-
-
-def machine_of(config: Config) -> dict[str, object]:
-    """The machine, as a task that runs there tells of it."""
-    return {
-        "uuid": config.executor_id,
-        "cpu_count_logical": config.vcpus,
-        "cpu_count_physical": max(1, config.vcpus // 2),
-        "memory": config.memory_bytes,
-        "n_mpi_hosts": config.machines if config.mpi else 1,
-        "vm_type": config.machine_type,
-        "vm_name": config.executor_name,
-        "error_detail": None,
-        # Beyond the contract: among so many tasks the machine's price is divided.
-        "slots": config.slots,
-    }

@@ -1,4 +1,4 @@
-"""Telling a simulation that stands still: no output and no CPU for as long as its task says."""
+"""Detecting a stalled simulation: no output and no CPU time for as long as its task allows."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: CPU share of one core below which a simulation does nothing: what waiting itself costs.
+#: CPU share of one core below which a simulation counts as idle: the cost of waiting.
 _IDLE_SHARE = 0.01
 
 
 class StallDetector:
-    """Notices a stall, and its end. A stall is an operation in the task's history, no ending."""
+    """Reports a stall as an operation in the task's history; it does not end the attempt."""
 
     def __init__(self, attempt: Attempt, now: float) -> None:
         self._attempt = attempt
@@ -27,7 +27,7 @@ class StallDetector:
         self._operation: int | None = None
 
     def look(self, now: float, cpu_s: float) -> None:
-        """Compare with the last time that something happened; `now` is monotonic."""
+        """Compare a sample with the last activity; `now` is monotonic."""
         if not self._after_s:
             return
         written = _log_bytes(self._attempt)
@@ -42,7 +42,7 @@ class StallDetector:
             )
 
     def close(self) -> None:
-        """Whatever it was, it is over."""
+        """End the operation of a stall, if there is one."""
         if self._operation is not None:
             self._attempt.end_operation(self._operation, "OK", {})
             self._operation = None

@@ -5,30 +5,23 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from executor.attempt.errors import Stopped
 from simherd.contract.cause import Cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: With these nobody waits for outputs: the attempt is another's, or the machine is going.
+#: Causes after which outputs are not wanted: another machine has the attempt, or this one ends.
 WITHOUT_OUTPUTS = frozenset(
     {Cause.LEASE_LOST, Cause.CONTACT_LOST, Cause.GROUP_TERMINATED, Cause.AGENT_STOPPED}
 )
 
 
-class Stopped(Exception):
-    """Raised by a stage that noticed the switch."""
-
-    def __init__(self, cause: Cause) -> None:
-        super().__init__(cause.value)
-        self.cause = cause
-
-
 class StopSwitch:
-    """Tripped once, by whichever guard is first; may be tripped and read from any thread."""
+    """Tripped once, by the first guard that has a reason. Safe to use from any thread."""
 
     def __init__(self, on_trip: Callable[[Cause, bool], None] | None = None) -> None:
-        """`on_trip` is called with the cause, and whether outputs are discarded, at each change."""
+        """`on_trip` is called at each change with the cause and whether outputs are discarded."""
         self._on_trip = on_trip
         self._changed = threading.Condition()
         self._cause: Cause | None = None
@@ -36,7 +29,7 @@ class StopSwitch:
 
     @property
     def without_outputs(self) -> bool:
-        """Whether nothing is to be uploaded any more."""
+        """Whether nothing must be uploaded any more."""
         return self._cause in WITHOUT_OUTPUTS or (self._discard and self._cause is not None)
 
     @property
@@ -45,10 +38,10 @@ class StopSwitch:
         return self._cause
 
     def trip(self, cause: Cause, *, discard: bool = False) -> bool:
-        """Stop the attempt for `cause`; answers whether it was the first.
+        """Stop the attempt for `cause`; returns whether this cause was the first.
 
-        A lost lease overrides whatever came before: outputs must not be written any more.
-        `discard`: its user does not want them.
+        A lost lease overrides any earlier cause: outputs must not be written any more.
+        `discard`: the user does not want outputs.
         """
         with self._changed:
             before = (self._cause, self._discard)
@@ -63,9 +56,9 @@ class StopSwitch:
         return first
 
     def wait(self, timeout_s: float | None, until: Callable[[], bool] | None = None) -> bool:
-        """Wait until tripped; answers whether it is.
+        """Wait until the switch is tripped; returns whether it is.
 
-        `until` ends the wait too; it is asked again at each `wake`.
+        `until` ends the wait too; it is evaluated again at each `wake`.
         """
         with self._changed:
             self._changed.wait_for(
@@ -74,17 +67,17 @@ class StopSwitch:
         return self._cause is not None
 
     def wake(self) -> None:
-        """Have every waiter look again whether its wait is over."""
+        """Let every waiter evaluate its condition again."""
         with self._changed:
             self._changed.notify_all()
 
     def pause(self, seconds: float) -> None:
-        """Wait, but raise Stopped as soon as the switch is tripped."""
+        """Wait for so many seconds. Raises Stopped as soon as the switch is tripped."""
         if self._cause is None and seconds > 0:
             self.wait(seconds)
         self.check()
 
     def check(self) -> None:
-        """Raise Stopped when the switch has been tripped."""
+        """Raise Stopped if the switch was tripped."""
         if self._cause is not None:
             raise Stopped(self._cause)

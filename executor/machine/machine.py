@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from executor.machine.capacity import Capacity
 from executor.machine.facts import MachineInfo
@@ -12,18 +12,25 @@ from executor.machine.volumes import choose_disk
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from executor.attempt.context import Attempt
-    from executor.attempt.recovery import Progress
     from executor.config import Config
     from executor.containers.base import ContainerBackend
     from executor.machine.volumes import Volume
+
+
+class Occupant(Protocol):
+    """An attempt that has files on this machine."""
+
+    @property
+    def volume(self) -> Volume: ...
+    @property
+    def image(self) -> str: ...
 
 
 class MachineResources:
     """The resources of this machine, and what of them the present attempts take."""
 
     def __init__(
-        self, config: Config, backend: ContainerBackend, here: Callable[[], Collection[Attempt]]
+        self, config: Config, backend: ContainerBackend, here: Callable[[], Collection[Occupant]]
     ) -> None:
         """`here`: returns the attempts that have a volume on this machine."""
         self._config = config
@@ -35,7 +42,7 @@ class MachineResources:
             backend.data_root(),
             config.disk_reserve_bytes,
             self.images,
-            lambda: frozenset(attempt.spec.image for attempt in here()),
+            lambda: frozenset(attempt.image for attempt in here()),
         )
         self._facts = MachineInfo(config, backend, self._disk)
         self._waits_for: str | None = None
@@ -58,26 +65,23 @@ class MachineResources:
         return self._capacity.disk()
 
     def _booked(self) -> int:
-        """Return the bytes of the work disk that the present attempts may still take."""
-        volumes = [attempt.area for attempt in self._here()]
-        return sum(max(0, volume.limit - volume.used()) for volume in volumes if volume.limit)
+        """Bytes of the work disk that the attempts here may still take."""
+        volumes = [attempt.volume for attempt in self._here()]
+        return sum(max(0, v.limit - v.used()) for v in volumes if v.limit)
 
     def facts(self, *, draining: bool) -> dict[str, Any]:
         """Return the facts to publish."""
         return self._facts.gather(draining=draining, waits_for=self._waits_for)
 
-    def area(self, key: str, progress: Progress) -> Volume:
-        """Return the volume of an attempt, emptied unless there is something to continue with.
-
-        Raises DiskError.
-        """
+    def volume(self, key: str, *, keep: bool) -> Volume:
+        """Return the volume of an attempt; without `keep` it is empty. Raises DiskError."""
         wanted = self._config.disk_bytes // self._config.slots
         limit = self._capacity.limit(wanted, self._booked()) if wanted else 0
-        area = self._disk.make(file_name(key), limit)
-        if progress.started and not progress.computing:
-            area.close()
-            area = self._disk.make(file_name(key), limit)
-        return area
+        volume = self._disk.make(file_name(key), limit)
+        if not keep:
+            volume.close()
+            volume = self._disk.make(file_name(key), limit)
+        return volume
 
     def close(self) -> None:
         """Unmount what no attempt needs."""

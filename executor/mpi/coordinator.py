@@ -1,4 +1,4 @@
-"""What this machine does together with others: it leads, or is a member, or neither."""
+"""This machine's part in MPI groups: it leads attempts, or is a member of one, or neither."""
 
 from __future__ import annotations
 
@@ -32,70 +32,77 @@ _FROM_MEMBER = frozenset({Order.GANG_STATE, Order.GANG_RAN})
 
 
 class MpiCoordinator:
-    """Routes what machines of a group tell one another. Idle where they work each for itself."""
+    """Routes the messages of an MPI group. Idle if every machine runs attempts alone."""
 
     def __init__(
         self,
         config: Config,
         slots: Slots,
         make: Callable[[AttemptSpec, Reports], Attempt],
+        *,
         may_join: Callable[[], bool],
-        left: Callable[[], None],
+        on_leave: Callable[[], None],
     ) -> None:
-        """`make` makes an attempt; `may_join`: whether this machine takes more work; `left` is
-        called when it is a member no more."""
-        self._left = left
+        """`make` makes an attempt; `may_join`: whether this machine accepts more work; `on_leave`
+        is called when it stops being a member."""
+        self._on_leave = on_leave
         self._slots = slots
         self._make = make
         self._may_join = may_join
         self._me = config.executor_id
-        self._together = config.mpi and config.machines > 1
-        where = (config.redis, config.group_id, config.executor_id)
-        self._link = GangLink(*where)
-        self.claimer = GangClaimer(*where, config.machines) if self._together else Claimer(*where)
+        self._is_mpi = config.mpi and config.machines > 1
+        redis_at, group = config.redis, config.group_id
+        self._link = GangLink(redis_at, group, self._me)
+        self.claimer = (
+            GangClaimer(redis_at, group, self._me, config.machines)
+            if self._is_mpi
+            else Claimer(redis_at, group, self._me)
+        )
         self._lock = threading.Lock()
-        self._gangs: dict[str, MpiLeader] = {}
+        self._leaders: dict[str, MpiLeader] = {}
         self._member: MpiMember | None = None
-        #: Attempts of which an earlier agent here was a member: what it held is gone.
-        self._lost: dict[str, str] = {}
+        #: Attempt that an earlier agent lost as a member → its leader.
+        self._abandoned: dict[str, str] = {}
 
     def start(self) -> None:
-        """Own up to what an earlier agent was part of."""
-        if self._together:
+        """Report to the leaders that this machine lost what an earlier agent ran for them."""
+        if self._is_mpi:
             with contextlib.suppress(redis.RedisError):
-                found = self._link.gangs().items()
-                self._lost = {key: m[0] for key, m in found if self._me in m[1:]}
-                for key, leader in self._lost.items():
+                gangs = self._link.gangs().items()
+                self._abandoned = {key: m[0] for key, m in gangs if self._me in m[1:]}
+                for key, leader in self._abandoned.items():
                     self._refuse(leader, key, Cause.MACHINE_LOST, "was started anew")
 
     @property
     def attempts(self) -> list[Attempt]:
-        """What it is a member of."""
+        """The attempt that this machine is a member of."""
         member = self._member
         return [] if member is None else [member.attempt]
 
-    def lead(self, attempt: Attempt) -> None:
-        """Give an attempt that is this machine's the machines that it was claimed with.
+    def lead(self, attempt: Attempt) -> MpiLeader | None:
+        """Return the machines that this machine claimed the attempt with; None: it is alone.
 
         Raises RedisError.
         """
-        if self._together:
-            members = self._link.members(attempt.spec.key) or (self._me,)
-            attempt.gang = MpiLeader(attempt, self._link, members, self._forget_gang)
-            with self._lock:
-                self._gangs[attempt.spec.key] = attempt.gang
+        if not self._is_mpi:
+            return None
+        members = self._link.members(attempt.spec.key) or (self._me,)
+        leader = MpiLeader(attempt, self._link, members, self._forget_leader)
+        with self._lock:
+            self._leaders[attempt.spec.key] = leader
+        return leader
 
     def handle(self, message: Message) -> bool:
-        """Take a message, if it is one for this."""
+        """Handle a message of an MPI group; returns False for any other message."""
         member = self._member
-        mine = member is not None and member.attempt.spec.key == message.attempt
+        is_mine = member is not None and member.attempt.spec.key == message.attempt
         if message.order in _FROM_MEMBER:
-            gang = self._gangs.get(message.attempt)
-            if gang is not None:
-                gang.told(message)
+            leader = self._leaders.get(message.attempt)
+            if leader is not None:
+                leader.on_message(message)
         elif message.order is Order.GANG_JOIN:
             self._join(message)
-        elif member is None or not mine:
+        elif member is None or not is_mine:
             return message.order in _FROM_LEADER
         elif message.order is Order.GANG_RUN:
             member.run_line(message.body)
@@ -109,16 +116,16 @@ class MpiCoordinator:
         key, leader = message.attempt, str(message.body["leader"])
         member = self._member
         if member is not None and member.attempt.spec.key == key:
-            member.say_again()
+            member.repeat_state()
             return
         if member is not None:
-            # The leader asks again.
+            # The leader repeats its request until this machine is free.
             member.leave()
             return
         if self._me not in self._link.members(key)[1:]:
             return
         try:
-            if key in self._lost:
+            if key in self._abandoned:
                 self._refuse(leader, key, Cause.MACHINE_LOST, "was started anew")
             elif not self._may_join():
                 self._refuse(leader, key, Cause.AGENT_STOPPED, "takes nothing more")
@@ -138,23 +145,23 @@ class MpiCoordinator:
         body = {"member": self._me, "state": "broken", "cause": cause.value, "detail": detail}
         self._link.send(leader, Message(Order.GANG_STATE, key, body=body))
 
-    def _forget_gang(self, key: str) -> None:
+    def _forget_leader(self, key: str) -> None:
         with self._lock:
-            self._gangs.pop(key, None)
+            self._leaders.pop(key, None)
 
     def _forget_member(self, member: MpiMember) -> None:
         if self._member is member:
             self._member = None
-            self._left()
+            self._on_leave()
 
     def reclaimed(self, at: float | None) -> None:
-        """This machine goes at this moment, or, with None, it stays."""
+        """Notify the leader that this machine is reclaimed `at`; None: it is not reclaimed."""
         member = self._member
         if member is not None and at is not None:
             member.reclaimed(at)
 
     def stop(self, cause: Cause) -> None:
-        """Leave at once, and have the leader know."""
+        """Leave at once, and notify the leader."""
         member = self._member
         if member is not None:
             member.fail(cause, f"Machine {self._me} of the MPI group stopped its part.")

@@ -1,5 +1,8 @@
-"""An attempt's machines, seen from the one that leads: it runs the commands, and keeps an eye on
-the others. mpirun's way to them is a note in a folder, a message, and a container there."""
+"""The leader of an MPI group: it runs the commands of an attempt and watches the other machines.
+
+mpirun starts a process on another machine by a request file in a folder, which the leader sends as
+a message, and for which the member runs a container.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from executor.attempt.context import StageFailed
+from executor.attempt.errors import StageFailed
 from executor.containers.base import PEERS_DIR, ContainerError, Peers
 from executor.mpi.rsh_folder import RshFolder
 from simherd.contract import limits
@@ -32,12 +35,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks into the folder of notes while a command may leave some there.
-_NOTES_S = 0.1
-#: Seconds between two looks at how the others are.
-_LOOK_S = 2.0
-#: Seconds after a command has failed in which every machine must have said how its part ended.
-_SETTLE_S = limits.LEASE_S + 5
+#: Seconds between two looks for request files while a command may write some.
+_REQUESTS_S = 0.1
+#: Seconds between two checks of the other machines.
+_CHECK_S = 2.0
+#: Seconds after a failed command in which every machine must report how its part ended.
+_DIAGNOSE_S = limits.LEASE_S + 5
 #: Lines that may run on each machine at one time.
 _RUNS_PER_MACHINE = 8
 
@@ -47,13 +50,13 @@ class _Run:
     """A line that runs on a member."""
 
     member: str
-    note: str
-    notes: RshFolder
-    over: bool = False
+    request: str
+    folder: RshFolder
+    is_over: bool = False
 
 
 def host_name(place: int) -> str:
-    """What a machine is called in its containers, by its place in the gang."""
+    """Return the host name of a machine's containers, by its place in the group."""
     return f"host{place}"
 
 
@@ -67,7 +70,7 @@ class MpiLeader:
         members: tuple[str, ...],
         forget: Callable[[str], None],
     ) -> None:
-        """`members`: this machine first; `forget` is called when it is over."""
+        """`members`: this machine first; `forget` is called with the key when it is disbanded."""
         self.members = members
         self._attempt = attempt
         self._link = link
@@ -80,18 +83,18 @@ class MpiLeader:
         #: Member → its last heartbeat, and when that was new (monotonic clock).
         self._beats: dict[str, tuple[float, float]] = {}
         self._runs: dict[str, _Run] = {}
-        self._notes: list[tuple[int, RshFolder, dict[str, str]]] = []
-        self._trouble: tuple[Cause, str] | None = None
+        self._folders: list[tuple[int, RshFolder, dict[str, str]]] = []
+        self._failure: tuple[Cause, str] | None = None
         self._over = threading.Event()
         with about(attempt=attempt.spec.key):
             watch = in_context(self._watch)
         self._thread = threading.Thread(target=watch, name=f"gang-{attempt.spec.key}")
 
     def gather(self) -> None:
-        """Have the others prepare, and begin to watch them.
+        """Begin to ask the other machines to prepare, and to watch them.
 
         Raises:
-            StageFailed: there is no network for them.
+            StageFailed: the network for their containers could not be made.
         """
         try:
             self._addresses = self._attempt.backend.make_network(self._network)
@@ -100,7 +103,7 @@ class MpiLeader:
         self._thread.start()
 
     def wait(self) -> None:
-        """Wait until all of them are ready. Raises Stopped."""
+        """Wait until all machines are ready. Raises Stopped."""
         self._attempt.switch.wait(None, self._all_ready)
         self._attempt.switch.check()
         log.info("event=gang_ready attempt=%s members=%s", self._attempt.spec.key, self.members)
@@ -109,7 +112,7 @@ class MpiLeader:
         return all(state == "ready" for state in self._states.values())
 
     def disband(self) -> None:
-        """Let the others go. Repeating it does no harm."""
+        """Release the other machines; a second call changes nothing."""
         with self._lock:
             if self._over.is_set():
                 return
@@ -118,76 +121,76 @@ class MpiLeader:
             self._thread.join()
         key = self._attempt.spec.key
         for member in self._others:
-            # If it cannot be said now, they find out by themselves.
+            # If Redis is unavailable, the members notice it by themselves.
             with contextlib.suppress(redis.RedisError):
                 self._link.send(member, Message(Order.GANG_LEAVE, key))
         self._forget(key)
         self._link.disband(key)
         self._attempt.backend.remove_network(self._network)
-        for _, notes, _ in self._notes:
-            notes.close()
+        for _, folder, _ in self._folders:
+            folder.close()
 
-    def dress(self, spec: ContainerSpec, index: int) -> ContainerSpec:
-        """Put an mpirun where it finds the other machines."""
-        folder = self._attempt.folder / f"mpi-{index}"
-        notes = RshFolder(folder)
-        notes.put_shell()
+    def add_mpi_mounts(self, spec: ContainerSpec, index: int) -> ContainerSpec:
+        """Return the container of the command `index` with mpirun's way to the other machines."""
+        path = self._attempt.folder / f"mpi-{index}"
+        folder = RshFolder(path)
+        folder.put_shell()
         slots = self._attempt.config.vcpus
         names = [host_name(place) for place in range(len(self.members))]
-        notes.put("hosts", "".join(f"{name} slots={slots}\n" for name in names))
-        self._notes.append((index, notes, dict(spec.env)))
+        folder.put("hosts", "".join(f"{name} slots={slots}\n" for name in names))
+        self._folders.append((index, folder, dict(spec.env)))
         return replace(
             spec,
             env={**self._settings(), **spec.env},
-            peers=Peers(self._network, names[0], folder),
+            peers=Peers(self._network, names[0], path),
         )
 
     def _settings(self) -> dict[str, str]:
-        """What mpirun is told, unless the task says otherwise."""
+        """Return the environment that configures mpirun; the task's environment has precedence."""
         mca = {
             "plm_rsh_agent": f"{PEERS_DIR}/rsh",
             "plm_rsh_no_tree_spawn": "1",
-            # Else the daemons of the other machines leave the containers that they are to live in.
+            # Otherwise the daemons on the other machines detach, and their containers end.
             "orte_leave_session_attached": "1",
             "orte_default_hostfile": f"{PEERS_DIR}/hosts",
             "oob_tcp_if_include": self._addresses,
             "btl_tcp_if_include": self._addresses,
-            # Containers of one host would all be bound to its first cores.
+            # Otherwise all containers of one host are bound to its first cores.
             "hwloc_base_binding_policy": "none",
-            # Containers may not read each other's memory.
+            # Containers must not read each other's memory.
             "btl_vader_single_copy_mechanism": "none",
         }
         return {"SHELL": "/bin/sh", **{f"OMPI_MCA_{name}": value for name, value in mca.items()}}
 
-    def settle(self) -> None:
-        """A command has failed: find out whether a machine, and not the command, is the cause.
+    def diagnose_failure(self) -> None:
+        """Stop the attempt if a machine, not the command itself, made the command fail.
 
-        Trips the attempt's switch if so.
+        Waits until every machine has reported how its part ended.
         """
         switch = self._attempt.switch
-        switch.wait(_SETTLE_S, lambda: self._trouble is not None or not self._open())
+        switch.wait(_DIAGNOSE_S, lambda: self._failure is not None or not self._open_runs())
         if switch.cause is not None:
             return
-        missing = self._open()
-        if self._trouble is not None:
-            self._stop(*self._trouble)
+        missing = self._open_runs()
+        if self._failure is not None:
+            self._stop(*self._failure)
         elif missing:
             self._lose(missing[0].member)
 
-    def _open(self) -> list[_Run]:
+    def _open_runs(self) -> list[_Run]:
         with self._lock:
-            return [run for run in self._runs.values() if not run.over]
+            return [run for run in self._runs.values() if not run.is_over]
 
-    def told(self, message: Message) -> None:
-        """What a member says."""
+    def on_message(self, message: Message) -> None:
+        """Handle a message of a member."""
         body = message.body
         member = str(body.get("member"))
         if member not in self._states:
             return
         if message.order is Order.GANG_RAN:
-            self._ran(member, body)
+            self._run_ended(member, body)
         elif body["state"] == "reclaimed":
-            if self._attempt.times is None:
+            if self._attempt.state.timetable is None:
                 self._attempt.reclaim(float(body["at"]))
         elif body["state"] == "broken":
             self._stop(Cause(body["cause"]), str(body["detail"]))
@@ -195,38 +198,38 @@ class MpiLeader:
             self._states[member] = str(body["state"])
         self._attempt.switch.wake()
 
-    def _ran(self, member: str, body: dict[str, Any]) -> None:
+    def _run_ended(self, member: str, body: dict[str, Any]) -> None:
         with self._lock:
             run = self._runs.get(str(body["request"]))
-            if run is None or run.over or run.member != member:
+            if run is None or run.is_over or run.member != member:
                 return
             if body.get("cause"):
-                self._trouble = (Cause(body["cause"]), str(body["detail"]))
-            run.over = True
+                self._failure = (Cause(body["cause"]), str(body["detail"]))
+            run.is_over = True
             if not self._over.is_set():
-                run.notes.answer(run.note, int(body["code"]))
+                run.folder.answer(run.request, int(body["code"]))
 
     def _watch(self) -> None:
-        looked = 0.0
+        checked_at = 0.0
         while True:
             try:
-                if time.monotonic() - looked >= _LOOK_S:
-                    looked = time.monotonic()
-                    self._look()
-                for index, notes, env in self._notes[-1:]:
-                    self._relay(index, notes, env)
+                if time.monotonic() - checked_at >= _CHECK_S:
+                    checked_at = time.monotonic()
+                    self._check_members()
+                for index, folder, env in self._folders[-1:]:
+                    self._relay(index, folder, env)
             except redis.RedisError as error:
-                # While nobody can be heard, nobody is silent.
+                # While Redis is unavailable, no member counts as silent.
                 self._beats.clear()
                 log.warning("event=gang_waits error=%s", error)
             except Exception:
                 log.exception("event=gang_broke attempt=%s", self._attempt.spec.key)
                 self._stop(Cause.AGENT_ERROR, "The machines could not be kept together.")
                 return
-            if self._over.wait(_NOTES_S if self._notes else _LOOK_S):
+            if self._over.wait(_REQUESTS_S if self._folders else _CHECK_S):
                 return
 
-    def _look(self) -> None:
+    def _check_members(self) -> None:
         key = self._attempt.spec.key
         self._link.keep(key, self.members)
         for place, member in enumerate(self.members):
@@ -249,24 +252,24 @@ class MpiLeader:
             log.warning("event=gang_stops attempt=%s cause=%s %s", attempt.spec.key, cause, detail)
             attempt.stop(cause, detail)
 
-    def _relay(self, index: int, notes: RshFolder, env: dict[str, str]) -> None:
-        """Pass on what mpirun asks for."""
+    def _relay(self, index: int, folder: RshFolder, env: dict[str, str]) -> None:
+        """Send the requests of mpirun to the members."""
         hosts = {host_name(place): name for place, name in enumerate(self.members)}
-        for note in notes.waiting():
-            member = hosts.get(note.host)
+        for request in folder.waiting():
+            member = hosts.get(request.host)
             if member is None or member not in self._states:
-                notes.taken(note)
-                notes.answer(note.name, os.EX_NOHOST)
-            elif len(self._open()) < _RUNS_PER_MACHINE * len(self._others):
-                self._request(index, notes, note, member, env)
+                folder.remove(request)
+                folder.answer(request.name, os.EX_NOHOST)
+            elif len(self._open_runs()) < _RUNS_PER_MACHINE * len(self._others):
+                self._send_run(index, folder, request, member, env)
 
-    def _request(
-        self, index: int, notes: RshFolder, note: RshRequest, member: str, env: dict[str, str]
+    def _send_run(
+        self, index: int, folder: RshFolder, request: RshRequest, member: str, env: dict[str, str]
     ) -> None:
-        request = f"{index}-{note.name}-{note.stamp}"
+        name = f"{index}-{request.name}-{request.stamp}"
         with self._lock:
-            self._runs.setdefault(request, _Run(member, note.name, notes))
-        body = {"request": request, "index": index, "line": note.line, "env": env}
-        # First sent, then taken: after an error it is sent again, and run once.
+            self._runs.setdefault(name, _Run(member, request.name, folder))
+        body = {"request": name, "index": index, "line": request.line, "env": env}
+        # Removed after sending: after an error it is sent again, and the member runs it once.
         self._link.send(member, Message(Order.GANG_RUN, self._attempt.spec.key, body=body))
-        notes.taken(note)
+        folder.remove(request)

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from executor.attempt.context import StageFailed
-from executor.attempt.run import fetch
+from executor.attempt.errors import StageFailed, Stopped
 from executor.attempt.stages.commands import container_spec
-from executor.attempt.stop import Stopped
+from executor.attempt.stages.prepare import fetch
 from executor.containers.base import ContainerError, Peers
 from executor.mpi.rsh_folder import RshFolder
 from simherd.contract.cause import Cause
@@ -31,19 +30,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks whether the attempt still goes on, and how many of them in a row must
-#: find that it does not: Redis may just have lost everything, and the leader tells it again.
-_LOOK_S, _LOOKS = 2.0, 5
-#: Lines that this machine runs for one attempt at one time.
+#: Seconds between two checks whether the attempt still runs, and how many in a row must fail:
+#: Redis may have lost its data, and then the leader writes the members again.
+_CHECK_S, _CHECKS = 2.0, 5
+#: Lines that this machine runs for one attempt at the same time.
 _MOST_RUNS = 32
-#: What the daemon of an MPI library may put out on its own behalf, bytes.
+#: Limit of the log of an MPI library's daemon, bytes.
 _LOG_BYTES = 2**20
-#: The exit code of a shell that could not start what it was asked for.
+#: The exit code of a remote shell that could not start its command.
 _NOT_RUN = 255
 
 
 class NoReports:
-    """Reports of a member: the leader tells all there is to tell."""
+    """Drops the reports of a member: the leader reports for all machines."""
 
     def report(self, attempt: str, kind: ReportKind, at: float | None = None, **body: Any) -> None:
         """See `Reports`."""
@@ -63,7 +62,7 @@ class MpiMember:
         host: str,
         forget: Callable[[MpiMember], None],
     ) -> None:
-        """`host`: this machine's name in its containers; `forget` is called when all is over."""
+        """`host`: the host name of this machine's containers; `forget` is called at the end."""
         self.attempt = attempt
         self._link = link
         self._leader = leader
@@ -85,43 +84,43 @@ class MpiMember:
         self._thread.start()
 
     def leave(self) -> None:
-        """It is over; returns at once."""
+        """End this machine's part; returns at once."""
         self.attempt.switch.trip(Cause.LEASE_LOST)
         self._left.set()
 
     def join(self) -> None:
-        """Wait until nothing of it is left."""
+        """Wait until all threads and containers have ended."""
         self._thread.join()
 
     def fail(self, cause: Cause, detail: str) -> None:
-        """Have the leader stop the attempt; what runs here goes on until it says so."""
-        self._say(state="broken", cause=cause.value, detail=detail)
+        """Ask the leader to stop the attempt; containers here run until it does."""
+        self._report_state(state="broken", cause=cause.value, detail=detail)
 
     def reclaimed(self, at: float) -> None:
-        """This machine goes at this moment, seconds since the epoch."""
-        self._say(state="reclaimed", at=at)
+        """Notify the leader that this machine is reclaimed `at`, seconds since the epoch."""
+        self._report_state(state="reclaimed", at=at)
 
-    def say_again(self) -> None:
-        """Tell the leader how it is."""
-        self._say(**self._state)
+    def repeat_state(self) -> None:
+        """Send the state of this machine to the leader again."""
+        self._report_state(**self._state)
 
-    def _say(self, **state: Any) -> None:
+    def _report_state(self, **state: Any) -> None:
         self._state = state
         self._send(Order.GANG_STATE, state)
 
     def _send(self, order: Order, body: dict[str, Any]) -> None:
-        told = {"member": self._link.executor, **body}
+        message_body = {"member": self._link.executor, **body}
         # What is lost the leader asks for again, or it finds this machine silent.
         with contextlib.suppress(redis.RedisError):
-            self._link.send(self._leader, Message(order, self.attempt.spec.key, body=told))
+            self._link.send(self._leader, Message(order, self.attempt.spec.key, body=message_body))
 
     def _run(self) -> None:
         key = self.attempt.spec.key
         log.info("event=gang_joined attempt=%s leader=%s", key, self._leader)
         try:
-            self.say_again()
+            self.repeat_state()
             fetch(self.attempt)
-            self._say(state="ready")
+            self._report_state(state="ready")
             self._watch()
         except Stopped:
             pass
@@ -135,17 +134,17 @@ class MpiMember:
             log.info("event=gang_left attempt=%s", key)
 
     def _watch(self) -> None:
-        """Return when it is over, whether anybody says so or not."""
+        """Return when the attempt is over, even if no message says so."""
         misses = 0
-        while not self._left.wait(_LOOK_S):
+        while not self._left.wait(_CHECK_S):
             if self.attempt.switch.cause is not None:
                 return
             try:
-                there = self._link.executor in self._link.members(self.attempt.spec.key)
+                is_member = self._link.executor in self._link.members(self.attempt.spec.key)
             except redis.RedisError:
                 continue
-            misses = 0 if there else misses + 1
-            if misses >= _LOOKS:
+            misses = 0 if is_member else misses + 1
+            if misses >= _CHECKS:
                 log.warning("event=gang_is_gone attempt=%s", self.attempt.spec.key)
                 return
 
@@ -159,13 +158,13 @@ class MpiMember:
         for thread in runs:
             thread.join()
         self.attempt.backend.remove_network(self._network)
-        self.attempt.area.close()
+        self.attempt.volume.close()
         self.attempt.series.unlink(missing_ok=True)
         self.attempt.slot.give()
         self._forget(self)
 
     def run_line(self, body: dict[str, Any]) -> None:
-        """Run a line in a container of its own, beside the leader's; returns at once."""
+        """Run a line of the leader's command in a new container; returns at once."""
         request = str(body["request"])
         with self._lock:
             self._runs = [thread for thread in self._runs if thread.is_alive()]
@@ -183,26 +182,26 @@ class MpiMember:
             thread.start()
 
     def _run_line(self, request: str, body: dict[str, Any]) -> None:
-        answer: dict[str, Any] = {"code": _NOT_RUN}
+        result: dict[str, Any] = {"code": _NOT_RUN}
         try:
-            ended = self._contain(self._spec(request, body))
-            answer = {"code": ended.code, **self._why(ended)}
+            ended = self._run_container(self._spec(request, body))
+            result = {"code": ended.code, **self._diagnose(ended)}
         except (ContainerError, OSError, ValueError, LookupError) as error:
             detail = f"Machine {self._link.executor} could not run its part: {error}"
-            answer |= {"cause": Cause.AGENT_ERROR.value, "detail": detail}
-        log.info("event=line_ended attempt=%s answer=%s", self.attempt.spec.key, answer)
+            result |= {"cause": Cause.AGENT_ERROR.value, "detail": detail}
+        log.info("event=line_ended attempt=%s result=%s", self.attempt.spec.key, result)
         if not self._left.is_set():
-            self._send(Order.GANG_RAN, {"request": request, **answer})
+            self._send(Order.GANG_RAN, {"request": request, **result})
 
     def _spec(self, request: str, body: dict[str, Any]) -> ContainerSpec:
         index = int(body["index"])
         folder = self.attempt.folder / f"mpi-{request}"
-        notes = RshFolder(folder)
+        rsh_folder = RshFolder(folder)
         try:
-            # The daemon looks for it, though it never uses it.
-            notes.put_shell()
+            # The MPI daemon checks that the file exists, though it never runs it.
+            rsh_folder.put_shell()
         finally:
-            notes.close()
+            rsh_folder.close()
         spec = container_spec(self.attempt, index, self.attempt.commands[index])
         return replace(
             spec,
@@ -217,13 +216,13 @@ class MpiMember:
             peers=Peers(self._network, self._host, folder),
         )
 
-    def _contain(self, spec: ContainerSpec) -> Exit:
+    def _run_container(self, spec: ContainerSpec) -> Exit:
         running = self.attempt.backend.start(spec)
         try:
             with self._lock:
                 self._running.append(running)
             if self._left.is_set():
-                # Whoever cleans up may have looked just before.
+                # The clean-up may have read the list just before.
                 running.stop(0)
             ended = running.wait(None)
             assert ended is not None
@@ -233,12 +232,12 @@ class MpiMember:
                 self._running.remove(running)
             running.remove()
 
-    def _why(self, ended: Exit) -> dict[str, str]:
-        """Why it ended so, where that is not the command's own doing."""
+    def _diagnose(self, ended: Exit) -> dict[str, str]:
+        """Return the cause of an end that is not the command's own exit."""
         me = self._link.executor
         if ended.oom:
             cause, what = Cause.OUT_OF_MEMORY, "it used more memory than it may"
-        elif self.attempt.area.is_full():
+        elif self.attempt.volume.is_full():
             cause, what = Cause.DISK_LIMIT, "it used more disk space than there is"
         elif ended.signal == 9:
             cause, what = Cause.MACHINE_LOST, "it was killed"

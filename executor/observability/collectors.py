@@ -10,31 +10,35 @@ from executor.observability import table
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from executor.observability.status import AgentStatus
+    from executor.observability.status import AgentView
     from simherd.runtime.metric_table import Measure
 
 
-def read_agent(agent: AgentStatus) -> Iterator[tuple[Measure, float]]:
-    """Return row and value of every gauge that applies."""
+def read_agent(agent: AgentView) -> Iterator[tuple[Measure, float]]:
+    """Row and value of everything that there is; what does not apply is left out."""
     yield table.SLOTS, agent.slots.number
     # Not the number of slots taken: one is taken while waiting for the next attempt.
     yield table.SLOTS_BUSY, sum(attempt.slot.held for attempt in agent.attempts())
     yield table.ATTEMPTS, len(agent.attempts())
-    yield table.DRAINING, agent.draining.is_set()
-    free, reserve = agent.machine.disk()
-    yield table.DISK_FREE, free
-    yield table.DISK_RESERVE, reserve
-    yield table.SILENT, agent.contact.silent_s
-    yield table.GIVES_UP, agent.contact.left_s
+    yield table.DRAINING, agent.is_draining
+    yield from _disk(agent)
+    yield table.SILENT, agent.guard.silent_s
+    yield table.GIVES_UP, agent.guard.remaining_s
     journals, reports = agent.reporter.unrecorded()
     yield table.JOURNALS, journals
     yield table.JOURNAL_REPORTS, reports
     yield from _endings(agent)
 
 
-def _endings(agent: AgentStatus) -> Iterator[tuple[Measure, float]]:
-    """Return when something may end attempts."""
-    reclaim_at, silent = agent.presence.reclaim_at, agent.presence.silent_s
+def _disk(agent: AgentView) -> Iterator[tuple[Measure, float]]:
+    free, reserve = agent.machine.disk()
+    yield table.DISK_FREE, free
+    yield table.DISK_RESERVE, reserve
+
+
+def _endings(agent: AgentView) -> Iterator[tuple[Measure, float]]:
+    """What may end attempts, and when."""
+    reclaim_at, silent = agent.interruption.reclaim_at, agent.interruption.silent_s
     if reclaim_at is not None:
         yield table.RECLAIM, reclaim_at - time.time()
     if silent is not None:

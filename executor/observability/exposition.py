@@ -13,18 +13,21 @@ from executor.observability import instruments, table
 from executor.observability.collectors import read_agent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from prometheus_client import Metric
 
-    from executor.observability.health_pages import Health
+    from executor.observability.status import AgentView
+    from simherd.runtime.health import Dependencies
 
 
 class ExecutorExposition(Collector):
     """The text for Prometheus: counters and histograms, and gauges read at each request."""
 
-    def __init__(self, health: Health) -> None:
-        self._health = health
+    def __init__(self, dependencies: Dependencies, agent: Callable[[], AgentView | None]) -> None:
+        """`agent` returns None until the machine has joined its group."""
+        self._dependencies = dependencies
+        self._agent = agent
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._registry.register(instruments.REGISTRY)
@@ -38,12 +41,13 @@ class ExecutorExposition(Collector):
         """Return the gauges."""
         row = table.DEPENDENCY_UP
         family = GaugeMetricFamily(row.name, row.help, labels=row.labels)
-        for name, trouble in self._health.dependencies.ask().items():
+        for name, trouble in self._dependencies.ask().items():
             family.add_metric([name], float(trouble is None))
         yield family
-        if self._health.insight is not None:
-            for gauge, value in read_agent(self._health.insight):
-                yield GaugeMetricFamily(gauge.name, gauge.help, float(value))
+        agent = self._agent()
+        if agent is not None:
+            for found, value in read_agent(agent):
+                yield GaugeMetricFamily(found.name, found.help, float(value))
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing, so that registering it does not read the gauges."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from executor.config import ExecutorFolders
+    from executor.observability.status import AgentView
 
 _JOINING = "The machine has not joined its group yet."
 
@@ -51,6 +52,10 @@ class Health:
         if self.served is not None:
             self.served.close()
 
+    def agent(self) -> AgentView | None:
+        """Return the agent; None until the machine has joined its group."""
+        return None if self.insight is None else self.insight.agent
+
     def trouble(self) -> str | None:
         """Return why the agent is not live; None when it is, or has yet to join."""
         return None if self.insight is None else self.insight.trouble()
@@ -66,7 +71,8 @@ def serve(place: ExecutorFolders) -> Health:
     address = metrics_address(os.environ)
     if address is not None:
         host, port = address
-        pages = Pages(health.trouble, health.dependencies, ExecutorExposition(health).text)
+        exposition = ExecutorExposition(health.dependencies, health.agent)
+        pages = Pages(health.trouble, health.dependencies, exposition.text)
         try:
             target = HealthTarget(executor_file(place.state_dir, os.environ), "executor")
             health.served = Served(host, port, pages, target)

@@ -60,10 +60,6 @@ class TransferClient:
         self._client = client
         self._pause = pause
 
-    def paused_by(self, pause: Callable[[float], None]) -> TransferClient:
-        """Return a client over the same connections with another `pause`."""
-        return TransferClient(self._client, pause)
-
     def download(self, url: str, into: Path, size: int | None = None) -> int:
         """Fetch an object into a file; return its size in bytes.
 

@@ -12,11 +12,10 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from executor.attempt.context import StageFailed
 from executor.attempt.deadline import DeadlineCheck
+from executor.attempt.errors import StageFailed, Stopped
 from executor.attempt.recovery import exit_attributes
 from executor.attempt.resource_monitor import ResourceMonitor
-from executor.attempt.stop import Stopped
 from executor.containers.base import ContainerError, ContainerLost, ContainerSpec
 from executor.observability import table
 from executor.observability.instruments import timed
@@ -32,7 +31,7 @@ from simherd.runtime.logs import in_context
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from executor.attempt.context import Attempt
+    from executor.attempt.context import Attempt, MpiMachines
     from executor.attempt.deadline import Deadline
     from executor.attempt.recovery import OpenOperation
     from executor.containers.base import Exit, Running
@@ -43,10 +42,11 @@ log = logging.getLogger(__name__)
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def run_commands(attempt: Attempt) -> Exit | None:
-    """Run the attempt's commands; answers how the last one that ran ended.
+def run_commands(attempt: Attempt, machines: MpiMachines | None = None) -> None:
+    """Run the attempt's commands, and keep how the last one ended.
 
-    Goes on with the command that an earlier agent started, where it can.
+    Continues the command that an earlier agent started, if it can. `machines`: the other machines
+    of an MPI group.
 
     Raises:
         StageFailed: a container could not be run.
@@ -67,59 +67,70 @@ def run_commands(attempt: Attempt) -> Exit | None:
         attempt.report(ReportKind.COMPUTATION_STARTED, deadline=at, money_until=money_until)
     try:
         with attempt.observers:
-            return _run_all(attempt)
+            _run_all(attempt, machines)
     finally:
         attempt.report(ReportKind.COMPUTATION_ENDED)
-        attempt.measured(**attempt.peaks.metrics())
+        attempt.report_metrics(**attempt.state.peaks.metrics())
 
 
-def _run_all(attempt: Attempt) -> Exit | None:
-    done = attempt.progress
-    ended = done.last_exit
+def recall_exit(attempt: Attempt) -> None:
+    """Take the exit of the last command from what an earlier agent reported."""
+    attempt.state.last_exit = attempt.progress.last_exit
+
+
+def _run_all(attempt: Attempt, machines: MpiMachines | None) -> None:
+    done, state = attempt.progress, attempt.state
+    state.last_exit = done.last_exit
     for index in range(done.commands, len(attempt.commands)):
         resumed = done.command if index == done.commands else None
-        if ended is not None and ended.code != 0:
+        if state.last_exit is not None and state.last_exit.code != 0:
             break
         if attempt.switch.cause is not None and resumed is None:
             break
-        # Stopped: the command had begun, but not its container, and now it is not to.
+        # Stopped: an earlier agent began the command but not its container, and now it must not.
         with contextlib.suppress(Stopped):
-            ended = _run_one(attempt, index, resumed)
-    return ended
+            state.last_exit = _run_one(attempt, index, resumed, machines)
 
 
 def _fresh_log(attempt: Attempt, file: Path) -> None:
-    """An empty log, also where the inputs hold a file or a link of its name."""
+    """Create an empty log, also if the inputs hold a file or a link of its name."""
     if file.is_dir() and not file.is_symlink():
         detail = f"The inputs hold a folder {file.name!r}; that name is taken for the log."
         raise StageFailed(Cause.INPUT_INVALID, detail)
     file.unlink(missing_ok=True)
     file.touch(mode=0o644)
-    attempt.inputs.pop(file.name, None)
+    attempt.state.inputs.pop(file.name, None)
 
 
-def _run_one(attempt: Attempt, index: int, resumed: OpenOperation | None) -> Exit:
+def _run_one(
+    attempt: Attempt, index: int, resumed: OpenOperation | None, machines: MpiMachines | None
+) -> Exit:
     command = attempt.commands[index]
     line = shlex.join(command.argv)
+    spec = container_spec(attempt, index, command)
+    if not command.mpi:
+        machines = None
     running: Running | None = None
     try:
-        with attempt.operation(Operation.EXEC_COMMAND, resumed=resumed, command=line) as learnt:
+        with attempt.operation(Operation.EXEC_COMMAND, resumed=resumed, command=line) as result:
             try:
-                running = _start(attempt, _dressed(attempt, index, command), line, resumed)
-                attempt.running = running
-                ended = _guarded(attempt, running)
-                if ended.code and command.mpi and attempt.gang is not None:
-                    attempt.gang.settle()
+                if machines is not None:
+                    spec = machines.add_mpi_mounts(spec, index)
+                running = _start(attempt, spec, line, resumed)
+                attempt.state.running = running
+                ended = _wait(attempt, running)
+                if ended.code and machines is not None:
+                    machines.diagnose_failure()
             except ContainerLost as error:
                 raise StageFailed(Cause.MACHINE_LOST, str(error)) from error
             except ContainerError as error:
                 raise StageFailed(Cause.AGENT_ERROR, str(error)) from error
             if ended.message:
-                _separate(attempt, f"# {ended.message}\n", both=False)
-            learnt |= exit_attributes(ended)
+                _write_line(attempt, f"# {ended.message}\n", attempt.stderr)
+            result |= exit_attributes(ended)
     finally:
-        # Last: to an agent that takes over, a command without a container never ran.
-        attempt.running = None
+        # Last: to a restarted agent, a command without a container never ran.
+        attempt.state.running = None
         if running is not None:
             running.remove()
     return ended
@@ -128,32 +139,32 @@ def _run_one(attempt: Attempt, index: int, resumed: OpenOperation | None) -> Exi
 def _start(
     attempt: Attempt, spec: ContainerSpec, line: str, resumed: OpenOperation | None
 ) -> Running:
-    """Start a command, or take over the one that an earlier agent started."""
+    """Start a command, or adopt the container that an earlier agent started."""
     if resumed is not None:
         running = attempt.backend.adopt(spec)
         if running is not None:
             log.info("event=command_adopted attempt=%s", attempt.spec.key)
             return running
         attempt.switch.check()
-    _separate(attempt, f"{COMMAND_MARK}{line}\n")
+    _write_line(attempt, f"{COMMAND_MARK}{line}\n", attempt.stdout, attempt.stderr)
     with timed(table.START_SECONDS):
         return attempt.backend.start(spec)
 
 
-def _separate(attempt: Attempt, line: str, *, both: bool = True) -> None:
-    """Write a line of our own between the commands' outputs."""
-    for place in (attempt.stdout, attempt.stderr) if both else (attempt.stderr,):
-        # A simulation may have put a link or a pipe in the log's place: neither is followed,
-        # and nothing waits for a reader.
+def _write_line(attempt: Attempt, line: str, *logs: Path) -> None:
+    """Write a line of the agent between the outputs of the commands."""
+    for path in logs:
+        # A simulation may have replaced the log with a link or a pipe: a link is not followed,
+        # and a pipe without a reader does not block.
         with contextlib.suppress(OSError):
-            descriptor = os.open(place, _APPEND, 0o644)
+            descriptor = os.open(path, _APPEND, 0o644)
             with os.fdopen(descriptor, "a") as file:
                 if stat.S_ISREG(os.fstat(descriptor).st_mode):
                     file.write(line)
 
 
 def _set_deadline(attempt: Attempt) -> float | None:
-    """Start the clock, unless an earlier attempt did; answers the deadline's wall-clock time."""
+    """Set the time limit, unless an earlier attempt did; returns it in seconds since the epoch."""
     spec = attempt.spec
     at = spec.deadline_at
     if at is None and spec.time_to_live_s is not None:
@@ -164,7 +175,7 @@ def _set_deadline(attempt: Attempt) -> float | None:
 
 
 def _set_group_end(attempt: Attempt) -> None:
-    """Stop a little before the group ends: its machines go then, and outputs take a while."""
+    """Stop a little before the group ends, because outputs must be stored before that."""
     ends_at = attempt.spec.group_ends_at
     if ends_at is not None:
         left = ends_at - time.time()
@@ -173,22 +184,23 @@ def _set_group_end(attempt: Attempt) -> None:
 
 
 def _set_money(attempt: Attempt) -> float | None:
-    """Set when its money runs out; answers the wall-clock time.
+    """Set when the money for the task is spent; returns it in seconds since the epoch.
 
-    The scheduler may correct it: it knows what the machine costs.
+    The scheduler may correct the time: it knows what the machine costs.
     """
     seconds = attempt.spec.seconds_for_money
     if seconds is None:
         return None
-    at = attempt.started_at + seconds * attempt.config.slots
+    assert attempt.state.started_at is not None
+    at = attempt.state.started_at + seconds * attempt.config.slots
     attempt.deadline.set(at, Cause.COST_LIMIT)
     return at
 
 
-def _guarded(attempt: Attempt, running: Running) -> Exit:
+def _wait(attempt: Attempt, running: Running) -> Exit:
     """Wait for a command while a second thread waits for a reason to warn or to stop it."""
     over = threading.Event()
-    deadline, switch = attempt.deadline, attempt.switch
+    deadline, switch, state = attempt.deadline, attempt.switch, attempt.state
 
     def guard() -> None:
         while not over.is_set():
@@ -198,24 +210,24 @@ def _guarded(attempt: Attempt, running: Running) -> Exit:
                 return
             due = deadline.due(time.monotonic())
             if not tripped and due is DeadlineCheck.WARN:
-                told = running.warn(attempt.spec.warning.signal)
-                log.info("event=deadline_warning attempt=%s processes=%s", attempt.spec.key, told)
+                count = running.warn(attempt.spec.warning.signal)
+                log.info("event=deadline_warning attempt=%s processes=%s", attempt.spec.key, count)
             elif tripped or due is DeadlineCheck.STOP:
                 switch.trip(deadline.cause or Cause.TASK_TIME_LIMIT)
-                if attempt.times is not None and running.warn(attempt.spec.warning.signal):
-                    # It may save its state; then it is stopped as anything is.
-                    over.wait(attempt.times.stop_in_s)
+                if state.timetable is not None and running.warn(attempt.spec.warning.signal):
+                    # The simulation may save its state before it is stopped.
+                    over.wait(state.timetable.stop_in_s)
                 running.stop(_grace(attempt))
                 return
 
     thread = threading.Thread(target=in_context(guard), name=f"guard-{attempt.spec.key}")
     thread.start()
     try:
-        with ResourceMonitor(attempt, running), attempt.saver or contextlib.nullcontext():
+        with ResourceMonitor(attempt, running), attempt.checkpointer or contextlib.nullcontext():
             ended = running.wait(None)
         assert ended is not None
         if ended.oom:
-            attempt.peaks.ran_out(attempt.memory_limit)
+            state.peaks.ran_out(attempt.memory_limit)
         return ended
     finally:
         over.set()
@@ -228,16 +240,17 @@ def _changed(over: threading.Event, deadline: Deadline, moves: int) -> bool:
 
 
 def _grace(attempt: Attempt) -> float:
-    """Seconds between SIGTERM and SIGKILL: short when the machine itself is going."""
-    if attempt.times is not None:
-        return min(attempt.spec.stop_grace_s, attempt.times.kill_in_s)
-    going = attempt.switch.cause in {Cause.AGENT_STOPPED, Cause.GROUP_TERMINATED}
-    return limits.AGENT_STOP_S / 2 if going else attempt.spec.stop_grace_s
+    """Return the seconds between SIGTERM and SIGKILL: few if the machine itself stops."""
+    timetable = attempt.state.timetable
+    if timetable is not None:
+        return min(attempt.spec.stop_grace_s, timetable.kill_in_s)
+    stops = attempt.switch.cause in {Cause.AGENT_STOPPED, Cause.GROUP_TERMINATED}
+    return limits.AGENT_STOP_S / 2 if stops else attempt.spec.stop_grace_s
 
 
-def _told(attempt: Attempt) -> dict[str, str]:
-    """What a simulation may want to know of its own run."""
-    deadline, restored = attempt.deadline.wall_time, attempt.restored
+def _run_variables(attempt: Attempt) -> dict[str, str]:
+    """Return the environment variables that describe the run to the simulation."""
+    deadline, restored = attempt.deadline.wall_time, attempt.state.restored
     return {
         "SIMHERD_TASK_ID": attempt.spec.task_id,
         "SIMHERD_ATTEMPT": str(attempt.spec.attempt),
@@ -246,15 +259,8 @@ def _told(attempt: Attempt) -> dict[str, str]:
     }
 
 
-def _dressed(attempt: Attempt, index: int, command: Command) -> ContainerSpec:
-    spec = container_spec(attempt, index, command)
-    if command.mpi and attempt.gang is not None:
-        return attempt.gang.dress(spec, index)
-    return spec
-
-
 def container_spec(attempt: Attempt, index: int, command: Command) -> ContainerSpec:
-    """The container of one of the attempt's commands."""
+    """Return the container of one of the attempt's commands."""
     spec, config = attempt.spec, attempt.config
     deadline = attempt.deadline.wall_time
     return ContainerSpec(
@@ -265,7 +271,7 @@ def container_spec(attempt: Attempt, index: int, command: Command) -> ContainerS
         stdout=attempt.stdout,
         stderr=attempt.stderr,
         cwd=spec.run_dir or ".",
-        env={**spec.env, **command.env, **_told(attempt)},
+        env={**spec.env, **command.env, **_run_variables(attempt)},
         paths={} if spec.checkpoints is None else {"SIMHERD_CHECKPOINT_DIR": FOLDER},
         stdin="".join(f"{p}\n" for p in command.prompts).encode(),
         labels={

@@ -1,10 +1,10 @@
-"""Having the container image on this machine."""
+"""Fetching the container image."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from executor.attempt.context import StageFailed
+from executor.attempt.errors import StageFailed
 from executor.containers.base import ContainerError
 from simherd.contract.cause import Cause
 from simherd.contract.operations import Metric, Operation
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def fetch_image(attempt: Attempt) -> None:
-    """Have the attempt's image ready.
+    """Make the attempt's image available on this machine.
 
     Raises:
-        StageFailed: it cannot be had.
+        StageFailed: the image is not available.
     """
     image = attempt.spec.image
     try:
@@ -25,10 +25,10 @@ def fetch_image(attempt: Attempt) -> None:
             Operation.DOWNLOAD_CONTAINER,
             Metric.CONTAINER_IMAGE_DOWNLOAD_SECONDS,
             image_uri=image,
-        ) as learnt:
+        ) as result:
             info = attempt.backend.prepare(image)
             attempt.images.used(image, pulled=info.source == "pulled")
-            learnt |= {"source": info.source, "size_bytes": info.size_bytes}
+            result |= {"source": info.source, "size_bytes": info.size_bytes}
     except ContainerError as error:
         raise StageFailed(Cause.IMAGE_UNAVAILABLE, str(error)) from error
-    attempt.measured(**{Metric.CONTAINER_IMAGE_SIZE_BYTES.value: info.size_bytes})
+    attempt.report_metrics(**{Metric.CONTAINER_IMAGE_SIZE_BYTES.value: info.size_bytes})

@@ -7,7 +7,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from executor.archive import save_stamps, snapshot
-from executor.attempt.context import StageFailed
+from executor.attempt.errors import StageFailed
 from executor.transfer.client import ObjectChanged, TransferFailed
 from simherd.contract.archive import ArchiveRejected, unpack
 from simherd.contract.cause import Cause
@@ -48,14 +48,14 @@ def fetch_inputs(attempt: Attempt) -> None:
         attempt.work.mkdir(exist_ok=True)
         for path, name in assets:
             _place_asset(attempt, path, name)
-    attempt.inputs = snapshot(attempt.work)
-    save_stamps(attempt.inputs, attempt.stamps)
-    total = sum(s.size for s in attempt.inputs.values())
-    attempt.measured(**{Metric.INPUT_SIZE_BYTES.value: total})
+    attempt.state.inputs = snapshot(attempt.work)
+    save_stamps(attempt.state.inputs, attempt.stamps)
+    total = sum(s.size for s in attempt.state.inputs.values())
+    attempt.report_metrics(**{Metric.INPUT_SIZE_BYTES.value: total})
 
 
 def _fetch(attempt: Attempt, url: str, name: str, what: str, size: int | None = None) -> Path:
-    """Download one of the inputs, which people know as `what`."""
+    """Download one of the inputs; error messages name it `what`."""
     into = attempt.folder / name
     try:
         attempt.transfer.download(url, into, size)
@@ -69,7 +69,7 @@ def _fetch(attempt: Attempt, url: str, name: str, what: str, size: int | None = 
 
 
 def _lay_out(attempt: Attempt, archive: Path) -> None:
-    """Unpack an archive into the work folder, over what earlier ones have put there."""
+    """Unpack an archive into the work folder, over the files of earlier archives."""
     unpacked = attempt.folder / "unpacked"
     try:
         unpack(archive, unpacked, check=attempt.switch.check)

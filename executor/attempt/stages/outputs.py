@@ -1,14 +1,14 @@
-"""Packing and storing the outputs in one pass, and making sure that they arrived."""
+"""Packing and storing the outputs in one pass, and checking that they arrived."""
 
 from __future__ import annotations
 
 import contextlib
+import threading
 from typing import IO, TYPE_CHECKING, cast
 
 from executor.archive import PackOptions, PackResult, pack
-from executor.attempt.context import StageFailed
-from executor.attempt.stop import Stopped
-from executor.files.manifest import OutputManifest
+from executor.archive.manifest import OutputManifest
+from executor.attempt.errors import StageFailed, Stopped
 from executor.transfer.client import TransferFailed
 from executor.transfer.multipart_upload import MultipartUpload
 from simherd.contract.cause import Cause
@@ -18,8 +18,33 @@ from simherd.contract.operations import Metric, Operation
 if TYPE_CHECKING:
     from executor.attempt.context import Attempt
 
-#: Notes of the packing that the history shows; all of them are in the manifest.
+#: Notes of the packing that the history shows; the manifest has all of them.
 _NOTES_SHOWN = 20
+
+
+def upload_outputs(attempt: Attempt) -> None:
+    """Store the outputs of an attempt that has ended.
+
+    A kill or a time limit now waits for the outputs; a lost lease does not.
+
+    Raises:
+        StageFailed: the outputs could not be packed or stored.
+        Stopped: the outputs are not wanted any more.
+    """
+    switch = attempt.switch
+
+    def pause(seconds: float) -> None:
+        if switch.without_outputs:
+            switch.check()
+        timetable = attempt.state.timetable
+        if timetable is not None:
+            timetable.pause(switch)(seconds)
+        elif seconds:
+            threading.Event().wait(seconds)
+
+    with attempt.paused_by(pause):
+        store_outputs(attempt)
+    attempt.state.saved["outputs"] = True
 
 
 def store_outputs(attempt: Attempt) -> None:
@@ -27,7 +52,7 @@ def store_outputs(attempt: Attempt) -> None:
 
     Raises:
         StageFailed: the outputs could not be packed or stored.
-        Stopped: nobody wants them any more.
+        Stopped: the outputs are not wanted any more.
     """
     try:
         with OutputManifest(attempt.config.state_dir) as manifest, _Uploading(attempt) as uploading:
@@ -50,16 +75,16 @@ def store_outputs(attempt: Attempt) -> None:
 
 def _pack(attempt: Attempt, out: MultipartUpload, manifest: OutputManifest) -> PackResult:
     options = PackOptions(
-        unchanged=attempt.inputs,
+        unchanged=attempt.state.inputs,
         compress=attempt.spec.compress,
         extra={SYSTEM_METRICS: attempt.series} if attempt.series.exists() else {},
         list_entry=manifest.add,
         workers=max(1, attempt.config.vcpus),
     )
-    with attempt.operation(Operation.COMPRESS_OUTPUT, Metric.OUTPUT_COMPRESSION_SECONDS) as learnt:
+    with attempt.operation(Operation.COMPRESS_OUTPUT, Metric.OUTPUT_COMPRESSION_SECONDS) as result:
         packed = pack(attempt.work, cast("IO[bytes]", out), options, prefix=f"{OUTPUT_ROOT}/")
-        learnt["notes"] = list(packed.notes[:_NOTES_SHOWN])
-    attempt.measured(
+        result["notes"] = list(packed.notes[:_NOTES_SHOWN])
+    attempt.report_metrics(
         **{
             Metric.OUTPUT_TOTAL_FILES.value: packed.files,
             Metric.OUTPUT_SIZE_BYTES.value: packed.bytes,
@@ -70,7 +95,7 @@ def _pack(attempt: Attempt, out: MultipartUpload, manifest: OutputManifest) -> P
 
 
 class _Uploading:
-    """The upload as an operation of the history: it begins with the first byte on its way."""
+    """The upload as an operation of the task's history: it begins with the first byte sent."""
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
@@ -83,10 +108,10 @@ class _Uploading:
         )
 
     def __enter__(self) -> _Uploading:
-        earlier = self._attempt.progress.upload
-        if earlier is not None:
-            # Its parts were held by an agent that is no more.
-            self._abort(earlier)
+        interrupted = self._attempt.progress.upload
+        if interrupted is not None:
+            # The parts that were not sent yet were lost with the earlier agent.
+            self._abort(interrupted)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
@@ -96,7 +121,7 @@ class _Uploading:
         self._operation.__exit__(kind, *rest)  # type: ignore[arg-type]
 
     def begin(self) -> None:
-        """Say that the upload has begun, if that was not said."""
+        """Report the start of the upload, once."""
         if not self._began:
             self._began = True
             name, seconds = Operation.UPLOAD_OUTPUT, Metric.OUTPUT_UPLOAD_SECONDS

@@ -18,17 +18,28 @@ from executor.containers.docker import DockerBackend
 from executor.containers.leftovers import MARKER
 from executor.containers.process import ProcessBackend
 from tests.contracts.executor.bench import DEADLINE_S, IMAGE, Bench, marked, wait_until
+from tests.contracts.executor.fake_programs import PROGRAMS
+from tests.support.fakes.containers import FakeBackend, FakeEngine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 
-@pytest.fixture(params=["process", pytest.param("docker", marks=pytest.mark.docker)])
+REAL = ["process", pytest.param("docker", marks=pytest.mark.docker)]
+#: For what only real processes do.
+real_processes = pytest.mark.parametrize("bench", REAL, indirect=True)
+
+
+@pytest.fixture(params=["fake", *REAL])
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    engine = FakeEngine(dict(PROGRAMS), pulled=[IMAGE])
+
     def make() -> ContainerBackend:
         if request.param == "docker":
             return DockerBackend()
+        if request.param == "fake":
+            return FakeBackend(engine)
         return ProcessBackend(tmp_path / "state")
 
     bench = Bench(make, tmp_path)
@@ -68,6 +79,7 @@ def test_stdout_and_stderr_go_apart_and_append(bench: Bench) -> None:
     assert bench.err.read_text() == "uno\ndue\n"
 
 
+@real_processes
 def test_output_is_complete_and_in_order(bench: Bench) -> None:
     bench.sh("seq 200000")
     assert bench.out.read_text() == "".join(f"{n}\n" for n in range(1, 200001))
@@ -177,6 +189,7 @@ def test_stop_gives_time_to_finish(bench: Bench) -> None:
     running.remove()
 
 
+@real_processes
 def test_the_stop_signal_reaches_the_whole_group(bench: Bench) -> None:
     child = "trap 'echo child saved; exit 0' TERM; echo ready; while :; do sleep 0.01; done"
     parent = 'trap "wait; exit 6" TERM; sh -c "$0" & wait'
@@ -235,6 +248,7 @@ def test_a_warning_reaches_only_what_handles_it(bench: Bench) -> None:
 DAEMON = """sh -c 'trap "" TERM HUP; touch up; sleep 1000'"""
 
 
+@real_processes
 @pytest.mark.parametrize("daemon", [f"{DAEMON} &", f"setsid {DAEMON} &", f"(setsid {DAEMON} &) &"])
 def test_nothing_outlives_its_command(bench: Bench, daemon: str) -> None:
     script = f"{daemon}\n until [ -e up ]; do :; done; exit 5"
@@ -252,7 +266,8 @@ def test_a_daemon_without_our_marker_is_found_by_its_group(tmp_path: Path) -> No
     assert marked(other) == []
 
 
-def test_a_later_agent_finds_what_an_earlier_one_left(bench: Bench) -> None:
+@real_processes
+def test_a_later_agent_finds_the_processes_that_an_earlier_one_left(bench: Bench) -> None:
     spec = bench.spec("sh", "-c", "setsid sleep 1000 & echo ready; sleep 1000")
     spec = replace(spec, env={MARKER: spec.name}, labels={**bench.label, "task": "t1"})
     running = bench.backend.start(spec)
@@ -267,6 +282,50 @@ def test_a_later_agent_finds_what_an_earlier_one_left(bench: Bench) -> None:
     assert exit_ is not None
     assert exit_.code == 137
     running.remove()
+
+
+def test_a_later_agent_removes_what_an_earlier_one_left(bench: Bench) -> None:
+    spec = replace(bench.spec("sleep", "1000"), labels={**bench.label, "task": "t1"})
+    running = bench.backend.start(spec)
+    later = bench.make()
+    assert later.cleanup({**bench.label, "task": "t2"}) == 0
+    assert later.cleanup(bench.label, lambda labels: labels["task"] == "t1") == 0
+    assert later.cleanup(bench.label) == 1
+    assert later.cleanup(bench.label) == 0
+    exit_ = running.wait(DEADLINE_S)
+    assert exit_ is not None
+    assert exit_.code == 137
+    running.remove()
+    assert later.adopt(spec) is None
+    later.close()
+
+
+def test_what_was_never_started_is_not_adopted(bench: Bench) -> None:
+    assert bench.make().adopt(bench.spec("true")) is None
+
+
+def test_a_removed_command_is_not_adopted(bench: Bench) -> None:
+    spec = bench.spec("true")
+    bench.run(spec)
+    assert bench.make().adopt(spec) is None
+
+
+@pytest.mark.parametrize(
+    "bench", ["fake", pytest.param("docker", marks=pytest.mark.docker)], indirect=True
+)
+def test_a_later_agent_goes_on_with_a_command(bench: Bench) -> None:
+    ended, hanging = bench.spec("sh", "-c", "exit 3"), bench.spec("sleep", "1000")
+    for spec in (ended, hanging):
+        bench.backend.start(spec)
+    later = bench.make()
+    first, second = later.adopt(ended), later.adopt(hanging)
+    assert first is not None
+    assert second is not None
+    assert first.wait(DEADLINE_S) == Exit(3)
+    assert second.wait(0) is None
+    for running in (first, second):
+        running.remove()
+    later.close()
 
 
 def test_preparing_an_image_that_is_here(bench: Bench) -> None:

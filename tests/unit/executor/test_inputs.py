@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from executor.attempt.context import StageFailed
+from executor.attempt.errors import StageFailed
 from executor.attempt.stages.inputs import fetch_inputs
 from executor.transfer.client import TransferClient, open_client
 from simherd.contract.attempt_spec import InputFile
@@ -39,7 +39,8 @@ def fetch(web: Web, folder: Path, size: int | None, **inputs: Any) -> Any:
             folder=folder,
             work=folder / "work",
             stamps=folder / "stamps",
-            measured=lambda **_: None,
+            report_metrics=lambda **_: None,
+            state=SimpleNamespace(),
         )
         fetch_inputs(attempt)
     return attempt

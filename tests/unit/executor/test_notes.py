@@ -38,7 +38,7 @@ def test_the_stand_in_leaves_a_note_and_ends_as_it_is_answered(
     notes.put_shell()
     shell = subprocess.Popen([folder / "rsh", "host1", "orted", "-mca 'a' \"b\"", "c d"])
     found = until(notes.waiting, what="the note")
-    notes.taken(found[0])
+    notes.remove(found[0])
     assert (found[0].host, found[0].line) == ("host1", "orted -mca 'a' \"b\" c d")
     assert notes.waiting() == []
     notes.answer(found[0].name, 7)

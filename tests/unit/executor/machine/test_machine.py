@@ -19,10 +19,6 @@ def machine(folder: Path, *attempts: Any) -> MachineResources:
     return MachineResources(config, ProcessBackend(folder / "notes"), lambda: attempts)
 
 
-def progress(*, started: bool = False, computing: bool = False) -> Any:
-    return SimpleNamespace(started=started, computing=computing)
-
-
 @pytest.mark.parametrize(
     ("key", "name"), [("task:1", "task-1"), ("a:12", "a-12"), ("plain", "plain")]
 )
@@ -44,24 +40,19 @@ def test_what_a_machine_tells_of_itself(tmp_path: Path) -> None:
     assert facts["memory_used_bytes"] > 0
 
 
-@pytest.mark.parametrize(
-    ("started", "computing", "keeps"),
-    [(False, False, True), (True, False, False), (True, True, True)],
-)
-def test_a_place_is_emptied_when_nothing_in_it_can_be_gone_on_with(
-    tmp_path: Path, started: bool, computing: bool, keeps: bool
-) -> None:
-    there = machine(tmp_path)
-    first = there.area("task:1", progress())
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_volume_is_emptied_unless_it_is_kept(tmp_path: Path, keep: bool) -> None:
+    resources = machine(tmp_path)
+    first = resources.volume("task:1", keep=False)
     (first.folder / "f").write_text("x")
-    again = there.area("task:1", progress(started=started, computing=computing))
+    again = resources.volume("task:1", keep=keep)
     assert again.folder == first.folder
-    assert (again.folder / "f").exists() is keeps
+    assert (again.folder / "f").exists() is keep
 
 
 def test_only_the_places_of_attempts_that_are_here_stay(tmp_path: Path) -> None:
     there = machine(tmp_path)
-    kept, gone = (there.area(key, progress()).folder for key in ("a:1", "b:1"))
+    kept, gone = (there.volume(key, keep=False).folder for key in ("a:1", "b:1"))
     there.clean_up(["a:1"])
     there.close()
     assert (kept.exists(), gone.exists()) == (True, False)
@@ -69,7 +60,7 @@ def test_only_the_places_of_attempts_that_are_here_stay(tmp_path: Path) -> None:
 
 def test_what_attempts_may_still_take_keeps_others_away(tmp_path: Path) -> None:
     volume = SimpleNamespace(limit=1024**5, used=lambda: 0)
-    attempt = SimpleNamespace(area=volume, spec=SimpleNamespace(image="image"))
+    attempt = SimpleNamespace(volume=volume, image="image")
     there = machine(tmp_path, attempt)
     assert there.lacks is None
     reason = there.waits_for()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -25,26 +24,29 @@ def attempt(*, computes: bool = True, limit: float | None = None) -> Any:
     )
 
 
-def status(*attempts: Any, **changes: Any) -> AgentStatus:
+def agent(*attempts: Any, **changes: Any) -> Any:
     parts: dict[str, Any] = {
-        "config": None,
         "backend": SimpleNamespace(check=lambda: None),
         "slots": SimpleNamespace(number=4),
         "reporter": SimpleNamespace(has_died=False, unrecorded=lambda: (2, 5)),
         "inbox": SimpleNamespace(has_died=False),
         "machine": SimpleNamespace(disk=lambda: (100, 10), lacks=None),
-        "contact": SimpleNamespace(silent_s=1.5, left_s=300.0),
-        "presence": SimpleNamespace(reclaim_at=None, silent_s=None),
+        "guard": SimpleNamespace(silent_s=1.5, remaining_s=300.0),
+        "interruption": SimpleNamespace(reclaim_at=None, silent_s=None),
         "pulse": SimpleNamespace(trouble=lambda: None),
         "attempts": lambda: list(attempts),
-        "draining": threading.Event(),
+        "is_draining": False,
         **changes,
     }
-    return AgentStatus(**parts)
+    return SimpleNamespace(**parts)
+
+
+def status(*attempts: Any, **changes: Any) -> AgentStatus:
+    return AgentStatus(agent(*attempts, **changes))
 
 
 def test_a_quiet_agent_shows_what_it_has() -> None:
-    shown = {row: value for row, value in read_agent(status(attempt(), attempt(computes=False)))}
+    shown = {row: value for row, value in read_agent(agent(attempt(), attempt(computes=False)))}
     assert shown == {
         table.SLOTS: 4,
         table.SLOTS_BUSY: 1,
@@ -61,12 +63,9 @@ def test_a_quiet_agent_shows_what_it_has() -> None:
 
 def test_what_may_end_attempts_is_shown_while_it_applies() -> None:
     now = time.time()
-    presence = SimpleNamespace(reclaim_at=now + 100, silent_s=7.0)
-    shown = dict(
-        read_agent(
-            status(attempt(limit=now + 60), attempt(limit=now + 30), attempt(), presence=presence)
-        )
-    )
+    interruption = SimpleNamespace(reclaim_at=now + 100, silent_s=7.0)
+    attempts = attempt(limit=now + 60), attempt(limit=now + 30), attempt()
+    shown = dict(read_agent(agent(*attempts, interruption=interruption)))
     assert shown[table.NOTICES_SILENT] == 7
     assert shown[table.RECLAIM] == pytest.approx(100, abs=30)
     assert shown[table.DEADLINE_LEFT] == pytest.approx(30, abs=30)
@@ -90,7 +89,7 @@ def test_an_agent_whose_thread_has_died_is_not_live(part: str, said: str) -> Non
     ("silent_s", "is_reached"), [(0, True), (limits.LEASE_S - 1, True), (limits.LEASE_S, False)]
 )
 def test_redis_is_out_of_reach_after_a_leases_time(silent_s: float, is_reached: bool) -> None:
-    trouble = status(contact=SimpleNamespace(silent_s=silent_s)).redis()
+    trouble = status(guard=SimpleNamespace(silent_s=silent_s)).redis()
     assert (trouble is None) is is_reached
 
 
@@ -128,7 +127,7 @@ def test_a_machine_that_joins_is_live_and_reaches_nothing_yet() -> None:
 
 def test_prometheus_reads_the_agent_once_there_is_one() -> None:
     health = Health()
-    exposition = ExecutorExposition(health)
+    exposition = ExecutorExposition(health.dependencies, health.agent)
     before = exposition.text().decode()
     assert 'simherd_executor_dependency_up{dependency="redis"} 0.0' in before
     assert "simherd_executor_slots 4.0" not in before

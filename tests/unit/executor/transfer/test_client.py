@@ -124,8 +124,6 @@ def test_a_pause_that_raises_ends_the_tries(tmp_path: Path) -> None:
     assert len(storage.requests) == 1
     with pytest.raises(GivenUp):
         storage.client(give_up).check()
-    with pytest.raises(GivenUp):
-        storage.client().paused_by(give_up).check()
 
 
 def test_a_download_that_is_cut_is_tried_again(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -12,6 +13,9 @@ from executor.transfer import multipart_upload as module
 from executor.transfer.client import TransferClient, TransferFailed
 from executor.transfer.multipart_upload import MultipartUpload
 from simherd.contract.upload_grant import Grant
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 GRANT = Grant("http://scheduler/grant", "secret")
 PUT = "http://storage/whole"
@@ -28,8 +32,10 @@ class Storage:
         self.begun: list[str] = []
         self._refused = refused
         self._lock = threading.Lock()
+        self.pause: Callable[[float], None] = lambda _seconds: None
         self.client = TransferClient(
-            httpx.Client(transport=httpx.MockTransport(self._answer)), lambda _seconds: None
+            httpx.Client(transport=httpx.MockTransport(self._answer)),
+            lambda seconds: self.pause(seconds),
         )
 
     def upload(self) -> MultipartUpload:
@@ -123,8 +129,9 @@ def test_an_upload_that_is_given_up_raises_at_the_next_write() -> None:
     def give_up(_seconds: float) -> None:
         raise GivenUp
 
-    client = Storage().client.paused_by(give_up)
-    upload = MultipartUpload(client, GRANT, "out.zip", PUT, lambda _id: None)
+    storage = Storage()
+    storage.pause = give_up
+    upload = MultipartUpload(storage.client, GRANT, "out.zip", PUT, lambda _id: None)
     with pytest.raises(GivenUp):
         upload.write(b"x")
     upload.close()

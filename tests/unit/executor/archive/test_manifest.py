@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from executor.archive import PackResult
-from executor.files.manifest import OutputManifest
+from executor.archive.manifest import OutputManifest
 
 if TYPE_CHECKING:
     from pathlib import Path
