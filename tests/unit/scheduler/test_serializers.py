@@ -46,6 +46,7 @@ def _task(**fields: Any) -> TaskRow:
         "create_time": 1000.0,
         "metrics": {},
         "losses": 0,
+        "extra_params": {},
     }
     return TaskRow(**{**values, **fields})
 
