@@ -11,7 +11,6 @@ import psutil
 
 from executor.link.connection import Address
 from executor.spot.sources import open_source
-from simherd.contract import limits
 from simherd.contract.join import redis_user
 from simherd.contract.policy import INSECURE_BACKEND, Policy
 from simherd.runtime.health import HOST
@@ -20,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from executor.join import Identity
+
+#: Bytes of a machine's disks that tasks are never given, at the most.
+DISK_RESERVE_BYTES = 5 * 1024**3
 
 
 _LAST_PORT = 65535
@@ -96,7 +98,7 @@ class Config:
             vcpus=member.vcpus or os.cpu_count() or 1,
             memory_bytes=member.memory_bytes or psutil.virtual_memory().total,
             disk_bytes=member.disk_bytes,
-            disk_reserve_bytes=_number(env, "DISK_RESERVE_BYTES", str(limits.DISK_RESERVE_BYTES)),
+            disk_reserve_bytes=_number(env, "DISK_RESERVE_BYTES", str(DISK_RESERVE_BYTES)),
             policy=_policy(member.policy),
             machines=member.machines,
             mpi=member.mpi,

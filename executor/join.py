@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from simherd.contract import limits
 from simherd.contract.join import MACHINE_HEADER, ROUTE, SECRET_HEADER, Membership, digest
 from simherd.runtime.backoff import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+#: Seconds after which a machine changes its secret.
+SECRET_S = 86400.0
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +83,7 @@ class Identity:
             httpx.HTTPError: the scheduler is unavailable; the old secret stays valid.
         """
         kept = json.loads(self._file.read_text())
-        if time.time() - kept["secret_at"] < limits.SECRET_S:
+        if time.time() - kept["secret_at"] < SECRET_S:
             return
         # Stored before it is sent: after a crash in between it is sent again.
         kept.setdefault("next", _new_secret())

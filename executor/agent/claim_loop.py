@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import redis
 
+from executor.limits import BELL_WAIT_S
 from executor.link.lease import new_token
 from executor.observability import table
 from executor.observability.instruments import inc, timed
-from simherd.contract import limits
 
 if TYPE_CHECKING:
     import threading
@@ -103,7 +103,7 @@ class ClaimLoop:
         with timed(table.CLAIM_SECONDS):
             claimed, prefetch = self._prefetcher.claim(self._claimer, token)
         if claimed is None:
-            self._claimer.wait_for_bell(limits.BELL_WAIT_S)
+            self._claimer.wait_for_bell(BELL_WAIT_S)
         return claimed, prefetch
 
     def _may_claim(self) -> bool:

@@ -26,6 +26,16 @@ if TYPE_CHECKING:
     from executor.attempt.context import Attempt
     from executor.link.connection import Address
 
+#: Bytes of each slice in which a file goes through object storage, and how many may lie there.
+LIVE_SLICES = 2
+#: Seconds after which an executor says that it still follows, where nothing is new, and after
+#: which it is asked anew when it did not.
+LIVE_ALIVE_S = 5.0
+#: Files of one machine that are fetched at one time.
+LIVE_MAX_FETCHES = 2
+#: Questions about live files that an executor works on at one time.
+LIVE_MAX_REQUESTS = 64
+
 log = logging.getLogger(__name__)
 
 #: Seconds between two reads of files that are followed.
@@ -173,9 +183,9 @@ class LiveFiles:
 
     def _has_room(self, request: LiveRequest) -> bool:
         # A fetch blocks a thread while it waits for its reader.
-        if request.ask is Ask.FETCH and self._fetches >= limits.LIVE_MAX_FETCHES:
+        if request.ask is Ask.FETCH and self._fetches >= LIVE_MAX_FETCHES:
             return False
-        return self._busy < limits.LIVE_MAX_REQUESTS
+        return self._busy < LIVE_MAX_REQUESTS
 
     def _answer(self, key: str, request: LiveRequest) -> None:
         answer = LiveAnswer(self._client, self._keys.live(request.request), self._closed)
@@ -268,7 +278,7 @@ class LiveFiles:
             if runs and follower.look():
                 self._waits = False
                 # If nothing is written for hours, only this shows whether the reader is gone.
-                if turn % round(limits.LIVE_ALIVE_S / _TICK_S) == 0:
+                if turn % round(LIVE_ALIVE_S / _TICK_S) == 0:
                     follower.alive()
                 return True
             follower.end(over=not runs)
@@ -324,7 +334,7 @@ def _fetch(attempt: Attempt, request: LiveRequest, answer: LiveAnswer) -> None:
         file.seek(0)
         try:
             while left and (data := file.read(min(left, limits.LIVE_SLICE_BYTES))):
-                answer.await_room(limits.LIVE_SLICES)
+                answer.await_room(LIVE_SLICES)
                 left -= len(data)
                 digest.update(data)
                 name = f"{prefix}{number}"
@@ -334,7 +344,7 @@ def _fetch(attempt: Attempt, request: LiveRequest, answer: LiveAnswer) -> None:
                 answer.send(FrameKind.SLICE, number=number - 1, size=len(data))
         except ReaderGone:
             # Remove the slices that the reader did not fetch.
-            for kept in range(max(0, number - limits.LIVE_SLICES - 1), number):
+            for kept in range(max(0, number - LIVE_SLICES - 1), number):
                 attempt.transfer.drop(grant, f"{prefix}{kept}")
             raise
     answer.send(FrameKind.END, sha256=digest.hexdigest())

@@ -7,6 +7,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from executor.limits import BELL_WAIT_S
 from executor.link.connection import connect
 from simherd.contract import limits
 from simherd.contract.queue import scripts
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
 
     from executor.link.connection import Address
     from simherd.contract.queue.scripts import Claimed, Renewal
+
+#: How often a waiting attempt may be overtaken by one whose inputs a machine has fetched ahead.
+MAX_OVERTAKEN = 4
+#: How many of the first in the queue may be fetched ahead.
+STAGE_WINDOW = 64
+#: Seconds for which an attempt is marked as being fetched ahead; renewed by each heartbeat.
+STAGED_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,7 @@ class Claimer:
         self._keys = GroupKeys(group)
         self._executor = executor
         # A repeated claim carries the same token and gets the same reply.
-        self._client = connect(where, blocking_s=limits.BELL_WAIT_S)
+        self._client = connect(where, blocking_s=BELL_WAIT_S)
         self._claim = self._client.register_script(scripts.source("claim"))
 
     def claim(self, token: str, staged: str = "") -> Claimed | None:
@@ -54,7 +62,7 @@ class Claimer:
                 int(limits.LEASE_S * 1000),
                 PRIORITY_BAND,
                 staged,
-                limits.MAX_OVERTAKEN,
+                MAX_OVERTAKEN,
             ],
         )
         return scripts.claim_reply(reply)
@@ -107,7 +115,7 @@ class LeaseKeeper:
         keys = self._keys
         reply = self._stage(
             keys=[keys.queue, keys.specs, keys.staged],
-            args=[self._executor, staged, int(1000 * limits.STAGED_S), limits.STAGE_WINDOW],
+            args=[self._executor, staged, int(1000 * STAGED_S), STAGE_WINDOW],
         )
         return scripts.stage_reply(reply)
 

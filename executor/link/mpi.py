@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from executor.link.connection import Address
     from simherd.contract.inbox import Message
 
+#: Seconds for which a machine that works together with others is known to be free; renewed with
+#: every try to claim, each `HEARTBEAT_S`.
+READY_S = 12.0
+
 #: Seconds between two attempts of a leader to gather enough machines.
 _GATHER_S = 1.0
 #: Messages kept in an inbox, as the scheduler has it.
@@ -49,7 +53,7 @@ class GangClaimer(Claimer):
                 int(limits.LEASE_S * 1000),
                 PRIORITY_BAND,
                 self._machines,
-                int(limits.READY_S * 1000),
+                int(READY_S * 1000),
             ],
         )
         gathered = scripts.gather_reply(reply)

@@ -12,7 +12,6 @@ import redis
 
 from executor.link.connection import connect
 from executor.link.lease import HeldLease
-from simherd.contract import limits
 from simherd.contract.attempt_spec import parse_attempt
 from simherd.contract.queue.keys import GroupKeys
 from simherd.contract.reports import Report, ReportKind
@@ -21,6 +20,9 @@ from simherd.runtime.backoff import Backoff
 if TYPE_CHECKING:
     from executor.link.connection import Address
     from executor.link.journal import Journal, JournalEntry
+
+#: Events an event stream keeps at the most (approximately); executors send again what is lost.
+EVENTS_MAX = 100_000
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +170,7 @@ class Reporter:
                 pipe.xadd(
                     self._stream,
                     {"e": event.encode()},
-                    maxlen=limits.EVENTS_MAX,
+                    maxlen=EVENTS_MAX,
                     approximate=True,
                 )
             try:

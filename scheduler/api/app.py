@@ -45,7 +45,6 @@ from scheduler.api.sse import Streams
 from scheduler.api.strict import bounded_document
 from scheduler.bridge.connections import BridgeConnections
 from scheduler.health import dependencies
-from simherd.contract import limits
 from simherd.runtime.health import Pulse
 from simherd.runtime.logs import LogFormat, about
 
@@ -54,6 +53,12 @@ if TYPE_CHECKING:
 
     from scheduler.api.asgi import Application, Message, Receive, Scope, Send
     from scheduler.wiring import Runtime
+
+#: Uploads through an API process into a storage that takes parts, such as S3; one user has half of
+#: them at the most. Each holds a part in memory, twice while it is stored (`uploads.part_size`).
+UPLOADS_IN_PARTS = 32
+#: Threads of an API process for what an event loop must not wait for: SQL, storage.
+API_THREADS = 64
 
 #: Seconds between two signs of life of the event loop.
 _BEAT_S = 5.0
@@ -114,9 +119,7 @@ def make_app(rt: Runtime) -> FastAPI:
     app.state.runtime = rt
     app.state.connections = BridgeConnections(rt)
     app.state.streams = Streams()
-    app.state.uploads = Lane(
-        limits.UPLOADS_IN_PARTS, "There are too many uploads at one time. Try again."
-    )
+    app.state.uploads = Lane(UPLOADS_IN_PARTS, "There are too many uploads at one time. Try again.")
     app.state.dependencies = dependencies(rt)
     app.state.pulse = Pulse("The API's event loop")
     problems.install(app)
@@ -142,7 +145,7 @@ def rules() -> Rules:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     # The default, one thread per core, would be too few: the threads wait for storage and SQL.
-    threads = ThreadPoolExecutor(limits.API_THREADS, "aside")
+    threads = ThreadPoolExecutor(API_THREADS, "aside")
     asyncio.get_running_loop().set_default_executor(threads)
     beating = asyncio.create_task(_beat(app.state.pulse))
     yield

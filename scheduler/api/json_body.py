@@ -14,10 +14,17 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from simherd.contract import limits
+from scheduler.api.limits import MAX_INTEGER, MIN_INTEGER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+#: How deep the values of a JSON body may be nested: ours need 6, and readers that call themselves
+#: for each level run out of stack at some hundred.
+MAX_JSON_DEPTH = 32
+#: Values in a JSON body: the longest lists, of a checkpoint's files, have 50,000 with their fields;
+#: a megabyte of empty lists takes 20 of memory.
+MAX_JSON_VALUES = 500_000
 
 #: Escapes that may stand for a NUL or for half of a character; such bodies are looked through.
 _SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
@@ -94,19 +101,19 @@ def _check_count(text: str) -> None:
         return text.count(",") + text.count("[") + text.count("{")
 
     # Most bodies have few even where what is within texts is counted.
-    if count(text) > limits.MAX_JSON_VALUES < count(_TEXT.sub("", text)):
-        raise BadJson(f"it has more than {limits.MAX_JSON_VALUES} values")
+    if count(text) > MAX_JSON_VALUES < count(_TEXT.sub("", text)):
+        raise BadJson(f"it has more than {MAX_JSON_VALUES} values")
 
 
 def _too_deep() -> str:
-    return f"values are nested deeper than {limits.MAX_JSON_DEPTH}, the most that is read"
+    return f"values are nested deeper than {MAX_JSON_DEPTH}, the most that is read"
 
 
 def _check_depth(value: Any) -> None:
     """Refuse what readers that call themselves for each level would not come out of."""
     level, depth = [value], 0
     while level:
-        if depth > limits.MAX_JSON_DEPTH:
+        if depth > MAX_JSON_DEPTH:
             raise BadJson(_too_deep())
         level = [
             inner
@@ -147,9 +154,7 @@ def _constant(name: str) -> _Bad:
 
 def _integer(text: str) -> int | _Bad:
     # The length first: the time that a conversion takes grows with its square.
-    if len(text) > len(str(limits.MIN_INTEGER)) or not (
-        limits.MIN_INTEGER <= int(text) <= limits.MAX_INTEGER
-    ):
+    if len(text) > len(str(MIN_INTEGER)) or not (MIN_INTEGER <= int(text) <= MAX_INTEGER):
         return _Bad(f"the integer {text[:_SHOWN]} does not fit 64 bits")
     return int(text)
 

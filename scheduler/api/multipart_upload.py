@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from fastapi import HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 
+from scheduler.limits import MAX_INPUT_BYTES
 from scheduler.services.errors import TooLarge
-from simherd.contract import limits
 from simherd.contract.upload_grant import part_size
 
 if TYPE_CHECKING:
@@ -97,8 +97,8 @@ async def _parts(
         held += chunk
         size += len(chunk)
         md5.update(chunk)
-        if size > limits.MAX_INPUT_BYTES:
-            raise TooLarge(f"The file is larger than {limits.MAX_INPUT_BYTES} bytes.")
+        if size > MAX_INPUT_BYTES:
+            raise TooLarge(f"The file is larger than {MAX_INPUT_BYTES} bytes.")
         await body.add(len(chunk))
         while len(held) >= (length := part_size(len(parts) + 1)):
             with memoryview(held) as view:  # a slice of `held` itself would be one copy more

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from simherd.contract import limits
+from scheduler.limits import GROUP_NAME
 
 PRINTABLE: Final = "^[!-~]+$"
 MONTH: Final = r"^(19[7-9]\d|[2-9]\d{3})-(0[1-9]|1[0-2])$"
@@ -12,7 +12,7 @@ ID: Final = r"^[A-Za-z0-9-]{1,64}$"
 
 #: Pattern → what a value must be.
 RULES: Final = {
-    limits.GROUP_NAME: (
+    GROUP_NAME: (
         "use 1 to 63 lower-case letters, digits and hyphens, with a letter or digit at both ends"
     ),
     PRINTABLE: "use printable ASCII characters without spaces",

@@ -18,12 +18,14 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy.exc import OperationalError
 
 from scheduler.services.errors import ServiceError, TooManyRequests
-from simherd.contract import limits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine
 
     from starlette.types import Receive, Scope, Send
+
+#: Connections over which one user follows or waits, to one API process.
+MAX_STREAMS = 256
 
 log = logging.getLogger(__name__)
 
@@ -80,9 +82,9 @@ class Streams:
         Raises:
             Busy: the user has as many as may be.
         """
-        if self._open[user_id] >= limits.MAX_STREAMS:
+        if self._open[user_id] >= MAX_STREAMS:
             raise TooManyRequests(
-                f"You follow or wait for tasks over {limits.MAX_STREAMS} connections already. "
+                f"You follow or wait for tasks over {MAX_STREAMS} connections already. "
                 "One connection waits for many tasks: POST /v1/tasks/changes."
             )
         lines = self._counted(user_id, news)

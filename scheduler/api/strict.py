@@ -11,12 +11,15 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.routing import APIRoute
 
 from scheduler.api.json_body import REFUSED_CHARACTERS, BadJson, parse
-from simherd.contract import limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
     from fastapi import Response
+
+#: Longest parameter of a path, query or header with its name, characters: a webhook's URL is the
+#: longest that is needed, percent-encoded.
+MAX_PARAMETER_CHARACTERS = 8192
 
 #: Where a parameter is, in a request and in the OpenAPI document, and the status for one that is
 #: too long: an object with such a name cannot exist.
@@ -64,11 +67,11 @@ class StrictRouter(APIRouter):
 def _check(where: str, given: Any) -> None:
     for name, value in given:
         text = f"{name}{value}"
-        if len(text) > limits.MAX_PARAMETER_CHARACTERS:
+        if len(text) > MAX_PARAMETER_CHARACTERS:
             raise HTTPException(
                 _TOO_LONG[where],
                 f"{name[:80]}: this {where} parameter is longer than "
-                f"{limits.MAX_PARAMETER_CHARACTERS} characters.",
+                f"{MAX_PARAMETER_CHARACTERS} characters.",
             )
         if REFUSED_CHARACTERS.search(text):
             raise HTTPException(400, f"{name[:80]!r}: this {where} parameter has a NUL character.")
@@ -94,7 +97,7 @@ def _bound(schema: dict[str, Any]) -> None:
     for inner in (*schema.get("anyOf", ()), *([schema["items"]] if "items" in schema else [])):
         _bound(inner)
     if schema.get("type") == "string" and not schema.keys() & {"enum", "const", "format"}:
-        schema.setdefault("maxLength", limits.MAX_PARAMETER_CHARACTERS)
+        schema.setdefault("maxLength", MAX_PARAMETER_CHARACTERS)
 
 
 _PROBLEM: Mapping[str, Any] = {

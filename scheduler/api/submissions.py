@@ -8,12 +8,13 @@ from typing import Annotated, Literal
 from pydantic import Field, StrictStr
 
 from scheduler.api.bounded import Metadata, Parameters, Shown, StrictBody
+from scheduler.api.limits import MAX_AMOUNT, MAX_FILE_PATH_CHARACTERS
 from scheduler.api.patterns import PRINTABLE
 from scheduler.services.tasks.submit import ClientKey, NewTask
 from simherd.contract import limits
 
 #: A path in the user's storage.
-Path = Annotated[StrictStr, Field(max_length=limits.MAX_FILE_PATH_CHARACTERS)]
+Path = Annotated[StrictStr, Field(max_length=MAX_FILE_PATH_CHARACTERS)]
 #: What a client calls a submission: printable ASCII, as HTTP headers take it.
 Key = Annotated[str, Field(min_length=1, max_length=200, pattern=PRINTABLE)]
 
@@ -37,7 +38,7 @@ class TaskRequest(StrictBody):
     compress_with: Literal["AUTO", "SEVEN_Z", "NONE"] = "SEVEN_Z"
     extra_params: Parameters = Field(default_factory=dict)
     #: US$; beyond the contract, as all that follows.
-    max_cost: float | None = Field(default=None, gt=0, le=limits.MAX_AMOUNT, allow_inf_nan=False)
+    max_cost: float | None = Field(default=None, gt=0, le=MAX_AMOUNT, allow_inf_nan=False)
     priority: int = Field(default=0, ge=-100, le=100)
     shared_inputs: list[Path] = Field(default_factory=list, max_length=100)
     has_input: bool = True

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from scheduler.store.models import TaskRow
     from scheduler.wiring import Runtime
 
+#: WebRTC connections of one API process, and of one user with it: each has sockets and keys of its
+#: own, and the published client makes one for each file that it follows.
+BRIDGE_MAX_CONNECTIONS = 128
+BRIDGE_MAX_PER_USER = 2 * limits.LIVE_MAX_FILES
+
 
 class BridgeConnections:
     """Those that are open."""
@@ -70,7 +75,7 @@ class BridgeConnections:
     def _take_place(self, user_id: str) -> None:
         if self._closed:
             raise TooManyRequests("This API process stops just now. Try again in some seconds.")
-        most, most_of_user = limits.BRIDGE_MAX_CONNECTIONS, limits.BRIDGE_MAX_PER_USER
+        most, most_of_user = BRIDGE_MAX_CONNECTIONS, BRIDGE_MAX_PER_USER
         if self._of_user[user_id] >= most_of_user:
             raise TooManyRequests(
                 f"You follow {most_of_user} files already: stop following some of them."

@@ -12,7 +12,6 @@ from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCSession
 
 from scheduler.bridge.replies import replies
 from scheduler.services.errors import Conflict, Invalid
-from simherd.contract import limits
 from simherd.contract.webrtc_channel import LABEL, ChannelRequest, Reply, ReplyStatus
 
 if TYPE_CHECKING:
@@ -21,6 +20,17 @@ if TYPE_CHECKING:
     from scheduler.config import Settings
     from scheduler.store.models import TaskRow
     from scheduler.wiring import Runtime
+
+#: Seconds in which a connection must have been made and the client must have asked something.
+BRIDGE_CONNECT_S = 30.0
+#: Seconds for which a client that has its answer may keep the connection.
+BRIDGE_LINGER_S = 10.0
+#: Bytes that may wait in a connection for a client that reads slowly, besides one message.
+BRIDGE_BUFFER_BYTES = 256 * 1024
+#: Bytes of a message: what every WebRTC client takes (RFC 8841), and the most that is sent to one
+#: that takes more.
+BRIDGE_LEAST_MESSAGE_BYTES = 64 * 1024
+BRIDGE_MESSAGE_BYTES = 256 * 1024
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +51,7 @@ class Peer:
         self._room = asyncio.Event()
         self._asked: asyncio.Future[str | bytes] = asyncio.get_running_loop().create_future()
         self._channel: RTCDataChannel | None = None
-        self._most = limits.BRIDGE_LEAST_MESSAGE_BYTES
+        self._most = BRIDGE_LEAST_MESSAGE_BYTES
         self._connection.on("datachannel", self._on_channel)
         self._connection.on("connectionstatechange", self._on_state)
 
@@ -89,7 +99,7 @@ class Peer:
 
     async def _work(self) -> None:
         try:
-            text = await asyncio.wait_for(self._asked, limits.BRIDGE_CONNECT_S)
+            text = await asyncio.wait_for(self._asked, BRIDGE_CONNECT_S)
         except TimeoutError:
             log.info("event=bridge_not_used task=%s", self._task.id)
             return
@@ -110,7 +120,7 @@ class Peer:
         if channel.readyState != "open":
             # The client closes it; `serve` is about to end.
             await self._gone.wait()
-        while channel.bufferedAmount > limits.BRIDGE_BUFFER_BYTES:
+        while channel.bufferedAmount > BRIDGE_BUFFER_BYTES:
             self._room.clear()
             await self._room.wait()
         channel.send(reply.encode())
@@ -119,7 +129,7 @@ class Peer:
         """Let the client take the last message and close; one that follows waits for us to."""
         if by_us:
             self._open_channel().close()
-        await asyncio.sleep(limits.BRIDGE_LINGER_S)
+        await asyncio.sleep(BRIDGE_LINGER_S)
 
     def _open_channel(self) -> RTCDataChannel:
         assert self._channel is not None
@@ -130,7 +140,7 @@ class Peer:
             channel.close()
             return
         self._channel = channel
-        channel.bufferedAmountLowThreshold = limits.BRIDGE_BUFFER_BYTES
+        channel.bufferedAmountLowThreshold = BRIDGE_BUFFER_BYTES
         channel.on("message", self._on_message)
         channel.on("bufferedamountlow", self._room.set)
         channel.on("close", self._gone.set)
@@ -147,12 +157,12 @@ class Peer:
 def _message_size(offer: str) -> int:
     """Bytes of the longest message that the client takes and we send."""
     match = _MESSAGE_SIZE.search(offer)
-    size = int(match[1]) if match else limits.BRIDGE_LEAST_MESSAGE_BYTES
+    size = int(match[1]) if match else BRIDGE_LEAST_MESSAGE_BYTES
     # To RFC 8841 0 is without a limit.
-    if 0 < size < limits.BRIDGE_LEAST_MESSAGE_BYTES:
-        least = limits.BRIDGE_LEAST_MESSAGE_BYTES
+    if 0 < size < BRIDGE_LEAST_MESSAGE_BYTES:
+        least = BRIDGE_LEAST_MESSAGE_BYTES
         raise Invalid(f"sdp: max-message-size must be at least {least}; given was {size}.")
-    return min(size or limits.BRIDGE_MESSAGE_BYTES, limits.BRIDGE_MESSAGE_BYTES)
+    return min(size or BRIDGE_MESSAGE_BYTES, BRIDGE_MESSAGE_BYTES)
 
 
 def _configuration(settings: Settings) -> RTCConfiguration:

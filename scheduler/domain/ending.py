@@ -7,12 +7,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from scheduler.domain.attempt_numbers import next_number, ordinal
-from simherd.contract import limits
 from simherd.contract.cause import OUTCOMES, Cause
 from simherd.contract.lifecycle import Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+#: Attempts a task gets when its machines are lost one after another.
+MAX_ATTEMPTS = 20
+#: Machines that a task may lose before it is taken to be what brings them down.
+MAX_LOSSES = 3
 
 #: A lost machine as SQL stores it: attempt, machine_id, at, detail.
 Loss = dict[str, Any]
@@ -92,7 +96,7 @@ def decide(task: TaskSnapshot, end: AttemptEnd) -> Ending:
         losses.append(_loss(task.attempt, end, sentence))
         columns["losses"] = losses
     wants_another = outcome.resubmit and task.resubmit
-    is_held = wants_another and len(losses) >= limits.MAX_LOSSES
+    is_held = wants_another and len(losses) >= MAX_LOSSES
     if task.status is Status.PENDING_KILL:
         columns["cause"] = Cause.KILLED_BY_USER.value
         return Ending(Status.KILLED, _killed(task, end), columns, sentence)
@@ -101,7 +105,7 @@ def decide(task: TaskSnapshot, end: AttemptEnd) -> Ending:
         status = OUTCOMES[Cause.COST_LIMIT].status
         return Ending(status, cost.sentence, columns, sentence)
     number = ordinal(task.attempt, task.attempt_floor, task.attempts_before)
-    if wants_another and not is_held and number < limits.MAX_ATTEMPTS:
+    if wants_another and not is_held and number < MAX_ATTEMPTS:
         following = next_number(task.attempt, task.attempt_floor)
         columns |= {"next_attempt": following, **_OF_ONE_ATTEMPT}
         description = f"{sentence} Queued again as attempt {following}."

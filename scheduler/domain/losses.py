@@ -17,6 +17,11 @@ from simherd.contract.cause import Cause
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+#: Share of a group's leases which, overdue together, makes the sweep hold: it is probably us.
+MASS_LOSS_SHARE = 0.5
+#: Leases below which the brake above does not apply: one machine of two may well be gone.
+MASS_LOSS_MINIMUM = 8
+
 
 @dataclass(frozen=True)
 class GracePeriod:
@@ -149,7 +154,7 @@ def is_left_out(seen_at: float, lease_ended_at: float | None, now: float) -> boo
 
 def is_mass_loss(silent: int, total: int) -> bool:
     """Whether so many are silent at once that the fault is probably the scheduler's."""
-    return silent >= limits.MASS_LOSS_MINIMUM and silent > limits.MASS_LOSS_SHARE * total
+    return silent >= MASS_LOSS_MINIMUM and silent > MASS_LOSS_SHARE * total
 
 
 def is_common_failure(others: int, healthy_others: int) -> bool:

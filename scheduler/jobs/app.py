@@ -15,9 +15,9 @@ from celery.utils.log import get_multiprocessing_logger
 from kombu.exceptions import OperationalError
 
 from scheduler.config import Settings
+from scheduler.limits import MAIN_SERVER
 from scheduler.services.control.sweep import SWEEP
 from scheduler.wiring import Runtime
-from simherd.contract import limits
 
 if TYPE_CHECKING:
     from typing import Any
@@ -107,7 +107,7 @@ def make_app() -> Celery:
                 f"{SWEEP}:{server}": {
                     "task": SWEEP,
                     # The release before knew no other server.
-                    "args": () if server == limits.MAIN_SERVER else (server,),
+                    "args": () if server == MAIN_SERVER else (server,),
                     "schedule": settings.sweep_s,
                     # A sweep that waited longer than this has been overtaken by the next one.
                     "options": {"expires": max(settings.sweep_s, 5)},

@@ -6,6 +6,7 @@ import logging
 import time
 
 from scheduler.jobs.app import app, runtime, started_at
+from scheduler.limits import MAIN_SERVER
 from scheduler.services.control import orphans
 from scheduler.services.control.sweep import SWEEP, sweep_in_turn
 from scheduler.services.groups import terminate
@@ -14,13 +15,12 @@ from scheduler.services.notifications.deliver import deliver_due
 from scheduler.services.storage import transfers
 from scheduler.services.storage.transfer_worker import carry_on
 from scheduler.services.watch.observers import notify_observers
-from simherd.contract import limits
 
 log = logging.getLogger(__name__)
 
 
 @app.task(name=SWEEP)  # type: ignore[untyped-decorator]
-def sweep(server: str = limits.MAIN_SERVER) -> None:
+def sweep(server: str = MAIN_SERVER) -> None:
     """Leases, lost tasks, machines and limits of the groups on one Redis server."""
     sweep_in_turn(runtime(), server, started_at())
 

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from scheduler.objects.base import NoSuchObject
-from simherd.contract import limits
 from simherd.contract.archive.directory import DirectoryTooLarge, locate, read_entries
 from simherd.contract.archive.paths import ArchiveRejected
 from simherd.contract.archive.ranged import RangedFile
@@ -22,6 +21,16 @@ if TYPE_CHECKING:
 
     from scheduler.objects.base import ObjectStore
     from simherd.contract.archive.directory import ArchiveEntry
+
+#: Entries of a stored zip that the API lists, and bytes of its central directory (160 bytes an
+#: entry, its name included). The largest takes 60 MB of memory and 2 s; 600,000 entries took 750 MB
+#: and 90 s. Beyond it the archive can be downloaded only.
+MAX_ZIP_ENTRIES = 100_000
+MAX_ZIP_DIRECTORY_BYTES = 16 * 1024**2
+#: Directories of stored zips that one API process reads at the same time.
+ZIP_READERS = 2
+#: Seconds for which a request waits, in its thread, until one of these readers is free.
+ZIP_WAIT_S = 1.0
 
 #: Bytes fetched at a time: a central directory of some thousand members in one read.
 _BLOCK = 256 * 1024
@@ -46,7 +55,7 @@ class _Readers:
     def entered(self, user: str) -> Iterator[None]:
         """Take a place. Raises ArchivesBusy: none became free in `ZIP_WAIT_S`."""
         with self._changed:
-            if not self._changed.wait_for(lambda: self._has_room(user), limits.ZIP_WAIT_S):
+            if not self._changed.wait_for(lambda: self._has_room(user), ZIP_WAIT_S):
                 raise ArchivesBusy
             self._inside[user] += 1
         try:
@@ -63,7 +72,7 @@ class _Readers:
 
 
 #: For this process: each of the largest directories takes some 60 MB.
-_readers = _Readers(limits.ZIP_READERS)
+_readers = _Readers(ZIP_READERS)
 
 
 class TooManyMembers(ValueError):
@@ -109,7 +118,7 @@ def list_zip(store: ObjectStore, user: str, path: str) -> Listing:
     reader = io.BufferedReader(ranged, _BLOCK)
     try:
         with _readers.entered(user):
-            directory = locate(reader, limits.MAX_ZIP_ENTRIES, limits.MAX_ZIP_DIRECTORY_BYTES)
+            directory = locate(reader, MAX_ZIP_ENTRIES, MAX_ZIP_DIRECTORY_BYTES)
             return Listing(
                 info.size, _members(list(read_entries(reader, directory)), directory.start)
             )

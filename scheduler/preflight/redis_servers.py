@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
+from scheduler.limits import MAIN_SERVER
 from scheduler.preflight.finding import PREFIX, Finding
-from simherd.contract import limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,7 +27,7 @@ def look_at_redis(urls: Mapping[str, str]) -> Iterator[Finding]:
     """
     for name, url in urls.items():
         setting = f"{PREFIX}REDIS_URL"
-        if name != limits.MAIN_SERVER:
+        if name != MAIN_SERVER:
             setting = f"{PREFIX}REDIS_SERVERS.{name}"
         for says in _redis(url):
             yield Finding(setting, says)

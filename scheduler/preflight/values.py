@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
+from scheduler.limits import GRACE_AFTER_START_S, JOIN_S, LEAST_SIGNING_KEY
 from scheduler.preflight.finding import PREFIX, Finding
 from scheduler.preflight.names import of_names
 from scheduler.preflight.paths import of_paths
@@ -46,9 +47,9 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
         ),
         (
             "REGISTER_S",
-            settings.register_s > limits.JOIN_S,
+            settings.register_s > JOIN_S,
             f"{settings.register_s:g} s are longer than a join token is good for, "
-            f"{limits.JOIN_S:g} s: a machine could not join in the rest. Take {limits.JOIN_S:g} "
+            f"{JOIN_S:g} s: a machine could not join in the rest. Take {JOIN_S:g} "
             "at the most",
         ),
         (
@@ -56,7 +57,7 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
             _is_deployed(settings) and settings.grace_s < limits.HEARTBEAT_S,
             f"{settings.grace_s:g} s are shorter than the time between two heartbeats, "
             f"{limits.HEARTBEAT_S:g} s: after a restart machines that are well would be declared "
-            f"lost. Take {limits.GRACE_AFTER_START_S:g}",
+            f"lost. Take {GRACE_AFTER_START_S:g}",
         ),
         (
             "STORAGE_DIR",
@@ -110,8 +111,8 @@ def unsafe(settings: Settings) -> Iterator[Finding]:
         says = "it can be guessed: it repeats few characters. Make one with: openssl rand -hex 32"
         yield Finding(f"{PREFIX}SIGNING_KEY", says, True)
     bootstrap = settings.bootstrap_key
-    if bootstrap is not None and len(bootstrap.get_secret_value()) < limits.LEAST_SIGNING_KEY:
-        says = f"it can be guessed: it is shorter than {limits.LEAST_SIGNING_KEY} characters"
+    if bootstrap is not None and len(bootstrap.get_secret_value()) < LEAST_SIGNING_KEY:
+        says = f"it can be guessed: it is shorter than {LEAST_SIGNING_KEY} characters"
         yield Finding(f"{PREFIX}BOOTSTRAP_KEY", f"{says}. Make one with: openssl rand -hex 32")
     yield from _passwords(settings)
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from simherd.contract.live_frames import LiveRequest
     from simherd.contract.notifications import Observer
 
+#: Bell entries kept at the most: more than there are idle slots wakes nobody further.
+BELL_MAX = 1024
+
 #: Keys that are scanned in one call.
 _SCANNED = 1000
 #: Inbox messages kept; an executor that is further behind than this has lost its attempts.
@@ -82,7 +85,7 @@ class Arrival:
             self.attempt,
             band if self.user else band + self.order,
             self.spec,
-            limits.BELL_MAX,
+            BELL_MAX,
             self.user,
             "1" if self.ahead else "0",
         ]

@@ -17,8 +17,8 @@ import redis
 
 from scheduler.queue.broken_keys import BrokenKeys, broken_keys, reading
 from scheduler.queue.dropped_input import DroppedInput
+from scheduler.queue.limits import CLOCK_AHEAD_S, MAX_REDIS_NAME
 from scheduler.queue.machine_input import InvalidMachineInput, parse_facts, parse_report
-from simherd.contract import limits
 from simherd.contract.attempt_spec import attempt_key, parse_attempt
 from simherd.contract.queue import scripts
 from simherd.contract.queue.keys import GroupKeys
@@ -29,6 +29,13 @@ if TYPE_CHECKING:
     from scheduler.queue.ownership import Ownership
     from scheduler.queue.servers import Servers
     from simherd.contract.reports import Report
+
+#: Longest report of an executor, bytes: the largest holds the arguments of a command.
+MAX_REPORT_BYTES = 256 * 1024
+#: Longest JSON in which a machine describes itself, bytes.
+MAX_FACTS_BYTES = 16 * 1024
+#: Leases, machines and other entries of one key that the scheduler reads at the most.
+MAX_GROUP_ENTRIES = 100_000
 
 #: Reports, and their bytes, that are read of one group before the others have their turn.
 BATCH = 500
@@ -97,7 +104,7 @@ class GroupReader:
         """
         names = sorted(machines)
         facts = {}
-        for name, text in self._fields(group, "facts", names, limits.MAX_FACTS_BYTES).items():
+        for name, text in self._fields(group, "facts", names, MAX_FACTS_BYTES).items():
             try:
                 facts[name] = parse_facts(text)
             except InvalidMachineInput as error:
@@ -141,7 +148,7 @@ class GroupReader:
         names, keys = list(attempts), GroupKeys(group)
         pipe = self._servers.of(group).pipeline(transaction=False)
         for attempt in names:
-            args: list[str | int] = [limits.MAX_REDIS_NAME, "holder"]
+            args: list[str | int] = [MAX_REDIS_NAME, "holder"]
             self._scripts["read_fields"](keys=[keys.lease(attempt)], args=args, client=pipe)
         with reading(group, "lease"):
             replies: Any = pipe.execute() if names else []
@@ -151,7 +158,7 @@ class GroupReader:
 
     def mpi_groups(self, group: str) -> dict[str, tuple[str, ...]]:
         """Return attempt → the machines that work on it together, the leader first."""
-        most = _MOST_MEMBERS * (limits.MAX_REDIS_NAME + 1)
+        most = _MOST_MEMBERS * (MAX_REDIS_NAME + 1)
         rows = {a: tuple(t.split(",")) for a, t in self._hash(group, "gangs", most).items()}
         if not rows:
             return {}
@@ -169,7 +176,7 @@ class GroupReader:
 
     def prefetcher(self, group: str, attempt: str) -> str | None:
         """Return the machine that prefetches for a waiting attempt."""
-        most = 2 * limits.MAX_REDIS_NAME
+        most = 2 * MAX_REDIS_NAME
         mark = self._fields(group, "staged", [attempt], most).get(attempt, "")
         expiry_ms, _, machine = mark.partition(":")
         is_valid = expiry_ms.isascii() and expiry_ms.isdigit() and len(expiry_ms) < 16
@@ -223,7 +230,7 @@ class GroupReader:
             Group → its reports, where there are any; and group → how its stream is broken.
         """
         pipe = client.pipeline(transaction=False)
-        args: list[str | int] = [BATCH, _BATCH_BYTES, "e", limits.MAX_REPORT_BYTES]
+        args: list[str | int] = [BATCH, _BATCH_BYTES, "e", MAX_REPORT_BYTES]
         for group, cursor in cursors.items():
             key = GroupKeys(group).events
             self._scripts["read_stream"](keys=[key], args=[cursor, *args], client=pipe)
@@ -256,7 +263,7 @@ class GroupReader:
 
     def _entry(self, group: str, entry: str, text: str | None, now: float) -> StreamEntry:
         if text is None:
-            detail = f"{entry}: not a report, or more than {limits.MAX_REPORT_BYTES} bytes"
+            detail = f"{entry}: not a report, or more than {MAX_REPORT_BYTES} bytes"
             self.dropped.count(group, "report", detail)
             return StreamEntry(entry, None)
         try:
@@ -268,7 +275,7 @@ class GroupReader:
     def _heartbeats_ms(self, group: str) -> dict[str, float]:
         rows = self._scores(group, "machines")
         known = self._owned.machines(group, {name for name, _, _ in rows})
-        latest = 1000 * (time.time() + limits.CLOCK_AHEAD_S)
+        latest = 1000 * (time.time() + CLOCK_AHEAD_S)
         heartbeats = {}
         for name, ms, _ in rows:
             # A heartbeat of the far future would keep a dead machine alive.
@@ -303,15 +310,15 @@ class GroupReader:
         what: str,
         *,
         first: int = 0,
-        count: int = limits.MAX_GROUP_ENTRIES,
+        count: int = MAX_GROUP_ENTRIES,
         holders: str = "",
     ) -> list[tuple[str, float, str]]:
         """Return members, scores and holders of a sorted set. Raises BrokenKeys."""
         key, _ = GroupKeys(group).fixed()[what]
-        args = [first, count, limits.MAX_REDIS_NAME, holders]
+        args = [first, count, MAX_REDIS_NAME, holders]
         with reading(group, what):
             total, left, rows = self._run(group, "read_scores", key, args)
-        if count == limits.MAX_GROUP_ENTRIES and total > count:
+        if count == MAX_GROUP_ENTRIES and total > count:
             raise BrokenKeys(group, f"{what}: {total} entries, {count} are read at the most")
         self.dropped.count(group, what, "a name that is too long", number=left)
         entries = []
@@ -326,11 +333,11 @@ class GroupReader:
     def _hash(self, group: str, what: str, most: int) -> dict[str, str]:
         """Return a hash whose fields machines choose. Raises BrokenKeys."""
         key, _ = GroupKeys(group).fixed()[what]
-        args = [limits.MAX_GROUP_ENTRIES, limits.MAX_REDIS_NAME, most]
+        args = [MAX_GROUP_ENTRIES, MAX_REDIS_NAME, most]
         with reading(group, what):
             total, left, rows = self._run(group, "read_hash", key, args)
-        if total > limits.MAX_GROUP_ENTRIES:
-            most = limits.MAX_GROUP_ENTRIES
+        if total > MAX_GROUP_ENTRIES:
+            most = MAX_GROUP_ENTRIES
             raise BrokenKeys(group, f"{what}: {total} entries, {most} are read at the most")
         self.dropped.count(group, what, "an entry that is too long", number=left)
         return dict(zip(rows[::2], rows[1::2], strict=True))

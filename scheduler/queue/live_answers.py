@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from scheduler.queue.dropped_input import DroppedInput
     from scheduler.queue.servers import Servers
 
+#: Seconds for which an answer about live files is kept for a reader who does not come back.
+LIVE_KEEP_S = 30.0
+#: Longest frame of a live answer, bytes: what Redis takes at once, see `REDIS_BULK_BYTES`.
+MAX_FRAME_BYTES = 4 * 1024**2
+
 log = logging.getLogger(__name__)
 
 #: Bytes of frames that are read at a time.
@@ -130,12 +135,12 @@ class Reading:
     async def keep(self) -> None:
         """Extend the stream's life until cancelled."""
         while True:
-            await asyncio.sleep(limits.LIVE_KEEP_S / 3)
+            await asyncio.sleep(LIVE_KEEP_S / 3)
             with contextlib.suppress(redis.RedisError):
                 await self._keep()
 
     async def _keep(self) -> None:
-        await _bounded(self._client.expire(self._key, int(limits.LIVE_KEEP_S)))
+        await _bounded(self._client.expire(self._key, int(LIVE_KEEP_S)))
 
     async def frames(self) -> AsyncIterator[Frame | None]:
         """Yield the frames as they come, and None now and then while there are none.
@@ -168,14 +173,14 @@ class Reading:
         if not ready:
             return []
         args: list[str | int] = [after, limits.LIVE_WINDOW, _READ_BYTES, FIELD]
-        args.append(limits.MAX_FRAME_BYTES)
+        args.append(MAX_FRAME_BYTES)
         rows: Any = await _bounded(self._read(keys=[self._key], args=args))
         return [(entry, text) for entry, text in rows]
 
     def _frame(self, text: str | None) -> Frame:
         if text is None:
             self._dropped("a frame that is too long")
-            raise BadFrame(f"a frame of more than {limits.MAX_FRAME_BYTES} bytes")
+            raise BadFrame(f"a frame of more than {MAX_FRAME_BYTES} bytes")
         try:
             return read_frame(text)
         except BadFrame as error:

@@ -19,7 +19,7 @@ from pydantic import (
     field_validator,
 )
 
-from simherd.contract import limits
+from scheduler.queue.limits import CLOCK_AHEAD_S, MAX_REDIS_NAME
 from simherd.contract.attempt_spec import PROTOCOL
 from simherd.contract.cause import Cause
 from simherd.contract.operations import Metric, Operation
@@ -27,6 +27,9 @@ from simherd.contract.reports import Report, ReportKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+#: The earliest time that a report may carry, seconds since the epoch: the start of 2020.
+EARLIEST_REPORT_S = 1_577_836_800.0
 
 #: Characters of a sentence, and of a word such as a machine type, that are kept.
 _SENTENCE, _WORD = 4000, 200
@@ -178,7 +181,7 @@ class _Usage(_Input):
 
 
 class _Observed(_Input):
-    observer_id: str = Field(max_length=limits.MAX_REDIS_NAME)
+    observer_id: str = Field(max_length=MAX_REDIS_NAME)
     captured: Attributes | None = None
     trouble: Sentence | None = None
     missed: Count | bool | None = None
@@ -216,11 +219,11 @@ _BODIES: Mapping[ReportKind, type[_Input]] = {
 class _Report(_Input):
     protocol: int
     kind: str
-    task_id: str = Field(min_length=1, max_length=limits.MAX_REDIS_NAME)
+    task_id: str = Field(min_length=1, max_length=MAX_REDIS_NAME)
     attempt: int = Field(ge=1, le=2**31 - 1)
     number: int = Field(ge=1, le=2**31 - 1)
     at: float
-    executor: str = Field(min_length=1, max_length=limits.MAX_REDIS_NAME)
+    executor: str = Field(min_length=1, max_length=MAX_REDIS_NAME)
     body: dict[str, Any] = {}
 
 
@@ -255,7 +258,7 @@ def parse_report(text: str, now: float) -> Report:
         raise
     except ValueError as error:
         raise InvalidMachineInput("report", str(error)[:_WORD]) from error
-    if not limits.EARLIEST_REPORT_S <= report.at <= now + limits.CLOCK_AHEAD_S:
+    if not EARLIEST_REPORT_S <= report.at <= now + CLOCK_AHEAD_S:
         raise InvalidMachineInput("time", f"at: {report.at!r} is not a time that a report can have")
     return Report(
         kind=kind,

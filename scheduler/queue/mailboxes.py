@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from simherd.contract import limits
+from scheduler.limits import MAILBOX_KEEP_S
 from simherd.contract.queue.keys import MailboxKeys
 
 if TYPE_CHECKING:
     import redis.asyncio
+
+#: Messages that wait in one: there is one answer to one offer.
+MAILBOX_MESSAGES = 4
 
 #: Seconds that one read waits: less than the connection's own time limit.
 _WAIT_S = 2
@@ -24,7 +27,7 @@ class Mailboxes:
     async def open(self, task_id: str, client_id: str) -> None:
         """Create a mailbox; an existing one stays as it is."""
         keys = MailboxKeys(task_id, client_id)
-        await self._client.set(keys.registered, 1, ex=int(limits.MAILBOX_KEEP_S))
+        await self._client.set(keys.registered, 1, ex=int(MAILBOX_KEEP_S))
 
     async def is_open(self, task_id: str, client_id: str) -> bool:
         """Return whether there is such a mailbox."""
@@ -33,10 +36,10 @@ class Mailboxes:
     async def put(self, task_id: str, client_id: str, message: str) -> None:
         """Add a message; beyond the limit the oldest is dropped."""
         keys = MailboxKeys(task_id, client_id)
-        keep_s = int(limits.MAILBOX_KEEP_S)
+        keep_s = int(MAILBOX_KEEP_S)
         async with self._client.pipeline(transaction=True) as change:
             change.rpush(keys.messages, message)
-            change.ltrim(keys.messages, -limits.MAILBOX_MESSAGES, -1)
+            change.ltrim(keys.messages, -MAILBOX_MESSAGES, -1)
             change.expire(keys.messages, keep_s)
             change.expire(keys.registered, keep_s)
             await change.execute()

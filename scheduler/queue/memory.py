@@ -7,12 +7,17 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from simherd.contract import limits
 from simherd.contract.queue import scripts
 from simherd.contract.queue.keys import PREFIX
 
 if TYPE_CHECKING:
     import redis
+
+#: Share of Redis' memory limit from which submissions are refused: what is left is for those who
+#: work already.
+REDIS_FULL_SHARE = 0.9
+#: Seconds between two looks at what a group takes, where there is no such need.
+REDIS_USAGE_EVERY_S = 60.0
 
 #: Keys that are scanned in one call, during which Redis serves nobody else.
 _SCANNED = 1000
@@ -83,7 +88,7 @@ def check_room(client: redis.Redis) -> None:
         RedisFull: it has nearly reached its limit.
     """
     memory = memory_of(client)
-    if memory.share >= limits.REDIS_FULL_SHARE:
+    if memory.share >= REDIS_FULL_SHARE:
         raise RedisFull(
             f"The queue's memory is full ({memory.used} of {memory.limit} bytes are used): "
             "no more tasks are taken just now. Try again in a minute."
@@ -102,5 +107,5 @@ class UsageClock:
 
     def restart(self, server: str, took_s: float) -> None:
         """Start the wait after a measurement that took `took_s` seconds."""
-        wait_s = max(limits.REDIS_USAGE_EVERY_S, _REST * took_s)
+        wait_s = max(REDIS_USAGE_EVERY_S, _REST * took_s)
         self._due[server] = time.monotonic() + wait_s

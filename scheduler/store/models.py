@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from scheduler.limits import MAIN_SERVER
 from simherd.contract import limits
 
 #: SQLite gives rising numbers to INTEGER primary keys only; PostgreSQL has room for more.
@@ -126,7 +127,7 @@ class GroupRow(Base):
     #: When an elastic group last changed its size.
     scaled_at: Mapped[float | None]
     #: The name of the Redis server that holds its queue.
-    redis_server: Mapped[str] = mapped_column(default=limits.MAIN_SERVER)
+    redis_server: Mapped[str] = mapped_column(default=MAIN_SERVER)
     #: Since when it is quarantined because its keys in Redis are broken, and the reason.
     quarantined_at: Mapped[float | None]
     quarantine_reason: Mapped[str | None]

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import SecretStr
 
 from scheduler.api.app import make_app
+from scheduler.api.bounded import MAX_PAGE
+from scheduler.api.edge.access import MAX_BATCH_BODY_BYTES, MAX_BODY_BYTES, MAX_EXPORT_BODY_BYTES
+from scheduler.api.json_body import MAX_JSON_DEPTH, MAX_JSON_VALUES
+from scheduler.api.strict import MAX_PARAMETER_CHARACTERS
 from scheduler.config import Settings
+from scheduler.objects.archive import MAX_ZIP_DIRECTORY_BYTES, MAX_ZIP_ENTRIES
 from scheduler.wiring import Runtime
-from simherd.contract import limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,18 +43,18 @@ Every number, text and list of a request has bounds, which `/openapi.json` says.
 
 | What | Bound | Status |
 |---|---|---|
-| A JSON body | {limits.MAX_BODY_BYTES // 1024**2} MiB; of a batch or a checkpoint \
-{limits.MAX_BATCH_BODY_BYTES // 1024**2} MiB, of an export \
-{limits.MAX_EXPORT_BODY_BYTES // 1024**2} MiB | 413 |
-| Values in a body | {limits.MAX_JSON_VALUES:,}, nested {limits.MAX_JSON_DEPTH} deep | 400 |
+| A JSON body | {MAX_BODY_BYTES // 1024**2} MiB; of a batch or a checkpoint \
+{MAX_BATCH_BODY_BYTES // 1024**2} MiB, of an export \
+{MAX_EXPORT_BODY_BYTES // 1024**2} MiB | 413 |
+| Values in a body | {MAX_JSON_VALUES:,}, nested {MAX_JSON_DEPTH} deep | 400 |
 | Texts in a body | UTF-8, no NUL character, no half of a surrogate pair | 400 |
 | Numbers in a body | finite; integers of 64 bits | 400 |
 | A name in an object | once | 400 |
 | A parameter of the path, query or a header, with its name | \
-{limits.MAX_PARAMETER_CHARACTERS:,} characters, no NUL character | 404, 422, 400 |
-| A page of a list | the first {limits.MAX_PAGE:,} pages | 422 |
-| A stored zip that is looked into | {limits.MAX_ZIP_ENTRIES:,} entries, a directory of \
-{limits.MAX_ZIP_DIRECTORY_BYTES // 1024**2} MiB | 413 |
+{MAX_PARAMETER_CHARACTERS:,} characters, no NUL character | 404, 422, 400 |
+| A page of a list | the first {MAX_PAGE:,} pages | 422 |
+| A stored zip that is looked into | {MAX_ZIP_ENTRIES:,} entries, a directory of \
+{MAX_ZIP_DIRECTORY_BYTES // 1024**2} MiB | 413 |
 
 A field that is not known is refused with 422. Where the published client sends fields that this
 server has no use for (`POST /compute/group`, `POST` and `PATCH` of projects, the parts of an

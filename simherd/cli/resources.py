@@ -12,10 +12,14 @@ from simherd.cli import complete, sharing
 from simherd.cli.parts import Spread, Verbs, confirm, exactly_one, yes_option
 from simherd.cli.render import Columns, as_json, echo, json_option, listing, moment
 from simherd.cli.watch import shows
-from simherd.contract import limits
 from simherd.errors import InvalidInput, NotFound
 from simherd.machine_group import check_group
 from simherd.utils import format_bytes, format_money, parse_duration
+
+#: Machines and US$ an hour above which `simherd resources start` asks: more than a workstation has
+#: work for, and 240 US$ for a day that is forgotten.
+ASK_ABOVE_MACHINES = 8
+ASK_ABOVE_PRICE_HOUR = 10.0
 
 
 @click.group(cls=Verbs)
@@ -149,7 +153,7 @@ def _size_question(machine_type: str, machines: int, spot: bool) -> str | None:
         price = machines * resources.estimate_machine_cost(machine_type, spot)
     except NotFound:
         return None  # the server says so, with the machine types that there are
-    if machines > limits.ASK_ABOVE_MACHINES or price > limits.ASK_ABOVE_PRICE_HOUR:
+    if machines > ASK_ABOVE_MACHINES or price > ASK_ABOVE_PRICE_HOUR:
         return f"Start {machines} machines of {machine_type}, up to {price:.2f} US$/h?"
     return None
 

@@ -16,6 +16,9 @@ from simherd.contract import limits
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+#: Seconds between two generations of a checkpoint, where the task does not say.
+CHECKPOINT_EVERY_S = 600.0
+
 #: Folder within the work folder whose whole content belongs to each checkpoint.
 FOLDER = "checkpoint"
 #: Generations that are kept.
@@ -36,7 +39,7 @@ class Checkpoints:
     """
 
     files: tuple[str, ...]
-    every_s: float = limits.CHECKPOINT_EVERY_S
+    every_s: float = CHECKPOINT_EVERY_S
     stored: bool = False
 
     @classmethod
@@ -58,7 +61,7 @@ class Checkpoints:
             )
         for pattern in files:
             _check_pattern(pattern)
-        every = raw.get("every_s", limits.CHECKPOINT_EVERY_S)
+        every = raw.get("every_s", CHECKPOINT_EVERY_S)
         if (
             isinstance(every, bool)
             or not isinstance(every, int | float)

@@ -6,8 +6,16 @@ import re
 from dataclasses import dataclass, fields
 from typing import Any
 
-from simherd.contract import limits
 from simherd.contract.typed_json import WrongJson, from_json, parse_object, to_json
+
+#: Processes a simulation may have at one time.
+PIDS_LIMIT = 4096
+#: Open files that a simulation's process may have.
+OPEN_FILES = 65536
+#: Size of a container's /tmp, bytes.
+TMP_BYTES = 1024**3
+#: Size of a container's shared memory, bytes: MPI codes need more than Docker's 64 MB.
+SHM_BYTES = 1024**3
 
 #: The environment variable that allows the backend `process`, which isolates nothing: a simulation
 #: has all rights of the account of its agent.
@@ -36,11 +44,11 @@ class Policy:
     capabilities: tuple[str, ...] = ()
     #: Whether containers get the machine's GPUs.
     gpus: bool = True
-    pids: int = limits.PIDS_LIMIT
-    open_files: int = limits.OPEN_FILES
+    pids: int = PIDS_LIMIT
+    open_files: int = OPEN_FILES
     #: Sizes of /dev/shm and /tmp, which are in memory and count as such.
-    shm_bytes: int = limits.SHM_BYTES
-    tmp_bytes: int = limits.TMP_BYTES
+    shm_bytes: int = SHM_BYTES
+    tmp_bytes: int = TMP_BYTES
     #: Limits of one container; 0 means the machine's, divided by its slots.
     memory_bytes: int = 0
     cpus: float = 0

@@ -12,6 +12,13 @@ from simherd.contract.attempt_spec import Command, DeadlineWarning
 from simherd.contract.checkpoints import Checkpoints
 from simherd.contract.typed_json import from_json
 
+#: The longest such time that a task may ask for.
+MAX_STOP_GRACE_S = 3600.0
+#: Signals that a task may ask for instead: those that a program can handle.
+WARN_SIGNALS = ("SIGUSR1", "SIGUSR2", "SIGHUP", "SIGINT", "SIGTERM")
+#: The longest such time that a task may ask for.
+MAX_STALL_AFTER_S = 30 * 86400
+
 #: Under this name the store keeps the options, among what the user sent.
 _STORED = "simherd.options"
 
@@ -45,8 +52,8 @@ class TaskOptions:
         commands = _read_commands(extra_params.get("commands"))
         seconds = partial(_seconds, extra_params)
         signal = extra_params.get("warn_signal") or limits.WARN_SIGNAL
-        if signal not in limits.WARN_SIGNALS:
-            known = ", ".join(limits.WARN_SIGNALS)
+        if signal not in WARN_SIGNALS:
+            known = ", ".join(WARN_SIGNALS)
             raise ValueError(f"extra_params.warn_signal: {signal!r} is not one of {known}.")
         network = extra_params.get("network") or False
         if not isinstance(network, bool):
@@ -59,8 +66,8 @@ class TaskOptions:
             warning=DeadlineWarning(
                 signal, seconds("warn_before_s", limits.WARN_BEFORE_S, limits.MAX_TTL_S)
             ),
-            stop_grace_s=seconds("stop_grace_s", limits.STOP_GRACE_S, limits.MAX_STOP_GRACE_S),
-            stall_after_s=seconds("stall_after_s", limits.STALL_AFTER_S, limits.MAX_STALL_AFTER_S),
+            stop_grace_s=seconds("stop_grace_s", limits.STOP_GRACE_S, MAX_STOP_GRACE_S),
+            stall_after_s=seconds("stall_after_s", limits.STALL_AFTER_S, MAX_STALL_AFTER_S),
             network=network,
             checkpoints=checkpoints,
             restore=restore,

@@ -5,10 +5,16 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from simherd.contract import limits
-
 if TYPE_CHECKING:
     from pathlib import Path
+
+#: Longest single value that Redis takes from a client, and all of a command, bytes: what reads the
+#: streams of machines is never sent more at once.
+REDIS_BULK_BYTES = 4 * 1024**2
+REDIS_QUERY_BYTES = 16 * 1024**2
+#: What Redis keeps for a client that does not read its replies, bytes, before it ends the
+#: connection; a quarter of that after ten seconds. The scheduler's largest reply is some 10 MiB.
+REDIS_OUTPUT_BYTES = 64 * 1024**2
 
 #: The least and the most memory that Redis gets, bytes: a waiting task takes some 6 KiB, so that
 #: these hold 40,000 and 600,000.
@@ -33,10 +39,9 @@ def redis_settings(folder: Path, port: int, password: str) -> bytes:
         'save ""',
         f"maxmemory {_redis_bytes()}",
         "maxmemory-policy noeviction",
-        f"proto-max-bulk-len {limits.REDIS_BULK_BYTES}",
-        f"client-query-buffer-limit {limits.REDIS_QUERY_BYTES}",
-        f"client-output-buffer-limit normal {limits.REDIS_OUTPUT_BYTES} "
-        f"{limits.REDIS_OUTPUT_BYTES // 4} 10",
+        f"proto-max-bulk-len {REDIS_BULK_BYTES}",
+        f"client-query-buffer-limit {REDIS_QUERY_BYTES}",
+        f"client-output-buffer-limit normal {REDIS_OUTPUT_BYTES} {REDIS_OUTPUT_BYTES // 4} 10",
     ]
     return "\n".join(lines).encode() + b"\n"
 

@@ -23,6 +23,10 @@ from simherd.contract import limits
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+#: Seconds that what a process depends on has for an answer, and for which the answer is kept.
+DEPENDENCY_S = 3.0
+DEPENDENCY_KEPT_S = 1.0
+
 log = logging.getLogger(__name__)
 
 LIVE, READY, METRICS = "/livez", "/readyz", "/metrics"
@@ -94,7 +98,7 @@ class Dependencies:
         """Name → why it is down, as a sentence, or None when it is well."""
         with self._lock:
             # Frequent requests must not load the dependencies.
-            if time.monotonic() - self._checked_at > limits.DEPENDENCY_KEPT_S:
+            if time.monotonic() - self._checked_at > DEPENDENCY_KEPT_S:
                 self._troubles = self._ask_now()
                 self._checked_at = time.monotonic()
             return self._troubles
@@ -106,7 +110,7 @@ class Dependencies:
             if before is None or not before.is_alive():
                 self._questions[name] = _Question(dependency)
                 self._questions[name].start()
-        end = time.monotonic() + limits.DEPENDENCY_S
+        end = time.monotonic() + DEPENDENCY_S
         for question in self._questions.values():
             question.join(max(0.0, end - time.monotonic()))
         return {name: self._questions[name].result() for name in self._named}
@@ -129,7 +133,7 @@ class _Question(threading.Thread):
     def result(self) -> str | None:
         """Why it is down; None when it is well."""
         if self.is_alive():
-            return f"{self._dependency.what} within {limits.DEPENDENCY_S:.0f} s."
+            return f"{self._dependency.what} within {DEPENDENCY_S:.0f} s."
         return self._trouble
 
 

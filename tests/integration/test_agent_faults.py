@@ -303,7 +303,7 @@ def test_an_impossible_response_is_reported_as_such(
         good = await answered(quick_rt, task, [entries(), LIST_END])
         assert good == {"source": "live", "entries": [ENTRY], "truncated": False}
         # One that does not end takes no more memory than a whole answer may.
-        monkeypatch.setattr(limits, "LIVE_ANSWER_BYTES", 200)
+        monkeypatch.setattr(live, "LIVE_ANSWER_BYTES", 200)
         with pytest.raises(GatewayTimeout, match="cannot be read"):
             await answered(quick_rt, task, [entries()] * 9)
 

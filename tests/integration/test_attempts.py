@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import select
 
+from scheduler.limits import MAIN_SERVER
 from scheduler.services.attempts.rows import close_attempt, open_attempt
 from scheduler.services.attempts.spec import build_spec
 from scheduler.services.billing.costs import costs_of_projects, costs_of_tasks
-from scheduler.services.control.expire_deadlines import expire_deadlines
+from scheduler.services.control.expire_deadlines import DEADLINE_BACKSTOP_S, expire_deadlines
 from scheduler.services.groups.terminate import end_tasks
 from scheduler.services.tasks.enqueue import enqueue_task
 from scheduler.services.tasks.kill import kill_task
 from scheduler.store.models import AttemptRow, GroupRow, MachineRow, TaskRow
-from simherd.contract import limits
 from simherd.contract.cause import Cause
 from simherd.contract.inbox import Message, Order
 from simherd.contract.lifecycle import Status
@@ -263,13 +263,13 @@ def test_money_that_is_long_spent_ends_a_task_without_its_executor(
     task, rich = bench.task(max_cost=spend_s / 3600 * PRICE), bench.task()
     for each in (task, rich):
         enqueue_task(bench.rt, each.id)
-        bench.hold(each, now - spend_s - limits.DEADLINE_BACKSTOP_S)
+        bench.hold(each, now - spend_s - DEADLINE_BACKSTOP_S)
     with bench.rt.store.write() as session:
         for row in session.scalars(select(TaskRow).where(TaskRow.id.in_([task.id, rich.id]))):
             row.status = status.value
-    expire_deadlines(bench.rt, limits.MAIN_SERVER, now - 1)
+    expire_deadlines(bench.rt, MAIN_SERVER, now - 1)
     assert bench.now(task).status == status
-    expire_deadlines(bench.rt, limits.MAIN_SERVER, now + 1)
+    expire_deadlines(bench.rt, MAIN_SERVER, now + 1)
     found = bench.now(task)
     assert (found.status, found.cause) == (Status.TTL_EXCEEDED, Cause.COST_LIMIT)
     assert bench.now(rich).status == status

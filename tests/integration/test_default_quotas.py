@@ -12,13 +12,12 @@ from click.testing import CliRunner
 from pydantic import ValidationError
 from sqlalchemy import select
 
-from scheduler.config import StoreSettings
+from scheduler.config import DEFAULT_QUOTAS, StoreSettings
 from scheduler.services.accounts.admin_users import create_user
 from scheduler.services.accounts.users import create_key
 from scheduler.services.bootstrap import bootstrap
 from scheduler.store.models import User
 from simherd.cli.main import cli
-from simherd.contract.limits import DEFAULT_QUOTAS
 from tests.support.api import serving
 from tests.support.runtime import make_runtime
 

@@ -13,8 +13,10 @@ import httpx
 import pytest
 
 from scheduler.api.app import rules
-from scheduler.api.edge.access import Credential
-from simherd.contract import limits
+from scheduler.api.edge.access import MAX_BODY_BYTES, Credential
+from scheduler.api.edge.connections import MAX_WAITING_CONNECTIONS
+from scheduler.api.edge.guard import MAX_KEY_CHARACTERS, MAX_QUERY_PARAMETERS
+from scheduler.api.edge.limits import MAX_HEAD_FIELDS, MAX_OPEN_BODY_BYTES
 from tests.support.api_process import ApiProcess, api_process, head, response_to, status_of
 from tests.support.waits import until
 
@@ -158,13 +160,13 @@ def _with_fields(number: int, newline: bytes) -> bytes:
 def test_a_head_with_too_many_fields_gets_a_problem_response(
     api: ApiProcess, newline: bytes
 ) -> None:
-    taken = response_to(api.connect(), _with_fields(limits.MAX_HEAD_FIELDS, newline))
+    taken = response_to(api.connect(), _with_fields(MAX_HEAD_FIELDS, newline))
     assert taken.startswith(b"HTTP/1.1 200")
-    said = response_to(api.connect(), _with_fields(limits.MAX_HEAD_FIELDS + 1, newline))
+    said = response_to(api.connect(), _with_fields(MAX_HEAD_FIELDS + 1, newline))
     fields, _, body = said.partition(b"\r\n\r\n")
     assert fields.startswith(b"HTTP/1.1 431")
     assert b"content-security-policy" in fields.lower()
-    assert str(limits.MAX_HEAD_FIELDS) in json.loads(body)["detail"]
+    assert str(MAX_HEAD_FIELDS) in json.loads(body)["detail"]
 
 
 def test_a_body_of_many_lines_is_not_a_head(api: ApiProcess, key: str) -> None:
@@ -175,10 +177,10 @@ def test_a_body_of_many_lines_is_not_a_head(api: ApiProcess, key: str) -> None:
 
 
 def test_a_query_of_very_many_parameters_is_refused(api: ApiProcess) -> None:
-    query = "a&" * limits.MAX_QUERY_PARAMETERS
+    query = "a&" * MAX_QUERY_PARAMETERS
     said = response_to(api.connect(), head(f"GET /version-check?{query}", Connection="close"))
     assert said.startswith(b"HTTP/1.1 422")
-    assert str(limits.MAX_QUERY_PARAMETERS).encode() in said
+    assert str(MAX_QUERY_PARAMETERS).encode() in said
 
 
 def _path(path: str) -> str:
@@ -230,7 +232,7 @@ def test_a_credential_of_another_kind_opens_nothing(api: ApiProcess, key: str) -
 
 
 def test_an_open_route_takes_a_small_body_alone(api: ApiProcess) -> None:
-    long = limits.MAX_OPEN_BODY_BYTES + 1
+    long = MAX_OPEN_BODY_BYTES + 1
     said = response_to(api.connect(), head("POST /v1/machines/join", Content_Length=long))
     assert said.startswith(b"HTTP/1.1 413")
     chunked = head("POST /v1/machines/join", Transfer_Encoding="chunked")
@@ -252,7 +254,7 @@ def test_a_client_that_sends_everything_first_sees_why_it_is_refused(api: ApiPro
     [
         ("sh_caf\xe9", 400),
         ("sh_a\tb", 400),
-        ("k" * (limits.MAX_KEY_CHARACTERS + 1), 400),
+        ("k" * (MAX_KEY_CHARACTERS + 1), 400),
         ("sh_unknown", 401),
         ("", 401),
     ],
@@ -308,7 +310,7 @@ def test_a_body_over_the_limit_without_a_length_is_cut_off(api: ApiProcess, key:
         assert api.memory - before < 16 * MIB
         answer = ada.post("/tasks/submit", content=(chunk[: MIB // 2 + 1] for _ in range(2)))
         assert answer.status_code == 413
-        assert str(limits.MAX_BODY_BYTES) in answer.json()["detail"]
+        assert str(MAX_BODY_BYTES) in answer.json()["detail"]
 
 
 @pytest.mark.fault("B7")
@@ -351,7 +353,7 @@ def test_the_users_own_half_body_ends(api: ApiProcess, key: str) -> None:
 
 @pytest.mark.fault("B7")
 def test_many_who_connect_and_send_nothing_keep_nobody_out(api: ApiProcess, key: str) -> None:
-    most = limits.MAX_WAITING_CONNECTIONS
+    most = MAX_WAITING_CONNECTIONS
     with contextlib.ExitStack() as held, api.client(key) as ada:
         connections = []
         for _ in range(most + 100):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from scheduler.api.edge import connections
 from simherd.config import Connection
-from simherd.contract import limits
 from simherd.http import Api
 from simherd.runtime.health import SECURITY_HEADERS
 from tests.support.api import serving
@@ -160,7 +160,7 @@ def _send(connection: socket.socket, size: int, statuses: list[int]) -> None:
 def test_a_client_that_does_not_read_a_response_is_disconnected(
     redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "SLOW_READER_S", 1.0)
+    monkeypatch.setattr(connections, "SLOW_READER_S", 1.0)
     rt, _ = make_runtime(f"sqlite:///{tmp_path / 'test.db'}", redis_url, tmp_path)
     large = tmp_path / "ada" / "large.bin"
     large.parent.mkdir()

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from scheduler.api.edge import guard
+from scheduler.api.edge.guard import USER_THREADS
+from scheduler.objects import archive
 from scheduler.objects.archive import ArchivesBusy, list_zip
 from scheduler.objects.folder import FolderStore
 from scheduler.services.accounts.admin_users import create_user
 from scheduler.services.accounts.users import create_key
 from scheduler.store.engine import migrate
-from simherd.contract import limits
 from tests.support.api import serving, user_of
 from tests.support.env import zipped
 from tests.support.runtime import make_runtime
@@ -78,7 +80,7 @@ def _new_user(rt: Runtime, name: str) -> tuple[str, str]:
 def test_another_user_is_served_while_one_users_requests_wait_for_the_storage(
     rt: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "USER_WAITING_REQUESTS", _REQUESTS - limits.USER_THREADS)
+    monkeypatch.setattr(guard, "USER_WAITING_REQUESTS", _REQUESTS - USER_THREADS)
     (slow, slow_key), (_, other_key) = _new_user(rt, "slow"), _new_user(rt, "other")
     assert isinstance(rt.objects, FolderStore)
     store = SlowStore(rt.objects, slow)
@@ -98,7 +100,7 @@ def test_another_user_is_served_while_one_users_requests_wait_for_the_storage(
             answers = [pool.submit(ask, n) for n in range(_REQUESTS + 1)]
             # The one too many is refused, all others are in a thread or wait for one.
             until(lambda: any(a.done() for a in answers), what="a refusal")
-            until(lambda: store.inside == limits.USER_THREADS, what="slow requests")
+            until(lambda: store.inside == USER_THREADS, what="slow requests")
             assert other.get("/tasks").status_code == 200
             found = other.get("/storage/zip-file-range", params=_QUERY)
             assert found.status_code == 200, found.text
@@ -111,13 +113,13 @@ def test_another_user_is_served_while_one_users_requests_wait_for_the_storage(
     # Readers of archives are few: who does not get one in time is to ask again.
     assert set(statuses) <= {200, 429, 503}
     assert statuses.count(429) == 1
-    assert store.most == limits.USER_THREADS
+    assert store.most == USER_THREADS
 
 
 def test_a_reader_of_archives_does_not_wait_for_long_and_has_a_place_of_two(
     rt: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "ZIP_WAIT_S", 0.01)
+    monkeypatch.setattr(archive, "ZIP_WAIT_S", 0.01)
     (slow, key), (other, other_key) = _new_user(rt, "slow"), _new_user(rt, "other")
     gate, began = threading.Event(), threading.Event()
     store = rt.objects

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from scheduler.services.notifications.deliver import deliver_due
+from scheduler.services.notifications.register import MAX_OPEN_EVENTS
 from scheduler.store.engine import migrate
 from scheduler.store.notification_models import Registration
-from simherd.contract import limits
 from simherd.contract.lifecycle import Status
 from tests.support.events import Site, of_file, of_group, of_task, serving
 from tests.support.hooks import hook_server
@@ -205,7 +205,7 @@ def test_lists_have_exactly_the_contracts_keys(site: Site, hook: Hook) -> None:
 def test_a_user_has_so_many_open(site: Site, hook: Hook) -> None:
     running, failed = site.task(), site.task(status=Status.FAILED.value)
     with site.rt.store.write() as session:
-        for number in range(limits.MAX_OPEN_EVENTS - 1):
+        for number in range(MAX_OPEN_EVENTS - 1):
             session.add(
                 Registration(
                     id=f"{running.id}-{number}",

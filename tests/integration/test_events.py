@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from scheduler.services.notifications.deliver import DELIVERY_LONGEST_WAIT_S, DELIVERY_TRIES
 from scheduler.store.notification_models import Registration
 from scheduler.store.transitions import change_status
-from simherd.contract import limits
 from simherd.contract.cause import Cause
 from simherd.contract.lifecycle import Status
 from simherd.contract.reports import ReportKind
@@ -183,8 +183,8 @@ def test_a_failing_webhook_is_tried_for_about_a_day_and_given_up(site: Site, hoo
         with site.rt.store.read() as session:
             row = session.get_one(Registration, event["event_id"])
             assert row.state == "delivering"
-        now += limits.DELIVERY_LONGEST_WAIT_S * 1.25
-    assert (delivery["state"], delivery["tries"]) == ("given_up", limits.DELIVERY_TRIES)
+        now += DELIVERY_LONGEST_WAIT_S * 1.25
+    assert (delivery["state"], delivery["tries"]) == ("given_up", DELIVERY_TRIES)
     assert delivery["last_error"] == "The webhook answered 500."
     shown = site.event(event)
     assert shown["state"] == "disabled"

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from executor.link.lease import Claimer, new_token
-from scheduler.domain.losses import NOT_A_SWEEP, GracePeriod
+from scheduler.domain.losses import MASS_LOSS_MINIMUM, NOT_A_SWEEP, GracePeriod
 from scheduler.providers.base import MachineState
 from scheduler.services.control.lost import expire_leases, mark_gangs_lost
 from scheduler.services.tasks.enqueue import enqueue_task
@@ -118,7 +118,7 @@ def test_a_silent_leader_is_left_to_its_lease(site: Gang) -> None:
     assert held_in(site.rt.queue, site.group.id) == [site.attempt]
 
 
-@pytest.mark.parametrize("site", [limits.MASS_LOSS_MINIMUM + 1], indirect=True)
+@pytest.mark.parametrize("site", [MASS_LOSS_MINIMUM + 1], indirect=True)
 def test_when_many_members_fall_silent_at_once_none_is_lost(site: Gang) -> None:
     for name in site.members[1:]:
         site.hear(name, limits.LEASE_S + 5)

@@ -45,7 +45,7 @@ def test_a_redis_that_never_responds_is_reported(
 def test_a_stream_is_kept_while_somebody_reads_however_slowly(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "LIVE_KEEP_S", 4.0)
+    monkeypatch.setattr(live_answers, "LIVE_KEEP_S", 4.0)
 
     async def read() -> None:
         client = connect_async(redis_url)

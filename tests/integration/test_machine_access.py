@@ -9,12 +9,12 @@ import pytest
 import redis
 
 from executor.link.lease import LeaseKeeper
+from scheduler.limits import MAIN_SERVER
 from scheduler.queue.acl import machines_with_acl
 from scheduler.services.control.orphans import revoke_again
 from scheduler.services.control.sweep import sweep
 from scheduler.services.errors import Forbidden
 from scheduler.services.machines import access
-from simherd.contract import limits
 from simherd.contract.join import digest, redis_user
 from simherd.contract.queue.keys import GroupKeys
 from tests.support.api import serving, user_of
@@ -109,7 +109,7 @@ def test_users_are_restored_in_a_redis_that_lost_them(fleet: Fleet) -> None:
     group = fleet.group(num_machines=1)
     (machine,) = fleet.scale(group)
     secret = fleet.join(machine)
-    access.restore_access(fleet.rt, limits.MAIN_SERVER)
+    access.restore_access(fleet.rt, MAIN_SERVER)
     raw(fleet.rt.queue.client, "ACL", "DELUSER", redis_user(machine.id))
     fleet.rt.queue.client.script_flush()
     fleet.rt.queue.client.flushdb()

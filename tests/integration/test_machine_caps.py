@@ -13,9 +13,8 @@ from scheduler.services.bootstrap import bootstrap
 from scheduler.services.errors import QuotaExceeded
 from scheduler.services.groups.register import GroupRequest, register_group, start_group
 from scheduler.services.ids import new_uuid
-from scheduler.services.machines.caps import cap_of, host_cap
+from scheduler.services.machines.caps import HOST_MACHINES_PER_CORE, cap_of, host_cap
 from scheduler.store.models import GroupRow, MachineRow
-from simherd.contract import limits
 from tests.support.runtime import Machines, make_runtime
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def test_a_host_is_bounded_by_its_cores_and_its_memory(
     caps.clear()
     rt.settings.max_machines.clear()
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(12))
-    assert host_cap() <= 12 * limits.HOST_MACHINES_PER_CORE
+    assert host_cap() <= 12 * HOST_MACHINES_PER_CORE
     for provider in ("local", "docker"):
         assert cap_of(rt.settings, provider) == host_cap()
     # The laptop of the field report: 433 processes.

@@ -13,6 +13,7 @@ import redis
 
 from scheduler.providers.base import MachineState
 from scheduler.services.accounts.users import create_key
+from scheduler.services.control.expire_deadlines import DEADLINE_BACKSTOP_S
 from scheduler.services.control.orphans import examine
 from scheduler.services.control.quarantine import repair_group
 from scheduler.services.control.sweep import sweep
@@ -20,7 +21,6 @@ from scheduler.services.errors import Conflict, ResourceNotFound
 from scheduler.services.groups.admin import remove_machine
 from scheduler.services.groups.terminate import request_termination
 from scheduler.store.models import User
-from simherd.contract import limits
 from simherd.contract.cause import Cause
 from simherd.contract.lifecycle import Status
 from simherd.contract.queue.keys import GroupKeys
@@ -108,7 +108,7 @@ def test_broken_keys_are_set_aside_and_rebuilt(fleet: Fleet) -> None:
 
 def test_broken_keys_keep_no_deadline_from_being_kept(fleet: Fleet) -> None:
     thief, other = Tenant(fleet), Tenant(fleet)
-    stranger, past = thief.stolen(), time.time() - 10 * limits.DEADLINE_BACKSTOP_S
+    stranger, past = thief.stolen(), time.time() - 10 * DEADLINE_BACKSTOP_S
     with fleet.rt.store.write() as session:
         late = [
             make_task(

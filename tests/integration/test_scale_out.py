@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 
 from executor.link.lease import Claimer, new_token
 from scheduler.config import Settings
+from scheduler.limits import MAIN_SERVER
 from scheduler.queue.group_queue import Arrival
 from scheduler.queue.servers import UnknownServer
 from scheduler.services.control import leadership, reconcile_queue
@@ -19,7 +20,6 @@ from scheduler.services.control.sweep import SWEEP, sweep, sweep_in_turn
 from scheduler.services.groups.register import GroupRequest, register_group, unnamed_servers
 from scheduler.services.tasks.enqueue import enqueue_task
 from scheduler.store.models import LeadershipRow, StatusChange, TaskRow
-from simherd.contract import limits
 from simherd.contract.lifecycle import Status
 from simherd.contract.reports import ReportKind
 from tests.support import servers
@@ -77,7 +77,7 @@ def test_new_groups_go_to_the_server_that_has_the_fewest(rt: Runtime) -> None:
     owner = _group(rt, "b").user_id
     asked = [GroupRequest("local", "LOCAL", name=f"g{n}", spot=False) for n in range(8)]
     places = {g: register_group(rt, owner, one).redis_server for g, one in enumerate(asked)}
-    assert set(places.values()) == {limits.MAIN_SERVER, "b"}
+    assert set(places.values()) == {MAIN_SERVER, "b"}
 
 
 def test_a_closed_server_gets_no_new_groups(rt: Runtime, second: str) -> None:
@@ -87,11 +87,11 @@ def test_a_closed_server_gets_no_new_groups(rt: Runtime, second: str) -> None:
         register_group(rt, owner, GroupRequest("local", "LOCAL", name=f"c{n}", spot=False))
         for n in range(3)
     ]
-    assert {group.redis_server for group in made} == {limits.MAIN_SERVER}
+    assert {group.redis_server for group in made} == {MAIN_SERVER}
 
 
 def test_each_group_is_on_one_server(rt: Runtime, redis_url: str, second: str) -> None:
-    here, there = _group(rt, limits.MAIN_SERVER), _group(rt, "b")
+    here, there = _group(rt, MAIN_SERVER), _group(rt, "b")
     urls = {here.id: redis_url, there.id: second}
     for group in (here, there):
         (task,) = _tasks(rt, group)
@@ -112,7 +112,7 @@ def test_an_unavailable_server_delays_only_its_groups(
     # Nobody listens there.
     away = {"gone": {"url": "redis://127.0.0.1:9"}}
     rt, _ = make_runtime(database_url, redis_url, tmp_path, redis_servers=away)
-    here, there = _group(rt, limits.MAIN_SERVER), _group(rt, "gone")
+    here, there = _group(rt, MAIN_SERVER), _group(rt, "gone")
     mine, lost = _tasks(rt, here), _tasks(rt, there)
     with pytest.raises(redis.ConnectionError):
         sweep(rt, time.time(), "gone")
@@ -148,7 +148,7 @@ def test_a_server_cannot_be_called_main() -> None:
 
 
 def test_recorders_share_the_groups_and_take_over(rt: Runtime) -> None:
-    groups = [_group(rt, server) for server in (limits.MAIN_SERVER, "b") for _ in range(4)]
+    groups = [_group(rt, server) for server in (MAIN_SERVER, "b") for _ in range(4)]
     tasks = [_tasks(rt, group)[0] for group in groups]
     with recording(rt):
         with recording(rt):

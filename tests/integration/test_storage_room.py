@@ -12,6 +12,7 @@ import httpx
 import pytest
 from sqlalchemy import select, update
 
+from scheduler.limits import MAX_INPUT_BYTES
 from scheduler.objects.stored_bytes import StoredBytes
 from scheduler.services.accounts.users import create_key
 from scheduler.services.billing.quotas import Quota, quota_states
@@ -23,7 +24,6 @@ from scheduler.services.storage.usage import used_bytes
 from scheduler.services.tasks.submit import NewTask, submit_tasks
 from scheduler.store.models import StorageRoom, User
 from scheduler.wiring import Runtime
-from simherd.contract import limits
 from simherd.contract.transfers import TransferState
 from simherd.errors import TransferError
 from simherd.transfers import signed_url
@@ -330,7 +330,7 @@ def test_our_client_says_why_the_storage_refused(person: Person) -> None:
     [
         ([1, 2], "sizes: 2 sizes for 1 paths. Give one for each."),
         ([-1], "sizes"),
-        ([limits.MAX_INPUT_BYTES + 1], "sizes"),
+        ([MAX_INPUT_BYTES + 1], "sizes"),
     ],
 )
 def test_sizes_that_cannot_be_are_refused(person: Person, sizes: list[int], said: str) -> None:

@@ -9,12 +9,14 @@ import pytest
 from sqlalchemy import select
 
 from executor.link.lease import Claimer, new_token
-from scheduler.domain.losses import NOT_A_SWEEP
+from scheduler.domain.ending import MAX_LOSSES
+from scheduler.domain.losses import MASS_LOSS_MINIMUM, NOT_A_SWEEP
+from scheduler.limits import MAIN_SERVER
 from scheduler.providers.base import MachineState
 from scheduler.queue.group_queue import Arrival
-from scheduler.services.control.expire_deadlines import expire_deadlines
+from scheduler.services.control.expire_deadlines import DEADLINE_BACKSTOP_S, expire_deadlines
 from scheduler.services.control.lost import expire_leases
-from scheduler.services.control.reconcile_queue import reconcile_queue
+from scheduler.services.control.reconcile_queue import SPEC_REFRESH_S, reconcile_queue
 from scheduler.services.control.sweep import sweep
 from scheduler.services.tasks.enqueue import enqueue_task
 from scheduler.store.machine_state import MACHINE_UP
@@ -111,17 +113,17 @@ def test_a_machine_that_is_gone_costs_the_attempt_at_once(fleet: Fleet) -> None:
 
 def test_a_task_that_loses_machine_after_machine_is_held(fleet: Fleet) -> None:
     (task,) = fleet.hold(1, MachineState.GONE, resubmit=True)
-    for attempt in range(2, limits.MAX_LOSSES + 1):
+    for attempt in range(2, MAX_LOSSES + 1):
         fleet.reclaim()
         assert fleet.status(task) == (Status.SUBMITTED, attempt)
         fleet.claim_as(f"machine-{attempt}-{task.id}")
         fleet.make_overdue()
     fleet.reclaim()
-    assert fleet.status(task) == (Status.EXECUTER_TERMINATED, limits.MAX_LOSSES)
+    assert fleet.status(task) == (Status.EXECUTER_TERMINATED, MAX_LOSSES)
     with fleet.rt.store.read() as session:
         found = session.scalars(select(TaskRow).where(TaskRow.id == task.id)).one()
     assert [x["attempt"] for x in found.losses] == [1, 2, 3]
-    assert f"lost its machine {limits.MAX_LOSSES} times" in (found.error_detail or "")
+    assert f"lost its machine {MAX_LOSSES} times" in (found.error_detail or "")
     assert f"attempt 3 on machine-3-{task.id}" in (found.error_detail or "")
     assert waiting(fleet.rt, fleet.group.id) == []
 
@@ -166,7 +168,7 @@ def test_an_attempt_with_a_current_lease_is_not_suspected(fleet: Fleet) -> None:
 
 
 def test_when_many_go_silent_at_once_it_is_probably_us(fleet: Fleet) -> None:
-    tasks = fleet.hold(limits.MASS_LOSS_MINIMUM, MachineState.UNKNOWN)
+    tasks = fleet.hold(MASS_LOSS_MINIMUM, MachineState.UNKNOWN)
     fleet.reclaim(limits.RECONNECT_WINDOW_S + 5)
     assert {fleet.status(t)[0] for t in tasks} == {Status.SUBMITTED}
     # Unless the provider says that they are gone indeed.
@@ -180,10 +182,10 @@ def test_a_task_far_past_its_deadline_is_ended_without_its_executor(fleet: Fleet
     now = time.time()
     late, later, open_ended = fleet.hold(3, MachineState.RUNNING)
     with fleet.rt.store.write() as session:
-        for task, at in ((late, now - 1), (later, now - limits.DEADLINE_BACKSTOP_S - 1)):
+        for task, at in ((late, now - 1), (later, now - DEADLINE_BACKSTOP_S - 1)):
             found = session.scalars(select(TaskRow).where(TaskRow.id == task.id)).one()
             found.status, found.deadline_at = Status.COMPUTATION_STARTED.value, at
-    expire_deadlines(fleet.rt, limits.MAIN_SERVER, now)
+    expire_deadlines(fleet.rt, MAIN_SERVER, now)
     assert fleet.status(late)[0] == Status.COMPUTATION_STARTED
     assert fleet.status(later)[0] == Status.TTL_EXCEEDED
     assert fleet.status(open_ended)[0] == Status.SUBMITTED
@@ -205,7 +207,7 @@ def test_what_waits_for_long_gets_new_urls_and_goes_on_waiting(fleet: Fleet) -> 
     enqueue_task(fleet.rt, task.id)
     specs, key = GroupKeys(fleet.group.id).specs, attempt_key(task.id, 1)
     fleet.rt.queue.client.hset(specs, key, "with URLs that have expired")
-    long_ago = time.time() - limits.SPEC_REFRESH_S - 60
+    long_ago = time.time() - SPEC_REFRESH_S - 60
     with fleet.rt.store.write() as session:
         row = session.get_one(TaskRow, task.seq)
         row.queued_at = row.handed_over_at = long_ago

@@ -13,10 +13,10 @@ from scheduler.objects.s3 import S3Store
 from scheduler.services.accounts.users import create_user
 from scheduler.services.errors import Invalid, QuotaExceeded, ResourceNotFound
 from scheduler.services.ids import new_uuid
-from scheduler.services.storage import transfer_turn, transfers
+from scheduler.services.storage import fetch, transfer_turn, transfers
 from scheduler.services.storage.transfer_worker import carry_on
+from scheduler.services.storage.transfers import TRANSFER_KEPT_S
 from scheduler.store.models import TransferRow
-from simherd.contract import limits
 from simherd.contract.transfers import TransferState
 from simherd.contract.upload_grant import LEAST_PART_BYTES, part_size
 from tests.support.runtime import make_runtime
@@ -265,7 +265,7 @@ def test_a_server_in_trouble_is_asked_some_times(person: Person, web: Web) -> No
 def test_a_file_that_is_too_large_is_not_stored(
     person: Person, web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "MAX_FETCH_BYTES", 4)
+    monkeypatch.setattr(fetch, "MAX_FETCH_BYTES", 4)
     ended = person.to_the_end(person.fetch(f"{web.url}/files/small.txt", "small.txt"))
     assert "larger than 4 bytes" in (ended.error or "")
 
@@ -284,7 +284,7 @@ def test_a_size_beyond_the_database_delays_no_other_transfer(
 def test_what_cannot_be_written_down_has_failed(
     person: Person, web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "MAX_FETCH_BYTES", 10**30)
+    monkeypatch.setattr(fetch, "MAX_FETCH_BYTES", 10**30)
     begun = person.fetch(f"{web.url}/long/99999999999999999999", "huge.bin")
     person.turn()
     assert person.state(begun).state == TransferState.FAILED
@@ -322,7 +322,7 @@ def test_an_invalid_address_and_too_many_are_refused(
     for url in ("file:///etc/passwd", "ftp://a/b", "http://user:secret@example.org/"):
         with pytest.raises(Invalid, match="url: "):
             person.fetch(url, "a")
-    monkeypatch.setattr(limits, "MAX_OPEN_TRANSFERS", 1)
+    monkeypatch.setattr(transfers, "MAX_OPEN_TRANSFERS", 1)
     begun = person.fetch(f"{web.url}/files/small.txt", "a")
     with pytest.raises(QuotaExceeded, match="Wait for some to end"):
         person.fetch(f"{web.url}/files/small.txt", "b")
@@ -336,9 +336,9 @@ def test_a_user_lists_own_transfers_and_old_ones_are_removed(person: Person, web
     assert transfers.transfers_of(person.rt, stranger.id) == []
     with pytest.raises(ResourceNotFound):
         stranger.state(begun)
-    transfers.forget_ended(person.rt, time.time() + limits.TRANSFER_KEPT_S - 60)
+    transfers.forget_ended(person.rt, time.time() + TRANSFER_KEPT_S - 60)
     assert person.state(begun)
-    transfers.forget_ended(person.rt, time.time() + limits.TRANSFER_KEPT_S + 60)
+    transfers.forget_ended(person.rt, time.time() + TRANSFER_KEPT_S + 60)
     with pytest.raises(ResourceNotFound):
         person.state(begun)
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import httpx
 import psutil
 
+from scheduler.limits import LEAST_SIGNING_KEY
 from scheduler.services.accounts.admin_users import create_user
 from scheduler.services.accounts.users import create_key
 from scheduler.store.engine import Store, migrate, open_engine
-from simherd.contract.limits import LEAST_SIGNING_KEY
 from simherd.local.stack import free_port
 from tests.support.mortal import mortal
 from tests.support.waits import until

@@ -12,7 +12,8 @@ import redis
 
 from executor.link.connection import Address
 from executor.link.lease import Claimer, HeldLease, LeaseKeeper, new_token
-from simherd.contract import limits
+from scheduler.queue.group_reader import MAX_REPORT_BYTES
+from scheduler.services.machines.health import BAD_MACHINE_FAILURES
 from simherd.contract.attempt_spec import parse_attempt
 from simherd.contract.join import redis_user
 from simherd.contract.queue.keys import GroupKeys
@@ -124,7 +125,7 @@ class Stranger:
 
         def end_own_tasks_as_victim() -> None:
             # So many failures of different tasks in a row drain a machine.
-            for _ in range(limits.BAD_MACHINE_FAILURES):
+            for _ in range(BAD_MACHINE_FAILURES):
                 body = {"cause": "agent_error"}
                 self.forge(
                     ReportKind.FINISHED, self.more_tasks(), executor=victim.machine, body=body
@@ -147,7 +148,7 @@ class Stranger:
             json.dumps({"slots": "many", "draining": "no"}),
             '{"slots": 1e999, "cpu_percent": NaN}',
             json.dumps({"slots": 10**30, "reclaim_at": 1e308}),
-            json.dumps({"backend": "x" * (2 * limits.MAX_REPORT_BYTES)}),
+            json.dumps({"backend": "x" * (2 * MAX_REPORT_BYTES)}),
         ]
 
         def garbage_facts() -> None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from executor.link.lease import Claimer, HeldLease, LeaseKeeper, new_token
+from scheduler.limits import MAIN_SERVER
 from scheduler.queue.group_queue import Arrival
 from scheduler.queue.servers import Servers
-from simherd.contract import limits
 from simherd.contract.queue.keys import GroupKeys
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _C = TypeVar("_C")
 
 def one_server(client: _C) -> Servers[_C]:
     """A single Redis server, which holds all groups."""
-    return Servers({limits.MAIN_SERVER: ""}, lambda _: client, lambda _: limits.MAIN_SERVER)
+    return Servers({MAIN_SERVER: ""}, lambda _: client, lambda _: MAIN_SERVER)
 
 
 class Everything:

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from scheduler.config import Settings
+from scheduler.limits import LEAST_SIGNING_KEY
 from scheduler.providers.base import MachineState, ProviderMachine
 from scheduler.recorder import Recorder
 from scheduler.store.machine_state import MACHINE_UP
 from scheduler.store.models import MachineRow
 from scheduler.wiring import Runtime
-from simherd.contract.limits import LEAST_SIGNING_KEY
 from simherd.contract.queue.keys import GroupKeys
 from simherd.contract.reports import Report, ReportKind
 from tests.support.queue import waiting_in

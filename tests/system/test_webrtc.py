@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
+from scheduler.bridge.connections import BRIDGE_MAX_PER_USER
 from simherd.contract import limits
 from tests.conftest import missing
 from tests.support.channel import an_offer, another_api, asked, offered, reply
@@ -395,8 +396,8 @@ def test_one_user_has_so_many_connections(reached: Env, running: Running) -> Non
     sdp = asyncio.run(an_offer())
     codes: list[int] = []
     # Who never connects is let go after a while: on a slow machine the first ones already.
-    while 429 not in codes and len(codes) < 3 * limits.BRIDGE_MAX_PER_USER:
+    while 429 not in codes and len(codes) < 3 * BRIDGE_MAX_PER_USER:
         name = f"client-{len(codes)}"
         codes.append(offered(reached.api, running.id, sdp, name).status_code)
-    assert len(codes) > limits.BRIDGE_MAX_PER_USER
+    assert len(codes) > BRIDGE_MAX_PER_USER
     assert codes == [200] * (len(codes) - 1) + [429]

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from scheduler.limits import JOIN_S, LEAST_SIGNING_KEY
 from simherd import simulators
 from simherd.contract import limits
+from simherd.local.redis_settings import REDIS_BULK_BYTES, REDIS_QUERY_BYTES
 from tests.conftest import REPOSITORY
 
 if TYPE_CHECKING:
@@ -47,11 +49,11 @@ def test_upgrading_names_what_a_deployment_of_the_release_before_must_set() -> N
     names = ("PROVIDERS", "TRUSTED_PROXIES", "SIGNING_KEY", "BROKER_URL", "REGISTER_S", "GRACE_S")
     for word in (*(f"SIMHERD_{name}" for name in names), "PUBLIC_URL", "S3_PUBLIC_URL", "API_PORT"):
         assert f"`{word}" in table
-    for bound in (f"above {limits.JOIN_S:g}", f"below {limits.HEARTBEAT_S:g},"):
+    for bound in (f"above {JOIN_S:g}", f"below {limits.HEARTBEAT_S:g},"):
         assert bound in table
-    assert f"at least {limits.LEAST_SIGNING_KEY} characters" in table
-    assert f"proto-max-bulk-len {limits.REDIS_BULK_BYTES}" in table
-    assert f"client-query-buffer-limit {limits.REDIS_QUERY_BYTES}" in table
+    assert f"at least {LEAST_SIGNING_KEY} characters" in table
+    assert f"proto-max-bulk-len {REDIS_BULK_BYTES}" in table
+    assert f"client-query-buffer-limit {REDIS_QUERY_BYTES}" in table
     # The release that the page is about is the one that the program says it is, and the changelog.
     version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
     assert f"to {version}: what a deployment must set" in page

@@ -37,6 +37,12 @@ if TYPE_CHECKING:
     from executor.containers.base import Exit, Running
     from simherd.contract.attempt_spec import Command
 
+#: Seconds before a group's time limit at which its tasks are stopped, so that what they have put
+#: out can be stored.
+GROUP_END_AHEAD_S = 30.0
+#: What stdout.txt and stderr.txt may each grow to, bytes.
+LOG_LIMIT_BYTES = 256 * 1024**2
+
 log = logging.getLogger(__name__)
 
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -179,7 +185,7 @@ def _set_group_end(attempt: Attempt) -> None:
     ends_at = attempt.spec.group_ends_at
     if ends_at is not None:
         left = ends_at - time.time()
-        ahead = min(limits.GROUP_END_AHEAD_S, max(0.0, left) / 10)
+        ahead = min(GROUP_END_AHEAD_S, max(0.0, left) / 10)
         attempt.deadline.set(ends_at - ahead, Cause.GROUP_TIME_LIMIT)
 
 
@@ -284,5 +290,5 @@ def container_spec(attempt: Attempt, index: int, command: Command) -> ContainerS
         cpus=config.policy.cpus or max(0.1, config.vcpus / config.slots),
         policy=config.policy,
         network=spec.network,
-        log_limit_bytes=limits.LOG_LIMIT_BYTES,
+        log_limit_bytes=LOG_LIMIT_BYTES,
     )

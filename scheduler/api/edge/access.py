@@ -11,17 +11,27 @@ from typing import TYPE_CHECKING, Any
 from fastapi.routing import APIRoute
 
 from scheduler.api.deps import get_operator, get_user
+from scheduler.api.edge.limits import MAX_OPEN_BODY_BYTES
 from scheduler.api.routes.attempts import CHECKPOINT_VERB, get_outputs
 from scheduler.api.routes.batches import BATCH
 from scheduler.api.routes.machines import SECRET_VERB
 from scheduler.api.routes.storage import EXPORT_VERB
-from simherd.contract import limits
+from scheduler.limits import MAX_INPUT_BYTES
 from simherd.contract.join import SECRET_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, MutableMapping
 
     from fastapi import APIRouter
+
+#: Largest JSON request body, bytes.
+MAX_BODY_BYTES = 1024 * 1024
+#: Largest one that lists a checkpoint's files, bytes.
+MAX_CHECKPOINT_BODY_BYTES = 16 * 1024 * 1024
+#: The most tasks that one request submits, and its largest body, bytes.
+MAX_BATCH_BODY_BYTES = 16 * 1024 * 1024
+#: Largest one that lists the part URLs of an export, bytes: 10,000 parts, with signatures.
+MAX_EXPORT_BODY_BYTES = 32 * 1024 * 1024
 
 
 class Credential(Enum):
@@ -38,9 +48,9 @@ class Credential(Enum):
 #: The largest bodies, by how their routes' paths end: lists that are as long as there are files of
 #: a checkpoint, or parts of an export.
 _LONG_BODIES = {
-    CHECKPOINT_VERB: limits.MAX_CHECKPOINT_BODY_BYTES,
-    EXPORT_VERB: limits.MAX_EXPORT_BODY_BYTES,
-    BATCH: limits.MAX_BATCH_BODY_BYTES,
+    CHECKPOINT_VERB: MAX_CHECKPOINT_BODY_BYTES,
+    EXPORT_VERB: MAX_EXPORT_BODY_BYTES,
+    BATCH: MAX_BATCH_BODY_BYTES,
 }
 
 
@@ -94,11 +104,11 @@ def _calls(dependant: Any) -> Iterator[Any]:
 def _rule(route: APIRoute) -> Rule:
     credential = credential_of(route)
     if credential is Credential.SIGNATURE:
-        return Rule(route, credential, limits.MAX_INPUT_BYTES)
+        return Rule(route, credential, MAX_INPUT_BYTES)
     if credential in (Credential.NONE, Credential.MACHINE):
-        return Rule(route, credential, limits.MAX_OPEN_BODY_BYTES)
+        return Rule(route, credential, MAX_OPEN_BODY_BYTES)
     ends = (size for verb, size in _LONG_BODIES.items() if route.path.endswith(verb))
-    return Rule(route, credential, next(ends, limits.MAX_BODY_BYTES))
+    return Rule(route, credential, next(ends, MAX_BODY_BYTES))
 
 
 class Rules:

@@ -8,14 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import HTTPException
 
-from simherd.contract import limits
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
 
     from scheduler.api.asgi import Receive
     from scheduler.api.edge.access import Rule
     from scheduler.api.edge.rates import BodyBudget
+
+#: Seconds in which a body must have come, without the time that the server itself takes.
+BODY_TOTAL_S = 60.0
+#: Bytes per second, on the average after the first `BODY_TOTAL_S`, at which a file must come.
+LEAST_BYTES_PER_S = 1024
+#: Seconds and bytes of a refused request's body that are read and forgotten, so that its client
+#: sees why it was refused.
+LINGER_S = 1.0
+LINGER_BYTES = 256 * 1024
 
 
 class Body:
@@ -78,11 +85,8 @@ class Body:
         return message
 
     def _patience_s(self) -> float:
-        if self._is_file:
-            # A minimum rate, on the average: who sends a byte now and then ends, too.
-            most = limits.BODY_TOTAL_S + self._size / limits.LEAST_BYTES_PER_S
-        else:
-            most = limits.BODY_TOTAL_S
+        # A file must come at a minimum rate on average, so that a slow sender ends, too.
+        most = BODY_TOTAL_S + (self._size / LEAST_BYTES_PER_S if self._is_file else 0)
         return max(0.0, min(self._idle_s, most - self._waited_s))
 
     def _count(self, message: MutableMapping[str, Any]) -> None:
@@ -108,9 +112,9 @@ class Body:
         response with the connection (RFC 9112, section 9.6)."""
         if self._is_waited_for:
             return
-        left = limits.LINGER_BYTES
+        left = LINGER_BYTES
         with suppress(TimeoutError):
-            async with asyncio.timeout(limits.LINGER_S):
+            async with asyncio.timeout(LINGER_S):
                 while left > 0:
                     message = await self._receive()
                     left -= len(message.get("body", b""))

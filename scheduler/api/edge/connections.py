@@ -14,16 +14,23 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from scheduler.api.edge.heads import TOO_MANY_FIELDS, HeadConnection
-from simherd.contract import limits
+from scheduler.api.edge.limits import MAX_CONNECTIONS, MAX_HEAD_FIELDS
 from simherd.runtime.health import SECURITY_HEADERS
+
+#: Largest head of a request, bytes: the published client asks in one request line for signed URLs
+#: for all files of a folder, about 100 bytes for each of 10,000. Those that are not complete may
+#: have so many bytes together.
+INCOMPLETE_HEADS_BYTES = 16 * 1024**2
+#: Connections of an API process: all, and those that wait for a request.
+MAX_WAITING_CONNECTIONS = 512
+#: Seconds in which a client must have read something of what waits for it.
+SLOW_READER_S = 60.0
 
 log = logging.getLogger(__name__)
 
 #: Seconds between two looks at all connections.
 _SWEEP_S = 1.0
-_TOO_MANY = (
-    f"headers: the request has more than {limits.MAX_HEAD_FIELDS} header fields. Send fewer."
-)
+_TOO_MANY = f"headers: the request has more than {MAX_HEAD_FIELDS} header fields. Send fewer."
 
 
 class ClientConnection(H11Protocol):
@@ -109,8 +116,8 @@ class ClientConnections:
     def __init__(
         self,
         head_s: float,
-        most: int = limits.MAX_CONNECTIONS,
-        most_waiting: int = limits.MAX_WAITING_CONNECTIONS,
+        most: int = MAX_CONNECTIONS,
+        most_waiting: int = MAX_WAITING_CONNECTIONS,
     ) -> None:
         """`head_s`: seconds in which each request's head must have come."""
         self._head_s, self._most, self._most_waiting = head_s, most, most_waiting
@@ -171,7 +178,7 @@ class ClientConnections:
             len(self._waiting) > self._most_waiting or len(self._open) > self._most
         ):
             self._end(next(iter(self._waiting)))
-        while self._head_bytes > limits.INCOMPLETE_HEADS_BYTES:
+        while self._head_bytes > INCOMPLETE_HEADS_BYTES:
             self._end(max(self._waiting, key=lambda c: c.head_bytes))
 
     def _end(self, connection: ClientConnection) -> None:
@@ -194,7 +201,7 @@ class ClientConnections:
             if not unread or unread < connection.unread_bytes:
                 connection.read_at = now
             connection.unread_bytes = unread
-            if now - connection.read_at > limits.SLOW_READER_S:
+            if now - connection.read_at > SLOW_READER_S:
                 self._end(connection)
         again = asyncio.get_running_loop().call_later
         self._sweep = again(_SWEEP_S, self._look) if self._open else None

@@ -13,6 +13,7 @@ from scheduler.api import problems
 from scheduler.api.asgi import HttpMiddleware
 from scheduler.api.edge.access import Credential, Rule, Rules
 from scheduler.api.edge.bodies import Body
+from scheduler.api.edge.limits import MAX_OPEN_BODY_BYTES
 from scheduler.api.edge.rates import BodyBudget, Buckets, KnownKeys, Lane, Shares, too_many
 from scheduler.services.accounts.users import key_digest, user_of_key
 from scheduler.services.attempts.outputs import check_token
@@ -30,6 +31,19 @@ if TYPE_CHECKING:
     from scheduler.wiring import Runtime
 
     Headers = Mapping[bytes, bytes]
+
+#: Longest API key, characters: made ones have 46.
+MAX_KEY_CHARACTERS = 256
+#: Requests of strangers that are looked into at one time, by an API process.
+STRANGERS = 64
+#: Seconds' worth of requests that a user may send at once.
+REQUESTS_BURST_S = 25.0
+#: Parameters of a URL's query: a path for each file of a folder, and some others.
+MAX_QUERY_PARAMETERS = limits.MAX_SIGNED_PATHS + 100
+#: Requests of one user that one API process works on in threads at the same time (of 40 threads, as
+#: many as AnyIO has), and how many more wait for their turn, without a thread.
+USER_THREADS = 12
+USER_WAITING_REQUESTS = 500
 
 #: Where keys do not belong: URLs are logged, by proxies too.
 _KEY_NAMES = frozenset({"x-api-key", "x_api_key", "api_key", "apikey", "api-key"})
@@ -50,19 +64,19 @@ class Guard(HttpMiddleware):
         settings = rt.settings
         self._idle_s = settings.request_body_s
         per_s = settings.user_requests_per_s
-        self._requests = Buckets(per_s, max(1.0, per_s * limits.REQUESTS_BURST_S))
+        self._requests = Buckets(per_s, max(1.0, per_s * REQUESTS_BURST_S))
         self._failures = Buckets(settings.failed_keys_per_min / 60, settings.failed_keys_per_min)
         self._known = KnownKeys()
-        self._strangers = Lane(limits.STRANGERS, _STRANGERS)
-        self._open_bodies = Lane(limits.STRANGERS, _STRANGERS)
+        self._strangers = Lane(STRANGERS, _STRANGERS)
+        self._open_bodies = Lane(STRANGERS, _STRANGERS)
         self._budget = BodyBudget()
-        self._threads = Shares(limits.USER_THREADS, limits.USER_WAITING_REQUESTS, _OWN_REQUESTS)
+        self._threads = Shares(USER_THREADS, USER_WAITING_REQUESTS, _OWN_REQUESTS)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
         headers = dict(scope["headers"])
         matched = self._rules.of(scope)
-        most = limits.MAX_OPEN_BODY_BYTES if matched is None else matched[0].most_bytes
+        most = MAX_OPEN_BODY_BYTES if matched is None else matched[0].most_bytes
         body = Body(headers, receive, most, self._idle_s)
         respond = _responding(body, send)
         async with AsyncExitStack() as held:
@@ -189,10 +203,10 @@ def _key(scope: Scope) -> str:
     key = str(keys[0].decode("latin-1"))
     if len(keys) > 1:
         raise HTTPException(400, "X-API-Key: it was sent more than once. Send one key.")
-    if len(key) > limits.MAX_KEY_CHARACTERS or not (key.isascii() and key.isprintable()):
+    if len(key) > MAX_KEY_CHARACTERS or not (key.isascii() and key.isprintable()):
         raise HTTPException(
             400,
-            f"X-API-Key: a key has at most {limits.MAX_KEY_CHARACTERS} characters, all of them "
+            f"X-API-Key: a key has at most {MAX_KEY_CHARACTERS} characters, all of them "
             "printable ASCII.",
         )
     return key
@@ -200,11 +214,10 @@ def _key(scope: Scope) -> str:
 
 def _check_query(query: bytes) -> None:
     """Refuse what does not belong into a URL. Raises HTTPException."""
-    if query.count(b"&") >= limits.MAX_QUERY_PARAMETERS:
+    if query.count(b"&") >= MAX_QUERY_PARAMETERS:
         raise HTTPException(
             422,
-            f"query: it has more than {limits.MAX_QUERY_PARAMETERS} parameters. Send several "
-            "requests.",
+            f"query: it has more than {MAX_QUERY_PARAMETERS} parameters. Send several requests.",
         )
     for pair in query.split(b"&"):
         # As the routes read it: percent-encoded or not, it is the same name.

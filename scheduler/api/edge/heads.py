@@ -7,7 +7,7 @@ from typing import Any
 
 import h11
 
-from simherd.contract import limits
+from scheduler.api.edge.limits import MAX_HEAD_BYTES, MAX_HEAD_FIELDS
 
 #: The status of a request whose head has too many fields (RFC 6585, section 5).
 TOO_MANY_FIELDS = 431
@@ -22,9 +22,9 @@ class HeadConnection(h11.Connection):
     incomplete head is refused once it has too many lines.
     """
 
-    def __init__(self, most_fields: int = limits.MAX_HEAD_FIELDS) -> None:
+    def __init__(self, most_fields: int = MAX_HEAD_FIELDS) -> None:
         """`most_fields`: header fields that a head may have, besides its request line."""
-        super().__init__(h11.SERVER, limits.MAX_HEAD_BYTES)
+        super().__init__(h11.SERVER, MAX_HEAD_BYTES)
         self._most_fields = most_fields
         #: What h11 has not got yet.
         self._arrived: deque[bytes] = deque()

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING
 
 from fastapi import HTTPException
 
-from simherd.contract import limits
-
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+
+#: Bytes of JSON bodies in the memory of one API process, of all users and of one, who may send the
+#: largest. Parsed they take several times as much.
+BODIES_BYTES = 64 * 1024**2
+BODIES_OF_ONE_BYTES = 40 * 1024**2
 
 #: Names that a table remembers: who was not heard of for longest is forgotten first.
 _MOST_NAMES = 10_000
@@ -139,9 +142,7 @@ class KnownKeys:
 class BodyBudget:
     """Bytes of JSON bodies that are in memory, of all requests and of each user."""
 
-    def __init__(
-        self, most: int = limits.BODIES_BYTES, most_of_one: int = limits.BODIES_OF_ONE_BYTES
-    ) -> None:
+    def __init__(self, most: int = BODIES_BYTES, most_of_one: int = BODIES_OF_ONE_BYTES) -> None:
         self._most, self._most_of_one = most, most_of_one
         self._held: Counter[str] = Counter()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from scheduler.api.edge.connections import ClientConnections
-from simherd.contract import limits
+from scheduler.api.edge.limits import MAX_CONNECTIONS, MAX_HEAD_BYTES
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -37,7 +37,7 @@ def server_config(app: FastAPI, settings: Settings, *, port: int | None = None) 
         server_header=False,
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=[n.strip() for n in settings.trusted_proxies.split(",") if n.strip()],
-        h11_max_incomplete_event_size=limits.MAX_HEAD_BYTES,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=5,
     )
@@ -50,7 +50,7 @@ def serve(app: FastAPI, settings: Settings) -> None:
         SystemExit: the process cannot listen where the settings say.
     """
     _check_address(settings.host, settings.port)
-    _allow_files(limits.MAX_CONNECTIONS + _OTHER_FILES)
+    _allow_files(MAX_CONNECTIONS + _OTHER_FILES)
     server = uvicorn.Server(server_config(app, settings))
     with suppress(KeyboardInterrupt):
         server.run()

@@ -17,6 +17,7 @@ from scheduler.api.serializers import (
     share_json,
 )
 from scheduler.api.strict import StrictRouter
+from scheduler.limits import MAX_GROUP_SHARES
 from scheduler.services.billing import prices
 from scheduler.services.billing.prices import PriceState
 from scheduler.services.control import quarantine
@@ -25,7 +26,6 @@ from scheduler.services.groups.admin import GroupState
 from scheduler.services.groups.views import group_for_operator
 from scheduler.services.transaction import read, write
 from scheduler.wiring import Runtime
-from simherd.contract import limits
 
 router = StrictRouter(prefix="/v1/admin", tags=["admin"])
 
@@ -44,7 +44,7 @@ class Unsharing(StrictBody):
     """The users with whom a machine group is no longer shared; without names, everybody."""
 
     usernames: list[Annotated[str, Field(max_length=64)]] = Field(
-        default_factory=list, max_length=limits.MAX_GROUP_SHARES
+        default_factory=list, max_length=MAX_GROUP_SHARES
     )
 
 

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from scheduler.api.bounded import KeySeconds, Name, StrictBody
 from scheduler.api.deps import OperatorDep, RuntimeDep
+from scheduler.api.limits import MAX_AMOUNT
 from scheduler.api.serializers import isoformat_utc, quotas_json
 from scheduler.api.strict import StrictRouter
 from scheduler.config import PROVIDERS
@@ -18,7 +19,6 @@ from scheduler.services.accounts.admin_keys import KeyState
 from scheduler.services.accounts.admin_users import UserState
 from scheduler.services.billing.quotas import change_quota, give_defaults, quota_states
 from scheduler.services.transaction import read, write
-from simherd.contract import limits
 
 router = StrictRouter(prefix="/v1/admin", tags=["admin"])
 
@@ -67,10 +67,7 @@ class NewQuota(StrictBody):
     """What a user may have; null: unlimited."""
 
     # `change_quota` says which numbers a quota can have.
-    value: (
-        Annotated[float, Field(ge=-limits.MAX_AMOUNT, le=limits.MAX_AMOUNT, allow_inf_nan=False)]
-        | None
-    )
+    value: Annotated[float, Field(ge=-MAX_AMOUNT, le=MAX_AMOUNT, allow_inf_nan=False)] | None
 
 
 class DefaultQuotas(StrictBody):

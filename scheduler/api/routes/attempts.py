@@ -9,9 +9,9 @@ from pydantic import Field, field_validator
 
 from scheduler.api.bounded import AttemptNumber, BigNumber, StrictBody
 from scheduler.api.deps import RuntimeDep
+from scheduler.api.limits import MAX_INTEGER, MIN_INTEGER
 from scheduler.api.strict import StrictRouter
 from scheduler.services.attempts.outputs import ROUTE, AttemptOutputs
-from simherd.contract import limits
 from simherd.contract.checkpoints import MOST_FILES, SavedFile
 from simherd.contract.objects import CHECKPOINT_FILE, LIVE_SLICE, MANIFEST, OUTPUT, normalise
 from simherd.contract.upload_grant import MOST_PARTS
@@ -82,7 +82,7 @@ class FileSaved(StrictBody):
     path: str = Field(min_length=1, max_length=4096)
     size: BigNumber
     mode: int = Field(ge=0, le=0o7777)
-    mtime_ns: int = Field(ge=limits.MIN_INTEGER, le=limits.MAX_INTEGER)
+    mtime_ns: int = Field(ge=MIN_INTEGER, le=MAX_INTEGER)
     sha256: str = Field(pattern="^[0-9a-f]{64}$", max_length=64)
 
     @field_validator("path")

@@ -12,11 +12,18 @@ from pydantic import Field, StrictStr
 
 from scheduler.api.bounded import StrictBody
 from scheduler.api.deps import RuntimeDep, UserDep
+from scheduler.api.limits import MAX_NAME_CHARACTERS
 from scheduler.api.strict import StrictRouter
 from scheduler.bridge.connections import BridgeConnections
+from scheduler.limits import MAILBOX_KEEP_S
 from scheduler.services.errors import Conflict, Invalid
 from scheduler.services.tasks.listing import owned_task
-from simherd.contract import limits
+
+#: Seconds for which a client that asks for a message waits, unless it says otherwise, and the most.
+MESSAGE_WAIT_S = 10.0
+MAX_MESSAGE_WAIT_S = 60.0
+#: The longest offer, characters: each address in it is one that the API process sends packets to.
+MAX_OFFER = 16 * 1024
 
 router = StrictRouter(prefix="/tasks", tags=["tasks"])
 
@@ -39,9 +46,9 @@ class TaskConnection(StrictBody):
     """A message between a client and a task's end of the channel, in the contract's words."""
 
     sender_id: StrictStr = Field(pattern=_ID, max_length=64)
-    receiver_id: StrictStr | None = Field(default=None, max_length=limits.MAX_NAME_CHARACTERS)
+    receiver_id: StrictStr | None = Field(default=None, max_length=MAX_NAME_CHARACTERS)
     type: Literal["offer"] | None = None
-    sdp: StrictStr | None = Field(default=None, max_length=limits.MAX_OFFER)
+    sdp: StrictStr | None = Field(default=None, max_length=MAX_OFFER)
 
 
 @router.post("/{task_id}/register")
@@ -65,7 +72,7 @@ async def offer(
     if not await rt.mailboxes.is_open(task_id, body.sender_id):
         raise Conflict(
             f"sender_id: nobody is registered as {body.sender_id!r}. "
-            f"Register first, and send the offer within {limits.MAILBOX_KEEP_S:.0f} seconds."
+            f"Register first, and send the offer within {MAILBOX_KEEP_S:.0f} seconds."
         )
     answer: dict[str, Any] = {
         "sender_id": task_id,
@@ -84,7 +91,7 @@ async def message(
     _: ConnectionsDep,
     task_id: str,
     client: Annotated[str, Query(pattern=_ID, max_length=64)],
-    block_s: Annotated[float, Query(ge=0, le=limits.MAX_MESSAGE_WAIT_S)] = limits.MESSAGE_WAIT_S,
+    block_s: Annotated[float, Query(ge=0, le=MAX_MESSAGE_WAIT_S)] = MESSAGE_WAIT_S,
 ) -> Response:
     """The oldest message for a client, as soon as there is one; 204 when none has come."""
     await run_in_threadpool(owned_task, rt, user.id, task_id)

@@ -14,10 +14,12 @@ from scheduler.services.accounts.provider_access import providers_of, wire_provi
 from scheduler.services.billing.prices import priced_machine_types as machine_types_now
 from scheduler.services.errors import Invalid, ResourceNotFound
 from scheduler.services.transaction import read
-from simherd.contract import limits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+#: Values of a filter that is given more than once.
+MAX_FILTER_VALUES = 100
 
 router = StrictRouter(tags=["catalogue"])
 
@@ -30,8 +32,8 @@ _ALMOST_NOTHING = 1e-9
 _THREADS_PER_CORE = 2
 
 Provider = Literal["GCP", "LOCAL", "LYCEUM"]
-Texts = Annotated[list[Name] | None, Query(max_length=limits.MAX_FILTER_VALUES)]
-Pair = Annotated[list[Amount] | None, Query(max_length=limits.MAX_FILTER_VALUES)]
+Texts = Annotated[list[Name] | None, Query(max_length=MAX_FILTER_VALUES)]
+Pair = Annotated[list[Amount] | None, Query(max_length=MAX_FILTER_VALUES)]
 
 
 @router.get("/simulators/available-images")

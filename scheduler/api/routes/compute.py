@@ -11,8 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from scheduler.api.bounded import Name, Page, Parameters, Seconds, Shown, Time
 from scheduler.api.deps import RuntimeDep, UserDep
+from scheduler.api.limits import MAX_NAME_CHARACTERS
 from scheduler.api.serializers import group_json, group_view_json, past_group_json
 from scheduler.api.strict import StrictRouter
+from scheduler.limits import GROUP_NAME
 from scheduler.services import transaction
 from scheduler.services.errors import Invalid
 from scheduler.services.groups import register, terminate, views
@@ -39,8 +41,8 @@ class GroupBody(BaseModel):
     spot: bool = True
     disk_size_gb: float = Field(default=10, gt=0, le=65536)
     threads_per_core: Literal[1, 2] = 2
-    zone: Shown | None = Field(default=None, max_length=limits.MAX_NAME_CHARACTERS)
-    name: str | None = Field(default=None, max_length=63, pattern=limits.GROUP_NAME)
+    zone: Shown | None = Field(default=None, max_length=MAX_NAME_CHARACTERS)
+    name: str | None = Field(default=None, max_length=63, pattern=GROUP_NAME)
     type: Literal["standard", "mpi"] = "standard"
     max_idle_time: Seconds | None = None
     auto_terminate_ts: Time | None = None

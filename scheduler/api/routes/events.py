@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from scheduler.api.bounded import FilePath, StrictBody, Url
 from scheduler.api.deps import RuntimeDep, UserDep
 from scheduler.api.event_serializers import delivery_json, event_json, whole_event_json
+from scheduler.api.limits import MAX_FILE_PATH_CHARACTERS
 from scheduler.api.patterns import ID
 from scheduler.api.strict import StrictRouter
 from scheduler.services.errors import Invalid
@@ -22,8 +23,10 @@ from scheduler.services.notifications.register import (
     remove_event,
 )
 from scheduler.services.watch.observers import notify_observers
-from simherd.contract import limits
 from simherd.contract.notifications import ActionType, NotificationTrigger, TriggerType
+
+#: Longest e-mail address, characters (RFC 5321, 4.5.3.1).
+MAX_EMAIL_CHARACTERS = 320
 
 router = StrictRouter(tags=["events"])
 
@@ -64,7 +67,7 @@ class ObserverTrigger(StrictBody):
     trigger: Literal[NotificationTrigger.FILE_EXISTS, NotificationTrigger.FILE_REGEX]
     task_id: _Id
     file_path: FilePath
-    regex: str | None = Field(default=None, max_length=limits.MAX_FILE_PATH_CHARACTERS)
+    regex: str | None = Field(default=None, max_length=MAX_FILE_PATH_CHARACTERS)
 
 
 class CreditsTrigger(BaseModel):
@@ -77,7 +80,7 @@ class Email(StrictBody):
     """A message to an address."""
 
     action_type: Literal[ActionType.EMAIL]
-    email_address: str = Field(max_length=limits.MAX_EMAIL_CHARACTERS)
+    email_address: str = Field(max_length=MAX_EMAIL_CHARACTERS)
 
 
 class Webhook(StrictBody):

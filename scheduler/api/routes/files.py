@@ -15,6 +15,7 @@ from fastapi.responses import FileResponse, RedirectResponse
 from scheduler.api.deps import RuntimeDep
 from scheduler.api.multipart_upload import CountedBody, check_digest, receive_in_parts
 from scheduler.api.strict import StrictRouter
+from scheduler.limits import MAX_INPUT_BYTES
 from scheduler.objects.file_urls import COUNTED_UPLOAD, ROUTE
 from scheduler.objects.folder import TEMPORARY, FolderStore
 from scheduler.services.errors import TooLarge
@@ -126,7 +127,7 @@ async def _receive(
     request: Request,
     into: Path,
     at: int = 0,
-    most: int = limits.MAX_INPUT_BYTES,
+    most: int = MAX_INPUT_BYTES,
     body: CountedBody | None = None,
 ) -> str:
     """Write a request's body to a file from the position `at` on; return its MD5 in hex."""

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from scheduler.api.bounded import AttemptNumber, FilePath, Id, Seconds, StrictBody
 from scheduler.api.deps import RuntimeDep, UserDep
+from scheduler.api.limits import MAX_INTEGER
 from scheduler.api.sse import ClosedStream, Streams
 from scheduler.api.strict import StrictRouter
 from scheduler.services.errors import Invalid, ResourceNotFound
@@ -27,7 +28,7 @@ router = StrictRouter(prefix="/v1/tasks", tags=["tasks"])
 
 Files = Annotated[list[FilePath], Query(max_length=limits.LIVE_MAX_FILES)]
 #: A place in a file, bytes; -1: its end.
-Offset = Annotated[int, Field(ge=-1, le=limits.MAX_INTEGER)]
+Offset = Annotated[int, Field(ge=-1, le=MAX_INTEGER)]
 Lines = Annotated[int, Query(ge=0, le=limits.LIVE_MAX_LINES)]
 
 

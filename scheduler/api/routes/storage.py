@@ -11,6 +11,7 @@ from scheduler.api.bounded import FilePath, Page, StrictBody, Url
 from scheduler.api.deps import RuntimeDep, UserDep
 from scheduler.api.serializers import dollars, isoformat_utc, transfer_json
 from scheduler.api.strict import StrictRouter
+from scheduler.limits import MAX_INPUT_BYTES
 from scheduler.objects.archive import Listing, TooManyMembers, ZipMember, list_zip, raw_range
 from scheduler.services.errors import Invalid, ResourceNotFound, TooLarge
 from scheduler.services.storage import browse, transfers
@@ -24,7 +25,7 @@ router = StrictRouter(prefix="/storage", tags=["storage"])
 #: Where an export is body for, below this router's prefix.
 EXPORT_VERB = "/export_multipart"
 #: What a client says that it will upload, bytes.
-AnnouncedBytes = Annotated[int, Field(ge=0, le=limits.MAX_INPUT_BYTES)]
+AnnouncedBytes = Annotated[int, Field(ge=0, le=MAX_INPUT_BYTES)]
 #: The region's name that stands for all of them.
 _EVERY_REGION = "all"
 _GB = 10**9

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
+from scheduler.limits import EXECUTOR_URL_S
 from scheduler.objects.base import NoSuchObject, PartsRefused
 from scheduler.services.attempts.checkpoints import add_generation, generations
 from scheduler.services.errors import Conflict, Forbidden, Invalid, ResourceNotFound
@@ -89,7 +90,7 @@ class AttemptOutputs:
 
     def urls(self, names: Sequence[str]) -> dict[str, str]:
         """Return new signed URLs for storing each of these in one request."""
-        user, valid = self._task.user_id, limits.EXECUTOR_URL_S
+        user, valid = self._task.user_id, EXECUTOR_URL_S
         return {name: self._objects.sign(user, self._path(name), "upload", valid) for name in names}
 
     def stored_size(self, name: str) -> int:
@@ -162,7 +163,7 @@ class AttemptOutputs:
 
     def checkpoints(self) -> list[dict[str, Any]]:
         """Return the generations, newest first; each file has a URL from which to fetch it."""
-        user, valid = self._task.user_id, limits.EXECUTOR_URL_S
+        user, valid = self._task.user_id, EXECUTOR_URL_S
         with self._store.read() as session:
             rows = generations(session, self._task.id)
         return [

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
+from scheduler.limits import EXECUTOR_URL_S
 from scheduler.services.attempts.checkpoints import generations
 from scheduler.services.attempts.outputs import grant_of
 from scheduler.services.billing.costs import seconds_until_max_cost
 from scheduler.services.errors import Invalid
 from scheduler.store.models import GroupRow
 from scheduler.store.notification_models import Registration
-from simherd.contract import limits, objects
+from simherd.contract import objects
 from simherd.contract.attempt_spec import AttemptSpec, InputFile
 from simherd.contract.notifications import Observer, RegistrationState, TriggerType
 from simherd.contract.operations import Metric
@@ -34,7 +35,7 @@ def build_spec(rt: Runtime, task: TaskRow) -> AttemptSpec:
 
 def spec_of(rt: Runtime, session: Session, task: TaskRow, group: GroupRow) -> AttemptSpec:
     """The same for many tasks: what is not asked for is not looked up."""
-    user, valid = task.user_id, limits.EXECUTOR_URL_S
+    user, valid = task.user_id, EXECUTOR_URL_S
     source = objects.input_path(task.storage_prefix, task.id)
     output = objects.output_path(task.storage_prefix, task.id, task.attempt)
     manifest = objects.manifest_path(task.storage_prefix, task.id, task.attempt)
@@ -105,6 +106,6 @@ def _input_files(rt: Runtime, user: str, paths: list[str]) -> list[InputFile]:
         infos = [single] if single else list(rt.objects.list(user, path))
         for info in infos:
             name = info.path.rsplit("/", 1)[-1] if single else info.path.partition("/")[2]
-            url = rt.objects.sign(user, info.path, "download", limits.EXECUTOR_URL_S)
+            url = rt.objects.sign(user, info.path, "download", EXECUTOR_URL_S)
             found.append(InputFile(url, name))
     return found

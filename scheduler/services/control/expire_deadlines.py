@@ -20,6 +20,10 @@ from simherd.contract.lifecycle import Status
 if TYPE_CHECKING:
     from scheduler.wiring import Runtime
 
+#: Seconds past its deadline after which the scheduler itself ends a task that still computes:
+#: its executor had the grace period, and then some for telling.
+DEADLINE_BACKSTOP_S = limits.STOP_GRACE_S + 60
+
 #: The statuses in which a cost limit ends a task; after them its outputs are worth storing.
 _SPENDING = (Status.STARTED.value, Status.COMPUTATION_STARTED.value)
 
@@ -37,7 +41,7 @@ def expire_deadlines(rt: Runtime, server: str, now: float) -> None:
         server: the Redis server of the tasks' groups.
         now: seconds since the epoch.
     """
-    long_past = now - limits.DEADLINE_BACKSTOP_S
+    long_past = now - DEADLINE_BACKSTOP_S
     tasks = select(TaskRow).join(GroupRow).where(GroupRow.redis_server == server)
     with rt.store.read() as session:
         late = session.scalars(

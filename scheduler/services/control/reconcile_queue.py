@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from scheduler.store.models import GroupRow
     from scheduler.wiring import Runtime
 
+#: Seconds after which the reconciler renews the URLs of an attempt that still waits.
+SPEC_REFRESH_S = 86400
+
 log = logging.getLogger(__name__)
 
 #: Waiting attempts that are compared at a time; a shorter queue is compared as a whole.
@@ -113,7 +116,7 @@ def _compare(rt: Runtime, group_id: str, waiting: list[_Waiting]) -> None:
     stale = [
         w.task_id
         for w, (waits, _) in both
-        if waits and now - (w.handed_over_at or 0) > limits.SPEC_REFRESH_S
+        if waits and now - (w.handed_over_at or 0) > SPEC_REFRESH_S
     ]
     if stale:
         enqueue_tasks(rt, stale)

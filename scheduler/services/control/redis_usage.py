@@ -29,6 +29,23 @@ if TYPE_CHECKING:
     from scheduler.queue.memory import GroupUsage
     from scheduler.wiring import Runtime
 
+#: What the machines of a group may take of Redis: so much for the group, and so much for each of
+#: its machines. The group's share holds a stream of `EVENTS_MAX` reports while nobody records.
+GROUP_REDIS_BYTES = 96 * 1024**2
+MACHINE_REDIS_BYTES = 4 * 1024**2
+#: Bytes for each of its tasks that has not ended: a specification with its signed URLs.
+TASK_REDIS_BYTES = 64 * 1024
+#: Keys for a group, for each machine (its inbox, its live answers, its leases), and for each
+#: attempt that was taken up in the last `TOMBSTONE_S`.
+GROUP_REDIS_KEYS = 64
+MACHINE_REDIS_KEYS = 256
+ATTEMPT_REDIS_KEYS = 1
+#: Share from which the sweep looks for who takes too much, at each turn and exactly.
+REDIS_PRESSURE_SHARE = 0.6
+#: Connections of one machine to Redis: an agent has one for its inbox, its heartbeat, its reports,
+#: its claims, its live answers, and what a pool adds.
+MACHINE_REDIS_CONNECTIONS = 64
+
 log = logging.getLogger(__name__)
 
 
@@ -51,7 +68,7 @@ def bound_usage(rt: Runtime, server: str, *, only_pressed: bool = False) -> None
             the same server fails too, and no sweep begins.
     """
     client = rt.queue.servers.named(server)
-    is_pressed = memory_of(client).share >= limits.REDIS_PRESSURE_SHARE
+    is_pressed = memory_of(client).share >= REDIS_PRESSURE_SHARE
     if not is_pressed and (only_pressed or not rt.usage_clock.is_due(server)):
         return
     _bound_connections(rt, client)
@@ -80,7 +97,7 @@ def bound_usage(rt: Runtime, server: str, *, only_pressed: bool = False) -> None
 def _bound_connections(rt: Runtime, client: redis.Redis) -> None:
     """Cut off the groups of machines with more connections than an agent needs: each connection
     can hold memory with replies that are not read."""
-    most = limits.MACHINE_REDIS_CONNECTIONS
+    most = MACHINE_REDIS_CONNECTIONS
     numbers = {m: n for m, n in acl.connections(client).items() if n > most}
     if not numbers:
         return
@@ -112,13 +129,13 @@ def _bounds(session: Session, group: GroupRow, usage: GroupUsage) -> Bounds:
         MachineRow.group_id == group.id, MachineRow.status != MACHINE_DOWN
     )
     machines = max(group.max_machines, group.num_machines, session.scalar(up) or 0)
-    keys = limits.GROUP_REDIS_KEYS + machines * limits.MACHINE_REDIS_KEYS
-    size = limits.GROUP_REDIS_BYTES + machines * limits.MACHINE_REDIS_BYTES
+    keys = GROUP_REDIS_KEYS + machines * MACHINE_REDIS_KEYS
+    size = GROUP_REDIS_BYTES + machines * MACHINE_REDIS_BYTES
     if usage.bytes > size:
         open_tasks = select(func.count()).where(
             TaskRow.group_id == group.id, TaskRow.end_time.is_(None)
         )
-        size += limits.TASK_REDIS_BYTES * (session.scalar(open_tasks) or 0)
+        size += TASK_REDIS_BYTES * (session.scalar(open_tasks) or 0)
     if usage.keys > keys:
         since = time.time() - limits.TOMBSTONE_S
         attempts = (
@@ -127,5 +144,5 @@ def _bounds(session: Session, group: GroupRow, usage: GroupUsage) -> Bounds:
             .join(TaskRow, TaskRow.id == AttemptRow.task_id)
             .where(TaskRow.group_id == group.id, AttemptRow.started_at > since)
         )
-        keys += limits.ATTEMPT_REDIS_KEYS * (session.scalar(attempts) or 0)
+        keys += ATTEMPT_REDIS_KEYS * (session.scalar(attempts) or 0)
     return Bounds(keys, size)

@@ -17,6 +17,7 @@ from sqlalchemy.exc import OperationalError
 
 from scheduler.domain.group_status import ACTIVE, ENDING, UP
 from scheduler.domain.losses import grace_period
+from scheduler.limits import MAIN_SERVER
 from scheduler.metrics import table
 from scheduler.metrics.instruments import set_gauge
 from scheduler.queue.notes import write_note
@@ -33,7 +34,6 @@ from scheduler.services.machines.access import restore_access
 from scheduler.services.machines.health import retire_drained
 from scheduler.services.machines.provision import scale_group
 from scheduler.store.models import GroupRow, MachineRow
-from simherd.contract import limits
 from simherd.contract.queue.keys import EPOCH
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def sweep_in_turn(rt: Runtime, server: str, started_at: float) -> None:
         extend_until(rt.store, leadership, holder, began + 0.8 * rt.settings.sweep_s)
 
 
-def sweep(rt: Runtime, started_at: float, server: str = limits.MAIN_SERVER) -> None:
+def sweep(rt: Runtime, started_at: float, server: str = MAIN_SERVER) -> None:
     """Sweep every active group of a Redis server once.
 
     Args:

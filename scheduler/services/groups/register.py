@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from scheduler.catalogue.tables import MachineType
     from scheduler.wiring import Runtime
 
+#: Machine groups that a user may have registered, started or not.
+MAX_GROUPS = 500
+
 log = logging.getLogger(__name__)
 
 
@@ -132,8 +135,8 @@ def register_group(
         if taken is not None and taken.status != GroupStatus.TERMINATED:
             raise Conflict(f"name: you have a machine group {group.name!r} already.")
         count = select(func.count()).where(GroupRow.user_id == user_id, GroupRow.status.in_(ACTIVE))
-        if (session.scalar(count) or 0) >= limits.MAX_GROUPS:
-            raise Conflict(f"You have {limits.MAX_GROUPS} machine groups. Terminate some first.")
+        if (session.scalar(count) or 0) >= MAX_GROUPS:
+            raise Conflict(f"You have {MAX_GROUPS} machine groups. Terminate some first.")
         check_name(rt, session, user, group.name)
         check_alone(rt, session, group)
         check_cap(rt.settings, session, group, alone=True)

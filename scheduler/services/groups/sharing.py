@@ -15,13 +15,13 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import aliased
 
 from scheduler.domain.group_status import ACCEPTING, ACTIVE, GroupStatus
+from scheduler.limits import MAX_GROUP_SHARES
 from scheduler.services.accounts.admin_users import named_user
 from scheduler.services.accounts.audit import add_audit_entry
 from scheduler.services.errors import Conflict, Invalid, ResourceNotFound
 from scheduler.services.groups.access import check_sight, check_unique, own_group
 from scheduler.services.groups.admin import group_state
 from scheduler.store.models import GroupRow, GroupShare, User
-from simherd.contract import limits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -147,9 +147,9 @@ def offer(session: Session, user: User, name: str, username: str) -> None:
     group = _locked(session, group)
     if session.get(GroupShare, (group.id, other.id)) is None:
         count = select(func.count()).where(GroupShare.group_id == group.id)
-        if (session.scalar(count) or 0) >= limits.MAX_GROUP_SHARES:
+        if (session.scalar(count) or 0) >= MAX_GROUP_SHARES:
             raise Conflict(
-                f"Machine group {group.name!r} is shared with {limits.MAX_GROUP_SHARES} users, "
+                f"Machine group {group.name!r} is shared with {MAX_GROUP_SHARES} users, "
                 "which is the most. Ask an operator to share it with everyone."
             )
         _put(session, group, other, user.username, None)

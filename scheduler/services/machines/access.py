@@ -11,6 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 from sqlalchemy import select, update
 
 from scheduler.domain.group_status import MPI, UP
+from scheduler.limits import JOIN_S
 from scheduler.providers.base import LaunchTicket
 from scheduler.queue import acl
 from scheduler.services.accounts.provider_access import check_provider_on, provider_off_reason
@@ -18,7 +19,6 @@ from scheduler.services.errors import Conflict, Forbidden, Invalid
 from scheduler.services.ids import new_uuid
 from scheduler.store.machine_state import MACHINE_DOWN, MACHINE_UP
 from scheduler.store.models import GroupRow, MachineRow, User
-from simherd.contract import limits
 from simherd.contract.join import Membership, digest
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def new_ticket(rt: Runtime, machine_id: str) -> LaunchTicket:
             .where(MachineRow.id == machine_id)
             .values(
                 join_digest=digest(token),
-                join_expires_at=time.time() + limits.JOIN_S,
+                join_expires_at=time.time() + JOIN_S,
                 secret_digest=None,
             )
         )

@@ -16,12 +16,24 @@ from sqlalchemy import func, select, text
 from scheduler.domain.group_status import ENDING, UP
 from scheduler.services.errors import QuotaExceeded
 from scheduler.store.models import GroupRow, MachineRow
-from simherd.contract import limits
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from scheduler.config import Settings
+
+#: Machines of the providers `local` and `docker` for each core of the host, and bytes of its memory
+#: for each. An agent without work takes some 55 MiB; simulations share the cores, so that more
+#: machines than this bring nothing but switches between them.
+HOST_MACHINES_PER_CORE = 8
+HOST_MACHINE_BYTES = 256 * 1024**2
+#: Machines of these providers that every host may have, however small it is: what the tests and the
+#: examples need.
+LEAST_HOST_MACHINES = 16
+#: Machines of all users together that other providers may have. EC2: launches and terminations of
+#: so many stay within the rates of its API (token buckets of 100 requests and more). External ones
+#: are started by hand: the most that one group may have.
+DEFAULT_MAX_MACHINES = {"ec2": 100, "external": 1000}
 
 #: The providers whose machines are on the scheduler's host.
 ON_HOST = ("local", "docker")
@@ -31,16 +43,16 @@ _LOCK = 7_103_862
 
 def host_cap() -> int:
     """Return how many machines this host can hold, by its cores and its memory."""
-    by_cores = len(os.sched_getaffinity(0)) * limits.HOST_MACHINES_PER_CORE
-    by_memory = int(psutil.virtual_memory().total // limits.HOST_MACHINE_BYTES)
-    return max(limits.LEAST_HOST_MACHINES, min(by_cores, by_memory))
+    by_cores = len(os.sched_getaffinity(0)) * HOST_MACHINES_PER_CORE
+    by_memory = int(psutil.virtual_memory().total // HOST_MACHINE_BYTES)
+    return max(LEAST_HOST_MACHINES, min(by_cores, by_memory))
 
 
 def cap_of(settings: Settings, provider: str) -> int | None:
     """Return how many machines a provider may have; None: as many as the users' quotas allow."""
     if provider in settings.max_machines:
         return settings.max_machines[provider]
-    return host_cap() if provider in ON_HOST else limits.DEFAULT_MAX_MACHINES.get(provider)
+    return host_cap() if provider in ON_HOST else DEFAULT_MAX_MACHINES.get(provider)
 
 
 def most_machines(group: GroupRow) -> int:

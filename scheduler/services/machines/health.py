@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from scheduler.wiring import Runtime
 
+#: Different tasks in a row that must fail through a machine's own fault for it to be drained.
+BAD_MACHINE_FAILURES = 3
+
 log = logging.getLogger(__name__)
 
 
@@ -52,8 +55,8 @@ def note_end(session: Session, group_id: str, machine_id: str, task_id: str, cau
     tasks = machine.failures.split()
     if task_id not in tasks:
         tasks.append(task_id)
-    machine.failures = " ".join(tasks[-limits.BAD_MACHINE_FAILURES :])
-    if len(tasks) < limits.BAD_MACHINE_FAILURES or machine.status != MACHINE_UP:
+    machine.failures = " ".join(tasks[-BAD_MACHINE_FAILURES:])
+    if len(tasks) < BAD_MACHINE_FAILURES or machine.status != MACHINE_UP:
         return False
     others = select(func.count()).where(
         MachineRow.group_id == machine.group_id,

@@ -12,6 +12,7 @@ from scheduler.domain.group_size import has_failed_to_start
 from scheduler.domain.group_status import UP, GroupStatus
 from scheduler.domain.losses import NOT_A_SWEEP, is_mass_loss
 from scheduler.domain.machine_status import MachineStatus
+from scheduler.limits import JOIN_S
 from scheduler.providers.base import (
     LaunchRefused,
     MachinePlan,
@@ -26,7 +27,6 @@ from scheduler.store.machine_state import MACHINE_UP
 from scheduler.store.models import GroupRow, MachineRow
 from scheduler.store.outbox import group_changed
 from scheduler.store.transitions import change_group, change_machine
-from simherd.contract import limits
 from simherd.contract.notifications import NotificationTrigger
 from simherd.runtime.backoff import Backoff
 
@@ -73,7 +73,7 @@ def _retire_unused_tickets(rt: Runtime, group: GroupRow, machines: list[MachineR
     """Retire the machines whose ticket nobody has used in time."""
     now = time.time()
     for machine in machines:
-        if _never_came(machine) and now - (machine.launched_at or now) > limits.JOIN_S:
+        if _never_came(machine) and now - (machine.launched_at or now) > JOIN_S:
             retire(rt, group, machine, "Nobody started it with its token.")
 
 

@@ -18,7 +18,6 @@ from scheduler.net import mail
 from scheduler.net.ssrf_guard import NotAllowed, networks, open_client
 from scheduler.store.notification_models import Delivery, Registration
 from scheduler.store.outbox import DELIVER
-from simherd.contract import limits
 from simherd.contract.notifications import (
     REPEATING,
     ActionType,
@@ -34,10 +33,20 @@ if TYPE_CHECKING:
 
     from scheduler.wiring import Runtime
 
+#: Seconds a webhook has for its answer, and the bytes of it that are read.
+WEBHOOK_S = 5.0
+WEBHOOK_ANSWER_BYTES = 64 * 1024
+#: Seconds before a delivery that failed is tried again: of the first time, doubled each time, and
+#: at the most. Each wait is a quarter shorter or longer by chance.
+DELIVERY_FIRST_WAIT_S = 60.0
+DELIVERY_LONGEST_WAIT_S = 4 * 3600.0
+#: Tries of a delivery: with the waits above they take about a day.
+DELIVERY_TRIES = 14
+
 log = logging.getLogger(__name__)
 
 #: The waits between tries.
-BACKOFF = Backoff(limits.DELIVERY_FIRST_WAIT_S, limits.DELIVERY_LONGEST_WAIT_S, jitter=(0.75, 1.25))
+BACKOFF = Backoff(DELIVERY_FIRST_WAIT_S, DELIVERY_LONGEST_WAIT_S, jitter=(0.75, 1.25))
 
 #: Deliveries that are sent at a time: in parallel, so that all take as few seconds as one.
 _BATCH = 20
@@ -123,7 +132,7 @@ def _try(rt: Runtime, claimed: ClaimedDelivery) -> str | None:
 
 def _record(session: Session, claimed: ClaimedDelivery, error: str | None) -> None:
     delivery, event = claimed.delivery, claimed.event
-    is_last_try = error is not None and delivery.tries >= limits.DELIVERY_TRIES
+    is_last_try = error is not None and delivery.tries >= DELIVERY_TRIES
     if error is None:
         state = DeliveryState.DELIVERED
     else:
@@ -177,18 +186,18 @@ def _call(rt: Runtime, claimed: ClaimedDelivery) -> None:
     allowed = networks(rt.settings.outbound_allow)
     try:
         with (
-            open_client(allowed, whole_s=limits.WEBHOOK_S) as client,
+            open_client(allowed, whole_s=WEBHOOK_S) as client,
             client.stream("POST", claimed.event.target, content=body, headers=headers) as response,
         ):
             read = 0
             for piece in response.iter_raw(4096):
                 read += len(piece)
-                if read >= limits.WEBHOOK_ANSWER_BYTES:
+                if read >= WEBHOOK_ANSWER_BYTES:
                     break
     except NotAllowed as error:
         raise Failed(f"The webhook's address is not allowed: {error}.") from error
     except httpx.TimeoutException as error:
-        raise Failed(f"The webhook did not answer within {limits.WEBHOOK_S:.0f} s.") from error
+        raise Failed(f"The webhook did not answer within {WEBHOOK_S:.0f} s.") from error
     except httpx.HTTPError as error:
         raise Failed(f"The webhook could not be reached: {error}"[:_ERROR_LENGTH]) from error
     if response.is_redirect:

@@ -19,7 +19,7 @@ from scheduler.services.ids import new_uuid
 from scheduler.store.models import GroupRow, MachineRow, StatusChange, TaskRow
 from scheduler.store.notification_models import Delivery, Registration
 from scheduler.store.outbox import add_delivery, outputs_stored
-from simherd.contract import limits, objects
+from simherd.contract import objects
 from simherd.contract.cause import Cause
 from simherd.contract.lifecycle import FAILED, TERMINAL, Status
 from simherd.contract.notifications import (
@@ -35,6 +35,14 @@ if TYPE_CHECKING:
 
     from scheduler.store.unit_of_work import UnitOfWork
     from scheduler.wiring import Runtime
+
+#: Events that a user may have open at one time.
+MAX_OPEN_EVENTS = 100
+#: Longest pattern of an observer, characters, and the most groups in it.
+MAX_REGEX_LENGTH = 512
+MAX_REGEX_GROUPS = 32
+#: Longest address of a webhook, characters.
+MAX_WEBHOOK_URL = 2048
 
 #: An address that no mail server reads as several, or as something else.
 _EMAIL = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]{1,64}@[a-zA-Z0-9.-]{1,189}", re.ASCII)
@@ -169,9 +177,9 @@ def _check_open(session: Session, user_id: str) -> None:
         .select_from(Registration)
         .where(Registration.user_id == user_id, Registration.state.in_(states))
     )
-    if (count or 0) >= limits.MAX_OPEN_EVENTS:
+    if (count or 0) >= MAX_OPEN_EVENTS:
         raise QuotaExceeded(
-            f"You have {count} events open, and {limits.MAX_OPEN_EVENTS} are allowed. Remove some: "
+            f"You have {count} events open, and {MAX_OPEN_EVENTS} are allowed. Remove some: "
             "`simherd events list` shows them."
         )
 
@@ -186,8 +194,8 @@ def _check_action(rt: Runtime, new: NewNotification) -> None:
         if not _EMAIL.fullmatch(new.target):
             raise Invalid(f"action.email_address: {new.target[:254]!r} is not an e-mail address.")
         return
-    if len(new.target) > limits.MAX_WEBHOOK_URL:
-        raise Invalid(f"action.webhook_url: longer than {limits.MAX_WEBHOOK_URL} characters.")
+    if len(new.target) > MAX_WEBHOOK_URL:
+        raise Invalid(f"action.webhook_url: longer than {MAX_WEBHOOK_URL} characters.")
     try:
         url = checked_url(new.target)
         check_host(url, networks(rt.settings.outbound_allow))
@@ -207,9 +215,9 @@ def _checked_path(path: str | None) -> str | None:
 
 
 def _check_regex(regex: str) -> None:
-    if not 0 < len(regex) <= limits.MAX_REGEX_LENGTH or "\0" in regex:
+    if not 0 < len(regex) <= MAX_REGEX_LENGTH or "\0" in regex:
         raise Invalid(
-            f"trigger.regex: it has {len(regex)} characters; 1 to {limits.MAX_REGEX_LENGTH} are "
+            f"trigger.regex: it has {len(regex)} characters; 1 to {MAX_REGEX_LENGTH} are "
             "allowed, and no NUL."
         )
     try:
@@ -218,8 +226,8 @@ def _check_regex(regex: str) -> None:
             groups = re.compile(regex).groups
     except (re.error, RecursionError, OverflowError) as error:
         raise Invalid(f"trigger.regex: {regex!r} is not a regular expression: {error}.") from error
-    if groups > limits.MAX_REGEX_GROUPS:
-        raise Invalid(f"trigger.regex: {groups} groups; {limits.MAX_REGEX_GROUPS} are allowed.")
+    if groups > MAX_REGEX_GROUPS:
+        raise Invalid(f"trigger.regex: {groups} groups; {MAX_REGEX_GROUPS} are allowed.")
 
 
 def owned_event(rt: Runtime, user_id: str, event_id: str) -> Registration:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from scheduler.services.errors import TooLarge
 from scheduler.services.storage.room import StorageRoomClaim
 from scheduler.services.storage.transfer_turn import MOST_ETAG, Again, check_response
-from simherd.contract import limits
 from simherd.contract.upload_grant import part_size
 
 if TYPE_CHECKING:
@@ -19,6 +18,9 @@ if TYPE_CHECKING:
     from scheduler.services.storage.transfer_turn import Turn
     from scheduler.store.models import TransferRow
     from scheduler.wiring import Runtime
+
+#: Largest file that is fetched from a URL into the storage, bytes.
+MAX_FETCH_BYTES = 64 * 1024**3
 
 #: No file is so large that its size has more digits.
 _RANGE = re.compile(r"bytes (?:([0-9]{1,20})-[0-9]{1,20}|\*)/([0-9]{1,20})")
@@ -76,7 +78,7 @@ def _rest(rt: Runtime, row: TransferRow, response: httpx.Response) -> Iterator[b
         _start_over(rt, row)
         raise Again("url: the file has changed meanwhile. It is fetched from its beginning.")
     # Before it is stored: the number may be too large for the database.
-    if total is not None and total > limits.MAX_FETCH_BYTES:
+    if total is not None and total > MAX_FETCH_BYTES:
         raise _too_large()
     row.validator, row.size = validator, total
     # A server that does not support ranges sends the whole file each time.
@@ -116,7 +118,7 @@ def _store(rt: Runtime, turn: Turn, room: StorageRoomClaim, chunks: Iterator[byt
         turn.check()
         held += chunk
         room.take(max(row.moved + len(held), row.size or 0))
-        if row.moved + len(held) > limits.MAX_FETCH_BYTES:
+        if row.moved + len(held) > MAX_FETCH_BYTES:
             raise _too_large()
         while len(held) >= (size := part_size(len(row.parts) + 1)):
             _store_part(rt, row, bytes(held[:size]))
@@ -137,4 +139,4 @@ def _store_part(rt: Runtime, row: TransferRow, data: bytes) -> None:
 
 
 def _too_large() -> TooLarge:
-    return TooLarge(f"url: the file is larger than {limits.MAX_FETCH_BYTES} bytes, the most.")
+    return TooLarge(f"url: the file is larger than {MAX_FETCH_BYTES} bytes, the most.")

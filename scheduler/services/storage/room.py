@@ -33,6 +33,14 @@ if TYPE_CHECKING:
     from scheduler.objects.stored_bytes import StoredListing
     from scheduler.wiring import Runtime
 
+#: Bytes by which room in a user's storage is taken for an upload whose length is not known, and the
+#: share of what is left that such a step has at the most: uploads beside it need room, too.
+ROOM_STEP_BYTES = 64 * 1024**2
+ROOM_STEP_SHARE = 1 / 64
+#: Seconds for which the room of an upload is kept without a sign of it: longer than any
+#: pause that a connection survives. It is renewed while bytes arrive.
+ROOM_KEPT_S = 3600.0
+
 _GIB = 1024**3
 _QUOTA = Quota.MAX_STORAGE_GB
 #: Paths that are looked for in one statement.
@@ -145,7 +153,7 @@ class StorageRoomClaim:
 
     def covers(self, size: int) -> bool:
         """Whether room for `size` bytes in all is taken, so that `take` has nothing to do."""
-        is_fresh = time.monotonic() - self._renewed_at < limits.ROOM_KEPT_S / 4
+        is_fresh = time.monotonic() - self._renewed_at < ROOM_KEPT_S / 4
         return not self._limited or (size <= self._taken and is_fresh)
 
     def take(self, size: int) -> None:
@@ -163,9 +171,9 @@ class StorageRoomClaim:
         needed = max(size, self._taken)
 
         def write(session: Session, left: int) -> None:
-            share = int((left - needed) * limits.ROOM_STEP_SHARE)
-            self._taken = needed + (min(limits.ROOM_STEP_BYTES, share) if steps else 0)
-            expires_at = time.time() + limits.ROOM_KEPT_S
+            share = int((left - needed) * ROOM_STEP_SHARE)
+            self._taken = needed + (min(ROOM_STEP_BYTES, share) if steps else 0)
+            expires_at = time.time() + ROOM_KEPT_S
             session.add(
                 StorageRoom(
                     id=self._id,

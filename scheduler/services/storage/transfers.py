@@ -13,7 +13,6 @@ from scheduler.services.errors import Invalid, QuotaExceeded, ResourceNotFound
 from scheduler.services.ids import new_uuid
 from scheduler.services.storage.room import check_storage
 from scheduler.store.models import TransferRow
-from simherd.contract import limits
 from simherd.contract.transfers import ENDED, TransferKind, TransferState
 from simherd.contract.upload_grant import LEAST_PART_BYTES, MOST_PARTS
 
@@ -21,6 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from scheduler.wiring import Runtime
+
+#: Fetches and exports of a user that have not ended, at one time.
+MAX_OPEN_TRANSFERS = 100
+#: Seconds for which a fetch or an export that has ended is still shown.
+TRANSFER_KEPT_S = 7 * 86400
 
 #: The background job that gives transfers their turns.
 JOB = "transfer"
@@ -94,9 +98,9 @@ def _begin(rt: Runtime, row: TransferRow) -> TransferRow:
         count = select(func.count()).where(
             TransferRow.user_id == row.user_id, TransferRow.state.in_(_OPEN)
         )
-        if (session.scalar(count) or 0) >= limits.MAX_OPEN_TRANSFERS:
+        if (session.scalar(count) or 0) >= MAX_OPEN_TRANSFERS:
             raise QuotaExceeded(
-                f"{limits.MAX_OPEN_TRANSFERS} fetches and exports are under way, as many as may "
+                f"{MAX_OPEN_TRANSFERS} fetches and exports are under way, as many as may "
                 "be. Wait for some to end."
             )
         session.add(row)
@@ -127,7 +131,7 @@ def transfer_of(rt: Runtime, user_id: str, transfer_id: str) -> TransferRow:
 
 def forget_ended(rt: Runtime, now: float) -> None:
     """Delete the fetches and exports that ended long ago."""
-    old = TransferRow.ended_at < now - limits.TRANSFER_KEPT_S
+    old = TransferRow.ended_at < now - TRANSFER_KEPT_S
     with rt.store.read() as session:
         if session.scalar(select(TransferRow.id).where(old).limit(1)) is None:
             return

@@ -11,6 +11,7 @@ import redis
 from sqlalchemy import bindparam, func, select, update
 
 from scheduler.domain.attempt_numbers import next_number, retries
+from scheduler.limits import MAX_INPUT_BYTES
 from scheduler.objects.base import StorageUnavailable
 from scheduler.queue import memory
 from scheduler.queue.group_queue import Arrival
@@ -26,7 +27,7 @@ from scheduler.services.errors import (
 from scheduler.services.groups.access import is_shared
 from scheduler.store.models import GroupRow, TaskRow
 from scheduler.store.transitions import change_status
-from simherd.contract import limits, objects
+from simherd.contract import objects
 from simherd.contract.attempt_spec import attempt_key
 from simherd.contract.cause import Cause
 from simherd.contract.lifecycle import Status
@@ -115,9 +116,9 @@ def _input_size(rt: Runtime, task: TaskRow) -> int:
     info = rt.objects.stat(task.user_id, path)
     if info is None:
         raise Conflict(f"There is no input at {path!r} yet. Upload it, then call this again.")
-    if info.size > limits.MAX_INPUT_BYTES:
+    if info.size > MAX_INPUT_BYTES:
         raise TooLarge(
-            f"The input has {info.size} bytes; {limits.MAX_INPUT_BYTES} are allowed. "
+            f"The input has {info.size} bytes; {MAX_INPUT_BYTES} are allowed. "
             "Leave files out, or put them into storage and name them as remote assets."
         )
     return info.size

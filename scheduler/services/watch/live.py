@@ -33,6 +33,15 @@ if TYPE_CHECKING:
     from scheduler.wiring import Runtime
     from simherd.contract.live_frames import Frame
 
+#: Bytes of a whole answer that is gathered before it is passed on: the backlogs of all files that
+#: may be asked for, once more for what JSON escapes.
+LIVE_ANSWER_BYTES = 2 * limits.LIVE_MAX_FILES * limits.LIVE_BACKLOG_BYTES
+#: Seconds after which an executor says that it still follows, where nothing is new, and after
+#: which it is asked anew when it did not.
+LIVE_SILENT_S = 20.0
+#: Seconds in which an executor must begin to answer.
+LIVE_ANSWER_S = 10.0
+
 log = logging.getLogger(__name__)
 
 #: The error that users get for each trouble.
@@ -71,7 +80,7 @@ async def frames(
     key = attempt_key(state.task_id, state.attempt)
     assert state.machine is not None
     await asyncio.to_thread(rt.queue.ask_live, state.group_id, state.machine, key, asked)
-    silent_since, patience_s = time.monotonic(), limits.LIVE_ANSWER_S
+    silent_since, patience_s = time.monotonic(), LIVE_ANSWER_S
     async for frame in _valid_frames(reading):
         if frame is None:
             if time.monotonic() - silent_since > patience_s:
@@ -79,7 +88,7 @@ async def frames(
             yield None
             continue
         # The next frame may take its time; where it follows, signs of life come in between.
-        patience_s = limits.LIVE_SILENT_S if request.follow else _FETCH_S
+        patience_s = LIVE_SILENT_S if request.follow else _FETCH_S
         if frame.kind is FrameKind.ERROR and "file" not in frame.body:
             raise refusal(frame.body)
         if frame.kind is FrameKind.END and frame.body.get("over"):
@@ -126,7 +135,7 @@ async def whole_reply(rt: Runtime, task: TaskRow, request: LiveRequest) -> list[
     if state.machine is None:
         return None
     reply: list[Frame] = []
-    room = limits.LIVE_ANSWER_BYTES
+    room = LIVE_ANSWER_BYTES
     async with rt.live.opened(state.group_id) as reading:
         try:
             async for frame in frames(rt, state, request, reading):

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from scheduler.store.models import TaskRow
     from scheduler.wiring import Runtime
 
+#: Bytes of a stored, compressed file that are unpacked to find its end.
+SAVED_TAIL_BYTES = 2 * 1024**3
+
 #: Bytes of the archive that are read at a time.
 _BLOCK = 4 * 1024**2
 _PREFIX = f"{objects.OUTPUT_ROOT}/"
@@ -122,7 +125,7 @@ class SavedFiles:
             TooLarge: reading its end would mean to unpack too much.
         """
         member = self._member(name)
-        if member.compress_type and member.size > limits.SAVED_TAIL_BYTES:
+        if member.compress_type and member.size > SAVED_TAIL_BYTES:
             raise TooLarge(f"file: {name!r} is too large for this. Download it instead.")
         at = max(0, member.size - limits.LIVE_BACKLOG_BYTES)
         data = self._end(member, at)

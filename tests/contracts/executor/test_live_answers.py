@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
-from executor.agent.live_files import LiveFiles
+from executor.agent.live_files import LIVE_MAX_FETCHES, LIVE_MAX_REQUESTS, LiveFiles
 from simherd.contract import limits
 from simherd.contract.live_frames import FIELD, Ask, LiveRequest
 from simherd.contract.queue.keys import GroupKeys
@@ -116,7 +116,7 @@ def test_who_is_gone_is_not_answered(live: LiveFiles, redis_url: str, tmp_path: 
 
 def test_too_many_questions_are_refused(live: LiveFiles, redis_url: str, tmp_path: Path) -> None:
     (tmp_path / "log").write_text("first\n")
-    readers = [Reader(redis_url, n) for n in range(limits.LIVE_MAX_REQUESTS + 1)]
+    readers = [Reader(redis_url, n) for n in range(LIVE_MAX_REQUESTS + 1)]
     for reader in readers:
         live.ask("t:1", reader.request_for(Ask.TAIL, "log", follow=True))
     assert [f.get("code") for f in readers[-1].take()] == [None, "busy"]
@@ -173,7 +173,7 @@ def test_fetches_leave_room_for_others(live: LiveFiles, redis_url: str, tmp_path
         transfer=SimpleNamespace(urls=lambda *_: held.wait(30) and {}, put=None),
     )
     live.add(attempt)
-    readers = [Reader(redis_url, n) for n in range(limits.LIVE_MAX_FETCHES + 2)]
+    readers = [Reader(redis_url, n) for n in range(LIVE_MAX_FETCHES + 2)]
     for reader in readers[:-1]:
         live.ask("t:2", reader.request_for(Ask.FETCH, "big"))
     assert [f.get("code") for f in readers[-2].take()] == [None, "busy"]

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from executor.link.lease import new_token
-from executor.link.mpi import GangClaimer, GangLink
+from executor.link.mpi import READY_S, GangClaimer, GangLink
 from scheduler.queue import acl
-from simherd.contract import limits
 from simherd.contract.inbox import Message, Order
 from simherd.contract.queue.keys import GroupKeys
 from tests.support.queue import held_in, waiting_in
@@ -100,7 +99,7 @@ def test_one_that_was_silent_does_not_count(three: Machines, client: redis.Redis
     three.claim("m1")
     three.claim("m2")
     keys = GroupKeys(three.side.group)
-    client.zincrby(keys.ready, -1000 * limits.READY_S - 1, "m2")
+    client.zincrby(keys.ready, -1000 * READY_S - 1, "m2")
     three.claim("m3")
     assert three.claim("m1") is None
     three.claim("m2")

@@ -11,9 +11,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from executor.link.lease import Claimer, HeldLease, LeaseKeeper, new_token
+from executor.link.lease import MAX_OVERTAKEN, Claimer, HeldLease, LeaseKeeper, new_token
 from scheduler.queue.group_queue import Arrival, GroupQueue, connect
-from simherd.contract import limits
 from simherd.contract.queue.scripts import Claimed
 from tests.support.queue import Everything, held_in, one_server, waiting_in
 
@@ -70,7 +69,7 @@ class QueueModel(RuleBasedStateMachine):
         first = min(self.waiting, key=lambda a: (self.waiting[a], a))
         if own in self.waiting and own != first:
             times = self.overtaken.get(first, 0)
-            if times < limits.MAX_OVERTAKEN:
+            if times < MAX_OVERTAKEN:
                 self.overtaken[first] = times + 1
                 first = own
         assert found is not None

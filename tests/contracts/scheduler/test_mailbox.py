@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
+from scheduler.limits import MAILBOX_KEEP_S
 from scheduler.queue.live_answers import connect_async
-from scheduler.queue.mailboxes import Mailboxes
-from simherd.contract import limits
+from scheduler.queue.mailboxes import MAILBOX_MESSAGES, Mailboxes
 from simherd.contract.queue.keys import MailboxKeys
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def test_mailboxes_are_apart(redis_url: str, task: str) -> None:
 def test_size_and_age_are_bounded(redis_url: str, task: str) -> None:
     async def work(one: Mailboxes, _: Mailboxes) -> None:
         await one.open(task, "me")
-        for number in range(limits.MAILBOX_MESSAGES + 2):
+        for number in range(MAILBOX_MESSAGES + 2):
             await one.put(task, "me", str(number))
         assert await one.take(task, "me", 0) == "2"
 
@@ -77,4 +77,4 @@ def test_size_and_age_are_bounded(redis_url: str, task: str) -> None:
     keys = MailboxKeys(task, "me")
     with redis.Redis.from_url(redis_url) as client:
         for key in (keys.registered, keys.messages):
-            assert 0 < int(client.ttl(key)) <= limits.MAILBOX_KEEP_S
+            assert 0 < int(client.ttl(key)) <= MAILBOX_KEEP_S

@@ -58,8 +58,8 @@ class Process:
 
 @pytest.fixture
 def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Process]:
-    monkeypatch.setattr(limits, "DEPENDENCY_S", 60)
-    monkeypatch.setattr(limits, "DEPENDENCY_KEPT_S", 0.0)
+    monkeypatch.setattr(health, "DEPENDENCY_S", 60)
+    monkeypatch.setattr(health, "DEPENDENCY_KEPT_S", 0.0)
     made = Process(tmp_path)
     yield made
     made.hangs.set()
@@ -98,7 +98,7 @@ def test_what_is_down_is_named_with_a_sentence(
 ) -> None:
     process.down = down
     if down == "hangs":
-        monkeypatch.setattr(limits, "DEPENDENCY_S", 2)
+        monkeypatch.setattr(health, "DEPENDENCY_S", 2)
     answer = process.get(health.READY)
     assert answer.status_code == 503
     assert {k: v for k, v in answer.json()["checks"].items() if v != "ok"} == {name: said}
@@ -106,7 +106,7 @@ def test_what_is_down_is_named_with_a_sentence(
     assert process.get(health.LIVE).status_code == 200
     process.down = ""
     process.hangs.set()
-    monkeypatch.setattr(limits, "DEPENDENCY_S", 60)
+    monkeypatch.setattr(health, "DEPENDENCY_S", 60)
     assert process.get(health.READY).status_code == 200
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from simherd.contract import limits
+from simherd.contract import task_options
 from simherd.contract.attempt_spec import Command, DeadlineWarning
 from simherd.contract.task_options import TaskOptions, as_sent
 
@@ -73,7 +73,7 @@ def test_what_is_stored_is_not_checked_by_the_rules_of_today(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stored = TaskOptions.read({**PLAIN, "stop_grace_s": 7}).encode(PLAIN)
-    monkeypatch.setattr(limits, "MAX_STOP_GRACE_S", 1)
+    monkeypatch.setattr(task_options, "MAX_STOP_GRACE_S", 1)
     assert TaskOptions.decode(stored).stop_grace_s == 7
 
 

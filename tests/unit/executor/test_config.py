@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from executor.config import (
+    DISK_RESERVE_BYTES,
     Config,
     ConfigError,
     ExecutorFolders,
     check_isolation,
     metrics_address,
 )
-from simherd.contract import limits
 from simherd.contract.join import Membership
 
 GOOD = {
@@ -81,7 +81,7 @@ def test_each_variable_sets_its_field(name: str, value: str, field: str, result:
 
 def test_what_is_not_set_has_its_default() -> None:
     config = read(GOOD)
-    assert config.disk_reserve_bytes == limits.DISK_RESERVE_BYTES
+    assert config.disk_reserve_bytes == DISK_RESERVE_BYTES
     assert (config.spot_notices, config.mpi, config.machines) == ("", False, 1)
 
 

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from executor.join import JoinRefused, JoinTicket, join
-from simherd.contract import limits
+from executor.join import SECRET_S, JoinRefused, JoinTicket, join
 from simherd.contract.join import MACHINE_HEADER, SECRET_HEADER, Membership, digest
 
 if TYPE_CHECKING:
@@ -158,7 +157,7 @@ def test_a_scheduler_that_is_out_of_reach_is_waited_for_until_the_wait_raises(
     assert json.loads((tmp_path / "identity.json").read_text())["membership"] is None
 
 
-@pytest.mark.parametrize(("age_s", "is_renewed"), [(0, False), (limits.SECRET_S + 1, True)])
+@pytest.mark.parametrize(("age_s", "is_renewed"), [(0, False), (SECRET_S + 1, True)])
 def test_a_secret_is_renewed_when_it_is_old(
     scheduler: Scheduler, ticket: Path, tmp_path: Path, age_s: float, is_renewed: bool
 ) -> None:

@@ -27,8 +27,8 @@ from scheduler.services.billing.quotas import (
 )
 from scheduler.services.errors import Conflict, Invalid, QuotaExceeded, ResourceNotFound
 from scheduler.services.machines import caps
+from scheduler.services.machines.caps import DEFAULT_MAX_MACHINES, LEAST_HOST_MACHINES
 from scheduler.store.models import GroupRow, MachineRow, User
-from simherd.contract import limits
 from tests.support.builders import make_group, make_task
 from tests.support.memory import MemoryStore, memory_session
 
@@ -159,7 +159,7 @@ def test_defaults_fill_in_what_is_not_set(session: Session) -> None:
 @pytest.mark.parametrize(
     ("provider", "setting", "cap"),
     [
-        ("ec2", {}, limits.DEFAULT_MAX_MACHINES["ec2"]),
+        ("ec2", {}, DEFAULT_MAX_MACHINES["ec2"]),
         ("ec2", {"ec2": 3}, 3),
         ("ec2", {"ec2": 0}, 0),
         ("unheard-of", {}, None),
@@ -175,7 +175,7 @@ def test_the_cap_of_a_provider(
 @pytest.mark.parametrize("provider", caps.ON_HOST)
 def test_a_host_has_a_cap_by_itself(session: Session, provider: str) -> None:
     cap = caps.cap_of(runtime(session).settings, provider)
-    assert cap == caps.host_cap() >= limits.LEAST_HOST_MACHINES
+    assert cap == caps.host_cap() >= LEAST_HOST_MACHINES
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.bridge.formats import Lines, in_messages, last_message, tree
-from simherd.contract import limits
+from scheduler.bridge.peer import BRIDGE_LEAST_MESSAGE_BYTES
 from simherd.contract.webrtc_channel import Reply, ReplyStatus
 
-_MOST = limits.BRIDGE_LEAST_MESSAGE_BYTES
+_MOST = BRIDGE_LEAST_MESSAGE_BYTES
 _texts = st.lists(st.text() | st.sampled_from(["\n", "a\n", "x" * 12_000, "𝄞" * 6000 + "\n"]))
 
 

@@ -6,14 +6,19 @@ from typing import Any
 
 import pytest
 
-from scheduler.services.notifications.deliver import BACKOFF, payload
+from scheduler.services.notifications.deliver import (
+    BACKOFF,
+    DELIVERY_FIRST_WAIT_S,
+    DELIVERY_LONGEST_WAIT_S,
+    DELIVERY_TRIES,
+    payload,
+)
 from scheduler.store.notification_models import Delivery, Registration
-from simherd.contract import limits
 
 
-@pytest.mark.parametrize("tries", range(1, limits.DELIVERY_TRIES + 1))
+@pytest.mark.parametrize("tries", range(1, DELIVERY_TRIES + 1))
 def test_waits_double_up_to_the_longest_within_a_quarter(tries: int) -> None:
-    usual = min(limits.DELIVERY_FIRST_WAIT_S * 2 ** (tries - 1), limits.DELIVERY_LONGEST_WAIT_S)
+    usual = min(DELIVERY_FIRST_WAIT_S * 2 ** (tries - 1), DELIVERY_LONGEST_WAIT_S)
     waits = [BACKOFF.after(tries) for _ in range(50)]
     assert min(waits) >= 0.75 * usual
     assert max(waits) <= 1.25 * usual

@@ -10,8 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from scheduler.config import Settings
+from scheduler.limits import LEAST_SIGNING_KEY
 from scheduler.objects.s3 import S3Store
-from simherd.contract.limits import LEAST_SIGNING_KEY
 
 if TYPE_CHECKING:
     from pathlib import Path

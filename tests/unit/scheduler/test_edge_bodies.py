@@ -9,10 +9,10 @@ import pytest
 from fastapi import HTTPException
 
 from scheduler.api.app import rules
+from scheduler.api.edge import bodies
 from scheduler.api.edge.access import Credential, Rule
 from scheduler.api.edge.bodies import Body
 from scheduler.api.edge.rates import BodyBudget
-from simherd.contract import limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,7 @@ def test_what_does_not_go_on_is_too_slow() -> None:
 
 
 def test_a_file_needs_a_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "BODY_TOTAL_S", 0.01)
+    monkeypatch.setattr(bodies, "BODY_TOTAL_S", 0.01)
     body = Body(CHUNKED, _pieces(1, 1), 100, 3600.0)
     body.admit(_rule(Credential.SIGNATURE), "ada", BodyBudget())
     assert _status(body, 3) == 408

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from scheduler.api.json_body import BadJson, parse
-from simherd.contract import limits
+from scheduler.api.json_body import MAX_JSON_DEPTH, BadJson, parse
+from scheduler.api.limits import MAX_INTEGER
 
 pytestmark = pytest.mark.fault("B2")
 
@@ -53,7 +53,7 @@ def test_what_could_be_read_differently_is_refused(data: bytes, words: str) -> N
 @pytest.mark.parametrize(
     "value",
     [
-        {"a": [1, -1.5, None, True, "\u202e \U0001f600 \n", limits.MAX_INTEGER]},
+        {"a": [1, -1.5, None, True, "\u202e \U0001f600 \n", MAX_INTEGER]},
         {"a\\u0000": "\\ud800"},
         "text",
         [],
@@ -67,5 +67,5 @@ def test_what_is_json_is_read_as_it_is(value: object) -> None:
 
 
 def test_the_deepest_that_is_read() -> None:
-    depth = limits.MAX_JSON_DEPTH
+    depth = MAX_JSON_DEPTH
     assert parse(b"[" * depth + b"]" * depth)

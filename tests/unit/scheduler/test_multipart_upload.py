@@ -13,7 +13,6 @@ from fastapi import HTTPException, Request
 from scheduler.api import multipart_upload
 from scheduler.api.multipart_upload import CountedBody, check_digest, receive_in_parts
 from scheduler.services.errors import TooLarge
-from simherd.contract import limits
 
 if TYPE_CHECKING:
     from scheduler.objects.base import ObjectStore
@@ -108,7 +107,7 @@ def test_a_body_is_cut_into_parts_of_known_sizes(chunks: list[bytes], parts: lis
 
 
 def test_a_body_that_is_too_large_is_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MAX_INPUT_BYTES", 5)
+    monkeypatch.setattr(multipart_upload, "MAX_INPUT_BYTES", 5)
     store = _Store()
     with pytest.raises(TooLarge, match="larger than 5 bytes"):
         _receive(_request([b"abc", b"def"]), store)

@@ -16,6 +16,9 @@ from executor.agent.partition_guard import GIVE_UP_SHARE
 from scheduler import preflight
 from scheduler.__main__ import main
 from scheduler.config import Settings
+from scheduler.limits import EXECUTOR_URL_S
+from scheduler.services.control.expire_deadlines import DEADLINE_BACKSTOP_S
+from scheduler.services.control.reconcile_queue import SPEC_REFRESH_S
 from simherd.contract import limits
 from tests.conftest import REPOSITORY
 from tests.support.servers import redis_server
@@ -222,9 +225,9 @@ def test_times_that_are_no_settings_fit_together(monkeypatch: pytest.MonkeyPatch
     assert 2 * limits.HEARTBEAT_S < limits.LEASE_S < limits.RECONNECT_WINDOW_S
     left = (1 - GIVE_UP_SHARE) * limits.RECONNECT_WINDOW_S
     assert left > limits.STOP_GRACE_S + limits.LEASE_S
-    assert limits.DEADLINE_BACKSTOP_S > limits.STOP_GRACE_S
+    assert DEADLINE_BACKSTOP_S > limits.STOP_GRACE_S
     # S3 signs for 7 days at the most; what waits for longer is signed anew before.
-    assert limits.SPEC_REFRESH_S < limits.EXECUTOR_URL_S <= 7 * 86400
+    assert SPEC_REFRESH_S < EXECUTOR_URL_S <= 7 * 86400
 
 
 @pytest.mark.fault("B48")

@@ -10,7 +10,7 @@ import redis
 
 from executor.link.connection import Address, connect
 from executor.link.lease import Claimer, HeldLease, LeaseKeeper, new_token
-from executor.link.mpi import GangClaimer, GangLink
+from executor.link.mpi import READY_S, GangClaimer, GangLink
 from simherd.contract import limits
 from simherd.contract.inbox import Message, Order
 from simherd.contract.queue.keys import GroupKeys
@@ -170,7 +170,7 @@ def test_only_the_leader_of_a_gang_is_given_the_attempt(
     claimer = GangClaimer(server.url, "g", "m1", 2)
     assert claimer.claim("secret") == claimed
     sent = arguments(server)
-    assert sent[-2:] == ["2", str(int(limits.READY_S * 1000))]
+    assert sent[-2:] == ["2", str(int(READY_S * 1000))]
     claimer.close()
 
 

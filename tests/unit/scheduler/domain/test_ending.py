@@ -6,8 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from scheduler.domain.ending import AttemptEnd, CostSoFar, TaskSnapshot, decide
-from simherd.contract import limits
+from scheduler.domain.ending import (
+    MAX_ATTEMPTS,
+    MAX_LOSSES,
+    AttemptEnd,
+    CostSoFar,
+    TaskSnapshot,
+    decide,
+)
 from simherd.contract.cause import OUTCOMES, Cause
 from simherd.contract.lifecycle import HELD, TABLE, TERMINAL, Status
 
@@ -24,10 +30,8 @@ TASKS = {
     "money_left": TaskSnapshot(Status.STARTED, 1, resubmit=True, cost=UNSPENT),
     "money_spent": TaskSnapshot(Status.STARTED, 1, resubmit=True, cost=SPENT),
     "spent_no_resubmission": TaskSnapshot(Status.STARTED, 1, resubmit=False, cost=SPENT),
-    "often_lost": TaskSnapshot(
-        Status.STARTED, 3, resubmit=True, losses=[LOSS] * (limits.MAX_LOSSES - 1)
-    ),
-    "last_attempt": TaskSnapshot(Status.STARTED, limits.MAX_ATTEMPTS, resubmit=True),
+    "often_lost": TaskSnapshot(Status.STARTED, 3, resubmit=True, losses=[LOSS] * (MAX_LOSSES - 1)),
+    "last_attempt": TaskSnapshot(Status.STARTED, MAX_ATTEMPTS, resubmit=True),
     "killed": TaskSnapshot(Status.PENDING_KILL, 1, resubmit=True, kill_requested_at=NOW - 2.5),
     "killed_and_spent": TaskSnapshot(Status.PENDING_KILL, 1, resubmit=True, cost=SPENT),
 }
@@ -154,8 +158,8 @@ def test_nothing_else_counts_as_a_loss(cause: Cause) -> None:
 
 def test_a_task_that_is_held_names_every_machine_that_it_lost() -> None:
     ending = decide(TASKS["often_lost"], end(Cause.MACHINE_LOST))
-    assert f"lost its machine {limits.MAX_LOSSES} times" in ending.description
-    assert ending.description.count("attempt 1 on m-1") == limits.MAX_LOSSES - 1
+    assert f"lost its machine {MAX_LOSSES} times" in ending.description
+    assert ending.description.count("attempt 1 on m-1") == MAX_LOSSES - 1
     assert "attempt 3 on m-9" in ending.description
 
 
@@ -163,12 +167,12 @@ def test_a_task_that_is_held_names_every_machine_that_it_lost() -> None:
     ("attempt", "floor", "before", "following"),
     [
         (1, 0, 0, 2),
-        (limits.MAX_ATTEMPTS - 1, 0, 0, limits.MAX_ATTEMPTS),
-        (limits.MAX_ATTEMPTS, 0, 0, None),
+        (MAX_ATTEMPTS - 1, 0, 0, MAX_ATTEMPTS),
+        (MAX_ATTEMPTS, 0, 0, None),
         # After a restore numbers start at the floor; attempts before it count all the same.
         (1, 5_000_000, 1, 5_000_000),
         (5_000_000, 5_000_000, 3, 5_000_001),
-        (5_000_000, 5_000_000, limits.MAX_ATTEMPTS - 1, None),
+        (5_000_000, 5_000_000, MAX_ATTEMPTS - 1, None),
     ],
 )
 def test_attempts_are_counted_over_a_restore(

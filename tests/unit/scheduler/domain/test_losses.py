@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scheduler.domain.losses import (
+    MASS_LOSS_MINIMUM,
     NOT_A_SWEEP,
     UNKNOWN_MACHINE,
     GracePeriod,
@@ -104,7 +105,7 @@ def test_an_unknown_machine_is_gone_and_was_not_reclaimed() -> None:
     assert UNKNOWN_MACHINE.loss_cause is Cause.MACHINE_LOST
 
 
-MANY = limits.MASS_LOSS_MINIMUM
+MANY = MASS_LOSS_MINIMUM
 
 
 @pytest.mark.parametrize(
