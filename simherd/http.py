@@ -193,7 +193,7 @@ def check_response(response: httpx.Response, key_source: str = "") -> Any:
     except (ValueError, KeyError, TypeError):
         detail, request_id = f"The server responded with status {response.status_code}.", None
     if response.status_code == 401 and key_source:
-        detail += f" The key came from {key_source}; Store another one with `simherd auth login`."
+        detail += f" The key came from {key_source}; store another one with `simherd auth login`."
         if key_source == KEY_VARIABLE:
             detail += f" Unset {KEY_VARIABLE} first: it takes precedence over the stored key."
     kind = _KINDS.get(response.status_code, ApiError)
