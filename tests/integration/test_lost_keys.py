@@ -137,7 +137,7 @@ def test_a_refused_key_is_explained_with_where_it_came_from(
         monkeypatch.delenv("SIMHERD_API_KEY")
         file.parent.mkdir()
         file.write_text("SIMHERD_API_KEY=sh_unknown\n")
-        with pytest.raises(Unauthorized, match=f"key came from {file}; `simherd auth login`"):
+        with pytest.raises(Unauthorized, match=f"key came from {file}; store another one with `simherd auth login`"):
             api().get("/users/info")
 
 
