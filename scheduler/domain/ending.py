@@ -121,7 +121,7 @@ def _final(cause: Cause, end: AttemptEnd, detail: str | None) -> dict[str, Any]:
 
 def _killed(task: TaskSnapshot, end: AttemptEnd) -> str:
     took_s = max(0.0, end.at - (task.kill_requested_at or end.at))
-    return f"The task was killed at the user's request, {took_s:.1f} s after it."
+    return f"The task was killed at the user's request; it stopped {took_s:.1f} s after that."
 
 
 def _loss(attempt: int, end: AttemptEnd, detail: str) -> Loss:
