@@ -127,10 +127,7 @@ def _parse_folders() -> ExecutorFolders:
 
 def _lock(state_dir: Path) -> None:
     """Lock the state folder for the life of this process: two agents would run the same attempts.
-
-    Raises:
-        ConfigError: another agent has locked it, or it cannot be written to.
-    """
+    Raises ConfigError: another agent has locked it, or it cannot be written to."""
     try:
         # Never closed: the kernel releases the lock when this process ends, even by SIGKILL.
         lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)

@@ -80,10 +80,7 @@ class Config:
         cls, folders: ExecutorFolders, identity: Identity, env: Mapping[str, str] = os.environ
     ) -> Config:
         """Read the environment and the machine's membership.
-
-        Raises:
-            ConfigError: a setting is missing or invalid.
-        """
+        Raises ConfigError: a setting is missing or invalid."""
         member = identity.membership
         user = redis_user(member.machine_id)
         return cls(

@@ -50,10 +50,7 @@ class Service:
 
     def break_(self, how: str) -> None:
         """Let it `refuse` connections, `drop` what it is sent, or `pause`.
-
-        Raises:
-            DrillNotPossible: it shares its network, or a drill goes on there already.
-        """
+        Raises DrillNotPossible: it shares its network, or a drill goes on there already."""
         if self._container.state == "paused":
             raise DrillNotPossible(f"{self.name} of {self.kind}: {GOES_ON}")
         if how == "pause":
@@ -65,10 +62,7 @@ class Service:
 
     def slow(self, rate: str) -> None:
         """Let no more through than `rate`, such as `1mbit`, each way.
-
-        Raises:
-            DrillNotPossible: see `break_`.
-        """
+        Raises DrillNotPossible: see `break_`."""
         self._own_network().slow(rate)
 
     def mend(self) -> bool:
@@ -101,10 +95,7 @@ BREAKS = ("refuse", "drop", "pause")
 
 def services(engine: Engine, project: str | None) -> list[Service]:
     """Redis and storage of each project by Docker Compose, or of the `project` named.
-
-    Raises:
-        InvalidInput: the one named is not ours.
-    """
+    Raises InvalidInput: the one named is not ours."""
     found = [
         Service(engine, container)
         for container in engine.containers(
@@ -123,10 +114,7 @@ def services(engine: Engine, project: str | None) -> list[Service]:
 
 def _tools(engine: Engine, project: str) -> str:
     """The id of our image, which has what changes a network.
-
-    Raises:
-        SimherdError: nothing of the project is made of it.
-    """
+    Raises SimherdError: nothing of the project is made of it."""
     for container in engine.containers(f"{labels.COMPOSE_PROJECT}={project}", labels.IMAGE_TITLE):
         if container.labels[labels.IMAGE_TITLE].startswith(labels.OUR_TITLE):
             return container.image

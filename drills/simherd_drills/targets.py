@@ -40,10 +40,7 @@ class Targets:
 
     def machines(self) -> list[DrillMachine]:
         """Every machine that is up, whichever scheduler on this host launched it.
-
-        Raises:
-            DockerUnavailable: no machine is a process, and Docker does not respond.
-        """
+        Raises DockerUnavailable: no machine is a process, and Docker does not respond."""
         machines, unavailable = self._look()
         if unavailable and not machines:
             raise unavailable
@@ -139,10 +136,7 @@ class Targets:
 
     def services(self) -> list[Service]:
         """What deployments by Docker Compose have for drills.
-
-        Raises:
-            InvalidInput: the project that was named is not one of Simherd's.
-        """
+        Raises InvalidInput: the project that was named is not one of Simherd's."""
         return services(self.engine, self._project)
 
     def _own_redis(self) -> Redis | None:

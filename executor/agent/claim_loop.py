@@ -67,10 +67,7 @@ class ClaimLoop:
 
     def run(self, agent: AttemptStarter) -> None:
         """Claim for `agent` until it drains; then drop what was prefetched.
-
-        Raises:
-            OSError, ValueError: this machine has a fault.
-        """
+        Raises OSError, ValueError: this machine has a fault."""
         token = new_token()
         while self._slots.take(self._may_claim, lambda: self._is_ready(agent)):
             is_started = False

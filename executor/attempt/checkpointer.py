@@ -105,11 +105,7 @@ class Checkpointer:
 
     def save_now(self) -> int | None:
         """Save the files after the commands have ended; returns the generation, or None.
-
-        Raises:
-            TransferFailed: it could not be stored.
-            OSError: it could not be read.
-        """
+        Raises TransferFailed: it could not be stored; OSError: it could not be read."""
         try:
             return self.save(self._list_files())
         except FileChanged as error:
@@ -232,10 +228,7 @@ def _relative(attempt: CheckpointedAttempt, folder: str, name: str) -> str:
 
 def make_folder(work: Path) -> None:
     """Make the folder for checkpoints in the work folder.
-
-    Raises:
-        FileExistsError: the inputs hold a file of its name.
-    """
+    Raises FileExistsError: the inputs hold a file of its name."""
     folder = work / FOLDER
     if folder.is_symlink():
         raise FileExistsError(folder)

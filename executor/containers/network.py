@@ -20,10 +20,7 @@ _LINK_LOCAL = "169.254.0.0/16"
 
 def guarded_network(api: APIClient) -> str:
     """Return the name of the guarded network, which is made if it does not exist.
-
-    Raises:
-        ContainerError: the metadata address cannot be kept out of reach.
-    """
+    Raises ContainerError: the metadata address cannot be kept out of reach."""
     if not api.networks(names=[NETWORK]):
         api.create_network(
             NETWORK,

@@ -92,10 +92,7 @@ class MpiLeader:
 
     def gather(self) -> None:
         """Begin to ask the other machines to prepare, and to watch them.
-
-        Raises:
-            StageFailed: the network for their containers could not be made.
-        """
+        Raises StageFailed: the network for their containers could not be made."""
         try:
             self._addresses = self._attempt.backend.make_network(self._network)
         except ContainerError as error:

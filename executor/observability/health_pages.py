@@ -63,10 +63,7 @@ class Health:
 
 def serve(place: ExecutorFolders) -> Health:
     """Serve the health of this machine's agent at the configured address until it is closed.
-
-    Raises:
-        ConfigError: it cannot be served there.
-    """
+    Raises ConfigError: it cannot be served there."""
     health = Health()
     address = metrics_address(os.environ)
     if address is not None:

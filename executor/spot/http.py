@@ -67,10 +67,7 @@ class MetadataSource:
         self, method: str, path: str, headers: Mapping[str, str] | None = None
     ) -> httpx.Response:
         """Return the response, whatever its status.
-
-        Raises:
-            SourceError: there is none in time, or one that is too long.
-        """
+        Raises SourceError: there is none in time, or one that is too long."""
         try:
             # Compressed, some bytes could become many.
             sent = {"Accept-Encoding": "identity", **(headers or {})}

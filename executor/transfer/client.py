@@ -101,10 +101,7 @@ class TransferClient:
 
     def put_part(self, grant: Grant, name: str, upload: str, number: int, data: bytes) -> str:
         """Store one part; return its ETag.
-
-        Raises:
-            TransferFailed: it was refused, or could not be stored.
-        """
+        Raises TransferFailed: it was refused, or could not be stored."""
 
         def put() -> str:
             # A new URL for each try: after an outage an earlier one may have expired.
@@ -133,11 +130,7 @@ class TransferClient:
         self._call(grant, "drop", {"object": name})
 
     def stored_size(self, grant: Grant, name: str) -> int:
-        """Return the size of a stored object in bytes.
-
-        Raises:
-            TransferFailed: it does not exist.
-        """
+        """Return the size of a stored object in bytes. Raises TransferFailed: it does not exist."""
         return int(self._call(grant, "stored", {"object": name})["size"])
 
     def save_checkpoint(self, grant: Grant, files: list[dict[str, Any]]) -> int:

@@ -84,10 +84,7 @@ def _say(line: str) -> None:
 
 def _prepare(backend: str | None) -> str:
     """Choose the backend, and have what the simulator needs there.
-
-    Raises:
-        SimherdError: it cannot be had.
-    """
+    Raises SimherdError: it cannot be had."""
     if backend != "process":
         trouble = engine_trouble()
         if trouble is not None and backend == "docker":

@@ -102,10 +102,7 @@ class Stack:
 
     def start(self) -> None:
         """Start every part.
-
-        Raises:
-            UpError: another one runs on the same folder, or something is missing.
-        """
+        Raises UpError: another one runs on the same folder, or something is missing."""
         check_installed()
         _check_metrics_port()
         try:

@@ -172,10 +172,7 @@ def _info(name: str, mode: int) -> zipfile.ZipInfo:
 
 def extract_all(path: Path, folder: Path, root: str = "") -> None:
     """Unpack a whole zip into `folder`, over what is there, without the leading folder `root`.
-
-    Raises:
-        TransferError: the archive is broken, or a name in it leads elsewhere.
-    """
+    Raises TransferError: the archive is broken, or a name in it leads elsewhere."""
     folder.mkdir(parents=True, exist_ok=True)
     # Beside its place, so that a broken archive changes nothing and moving costs nothing.
     staging = Path(tempfile.mkdtemp(prefix=".unpack-", dir=folder))
