@@ -28,7 +28,7 @@ _STOP_S = 10.0
 
 
 class LocalMachine:
-    """An agent that is a process of this host, with its folder."""
+    """A `DrillMachine` that is a process of this host, with its folder."""
 
     kind = "simherd up"
 
@@ -45,22 +45,18 @@ class LocalMachine:
 
     @property
     def state(self) -> str:
-        """See `DrillTarget`."""
         return _state(self._agent)
 
     @property
     def is_up(self) -> bool:
-        """See `DrillMachine`."""
         return self._agent.is_running()
 
     def give_notice(self, in_s: float) -> None:
-        """See `DrillMachine`."""
         new = self._notice.with_suffix(".new")
         new.write_text(json.dumps({"in_s": in_s}))
         new.replace(self._notice)
 
     def withdraw_notice(self) -> None:
-        """See `DrillMachine`."""
         self._notice.unlink(missing_ok=True)
 
     def take_away(self) -> None:
@@ -73,12 +69,10 @@ class LocalMachine:
             self._engine.kill(container)
 
     def kill_agent(self) -> None:
-        """See `DrillMachine`."""
         with psutil_errors(self._agent):
             self._agent.kill()
 
     def freeze(self) -> None:
-        """See `DrillMachine`."""
         if self.state == psutil.STATUS_STOPPED:
             raise DrillNotPossible(f"{self.name}: {GOES_ON}")
         suspend(self._folder, self._processes())
@@ -87,7 +81,6 @@ class LocalMachine:
                 self._engine.pause(container)
 
     def thaw(self) -> bool:
-        """See `DrillMachine`."""
         try:
             stood = resume(self._folder, self._processes())
         finally:
@@ -95,26 +88,21 @@ class LocalMachine:
         return stood or unpaused
 
     def cut(self, *, one_way: bool) -> None:
-        """See `DrillMachine`."""
         raise DrillNotPossible(
             f"{self.name} is a process of this host and cannot be cut off alone. Use machines of "
             "the provider docker, with a network for each (docs/operating.md)."
         )
 
     def join(self) -> bool:
-        """See `DrillMachine`."""
         return False
 
     def disk(self) -> int:
-        """See `DrillMachine`."""
         return self._folder.stat().st_dev
 
     def engine_disk(self) -> int | None:
-        """See `DrillMachine`."""
         return os.stat(self._engine.folder).st_dev if self._has_containers else None
 
     def fill(self, leave: int) -> int:
-        """See `DrillMachine`."""
         ballast = self._folder / BALLAST
         if ballast.exists():
             raise DrillNotPossible(f"{self.name}: {GOES_ON}")
@@ -126,7 +114,6 @@ class LocalMachine:
         return taken
 
     def empty(self) -> bool:
-        """See `DrillMachine`."""
         ballast = self._folder / BALLAST
         there = ballast.exists()
         ballast.unlink(missing_ok=True)
@@ -188,7 +175,7 @@ def _unpause(engine: Engine, containers: list[Container]) -> bool:
 
 
 class LocalRedis:
-    """The Redis of a `simherd up`, which starts it again when it has ended."""
+    """The `Redis` of a `simherd up`, which starts it again when it has ended."""
 
     name = "redis"
     kind = "simherd up"
@@ -198,7 +185,6 @@ class LocalRedis:
 
     @property
     def state(self) -> str:
-        """See `DrillTarget`."""
         return _state(self._process)
 
     def restart(self, *, kill: bool) -> None:

@@ -19,7 +19,6 @@ class Redis(DrillTarget, Protocol):
 
     def restart(self, *, kill: bool) -> None:
         """End it by SIGTERM, or by SIGKILL, and have it started again."""
-        ...
 
 
 class Service:
@@ -34,11 +33,9 @@ class Service:
 
     @property
     def state(self) -> str:
-        """See `DrillTarget`."""
         return self._container.state
 
     def restart(self, *, kill: bool) -> None:
-        """See `Redis`."""
         if not kill:
             self._engine.restart(self._container)
             return

@@ -230,7 +230,7 @@ class Agent:
                 self.slots.give()
         elif not entry.ended:
             log.warning("event=attempt_abandoned attempt=%s", entry.attempt)
-            detail = "The machine was started anew while the task ran."
+            detail = "The machine was started again while the task ran."
             cause = Cause.MACHINE_LOST.value
             self.reporter.report(
                 entry.attempt, ReportKind.FINISHED, cause=cause, detail=detail, exit_code=None

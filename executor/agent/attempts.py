@@ -57,9 +57,7 @@ class AttemptFactory:
         self, spec: AttemptSpec, reports: Reports, progress: Progress | None = None
     ) -> Attempt:
         """Make an attempt that reports to `reports`; `progress`: how far an earlier agent got.
-
-        Raises DiskError.
-        """
+        Raises DiskError."""
         key, progress = spec.key, progress or Progress()
 
         def note(cause: Cause, discard: bool) -> None:
@@ -124,10 +122,8 @@ class LiveAttempts:
     def begin(
         self, key: str, text: str, progress: Progress, prefetch: Prefetch | None = None
     ) -> bool:
-        """Start the thread of an attempt, `text` being its specification.
-
-        Returns False, and reports the end, if the attempt cannot even be started.
-        """
+        """Start the thread of an attempt, `text` being its specification. Returns False, and
+        reports the end, if the attempt cannot even be started."""
         try:
             spec = AttemptSpec.decode(text)
             if prefetch is None:

@@ -98,10 +98,8 @@ def with_machines(stages: tuple[Stage, ...], machines: MpiMachines) -> tuple[Sta
 
 
 def run_attempt(attempt: Attempt, machines: MpiMachines | None = None) -> None:
-    """Run one attempt, or what is left of it, and report how it ended.
-
-    Never raises for a failure of the attempt. `machines`: those of an MPI group that it leads.
-    """
+    """Run one attempt, or what is left of it, and report how it ended. Never raises for a failure
+    of the attempt. `machines`: those of an MPI group that it leads."""
     key, state = attempt.spec.key, attempt.state
     log.info("event=attempt_started attempt=%s", key)
     stages = STAGES if machines is None else with_machines(STAGES, machines)

@@ -46,7 +46,7 @@ _WITH_ENGINE = frozenset({SIGNAL_BASE + 9, SIGNAL_BASE + 15, 255})
 
 
 class DockerRunning:
-    """One container, and the thread that waits for its end."""
+    """A `Running` that is one container, and the thread that waits for its end."""
 
     def __init__(self, api: APIClient, container: str, spec: ContainerSpec) -> None:
         self.name = spec.name
@@ -131,7 +131,6 @@ class DockerRunning:
         return Exit(SIGNAL_BASE + 9, 9, message="The container was removed while it ran.")
 
     def wait(self, timeout_s: float | None) -> Exit | None:
-        """See `Running`."""
         if not self._done.wait(timeout_s):
             return None
         if self._lost:
@@ -139,7 +138,6 @@ class DockerRunning:
         return self._exit
 
     def signal(self, name: str) -> None:
-        """See `Running`."""
         if self._done.is_set():
             return
         with engine(f"signal the container {self.name!r}"):
@@ -155,11 +153,9 @@ class DockerRunning:
         return 0 if self._done.is_set() else warn(_members(self._container), name)
 
     def processes(self) -> list[int]:
-        """See `Running`."""
         return [] if self._done.is_set() else _members(self._container)
 
     def usage(self) -> Usage | None:
-        """See `Running`."""
         if self._done.is_set():
             return None
         try:
@@ -170,7 +166,6 @@ class DockerRunning:
             return None
 
     def alarms(self) -> list[IO[bytes]]:
-        """See `Running`."""
         try:
             self.usage()
             return self._cgroup.alarms() if self._cgroup is not None else []
@@ -182,7 +177,6 @@ class DockerRunning:
         return Cgroup(pid) if pid else None
 
     def stop(self, grace_s: float) -> Exit:
-        """See `Running`."""
         if grace_s > 0:
             self.signal("SIGTERM")
             self._done.wait(grace_s)
@@ -192,7 +186,6 @@ class DockerRunning:
         return self._exit
 
     def remove(self) -> None:
-        """See `Running`."""
         self._removed.set()
         try:
             with engine(f"remove the container {self.name!r}"):

@@ -54,10 +54,8 @@ def _open_regular(name: str, folder: int) -> int:
 
 
 class CappedLog:
-    """A log file that stops growing at `limit` bytes and says so in its last line.
-
-    The limit covers what earlier commands wrote to the same file. Used by one thread at a time.
-    """
+    """A log file that stops growing at `limit` bytes and says so in its last line. The limit covers
+    what earlier commands wrote to the same file. Used by one thread at a time."""
 
     def __init__(self, descriptor: int, limit: int) -> None:
         """`descriptor`: a file of `open_log`, which `close` closes."""

@@ -42,10 +42,8 @@ def guarded_network(api: APIClient) -> str:
 
 
 def closed_network(api: APIClient, name: str) -> str:
-    """Make a network that leads nowhere else if it does not exist; return its addresses.
-
-    It has no gateway, so the metadata address is out of reach without a rule.
-    """
+    """Make a network that leads nowhere else if it does not exist; return its addresses. It has no
+    gateway, so the metadata address is out of reach without a rule."""
     if not _networks(api, name):
         api.create_network(
             name,
@@ -67,9 +65,7 @@ def on_network(
     api: APIClient, peers: Peers, *, alone: bool
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the options that put a container on a closed network: of creation, of its host config.
-
-    `alone`: the container is on no other network.
-    """
+    `alone`: the container is on no other network."""
     here = api.create_endpoint_config(aliases=[peers.hostname])
     together = {
         "hostname": peers.hostname,

@@ -139,11 +139,8 @@ class ProcessBackend:
 
 
 class _Note:
-    """The file that names a process for a later agent.
-
-    Its first line is written before the process starts: an agent killed in between leaves a marker
-    to search for.
-    """
+    """The file that names a process for a later agent. Its first line is written before the process
+    starts: an agent killed in between leaves a marker to search for."""
 
     def __init__(self, state_dir: Path, spec: ContainerSpec) -> None:
         self._path = state_dir / f"{spec.name}.json"
@@ -159,7 +156,7 @@ class _Note:
 
 
 class ProcessRunning:
-    """A process group. It needs no thread: the caller of `wait` also trims the logs."""
+    """A `Running` that is a process group. It needs no thread: the caller of `wait` also trims the logs."""
 
     def __init__(
         self,
@@ -224,12 +221,10 @@ class ProcessRunning:
             return 0 if self._exit else warn(members(self.name, self._process.pid), name)
 
     def processes(self) -> list[int]:
-        """See `Running`."""
         with self._lock:
             return [] if self._exit else members(self.name, self._process.pid)
 
     def usage(self) -> Usage | None:
-        """See `Running`."""
         with self._lock:
             if self._exit is not None:
                 return None

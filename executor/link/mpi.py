@@ -69,7 +69,6 @@ class GangClaimer(Claimer):
         return self._woken.wait(_GATHER_S if self._word == "gather" else limits.HEARTBEAT_S)
 
     def interrupt(self) -> None:
-        """See `Claimer`."""
         self._woken.set()
         super().interrupt()
 
@@ -90,9 +89,7 @@ class GangLink:
 
     def members(self, attempt: str) -> tuple[str, ...]:
         """Return the machines of an attempt's gang, the leader first; empty once its lease is gone.
-
-        Raises RedisError.
-        """
+        Raises RedisError."""
         if self._client.zscore(self._keys.leases, attempt) is None:
             return ()
         names: Any = self._client.hget(self._keys.gangs, attempt)
@@ -109,10 +106,8 @@ class GangLink:
         return str(spec or "")
 
     def keep(self, attempt: str, members: tuple[str, ...]) -> None:
-        """Store again who belongs to a gang, in case Redis has lost it. Raises RedisError.
-
-        This does no harm once the lease is gone: see `gather.lua`.
-        """
+        """Store again who belongs to a gang, in case Redis has lost it. Raises RedisError. This
+        does no harm once the lease is gone: see `gather.lua`."""
         self._client.hset(self._keys.gangs, attempt, ",".join(members))
 
     def disband(self, attempt: str) -> None:

@@ -80,10 +80,8 @@ class MpiCoordinator:
         return [] if member is None else [member.attempt]
 
     def lead(self, attempt: Attempt) -> MpiLeader | None:
-        """Return the machines that this machine claimed the attempt with; None: it is alone.
-
-        Raises RedisError.
-        """
+        """Return the machines that this machine claimed the attempt with; None: it is alone. Raises
+        RedisError."""
         if not self._is_mpi:
             return None
         members = self._link.members(attempt.spec.key) or (self._me,)

@@ -160,10 +160,8 @@ class MpiLeader:
         return {"SHELL": "/bin/sh", **{f"OMPI_MCA_{name}": value for name, value in mca.items()}}
 
     def diagnose_failure(self) -> None:
-        """Stop the attempt if a machine, not the command itself, made the command fail.
-
-        Waits until every machine has reported how its part ended.
-        """
+        """Stop the attempt if a machine, not the command itself, made the command fail. Waits until
+        every machine has reported how its part ended."""
         switch = self._attempt.switch
         switch.wait(_DIAGNOSE_S, lambda: self._failure is not None or not self._open_runs())
         if switch.cause is not None:

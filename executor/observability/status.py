@@ -54,16 +54,12 @@ class AttemptView(Protocol):
 class AgentView(Protocol):
     """The parts of an agent; read from other threads, and never changed."""
 
-    @property
-    def backend(self) -> ContainerBackend: ...
-    @property
-    def slots(self) -> Slots: ...
-    @property
-    def reporter(self) -> Reporter: ...
-    @property
-    def inbox(self) -> Inbox: ...
-    @property
-    def machine(self) -> MachineResources: ...
+    backend: ContainerBackend
+    slots: Slots
+    reporter: Reporter
+    inbox: Inbox
+    machine: MachineResources
+
     @property
     def guard(self) -> ContactView: ...
     @property

@@ -26,9 +26,7 @@ _OK = 200
 
 class MetadataSource:
     """The client of one service, without proxies and redirects, and the clock of its source.
-
-    `begin` starts the time of a poll.
-    """
+    `begin` starts the time of a poll."""
 
     def __init__(
         self,
@@ -56,7 +54,6 @@ class MetadataSource:
         )
 
     def close(self) -> None:
-        """See `NoticeSource.close`."""
         self._client.close()
 
     def begin(self) -> None:

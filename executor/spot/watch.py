@@ -60,10 +60,8 @@ class NoticeWatch:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop polling and join the thread, at once or when a poll that hangs has been given up.
-
-        No callback begins afterwards. It may be called twice.
-        """
+        """Stop polling and join the thread, at once or when a poll that hangs has been given up. No
+        callback begins afterwards. It may be called twice."""
         self._closing.set()
         if not self._thread.ident:
             self._source.close()

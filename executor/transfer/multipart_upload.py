@@ -21,10 +21,8 @@ _PARALLEL = 3
 
 
 class MultipartUpload:
-    """A file to write to. What fits in one part is stored with one PUT, more in parts.
-
-    Nothing is written to disk; a part is sent again from memory.
-    """
+    """A file to write to. What fits in one part is stored with one PUT, more in parts. Nothing is
+    written to disk; a part is sent again from memory."""
 
     def __init__(
         self,
@@ -59,10 +57,8 @@ class MultipartUpload:
         return len(data)
 
     def finish(self) -> int:
-        """Send the rest and complete the object; return its stored size in bytes.
-
-        Raises TransferFailed.
-        """
+        """Send the rest and complete the object; return its stored size in bytes. Raises
+        TransferFailed."""
         if self._id is None:
             self._transfer.put(self._grant, self._name, self._put_url, bytes(self._held))
             return self._transfer.stored_size(self._grant, self._name)

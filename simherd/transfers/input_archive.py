@@ -123,10 +123,8 @@ class _Sink:
 
 
 def zipped(entries: list[InputEntry], progress: Progress | None = None) -> Iterator[bytes]:
-    """The bytes of an input archive, packed while they are read: no second copy on disk.
-
-    `progress` gets how many bytes of the files were read, and how many there are.
-    """
+    """The bytes of an input archive, packed while they are read: no second copy on disk. `progress`
+    gets how many bytes of the files were read, and how many there are."""
     done, size = 0, sum(entry.size for entry in entries)
     sink = _Sink()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:  # type: ignore[call-overload]

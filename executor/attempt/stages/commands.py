@@ -190,10 +190,8 @@ def _set_group_end(attempt: Attempt) -> None:
 
 
 def _set_money(attempt: Attempt) -> float | None:
-    """Set when the money for the task is spent; returns it in seconds since the epoch.
-
-    The scheduler may correct the time: it knows what the machine costs.
-    """
+    """Set when the money for the task is spent; returns it in seconds since the epoch. The
+    scheduler may correct the time: it knows what the machine costs."""
     seconds = attempt.spec.seconds_for_money
     if seconds is None:
         return None
