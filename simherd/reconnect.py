@@ -31,7 +31,7 @@ class ReconnectPolicy:
         """Note a failure and return the seconds until the next try.
 
         Raises:
-            SimherdError: `error`, where another try would be in vain.
+            SimherdError: `error`, where another try cannot succeed.
         """
         now = self._clock()
         if self._failing_since is None:

@@ -15,7 +15,7 @@ import psutil
 from simherd.contract import labels
 from simherd.errors import SimherdError
 from simherd_drills.errors import GOES_ON, DrillNotPossible
-from simherd_drills.machines import BALLAST
+from simherd_drills.machines import BALLAST, unpause
 from simherd_drills.suspended import FROZEN, psutil_errors, resume, suspend
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class LocalMachine:
         try:
             stood = resume(self._folder, self._processes())
         finally:
-            unpaused = _unpause(self._engine, self._containers())
+            unpaused = unpause(self._engine, self._containers())
         return stood or unpaused
 
     def cut(self, *, one_way: bool) -> None:
@@ -157,21 +157,13 @@ class LeftFrozen:
         """Resume it; return whether something was suspended."""
         stood = resume(self._folder, [])
         found = self._engine.containers(f"{labels.HOLDER}={self.name}")
-        return _unpause(self._engine, found) or stood
+        return unpause(self._engine, found) or stood
 
 
 def left_frozen(engine: Engine, data: Path) -> list[LeftFrozen]:
     """The machines of a `simherd up` on this folder that drills have left suspended."""
     files = sorted((data / "machines").glob(f"*/{FROZEN}"))
     return [LeftFrozen(engine, file.parent) for file in files]
-
-
-def _unpause(engine: Engine, containers: list[Container]) -> bool:
-    """Unpause the paused containers; return whether there was one."""
-    paused = [container for container in containers if container.state == "paused"]
-    for container in paused:
-        engine.unpause(container)
-    return bool(paused)
 
 
 class LocalRedis:

@@ -94,6 +94,14 @@ class DrillMachine(DrillTarget, Protocol):
         """Undo that and return whether there was something to undo."""
 
 
+def unpause(engine: Engine, containers: list[Container]) -> bool:
+    """Unpause the paused containers; return whether there was one."""
+    paused = [container for container in containers if container.state == "paused"]
+    for container in paused:
+        engine.unpause(container)
+    return bool(paused)
+
+
 class DockerMachine:
     """A `DrillMachine` that is a container which the provider `docker` has launched."""
 
@@ -135,10 +143,7 @@ class DockerMachine:
                 self._engine.pause(container)
 
     def thaw(self) -> bool:
-        paused = [c for c in self._everything() if c.state == "paused"]
-        for container in paused:
-            self._engine.unpause(container)
-        return bool(paused)
+        return unpause(self._engine, self._everything())
 
     def cut(self, *, one_way: bool) -> None:
         if self._container.shares_network:

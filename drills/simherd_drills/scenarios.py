@@ -165,10 +165,10 @@ def _broken_storage(
 
 
 def _is_suspect(fleet: Fleet, _task: Task, machine: DrillMachine) -> str:
-    def word() -> str | None:
-        return SUSPECT if fleet.machine_status(machine)["status"] == SUSPECT else None
-
-    return until(word, f"{machine.name} to be suspect")
+    until(
+        lambda: fleet.machine_status(machine)["status"] == SUSPECT, f"{machine.name} to be suspect"
+    )
+    return SUSPECT
 
 
 def _has_no_room(fleet: Fleet, _task: Task, machine: DrillMachine) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from simherd.contract import labels
 from simherd.errors import InvalidInput, SimherdError
 from simherd_drills.errors import GOES_ON, DrillNotPossible
-from simherd_drills.machines import DrillTarget
+from simherd_drills.machines import DrillTarget, unpause
 from simherd_drills.network import Network
 
 if TYPE_CHECKING:
@@ -67,12 +67,10 @@ class Service:
         found = self._engine.containers(
             f"{labels.COMPOSE_PROJECT}={self.kind}", f"{labels.COMPOSE_SERVICE}={self.name}"
         )
-        paused = [container for container in found if container.state == "paused"]
-        for container in paused:
-            self._engine.unpause(container)
+        unpaused = unpause(self._engine, found)
         # In a network that is not its own nothing was ever done.
         mended = [self._network(c).mend() for c in found if c.is_up and not c.shares_network]
-        return any(mended) or bool(paused)
+        return any(mended) or unpaused
 
     def _own_network(self) -> Network:
         if self._container.shares_network:

@@ -69,7 +69,10 @@ class ClaimLoop:
         """Claim for `agent` until it drains; then drop what was prefetched.
         Raises OSError, ValueError: this machine has a fault."""
         token = new_token()
-        while self._slots.take(self._may_claim, lambda: self._is_ready(agent)):
+        while self._slots.take(
+            lambda: not self._draining.is_set(),
+            lambda: agent.number() < self._most and self._interruption.may_claim,
+        ):
             is_started = False
             try:
                 claimed, prefetch = self._claim(token)
@@ -102,9 +105,3 @@ class ClaimLoop:
         if claimed is None:
             self._claimer.wait_for_bell(BELL_WAIT_S)
         return claimed, prefetch
-
-    def _may_claim(self) -> bool:
-        return not self._draining.is_set()
-
-    def _is_ready(self, agent: AttemptStarter) -> bool:
-        return agent.number() < self._most and self._interruption.may_claim

@@ -25,7 +25,7 @@ GIVE_UP_SHARE = 0.8
 
 class PartitionGuard:
     """Stops attempts before the scheduler gives them to other machines. It knows when Redis last
-    answered a heartbeat or a claim, by a clock that goes on while the machine sleeps."""
+    responded to a heartbeat or a claim, by a clock that goes on while the machine sleeps."""
 
     def __init__(self, file: Path, window_s: float) -> None:
         """`file` keeps the time over restarts; `window_s`: the reconnect window, seconds."""

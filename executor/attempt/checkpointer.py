@@ -7,6 +7,7 @@ none is saved.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -25,6 +26,7 @@ from simherd.contract.operations import Operation
 from simherd.runtime.logs import in_context
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -150,7 +152,7 @@ class Checkpointer:
         stored = {file.sha256 for generation in self._stored for file in generation}
         for folder, _, names, descriptor in os.fwalk(self._attempt.work):
             for name in names:
-                path = _relative(self._attempt, folder, name)
+                path = os.path.relpath(os.path.join(folder, name), self._attempt.work)
                 if path in files:
                     file = self._send_one(name, descriptor, path, files[path], stored)
                     stored.add(file.sha256)
@@ -187,30 +189,23 @@ class Checkpointer:
         return SavedFile(path, stamp.size, info.st_mode & 0o7777, stamp.mtime_ns, digest)
 
 
-class _uploading:  # reads as the statement that it is
-    """An upload of one file, which is aborted if the block raises."""
-
-    def __init__(self, attempt: CheckpointedAttempt, digest: str) -> None:
-        self._attempt = attempt
-        self._name = CHECKPOINT_FILE + digest
-        self._id: str | None = None
-
-    def __enter__(self) -> MultipartUpload:
-        transfer, grant = self._attempt.transfer, self._attempt.spec.grant
-        url = transfer.urls(grant, [self._name])[self._name]
-        self._upload = MultipartUpload(transfer, grant, self._name, url, self._begun)
-        return self._upload
-
-    def _begun(self, upload: str) -> None:
-        self._id = upload
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._upload.close()
-        if kind is not None and self._id is not None:
+@contextlib.contextmanager
+def _uploading(attempt: CheckpointedAttempt, digest: str) -> Iterator[MultipartUpload]:
+    """Upload one file; the upload is aborted if the block raises."""
+    transfer, grant, name = attempt.transfer, attempt.spec.grant, CHECKPOINT_FILE + digest
+    upload_ids: list[str] = []
+    url = transfer.urls(grant, [name])[name]
+    upload = MultipartUpload(transfer, grant, name, url, upload_ids.append)
+    try:
+        with contextlib.closing(upload):
+            yield upload
+    except BaseException:
+        for upload_id in upload_ids:
             try:
-                self._attempt.transfer.abort(self._attempt.spec.grant, self._name, self._id)
+                transfer.abort(grant, name, upload_id)
             except (TransferFailed, Stopped) as error:
-                log.warning("event=upload_left upload=%s error=%s", self._id, error)
+                log.warning("event=upload_left upload=%s error=%s", upload_id, error)
+        raise
 
 
 def _can_be_named(path: str) -> bool:
@@ -219,11 +214,6 @@ def _can_be_named(path: str) -> bool:
         return normalise(path) == path
     except ValueError:
         return False
-
-
-def _relative(attempt: CheckpointedAttempt, folder: str, name: str) -> str:
-    inside = os.path.relpath(folder, attempt.work)
-    return name if inside == "." else f"{inside}/{name}"
 
 
 def make_folder(work: Path) -> None:

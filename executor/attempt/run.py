@@ -33,14 +33,6 @@ log = logging.getLogger(__name__)
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
-def _never(_: object) -> bool:
-    return False
-
-
-def _nothing(_: object) -> None:
-    return
-
-
 @dataclass(frozen=True)
 class Stage:
     """One step of an attempt, and what a restarted agent does about it."""
@@ -48,11 +40,11 @@ class Stage:
     name: str
     run: Callable[[Attempt], None]
     #: Whether an earlier agent completed it; then `recall` runs in place of `run`.
-    is_done: Callable[[Progress], bool] = _never
-    recall: Callable[[Attempt], None] = _nothing
+    is_done: Callable[[Progress], bool] = lambda _: False
+    recall: Callable[[Attempt], None] = lambda _: None
     #: Whether the attempt does not need it, restarted or not.
-    skip_if: Callable[[Attempt], bool] = _never
-    #: A stage that was interrupted begins anew; else it continues where it was.
+    skip_if: Callable[[Attempt], bool] = lambda _: False
+    #: A stage that was interrupted begins again; else it continues where it was.
     repeats: bool = True
 
 
@@ -106,7 +98,13 @@ def run_attempt(attempt: Attempt, machines: MpiMachines | None = None) -> None:
     cause, detail, exit_code = Cause.AGENT_ERROR, None, None
     try:
         for stage in stages:
-            _run_stage(attempt, stage)
+            if stage.skip_if(attempt):
+                continue
+            if stage.is_done(attempt.progress):
+                log.info("event=stage_recalled attempt=%s stage=%s", key, stage.name)
+                stage.recall(attempt)
+            else:
+                stage.run(attempt)
         cause, detail, exit_code = _ending(attempt)
     except Stopped as stopped:
         cause = stopped.cause
@@ -136,16 +134,6 @@ def run_attempt(attempt: Attempt, machines: MpiMachines | None = None) -> None:
             exit_code=exit_code,
             saved=state.saved,
         )
-
-
-def _run_stage(attempt: Attempt, stage: Stage) -> None:
-    if stage.skip_if(attempt):
-        return
-    if stage.is_done(attempt.progress):
-        log.info("event=stage_recalled attempt=%s stage=%s", attempt.spec.key, stage.name)
-        stage.recall(attempt)
-    else:
-        stage.run(attempt)
 
 
 def _ending(attempt: Attempt) -> tuple[Cause, str | None, int | None]:

@@ -160,7 +160,8 @@ class DockerRunning:
             return None
         try:
             if self._cgroup is None:
-                self._cgroup = self._find_cgroup()
+                pid = int(self._api.inspect_container(self._container)["State"]["Pid"])
+                self._cgroup = Cgroup(pid) if pid else None
             return self._cgroup.read() if self._cgroup is not None else None
         except (OSError, LookupError, *ENGINE_ERRORS):
             return None
@@ -171,10 +172,6 @@ class DockerRunning:
             return self._cgroup.alarms() if self._cgroup is not None else []
         except OSError:
             return []
-
-    def _find_cgroup(self) -> Cgroup | None:
-        pid = int(self._api.inspect_container(self._container)["State"]["Pid"])
-        return Cgroup(pid) if pid else None
 
     def stop(self, grace_s: float) -> Exit:
         if grace_s > 0:

@@ -156,7 +156,7 @@ class _Note:
 
 
 class ProcessRunning:
-    """A `Running` that is a process group. It needs no thread: the caller of `wait` also trims the logs."""
+    """A `Running` of a process group. It needs no thread: the caller of `wait` trims the logs."""
 
     def __init__(
         self,

@@ -36,8 +36,8 @@ class Inbox:
         self._thread = threading.Thread(target=self._run, name="inbox")
 
     def start(self) -> None:
-        """Start to read, from the first message that is kept: an earlier agent may not have handled
-        one about an attempt that goes on. Orders may be carried out twice."""
+        """Start to read, from the first message that is kept: an earlier agent perhaps did not
+        handle one about an attempt that goes on. Orders may be carried out twice."""
         self._thread.start()
 
     @property

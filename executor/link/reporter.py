@@ -157,8 +157,7 @@ class Reporter:
             batch = [self._outgoing.get()]
             while not self._outgoing.empty():
                 batch.append(self._outgoing.get())
-            events = [e for e in batch if e is not None]
-            self._send(events)
+            self._send([e for e in batch if e is not None])
             if self._stop.is_set() and self._outgoing.empty():
                 return
 
@@ -167,12 +166,7 @@ class Reporter:
             pipe = self._client.pipeline(transaction=False)
             for event in events:
                 # A repeated report does no harm: the recorder knows each by its number.
-                pipe.xadd(
-                    self._stream,
-                    {"e": event.encode()},
-                    maxlen=EVENTS_MAX,
-                    approximate=True,
-                )
+                pipe.xadd(self._stream, {"e": event.encode()}, maxlen=EVENTS_MAX, approximate=True)
             try:
                 pipe.execute()
             except redis.RedisError as error:

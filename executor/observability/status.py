@@ -98,7 +98,7 @@ class AgentStatus:
         silent = self.agent.guard.silent_s
         if silent < limits.LEASE_S:
             return None
-        return f"Redis has not answered a heartbeat or a claim for {silent:.0f} s."
+        return f"Redis has not responded to a heartbeat or a claim for {silent:.0f} s."
 
     def engine(self) -> str | None:
         """Return None if the container engine responds. Raises EngineUnavailable."""

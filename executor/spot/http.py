@@ -84,7 +84,7 @@ class MetadataSource:
 def check_ok(response: httpx.Response) -> None:
     """Raise SourceError unless the status is 200."""
     if response.status_code != _OK:
-        raise SourceError(f"{response.request.url.path} answered {response.status_code}")
+        raise SourceError(f"{response.request.url.path} responded with {response.status_code}")
 
 
 class _Transport(httpx.BaseTransport):

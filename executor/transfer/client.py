@@ -45,7 +45,9 @@ class TransferRefused(TransferFailed):
     """The storage or the scheduler refused the request."""
 
     def __init__(self, response: httpx.Response) -> None:
-        super().__init__(f"the storage answered {response.status_code}: {response.text[:200]}")
+        super().__init__(
+            f"the storage responded with {response.status_code}: {response.text[:200]}"
+        )
         self.status = response.status_code
 
 
@@ -216,6 +218,6 @@ class _Temporary(Exception):
 
 def _check(response: httpx.Response) -> None:
     if response.status_code in {408, 429} or response.status_code >= 500:
-        raise _Temporary(f"the storage answered {response.status_code}")
+        raise _Temporary(f"the storage responded with {response.status_code}")
     if response.status_code >= 300:
         raise TransferRefused(response)

@@ -43,7 +43,7 @@ class FrameKind(str, Enum):
     #: entries: of files, see `FileEntry`.
     ENTRIES = "entries"
     #: file, text, start and offset (its bytes in the file), skipped (bytes before that, left out),
-    #: anew (the file was replaced or cut).
+    #: and a flag for a file that was replaced or cut.
     TEXT = "text"
     #: text.
     TOP = "top"
