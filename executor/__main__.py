@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from executor.agent.agent import Agent
 from executor.config import Config, ConfigError, ExecutorFolders, check_isolation
-from executor.join import JoinRefused, join
-from executor.observability.health_pages import serve
+from executor.join import Identity, JoinRefused, join
+from executor.observability.health_pages import Health, serve
 from executor.observability.status import AgentStatus
 from simherd.contract.policy import INSECURE_BACKEND
 from simherd.runtime import health_check, logs
@@ -26,9 +26,6 @@ from simherd.runtime.logs import LogFormat
 
 if TYPE_CHECKING:
     from executor.containers.base import ContainerBackend
-    from executor.join import Identity
-    from executor.observability.health_pages import Health
-
 
 #: Seconds to wait for an agent that was killed to release the folder.
 _LOCK_WAIT_S = 2.0

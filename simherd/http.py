@@ -71,10 +71,7 @@ class Api:
         self, method: str, path: str, body: Any = None, **params: Any
     ) -> Iterator[EventStream]:
         """Open a stream of server-sent events; a broken one is not opened again.
-
-        Raises:
-            Unreachable: the server did not respond, or the connection broke.
-        """
+        Raises Unreachable: the server did not respond, or the connection broke."""
         given = {k: v for k, v in params.items() if v is not None}
         with self._stream(method, path, json=body, params=given, timeout=EVENTS_TIMEOUT) as reply:
             yield EventStream(reply)
@@ -82,10 +79,7 @@ class Api:
     @contextmanager
     def download(self, path: str, /, **params: Any) -> Iterator[Iterator[bytes]]:
         """Open a download: the bytes of the response, piece by piece.
-
-        Raises:
-            Unreachable: the server did not respond, or the connection broke.
-        """
+        Raises Unreachable: the server did not respond, or the connection broke."""
         with self._stream("GET", path, params=params) as response:
             yield response.iter_bytes()
 
@@ -209,9 +203,5 @@ def _api_of(connection: Connection) -> Api:
 
 
 def api() -> Api:
-    """The configured server.
-
-    Raises:
-        NotConnected: URL or key is not configured.
-    """
+    """The configured server. Raises NotConnected: URL or key is not configured."""
     return _api_of(read_connection())

@@ -13,14 +13,13 @@ from simherd.contract.machines import SUSPECT, SUSPECT_S
 from simherd.errors import SimherdError
 from simherd_drills.disks import fill
 from simherd_drills.drills import held, nothing, reclaimed
-from simherd_drills.fleet import until
+from simherd_drills.fleet import Fleet, until
 from simherd_drills.services import BREAKS
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from simherd.task import Task
-    from simherd_drills.fleet import Fleet
     from simherd_drills.machines import DrillMachine
     from simherd_drills.targets import Targets
 

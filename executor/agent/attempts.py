@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from executor.attempt.context import Attempt, RunState
+from executor.attempt.context import Attempt, MpiMachines, Reports, RunState
 from executor.attempt.deadline import Deadline
 from executor.attempt.recovery import Progress
 from executor.attempt.run import run_attempt
 from executor.attempt.stages.prepare import PULL_JOIN_S
 from executor.attempt.stop import StopSwitch
-from executor.machine.slots import Slot
+from executor.machine.slots import Slot, Slots
 from executor.machine.volumes import DiskError
 from executor.transfer.client import open_client
 from simherd.contract.attempt_spec import AttemptSpec
@@ -31,12 +31,10 @@ if TYPE_CHECKING:
     from executor.agent.interruption import Interruption
     from executor.agent.live_files import LiveFiles
     from executor.agent.prefetch import Prefetch
-    from executor.attempt.context import MpiMachines, Reports
     from executor.config import Config
     from executor.containers.base import ContainerBackend
     from executor.link.reporter import Reporter
     from executor.machine.machine import MachineResources
-    from executor.machine.slots import Slots
     from executor.mpi.coordinator import MpiCoordinator
 
 log = logging.getLogger(__name__)

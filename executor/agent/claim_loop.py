@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import redis
 
 from executor.limits import BELL_WAIT_S
-from executor.link.lease import new_token
+from executor.link.lease import Claimer, new_token
 from executor.observability import table
 from executor.observability.instruments import inc, timed
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from executor.agent.interruption import Interruption
     from executor.agent.prefetch import Prefetch
     from executor.agent.prefetcher import Prefetcher
-    from executor.link.lease import Claimer
     from executor.machine.machine import MachineResources
     from executor.machine.slots import Slots
     from simherd.contract.queue.scripts import Claimed

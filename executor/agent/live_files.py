@@ -16,7 +16,7 @@ from executor.files.confined import CannotShow, open_file, walk
 from executor.files.tail import Tail
 from executor.files.top import top
 from executor.link.answer import LiveAnswer, ReaderGone
-from executor.link.connection import connect
+from executor.link.connection import Address, connect
 from executor.transfer.client import TransferFailed
 from simherd.contract import limits, objects
 from simherd.contract.live_frames import Ask, FrameKind, LiveRequest, Trouble
@@ -24,7 +24,6 @@ from simherd.contract.queue.keys import GroupKeys
 
 if TYPE_CHECKING:
     from executor.attempt.context import Attempt
-    from executor.link.connection import Address
 
 #: Bytes of each slice in which a file goes through object storage, and how many may lie there.
 LIVE_SLICES = 2

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from executor.archive.stamps import Stamp, snapshot, stamp_of
 from executor.attempt.errors import Stopped
 from executor.files.confined import file_at
-from executor.transfer.client import TransferFailed
+from executor.transfer.client import TransferClient, TransferFailed
 from executor.transfer.multipart_upload import MultipartUpload
 from simherd.contract.checkpoints import FOLDER, KEPT, MOST_FILES, SavedFile, total_bytes
 from simherd.contract.objects import CHECKPOINT_FILE, normalise
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from executor.transfer.client import TransferClient
     from simherd.contract.attempt_spec import AttemptSpec
     from simherd.contract.checkpoints import Checkpoints
 

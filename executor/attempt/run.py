@@ -8,7 +8,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from executor.attempt.context import Attempt
+from executor.attempt.context import Attempt, MpiMachines
 from executor.attempt.errors import StageFailed, Stopped
 from executor.attempt.stages.commands import recall_exit, run_commands
 from executor.attempt.stages.hand_back import hand_back
@@ -24,7 +24,6 @@ from simherd.contract.reports import ReportKind
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from executor.attempt.context import MpiMachines
     from executor.attempt.recovery import Progress
 
 log = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from executor.containers.engine import ENGINE_ERRORS, GONE, engine, remove
 from executor.containers.log_shim import LogShim
 from executor.containers.signals import warn
 from executor.containers.stdin_file import memory_file
-from executor.containers.usage import Cgroup
+from executor.containers.usage import Cgroup, Usage
 from simherd.runtime.logs import in_context
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from docker import APIClient
 
     from executor.containers.base import ContainerSpec
-    from executor.containers.usage import Usage
 
 log = logging.getLogger(__name__)
 

@@ -7,12 +7,10 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from executor.containers.base import NotStarted
+from executor.containers.base import ContainerSpec, Exit, NotStarted
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from executor.containers.base import ContainerSpec, Exit
 
 _OPEN = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -5,12 +5,10 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING, Any
 
-from executor.containers.base import ContainerError
+from executor.containers.base import ContainerError, Peers
 
 if TYPE_CHECKING:
     from docker import APIClient
-
-    from executor.containers.base import Peers
 
 NETWORK = "simherd"
 _BRIDGE = "simherd0"

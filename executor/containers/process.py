@@ -34,18 +34,16 @@ from executor.containers.base import (
     refusal,
 )
 from executor.containers.leftovers import MARKER, kill_leftovers, members, start_ticks
-from executor.containers.logs import not_started, open_capped
+from executor.containers.logs import CappedLog, not_started, open_capped
 from executor.containers.signals import warn
 from executor.containers.stdin_file import memory_file
-from executor.containers.usage import of_processes
+from executor.containers.usage import Usage, of_processes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from executor.containers.base import Keep, Running
-    from executor.containers.logs import CappedLog
-    from executor.containers.usage import Usage
 
 #: Seconds between two checks of the logs' size, between which a log can exceed its limit.
 TICK_S = 0.1

@@ -6,14 +6,12 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
-from executor.link.connection import connect
+from executor.link.connection import Address, connect
 from simherd.contract.inbox import Message
 from simherd.contract.queue.keys import GroupKeys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from executor.link.connection import Address
 
 log = logging.getLogger(__name__)
 

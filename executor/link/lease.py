@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from executor.limits import BELL_WAIT_S
-from executor.link.connection import connect
+from executor.link.connection import Address, connect
 from simherd.contract import limits
 from simherd.contract.queue import scripts
 from simherd.contract.queue.keys import PRIORITY_BAND, GroupKeys
@@ -16,7 +16,6 @@ from simherd.contract.queue.keys import PRIORITY_BAND, GroupKeys
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from executor.link.connection import Address
     from simherd.contract.queue.scripts import Claimed, Renewal
 
 #: How often a waiting attempt may be overtaken by one whose inputs a machine has fetched ahead.

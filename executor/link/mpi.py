@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from executor.link.connection import connect
+from executor.link.connection import Address, connect
 from executor.link.lease import Claimer
 from simherd.contract import limits
 from simherd.contract.queue import scripts
@@ -16,7 +16,6 @@ from simherd.contract.queue.keys import PRIORITY_BAND, GroupKeys
 from simherd.contract.queue.scripts import Claimed
 
 if TYPE_CHECKING:
-    from executor.link.connection import Address
     from simherd.contract.inbox import Message
 
 #: Seconds for which a machine that works together with others is known to be free; renewed with

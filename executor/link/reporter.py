@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from executor.link.connection import connect
+from executor.link.connection import Address, connect
 from executor.link.lease import HeldLease
 from simherd.contract.attempt_spec import parse_attempt
 from simherd.contract.queue.keys import GroupKeys
@@ -18,7 +18,6 @@ from simherd.contract.reports import Report, ReportKind
 from simherd.runtime.backoff import Backoff
 
 if TYPE_CHECKING:
-    from executor.link.connection import Address
     from executor.link.journal import Journal, JournalEntry
 
 #: Events an event stream keeps at the most (approximately); executors send again what is lost.

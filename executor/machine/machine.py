@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from executor.machine.capacity import Capacity
 from executor.machine.facts import MachineInfo
 from executor.machine.image_cache import ImageCache
-from executor.machine.volumes import choose_disk
+from executor.machine.volumes import Volume, choose_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from executor.config import Config
     from executor.containers.base import ContainerBackend
-    from executor.machine.volumes import Volume
 
 
 class Occupant(Protocol):

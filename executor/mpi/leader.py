@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from executor.attempt.errors import StageFailed
-from executor.containers.base import PEERS_DIR, ContainerError, Peers
-from executor.mpi.rsh_folder import RshFolder
+from executor.containers.base import PEERS_DIR, ContainerError, ContainerSpec, Peers
+from executor.mpi.rsh_folder import RshFolder, RshRequest
 from simherd.contract import limits
 from simherd.contract.cause import Cause
 from simherd.contract.inbox import Message, Order
@@ -29,9 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from executor.attempt.context import Attempt
-    from executor.containers.base import ContainerSpec
     from executor.link.mpi import GangLink
-    from executor.mpi.rsh_folder import RshRequest
 
 log = logging.getLogger(__name__)
 

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 
 from executor.spot.decide import SILENT_S, LogChoice, NoticeAction, NoticeTracker, SourceErrors
 from executor.spot.http import LOOK_S
-from executor.spot.notice import ReclaimNotice, SourceError
+from executor.spot.notice import NoticeSource, ReclaimNotice, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from executor.spot.notice import NoticeSource
 
 log = logging.getLogger(__name__)
 

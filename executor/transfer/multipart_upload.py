@@ -6,15 +6,12 @@ import threading
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
-from executor.transfer.client import TransferFailed
-from simherd.contract.upload_grant import MOST_PARTS, part_size
+from executor.transfer.client import TransferClient, TransferFailed
+from simherd.contract.upload_grant import MOST_PARTS, Grant, part_size
 from simherd.runtime.logs import in_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from executor.transfer.client import TransferClient
-    from simherd.contract.upload_grant import Grant
 
 #: Parts that are sent at one time; one more is being filled.
 _PARALLEL = 3

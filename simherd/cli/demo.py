@@ -23,11 +23,10 @@ from simherd.cli.up import running
 from simherd.contract.lifecycle import TABLE, Status
 from simherd.errors import SimherdError
 from simherd.local.backend import engine_trouble
-from simherd.local.stack import Options
+from simherd.local.stack import Options, Stack
 from simherd.utils import format_seconds
 
 if TYPE_CHECKING:
-    from simherd.local.stack import Stack
     from simherd.task import Task
 
 _SCENE = "config.json"
