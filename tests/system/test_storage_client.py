@@ -246,7 +246,7 @@ def test_an_image_is_kept_in_the_storage(env: Env, tmp_path: Path) -> None:
     assert cli("upload", "-f", "mine.tar", f"{name}/solver.tar").returncode == 0
     assert "solver.tar" in cli("ls", name).stdout
     assert cli("rm", name, "-n", "solver.tar", "-y").returncode == 0
-    assert "There is nothing" in cli("ls", name).stdout
+    assert "Nothing is stored there" in cli("ls", name).stdout
     missing = cli("upload", "none.tar")
     assert "image: there is no file 'none.tar'" in missing.stderr
 
