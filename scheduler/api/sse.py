@@ -79,8 +79,7 @@ class Streams:
     ) -> StreamingResponse:
         """Return a response of events: each a name and its fields.
 
-        Raises:
-            Busy: the user has as many as may be.
+        Raises Busy: the user has as many as may be.
         """
         if self._open[user_id] >= MAX_STREAMS:
             raise TooManyRequests(

@@ -93,8 +93,7 @@ class ObjectStore(Protocol):
     def begin_upload(self, user: str, path: str) -> str:
         """Begin to store an object in parts; return the upload's id.
 
-        Raises:
-            PathTaken: a folder lies at `path`, or a file where it has a folder.
+        Raises PathTaken: a folder lies at `path`, or a file where it has a folder.
         """
         ...
 
@@ -105,16 +104,14 @@ class ObjectStore(Protocol):
     def store_part(self, user: str, path: str, upload: str, number: int, data: bytes) -> str:
         """Store part `number`, from 1, of an upload; return its ETag.
 
-        Raises:
-            NoSuchObject: there is no such upload.
+        Raises NoSuchObject: there is no such upload.
         """
         ...
 
     def complete_upload(self, user: str, path: str, upload: str, parts: Sequence[Part]) -> int:
         """Make the object of its parts; return its size, bytes.
 
-        Raises:
-            NoSuchObject: there is no such upload, and nothing at `path`.
+        Raises NoSuchObject: there is no such upload, and nothing at `path`.
         """
         ...
 

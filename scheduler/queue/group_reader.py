@@ -248,11 +248,7 @@ class GroupReader:
         return entries, broken
 
     def check(self, group: str) -> None:
-        """Check that every key of the group has its type.
-
-        Raises:
-            BrokenKeys: one is not.
-        """
+        """Check that every key of the group has its type. Raises BrokenKeys: one is not."""
         fixed = GroupKeys(group).fixed()
         pipe = self._servers.of(group).pipeline(transaction=False)
         for key, _ in fixed.values():

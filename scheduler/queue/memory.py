@@ -84,8 +84,7 @@ def group_usages(client: redis.Redis, *, exact: bool = False) -> dict[str, Group
 def check_room(client: redis.Redis) -> None:
     """Check that a server has room for more tasks; it takes Redis a tenth of a millisecond.
 
-    Raises:
-        RedisFull: it has nearly reached its limit.
+    Raises RedisFull: it has nearly reached its limit.
     """
     memory = memory_of(client)
     if memory.share >= REDIS_FULL_SHARE:

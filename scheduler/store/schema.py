@@ -98,8 +98,7 @@ def _target(revisions: list[str], current: str | None, to: str) -> str:
 def check(connection: Connection) -> None:
     """Refuse a database that this program cannot work with.
 
-    Raises:
-        SchemaError: its schema is older than this program, or so new that it needs a newer one.
+    Raises SchemaError: its schema is older than this program, or so new that it needs a newer one.
     """
     revisions, current = known(), revision_of(connection)
     if current == revisions[-1]:

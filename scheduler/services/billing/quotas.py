@@ -156,8 +156,7 @@ def quota_states(rt: Runtime, user: User) -> list[QuotaState]:
 def check_alone(rt: Runtime, session: Session, group: GroupRow) -> None:
     """Refuse a new group that could never be started, whatever else is in use.
 
-    Raises:
-        QuotaExceeded: it is larger than its user's quotas.
+    Raises QuotaExceeded: it is larger than its user's quotas.
     """
     allowed = locked_quotas(session, group.user_id)
     if not allowed:
@@ -190,8 +189,7 @@ def check_queue(
 ) -> None:
     """Refuse `more` further tasks if the user would have more in the queue than allowed.
 
-    Raises:
-        QuotaExceeded: there are too many.
+    Raises QuotaExceeded: there are too many.
     """
     name = Quota.MAX_QUEUED_TASKS
     if name.value in allowed:

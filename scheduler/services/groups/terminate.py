@@ -45,8 +45,7 @@ _FAILED_AFTER_S = 600.0
 def request_termination(rt: Runtime, group: GroupRow, cause: Cause) -> None:
     """Mark a group for shutting down; `shut_down_group` does the rest.
 
-    Raises:
-        Conflict: it is being shut down or is terminated already.
+    Raises Conflict: it is being shut down or is terminated already.
     """
     now = time.time()
     with rt.store.write() as session:

@@ -155,8 +155,7 @@ def _without_user(url: str) -> str:
 def change_secret(rt: Runtime, machine_id: str, old: str, new_digest: str) -> None:
     """Replace a machine's secret. Repeating it changes nothing.
 
-    Raises:
-        Forbidden: `old` is not its present secret.
+    Raises Forbidden: `old` is not its present secret.
     """
     with rt.store.write() as session:
         machine = known_machine(session, machine_id, old, also=new_digest)

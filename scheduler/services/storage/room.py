@@ -76,8 +76,7 @@ class RequestedUpload:
 def sign_uploads(rt: Runtime, user_id: str, uploads: Sequence[RequestedUpload]) -> list[str]:
     """Sign URLs for uploads into a user's storage, and take the room that they announce.
 
-    Raises:
-        QuotaExceeded: the storage is full, or the announced sizes do not fit.
+    Raises QuotaExceeded: the storage is full, or the announced sizes do not fit.
     """
     needed = sum(upload.size or 0 for upload in uploads)
     paths = [upload.path for upload in uploads]
@@ -106,8 +105,7 @@ def sign_uploads(rt: Runtime, user_id: str, uploads: Sequence[RequestedUpload]) 
 def check_storage(rt: Runtime, user_id: str) -> None:
     """Refuse more of a user whose storage is full. Not for a transaction: it may list objects.
 
-    Raises:
-        QuotaExceeded: it is full.
+    Raises QuotaExceeded: it is full.
     """
     if _is_limited(rt, user_id):
         _with_room(rt, user_id, 0, None)
@@ -157,11 +155,7 @@ class StorageRoomClaim:
         return not self._limited or (size <= self._taken and is_fresh)
 
     def take(self, size: int) -> None:
-        """Have room for `size` bytes in all.
-
-        Raises:
-            QuotaExceeded: there is not so much room.
-        """
+        """Have room for `size` bytes in all. Raises QuotaExceeded: there is not so much room."""
         if self.covers(size):
             return
         now = time.monotonic()
