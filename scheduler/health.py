@@ -99,12 +99,8 @@ def served(
 
     The process ends here when it cannot listen there: nobody would see it.
 
-    Args:
-        rt: the scheduler's runtime.
-        process: its name.
-        asked: what the process depends on.
-        trouble: why it is not live, as a sentence; None when it is.
-        collectors: numbers that it alone shows.
+    `asked`: what the process depends on. `trouble`: why it is not live, as a sentence; None when it
+    is. `collectors`: numbers that it alone shows.
     """
     address = rt.settings.metrics_address
     if address is None:

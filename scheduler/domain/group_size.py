@@ -108,8 +108,7 @@ def size_after_reclaim(size: int, smallest: int) -> int:
 def has_failed_to_start(hard_refusals: int, *, has_machines: bool) -> bool:
     """Return whether a group that is starting is given up.
 
-    Args:
-        hard_refusals: launches refused in a row for other reasons than a lack of capacity.
-        has_machines: whether one of its machines was launched.
+    `hard_refusals`: launches refused in a row for other reasons than a lack of capacity;
+    `has_machines`: whether one of its machines was launched.
     """
     return hard_refusals >= _START_TRIES and not has_machines

@@ -120,7 +120,6 @@ def find_losses(
     """Decide which attempts of a group are lost.
 
     Args:
-        suspects: the attempts that may be lost.
         total: all attempts (or machines of MPI groups) from which the suspects were chosen.
         now: seconds since the epoch.
         silent_s: seconds of silence after which a machine that may still exist is lost.
@@ -142,10 +141,9 @@ def find_losses(
 def is_left_out(seen_at: float, lease_ended_at: float | None, now: float) -> bool:
     """Whether a machine lives and does not know an attempt, as after a crash while it claimed.
 
-    Args:
-        seen_at: when it sent its last heartbeat, seconds since the epoch; 0: never.
-        lease_ended_at: when the attempt's lease ran out, or will; None: it has no lease.
-        now: seconds since the epoch.
+    `seen_at`: when it sent its last heartbeat, seconds since the epoch; 0: never. `lease_ended_at`:
+    when the attempt's lease ran out, or will; None: it has no lease. `now`: seconds since the
+    epoch.
     """
     if lease_ended_at is None:
         return now - seen_at < limits.LEASE_S

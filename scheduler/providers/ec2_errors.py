@@ -69,9 +69,8 @@ def launch_error(
 ) -> Exception:
     """Return the `LaunchRefused`, `NoCapacity` or `Uncertain` for an error of a launch.
 
-    Args:
-        machine: the machine in words, such as "a spot c7i.large in eu-west-1a".
-        secrets: strings that are masked where AWS quotes them.
+    `machine`: the machine in words, such as "a spot c7i.large in eu-west-1a"; `secrets`: strings
+    that are masked where AWS quotes them.
     """
     if not isinstance(error, ClientError):
         # Its text can quote the request, and with it the ticket: only its class is named.

@@ -39,9 +39,7 @@ def connect(url: str, *, blocking_s: float = 0) -> redis.Redis:
     Every call made through it is idempotent (the scripts take attempt names), so a retry
     after a lost connection is safe.
 
-    Args:
-        url: where Redis is.
-        blocking_s: longest blocking read that will be made over it, seconds.
+    `blocking_s`: longest blocking read that will be made over it, seconds.
     """
     return redis.Redis.from_url(
         url,
@@ -105,11 +103,7 @@ class GroupQueue:
     """What the scheduler does with the queues; every call is safe to repeat."""
 
     def __init__(self, servers: Servers[redis.Redis], owned: Ownership) -> None:
-        """
-        Args:
-            servers: the Redis servers.
-            owned: which machines and tasks belong to a group.
-        """
+        """`owned`: which machines and tasks belong to a group."""
         self._servers = servers
         self._owned = owned
         #: Reads what machines have written.
@@ -141,8 +135,7 @@ class GroupQueue:
     def withdraw(self, group: str, attempt: str) -> tuple[str, str | None]:
         """Take a waiting attempt out of the queue; an executor that prefetches for it is stopped.
 
-        Returns:
-            `withdrawn`, or `held` with its holder, or `absent`.
+        Returns `withdrawn`, or `held` with its holder, or `absent`.
         """
         keys = GroupKeys(group)
         places = [keys.queue, keys.specs, keys.lease(attempt), keys.staged, keys.overtaken]
@@ -188,13 +181,8 @@ class GroupQueue:
     ) -> None:
         """Send an executor the order to stop an attempt.
 
-        Args:
-            group: its machine group.
-            executor: the receiver.
-            attempt: the attempt's name.
-            cause: why.
-            discard: its outputs are not wanted.
-            detail: why, as a sentence, where the cause's does not suffice.
+        `discard`: its outputs are not wanted; `detail`: why, as a sentence, where the cause's does
+        not suffice.
         """
         message = Message(Order.STOP, attempt, cause, discard=discard, detail=detail)
         self._send(group, executor, message)
@@ -251,10 +239,7 @@ class GroupQueue:
     def next_page(self, group: str, length: int, count: int) -> int:
         """Return the rank at which the queue is read this time, so that every part has its turn.
 
-        Args:
-            group: the machine group.
-            length: how long its queue is.
-            count: how many entries are read.
+        `length`: how long its queue is; `count`: how many entries are read.
         """
         stored: Any = self._servers.of(group).hget(GroupKeys(group).place, "scan")
         first = int(stored or 0)

@@ -226,8 +226,7 @@ class GroupReader:
     ) -> tuple[dict[str, list[StreamEntry]], dict[str, str]]:
         """Return what each group's executors have reported after its cursor, in order.
 
-        Returns:
-            Group → its reports, where there are any; and group → how its stream is broken.
+        Returns group → its reports, where there are any; and group → how its stream is broken.
         """
         pipe = client.pipeline(transaction=False)
         args: list[str | int] = [BATCH, _BATCH_BYTES, "e", MAX_REPORT_BYTES]

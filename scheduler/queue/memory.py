@@ -62,9 +62,7 @@ def memory_of(client: redis.Redis) -> Memory:
 def group_usages(client: redis.Redis, *, exact: bool = False) -> dict[str, GroupUsage]:
     """Return machine group → what it has on a server.
 
-    Args:
-        client: of the server.
-        exact: measure every element of long keys, which takes Redis longer.
+    `exact`: measure every element of long keys, which takes Redis longer.
     """
     script = client.register_script(scripts.source("measure_keys"))
     keys: dict[str, int] = defaultdict(int)

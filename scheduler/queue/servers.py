@@ -26,11 +26,9 @@ class Servers(Generic[_C]):
         connect: Callable[[str], _C],
         server_of: Callable[[str], str],
     ) -> None:
-        """
-        Args:
-            urls: name → URL; the first is the main one, for all that belongs to no group.
-            connect: makes a client; called when it is first needed.
-            server_of: group → the name of its server.
+        """`urls`: name → URL; the first is the main one, for all that belongs to no group.
+
+        `connect`: makes a client, when it is first needed. `server_of`: group → its server's name.
         """
         self._urls = dict(urls)
         self._connect = connect

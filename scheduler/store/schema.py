@@ -46,12 +46,10 @@ def revision_of(connection: Connection) -> str | None:
 def change(connection: Connection, to: str = HEAD) -> None:
     """Bring a database to a revision, forward or back, in the caller's transaction.
 
-    Args:
-        connection: in a transaction that the caller ends.
-        to: `head`, `base`, a revision, or `-1` for the one before.
+    `connection`: in a transaction that the caller ends; `to`: `head`, `base`, a revision, or `-1`
+    for the one before.
 
-    Raises:
-        SchemaError: there is no such revision, or the database's is not known.
+    Raises SchemaError: there is no such revision, or the database's is not known.
     """
     from alembic import command
     from alembic.config import Config

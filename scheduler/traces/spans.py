@@ -89,10 +89,7 @@ def root(task_id: str) -> str:
 def spans_of(session: Session, task_id: str, recorded_at: float) -> list[Span]:
     """Return the spans of a task that has ended, except its submission.
 
-    Args:
-        session: for reading.
-        task_id: which task.
-        recorded_at: when its end was in SQL, and users could see it, seconds since the epoch.
+    `recorded_at`: when its end was in SQL, and users could see it, seconds since the epoch.
     """
     task = session.scalars(select(TaskRow).where(TaskRow.id == task_id)).one()
     changes = session.scalars(

@@ -53,12 +53,7 @@ def make_key(
 ) -> tuple[str, KeyState]:
     """Make a key; return its secret, which is not stored, and its state.
 
-    Args:
-        session: a transaction that writes.
-        actor: the operator, for the audit log.
-        username: its user.
-        label: its purpose, in a word or two.
-        valid_s: seconds until it expires; None: it does not.
+    `label`: its purpose, in a word or two. `valid_s`: seconds until it expires; None: it does not.
 
     Raises:
         ResourceNotFound: no such user.
@@ -100,11 +95,8 @@ def rotate_key(
 ) -> tuple[str, KeyState]:
     """Replace a key by one that is valid for as long; returns the same as `make_key`.
 
-    Args:
-        session: a transaction that writes.
-        actor: the operator, for the audit log.
-        key_id: the key that is replaced.
-        keep_s: seconds for which that one stays valid; 0: it is revoked.
+    `key_id`: the key that is replaced. `keep_s`: seconds for which that one stays valid; 0: it is
+    revoked.
 
     Raises:
         ResourceNotFound: no such key.

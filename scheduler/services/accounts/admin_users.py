@@ -114,11 +114,7 @@ def disable_user(rt: Runtime, actor: str, username: str, *, kill: bool = False) 
 
     Returns how many tasks were killed.
 
-    Args:
-        rt: the scheduler's runtime.
-        actor: the operator, for the audit log.
-        username: the user.
-        kill: whether to kill their tasks that have not ended.
+    `kill`: whether to kill their tasks that have not ended.
 
     Raises:
         ResourceNotFound: no such user.

@@ -37,12 +37,8 @@ def audit_entries(
 ) -> Sequence[AuditEntry]:
     """Return entries, the newest first.
 
-    Args:
-        session: a session for reading.
-        limit: how many at the most.
-        before: only entries that are older than the one of this id.
-        actor: only actions of this operator.
-        subject: only actions on this subject.
+    `before`: only entries that are older than the one of this id; `actor`: only actions of this
+    operator; `subject`: only actions on this subject.
     """
     wanted = select(AuditEntry)
     if before is not None:

@@ -44,14 +44,10 @@ def providers_of(rt: Runtime, user: User) -> tuple[str, ...]:
 def choose_provider(rt: Runtime, user: User, named: str | None, wire_provider: str) -> str:
     """Return the provider of a new group.
 
-    Args:
-        rt: the scheduler's runtime.
-        user: the group's owner.
-        named: the provider that the request names, if any.
-        wire_provider: the wire's provider id, which the operator's table maps to providers.
+    `named`: the provider that the request names, if any; `wire_provider`: the wire's provider id,
+    which the operator's table maps to providers.
 
-    Raises:
-        Invalid: it is not known, or not on for the user; the message says which are.
+    Raises Invalid: it is not known, or not on for the user; the message says which are.
     """
     on = providers_of(rt, user)
     if named is not None:

@@ -30,12 +30,7 @@ def create_user(
 ) -> User:
     """Create a user with a default project.
 
-    Args:
-        session: a transaction that writes.
-        username: the name, which must be free.
-        email: the address.
-        quotas: the quotas, as `StoreSettings.quotas_of_new_users` says;
-            None: nothing is limited.
+    `quotas`: the quotas, as `StoreSettings.quotas_of_new_users` says; None: nothing is limited.
     """
     user = User(
         id=new_uuid(),

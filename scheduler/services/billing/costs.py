@@ -75,12 +75,8 @@ def costs_of_projects(
 ) -> dict[str, float]:
     """Return project name → US$ of its tasks' attempts; projects without any are left out.
 
-    Args:
-        session: a session for reading.
-        user_id: the projects' user.
-        now: the end of attempts that have not ended, seconds since the epoch.
-        span: only what was held between these two moments.
-        name: only this project.
+    `now`: the end of attempts that have not ended, seconds since the epoch; `span`: only what was
+    held between these two moments; `name`: only this project.
     """
     wanted = select(ProjectRow.name, _attempts_cost(now, span)).where(ProjectRow.user_id == user_id)
     if name is not None:

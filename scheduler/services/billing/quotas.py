@@ -113,17 +113,11 @@ def give_defaults(
 ) -> dict[str, list[str]]:
     """Set the quotas of `defaults` that a user does not have; those that were set stay.
 
-    Args:
-        session: a transaction that writes.
-        actor: the operator, for the audit log.
-        defaults: quota name → value.
-        username: the user; None: every user.
+    `defaults`: quota name → value. `username`: the user; None: every user.
 
-    Returns:
-        Username → the names of the quotas that were set; users who had all are left out.
+    Returns username → the names of the quotas that were set; users who had all are left out.
 
-    Raises:
-        ResourceNotFound: no such user.
+    Raises ResourceNotFound: no such user.
     """
     query = select(User).order_by(User.username).with_for_update()
     if username is not None:
@@ -175,8 +169,7 @@ def check_start(rt: Runtime, session: Session, group: GroupRow) -> None:
 
     Two that are started at once are checked one after the other.
 
-    Raises:
-        QuotaExceeded: there is not enough left.
+    Raises QuotaExceeded: there is not enough left.
     """
     allowed = locked_quotas(session, group.user_id)
     if allowed:

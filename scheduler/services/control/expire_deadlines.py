@@ -36,10 +36,7 @@ def expire_deadlines(rt: Runtime, server: str, now: float) -> None:
     Money, unlike time, is also spent while inputs and image are fetched. The executors of these
     tasks are frozen or cut off; revoking their leases has all their later reports refused.
 
-    Args:
-        rt: the scheduler's runtime.
-        server: the Redis server of the tasks' groups.
-        now: seconds since the epoch.
+    `server`: the Redis server of the tasks' groups; `now`: seconds since the epoch.
     """
     long_past = now - DEADLINE_BACKSTOP_S
     tasks = select(TaskRow).join(GroupRow).where(GroupRow.redis_server == server)

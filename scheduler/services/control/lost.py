@@ -51,11 +51,8 @@ _LONG_AGO_S = 86400.0
 def expire_leases(rt: Runtime, group: GroupRow, now: float, grace: GracePeriod | None) -> None:
     """End the attempts whose machine is gone, or has been silent for too long.
 
-    Args:
-        rt: the scheduler's runtime.
-        group: the group.
-        now: seconds since the epoch.
-        grace: the grace period that holds now; in it no silent machine is lost.
+    `now`: seconds since the epoch. `grace`: the grace period that holds now; in it no silent
+    machine is lost.
     """
     leases, rows = rt.queue.reader.leases(group.id), _machine_rows(rt, group, now)
     holders = _suspected_holders(rt, group, leases, rows)

@@ -57,10 +57,8 @@ class _Finding:
 def examine(rt: Runtime, *, fix: bool, storage: bool = False) -> list[Inconsistency]:
     """Look for inconsistencies.
 
-    Args:
-        rt: the scheduler's runtime.
-        fix: repair what can be repaired; the rest is reported all the same.
-        storage: check the outputs of every task in the storage, too.
+    `fix`: repair what can be repaired; the rest is reported all the same. `storage`: check the
+    outputs of every task in the storage, too.
     """
     inconsistencies = []
     for finding in _findings(rt):

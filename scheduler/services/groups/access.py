@@ -72,8 +72,7 @@ def named_group(session: Session, user_id: str, name: str) -> GroupRow:
 
     The user's own group that is terminated is found only where none is shared with them.
 
-    Raises:
-        ResourceNotFound: there is none that the user may use.
+    Raises ResourceNotFound: there is none that the user may use.
     """
     named = select(GroupRow).where(GroupRow.name == name)
     own = session.scalar(named.where(GroupRow.user_id == user_id))
@@ -126,8 +125,7 @@ def default_group(session: Session, user_id: str) -> GroupRow:
     It is the user's own group `local`, which older clients name; or else the operator's default,
     if the user may use it; or else the user's only group that is started.
 
-    Raises:
-        ResourceNotFound: there is none of these; the message says what to do.
+    Raises ResourceNotFound: there is none of these; the message says what to do.
     """
     mine = GroupRow.user_id == user_id
     usual = and_(mine, GroupRow.name == DEFAULT_GROUP)

@@ -128,9 +128,8 @@ def _states(session: Session, found: Sequence[tuple[GroupRow, User]]) -> list[Gr
 def terminate_group(rt: Runtime, actor: str, named: str) -> GroupState:
     """Terminate a group: its tasks end, its machines stop.
 
-    Raises:
-        ResourceNotFound, Conflict: there is no such group, several have the name, or it is being
-            terminated.
+    Raises ResourceNotFound, Conflict: there is no such group, several have the name, or it is being
+    terminated.
     """
     with rt.store.read() as session:
         state = group_state(session, named)
@@ -147,14 +146,7 @@ def remove_machine(rt: Runtime, actor: str, named: str, machine: str) -> Machine
 
     For a machine that is not trusted any more. A provider that launches machines replaces it.
 
-    Args:
-        rt: the scheduler's runtime.
-        actor: the operator, for the audit log.
-        named: the group's id, or an unambiguous name.
-        machine: the machine's id or name.
-
-    Raises:
-        ResourceNotFound, Conflict: there is no such group or machine, or several have the name.
+    Raises ResourceNotFound, Conflict: there is no such group or machine, or several have the name.
     """
     with rt.store.write() as session:
         group = group_state(session, named).group
@@ -180,9 +172,8 @@ def drain_group(rt: Runtime, actor: str, named: str) -> int:
 
     Returns how many there are.
 
-    Raises:
-        ResourceNotFound, Conflict: there is no such group, several have the name, it is not up,
-            or its machines are started by hand, so that none would replace them.
+    Raises ResourceNotFound, Conflict: there is no such group, several have the name, it is not up,
+    or its machines are started by hand, so that none would replace them.
     """
     with rt.store.write() as session:
         group = group_state(session, named).group

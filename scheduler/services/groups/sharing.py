@@ -89,8 +89,7 @@ def unshare_with(
 
     Tasks that were submitted stay and go on; no more can be submitted.
 
-    Raises:
-        ResourceNotFound: no such user.
+    Raises ResourceNotFound: no such user.
     """
     # Locked by who submits a task, too: what was let in before is made before this.
     row = _row(session, group_state(session, named, owner).group.id)

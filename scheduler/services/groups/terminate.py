@@ -63,10 +63,7 @@ def shut_down_group(rt: Runtime, group_id: str, seconds: float = _END_TASKS_S) -
 
     Machines are asked to stop; later calls force those that have not stopped.
 
-    Args:
-        rt: the scheduler's runtime.
-        group_id: the group.
-        seconds: for how long tasks are ended; the others wait for the next call.
+    `seconds`: for how long tasks are ended; the others wait for the next call.
     """
     with rt.store.read() as session:
         group = session.get(GroupRow, group_id)

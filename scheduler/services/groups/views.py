@@ -96,10 +96,7 @@ def group_for_operator(
 ) -> tuple[GroupState, Sequence[MachineRow], list[ShareOffer]]:
     """Return a group by id or name, its machines and its shares. Raises ResourceNotFound, Conflict.
 
-    Args:
-        session: for reading.
-        named: the id or the name.
-        owner: the owner's user name, needed where several users have a group of this name.
+    `owner`: the owner's user name, needed where several users have a group of this name.
     """
     state = group_state(session, named, owner)
     return state, _machines(session, state.group), shares_of(session, state.group.id)

@@ -88,10 +88,7 @@ def invite(rt: Runtime, group: GroupRow) -> LaunchTicket:
 def join(rt: Runtime, token: str, secret_digest: str) -> Membership:
     """Admit the machine that a ticket was made for.
 
-    Args:
-        rt: the scheduler's runtime.
-        token: the ticket's token.
-        secret_digest: SHA-256 of the secret that the machine has generated.
+    `secret_digest`: SHA-256 of the secret that the machine has generated.
 
     Raises:
         Forbidden: the ticket is unknown, has expired, or was used by another machine, or the
@@ -175,8 +172,7 @@ def known_machine(session: Session, machine_id: str, secret: str, also: str = ""
 
     `also`: the digest of a second secret that is accepted.
 
-    Raises:
-        Forbidden: the secret is not this machine's, or the machine was terminated.
+    Raises Forbidden: the secret is not this machine's, or the machine was terminated.
     """
     machine = session.get(MachineRow, machine_id)
     accepted = {digest(secret), also} - {""}

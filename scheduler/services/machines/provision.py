@@ -174,15 +174,10 @@ def retire(
 
     A machine that is marked already keeps its time and its reason.
 
-    Args:
-        rt: the scheduler's runtime.
-        group: the machine's group.
-        machine: the machine; its row may be stale.
-        reason: a sentence for people.
-        taken: whether its provider has taken it away, which for a spot machine is a reclaim.
+    `machine`: the machine; its row may be stale. `reason`: a sentence for people. `taken`: whether
+    its provider has taken it away, which for a spot machine is a reclaim.
 
-    Returns:
-        Whether it was not marked before.
+    Returns whether it was not marked before.
     """
     now = time.time()
     facts: dict[str, Any] = {"drain_reason": reason}

@@ -25,14 +25,10 @@ def _holds_lease(rt: Runtime, group_id: str, machine_id: str) -> bool:
 def note_reclaim(rt: Runtime, machine_id: str, secret: str, reclaim_at: float | None) -> None:
     """Record when a machine is reclaimed, or that it stays after all.
 
-    Args:
-        rt: the scheduler's runtime.
-        machine_id: the machine that reports it.
-        secret: its secret.
-        reclaim_at: when the provider takes it, seconds since the epoch; None: it stays.
+    `machine_id`: the machine that reports it. `reclaim_at`: when the provider takes it, seconds
+    since the epoch; None: it stays.
 
-    Raises:
-        Forbidden: the secret is not this machine's.
+    Raises Forbidden: the secret is not this machine's.
     """
     with rt.store.write() as session:
         machine = known_machine(session, machine_id, secret)

@@ -42,16 +42,10 @@ def project_table(
 ) -> list[dict[str, Any]]:
     """A flat row for each task, oldest first; all rows have the same keys.
 
-    Args:
-        session: for reading.
-        user_id: the project's owner.
-        name: the project's name.
-        now: seconds since the epoch, until which a running attempt costs.
-        status: only tasks that have it.
-        distinct: only parameters that differ between the tasks.
+    `now`: seconds since the epoch, until which a running attempt costs; `status`: only tasks that
+    have it; `distinct`: only parameters that differ between the tasks.
 
-    Raises:
-        ResourceNotFound: the user has no such project.
+    Raises ResourceNotFound: the user has no such project.
     """
     project = named_project(session, user_id, name)
     query = select(TaskRow).where(TaskRow.project_id == project.id).order_by(TaskRow.seq)

@@ -70,8 +70,7 @@ def listing(rt: Runtime, user_id: str, folder: str, *, with_sizes: bool) -> list
     """What lies in a folder; a file's path lists the file. `with_sizes` of folders takes a walk
     through all that lies below.
 
-    Raises:
-        ResourceNotFound: nothing lies there. The top folder is always there.
+    Raises ResourceNotFound: nothing lies there. The top folder is always there.
     """
     if with_sizes:
         rows = _summed(rt, user_id, folder)
@@ -140,11 +139,8 @@ def _task(rt: Runtime, user_id: str, task_id: str) -> TaskRow | None:
 def copy(rt: Runtime, user_id: str, source: str, target: str) -> int:
     """Copy a file or a folder, and return the number of files.
 
-    Args:
-        rt: the scheduler's runtime.
-        user_id: whose storage.
-        source: a normalised path.
-        target: the copy's path; ending in `/`, the folder that it goes into under its own name.
+    `source`: a normalised path. `target`: the copy's path; ending in `/`, the folder that it goes
+    into under its own name.
 
     Raises:
         ResourceNotFound: nothing lies at `source`.

@@ -221,15 +221,12 @@ def _with_room(
     quota was taken away meanwhile.
 
     Args:
-        rt: the scheduler's runtime.
-        user_id: whose storage.
         size: bytes.
         write: is given the session and the bytes that are left; None: nothing is to be written.
         in_place_of: paths whose promised room is not counted any more, and is dropped.
         but: the id of a room that is not counted.
 
-    Raises:
-        QuotaExceeded: there is no room.
+    Raises QuotaExceeded: there is no room.
     """
     listing = rt.stored.listing(user_id)
     try:

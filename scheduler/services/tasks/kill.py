@@ -28,8 +28,7 @@ def kill_task(rt: Runtime, user_id: str, task_id: str, *, discard: bool = False)
 
     Its outputs so far are kept unless `discard` is set; a second kill may still set it.
 
-    Raises:
-        ResourceNotFound: the user has no such task.
+    Raises ResourceNotFound: the user has no such task.
     """
     now = time.time()
     with rt.store.write() as session:
