@@ -68,9 +68,7 @@ GROUP_TABLE: Mapping[GroupStatus, StatusMeaning[GroupStatus]] = MappingProxyType
             frozenset({_S.TERMINATED}),
         ),
         _S.TERMINATED: StatusMeaning(
-            "Terminated",
-            "The group has ended; it has no machines.",
-            "Register a new one.",
+            "Terminated", "The group has ended; it has no machines.", "Register a new one."
         ),
     }
 )

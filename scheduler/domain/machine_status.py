@@ -40,9 +40,7 @@ MACHINE_TABLE: Mapping[MachineStatus, StatusMeaning[MachineStatus]] = MappingPro
             frozenset({_S.DOWN}),
         ),
         _S.DOWN: StatusMeaning(
-            "Terminated",
-            "The machine was terminated and costs nothing more.",
-            "Nothing to do.",
+            "Terminated", "The machine was terminated and costs nothing more.", "Nothing to do."
         ),
     }
 )

@@ -24,8 +24,7 @@ DEPENDENCY_UP = gauge(
     "dependency",
 )
 STORAGE_FREE = gauge(
-    "simherd_storage_free_bytes",
-    "Free space on the disk of the storage's folder; absent with S3.",
+    "simherd_storage_free_bytes", "Free space on the disk of the storage's folder; absent with S3."
 )
 
 HTTP_REQUESTS = counter(
@@ -83,9 +82,7 @@ INPUTS_DROPPED = counter(
     begins=((kind,) for kind in _INPUTS),
 )
 QUEUE_SECONDS = histogram(
-    "simherd_queue_wait_seconds",
-    "Time from an attempt's queueing to its claim.",
-    STAGE_BUCKETS,
+    "simherd_queue_wait_seconds", "Time from an attempt's queueing to its claim.", STAGE_BUCKETS
 )
 STAGE_SECONDS = histogram(
     "simherd_stage_seconds",

@@ -108,9 +108,7 @@ class GuardedTransport(httpx.BaseTransport):
     def __init__(self, allowed: tuple[Network, ...], until: float | None) -> None:
         """`until`: when all connections are cut, by `time.monotonic`."""
         self._connections = httpcore.ConnectionPool(
-            ssl_context=_tls(),
-            max_connections=10,
-            network_backend=_CheckedBackend(allowed, until),
+            ssl_context=_tls(), max_connections=10, network_backend=_CheckedBackend(allowed, until)
         )
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:

@@ -25,10 +25,7 @@ def cloud_config(ticket: LaunchTicket, machine_id: str) -> str:
     secret = json.dumps({"api_url": ticket.api_url, "token": ticket.token})
     unit = files(__package__).joinpath(UNIT).read_text(encoding="utf-8")
     config = {
-        "write_files": [
-            _file(TICKET_FILE, secret + "\n", "0600"),
-            _file(UNIT_FILE, unit, "0644"),
-        ],
+        "write_files": [_file(TICKET_FILE, secret + "\n", "0600"), _file(UNIT_FILE, unit, "0644")],
         "runcmd": [
             ["systemctl", "daemon-reload"],
             # cloud-init does not wait for it: the unit itself waits for Docker.

@@ -21,10 +21,7 @@ class Servers(Generic[_C]):
     """
 
     def __init__(
-        self,
-        urls: Mapping[str, str],
-        connect: Callable[[str], _C],
-        server_of: Callable[[str], str],
+        self, urls: Mapping[str, str], connect: Callable[[str], _C], server_of: Callable[[str], str]
     ) -> None:
         """`urls`: name → URL; the first is the main one, for all that belongs to no group.
 

@@ -57,9 +57,7 @@ class Store:
     """Sessions on the task store."""
 
     def __init__(
-        self,
-        engine: Engine,
-        after_commit: Callable[[UnitOfWork], None] = lambda _: None,
+        self, engine: Engine, after_commit: Callable[[UnitOfWork], None] = lambda _: None
     ) -> None:
         """Open no connection yet; `after_commit` gets each unit of work that is through."""
         self.engine = engine

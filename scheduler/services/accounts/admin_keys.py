@@ -155,10 +155,5 @@ def _key(session: Session, key_id: str) -> tuple[ApiKey, str]:
 
 def _state(key: ApiKey, username: str) -> KeyState:
     return KeyState(
-        key.digest[:_ID_LENGTH],
-        username,
-        key.label,
-        key.created_at,
-        key.expires_at,
-        key.revoked_at,
+        key.digest[:_ID_LENGTH], username, key.label, key.created_at, key.expires_at, key.revoked_at
     )

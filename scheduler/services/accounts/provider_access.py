@@ -141,10 +141,7 @@ def log_groups_without_provider(rt: Runtime) -> None:
     """Log the number of groups of each provider that is off."""
     query = (
         select(GroupRow.provider, func.count())
-        .where(
-            GroupRow.status.in_(ACTIVE),
-            GroupRow.provider.not_in(rt.settings.enabled_providers),
-        )
+        .where(GroupRow.status.in_(ACTIVE), GroupRow.provider.not_in(rt.settings.enabled_providers))
         .group_by(GroupRow.provider)
     )
     with rt.store.read() as session:

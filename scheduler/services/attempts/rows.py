@@ -48,12 +48,7 @@ def open_attempt(
 
 
 def close_attempt(
-    session: Session,
-    task_id: str,
-    attempt: int,
-    at: float,
-    cause: Cause,
-    detail: str | None = None,
+    session: Session, task_id: str, attempt: int, at: float, cause: Cause, detail: str | None = None
 ) -> None:
     """Store the end of an attempt, if it was taken; `detail` defaults to the cause's sentence."""
     session.execute(

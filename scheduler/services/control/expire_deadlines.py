@@ -54,10 +54,7 @@ def expire_deadlines(rt: Runtime, server: str, now: float) -> None:
     for task, cause in due.values():
         with rt.store.write() as session:
             ended = end_attempt(
-                session,
-                task.id,
-                task.attempt,
-                AttemptEnd(cause, now, task.machine_id),
+                session, task.id, task.attempt, AttemptEnd(cause, now, task.machine_id)
             )
         if ended is None:
             continue

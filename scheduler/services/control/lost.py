@@ -129,8 +129,7 @@ def _machine_rows(rt: Runtime, group: GroupRow, now: float) -> dict[str, Machine
             select(MachineRow).where(
                 MachineRow.group_id == group.id,
                 or_(
-                    MachineRow.terminated_at.is_(None),
-                    MachineRow.terminated_at > now - _LONG_AGO_S,
+                    MachineRow.terminated_at.is_(None), MachineRow.terminated_at > now - _LONG_AGO_S
                 ),
             )
         )

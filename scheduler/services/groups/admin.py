@@ -187,11 +187,7 @@ def drain_group(rt: Runtime, actor: str, named: str) -> int:
         machines = machines_of(session, group.id, MACHINE_UP)
         for machine in machines:
             change_machine(
-                session,
-                machine.id,
-                MachineStatus.DRAINED,
-                at=time.time(),
-                drain_reason=_DRAINED,
+                session, machine.id, MachineStatus.DRAINED, at=time.time(), drain_reason=_DRAINED
             )
         add_audit_entry(
             session, actor, "group_drain", group.name, group=group.id, machines=len(machines)

@@ -116,12 +116,7 @@ def _has_left(rt: Runtime, group: GroupRow, machine: MachineRow) -> bool:
 
 
 def _record_gone(
-    rt: Runtime,
-    group: GroupRow,
-    gone: list[MachineRow],
-    *,
-    is_all: bool,
-    trouble: str | None,
+    rt: Runtime, group: GroupRow, gone: list[MachineRow], *, is_all: bool, trouble: str | None
 ) -> bool:
     """Mark machines as terminated, and the group if no task came to it meanwhile.
 

@@ -40,9 +40,7 @@ def new_ticket(rt: Runtime, machine_id: str) -> LaunchTicket:
             update(MachineRow)
             .where(MachineRow.id == machine_id)
             .values(
-                join_digest=digest(token),
-                join_expires_at=time.time() + JOIN_S,
-                secret_digest=None,
+                join_digest=digest(token), join_expires_at=time.time() + JOIN_S, secret_digest=None
             )
         )
     return LaunchTicket(rt.settings.api_url_of_machines, token)

@@ -70,11 +70,7 @@ def ensure_project(
         return existing
     _check_name(name)
     project = ProjectRow(
-        id=new_uuid(),
-        user_id=user_id,
-        name=name,
-        project_type=project_type,
-        created_at=time.time(),
+        id=new_uuid(), user_id=user_id, name=name, project_type=project_type, created_at=time.time()
     )
     try:
         with session.begin_nested():

@@ -32,13 +32,7 @@ _SAID_ELSEWHERE = frozenset({"sim_dir", "container_image"})
 
 
 def project_table(
-    session: Session,
-    user_id: str,
-    name: str,
-    now: float,
-    *,
-    status: Status | None,
-    distinct: bool,
+    session: Session, user_id: str, name: str, now: float, *, status: Status | None, distinct: bool
 ) -> list[dict[str, Any]]:
     """A flat row for each task, oldest first; all rows have the same keys.
 

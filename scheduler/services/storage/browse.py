@@ -158,10 +158,7 @@ def copy(rt: Runtime, user_id: str, source: str, target: str) -> int:
     pairs = [(info.path, target + info.path.removeprefix(source)) for info in files]
     _refuse_existing(rt, user_id, target, {new for _, new in pairs})
     size = sum(info.size for info in files)
-    with (
-        room_for_copies(rt, user_id, target, size),
-        ThreadPoolExecutor(_COPIES) as pool,
-    ):
+    with room_for_copies(rt, user_id, target, size), ThreadPoolExecutor(_COPIES) as pool:
         try:
             list(pool.map(lambda pair: rt.objects.copy(user_id, *pair), pairs))
         except StorageUnavailable as error:
