@@ -63,11 +63,13 @@ def main() -> None:
     logs.configure_logging(given.process, settings.log_level, settings.log_format)
     rt = Runtime(settings, _send_job)
     if given.process in _LASTING:
+        from scheduler.services.accounts.provider_access import log_groups_without_provider
+
         findings += preflight.look_at_redis(settings.redis_urls)
         preflight.stop_or_warn(findings, settings.unsafe_settings)
         _wait_for_schema(settings)
         _check_servers(rt)
-        _warn_of_providers(rt)
+        log_groups_without_provider(rt)
     _PROCESSES[given.process][0](rt)
 
 
@@ -127,12 +129,6 @@ def _check_servers(rt: Runtime) -> None:
             f"simherd-scheduler: SIMHERD_REDIS_SERVERS: it does not name {', '.join(unnamed)}, and "
             "machine groups are there. Name it until they are terminated."
         )
-
-
-def _warn_of_providers(rt: Runtime) -> None:
-    from scheduler.services.accounts.provider_access import log_groups_without_provider
-
-    log_groups_without_provider(rt)
 
 
 def _api(rt: Runtime) -> None:

@@ -78,7 +78,7 @@ def parse(data: bytes) -> Any:
         value = json.loads(
             text,
             object_pairs_hook=_object,
-            parse_constant=checked(_constant),
+            parse_constant=checked(lambda name: _Bad(f"{name} is not a number in JSON")),
             parse_int=checked(_integer) if has_large else None,
             parse_float=checked(_number) if has_large else None,
         )
@@ -144,10 +144,6 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
         raise BadJson(f"the name {twice[:_SHOWN]!r} is there twice in one object")
     return value
-
-
-def _constant(name: str) -> _Bad:
-    return _Bad(f"{name} is not a number in JSON")
 
 
 def _integer(text: str) -> int | _Bad:

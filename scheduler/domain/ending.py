@@ -99,7 +99,9 @@ def decide(task: TaskSnapshot, end: AttemptEnd) -> Ending:
     is_held = wants_another and len(losses) >= MAX_LOSSES
     if task.status is Status.PENDING_KILL:
         columns["cause"] = Cause.KILLED_BY_USER.value
-        return Ending(Status.KILLED, _killed(task, end), columns, sentence)
+        took_s = max(0.0, end.at - (task.kill_requested_at or end.at))
+        killed = f"The task was killed at the user's request, {took_s:.1f} s after it."
+        return Ending(Status.KILLED, killed, columns, sentence)
     if wants_another and cost is not None and cost.spent >= cost.limit:
         columns |= _final(Cause.COST_LIMIT, end, cost.sentence)
         status = OUTCOMES[Cause.COST_LIMIT].status
@@ -117,11 +119,6 @@ def decide(task: TaskSnapshot, end: AttemptEnd) -> Ending:
 
 def _final(cause: Cause, end: AttemptEnd, detail: str | None) -> dict[str, Any]:
     return {"cause": cause.value, "exit_code": end.exit_code, "error_detail": detail}
-
-
-def _killed(task: TaskSnapshot, end: AttemptEnd) -> str:
-    took_s = max(0.0, end.at - (task.kill_requested_at or end.at))
-    return f"The task was killed at the user's request, {took_s:.1f} s after it."
 
 
 def _loss(attempt: int, end: AttemptEnd, detail: str) -> Loss:

@@ -213,7 +213,7 @@ class Ec2Provider:
 
     def _request(self, plan: MachinePlan, user_data: str) -> dict[str, Any]:
         """The arguments of RunInstances."""
-        settings = self._settings
+        settings, key = self._settings, f"{plan.machine_id}\n{plan.ticket.token}"
         device, least_gb = self._root_device
         volume = {
             "VolumeSize": max(plan.disk_size_gb, least_gb),
@@ -224,7 +224,8 @@ class Ec2Provider:
         request: dict[str, Any] = {
             "MinCount": 1,
             "MaxCount": 1,
-            "ClientToken": _client_token(plan),
+            # Makes the call idempotent by machine and ticket: the 64 characters that EC2 takes.
+            "ClientToken": hashlib.sha256(key.encode()).hexdigest(),
             "ImageId": settings.image_id,
             "InstanceType": self._type(plan),
             "SubnetId": settings.subnet_id,
@@ -259,11 +260,6 @@ class Ec2Provider:
             "Name": plan.name,
         }
         return [{"Key": key, "Value": value} for key, value in tags.items()]
-
-
-def _client_token(plan: MachinePlan) -> str:
-    """Makes RunInstances idempotent by machine and ticket: the 64 characters that EC2 takes."""
-    return hashlib.sha256(f"{plan.machine_id}\n{plan.ticket.token}".encode()).hexdigest()
 
 
 def _handle(instance: dict[str, Any]) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def spans_of(session: Session, task_id: str, recorded_at: float) -> list[Span]:
     ended_at = task.end_time or recorded_at
     attempts = _attempts(session, task_id, changes, ended_at)
     spans = [_whole(task, changes, max(ended_at, recorded_at))]
-    spans += [_upload(change, task_id) for change in changes if _waits_for_input(change)]
+    spans += [_upload(c, task_id) for c in changes if c.status == Status.PENDING_INPUT.value]
     for attempt in attempts.values():
         spans += _of_attempt(task, attempt)
     last = attempts.get(task.attempt)
@@ -167,10 +167,6 @@ def _whole(task: TaskRow, changes: Sequence[StatusChange], end: float) -> Span:
         good=_went_well(status),
         said=redact(task.error_detail or ""),
     )
-
-
-def _waits_for_input(change: StatusChange) -> bool:
-    return change.status == Status.PENDING_INPUT.value
 
 
 def _upload(change: StatusChange, task_id: str) -> Span:

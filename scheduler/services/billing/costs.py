@@ -43,17 +43,12 @@ def attempt_cost(row: AttemptRow, now: float) -> float:
 
 def machine_cost(machine: MachineRow, price_hour: float, now: float) -> float:
     """Return the US$ of a machine until `now`; `price_hour`: for one without its own price."""
-    if not _was_there(machine):
-        return 0.0
+    if machine.launched_at is None and machine.last_seen_at is None:
+        return 0.0  # it waits for its launch
     ended = now if machine.terminated_at is None else machine.terminated_at
     return cost_of_seconds(
         ended - (machine.launched_at or machine.created_at), machine.price_hour or price_hour
     )
-
-
-def _was_there(machine: MachineRow) -> bool:
-    # One that waits for its launch was neither launched nor seen.
-    return machine.launched_at is not None or machine.last_seen_at is not None
 
 
 def costs_of_tasks(session: Session, task_ids: Iterable[str], now: float) -> dict[str, float]:

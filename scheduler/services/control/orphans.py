@@ -221,8 +221,5 @@ def _uploads(rt: Runtime) -> Iterator[_Finding]:
     """Yield abandoned uploads in parts: S3 charges for them until they are aborted."""
     for upload in rt.objects.unfinished(time.time() - _UPLOAD_AGE_S):
         text = f"An upload to {upload.path} was begun long ago and never finished."
-
-        def abort(upload=upload) -> None:  # type: ignore[no-untyped-def]
-            rt.objects.abort_upload(upload.user, upload.path, upload.upload)
-
+        abort = functools.partial(rt.objects.abort_upload, upload.user, upload.path, upload.upload)
         yield _Finding(Inconsistency("unfinished_upload", upload.path, text), abort)

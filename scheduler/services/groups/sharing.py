@@ -221,8 +221,7 @@ def _no_offer(group_id: str) -> str:
 
 
 def _row(session: Session, group_id: str) -> GroupRow:
-    query = select(GroupRow).where(GroupRow.id == group_id).with_for_update()
-    return session.scalars(query).one()
+    return session.get_one(GroupRow, group_id, with_for_update=True)
 
 
 def _locked(session: Session, group: GroupRow) -> GroupRow:

@@ -122,14 +122,14 @@ def join(rt: Runtime, token: str, secret_digest: str) -> Membership:
 
 
 def _membership(rt: Runtime, group: GroupRow, machine: MachineRow) -> Membership:
-    settings = rt.settings
-    url = settings.machines_redis(group.redis_server)
+    url = urlsplit(rt.settings.machines_redis(group.redis_server))
     by_hand = rt.providers[group.provider].by_hand
     return Membership(
         machine_id=machine.id,
         machine_name=machine.name,
         group_id=group.id,
-        redis_url=_without_user(url),
+        # Without the scheduler's credentials.
+        redis_url=urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2])),
         machine_type=group.machine_type,
         vcpus=0 if by_hand else group.vcpus,
         memory_bytes=0 if by_hand else group.memory_bytes,
@@ -139,12 +139,6 @@ def _membership(rt: Runtime, group: GroupRow, machine: MachineRow) -> Membership
         machines=group.num_machines,
         mpi=group.group_type == MPI,
     )
-
-
-def _without_user(url: str) -> str:
-    """Return the address of Redis without the scheduler's credentials."""
-    split = urlsplit(url)
-    return urlunsplit(split._replace(netloc=split.netloc.rpartition("@")[2]))
 
 
 def change_secret(rt: Runtime, machine_id: str, old: str, new_digest: str) -> None:

@@ -200,9 +200,7 @@ def _update_machine(rt: Runtime, machine: MachineRow, **values: object) -> None:
 def _add_missing(rt: Runtime, group: GroupRow) -> None:
     """Add the machines that a group lacks; the lock keeps two processes from adding twice."""
     with rt.store.write() as session:
-        locked = session.scalars(
-            select(GroupRow).where(GroupRow.id == group.id).with_for_update()
-        ).one()
+        locked = session.get_one(GroupRow, group.id, with_for_update=True)
         for _ in range(locked.num_machines - len(available_machines(session, group.id))):
             session.add(new_machine(group))
 
@@ -291,9 +289,7 @@ def _record_refusal(rt: Runtime, group: GroupRow, sentence: str, *, capacity: bo
     """Show why there is no machine, and wait before the next launch."""
     now = time.time()
     with rt.store.write() as session:
-        row = session.scalars(
-            select(GroupRow).where(GroupRow.id == group.id).with_for_update()
-        ).one()
+        row = session.get_one(GroupRow, group.id, with_for_update=True)
         row.refusals += 1
         row.hard_refusals = 0 if capacity else row.hard_refusals + 1
         row.status_detail, row.retry_at = sentence, now + _BACKOFF.after(row.refusals)

@@ -18,10 +18,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def _holds_lease(rt: Runtime, group_id: str, machine_id: str) -> bool:
-    return machine_id in rt.queue.reader.leases(group_id).holders.values()
-
-
 def note_reclaim(rt: Runtime, machine_id: str, secret: str, reclaim_at: float | None) -> None:
     """Record when a machine is reclaimed, or that it stays after all.
 
@@ -35,7 +31,7 @@ def note_reclaim(rt: Runtime, machine_id: str, secret: str, reclaim_at: float | 
         first = machine.reclaim_at is None
         machine.reclaim_at = reclaim_at
         group = session.get_one(GroupRow, machine.group_id)
-        idle = not _holds_lease(rt, group.id, machine_id)
+        idle = machine_id not in rt.queue.reader.leases(group.id).holders.values()
         if reclaim_at is not None:
             group_changed(
                 session, group.id, NotificationTrigger.GROUP_PREEMPTION, time.time(), machine_id

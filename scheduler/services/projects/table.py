@@ -78,8 +78,8 @@ def _parameters(task: TaskRow) -> dict[str, str | float | None]:
         elif name not in _SAID_ELSEWHERE and value not in (None, {}, []):
             parameters[name] = value
     parameters |= {f"metadata.{name}": text for name, text in task.task_metadata.items()}
-    return {n: v if _is_flat(v) else json.dumps(v, sort_keys=True) for n, v in parameters.items()}
-
-
-def _is_flat(value: Any) -> bool:
-    return value is None or isinstance(value, str | int | float)
+    flat = (str, int, float, type(None))
+    return {
+        name: value if isinstance(value, flat) else json.dumps(value, sort_keys=True)
+        for name, value in parameters.items()
+    }
