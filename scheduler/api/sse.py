@@ -78,9 +78,7 @@ class Streams:
         self, user_id: str, news: AsyncGenerator[tuple[str, dict[str, Any]], None]
     ) -> StreamingResponse:
         """Return a response of events: each a name and its fields.
-
-        Raises Busy: the user has as many as may be.
-        """
+        Raises Busy: the user has as many as may be."""
         if self._open[user_id] >= MAX_STREAMS:
             raise TooManyRequests(
                 f"You follow or wait for tasks over {MAX_STREAMS} connections already. "

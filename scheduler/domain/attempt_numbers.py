@@ -33,7 +33,5 @@ def next_number(attempt: int, floor: int) -> int:
 
 def ordinal(attempt: int, floor: int, before: int) -> int:
     """Return which attempt of its task it is, counted from 1; 0 before the first.
-
-    `floor`: the task's `attempt_floor`; `before`: its `attempts_before`.
-    """
+    `floor`: the task's `attempt_floor`; `before`: its `attempts_before`."""
     return before + 1 + attempt - floor if floor and attempt >= floor else attempt

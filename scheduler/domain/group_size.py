@@ -99,9 +99,7 @@ def machines_to_drain(machines: Sequence[MachineUse], size: int, *, is_elastic: 
 
 def size_after_reclaim(size: int, smallest: int) -> int:
     """Return the size of an elastic group of which an idle machine is reclaimed.
-
-    The machine is not replaced: the group grows again when there is work.
-    """
+    The machine is not replaced: the group grows again when there is work."""
     return max(smallest, size - 1)
 
 

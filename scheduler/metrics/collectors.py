@@ -42,9 +42,7 @@ Reading = dict[str, list[tuple[tuple[str, ...], float]]]
 
 def read_state(rt: Runtime) -> Reading:
     """All of it, but for what is on a Redis server that does not answer.
-
-    Raises what the library of SQL raises.
-    """
+    Raises what the library of SQL raises."""
     now, reading = time.time(), _Found()
     with rt.store.read() as session:
         groups = list(session.scalars(select(GroupRow).where(GroupRow.status.in_(ACTIVE))))

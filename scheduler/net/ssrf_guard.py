@@ -64,9 +64,7 @@ def networks(text: str) -> tuple[Network, ...]:
 
 def checked_url(url: str) -> str:
     """Return `url`, checked without resolving its host.
-
-    Raises NotAllowed: it is not http or https, has no host, or carries a password.
-    """
+    Raises NotAllowed: it is not http or https, has no host, or carries a password."""
     try:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, UnicodeError) as error:
@@ -80,9 +78,7 @@ def checked_url(url: str) -> str:
 
 def check_host(url: str, allowed: Iterable[Network] = ()) -> None:
     """Refuse a URL whose host has a forbidden address now; one without any may get one later.
-
-    Raises NotAllowed: an address is neither public nor in an `allowed` network.
-    """
+    Raises NotAllowed: an address is neither public nor in an `allowed` network."""
     try:
         _resolve(httpx.URL(url).host, None, tuple(allowed))
     except httpcore.ConnectError:

@@ -21,9 +21,7 @@ _REDIS_S = 2.0
 
 def look_at_redis(urls: Mapping[str, str]) -> Iterator[Finding]:
     """Redis servers that would lose queues and leases; one that does not answer is left out.
-
-    `urls`: name → URL of each server.
-    """
+    `urls`: name → URL of each server."""
     for name, url in urls.items():
         setting = f"{PREFIX}REDIS_URL"
         if name != MAIN_SERVER:

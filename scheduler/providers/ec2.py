@@ -76,9 +76,7 @@ class Ec2Provider:
     @cached_property
     def _root_device(self) -> tuple[str, int]:
         """Name of the image's root device, and the least size that it takes, GiB.
-
-        Raises LaunchRefused: there is no such image.
-        """
+        Raises LaunchRefused: there is no such image."""
         image_id = self._settings.image_id
         images = self._client.describe_images(ImageIds=[image_id])["Images"]
         if not images:

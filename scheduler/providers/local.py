@@ -43,9 +43,7 @@ class LocalProvider:
         is_insecure: bool = False,
     ) -> None:
         """`serves_metrics`: whether agents serve metrics for Prometheus, each at a free port.
-
-        `is_insecure`: whether the operator allows simulations to run without isolation.
-        """
+        `is_insecure`: whether the operator allows simulations to run without isolation."""
         self._is_insecure = is_insecure
         self._serves_metrics = serves_metrics
         self._root = root

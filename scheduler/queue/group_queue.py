@@ -134,9 +134,7 @@ class GroupQueue:
 
     def withdraw(self, group: str, attempt: str) -> tuple[str, str | None]:
         """Take a waiting attempt out of the queue; an executor that prefetches for it is stopped.
-
-        Returns `withdrawn`, or `held` with its holder, or `absent`.
-        """
+        Returns `withdrawn`, or `held` with its holder, or `absent`."""
         keys = GroupKeys(group)
         places = [keys.queue, keys.specs, keys.lease(attempt), keys.staged, keys.overtaken]
         places.append(keys.fair)
@@ -238,9 +236,7 @@ class GroupQueue:
 
     def next_page(self, group: str, length: int, count: int) -> int:
         """Return the rank at which the queue is read this time, so that every part has its turn.
-
-        `length`: how long its queue is; `count`: how many entries are read.
-        """
+        `length`: how long its queue is; `count`: how many entries are read."""
         stored: Any = self._servers.of(group).hget(GroupKeys(group).place, "scan")
         first = int(stored or 0)
         first = first if first < length else 0

@@ -99,9 +99,7 @@ class GroupReader:
 
     def facts(self, group: str, machines: Collection[str]) -> dict[str, dict[str, Any]]:
         """Return machine → what it last said about itself, see `MachineFacts`.
-
-        `machines`: those of the group, as SQL has them.
-        """
+        `machines`: those of the group, as SQL has them."""
         names = sorted(machines)
         facts = {}
         for name, text in self._fields(group, "facts", names, MAX_FACTS_BYTES).items():
@@ -225,9 +223,7 @@ class GroupReader:
         self, client: redis.Redis, cursors: dict[str, str]
     ) -> tuple[dict[str, list[StreamEntry]], dict[str, str]]:
         """Return what each group's executors have reported after its cursor, in order.
-
-        Returns group → its reports, where there are any; and group → how its stream is broken.
-        """
+        Returns group → its reports, where there are any; and group → how its stream is broken."""
         pipe = client.pipeline(transaction=False)
         args: list[str | int] = [BATCH, _BATCH_BYTES, "e", MAX_REPORT_BYTES]
         for group, cursor in cursors.items():

@@ -16,9 +16,7 @@ class UnknownServer(LookupError):
 
 class Servers(Generic[_C]):
     """The Redis servers by name, with clients of one kind.
-
-    A group stays on the server that it was made on: its executors know no other.
-    """
+    A group stays on the server that it was made on: its executors know no other."""
 
     def __init__(
         self, urls: Mapping[str, str], connect: Callable[[str], _C], server_of: Callable[[str], str]

@@ -88,9 +88,7 @@ class Store:
 
 def migrate(url: str, to: str = HEAD) -> None:
     """Bring the database at `url` to a revision: the newest, or see `schema.change`.
-
-    Raises SchemaError: there is no such revision, or the database's is not known.
-    """
+    Raises SchemaError: there is no such revision, or the database's is not known."""
     engine = open_engine(url)
     try:
         with engine.begin() as connection:

@@ -40,9 +40,7 @@ class Moment:
 @dataclass(frozen=True)
 class Span:
     """One stretch of time of a task; times are seconds since the epoch.
-
-    `good`: whether it succeeded, None where that does not apply; `said`: why it failed.
-    """
+    `good`: whether it succeeded, None where that does not apply; `said`: why it failed."""
 
     task_id: str
     name: str
@@ -88,9 +86,7 @@ def root(task_id: str) -> str:
 
 def spans_of(session: Session, task_id: str, recorded_at: float) -> list[Span]:
     """Return the spans of a task that has ended, except its submission.
-
-    `recorded_at`: when its end was in SQL, and users could see it, seconds since the epoch.
-    """
+    `recorded_at`: when its end was in SQL, and users could see it, seconds since the epoch."""
     task = session.scalars(select(TaskRow).where(TaskRow.id == task_id)).one()
     changes = session.scalars(
         select(StatusChange).where(StatusChange.task_id == task_id).order_by(StatusChange.id)

@@ -55,9 +55,7 @@ _STRANGERS = "There are too many requests without a known key at one time. Try a
 
 class Guard(HttpMiddleware):
     """Passes on what shows the credential that its route takes; `request.state.user` is the user.
-
-    It keeps its state in this API process.
-    """
+    It keeps its state in this API process."""
 
     def __init__(self, app: Application, rt: Runtime, rules: Rules) -> None:
         super().__init__(app)

@@ -32,9 +32,7 @@ async def note_task(request: Request) -> None:
 
 class RequestLogMiddleware(HttpMiddleware):
     """Logs each request's route and status, never its query or body.
-
-    Successful reads are logged at DEBUG: clients poll their tasks once a second.
-    """
+    Successful reads are logged at DEBUG: clients poll their tasks once a second."""
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle and log a request."""

@@ -149,9 +149,7 @@ def enable_user(session: Session, actor: str, username: str) -> None:
 
 def lock_operators(session: Session) -> None:
     """Lock out other transactions that could leave the server without an operator's key.
-
-    Lock no user's row before it: of two operators that remove each other at once, one stays.
-    """
+    Lock no user's row before it: of two operators that remove each other at once, one stays."""
     enabled = select(User.id).where(User.is_operator, User.disabled_at.is_(None))
     session.execute(enabled.order_by(User.id).with_for_update()).all()
 

@@ -100,9 +100,7 @@ def max_cost_reached_at(
     session: Session, task_id: str, attempt: int, max_cost: float
 ) -> float | None:
     """Return when a task will have cost `max_cost` US$, seconds since the epoch.
-
-    None: never, or the attempt was not started.
-    """
+    None: never, or the attempt was not started."""
     row = session.execute(
         select(AttemptRow.started_at, AttemptRow.price_hour).where(
             AttemptRow.task_id == task_id, AttemptRow.attempt == attempt
@@ -118,9 +116,7 @@ def max_cost_reached_at(
 
 def seconds_until_max_cost(session: Session, task: TaskRow) -> float | None:
     """Return for how many seconds a whole machine may work on a task's current attempt.
-
-    By the group's price: the machine's own is known once one has started the attempt.
-    """
+    By the group's price: the machine's own is known once one has started the attempt."""
     if task.max_cost is None:
         return None
     group = session.get_one(GroupRow, task.group_id)

@@ -149,9 +149,7 @@ def quota_states(rt: Runtime, user: User) -> list[QuotaState]:
 
 def check_alone(rt: Runtime, session: Session, group: GroupRow) -> None:
     """Refuse a new group that could never be started, whatever else is in use.
-
-    Raises QuotaExceeded: it is larger than its user's quotas.
-    """
+    Raises QuotaExceeded: it is larger than its user's quotas."""
     allowed = locked_quotas(session, group.user_id)
     if not allowed:
         return
@@ -181,9 +179,7 @@ def check_queue(
     session: Session, user_id: str, allowed: Mapping[str, float], more: int = 1
 ) -> None:
     """Refuse `more` further tasks if the user would have more in the queue than allowed.
-
-    Raises QuotaExceeded: there are too many.
-    """
+    Raises QuotaExceeded: there are too many."""
     name = Quota.MAX_QUEUED_TASKS
     if name.value in allowed:
         allowed = locked_quotas(session, user_id)  # locks: of two submissions, one counts the other

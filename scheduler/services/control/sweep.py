@@ -52,9 +52,7 @@ _FILLING_S = 30.0
 
 def sweep_in_turn(rt: Runtime, server: str, started_at: float) -> None:
     """Sweep a server's groups, unless another process does so now, or has just done so.
-
-    `started_at`: when this scheduler process started, see `sweep`.
-    """
+    `started_at`: when this scheduler process started, see `sweep`."""
     leadership, holder, began = f"{SWEEP}:{server}", new_holder(), time.time()
     if not acquire(rt.store, leadership, holder, began, _LONGEST_S):
         return

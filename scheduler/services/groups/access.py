@@ -56,9 +56,7 @@ def is_shared(session: Session, group: GroupRow) -> bool:
 
 def usable_group(session: Session, group: GroupRow | None, user_id: str, group_id: str) -> GroupRow:
     """Return a group if a user may send tasks to it.
-
-    Raises ResourceNotFound: there is none, or it is another user's and not shared with this one.
-    """
+    Raises ResourceNotFound: there is none, or it is another user's and not shared with this one."""
     if group is None or not may_use(session, group, user_id):
         raise ResourceNotFound(
             f"resource_pool: there is no machine group with the id {group_id!r}. "

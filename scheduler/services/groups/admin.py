@@ -59,9 +59,7 @@ def group_states(session: Session, *, ended: bool = False) -> list[GroupState]:
 
 def group_state(session: Session, named: str, owner: str | None = None) -> GroupState:
     """Return a group by its id or by an unambiguous name; `owner`: only one of this user.
-
-    Raises ResourceNotFound, Conflict.
-    """
+    Raises ResourceNotFound, Conflict."""
     wanted = (
         select(GroupRow, User)
         .join(User, User.id == GroupRow.user_id)

@@ -268,9 +268,7 @@ def start_group(rt: Runtime, group: GroupRow, *, by_settings: bool = False) -> N
 
 def resize_group(rt: Runtime, group_id: str, num_machines: int) -> None:
     """Change the size of a group of which no machine runs.
-
-    Raises QuotaExceeded: it is more than the provider can hold.
-    """
+    Raises QuotaExceeded: it is more than the provider can hold."""
     with rt.store.write() as session:
         group = session.scalars(select(GroupRow).where(GroupRow.id == group_id)).one()
         group.num_machines = group.min_machines = group.max_machines = num_machines

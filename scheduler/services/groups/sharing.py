@@ -108,9 +108,7 @@ def set_default(
     session: Session, actor: str, named: str, *, is_default: bool, owner: str | None = None
 ) -> GroupRow:
     """Make a group the one that tasks go to that name none, in place of the one before.
-
-    Raises Conflict: it has ended, or does not belong to an operator.
-    """
+    Raises Conflict: it has ended, or does not belong to an operator."""
     state = group_state(session, named, owner)
     group = _locked(session, state.group) if is_default else _row(session, state.group.id)
     if is_default and not state.is_owner_operator:
@@ -156,9 +154,7 @@ def offer(session: Session, user: User, name: str, username: str) -> None:
 
 def withdraw(session: Session, user: User, name: str, username: str) -> None:
     """Take back what one has offered, accepted or not. Tasks that were submitted go on.
-
-    Raises ResourceNotFound: the group is not shared with this user.
-    """
+    Raises ResourceNotFound: the group is not shared with this user."""
     group = own_group(session, user.id, name)
     other = named_user(session, username)
     _remove(session, group.id, other.id, f"username: {group.name!r} is not shared with {username}.")

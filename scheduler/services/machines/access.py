@@ -31,9 +31,7 @@ log = logging.getLogger(__name__)
 
 def new_ticket(rt: Runtime, machine_id: str) -> LaunchTicket:
     """Return a ticket with which a machine joins once, within `limits.JOIN_S`.
-
-    The machine's secret, if it had one, is not accepted any more.
-    """
+    The machine's secret, if it had one, is not accepted any more."""
     token = f"join_{secrets.token_urlsafe(32)}"
     with rt.store.write() as session:
         session.execute(
@@ -143,9 +141,7 @@ def _membership(rt: Runtime, group: GroupRow, machine: MachineRow) -> Membership
 
 def change_secret(rt: Runtime, machine_id: str, old: str, new_digest: str) -> None:
     """Replace a machine's secret. Repeating it changes nothing.
-
-    Raises Forbidden: `old` is not its present secret.
-    """
+    Raises Forbidden: `old` is not its present secret."""
     with rt.store.write() as session:
         machine = known_machine(session, machine_id, old, also=new_digest)
         machine.secret_digest, machine.secret_at = new_digest, time.time()

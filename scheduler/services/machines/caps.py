@@ -90,9 +90,7 @@ def check_cap(
 
 def _in_use(session: Session, group: GroupRow) -> int:
     """Return how many machines the provider's other groups have or may grow to.
-
-    Those of groups that are being shut down count until they are gone.
-    """
+    Those of groups that are being shut down count until they are gone."""
     # SQLite has one writer at a time by itself.
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})

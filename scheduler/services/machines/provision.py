@@ -41,9 +41,7 @@ _LAUNCH_S = 120.0
 
 def scale_group(rt: Runtime, group_id: str, *, grace: GracePeriod | None = NOT_A_SWEEP) -> None:
     """Bring a group's machines to the number it should have; replace those that died.
-
-    `grace`: the grace period that holds now; in it, no machine is replaced for its silence.
-    """
+    `grace`: the grace period that holds now; in it, no machine is replaced for its silence."""
     with rt.store.read() as session:
         group = session.get(GroupRow, group_id)
         machines = machines_of(session, group_id, MACHINE_UP)
@@ -150,9 +148,7 @@ def _fell_silent(
     group: GroupRow, machine: MachineRow, all_of_them: list[MachineRow], now: float
 ) -> bool:
     """Return whether a machine has been silent for too long.
-
-    False where a large part of the group is silent: the cause is probably here.
-    """
+    False where a large part of the group is silent: the cause is probably here."""
 
     def silent(one: MachineRow) -> bool:
         return not _never_came(one) and now - (one.last_seen_at or 0) > group.reconnect_s

@@ -75,9 +75,7 @@ class RequestedUpload:
 
 def sign_uploads(rt: Runtime, user_id: str, uploads: Sequence[RequestedUpload]) -> list[str]:
     """Sign URLs for uploads into a user's storage, and take the room that they announce.
-
-    Raises QuotaExceeded: the storage is full, or the announced sizes do not fit.
-    """
+    Raises QuotaExceeded: the storage is full, or the announced sizes do not fit."""
     needed = sum(upload.size or 0 for upload in uploads)
     paths = [upload.path for upload in uploads]
 
@@ -104,9 +102,7 @@ def sign_uploads(rt: Runtime, user_id: str, uploads: Sequence[RequestedUpload]) 
 
 def check_storage(rt: Runtime, user_id: str) -> None:
     """Refuse more of a user whose storage is full. Not for a transaction: it may list objects.
-
-    Raises QuotaExceeded: it is full.
-    """
+    Raises QuotaExceeded: it is full."""
     if _is_limited(rt, user_id):
         _with_room(rt, user_id, 0, None)
 
@@ -141,9 +137,7 @@ class StorageRoomClaim:
 
     def __init__(self, rt: Runtime, user_id: str, path: str, room_id: str | None = None) -> None:
         """Nothing is taken yet. `room_id`: of one that an earlier process may have begun to take.
-
-        Users without a quota for storage take none.
-        """
+        Users without a quota for storage take none."""
         self._rt, self._user_id, self._path = rt, user_id, path
         self._id = room_id or new_uuid()
         self._limited = _is_limited(rt, user_id)

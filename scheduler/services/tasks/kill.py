@@ -53,9 +53,7 @@ def kill_task(rt: Runtime, user_id: str, task_id: str, *, discard: bool = False)
 
 def settle_kill(rt: Runtime, group_id: str, task_id: str, attempt: int, *, discard: bool) -> None:
     """Carry out a pending kill: remove the attempt from the queue, or order its holder to stop.
-
-    Safe to repeat; the reconciler does so while the task is pending-kill.
-    """
+    Safe to repeat; the reconciler does so while the task is pending-kill."""
     if attempt:
         key = attempt_key(task_id, attempt)
         outcome, holder = rt.queue.withdraw(group_id, key)

@@ -153,9 +153,7 @@ def attempts_of(
     session: Session, user_id: str, task_id: str, now: float
 ) -> list[tuple[AttemptRow, Any, float]]:
     """Return a task's claimed attempts in order: each with its machine's name and cost in US$.
-
-    Raises ResourceNotFound.
-    """
+    Raises ResourceNotFound."""
     task_of(session, user_id, task_id)
     rows = session.execute(
         select(AttemptRow, MachineRow.name)
