@@ -75,7 +75,7 @@ def _ping(client: Redis) -> None:
 
 def _write_and_read(client: Redis, name: str) -> str | None:
     """Why Redis cannot be worked with, as a sentence; None when it can: one that is full, or a
-    replica, answers a ping as any other."""
+    replica, replies to a ping as any other."""
     try:
         client.set(READY, "1", ex=_READY_S)
         found = client.get(READY)

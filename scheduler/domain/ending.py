@@ -84,7 +84,7 @@ def decide(task: TaskSnapshot, end: AttemptEnd) -> Ending:
 
     In this order: a task that is being killed ends killed, because the kill came first; one that
     has spent its money ends for that; one that lost machine after machine is held; one whose
-    attempt ended through no fault of its own gets another; any other ends as the cause says.
+    attempt ended without a fault of the task gets another; any other ends as the cause says.
     """
     outcome, cost = OUTCOMES[end.cause], task.cost
     sentence = end.detail or outcome.sentence
@@ -131,5 +131,5 @@ def _evidence(losses: Sequence[Loss]) -> str:
     lines = [f"attempt {x['attempt']} on {x['machine_id']} at {x['at']}" for x in losses]
     return (
         f"The task lost its machine {len(losses)} times ({'; '.join(lines)}) and is held: it may "
-        "be what brings them down. Look at its memory and its children, then submit it anew."
+        "be what brings them down. Look at its memory and its children, then submit it again."
     )

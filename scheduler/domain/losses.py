@@ -1,4 +1,4 @@
-"""Who is lost: attempts whose machine is gone or silent, and the brake for mass losses.
+"""The attempts that are lost: those whose machine is gone or silent, and the brake for mass losses.
 
 A machine that is gone loses its attempts at once. Silence alone is weaker evidence: it counts only
 after a while, outside a grace period, and not where much of the group is silent, since the fault is
@@ -54,7 +54,7 @@ def grace_period(
 class MachineEvidence:
     """What SQL, Redis and the provider know about a machine that holds an attempt."""
 
-    #: When it was last heard of, seconds since the epoch.
+    #: When its last heartbeat came, seconds since the epoch.
     seen_at: float
     #: The scheduler has terminated it, or does not know it.
     is_down: bool = False

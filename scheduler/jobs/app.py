@@ -70,7 +70,7 @@ def _before_exit(**_: Any) -> None:
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]
 def _leave_the_log_alone(**_: Any) -> None:
-    """Being here keeps Celery from setting up a log of its own: ours takes its lines as well."""
+    """Being here keeps Celery from setting up its own log: ours takes its lines as well."""
     get_multiprocessing_logger().propagate = True
 
 

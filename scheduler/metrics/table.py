@@ -1,7 +1,7 @@
 """Every number that the scheduler's processes show to Prometheus.
 
 `docs/metrics.md` is made from these tables. What is counted is counted where it happens, with
-`live.py`; what is read from SQL and Redis is read when Prometheus asks, by `state.py`.
+`instruments.py`; what is read from SQL and Redis is read when Prometheus asks, by `collectors.py`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STORAGE_FREE = gauge(
 )
 
 HTTP_REQUESTS = counter(
-    "simherd_http_requests_total", "Requests that were answered.", "method", "route", "status"
+    "simherd_http_requests_total", "Requests with a response.", "method", "route", "status"
 )
 HTTP_SECONDS = histogram(
     "simherd_http_response_seconds",
@@ -182,7 +182,9 @@ DELIVERY_OVERDUE = gauge(
     "For how long the first of them has been due; 0 when none is.",
 )
 REDIS_UP = gauge(
-    "simherd_redis_up", "1 while the Redis server answers, else 0, without what it holds.", "server"
+    "simherd_redis_up",
+    "1 while the Redis server responds, else 0, without its contents.",
+    "server",
 )
 REDIS_MEMORY = gauge("simherd_redis_memory_bytes", "Memory that Redis uses.", "server")
 REDIS_MEMORY_LIMIT = gauge(

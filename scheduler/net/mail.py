@@ -28,7 +28,7 @@ class Server:
 
 def read_server(url: str) -> Server:
     """The server that a URL such as `smtps://user:password@host:465` names.
-    Raises ValueError: it is no such URL."""
+    Raises ValueError: it is not such a URL."""
     parts = urlsplit(url)
     if parts.scheme not in _PORTS or not parts.hostname:
         raise ValueError("it is not a URL such as smtps://USER:PASSWORD@HOST:465")

@@ -39,7 +39,7 @@ _ENGINE_ERRORS = (DockerException, requests.RequestException)
 _GONE = frozenset({404, 409})
 #: Seconds for one call to the engine; starting a container on a busy disk takes many.
 _CALL_S = 60
-#: The name that all machines share in a network of their own.
+#: The name that all machines share in their own network.
 MACHINES = "simherd-machines"
 _SOCKET = "/var/run/docker.sock"
 #: States of a container whose agent runs, or is about to.

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 DEPLOYMENT_TAG, MACHINE_TAG, GROUP_TAG = "simherd:deployment", "simherd:machine", "simherd:group"
 
-#: Seconds after a launch in which EC2 may not list the instance yet.
+#: Seconds after a launch in which EC2 may still leave the instance out of its lists.
 VISIBLE_AFTER_S = 60
 #: Values that one filter takes.
 _FILTER_VALUES = 200

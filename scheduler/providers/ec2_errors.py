@@ -49,7 +49,7 @@ _CHECK = {
     "InvalidSecurityGroup": "SIMHERD_EC2_SECURITY_GROUP_IDS: they are of the subnet's VPC",
     "InvalidIamInstanceProfile": "SIMHERD_EC2_INSTANCE_PROFILE",
     "NoSuchEntity": "SIMHERD_EC2_INSTANCE_PROFILE",
-    "Unsupported": "the machine type: the subnet's zone may not have it",
+    "Unsupported": "the machine type: perhaps the subnet's zone does not have it",
     "InvalidInstanceType": "SIMHERD_EC2_MACHINE_TYPES",
     "InvalidBlockDeviceMapping": "the disk's size",
     "UnauthorizedOperation": "the scheduler's permissions: deploy/iam/scheduler-ec2.json",

@@ -63,7 +63,7 @@ class Leases:
     #: Redis' time, ms since the epoch.
     now_ms: float
     all: tuple[Lease, ...]
-    #: Machine → when it was last heard of, ms since the epoch.
+    #: Machine → when its last heartbeat came, ms since the epoch.
     seen_ms: dict[str, float]
 
     @property
@@ -110,7 +110,7 @@ class GroupReader:
         return facts
 
     def heartbeats(self, group: str) -> dict[str, float]:
-        """Return machine → when it was last heard of, seconds since the epoch."""
+        """Return machine → when its last heartbeat came, seconds since the epoch."""
         return {m: ms / 1000 for m, ms in self._heartbeats_ms(group).items()}
 
     def leases(self, group: str) -> Leases:

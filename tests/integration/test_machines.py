@@ -102,7 +102,7 @@ def test_retiring_a_machine_again_keeps_its_end_and_its_reason(fleet: Fleet) -> 
     assert retire(fleet.rt, group, stale, "It is gone.", taken=True)
     with fleet.rt.store.read() as session:
         before = session.get_one(MachineRow, stale.id)
-    assert not retire(fleet.rt, group, stale, "It was not heard of for 700 s.")
+    assert not retire(fleet.rt, group, stale, "It sent no heartbeat for 700 s.")
     with fleet.rt.store.read() as session:
         after = session.get_one(MachineRow, stale.id)
     assert before.terminated_at is not None

@@ -12,7 +12,7 @@ from tests.support.prose import WORDS, places
 BUDGET = {
     "docs": 0,
     "executor": 162,
-    "scheduler": 275,
+    "scheduler": 0,
     "simherd": 152,
     "drills": 34,
 }

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 BODIES_BYTES = 64 * 1024**2
 BODIES_OF_ONE_BYTES = 40 * 1024**2
 
-#: Names that a table remembers: who was not heard of for longest is forgotten first.
+#: Names that a table remembers: the one unused for longest is forgotten first.
 _MOST_NAMES = 10_000
 
 

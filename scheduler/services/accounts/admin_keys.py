@@ -17,7 +17,7 @@ from scheduler.store.models import ApiKey, User
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-#: Characters of a key's digest that name it: enough to tell keys apart, and nothing to log in with.
+#: Characters of a key's digest that name it: enough to distinguish keys, not to log in.
 _ID_LENGTH = 12
 #: The longest validity of a key, seconds.
 _MOST_S = 10 * 366 * 86400.0

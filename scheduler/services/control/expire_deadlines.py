@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from scheduler.wiring import Runtime
 
 #: Seconds past its deadline after which the scheduler itself ends a task that still computes:
-#: its executor had the grace period, and then some for telling.
+#: its executor had the grace period, and some more for its report.
 DEADLINE_BACKSTOP_S = limits.STOP_GRACE_S + 60
 
 #: The statuses in which a cost limit ends a task; after them its outputs are worth storing.

@@ -80,7 +80,7 @@ def mark_gangs_lost(rt: Runtime, group: GroupRow, now: float, grace: GracePeriod
         return
     names = {name for members in gangs.values() for name in members}
     heartbeats = rt.queue.reader.heartbeats(group.id)
-    # A machine that has not been heard of since Redis lost its data is not silent.
+    # A machine that has sent no heartbeat since Redis lost its data is not silent.
     seen = {name: heartbeats.get(name, now) for name in names}
     # The silence of a leader is judged by its lease, as that of a machine that works alone.
     seen |= {members[0]: now for members in gangs.values()}

@@ -144,7 +144,7 @@ def _revoke_unknown(rt: Runtime, group: GroupRow) -> None:
 
 
 def _forget_answers(rt: Runtime, group: GroupRow) -> None:
-    """Drop answers that no executor fetched; normally its next heartbeat removes them."""
+    """Drop replies that no executor fetched; normally its next heartbeat removes them."""
     answered = set(rt.queue.reader.recorded(group.id))
     unfetched = answered - _current(rt, group.id, answered, time.time() - _ANSWERS_KEPT_S)
     if unfetched:

@@ -116,7 +116,7 @@ def _replace(
         elif grace is not None:
             continue
         elif not provider.revives and _fell_silent(group, machine, launched, now):
-            reason = f"It was not heard of for {now - (machine.last_seen_at or 0):.0f} s."
+            reason = f"It sent no heartbeat for {now - (machine.last_seen_at or 0):.0f} s."
             retire(rt, group, machine, reason)
         elif _never_came(machine) and now - (machine.launched_at or now) > window:
             reason = f"Machine {machine.name} did not join within {window:.0f} s of its launch."

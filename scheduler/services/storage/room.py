@@ -45,7 +45,7 @@ _GIB = 1024**3
 _QUOTA = Quota.MAX_STORAGE_GB
 #: Paths that are looked for in one statement.
 _AT_ONCE = 500
-# Every upload runs these: making them anew would cost more than running them.
+# Every upload runs these: building them again would cost more than running them.
 _OWN = StorageRoom.user_id == bindparam("user")
 _IS_STORED = StorageRoom.stored_at.is_not(None)
 _FORGET = delete(StorageRoom).where(
@@ -263,7 +263,7 @@ def _try_room(
 def _forget(
     session: Session, user_id: str, paths: Sequence[str], but: str, now: float, keep_s: float
 ) -> None:
-    """Drop what counts no longer, and what is to be counted anew."""
+    """Drop what counts no longer, and what is to be counted again."""
     facts = {"user": user_id, "now": now, "seen": now - keep_s, "but": but}
     for start in range(0, max(1, len(paths)), _AT_ONCE):
         some = list(paths[start : start + _AT_ONCE])
