@@ -45,17 +45,15 @@ def dependencies(rt: Runtime) -> Dependencies:
         with rt.store.read() as session:
             session.execute(text("SELECT 1"))
 
-    def storage() -> str | None:
-        return rt.objects.trouble()
+    def ping() -> None:
+        broker().ping()
 
     return Dependencies(
         {
             **dict(_redis(rt)),
             "database": Dependency("The database (SIMHERD_DATABASE_URL) does not answer", database),
-            "storage": Dependency("The storage does not answer", storage),
-            "broker": Dependency(
-                "Celery's broker (SIMHERD_BROKER_URL) does not answer", lambda: _ping(broker())
-            ),
+            "storage": Dependency("The storage does not answer", lambda: rt.objects.trouble()),
+            "broker": Dependency("Celery's broker (SIMHERD_BROKER_URL) does not answer", ping),
         }
     )
 
@@ -67,10 +65,6 @@ def _redis(rt: Runtime) -> Iterator[tuple[str, Dependency]]:
         else:
             key, text = f"redis_{name}", f"Redis {name} (SIMHERD_REDIS_SERVERS) does not answer"
         yield key, Dependency(text, functools.partial(_write_and_read, client, key))
-
-
-def _ping(client: Redis) -> None:
-    client.ping()
 
 
 def _write_and_read(client: Redis, name: str) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class GroupStatus(str, Enum):
+class GroupStatus(StrEnum):
     """A machine group's status, as the HTTP contract has it."""
 
     REGISTERED = "registered"
@@ -20,9 +20,6 @@ class GroupStatus(str, Enum):
     SHUTTING_DOWN = "shutting_down"
     SHUTDOWN_FAILED = "shutdown_failed"
     TERMINATED = "terminated"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 _S = GroupStatus

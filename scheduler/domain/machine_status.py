@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -10,15 +10,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class MachineStatus(str, Enum):
+class MachineStatus(StrEnum):
     """A machine's status; the value is what SQL stores."""
 
     UP = "started"
     DRAINED = "drained"
     DOWN = "terminated"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 _S = MachineStatus

@@ -41,10 +41,10 @@ class KeyState:
 
 def key_states(session: Session, username: str | None = None) -> list[KeyState]:
     """Every user's keys, or one user's, the oldest first. Raises ResourceNotFound."""
-    wanted = select(ApiKey, User.username).join(User, User.id == ApiKey.user_id)
+    query = select(ApiKey, User.username).join(User, User.id == ApiKey.user_id)
     if username is not None:
-        wanted = wanted.where(ApiKey.user_id == named_user(session, username).id)
-    rows = session.execute(wanted.order_by(ApiKey.created_at, ApiKey.digest))
+        query = query.where(ApiKey.user_id == named_user(session, username).id)
+    rows = session.execute(query.order_by(ApiKey.created_at, ApiKey.digest))
     return [_state(key, name) for key, name in rows]
 
 
@@ -140,9 +140,9 @@ def _key(session: Session, key_id: str) -> tuple[ApiKey, str]:
         raise ResourceNotFound(
             f"key: {key_id[:80]!r} is not the id of a key. `simherd admin keys list`."
         )
-    wanted = select(ApiKey, User.username).join(User, User.id == ApiKey.user_id)
+    query = select(ApiKey, User.username).join(User, User.id == ApiKey.user_id)
     found = session.execute(
-        wanted.where(ApiKey.digest.startswith(key_id)).with_for_update(of=ApiKey)
+        query.where(ApiKey.digest.startswith(key_id)).with_for_update(of=ApiKey)
     ).all()
     if not found:
         raise ResourceNotFound(

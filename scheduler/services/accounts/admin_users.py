@@ -38,8 +38,8 @@ class UserState:
 
 def named_user(session: Session, username: str, *, lock: bool = False) -> User:
     """Return a user by name, locked if `lock`. Raises ResourceNotFound."""
-    wanted = select(User).where(User.username == username)
-    user = session.scalar(wanted.with_for_update() if lock else wanted)
+    query = select(User).where(User.username == username)
+    user = session.scalar(query.with_for_update() if lock else query)
     if user is None:
         raise ResourceNotFound(f"username: there is no user {username!r}.")
     return user

@@ -73,15 +73,15 @@ def costs_of_projects(
     `now`: the end of attempts that have not ended, seconds since the epoch; `span`: only what was
     held between these two moments; `name`: only this project.
     """
-    wanted = select(ProjectRow.name, _attempts_cost(now, span)).where(ProjectRow.user_id == user_id)
+    query = select(ProjectRow.name, _attempts_cost(now, span)).where(ProjectRow.user_id == user_id)
     if name is not None:
-        wanted = wanted.where(ProjectRow.name == name)
+        query = query.where(ProjectRow.name == name)
     if span is not None:
-        wanted = wanted.where(
+        query = query.where(
             AttemptRow.started_at < span[1], func.coalesce(AttemptRow.ended_at, now) > span[0]
         )
     rows = session.execute(
-        wanted.join(TaskRow, TaskRow.project_id == ProjectRow.id)
+        query.join(TaskRow, TaskRow.project_id == ProjectRow.id)
         .join(AttemptRow, AttemptRow.task_id == TaskRow.id)
         .group_by(ProjectRow.name)
     )
@@ -90,10 +90,10 @@ def costs_of_projects(
 
 def spent(session: Session, task_id: str, now: float, *, but: int | None = None) -> float:
     """Return the US$ that a task has cost until `now`, without attempt `but`."""
-    found = select(_attempts_cost(now)).where(AttemptRow.task_id == task_id)
+    query = select(_attempts_cost(now)).where(AttemptRow.task_id == task_id)
     if but is not None:
-        found = found.where(AttemptRow.attempt != but)
-    return float(session.scalar(found) or 0.0)
+        query = query.where(AttemptRow.attempt != but)
+    return float(session.scalar(query) or 0.0)
 
 
 def max_cost_reached_at(

@@ -8,7 +8,7 @@ client can wait with it until there is room.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
@@ -35,7 +35,7 @@ _GIB = 1024**3
 _QUEUED = (Status.PENDING_INPUT.value, Status.SUBMITTED.value)
 
 
-class Quota(str, Enum):
+class Quota(StrEnum):
     """A quota by its name on the wire; the first three are the contract's, the others ours."""
 
     MAX_PRICE_HOUR = "max_price_hour"
@@ -43,9 +43,6 @@ class Quota(str, Enum):
     MAX_INSTANCES = "max_instances"
     MAX_QUEUED_TASKS = "max_queued_tasks"
     MAX_STORAGE_GB = "max_storage_gb"
-
-    def __str__(self) -> str:
-        return self.value
 
     @property
     def label(self) -> str:
@@ -188,10 +185,10 @@ def check_queue(
 
 def locked_quotas(session: Session, user_id: str) -> Mapping[str, float]:
     """Return a user's quotas, locked until the transaction ends if there are any."""
-    wanted = select(User.quotas).where(User.id == user_id)
-    allowed = session.scalars(wanted).one()
+    query = select(User.quotas).where(User.id == user_id)
+    allowed = session.scalars(query).one()
     # A weaker lock than others that write the row: rows that refer to it may be made meanwhile.
-    return session.scalars(wanted.with_for_update(key_share=True)).one() if allowed else {}
+    return session.scalars(query.with_for_update(key_share=True)).one() if allowed else {}
 
 
 def _check(
@@ -244,5 +241,5 @@ def _machines_in_use(session: Session, catalogue: Catalogue, user_id: str) -> di
 
 
 def _queued(session: Session, user_id: str) -> int:
-    wanted = select(func.count()).where(TaskRow.user_id == user_id, TaskRow.status.in_(_QUEUED))
-    return session.scalar(wanted) or 0
+    query = select(func.count()).where(TaskRow.user_id == user_id, TaskRow.status.in_(_QUEUED))
+    return session.scalar(query) or 0

@@ -50,24 +50,24 @@ class GroupState:
 
 def group_states(session: Session, *, ended: bool = False) -> list[GroupState]:
     """Return every user's groups, the oldest first; `ended`: including terminated ones."""
-    wanted = select(GroupRow, User).join(User, User.id == GroupRow.user_id)
+    query = select(GroupRow, User).join(User, User.id == GroupRow.user_id)
     if not ended:
-        wanted = wanted.where(GroupRow.status.in_(ACTIVE))
-    found = session.execute(wanted.order_by(GroupRow.created_at))
+        query = query.where(GroupRow.status.in_(ACTIVE))
+    found = session.execute(query.order_by(GroupRow.created_at))
     return _states(session, [(group, user) for group, user in found])
 
 
 def group_state(session: Session, named: str, owner: str | None = None) -> GroupState:
     """Return a group by its id or by an unambiguous name; `owner`: only one of this user.
     Raises ResourceNotFound, Conflict."""
-    wanted = (
+    query = (
         select(GroupRow, User)
         .join(User, User.id == GroupRow.user_id)
         .where(or_(GroupRow.id == named, GroupRow.name == named))
     )
     if owner is not None:
-        wanted = wanted.where(User.username == owner)
-    rows = session.execute(wanted).all()
+        query = query.where(User.username == owner)
+    rows = session.execute(query).all()
     if not rows:
         raise ResourceNotFound(
             f"group: there is no machine group {named!r}. `simherd admin groups list`."

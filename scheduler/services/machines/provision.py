@@ -188,9 +188,10 @@ def retire(
     return is_new
 
 
-def _update_machine(rt: Runtime, machine: MachineRow, **values: object) -> None:
+def _update(rt: Runtime, row: MachineRow | GroupRow, **values: object) -> None:
+    kind = type(row)
     with rt.store.write() as session:
-        session.execute(update(MachineRow).where(MachineRow.id == machine.id).values(**values))
+        session.execute(update(kind).where(kind.id == row.id).values(**values))
 
 
 def _add_missing(rt: Runtime, group: GroupRow) -> None:
@@ -217,7 +218,7 @@ def _launch_due(rt: Runtime, group: GroupRow, provider: MachineProvider) -> None
                 rt, group, str(error), capacity=isinstance(error, NoCapacity | Uncertain)
             )
             return
-    _update_group(rt, group.id, refusals=0, hard_refusals=0, retry_at=None, status_detail=None)
+    _update(rt, group, refusals=0, hard_refusals=0, retry_at=None, status_detail=None)
 
 
 def _launch(rt: Runtime, group: GroupRow, provider: MachineProvider, machine: MachineRow) -> None:
@@ -240,11 +241,11 @@ def _launch(rt: Runtime, group: GroupRow, provider: MachineProvider, machine: Ma
         # If it was launched it joins with its ticket; otherwise it is replaced after a while.
         raise
     except LaunchRefused:
-        _update_machine(rt, machine, launched_at=None)
+        _update(rt, machine, launched_at=None)
         raise
     price = group.price_hour if spot == group.spot else _on_demand_price(rt, group)
     log.info("event=machine_launched group=%s machine=%s spot=%s", group.id, machine.id, spot)
-    _update_machine(rt, machine, handle=handle, spot=spot, price_hour=price)
+    _update(rt, machine, handle=handle, spot=spot, price_hour=price)
 
 
 def _launch_or_fall_back(
@@ -307,8 +308,3 @@ def _mark_started(rt: Runtime, group_id: str) -> None:
         machines = machines_of(session, group_id, MACHINE_UP)
         if not group.num_machines or any(not _never_came(m) for m in machines):
             change_group(session, group_id, GroupStatus.STARTED, at=time.time())
-
-
-def _update_group(rt: Runtime, group_id: str, **values: object) -> None:
-    with rt.store.write() as session:
-        session.execute(update(GroupRow).where(GroupRow.id == group_id).values(**values))
