@@ -104,7 +104,8 @@ class GroupQueue:
 
     def __init__(self, servers: Servers[redis.Redis], owned: Ownership) -> None:
         """`owned`: which machines and tasks belong to a group."""
-        self._servers = servers
+        #: The Redis servers, each of which holds some of the groups.
+        self.servers = servers
         self._owned = owned
         #: Reads what machines have written.
         self.reader = GroupReader(servers, owned)
@@ -113,21 +114,11 @@ class GroupQueue:
             for name in ("enqueue", "withdraw", "revoke", "send", "note", "drop")
         }
 
-    @property
-    def servers(self) -> Servers[redis.Redis]:
-        """The Redis servers, each of which holds some of the groups."""
-        return self._servers
-
-    @property
-    def client(self) -> redis.Redis:
-        """The main server's client: for what belongs to no group."""
-        return self._servers.main
-
     def enqueue(self, group: str, arrivals: Iterable[Arrival]) -> list[str]:
         """Queue attempts; return for each `queued`, `present` or `held`."""
         keys = GroupKeys(group)
         places = [keys.queue, keys.specs, keys.bell, keys.leases, keys.fair]
-        pipe = self._servers.of(group).pipeline(transaction=False)
+        pipe = self.servers.of(group).pipeline(transaction=False)
         for arrival in arrivals:
             self._scripts["enqueue"](keys=places, args=arrival.arguments(), client=pipe)
         return [scripts.text(reply[0]) for reply in pipe.execute()]
@@ -153,17 +144,13 @@ class GroupQueue:
     def revoke(self, group: str, attempt: str) -> str:
         """Revoke a lease; return its holder, '' if there was none."""
         keys = GroupKeys(group)
-        reply = self._run(
-            group,
-            "revoke",
-            [keys.leases, keys.specs, keys.lease(attempt), keys.recorded],
-            [attempt, limits.TOMBSTONE_S],
-        )
+        places = [keys.leases, keys.specs, keys.lease(attempt), keys.recorded]
+        reply = self._run(group, "revoke", places, [attempt, limits.TOMBSTONE_S])
         return self._own(group, scripts.text(reply[1])) or ""
 
     def drop_lease(self, group: str, attempt: str) -> None:
         """Remove what stands among the leases and is not one."""
-        keys, client = GroupKeys(group), self._servers.of(group)
+        keys, client = GroupKeys(group), self.servers.of(group)
         client.zrem(keys.leases, attempt)
         client.unlink(keys.lease(attempt))
 
@@ -222,7 +209,7 @@ class GroupQueue:
 
     def reconcile_cursor(self, group: str) -> ReconcileCursor:
         """Return how far the group was compared with SQL."""
-        numbers: Any = self._servers.of(group).hmget(GroupKeys(group).place, "after", "passes")
+        numbers: Any = self.servers.of(group).hmget(GroupKeys(group).place, "after", "passes")
         return ReconcileCursor(*(int(number or 0) for number in numbers))
 
     def save_reconcile_cursor(self, group: str, cursor: ReconcileCursor) -> None:
@@ -237,7 +224,7 @@ class GroupQueue:
     def next_page(self, group: str, length: int, count: int) -> int:
         """Return the rank at which the queue is read this time, so that every part has its turn.
         `length`: how long its queue is; `count`: how many entries are read."""
-        stored: Any = self._servers.of(group).hget(GroupKeys(group).place, "scan")
+        stored: Any = self.servers.of(group).hget(GroupKeys(group).place, "scan")
         first = int(stored or 0)
         first = first if first < length else 0
         self._write_progress(group, {"scan": first + count})
@@ -245,11 +232,11 @@ class GroupQueue:
 
     def forget_answers(self, group: str, attempts: list[str]) -> None:
         """Delete what was recorded of attempts whose executors are gone."""
-        self._servers.of(group).hdel(GroupKeys(group).recorded, *attempts)
+        self.servers.of(group).hdel(GroupKeys(group).recorded, *attempts)
 
     def forget_machine(self, group: str, executor: str) -> None:
         """Drop a terminated machine's heartbeat, its inbox, and its other entries."""
-        keys, client = GroupKeys(group), self._servers.of(group)
+        keys, client = GroupKeys(group), self.servers.of(group)
         client.zrem(keys.machines, executor)
         client.zrem(keys.ready, executor)
         client.hdel(keys.facts, executor)
@@ -267,7 +254,7 @@ class GroupQueue:
 
     def announce_group(self, group: str) -> None:
         """Wake the recorders: there is a new report stream."""
-        announce(self._servers.of(group))
+        announce(self.servers.of(group))
 
     def _run(self, group: str, name: str, keys: list[str], args: list[Any]) -> Any:
-        return self._scripts[name](keys=keys, args=args, client=self._servers.of(group))
+        return self._scripts[name](keys=keys, args=args, client=self.servers.of(group))

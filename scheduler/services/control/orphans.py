@@ -103,9 +103,8 @@ def revoke_again(rt: Runtime) -> list[str]:
     for name, client in rt.queue.servers.all():
         try:
             for machine_id in sorted(acl.machines_with_acl(client)):
-                if not _is_wanted(rt, machine_id):
+                if _revoke(rt, client, machine_id):
                     log.error("event=shut_out_again machine=%s", machine_id)
-                    acl.revoke_acl(client, machine_id)
                     revoked.append(machine_id)
         except redis.RedisError as error:
             log.warning("event=server_left_out server=%s error=%s", name, error)
