@@ -11,6 +11,8 @@ def main() -> None:
     """Run a health check, or whatever else the command line says."""
     if sys.argv[1:] == ["health"]:
         sys.exit(health_check.of_executor())
-    from executor.__main__ import main as start
-
+    try:
+        from executor.__main__ import main as start
+    except ModuleNotFoundError as error:
+        sys.exit(f"simherd-executor needs {error.name}: pip install 'simherd[executor]'")
     start()

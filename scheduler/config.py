@@ -116,7 +116,7 @@ class StoreSettings(BaseSettings):
     #: SQLAlchemy URL of the task store.
     database_url: SecretStr
     #: JSON of quota name → what a new user may have at one time; null: unlimited. What is not named
-    #: is as in `limits.DEFAULT_QUOTAS`.
+    #: is as in `DEFAULT_QUOTAS`.
     default_quotas: dict[str, float | None] = {}
 
     @property
@@ -205,7 +205,7 @@ class Settings(StoreSettings):
     #: Slots of a local machine.
     slots: int = Field(default=1, ge=1, le=256)
     #: JSON of provider → machines of all users together that it may have at one time; one that is
-    #: not named is bounded by this host (`local`, `docker`) or `limits.DEFAULT_MAX_MACHINES`.
+    #: not named is bounded by this host (`local`, `docker`) or `DEFAULT_MAX_MACHINES`.
     max_machines: dict[str, Annotated[int, Field(ge=0)]] = {}
     ec2: Ec2Settings = Field(default_factory=Ec2Settings)
     #: The providers that users may start machines with (`PROVIDERS`), commas between; none by

@@ -8,9 +8,11 @@ from simherd.runtime import health_check
 
 
 def main() -> None:
-    """Answer a health check, or do anything else that the command line says."""
+    """Run a health check, or whatever else the command line says."""
     if sys.argv[1:] == ["health"]:
         sys.exit(health_check.of_scheduler())
-    from scheduler.__main__ import main as start
-
+    try:
+        from scheduler.__main__ import main as start
+    except ModuleNotFoundError as error:
+        sys.exit(f"simherd-scheduler needs {error.name}: pip install 'simherd[scheduler]'")
     start()

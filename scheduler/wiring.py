@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import select
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from scheduler.config import Settings
     from scheduler.objects.base import ObjectStore
     from scheduler.providers.base import MachineProvider
-    from scheduler.store.unit_of_work import UnitOfWork
+    from scheduler.store.unit_of_work import StatusOutcome, UnitOfWork
     from simherd.contract.lifecycle import Status
 
 _C = TypeVar("_C")
@@ -87,10 +87,24 @@ class Runtime:
         return Announcer(self.settings.redis_url.get_secret_value())
 
     def _committed(self, unit: UnitOfWork) -> None:
-        """Count, announce and send what a unit of work has collected."""
-        flush(unit.counted)
+        """Count, announce and send what a unit of work has collected.
+
+        The transaction is committed: an effect that fails is logged, and the others follow.
+        """
+        effects: list[Callable[[], None]] = [
+            lambda: flush(unit.counted),
+            lambda: self._report_changes(unit.changes),
+        ]
+        effects += [partial(self.send_job, name) for name in unit.jobs]
+        for effect in effects:
+            try:
+                effect()
+            except Exception:
+                log.exception("event=after_commit_failed")
+
+    def _report_changes(self, changes: list[StatusOutcome]) -> None:
         changed: dict[str, Status] = {}
-        for task, status, cause, is_refused in unit.changes:
+        for task, status, cause, is_refused in changes:
             if is_refused:
                 inc(table.REFUSED_CHANGES, status.value)
                 continue
@@ -104,8 +118,6 @@ class Runtime:
             log.info("event=task_ended task=%s status=%s", task, changed[task])
         if self.traces is not None and changed:
             self.traces.ended(ended)
-        for name in unit.jobs:
-            self.send_job(name)
 
     @cached_property
     def traces(self) -> TraceSender | None:

@@ -66,7 +66,11 @@ STAGES = (
     # While the outputs are uploaded, the next attempt may compute.
     Stage("release_slot", lambda a: a.slot.give()),
     Stage("decide", decide),
-    Stage("hand_back", hand_back, skip_if=lambda a: not _is_reclaimed(a)),
+    Stage(
+        "hand_back",
+        hand_back,
+        skip_if=lambda a: not _is_reclaimed(a) or a.switch.without_outputs,
+    ),
     Stage(
         "outputs",
         upload_outputs,

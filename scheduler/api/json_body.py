@@ -52,8 +52,8 @@ class _Bad:
 def parse(data: bytes) -> Any:
     """The value of a JSON text.
 
-    Raises BadJson: it is not JSON in UTF-8; it has more than `limits.MAX_JSON_VALUES`, or they are
-    nested deeper than `limits.MAX_JSON_DEPTH`; an object has a name twice; a number is not finite,
+    Raises BadJson: it is not JSON in UTF-8; it has more than `MAX_JSON_VALUES`, or they are
+    nested deeper than `MAX_JSON_DEPTH`; an object has a name twice; a number is not finite,
     or an integer does not fit 64 bits; a text has a NUL or half of a surrogate pair.
     """
     try:

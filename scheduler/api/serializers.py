@@ -88,7 +88,7 @@ def task_json(task: TaskRow, project: str, group_name: str, cost: float) -> dict
         "input_resources": task.input_resources,
         "stream_zip": task.stream_zip,
         "compress_with": task.compress_with,
-        "extra_params": as_sent(task.extra_params),
+        "extra_params": as_sent(task.extra_params, task.id),
         "task_metadata": task.task_metadata,
     }
 

@@ -100,7 +100,7 @@ def decide(task: TaskSnapshot, end: AttemptEnd) -> Ending:
     if task.status is Status.PENDING_KILL:
         columns["cause"] = Cause.KILLED_BY_USER.value
         took_s = max(0.0, end.at - (task.kill_requested_at or end.at))
-        killed = f"The task was killed at the user's request, {took_s:.1f} s after it."
+        killed = f"The task was killed at the user's request; it stopped {took_s:.1f} s after that."
         return Ending(Status.KILLED, killed, columns, sentence)
     if wants_another and cost is not None and cost.spent >= cost.limit:
         columns |= _final(Cause.COST_LIMIT, end, cost.sentence)

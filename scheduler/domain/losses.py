@@ -74,7 +74,8 @@ class MachineEvidence:
         """Why an attempt on it ends.
 
         A spot machine that the scheduler terminated itself, for example after long silence, was not
-        reclaimed. Its loss must count towards `limits.MAX_LOSSES`: the task may be the reason.
+        reclaimed. Its loss must count towards those for which a task is held, since the task may be
+        the reason.
         """
         taken = self.is_spot and self.is_missing and not self.is_down
         return Cause.SPOT_RECLAIMED if taken or self.is_reclaimed else Cause.MACHINE_LOST
@@ -120,7 +121,7 @@ def find_losses(
     """Decide which attempts of a group are lost.
 
     Args:
-        total: all attempts (or machines of MPI groups) from which the suspects were chosen.
+        total: all attempts from which the suspects were chosen.
         now: seconds since the epoch.
         silent_s: seconds of silence after which a machine that may still exist is lost.
         grace: the grace period that holds now.
@@ -133,7 +134,8 @@ def find_losses(
         and not s.machine.is_gone
         and (s.is_left_out or now - s.machine.seen_at > silent_s)
     ]
-    if is_mass_loss(len(silent), total):
+    # The machines of one MPI attempt are one witness.
+    if is_mass_loss(len({s.attempt for s in silent}), total):
         return Losses(gone, silent)
     return Losses(gone + silent, [])
 

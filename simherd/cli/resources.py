@@ -67,7 +67,7 @@ _num_machines = click.option(
 @_machine_type
 @_num_machines
 @click.option("--name", help="Name of the group; by default one is made up.")
-@click.option("-s", "--spot/--on-demand", default=True, show_default=True)
+@click.option("-s", "--spot/--on-demand", default=True, help="Spot machines are the default.")
 @click.option("--max", "most", type=click.IntRange(1), help="Elastic: up to so many machines.")
 @click.option("--min", "least", type=click.IntRange(0), help="Elastic: at least so many.")
 @click.option(

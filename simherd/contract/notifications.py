@@ -63,7 +63,7 @@ class RegistrationState(str, Enum):
         return self.value
 
 
-#: States that count against `limits.MAX_OPEN_EVENTS`.
+#: States that count against the most that a user may have open.
 OPEN = frozenset({RegistrationState.WAITING, RegistrationState.DELIVERING})
 
 

@@ -19,8 +19,13 @@ WARN_SIGNALS = ("SIGUSR1", "SIGUSR2", "SIGHUP", "SIGINT", "SIGTERM")
 #: The longest such time that a task may ask for.
 MAX_STALL_AFTER_S = 30 * 86400
 
-#: Under this name the store keeps the options, among what the user sent.
-_STORED = "simherd.options"
+
+def _stored_name(task_id: str) -> str:
+    """Return the name of the options among what the user sent.
+
+    It names the task, whose id is made after the user has sent it, so that nobody can plant it.
+    """
+    return f"simherd.options:{task_id}"
 
 
 @dataclass(frozen=True)
@@ -74,25 +79,24 @@ class TaskOptions:
             processes=tuple(_processes(raw) for raw in extra_params["commands"]),
         )
 
-    def encode(self, extra_params: dict[str, Any]) -> dict[str, Any]:
+    def encode(self, extra_params: dict[str, Any], task_id: str) -> dict[str, Any]:
         """Return what the store keeps: the options, beside what the user sent."""
-        return {**extra_params, _STORED: asdict(self)}
+        return {**extra_params, _stored_name(task_id): asdict(self)}
 
     @classmethod
-    def decode(cls, stored: dict[str, Any]) -> TaskOptions:
+    def decode(cls, stored: dict[str, Any], task_id: str) -> TaskOptions:
         """Read what `encode` returned, or what a release before it stored: what the user sent.
 
         Raises:
             ValueError: naming the field.
         """
-        if _STORED in stored:
-            return from_json(cls, stored[_STORED], "options")
-        return cls.read(stored)
+        options = stored.get(_stored_name(task_id))
+        return cls.read(stored) if options is None else from_json(cls, options, "options")
 
 
-def as_sent(stored: dict[str, Any]) -> dict[str, Any]:
+def as_sent(stored: dict[str, Any], task_id: str) -> dict[str, Any]:
     """Return what the user sent of what the store keeps."""
-    return {name: value for name, value in stored.items() if name != _STORED}
+    return {name: value for name, value in stored.items() if name != _stored_name(task_id)}
 
 
 def _short(value: Any) -> str:

@@ -110,7 +110,7 @@ def test_options_are_stored_beside_what_was_sent(account: Account) -> None:
     assert account.http.get(f"/tasks/{task_id}").json()["extra_params"] == sent
     with account.rt.store.read() as session:
         row = session.scalars(select(TaskRow).where(TaskRow.id == task_id)).one()
-    stored = TaskOptions.decode(row.extra_params)
+    stored = TaskOptions.decode(row.extra_params, task_id)
     assert stored == TaskOptions.read(sent)
 
 

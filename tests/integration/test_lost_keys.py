@@ -131,13 +131,15 @@ def test_a_refused_key_is_explained_with_where_it_came_from(
         monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
         with pytest.raises(
             Unauthorized,
-            match=r"key came from SIMHERD_API_KEY; store another one with `simherd auth login`.*Unset SIMHERD",
+            match=r"key came from SIMHERD_API_KEY; .* `simherd auth login`.*Unset SIMHERD",
         ):
             api().get("/users/info")
         monkeypatch.delenv("SIMHERD_API_KEY")
         file.parent.mkdir()
         file.write_text("SIMHERD_API_KEY=sh_unknown\n")
-        with pytest.raises(Unauthorized, match=f"key came from {file}; store another one with `simherd auth login`"):
+        with pytest.raises(
+            Unauthorized, match=f"key came from {file}; store another one with `simherd auth login`"
+        ):
             api().get("/users/info")
 
 

@@ -41,7 +41,7 @@ def test_the_history_says_how_long_it_took(env: Env) -> None:
     env.api.post(f"/tasks/{task_id}/kill")
     last = env.wait(task_id)["status_history"][-1]
     assert last["status"] == "killed"
-    assert "s after it." in last["description"]
+    assert "s after that." in last["description"]
 
 
 def test_a_task_says_how_long_it_may_take_to_stop(env: Env) -> None:

@@ -1,1 +1,1 @@
-"""The stages of an attempt, one a file."""
+"""What the stages of an attempt do; `executor/attempt/run.py` lists them in order."""

@@ -52,25 +52,25 @@ class Stored(StrictBody):
     object: Name = OUTPUT
 
 
-class UrlsBody(StrictBody):
+class Wanted(StrictBody):
     """Several objects."""
 
     objects: list[Name] = Field(default=[OUTPUT, MANIFEST], max_length=1000)
 
 
-class UploadBody(Stored):
+class Upload(Stored):
     """An upload in parts."""
 
     upload: str = Field(min_length=1, max_length=2000, pattern="^[!-~]+$")
 
 
-class PartWanted(UploadBody):
+class PartWanted(Upload):
     """The part to be sent."""
 
     number: PartNumber
 
 
-class Completion(UploadBody):
+class Completion(Upload):
     """All parts: number and ETag."""
 
     parts: list[tuple[PartNumber, ETag]] = Field(min_length=1, max_length=MOST_PARTS)
@@ -100,7 +100,7 @@ class Generation(StrictBody):
 
 
 @router.post("/urls")
-def urls(outputs: Outputs, body: UrlsBody) -> dict[str, str]:
+def urls(outputs: Outputs, body: Wanted) -> dict[str, str]:
     """New signed URLs for storing objects whole."""
     return outputs.urls(body.objects)
 
@@ -130,7 +130,7 @@ def complete(outputs: Outputs, body: Completion) -> dict[str, int]:
 
 
 @router.post(_ABORT)
-def abort(outputs: Outputs, body: UploadBody) -> dict[str, Any]:
+def abort(outputs: Outputs, body: Upload) -> dict[str, Any]:
     """Forget an upload in parts."""
     outputs.abort(body.object, body.upload)
     return {}

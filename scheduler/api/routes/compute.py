@@ -65,7 +65,7 @@ def _policy(given: dict[str, Any]) -> Policy:
         raise Invalid(str(error)) from error
 
 
-@router.post("/compute/group", status_code=201)
+@router.post("/compute/group", status_code=201, name="register")
 def register_group(rt: RuntimeDep, user: UserDep, body: GroupBody) -> dict[str, Any]:
     """Register a machine group."""
     return group_json(register.register_group(rt, user.id, _request(body)))
@@ -95,7 +95,7 @@ def start(rt: RuntimeDep, user: UserDep, machine_group_id: str) -> dict[str, Any
     return group_json(register.owned_group(rt, user.id, machine_group_id))
 
 
-@router.delete("/compute/group", status_code=202)
+@router.delete("/compute/group", status_code=202, name="terminate")
 def terminate_group(rt: RuntimeDep, user: UserDep, machine_group_id: str) -> dict[str, Any]:
     """Terminate a group: its tasks end, its machines stop."""
     group = register.owned_group(rt, user.id, machine_group_id)

@@ -34,7 +34,7 @@ class Joining(NewSecret):
     token: str = Field(min_length=1, max_length=200)
 
 
-class NoticeBody(StrictBody):
+class Notice(StrictBody):
     """When the provider takes the machine away, seconds since the epoch; null: it stays."""
 
     reclaim_at: Instant | None
@@ -57,7 +57,7 @@ def change_secret(
 
 @router.post("/notice")
 def notice(
-    rt: RuntimeDep, body: NoticeBody, machine_id: MachineId = "", secret: Secret = ""
+    rt: RuntimeDep, body: Notice, machine_id: MachineId = "", secret: Secret = ""
 ) -> dict[str, Any]:
     """Report that the provider will reclaim a machine."""
     reclaim_notices.note_reclaim(rt, machine_id, secret, body.reclaim_at)

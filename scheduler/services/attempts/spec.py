@@ -40,7 +40,7 @@ def spec_of(rt: Runtime, session: Session, task: TaskRow, group: GroupRow) -> At
     output = objects.output_path(task.storage_prefix, task.id, task.attempt)
     manifest = objects.manifest_path(task.storage_prefix, task.id, task.attempt)
     try:
-        options = TaskOptions.decode(task.extra_params)
+        options = TaskOptions.decode(task.extra_params, task.id)
     except ValueError as error:
         raise Invalid(str(error)) from error
     checkpoints = options.checkpoints

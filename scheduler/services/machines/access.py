@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 def new_ticket(rt: Runtime, machine_id: str) -> LaunchTicket:
-    """Return a ticket with which a machine joins once, within `limits.JOIN_S`.
+    """Return a ticket with which a machine joins once, within `JOIN_S`.
     The machine's secret, if it had one, is not accepted any more."""
     token = f"join_{secrets.token_urlsafe(32)}"
     with rt.store.write() as session:

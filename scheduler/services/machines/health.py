@@ -33,7 +33,7 @@ def note_end(session: Session, group_id: str, machine_id: str, task_id: str, cau
     """Record how an attempt ended on a machine; return whether the machine is drained now.
 
     A machine of another group than the task's is left alone, as a report can name any machine.
-    A machine is drained when `limits.BAD_MACHINE_FAILURES` different tasks in a row failed there
+    A machine is drained when `BAD_MACHINE_FAILURES` different tasks in a row failed there
     through its fault. When every other machine of its group has begun to fail, too, the cause is
     probably here (the storage, the network), and all of them stay.
     """

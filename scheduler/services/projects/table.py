@@ -72,7 +72,7 @@ def _parameters(task: TaskRow) -> dict[str, str | float | None]:
         "time_to_live_seconds": task.time_to_live_s,
         "num_retries": retries(task.attempt, task.attempt_floor, task.attempts_before),
     }
-    for name, value in as_sent(task.extra_params).items():
+    for name, value in as_sent(task.extra_params, task.id).items():
         if name == "commands":
             parameters[name] = "; ".join(str(c["cmd"]) for c in value)
         elif name not in _SAID_ELSEWHERE and value not in (None, {}, []):

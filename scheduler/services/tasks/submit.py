@@ -248,9 +248,9 @@ class _Context:
     def task(self, submission: NewTask) -> TaskRow:
         """Return a new task; one without an input is queued at once. Raises ServiceError."""
         group, key = self._group(submission), submission.client_key
-        waits = submission.has_input
+        waits, task_id = submission.has_input, new_task_id()
         return TaskRow(
-            id=new_task_id(),
+            id=task_id,
             user_id=self._user,
             project_id=self._project(submission.project or DEFAULT_PROJECT).id,
             group_id=group.id,
@@ -265,7 +265,7 @@ class _Context:
             resubmit=submission.resubmit,
             stream_zip=submission.stream_zip,
             compress_with=submission.compress_with,
-            extra_params=submission.options.encode(submission.extra_params),
+            extra_params=submission.options.encode(submission.extra_params, task_id),
             priority=submission.priority,
             input_resources=submission.input_resources,
             shared_inputs=submission.shared_inputs,

@@ -58,35 +58,38 @@ def test_what_is_not_given_has_its_default() -> None:
 @pytest.mark.parametrize("sent", [PLAIN, FULL])
 def test_what_is_stored_is_the_same_again(sent: dict[str, Any]) -> None:
     options = TaskOptions.read(sent)
-    stored = json.loads(json.dumps(options.encode(sent)))
-    assert TaskOptions.decode(stored) == options
-    assert as_sent(stored) == sent
+    stored = json.loads(json.dumps(options.encode(sent, "t1")))
+    assert TaskOptions.decode(stored, "t1") == options
+    assert as_sent(stored, "t1") == sent
 
 
 @pytest.mark.parametrize("sent", [PLAIN, FULL])
 def test_a_row_of_the_release_before_is_read(sent: dict[str, Any]) -> None:
-    assert TaskOptions.decode(sent) == TaskOptions.read(sent)
-    assert as_sent(sent) == sent
+    assert TaskOptions.decode(sent, "t1") == TaskOptions.read(sent)
+    assert as_sent(sent, "t1") == sent
 
 
 def test_what_is_stored_is_not_checked_by_the_rules_of_today(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    stored = TaskOptions.read({**PLAIN, "stop_grace_s": 7}).encode(PLAIN)
+    stored = TaskOptions.read({**PLAIN, "stop_grace_s": 7}).encode(PLAIN, "t1")
     monkeypatch.setattr(task_options, "MAX_STOP_GRACE_S", 1)
-    assert TaskOptions.decode(stored).stop_grace_s == 7
+    assert TaskOptions.decode(stored, "t1").stop_grace_s == 7
 
 
 def test_a_user_cannot_plant_options() -> None:
-    planted = {**PLAIN, "simherd.options": {"commands": [], "network": True}}
-    stored = TaskOptions.read(planted).encode(planted)
-    assert not TaskOptions.decode(stored).network
-    assert TaskOptions.decode(stored).commands
+    options = {"commands": [], "network": True}
+    planted = {**PLAIN, "simherd.options": options, "simherd.options:t2": options}
+    stored = TaskOptions.read(planted).encode(planted, "t1")
+    assert not TaskOptions.decode(stored, "t1").network
+    assert TaskOptions.decode(stored, "t1").commands
+    assert not TaskOptions.decode(planted, "t1").network
+    assert as_sent(stored, "t1") == planted
 
 
 def test_stored_options_that_are_damaged_are_named() -> None:
     with pytest.raises(ValueError, match=r"options\.commands: a list is needed"):
-        TaskOptions.decode({"simherd.options": {"commands": 3}})
+        TaskOptions.decode({"simherd.options:t1": {"commands": 3}}, "t1")
 
 
 @pytest.mark.parametrize(

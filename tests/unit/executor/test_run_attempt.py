@@ -543,3 +543,20 @@ def test_the_page_says_which_stages_are_repeated() -> None:
         all_done = Progress(started_at=1.0, computing=True, computed=True, stored=True)
         assert ("*Done*" in section) is stage.is_done(all_done), stage.name
         assert ("continues instead of starting again" in section) is not stage.repeats
+
+
+@pytest.mark.parametrize("reclaim_first", [True, False])
+def test_a_kill_without_outputs_stores_nothing_on_a_machine_that_is_reclaimed(
+    lab: Lab, reclaim_first: bool
+) -> None:
+    attempt = lab.attempt()
+
+    def stop_twice() -> None:
+        if reclaim_first:
+            attempt.reclaim(time.time() + 60)
+        attempt.stop(Cause.KILLED_BY_USER, discard=True)
+        attempt.reclaim(time.time() + 60)
+
+    hook(lab, COMMANDS, stop_twice)
+    run_attempt(attempt)
+    assert not lab.storage.stored

@@ -171,3 +171,21 @@ def test_jobs_are_sent_once(rt: Runtime, jobs: list[str]) -> None:
 def test_a_runtime_without_a_sender_leaves_jobs_to_the_sweep() -> None:
     rt = Runtime(Settings.model_construct())
     rt.send_job("deliver", "an argument")
+
+
+def test_an_effect_that_fails_does_not_lose_the_others(rt: Runtime) -> None:
+    sent: list[str] = []
+
+    def send(name: str) -> None:
+        if name == "bad":
+            raise OSError("no broker")
+        sent.append(name)
+
+    unit = UnitOfWork()
+    unit.jobs |= {"bad", "deliver", "scale"}
+    unit.changes.append(outcome("a", Status.STARTED))
+    runtime = Runtime(rt.settings, send)
+    runtime.__dict__.update(rt.__dict__, send_job=send)
+    runtime._committed(unit)
+    announcer: Any = rt._announcer
+    assert (set(sent), announcer.published) == ({"deliver", "scale"}, [{"a": Status.STARTED}])

@@ -136,7 +136,7 @@ def test_a_task_without_money_gets_no_further_attempt_and_says_so(cause: Cause) 
 def test_a_kill_says_how_long_it_took(requested_at: float | None, seconds: str) -> None:
     task = replace(TASKS["killed"], kill_requested_at=requested_at)
     ending = decide(task, end(Cause.NONZERO_EXIT, exit_code=1))
-    assert ending.description.endswith(f"at the user's request, {seconds} s after it.")
+    assert ending.description.endswith(f"request; it stopped {seconds} s after that.")
     assert ending.columns == {"cause": Cause.KILLED_BY_USER.value}
 
 
