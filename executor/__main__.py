@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from executor.agent.agent import Agent
 from executor.config import Config, ConfigError, ExecutorFolders, check_isolation
-from executor.join import JoinRefused, join
-from executor.observability.health_pages import serve
+from executor.join import Identity, JoinRefused, join
+from executor.observability.health_pages import Health, serve
 from executor.observability.status import AgentStatus
 from simherd.contract.policy import INSECURE_BACKEND
 from simherd.runtime import health_check, logs
@@ -26,9 +26,6 @@ from simherd.runtime.logs import LogFormat
 
 if TYPE_CHECKING:
     from executor.containers.base import ContainerBackend
-    from executor.join import Identity
-    from executor.observability.health_pages import Health
-
 
 #: Seconds to wait for an agent that was killed to release the folder.
 _LOCK_WAIT_S = 2.0
@@ -127,10 +124,7 @@ def _parse_folders() -> ExecutorFolders:
 
 def _lock(state_dir: Path) -> None:
     """Lock the state folder for the life of this process: two agents would run the same attempts.
-
-    Raises:
-        ConfigError: another agent has locked it, or it cannot be written to.
-    """
+    Raises ConfigError: another agent has locked it, or it cannot be written to."""
     try:
         # Never closed: the kernel releases the lock when this process ends, even by SIGKILL.
         lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)

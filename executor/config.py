@@ -80,10 +80,7 @@ class Config:
         cls, folders: ExecutorFolders, identity: Identity, env: Mapping[str, str] = os.environ
     ) -> Config:
         """Read the environment and the machine's membership.
-
-        Raises:
-            ConfigError: a setting is missing or invalid.
-        """
+        Raises ConfigError: a setting is missing or invalid."""
         member = identity.membership
         user = redis_user(member.machine_id)
         return cls(
@@ -109,10 +106,8 @@ class Config:
 
 
 def metrics_address(env: Mapping[str, str]) -> tuple[str, int] | None:
-    """Return host and port of the agent's health and metrics; None when they are not served.
-
-    Port 0 means any free one. Raises ConfigError.
-    """
+    """Return host and port of the agent's health and metrics; None when they are not served. Port 0
+    means any free one. Raises ConfigError."""
     if not env.get("SIMHERD_METRICS_PORT"):
         return None
     port = _number(env, "METRICS_PORT", "0")

@@ -67,10 +67,7 @@ class Identity:
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """Send a request to the scheduler as this machine; return the response's fields.
-
-        Raises:
-            httpx.HTTPError: the scheduler is unavailable, or refuses.
-        """
+        Raises httpx.HTTPError: the scheduler is unavailable, or refuses."""
         headers = {MACHINE_HEADER: self.membership.machine_id, SECRET_HEADER: self.secret}
         response = self._http.post(f"{self._api_url}{ROUTE}/{path}", json=body, headers=headers)
         response.raise_for_status()
@@ -78,10 +75,7 @@ class Identity:
 
     def renew_secret(self) -> None:
         """Replace the secret when it is old.
-
-        Raises:
-            httpx.HTTPError: the scheduler is unavailable; the old secret stays valid.
-        """
+        Raises httpx.HTTPError: the scheduler is unavailable; the old secret stays valid."""
         kept = json.loads(self._file.read_text())
         if time.time() - kept["secret_at"] < SECRET_S:
             return

@@ -71,36 +71,27 @@ class Api:
         self, method: str, path: str, body: Any = None, **params: Any
     ) -> Iterator[EventStream]:
         """Open a stream of server-sent events; a broken one is not opened again.
-
-        Raises:
-            Unreachable: the server did not respond, or the connection broke.
-        """
+        Raises Unreachable: the server did not respond, or the connection broke."""
         given = {k: v for k, v in params.items() if v is not None}
-        try:
-            with self._client.stream(
-                method, path, json=body, params=given, timeout=EVENTS_TIMEOUT
-            ) as response:
-                self._has_responded = True
-                if not response.is_success:
-                    response.read()
-                    check_response(response, self.connection.key_source)
-                yield EventStream(response)
-        except httpx.HTTPError as error:
-            raise Unreachable(f"The connection to {self.connection.url} broke: {error}") from error
+        with self._stream(method, path, json=body, params=given, timeout=EVENTS_TIMEOUT) as reply:
+            yield EventStream(reply)
 
     @contextmanager
     def download(self, path: str, /, **params: Any) -> Iterator[Iterator[bytes]]:
         """Open a download: the bytes of the response, piece by piece.
+        Raises Unreachable: the server did not respond, or the connection broke."""
+        with self._stream("GET", path, params=params) as response:
+            yield response.iter_bytes()
 
-        Raises:
-            Unreachable: the server did not respond, or the connection broke.
-        """
+    @contextmanager
+    def _stream(self, method: str, path: str, **request: Any) -> Iterator[httpx.Response]:
         try:
-            with self._client.stream("GET", path, params=params) as response:
+            with self._client.stream(method, path, **request) as response:
+                self._has_responded = True
                 if not response.is_success:
                     response.read()
                     check_response(response, self.connection.key_source)
-                yield response.iter_bytes()
+                yield response
         except httpx.HTTPError as error:
             raise Unreachable(f"The connection to {self.connection.url} broke: {error}") from error
 
@@ -212,9 +203,5 @@ def _api_of(connection: Connection) -> Api:
 
 
 def api() -> Api:
-    """The configured server.
-
-    Raises:
-        NotConnected: URL or key is not configured.
-    """
+    """The configured server. Raises NotConnected: URL or key is not configured."""
     return _api_of(read_connection())

@@ -29,10 +29,7 @@ class ReconnectPolicy:
 
     def pause_after(self, error: SimherdError) -> float:
         """Note a failure and return the seconds until the next try.
-
-        Raises:
-            SimherdError: `error`, where another try would be in vain.
-        """
+        Raises SimherdError: `error`, where another try cannot succeed."""
         now = self._clock()
         if self._failing_since is None:
             self._failing_since = now

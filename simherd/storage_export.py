@@ -4,7 +4,6 @@ signed URLs and no keys."""
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import httpx
@@ -14,10 +13,7 @@ from simherd.contract import limits
 from simherd.contract.upload_grant import LEAST_PART_BYTES, MIB, MOST_PARTS
 from simherd.errors import InvalidInput, TransferError
 from simherd.http import api
-from simherd.transfers.s3_presign import s3_account
-
-if TYPE_CHECKING:
-    from simherd.transfers.s3_presign import S3Account
+from simherd.transfers.s3_presign import S3Account, s3_account
 
 #: Seconds for which the URLs are good: a large export has its turns beside others.
 _VALID_S = 6 * 86400

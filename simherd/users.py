@@ -11,7 +11,7 @@ __all__ = ["get_cost_shares", "get_costs", "get_fees", "get_info", "get_quotas"]
 
 
 def get_info() -> dict[str, Any]:
-    """Who the key belongs to: `username`, `email`, `registration_ts` and more."""
+    """Return the user of the key: `username`, `email`, `registration_ts` and more."""
     found: dict[str, Any] = api().get("/users/info")
     return found
 

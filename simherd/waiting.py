@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 from simherd.contract import limits
 from simherd.contract.lifecycle import TABLE, TERMINAL, Status
 from simherd.errors import ApiError, InvalidInput, Unreachable, WaitTimeout
-from simherd.http import api
+from simherd.http import Api, api
 from simherd.reconnect import ReconnectPolicy
 from simherd.visible import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from simherd.http import Api
     from simherd.task import Task
 
 #: The route that reports changes.

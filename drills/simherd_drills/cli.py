@@ -120,12 +120,14 @@ def _victims(
 def _hold(
     name: str,
     victims: Sequence[DrillTarget],
+    yes: bool,
     broken: Callable[[Any], AbstractContextManager[None]],
     seconds: float,
     how: str = "",
 ) -> None:
-    """Have the victims broken for so long, and say what is to be seen."""
+    """Have the victims broken for so long, after a question, and say what is to be seen."""
     drill = DRILLS[name]
+    confirm(f"{', '.join(v.name for v in victims)} {drill.does}?", yes)
     with ExitStack() as stack:
         for victim in victims:
             echo(f"{victim.name} {drill.does}{how}.")
@@ -134,10 +136,6 @@ def _hold(
         time.sleep(seconds)
         # Several victims are healed one after another: a signal must not come between them.
         ignore()
-
-
-def _ask(name: str, victims: Sequence[DrillTarget], yes: bool) -> None:
-    confirm(f"{', '.join(v.name for v in victims)} {DRILLS[name].does}?", yes)
 
 
 @command.command("list")
@@ -160,9 +158,8 @@ def list_(host: Targets, json_: bool) -> None:
 @yes_option
 def reclaim(victims: list[DrillMachine], notice_s: float, yes: bool) -> None:
     """Reclaim machines, as a cloud reclaims spot instances."""
-    _ask("reclaim", victims, yes)
     how = f" (in {notice_s:.0f} s)" if notice_s else " (at once, without a notice)"
-    _hold("reclaim", victims, partial(reclaimed, notice_s=notice_s), notice_s, how)
+    _hold("reclaim", victims, yes, partial(reclaimed, notice_s=notice_s), notice_s, how)
     echo(f"Reclaimed: {', '.join(v.name for v in victims)}.")
 
 
@@ -173,8 +170,9 @@ def reclaim(victims: list[DrillMachine], notice_s: float, yes: bool) -> None:
 @yes_option
 def partition(victims: list[DrillMachine], seconds: float, one_way: bool, yes: bool) -> None:
     """Cut machines off from the network."""
-    _ask("partition", victims, yes)
-    _hold("partition", victims, lambda m: held(partial(m.cut, one_way=one_way), m.join), seconds)
+    _hold(
+        "partition", victims, yes, lambda m: held(partial(m.cut, one_way=one_way), m.join), seconds
+    )
     _healed(victims)
 
 
@@ -184,8 +182,7 @@ def partition(victims: list[DrillMachine], seconds: float, one_way: bool, yes: b
 @yes_option
 def freeze(victims: list[DrillMachine], seconds: float, yes: bool) -> None:
     """Freeze machines, with all that they run."""
-    _ask("freeze", victims, yes)
-    _hold("freeze", victims, lambda m: held(m.freeze, m.thaw), seconds)
+    _hold("freeze", victims, yes, lambda m: held(m.freeze, m.thaw), seconds)
     _healed(victims)
 
 
@@ -194,8 +191,7 @@ def freeze(victims: list[DrillMachine], seconds: float, yes: bool) -> None:
 @yes_option
 def kill_agent(victims: list[DrillMachine], yes: bool) -> None:
     """SIGKILL the agents of machines, and nothing else."""
-    _ask("kill-agent", victims, yes)
-    _hold("kill-agent", victims, lambda m: held(m.kill_agent, nothing), 0)
+    _hold("kill-agent", victims, yes, lambda m: held(m.kill_agent, nothing), 0)
 
 
 @command.command("fill-disk")
@@ -214,10 +210,9 @@ def fill_disk(
     yes: bool,
 ) -> None:
     """Fill the disks that machines work on."""
-    _ask("fill-disk", victims, yes)
     filled = partial(fill, host, leave=left, even_shared=even_shared)
     how = f", but for {format_bytes(left)}"
-    _hold("fill-disk", victims, lambda m: held(partial(filled, m), m.empty), seconds, how)
+    _hold("fill-disk", victims, yes, lambda m: held(partial(filled, m), m.empty), seconds, how)
     _healed(victims)
 
 
@@ -229,9 +224,15 @@ def fill_disk(
 def restart_redis(host: Targets, targets: tuple[str, ...], kill: bool, yes: bool) -> None:
     """Restart Redis."""
     victims = host.redis(targets)
-    _ask("restart-redis", victims, yes)
     how = " by SIGKILL" if kill else ""
-    _hold("restart-redis", victims, lambda r: held(partial(r.restart, kill=kill), nothing), 0, how)
+    _hold(
+        "restart-redis",
+        victims,
+        yes,
+        lambda r: held(partial(r.restart, kill=kill), nothing),
+        0,
+        how,
+    )
 
 
 @command.command("slow-storage")
@@ -247,9 +248,8 @@ def slow_storage(
     if not _RATE.fullmatch(rate):
         raise InvalidInput(f"rate: {rate!r} is not a rate. Write it like 1mbit or 500kbit.")
     victims = host.storage(targets)
-    _ask("slow-storage", victims, yes)
     how = f" to {rate}"
-    _hold("slow-storage", victims, lambda s: held(partial(s.slow, rate), s.mend), seconds, how)
+    _hold("slow-storage", victims, yes, lambda s: held(partial(s.slow, rate), s.mend), seconds, how)
     _healed(victims)
 
 
@@ -270,9 +270,15 @@ def break_storage(
 ) -> None:
     """Make the storage unreachable."""
     victims = host.storage(targets)
-    _ask("break-storage", victims, yes)
     broken = f" ({how})"
-    _hold("break-storage", victims, lambda s: held(partial(s.break_, how), s.mend), seconds, broken)
+    _hold(
+        "break-storage",
+        victims,
+        yes,
+        lambda s: held(partial(s.break_, how), s.mend),
+        seconds,
+        broken,
+    )
     _healed(victims)
 
 

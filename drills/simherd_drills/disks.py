@@ -13,11 +13,8 @@ if TYPE_CHECKING:
 
 
 def fill(host: Targets, machine: DrillMachine, leave: int, *, even_shared: bool) -> int:
-    """Fill it until so many bytes are left and return how many that took.
-
-    Raises:
-        DrillNotPossible: others use it, and `even_shared` is not set; or another drill filled it.
-    """
+    """Fill it until so many bytes are left and return how many that took. Raises DrillNotPossible:
+    others use it, and `even_shared` is not set; or another drill filled it."""
     if not even_shared and (whose := _shared_with(host, machine)):
         raise DrillNotPossible(
             f"{machine.name} works on the disk of {whose}: a full one harms more than this "

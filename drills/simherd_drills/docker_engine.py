@@ -64,11 +64,8 @@ class Container:
 
 
 class Engine:
-    """Finds containers by their labels, and does things to them.
-
-    Every method raises SimherdError where the engine refuses, and DockerUnavailable where it does
-    not respond.
-    """
+    """Finds containers by their labels, and does things to them. Every method raises SimherdError
+    where the engine refuses, and DockerUnavailable where it does not respond."""
 
     @cached_property
     def _api(self) -> APIClient:
@@ -78,10 +75,8 @@ class Engine:
         )
 
     def containers(self, *labels: str) -> list[Container]:
-        """Those that have all of these labels, `NAME` or `NAME=VALUE`, running or not.
-
-        None on a host that has no engine.
-        """
+        """Those that have all of these labels, `NAME` or `NAME=VALUE`, running or not. None on a
+        host that has no engine."""
         if "DOCKER_HOST" not in os.environ and not _SOCKET.exists():
             return []
         with _asked("look for containers"):

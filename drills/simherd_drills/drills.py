@@ -74,10 +74,8 @@ DRILLS = {
 
 @contextmanager
 def held(begin: Callable[[], object], heal: Callable[[], object]) -> Iterator[None]:
-    """Something is broken meanwhile. Healed also where only a part of `begin` was done.
-
-    Not where it was refused: what is broken there is another drill's.
-    """
+    """Something is broken meanwhile. Healed also where only a part of `begin` was done. Not where
+    it was refused: what is broken there is another drill's."""
     refused = False
     try:
         try:
@@ -99,9 +97,7 @@ def nothing() -> None:
 @contextmanager
 def reclaimed(machine: DrillMachine, notice_s: float) -> Iterator[None]:
     """A notice is given, and the machine goes at the end; it stays where that comes too early.
-
-    Without a notice it goes at once.
-    """
+    Without a notice it goes at once."""
     if notice_s:
         try:
             machine.give_notice(notice_s)

@@ -11,10 +11,8 @@ GOES_ON = "a drill goes on there already; simherd sim heal ends what one has lef
 
 
 class DrillNotPossible(SimherdError):
-    """This drill cannot be done here, or only with harm to others; the message says why.
-
-    Nothing was done: so there is nothing to be healed either.
-    """
+    """This drill cannot be done here, or only with harm to others; the message says why. Nothing
+    was done: so there is nothing to be healed either."""
 
 
 class DockerUnavailable(SimherdError):

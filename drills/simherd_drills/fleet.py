@@ -41,10 +41,7 @@ class Fleet:
 
     def __init__(self, host: Targets, group: str, image: str | None) -> None:
         """`image`: what the tasks run in; by default the machines' own.
-
-        Raises:
-            SimherdError: there is no such group, or no image.
-        """
+        Raises SimherdError: there is no such group, or no image."""
         self.host = host
         self._group = resources.get_by_name(group)
         self._image = image or self._image_of_machines()
@@ -109,11 +106,7 @@ def _steps(seconds: float) -> int:
 
 
 def until(look: Callable[[], T | None], what: str) -> T:
-    """Look until there is a result.
-
-    Raises:
-        SimherdError: there is none in time.
-    """
+    """Look until there is a result. Raises SimherdError: there is none in time."""
     end = time.monotonic() + _PATIENCE_S
     while not (seen := look()):
         if time.monotonic() > end:

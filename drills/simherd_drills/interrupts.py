@@ -14,10 +14,8 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def listen() -> None:
-    """Leave by KeyboardInterrupt at any of them: so what is broken is healed first.
-
-    What is ignored stays so: somebody has said `nohup`.
-    """
+    """Leave by KeyboardInterrupt at any of them: so what is broken is healed first. What is ignored
+    stays so: somebody has said `nohup`."""
     for number in _ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _leave)

@@ -15,7 +15,7 @@ import psutil
 from simherd.contract import labels
 from simherd.errors import SimherdError
 from simherd_drills.errors import GOES_ON, DrillNotPossible
-from simherd_drills.machines import BALLAST
+from simherd_drills.machines import BALLAST, unpause
 from simherd_drills.suspended import FROZEN, psutil_errors, resume, suspend
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _STOP_S = 10.0
 
 
 class LocalMachine:
-    """An agent that is a process of this host, with its folder."""
+    """A `DrillMachine` that is a process of this host, with its folder."""
 
     kind = "simherd up"
 
@@ -45,22 +45,18 @@ class LocalMachine:
 
     @property
     def state(self) -> str:
-        """See `DrillTarget`."""
         return _state(self._agent)
 
     @property
     def is_up(self) -> bool:
-        """See `DrillMachine`."""
         return self._agent.is_running()
 
     def give_notice(self, in_s: float) -> None:
-        """See `DrillMachine`."""
         new = self._notice.with_suffix(".new")
         new.write_text(json.dumps({"in_s": in_s}))
         new.replace(self._notice)
 
     def withdraw_notice(self) -> None:
-        """See `DrillMachine`."""
         self._notice.unlink(missing_ok=True)
 
     def take_away(self) -> None:
@@ -73,12 +69,10 @@ class LocalMachine:
             self._engine.kill(container)
 
     def kill_agent(self) -> None:
-        """See `DrillMachine`."""
         with psutil_errors(self._agent):
             self._agent.kill()
 
     def freeze(self) -> None:
-        """See `DrillMachine`."""
         if self.state == psutil.STATUS_STOPPED:
             raise DrillNotPossible(f"{self.name}: {GOES_ON}")
         suspend(self._folder, self._processes())
@@ -87,34 +81,28 @@ class LocalMachine:
                 self._engine.pause(container)
 
     def thaw(self) -> bool:
-        """See `DrillMachine`."""
         try:
             stood = resume(self._folder, self._processes())
         finally:
-            unpaused = _unpause(self._engine, self._containers())
+            unpaused = unpause(self._engine, self._containers())
         return stood or unpaused
 
     def cut(self, *, one_way: bool) -> None:
-        """See `DrillMachine`."""
         raise DrillNotPossible(
             f"{self.name} is a process of this host and cannot be cut off alone. Use machines of "
             "the provider docker, with a network for each (docs/operating.md)."
         )
 
     def join(self) -> bool:
-        """See `DrillMachine`."""
         return False
 
     def disk(self) -> int:
-        """See `DrillMachine`."""
         return self._folder.stat().st_dev
 
     def engine_disk(self) -> int | None:
-        """See `DrillMachine`."""
         return os.stat(self._engine.folder).st_dev if self._has_containers else None
 
     def fill(self, leave: int) -> int:
-        """See `DrillMachine`."""
         ballast = self._folder / BALLAST
         if ballast.exists():
             raise DrillNotPossible(f"{self.name}: {GOES_ON}")
@@ -126,7 +114,6 @@ class LocalMachine:
         return taken
 
     def empty(self) -> bool:
-        """See `DrillMachine`."""
         ballast = self._folder / BALLAST
         there = ballast.exists()
         ballast.unlink(missing_ok=True)
@@ -170,7 +157,7 @@ class LeftFrozen:
         """Resume it; return whether something was suspended."""
         stood = resume(self._folder, [])
         found = self._engine.containers(f"{labels.HOLDER}={self.name}")
-        return _unpause(self._engine, found) or stood
+        return unpause(self._engine, found) or stood
 
 
 def left_frozen(engine: Engine, data: Path) -> list[LeftFrozen]:
@@ -179,16 +166,8 @@ def left_frozen(engine: Engine, data: Path) -> list[LeftFrozen]:
     return [LeftFrozen(engine, file.parent) for file in files]
 
 
-def _unpause(engine: Engine, containers: list[Container]) -> bool:
-    """Unpause the paused containers; return whether there was one."""
-    paused = [container for container in containers if container.state == "paused"]
-    for container in paused:
-        engine.unpause(container)
-    return bool(paused)
-
-
 class LocalRedis:
-    """The Redis of a `simherd up`, which starts it again when it has ended."""
+    """The `Redis` of a `simherd up`, which starts it again when it has ended."""
 
     name = "redis"
     kind = "simherd up"
@@ -198,7 +177,6 @@ class LocalRedis:
 
     @property
     def state(self) -> str:
-        """See `DrillTarget`."""
         return _state(self._process)
 
     def restart(self, *, kill: bool) -> None:

@@ -45,73 +45,65 @@ class DrillTarget(Protocol):
     @property
     def state(self) -> str:
         """What it does now, for people."""
-        ...
 
 
 class DrillMachine(DrillTarget, Protocol):
-    """A machine of a group.
-
-    Everything raises SimherdError where it does not work, and NotPossible where it cannot.
-    """
+    """A machine of a group. Everything raises SimherdError where it does not work, and
+    DrillNotPossible where it cannot."""
 
     id: str
 
     @property
     def is_up(self) -> bool:
         """Whether there is anything to be broken."""
-        ...
 
     def give_notice(self, in_s: float) -> None:
         """Send it a notice that it is reclaimed in so many seconds, as a cloud does."""
-        ...
 
     def withdraw_notice(self) -> None:
         """Take the notice back."""
-        ...
 
     def take_away(self) -> None:
         """Let it be gone at once, with all that it runs."""
-        ...
 
     def kill_agent(self) -> None:
         """SIGKILL its agent, and nothing else."""
-        ...
 
     def freeze(self) -> None:
         """Let it stand still, with all that it runs."""
-        ...
 
     def thaw(self) -> bool:
         """Resume it; return whether it was suspended."""
-        ...
 
     def cut(self, *, one_way: bool) -> None:
         """Cut it off from the network; `one_way`: what it sends still arrives."""
-        ...
 
     def join(self) -> bool:
         """Give it its network back and return whether it had none."""
-        ...
 
     def disk(self) -> int | None:
         """The number of the device that it works on; None where it stands still, and cannot say."""
-        ...
 
     def engine_disk(self) -> int | None:
         """The number of the one that has its engine's images and volumes, if it has an engine."""
-        ...
 
     def fill(self, leave: int) -> int:
         """Fill its work disk until so many bytes are left and return how many that took."""
-        ...
 
     def empty(self) -> bool:
         """Undo that and return whether there was something to undo."""
-        ...
+
+
+def unpause(engine: Engine, containers: list[Container]) -> bool:
+    """Unpause the paused containers; return whether there was one."""
+    paused = [container for container in containers if container.state == "paused"]
+    for container in paused:
+        engine.unpause(container)
+    return bool(paused)
 
 
 class DockerMachine:
-    """A container that the provider `docker` has launched."""
+    """A `DrillMachine` that is a container which the provider `docker` has launched."""
 
     def __init__(self, engine: Engine, container: Container) -> None:
         self._engine = engine
@@ -122,20 +114,16 @@ class DockerMachine:
 
     @property
     def state(self) -> str:
-        """See `DrillTarget`."""
         return self._container.state
 
     @property
     def is_up(self) -> bool:
-        """See `DrillMachine`."""
         return self._container.is_up
 
     def give_notice(self, in_s: float) -> None:
-        """See `DrillMachine`."""
         self._inside(_GIVE_NOTICE, json.dumps({"in_s": in_s}))
 
     def withdraw_notice(self) -> None:
-        """See `DrillMachine`."""
         self._inside(_WITHDRAW)
 
     def take_away(self) -> None:
@@ -144,11 +132,9 @@ class DockerMachine:
             self._engine.kill(container)
 
     def kill_agent(self) -> None:
-        """See `DrillMachine`."""
         self._inside(_KILL_AGENT)
 
     def freeze(self) -> None:
-        """See `DrillMachine`."""
         found = self._everything()
         if any(container.state == "paused" for container in found):
             raise DrillNotPossible(f"{self.name}: {GOES_ON}")
@@ -157,14 +143,9 @@ class DockerMachine:
                 self._engine.pause(container)
 
     def thaw(self) -> bool:
-        """See `DrillMachine`."""
-        paused = [c for c in self._everything() if c.state == "paused"]
-        for container in paused:
-            self._engine.unpause(container)
-        return bool(paused)
+        return unpause(self._engine, self._everything())
 
     def cut(self, *, one_way: bool) -> None:
-        """See `DrillMachine`."""
         if self._container.shares_network:
             raise DrillNotPossible(
                 f"{self.name} shares another's network and cannot be cut off alone. Give "
@@ -173,7 +154,6 @@ class DockerMachine:
         self._network().drop(one_way=one_way)
 
     def join(self) -> bool:
-        """See `DrillMachine`."""
         now = self._now()
         if now is None or now.state != "running" or now.shares_network:
             # What it had has gone with it.
@@ -181,7 +161,6 @@ class DockerMachine:
         return self._network().mend()
 
     def disk(self) -> int | None:
-        """See `DrillMachine`."""
         if self.state == "paused":
             return None
         try:
@@ -194,15 +173,12 @@ class DockerMachine:
             raise
 
     def engine_disk(self) -> int | None:
-        """See `DrillMachine`."""
         return int(self._inside(_ENGINE_DISK, self._engine.folder))
 
     def fill(self, leave: int) -> int:
-        """See `DrillMachine`."""
         return int(self._inside(_FILL, str(leave), BALLAST))
 
     def empty(self) -> bool:
-        """See `DrillMachine`."""
         now = self._now()
         return now is not None and now.state == "running" and bool(self._inside(_EMPTY, BALLAST))
 

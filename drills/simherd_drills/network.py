@@ -83,20 +83,16 @@ class Network:
 
     def drop(self, *, one_way: bool = False) -> None:
         """Let nothing in or out; `one_way`: nothing in, what it sends arrives.
-
-        Raises NotPossible where a drill has broken it already.
-        """
+        Raises DrillNotPossible where a drill has broken it already."""
         self._run(_BREAK, "-j DROP", "INPUT", *([] if one_way else ["OUTPUT"]))
 
     def refuse(self) -> None:
-        """Refuse every connection, also those there are. Raises NotPossible, see `drop`."""
+        """Refuse every connection, also those there are. Raises DrillNotPossible, see `drop`."""
         self._run(_BREAK, "-p tcp -j REJECT --reject-with tcp-reset", "INPUT")
 
     def slow(self, rate: str) -> None:
-        """Let no more through than `rate`, such as `1mbit`, each way.
-
-        Raises NotPossible, see `drop`.
-        """
+        """Let no more through than `rate`, such as `1mbit`, each way. Raises DrillNotPossible, see
+        `drop`."""
         if "slow" in self._run(_IS_SLOW).split():
             raise DrillNotPossible(f"{self._container.name}: {GOES_ON}")
         self._run(_SLOW, rate)

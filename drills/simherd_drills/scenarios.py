@@ -13,14 +13,13 @@ from simherd.contract.machines import SUSPECT, SUSPECT_S
 from simherd.errors import SimherdError
 from simherd_drills.disks import fill
 from simherd_drills.drills import held, nothing, reclaimed
-from simherd_drills.fleet import until
+from simherd_drills.fleet import Fleet, until
 from simherd_drills.services import BREAKS
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from simherd.task import Task
-    from simherd_drills.fleet import Fleet
     from simherd_drills.machines import DrillMachine
     from simherd_drills.targets import Targets
 
@@ -165,10 +164,10 @@ def _broken_storage(
 
 
 def _is_suspect(fleet: Fleet, _task: Task, machine: DrillMachine) -> str:
-    def word() -> str | None:
-        return SUSPECT if fleet.machine_status(machine)["status"] == SUSPECT else None
-
-    return until(word, f"{machine.name} to be suspect")
+    until(
+        lambda: fleet.machine_status(machine)["status"] == SUSPECT, f"{machine.name} to be suspect"
+    )
+    return SUSPECT
 
 
 def _has_no_room(fleet: Fleet, _task: Task, machine: DrillMachine) -> str:

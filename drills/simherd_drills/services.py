@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from simherd.contract import labels
 from simherd.errors import InvalidInput, SimherdError
 from simherd_drills.errors import GOES_ON, DrillNotPossible
-from simherd_drills.machines import DrillTarget
+from simherd_drills.machines import DrillTarget, unpause
 from simherd_drills.network import Network
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ class Redis(DrillTarget, Protocol):
 
     def restart(self, *, kill: bool) -> None:
         """End it by SIGTERM, or by SIGKILL, and have it started again."""
-        ...
 
 
 class Service:
@@ -34,11 +33,9 @@ class Service:
 
     @property
     def state(self) -> str:
-        """See `DrillTarget`."""
         return self._container.state
 
     def restart(self, *, kill: bool) -> None:
-        """See `Redis`."""
         if not kill:
             self._engine.restart(self._container)
             return
@@ -50,10 +47,7 @@ class Service:
 
     def break_(self, how: str) -> None:
         """Let it `refuse` connections, `drop` what it is sent, or `pause`.
-
-        Raises:
-            DrillNotPossible: it shares its network, or a drill goes on there already.
-        """
+        Raises DrillNotPossible: it shares its network, or a drill goes on there already."""
         if self._container.state == "paused":
             raise DrillNotPossible(f"{self.name} of {self.kind}: {GOES_ON}")
         if how == "pause":
@@ -65,10 +59,7 @@ class Service:
 
     def slow(self, rate: str) -> None:
         """Let no more through than `rate`, such as `1mbit`, each way.
-
-        Raises:
-            DrillNotPossible: see `break_`.
-        """
+        Raises DrillNotPossible: see `break_`."""
         self._own_network().slow(rate)
 
     def mend(self) -> bool:
@@ -76,12 +67,10 @@ class Service:
         found = self._engine.containers(
             f"{labels.COMPOSE_PROJECT}={self.kind}", f"{labels.COMPOSE_SERVICE}={self.name}"
         )
-        paused = [container for container in found if container.state == "paused"]
-        for container in paused:
-            self._engine.unpause(container)
+        unpaused = unpause(self._engine, found)
         # In a network that is not its own nothing was ever done.
         mended = [self._network(c).mend() for c in found if c.is_up and not c.shares_network]
-        return any(mended) or bool(paused)
+        return any(mended) or unpaused
 
     def _own_network(self) -> Network:
         if self._container.shares_network:
@@ -101,10 +90,7 @@ BREAKS = ("refuse", "drop", "pause")
 
 def services(engine: Engine, project: str | None) -> list[Service]:
     """Redis and storage of each project by Docker Compose, or of the `project` named.
-
-    Raises:
-        InvalidInput: the one named is not ours.
-    """
+    Raises InvalidInput: the one named is not ours."""
     found = [
         Service(engine, container)
         for container in engine.containers(
@@ -123,10 +109,7 @@ def services(engine: Engine, project: str | None) -> list[Service]:
 
 def _tools(engine: Engine, project: str) -> str:
     """The id of our image, which has what changes a network.
-
-    Raises:
-        SimherdError: nothing of the project is made of it.
-    """
+    Raises SimherdError: nothing of the project is made of it."""
     for container in engine.containers(f"{labels.COMPOSE_PROJECT}={project}", labels.IMAGE_TITLE):
         if container.labels[labels.IMAGE_TITLE].startswith(labels.OUR_TITLE):
             return container.image

@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING
 from simherd.contract.lifecycle import TERMINAL, Status
 from simherd.errors import SimherdError
 from simherd_drills.errors import DrillNotPossible
-from simherd_drills.fleet import until, wrong_files
-from simherd_drills.scenarios import scenarios
+from simherd_drills.fleet import Fleet, until, wrong_files
+from simherd_drills.scenarios import Scenario, scenarios
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from simherd.info import TaskInfo
     from simherd.task import Task
-    from simherd_drills.fleet import Fleet
-    from simherd_drills.scenarios import Scenario
 
 
 @dataclass(frozen=True)

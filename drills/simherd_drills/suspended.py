@@ -26,10 +26,7 @@ _SAME_S = 2.0
 
 def suspend(folder: Path, processes: list[psutil.Process]) -> None:
     """Suspend these processes, one after another; those that have ended are skipped.
-
-    Raises:
-        SimherdError: one cannot be suspended; those before it are.
-    """
+    Raises SimherdError: one cannot be suspended; those before it are."""
     _remember(folder, processes)
     for process in processes:
         with psutil_errors(process):
@@ -38,10 +35,7 @@ def suspend(folder: Path, processes: list[psutil.Process]) -> None:
 
 def resume(folder: Path, processes: list[psutil.Process]) -> bool:
     """Resume these processes and the remembered ones; return whether one was suspended.
-
-    Raises:
-        SimherdError: one cannot be resumed; it is still remembered.
-    """
+    Raises SimherdError: one cannot be resumed; it is still remembered."""
     found = {p.pid: p for p in [*processes, *_remembered(folder)] if _stands_still(p)}
     with contextlib.ExitStack() as each:
         # All of them, whatever becomes of one.
@@ -54,10 +48,7 @@ def resume(folder: Path, processes: list[psutil.Process]) -> bool:
 @contextlib.contextmanager
 def psutil_errors(process: psutil.Process) -> Iterator[None]:
     """Raise errors of psutil as sentences; a process that has ended is not an error.
-
-    Raises:
-        SimherdError: the operating system refused.
-    """
+    Raises SimherdError: the operating system refused."""
     try:
         yield
     except psutil.NoSuchProcess:

@@ -10,20 +10,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 from simherd.contract import labels
 from simherd.errors import InvalidInput
-from simherd_drills.docker_engine import Engine
+from simherd_drills.docker_engine import Container, Engine
 from simherd_drills.errors import DockerUnavailable, DrillNotPossible
-from simherd_drills.local_machines import left_frozen, local_machines, local_redis
-from simherd_drills.machines import DockerMachine
-from simherd_drills.services import Service, services
+from simherd_drills.local_machines import LeftFrozen, left_frozen, local_machines, local_redis
+from simherd_drills.machines import DockerMachine, DrillMachine
+from simherd_drills.services import Redis, Service, services
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from pathlib import Path
-
-    from simherd_drills.docker_engine import Container
-    from simherd_drills.local_machines import LeftFrozen
-    from simherd_drills.machines import DrillMachine
-    from simherd_drills.services import Redis
 
 T = TypeVar("T", bound="Redis | Service")
 
@@ -40,10 +35,7 @@ class Targets:
 
     def machines(self) -> list[DrillMachine]:
         """Every machine that is up, whichever scheduler on this host launched it.
-
-        Raises:
-            DockerUnavailable: no machine is a process, and Docker does not respond.
-        """
+        Raises DockerUnavailable: no machine is a process, and Docker does not respond."""
         machines, unavailable = self._look()
         if unavailable and not machines:
             raise unavailable
@@ -139,10 +131,7 @@ class Targets:
 
     def services(self) -> list[Service]:
         """What deployments by Docker Compose have for drills.
-
-        Raises:
-            InvalidInput: the project that was named is not one of Simherd's.
-        """
+        Raises InvalidInput: the project that was named is not one of Simherd's."""
         return services(self.engine, self._project)
 
     def _own_redis(self) -> Redis | None:

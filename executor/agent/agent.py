@@ -16,7 +16,7 @@ from executor.agent.partition_guard import PartitionGuard
 from executor.agent.prefetcher import Prefetcher
 from executor.attempt.recovery import Progress, progress_of
 from executor.link.inbox import Inbox
-from executor.link.journal import Journal, boot_id
+from executor.link.journal import Journal, JournalEntry, boot_id
 from executor.link.lease import LeaseKeeper
 from executor.link.reporter import Reporter
 from executor.machine.machine import MachineResources
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from executor.config import Config
     from executor.containers.base import ContainerBackend
     from executor.join import Identity
-    from executor.link.journal import JournalEntry
     from simherd.contract.queue.scripts import Claimed
     from simherd.runtime.health import Pulse
 
@@ -230,7 +229,7 @@ class Agent:
                 self.slots.give()
         elif not entry.ended:
             log.warning("event=attempt_abandoned attempt=%s", entry.attempt)
-            detail = "The machine was started anew while the task ran."
+            detail = "The machine was started again while the task ran."
             cause = Cause.MACHINE_LOST.value
             self.reporter.report(
                 entry.attempt, ReportKind.FINISHED, cause=cause, detail=detail, exit_code=None

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from executor.attempt.context import Attempt, RunState
+from executor.attempt.context import Attempt, MpiMachines, Reports, RunState
 from executor.attempt.deadline import Deadline
 from executor.attempt.recovery import Progress
 from executor.attempt.run import run_attempt
 from executor.attempt.stages.prepare import PULL_JOIN_S
 from executor.attempt.stop import StopSwitch
-from executor.machine.slots import Slot
+from executor.machine.slots import Slot, Slots
 from executor.machine.volumes import DiskError
 from executor.transfer.client import open_client
 from simherd.contract.attempt_spec import AttemptSpec
@@ -31,12 +31,10 @@ if TYPE_CHECKING:
     from executor.agent.interruption import Interruption
     from executor.agent.live_files import LiveFiles
     from executor.agent.prefetch import Prefetch
-    from executor.attempt.context import MpiMachines, Reports
     from executor.config import Config
     from executor.containers.base import ContainerBackend
     from executor.link.reporter import Reporter
     from executor.machine.machine import MachineResources
-    from executor.machine.slots import Slots
     from executor.mpi.coordinator import MpiCoordinator
 
 log = logging.getLogger(__name__)
@@ -57,9 +55,7 @@ class AttemptFactory:
         self, spec: AttemptSpec, reports: Reports, progress: Progress | None = None
     ) -> Attempt:
         """Make an attempt that reports to `reports`; `progress`: how far an earlier agent got.
-
-        Raises DiskError.
-        """
+        Raises DiskError."""
         key, progress = spec.key, progress or Progress()
 
         def note(cause: Cause, discard: bool) -> None:
@@ -124,10 +120,8 @@ class LiveAttempts:
     def begin(
         self, key: str, text: str, progress: Progress, prefetch: Prefetch | None = None
     ) -> bool:
-        """Start the thread of an attempt, `text` being its specification.
-
-        Returns False, and reports the end, if the attempt cannot even be started.
-        """
+        """Start the thread of an attempt, `text` being its specification. Returns False, and
+        reports the end, if the attempt cannot even be started."""
         try:
             spec = AttemptSpec.decode(text)
             if prefetch is None:

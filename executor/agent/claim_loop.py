@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import redis
 
 from executor.limits import BELL_WAIT_S
-from executor.link.lease import new_token
+from executor.link.lease import Claimer, new_token
 from executor.observability import table
 from executor.observability.instruments import inc, timed
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from executor.agent.interruption import Interruption
     from executor.agent.prefetch import Prefetch
     from executor.agent.prefetcher import Prefetcher
-    from executor.link.lease import Claimer
     from executor.machine.machine import MachineResources
     from executor.machine.slots import Slots
     from simherd.contract.queue.scripts import Claimed
@@ -67,12 +66,12 @@ class ClaimLoop:
 
     def run(self, agent: AttemptStarter) -> None:
         """Claim for `agent` until it drains; then drop what was prefetched.
-
-        Raises:
-            OSError, ValueError: this machine has a fault.
-        """
+        Raises OSError, ValueError: this machine has a fault."""
         token = new_token()
-        while self._slots.take(self._may_claim, lambda: self._is_ready(agent)):
+        while self._slots.take(
+            lambda: not self._draining.is_set(),
+            lambda: agent.number() < self._most and self._interruption.may_claim,
+        ):
             is_started = False
             try:
                 claimed, prefetch = self._claim(token)
@@ -105,9 +104,3 @@ class ClaimLoop:
         if claimed is None:
             self._claimer.wait_for_bell(BELL_WAIT_S)
         return claimed, prefetch
-
-    def _may_claim(self) -> bool:
-        return not self._draining.is_set()
-
-    def _is_ready(self, agent: AttemptStarter) -> bool:
-        return agent.number() < self._most and self._interruption.may_claim

@@ -24,21 +24,17 @@ class AgentControl(Protocol):
 
     def live(self, key: str) -> Attempt | None:
         """Return the attempt of this name, if it runs here."""
-        ...
 
     def stop_claiming(self) -> None:
         """Claim nothing more."""
-        ...
 
     def stop(self) -> None:
         """Stop all attempts, report that, and end."""
-        ...
 
     def stop_attempt(
         self, key: str, cause: Cause, detail: str | None = None, *, discard: bool = False
     ) -> None:
         """Stop one attempt, if it runs here."""
-        ...
 
 
 class InboxHandler:

@@ -76,7 +76,7 @@ class Interruption:
 
     @property
     def silent_s(self) -> float | None:
-        """Seconds since the source of notices last answered; None if there is no source."""
+        """Seconds since the source of notices last returned one; None if there is no source."""
         return None if self._watch is None else self._watch.silent_s
 
     def attempt_started(self, attempt: Attempt) -> None:

@@ -16,7 +16,7 @@ from executor.files.confined import CannotShow, open_file, walk
 from executor.files.tail import Tail
 from executor.files.top import top
 from executor.link.answer import LiveAnswer, ReaderGone
-from executor.link.connection import connect
+from executor.link.connection import Address, connect
 from executor.transfer.client import TransferFailed
 from simherd.contract import limits, objects
 from simherd.contract.live_frames import Ask, FrameKind, LiveRequest, Trouble
@@ -24,12 +24,11 @@ from simherd.contract.queue.keys import GroupKeys
 
 if TYPE_CHECKING:
     from executor.attempt.context import Attempt
-    from executor.link.connection import Address
 
 #: Bytes of each slice in which a file goes through object storage, and how many may lie there.
 LIVE_SLICES = 2
 #: Seconds after which an executor says that it still follows, where nothing is new, and after
-#: which it is asked anew when it did not.
+#: which it is asked again when it did not.
 LIVE_ALIVE_S = 5.0
 #: Files of one machine that are fetched at one time.
 LIVE_MAX_FETCHES = 2
@@ -58,10 +57,8 @@ class _Follower:
         self._tails = [Tail(attempt.work, name, request.lines, at) for name, at in pairs]
 
     def look(self) -> bool:
-        """Send what is new; returns False when there is nothing more to wait for.
-
-        Raises ReaderGone, RedisError: the next call sends it again.
-        """
+        """Send what is new; returns False when there is nothing more to wait for. Raises
+        ReaderGone, RedisError: the next call sends it again."""
         for tail in list(self._tails):
             try:
                 self._read(tail)
@@ -125,8 +122,10 @@ class LiveFiles:
         self._following: threading.Thread | None = None
         #: Whether that thread goes on looking; it may end a moment later than it stops.
         self._looks = False
-        self._busy = self._fetches = 0
-        self._waits = False
+        #: How many requests are being replied to, those included that follow files.
+        self.busy = self._fetches = 0
+        #: Whether something waits to be sent again.
+        self.waits = False
         self._pool: ThreadPoolExecutor | None = None
 
     def close(self) -> None:
@@ -151,16 +150,6 @@ class LiveFiles:
         with self._lock:
             self._attempts.pop(attempt, None)
 
-    @property
-    def waits(self) -> bool:
-        """Whether something waits to be sent again."""
-        return self._waits
-
-    @property
-    def busy(self) -> int:
-        """How many requests are being replied to, those included that follow files."""
-        return self._busy
-
     def ask(self, attempt: str, body: dict[str, Any]) -> None:
         """Reply to a request; returns at once. Raises ValueError if it is invalid."""
         request = LiveRequest.read(body)
@@ -171,7 +160,7 @@ class LiveFiles:
                 if self._pool is None:
                     self._pool = ThreadPoolExecutor(_THREADS, "live")
                 self._pool.submit(self._answer, attempt, request)
-                self._busy += 1
+                self.busy += 1
                 self._fetches += request.ask is Ask.FETCH
                 return
         answer = LiveAnswer(self._client, self._keys.live(request.request), self._closed)
@@ -185,7 +174,7 @@ class LiveFiles:
         # A fetch blocks a thread while it waits for its reader.
         if request.ask is Ask.FETCH and self._fetches >= LIVE_MAX_FETCHES:
             return False
-        return self._busy < LIVE_MAX_REQUESTS
+        return self.busy < LIVE_MAX_REQUESTS
 
     def _answer(self, key: str, request: LiveRequest) -> None:
         answer = LiveAnswer(self._client, self._keys.live(request.request), self._closed)
@@ -211,7 +200,7 @@ class LiveFiles:
 
     def _done(self) -> None:
         with self._lock:
-            self._busy -= 1
+            self.busy -= 1
 
     def _try(self, key: str, request: LiveRequest, answer: LiveAnswer) -> bool:
         """Reply; returns True if the request goes on to follow files."""
@@ -269,14 +258,14 @@ class LiveFiles:
             gone = [f for f in followers if not self._serve(f, turn)]
             with self._lock:
                 self._followers = [f for f in self._followers if f not in gone]
-                self._busy -= len(gone)
+                self.busy -= len(gone)
 
     def _serve(self, follower: _Follower, turn: int) -> bool:
         with self._lock:
             runs = follower.key in self._attempts
         try:
             if runs and follower.look():
-                self._waits = False
+                self.waits = False
                 # If nothing is written for hours, only this shows whether the reader is gone.
                 if turn % round(LIVE_ALIVE_S / _TICK_S) == 0:
                     follower.alive()
@@ -286,7 +275,7 @@ class LiveFiles:
             log.info("event=live_reader_gone attempt=%s", follower.key)
         except redis.RedisError as error:
             log.warning("event=live_answer_waits attempt=%s error=%s", follower.key, error)
-            self._waits = True
+            self.waits = True
             return True
         except Exception:
             log.exception("event=live_answer_broke attempt=%s", follower.key)

@@ -24,11 +24,8 @@ GIVE_UP_SHARE = 0.8
 
 
 class PartitionGuard:
-    """Stops attempts before the scheduler gives them to other machines.
-
-    It knows when Redis last answered a heartbeat or a claim, by a clock that goes on while the
-    machine sleeps.
-    """
+    """Stops attempts before the scheduler gives them to other machines. It knows when Redis last
+    responded to a heartbeat or a claim, by a clock that goes on while the machine sleeps."""
 
     def __init__(self, file: Path, window_s: float) -> None:
         """`file` keeps the time over restarts; `window_s`: the reconnect window, seconds."""
@@ -47,14 +44,14 @@ class PartitionGuard:
         return then if then <= now else now
 
     def record_contact(self) -> None:
-        """Note that Redis answered just now."""
+        """Note that Redis responded just now."""
         with self._lock:
             self._last = _now()
             self._file.write_text(f"{self._last:.3f}\n")
 
     @property
     def silent_s(self) -> float:
-        """Seconds since Redis last answered."""
+        """Seconds since Redis last responded."""
         with self._lock:
             return _now() - self._last
 
@@ -65,10 +62,8 @@ class PartitionGuard:
             return self._last + self._give_up_s - _now()
 
     def watch(self, stopping: threading.Event, attempts: Callable[[], list[Attempt]]) -> None:
-        """Check until `stopping` is set.
-
-        Not on the heartbeat's thread, which may itself hang when the network is cut.
-        """
+        """Check until `stopping` is set. Not on the heartbeat's thread, which may itself hang when
+        the network is cut."""
         while not stopping.wait(max(0.1, min(limits.HEARTBEAT_S, self.remaining_s))):
             self.check(attempts())
 

@@ -35,7 +35,6 @@ class HeldReports:
         self._reports: Reports | None = None
 
     def report(self, attempt: str, kind: ReportKind, at: float | None = None, **body: Any) -> None:
-        """See `Reports`."""
         with self._lock:
             if self._reports is None:
                 self._kept.append((attempt, kind, time.time() if at is None else at, body))

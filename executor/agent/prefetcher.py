@@ -45,9 +45,7 @@ class Prefetcher:
 
     def update(self, *, wanted: bool) -> None:
         """Keep the prefetch if its attempt still waits; else choose another if one is wanted.
-
-        Raises RedisError.
-        """
+        Raises RedisError."""
         with self._lock:
             if self._prefetch is not None and self._prefetch.failed:
                 self._give_up()
@@ -74,10 +72,8 @@ class Prefetcher:
         self._prefetch = Prefetch(attempt, reports)
 
     def claim(self, claimer: Claimer, token: str) -> tuple[Claimed | None, Prefetch | None]:
-        """Claim an attempt; returns it, and the prefetch if it is for this attempt.
-
-        Raises RedisError.
-        """
+        """Claim an attempt; returns it, and the prefetch if it is for this attempt. Raises
+        RedisError."""
         with self._lock:
             prefetch = self._prefetch
             is_usable = prefetch is not None and not prefetch.failed

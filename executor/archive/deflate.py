@@ -26,10 +26,8 @@ _SMALL_BYTES = 1024**2
 
 
 class ZipWriter(zipfile.ZipFile):
-    """A zip archive written in one pass, with entries whose content is compressed in blocks.
-
-    The library itself has no way to be given a compressor.
-    """
+    """A zip archive written in one pass, with entries whose content is compressed in blocks. The
+    library itself has no way to be given a compressor."""
 
     def __init__(self, out: IO[bytes], pool: Executor, workers: int) -> None:
         """`out` need not be able to seek; `workers`: how many blocks `pool` compresses at once."""
@@ -38,10 +36,8 @@ class ZipWriter(zipfile.ZipFile):
         self._most_blocks = _AHEAD * workers
 
     def add(self, member: zipfile.ZipInfo, chunks: Iterable[bytes]) -> None:
-        """Write an entry and set its sizes and checksum.
-
-        `member.file_size`: the most bytes that `chunks` may hold.
-        """
+        """Write an entry and set its sizes and checksum. `member.file_size`: the most bytes that
+        `chunks` may hold."""
         assert self.fp is not None
         zip64 = member.file_size * _LARGEST_GROWTH > _ZIP64_BYTES
         member.flag_bits |= _HAS_DESCRIPTOR

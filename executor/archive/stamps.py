@@ -24,10 +24,8 @@ class Stamp(NamedTuple):
 
 
 def snapshot(root: Path, matches: Callable[[str], bool] = bool) -> dict[str, Stamp]:
-    """Return the stamps of the regular files below `root` whose relative path matches.
-
-    A file that vanishes meanwhile is left out. Raises OSError.
-    """
+    """Return the stamps of the regular files below `root` whose relative path matches. A file that
+    vanishes meanwhile is left out. Raises OSError."""
     stamps = {}
     for folder, _, names, fd in os.fwalk(root):
         inside = os.path.relpath(folder, root)

@@ -7,6 +7,7 @@ none is saved.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from executor.archive.stamps import Stamp, snapshot, stamp_of
 from executor.attempt.errors import Stopped
 from executor.files.confined import file_at
-from executor.transfer.client import TransferFailed
+from executor.transfer.client import TransferClient, TransferFailed
 from executor.transfer.multipart_upload import MultipartUpload
 from simherd.contract.checkpoints import FOLDER, KEPT, MOST_FILES, SavedFile, total_bytes
 from simherd.contract.objects import CHECKPOINT_FILE, normalise
@@ -25,10 +26,10 @@ from simherd.contract.operations import Operation
 from simherd.runtime.logs import in_context
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from executor.transfer.client import TransferClient
     from simherd.contract.attempt_spec import AttemptSpec
     from simherd.contract.checkpoints import Checkpoints
 
@@ -105,11 +106,7 @@ class Checkpointer:
 
     def save_now(self) -> int | None:
         """Save the files after the commands have ended; returns the generation, or None.
-
-        Raises:
-            TransferFailed: it could not be stored.
-            OSError: it could not be read.
-        """
+        Raises TransferFailed: it could not be stored; OSError: it could not be read."""
         try:
             return self.save(self._list_files())
         except FileChanged as error:
@@ -154,7 +151,7 @@ class Checkpointer:
         stored = {file.sha256 for generation in self._stored for file in generation}
         for folder, _, names, descriptor in os.fwalk(self._attempt.work):
             for name in names:
-                path = _relative(self._attempt, folder, name)
+                path = os.path.relpath(os.path.join(folder, name), self._attempt.work)
                 if path in files:
                     file = self._send_one(name, descriptor, path, files[path], stored)
                     stored.add(file.sha256)
@@ -191,30 +188,23 @@ class Checkpointer:
         return SavedFile(path, stamp.size, info.st_mode & 0o7777, stamp.mtime_ns, digest)
 
 
-class _uploading:  # reads as the statement that it is
-    """An upload of one file, which is aborted if the block raises."""
-
-    def __init__(self, attempt: CheckpointedAttempt, digest: str) -> None:
-        self._attempt = attempt
-        self._name = CHECKPOINT_FILE + digest
-        self._id: str | None = None
-
-    def __enter__(self) -> MultipartUpload:
-        transfer, grant = self._attempt.transfer, self._attempt.spec.grant
-        url = transfer.urls(grant, [self._name])[self._name]
-        self._upload = MultipartUpload(transfer, grant, self._name, url, self._begun)
-        return self._upload
-
-    def _begun(self, upload: str) -> None:
-        self._id = upload
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._upload.close()
-        if kind is not None and self._id is not None:
+@contextlib.contextmanager
+def _uploading(attempt: CheckpointedAttempt, digest: str) -> Iterator[MultipartUpload]:
+    """Upload one file; the upload is aborted if the block raises."""
+    transfer, grant, name = attempt.transfer, attempt.spec.grant, CHECKPOINT_FILE + digest
+    upload_ids: list[str] = []
+    url = transfer.urls(grant, [name])[name]
+    upload = MultipartUpload(transfer, grant, name, url, upload_ids.append)
+    try:
+        with contextlib.closing(upload):
+            yield upload
+    except BaseException:
+        for upload_id in upload_ids:
             try:
-                self._attempt.transfer.abort(self._attempt.spec.grant, self._name, self._id)
+                transfer.abort(grant, name, upload_id)
             except (TransferFailed, Stopped) as error:
-                log.warning("event=upload_left upload=%s error=%s", self._id, error)
+                log.warning("event=upload_left upload=%s error=%s", upload_id, error)
+        raise
 
 
 def _can_be_named(path: str) -> bool:
@@ -225,17 +215,9 @@ def _can_be_named(path: str) -> bool:
         return False
 
 
-def _relative(attempt: CheckpointedAttempt, folder: str, name: str) -> str:
-    inside = os.path.relpath(folder, attempt.work)
-    return name if inside == "." else f"{inside}/{name}"
-
-
 def make_folder(work: Path) -> None:
     """Make the folder for checkpoints in the work folder.
-
-    Raises:
-        FileExistsError: the inputs hold a file of its name.
-    """
+    Raises FileExistsError: the inputs hold a file of its name."""
     folder = work / FOLDER
     if folder.is_symlink():
         raise FileExistsError(folder)

@@ -208,7 +208,7 @@ class Attempt:
 
     @property
     def memory_limit(self) -> int:
-        """The memory limit of each container, bytes; 0 is no limit."""
+        """The memory limit of each container, bytes; 0: unlimited."""
         config = self.config
         return config.policy.memory_bytes or config.memory_bytes // config.slots
 

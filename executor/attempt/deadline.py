@@ -40,44 +40,36 @@ class Deadline:
         self._lock = threading.Lock()
         #: Cause → wall-clock time, and the monotonic time for it.
         self._limits: dict[Cause, tuple[float, float]] = {}
-        self._cause: Cause | None = None
+        #: The cause of the earliest limit; None: there is no limit.
+        self.cause: Cause | None = None
         self._warned = False
-        self._moves = 0
-
-    @property
-    def moves(self) -> int:
-        """How often a limit was set: a waiter that sees another number checks again."""
-        return self._moves
-
-    @property
-    def cause(self) -> Cause | None:
-        """The cause of the earliest limit; None: there is no limit."""
-        return self._cause
+        #: How often a limit was set: a waiter that sees another number checks again.
+        self.moves = 0
 
     @property
     def wall_time(self) -> float | None:
         """The earliest limit as it was set, seconds since the epoch."""
         with self._lock:
-            return None if self._cause is None else self._limits[self._cause][0]
+            return None if self.cause is None else self._limits[self.cause][0]
 
     def set(self, wall_time: float, cause: Cause = Cause.TASK_TIME_LIMIT) -> None:
         """Set the limit of this cause to `wall_time`, seconds since the epoch."""
         with self._lock:
             now, before = time.monotonic(), self._at
             self._limits[cause] = (wall_time, now + wall_time - time.time())
-            self._cause = min(self._limits, key=lambda c: self._limits[c][1])
+            self.cause = min(self._limits, key=lambda c: self._limits[c][1])
             at = self._at
             assert at is not None
             # A limit behind the earliest one does not change the warning.
             if at != before:
                 self._warn_before_s = min(self._wanted_s, max(at - now, 0.0) / 2)
                 self._warned = False
-            self._moves += 1
+            self.moves += 1
         self._on_move()
 
     @property
     def _at(self) -> float | None:
-        return None if self._cause is None else self._limits[self._cause][1]
+        return None if self.cause is None else self._limits[self.cause][1]
 
     def left(self, now: float) -> float | None:
         """Return the seconds from the monotonic time `now` until something is due; None: never."""

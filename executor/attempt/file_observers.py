@@ -215,7 +215,7 @@ def _piece(look: _Look, file: int, *, last: bool) -> tuple[bytes, bool]:
 
 
 def _size_left(look: _Look, file: int) -> int:
-    """Return the bytes that were not read; a file that was replaced or truncated begins anew."""
+    """Return the bytes that were not read; a file that was replaced or truncated begins again."""
     info = os.fstat(file)
     if info.st_ino != look.inode or info.st_size < look.offset:
         look.inode, look.offset = info.st_ino, 0

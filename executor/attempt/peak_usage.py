@@ -39,10 +39,8 @@ class PeakUsage:
             self.memory_bytes = max(self.memory_bytes, usage.memory_peak_bytes)
 
     def ran_out(self, limit: int) -> None:
-        """Take an out-of-memory kill into account; `limit`: the limit in bytes, 0 if unlimited.
-
-        A control group is removed with its last process, often before a sample sees the kill.
-        """
+        """Take an out-of-memory kill into account; `limit`: the limit in bytes, 0 if unlimited. A
+        control group is removed with its last process, often before a sample sees the kill."""
         if not self.oom_kills:
             self.memory_bytes = max(self.memory_bytes, limit)
 

@@ -8,7 +8,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from executor.attempt.context import Attempt
+from executor.attempt.context import Attempt, MpiMachines
 from executor.attempt.errors import StageFailed, Stopped
 from executor.attempt.stages.commands import recall_exit, run_commands
 from executor.attempt.stages.hand_back import hand_back
@@ -24,21 +24,12 @@ from simherd.contract.reports import ReportKind
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from executor.attempt.context import MpiMachines
     from executor.attempt.recovery import Progress
 
 log = logging.getLogger(__name__)
 
 #: The errors of writing to a full disk.
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-
-
-def _never(_: object) -> bool:
-    return False
-
-
-def _nothing(_: object) -> None:
-    return
 
 
 @dataclass(frozen=True)
@@ -48,11 +39,11 @@ class Stage:
     name: str
     run: Callable[[Attempt], None]
     #: Whether an earlier agent completed it; then `recall` runs in place of `run`.
-    is_done: Callable[[Progress], bool] = _never
-    recall: Callable[[Attempt], None] = _nothing
+    is_done: Callable[[Progress], bool] = lambda _: False
+    recall: Callable[[Attempt], None] = lambda _: None
     #: Whether the attempt does not need it, restarted or not.
-    skip_if: Callable[[Attempt], bool] = _never
-    #: A stage that was interrupted begins anew; else it continues where it was.
+    skip_if: Callable[[Attempt], bool] = lambda _: False
+    #: A stage that was interrupted begins again; else it continues where it was.
     repeats: bool = True
 
 
@@ -102,17 +93,21 @@ def with_machines(stages: tuple[Stage, ...], machines: MpiMachines) -> tuple[Sta
 
 
 def run_attempt(attempt: Attempt, machines: MpiMachines | None = None) -> None:
-    """Run one attempt, or what is left of it, and report how it ended.
-
-    Never raises for a failure of the attempt. `machines`: those of an MPI group that it leads.
-    """
+    """Run one attempt, or what is left of it, and report how it ended. Never raises for a failure
+    of the attempt. `machines`: those of an MPI group that it leads."""
     key, state = attempt.spec.key, attempt.state
     log.info("event=attempt_started attempt=%s", key)
     stages = STAGES if machines is None else with_machines(STAGES, machines)
     cause, detail, exit_code = Cause.AGENT_ERROR, None, None
     try:
         for stage in stages:
-            _run_stage(attempt, stage)
+            if stage.skip_if(attempt):
+                continue
+            if stage.is_done(attempt.progress):
+                log.info("event=stage_recalled attempt=%s stage=%s", key, stage.name)
+                stage.recall(attempt)
+            else:
+                stage.run(attempt)
         cause, detail, exit_code = _ending(attempt)
     except Stopped as stopped:
         cause = stopped.cause
@@ -142,16 +137,6 @@ def run_attempt(attempt: Attempt, machines: MpiMachines | None = None) -> None:
             exit_code=exit_code,
             saved=state.saved,
         )
-
-
-def _run_stage(attempt: Attempt, stage: Stage) -> None:
-    if stage.skip_if(attempt):
-        return
-    if stage.is_done(attempt.progress):
-        log.info("event=stage_recalled attempt=%s stage=%s", attempt.spec.key, stage.name)
-        stage.recall(attempt)
-    else:
-        stage.run(attempt)
 
 
 def _ending(attempt: Attempt) -> tuple[Cause, str | None, int | None]:

@@ -24,18 +24,14 @@ class StopSwitch:
         """`on_trip` is called at each change with the cause and whether outputs are discarded."""
         self._on_trip = on_trip
         self._changed = threading.Condition()
-        self._cause: Cause | None = None
+        #: Why the attempt is to stop; None while it is not.
+        self.cause: Cause | None = None
         self._discard = False
 
     @property
     def without_outputs(self) -> bool:
         """Whether nothing must be uploaded any more."""
-        return self._cause in WITHOUT_OUTPUTS or (self._discard and self._cause is not None)
-
-    @property
-    def cause(self) -> Cause | None:
-        """Why the attempt is to stop; None while it is not."""
-        return self._cause
+        return self.cause in WITHOUT_OUTPUTS or (self._discard and self.cause is not None)
 
     def trip(self, cause: Cause, *, discard: bool = False) -> bool:
         """Stop the attempt for `cause`; returns whether this cause was the first.
@@ -44,27 +40,25 @@ class StopSwitch:
         `discard`: the user does not want outputs.
         """
         with self._changed:
-            before = (self._cause, self._discard)
+            before = (self.cause, self._discard)
             self._discard = self._discard or discard
-            first = self._cause is None
+            first = self.cause is None
             if first or cause is Cause.LEASE_LOST:
-                self._cause = cause
-            after = (self._cause, self._discard)
+                self.cause = cause
+            after = (self.cause, self._discard)
             self._changed.notify_all()
         if self._on_trip is not None and after != before and after[0] is not None:
             self._on_trip(after[0], after[1])
         return first
 
     def wait(self, timeout_s: float | None, until: Callable[[], bool] | None = None) -> bool:
-        """Wait until the switch is tripped; returns whether it is.
-
-        `until` ends the wait too; it is evaluated again at each `wake`.
-        """
+        """Wait until the switch is tripped; returns whether it is. `until` ends the wait too; it is
+        evaluated again at each `wake`."""
         with self._changed:
             self._changed.wait_for(
-                lambda: self._cause is not None or (until is not None and until()), timeout_s
+                lambda: self.cause is not None or (until is not None and until()), timeout_s
             )
-        return self._cause is not None
+        return self.cause is not None
 
     def wake(self) -> None:
         """Let every waiter evaluate its condition again."""
@@ -73,11 +67,11 @@ class StopSwitch:
 
     def pause(self, seconds: float) -> None:
         """Wait for so many seconds. Raises Stopped as soon as the switch is tripped."""
-        if self._cause is None and seconds > 0:
+        if self.cause is None and seconds > 0:
             self.wait(seconds)
         self.check()
 
     def check(self) -> None:
         """Raise Stopped if the switch was tripped."""
-        if self._cause is not None:
-            raise Stopped(self._cause)
+        if self.cause is not None:
+            raise Stopped(self.cause)

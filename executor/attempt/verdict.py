@@ -23,10 +23,7 @@ _LARGEST = 10
 
 def decide(attempt: Attempt) -> None:
     """Decide with which cause the commands ended or were stopped.
-
-    Raises:
-        StageFailed: an earlier agent crashed before it reported how the commands ended.
-    """
+    Raises StageFailed: an earlier agent crashed before it reported how the commands ended."""
     state, ended, stopped = attempt.state, attempt.state.last_exit, attempt.switch.cause
     state.cause = stopped
     if stopped is Cause.SPOT_RECLAIMED or attempt.switch.without_outputs:

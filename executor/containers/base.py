@@ -50,10 +50,8 @@ class ContainerStuck(ContainerError):
 
 
 class ImageUnavailable(ContainerError):
-    """The image is not on this machine and cannot be pulled from its registry.
-
-    `permanent` is false when another try may help (a network or registry fault).
-    """
+    """The image is not on this machine and cannot be pulled from its registry. `permanent` is false
+    when another try may help (a network or registry fault)."""
 
     def __init__(self, image: str, reason: str, advice: str, *, permanent: bool) -> None:
         super().__init__(f"The image {image!r} is not available: {reason}. {advice}")
@@ -139,20 +137,15 @@ class Running(Protocol):
     def name(self) -> str: ...
 
     def wait(self, timeout_s: float | None) -> Exit | None:
-        """Block until the command ended; None when `timeout_s` passed first.
-
-        On return nothing of it runs any more and its log files are complete. Raises
-        ContainerLost.
-        """
+        """Block until the command ended; None when `timeout_s` passed first. On return nothing of
+        it runs any more and its log files are complete. Raises ContainerLost."""
 
     def signal(self, name: str) -> None:
         """Send a signal, such as `SIGUSR1`; do nothing when the command has ended."""
 
     def warn(self, name: str) -> int:
-        """Send a signal to those of its processes that handle it; return their number.
-
-        A signal such as SIGUSR1 would end the others.
-        """
+        """Send a signal to those of its processes that handle it; return their number. A signal
+        such as SIGUSR1 would end the others."""
 
     def processes(self) -> list[int]:
         """Return the ids of its processes, as far as this machine knows them."""
@@ -190,10 +183,8 @@ class ContainerBackend(Protocol):
     def name(self) -> str: ...
 
     def prepare(self, image: str) -> ImageInfo:
-        """Make the image available on this machine, by a pull if needed. Blocks for minutes.
-
-        Raises ImageUnavailable, EngineUnavailable.
-        """
+        """Make the image available on this machine, by a pull if needed. Blocks for minutes. Raises
+        ImageUnavailable, EngineUnavailable."""
 
     def start(self, spec: ContainerSpec) -> Running:
         """Start a command. One that cannot be executed is an Exit of 126 or 127, not an error.
@@ -210,10 +201,8 @@ class ContainerBackend(Protocol):
         """
 
     def cleanup(self, labels: Mapping[str, str], keep: Keep = keep_nothing) -> int:
-        """Kill and remove the containers with all these labels, also of earlier agents.
-
-        Return their number. Raises EngineUnavailable.
-        """
+        """Kill and remove the containers with all these labels, also of earlier agents. Return
+        their number. Raises EngineUnavailable."""
 
     def data_root(self) -> Path | None:
         """Return the folder whose disk holds images; None where there are none."""
@@ -222,10 +211,8 @@ class ContainerBackend(Protocol):
         """Remove an image; return False when it is in use or cannot be removed."""
 
     def make_network(self, name: str) -> str:
-        """Make a network on which containers reach one another and nothing else.
-
-        Return its addresses, such as `172.19.0.0/16`. Raises EngineUnavailable, ContainerError.
-        """
+        """Make a network on which containers reach one another and nothing else. Return its
+        addresses, such as `172.19.0.0/16`. Raises EngineUnavailable, ContainerError."""
 
     def remove_network(self, name: str) -> bool:
         """Remove a network; return False while a container is on it, or when that fails."""

@@ -83,10 +83,8 @@ class DockerBackend:
     name = "docker"
 
     def __init__(self, base_url: str | None = None) -> None:
-        """`base_url`: the engine's address; by default DOCKER_HOST or the local socket.
-
-        Raises EngineUnavailable.
-        """
+        """`base_url`: the engine's address; by default DOCKER_HOST or the local socket. Raises
+        EngineUnavailable."""
         with engine("reach the Docker engine"):
             self._api = client(base_url, CALL_S)
             self._pull_api = client(base_url, PULL_SILENCE_S)

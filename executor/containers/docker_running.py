@@ -24,7 +24,7 @@ from executor.containers.engine import ENGINE_ERRORS, GONE, engine, remove
 from executor.containers.log_shim import LogShim
 from executor.containers.signals import warn
 from executor.containers.stdin_file import memory_file
-from executor.containers.usage import Cgroup
+from executor.containers.usage import Cgroup, Usage
 from simherd.runtime.logs import in_context
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from docker import APIClient
 
     from executor.containers.base import ContainerSpec
-    from executor.containers.usage import Usage
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +45,7 @@ _WITH_ENGINE = frozenset({SIGNAL_BASE + 9, SIGNAL_BASE + 15, 255})
 
 
 class DockerRunning:
-    """One container, and the thread that waits for its end."""
+    """A `Running` that is one container, and the thread that waits for its end."""
 
     def __init__(self, api: APIClient, container: str, spec: ContainerSpec) -> None:
         self.name = spec.name
@@ -131,7 +130,6 @@ class DockerRunning:
         return Exit(SIGNAL_BASE + 9, 9, message="The container was removed while it ran.")
 
     def wait(self, timeout_s: float | None) -> Exit | None:
-        """See `Running`."""
         if not self._done.wait(timeout_s):
             return None
         if self._lost:
@@ -139,7 +137,6 @@ class DockerRunning:
         return self._exit
 
     def signal(self, name: str) -> None:
-        """See `Running`."""
         if self._done.is_set():
             return
         with engine(f"signal the container {self.name!r}"):
@@ -155,34 +152,27 @@ class DockerRunning:
         return 0 if self._done.is_set() else warn(_members(self._container), name)
 
     def processes(self) -> list[int]:
-        """See `Running`."""
         return [] if self._done.is_set() else _members(self._container)
 
     def usage(self) -> Usage | None:
-        """See `Running`."""
         if self._done.is_set():
             return None
         try:
             if self._cgroup is None:
-                self._cgroup = self._find_cgroup()
+                pid = int(self._api.inspect_container(self._container)["State"]["Pid"])
+                self._cgroup = Cgroup(pid) if pid else None
             return self._cgroup.read() if self._cgroup is not None else None
         except (OSError, LookupError, *ENGINE_ERRORS):
             return None
 
     def alarms(self) -> list[IO[bytes]]:
-        """See `Running`."""
         try:
             self.usage()
             return self._cgroup.alarms() if self._cgroup is not None else []
         except OSError:
             return []
 
-    def _find_cgroup(self) -> Cgroup | None:
-        pid = int(self._api.inspect_container(self._container)["State"]["Pid"])
-        return Cgroup(pid) if pid else None
-
     def stop(self, grace_s: float) -> Exit:
-        """See `Running`."""
         if grace_s > 0:
             self.signal("SIGTERM")
             self._done.wait(grace_s)
@@ -192,7 +182,6 @@ class DockerRunning:
         return self._exit
 
     def remove(self) -> None:
-        """See `Running`."""
         self._removed.set()
         try:
             with engine(f"remove the container {self.name!r}"):

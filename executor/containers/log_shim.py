@@ -31,11 +31,8 @@ _ENDED = b"end"
 
 
 class LogShim:
-    """A handle on a log shim, also of one that an earlier agent started.
-
-    The lock file, beside the work folder, holds the process id; while it is locked, the id is
-    valid.
-    """
+    """A handle on a log shim, also of one that an earlier agent started. The lock file, beside the
+    work folder, holds the process id; while it is locked, the id is valid."""
 
     def __init__(
         self, lock: Path, pid: int | None, process: subprocess.Popen[bytes] | None

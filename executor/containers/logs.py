@@ -7,12 +7,10 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from executor.containers.base import NotStarted
+from executor.containers.base import ContainerSpec, Exit, NotStarted
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from executor.containers.base import ContainerSpec, Exit
 
 _OPEN = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -54,10 +52,8 @@ def _open_regular(name: str, folder: int) -> int:
 
 
 class CappedLog:
-    """A log file that stops growing at `limit` bytes and says so in its last line.
-
-    The limit covers what earlier commands wrote to the same file. Used by one thread at a time.
-    """
+    """A log file that stops growing at `limit` bytes and says so in its last line. The limit covers
+    what earlier commands wrote to the same file. Used by one thread at a time."""
 
     def __init__(self, descriptor: int, limit: int) -> None:
         """`descriptor`: a file of `open_log`, which `close` closes."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING, Any
 
-from executor.containers.base import ContainerError
+from executor.containers.base import ContainerError, Peers
 
 if TYPE_CHECKING:
     from docker import APIClient
-
-    from executor.containers.base import Peers
 
 NETWORK = "simherd"
 _BRIDGE = "simherd0"
@@ -20,10 +18,7 @@ _LINK_LOCAL = "169.254.0.0/16"
 
 def guarded_network(api: APIClient) -> str:
     """Return the name of the guarded network, which is made if it does not exist.
-
-    Raises:
-        ContainerError: the metadata address cannot be kept out of reach.
-    """
+    Raises ContainerError: the metadata address cannot be kept out of reach."""
     if not api.networks(names=[NETWORK]):
         api.create_network(
             NETWORK,
@@ -45,10 +40,8 @@ def guarded_network(api: APIClient) -> str:
 
 
 def closed_network(api: APIClient, name: str) -> str:
-    """Make a network that leads nowhere else if it does not exist; return its addresses.
-
-    It has no gateway, so the metadata address is out of reach without a rule.
-    """
+    """Make a network that leads nowhere else if it does not exist; return its addresses. It has no
+    gateway, so the metadata address is out of reach without a rule."""
     if not _networks(api, name):
         api.create_network(
             name,
@@ -70,9 +63,7 @@ def on_network(
     api: APIClient, peers: Peers, *, alone: bool
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the options that put a container on a closed network: of creation, of its host config.
-
-    `alone`: the container is on no other network.
-    """
+    `alone`: the container is on no other network."""
     here = api.create_endpoint_config(aliases=[peers.hostname])
     together = {
         "hostname": peers.hostname,

@@ -34,18 +34,16 @@ from executor.containers.base import (
     refusal,
 )
 from executor.containers.leftovers import MARKER, kill_leftovers, members, start_ticks
-from executor.containers.logs import not_started, open_capped
+from executor.containers.logs import CappedLog, not_started, open_capped
 from executor.containers.signals import warn
 from executor.containers.stdin_file import memory_file
-from executor.containers.usage import of_processes
+from executor.containers.usage import Usage, of_processes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from executor.containers.base import Keep, Running
-    from executor.containers.logs import CappedLog
-    from executor.containers.usage import Usage
 
 #: Seconds between two checks of the logs' size, between which a log can exceed its limit.
 TICK_S = 0.1
@@ -139,11 +137,8 @@ class ProcessBackend:
 
 
 class _Note:
-    """The file that names a process for a later agent.
-
-    Its first line is written before the process starts: an agent killed in between leaves a marker
-    to search for.
-    """
+    """The file that names a process for a later agent. Its first line is written before the process
+    starts: an agent killed in between leaves a marker to search for."""
 
     def __init__(self, state_dir: Path, spec: ContainerSpec) -> None:
         self._path = state_dir / f"{spec.name}.json"
@@ -159,7 +154,7 @@ class _Note:
 
 
 class ProcessRunning:
-    """A process group. It needs no thread: the caller of `wait` also trims the logs."""
+    """A `Running` of a process group. It needs no thread: the caller of `wait` trims the logs."""
 
     def __init__(
         self,
@@ -224,12 +219,10 @@ class ProcessRunning:
             return 0 if self._exit else warn(members(self.name, self._process.pid), name)
 
     def processes(self) -> list[int]:
-        """See `Running`."""
         with self._lock:
             return [] if self._exit else members(self.name, self._process.pid)
 
     def usage(self) -> Usage | None:
-        """See `Running`."""
         with self._lock:
             if self._exit is not None:
                 return None

@@ -50,9 +50,7 @@ def readable(name: str) -> str:
 @contextlib.contextmanager
 def folder_at(name: str | Path, parent: int | None = None) -> Iterator[int]:
     """Open a folder: a name in the open folder `parent`, or without one a path that is trusted.
-
-    Raises OSError.
-    """
+    Raises OSError."""
     flags = _FOLDER if parent is not None else os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     fd = os.open(name, flags, dir_fd=parent)
     try:
@@ -62,10 +60,8 @@ def folder_at(name: str | Path, parent: int | None = None) -> Iterator[int]:
 
 
 def file_at(name: str, folder: int) -> io.FileIO:
-    """Open the regular file `name` in an open folder, unbuffered.
-
-    Raises OSError; with ENXIO when it is not a regular file.
-    """
+    """Open the regular file `name` in an open folder, unbuffered. Raises OSError; with ENXIO when
+    it is not a regular file."""
     fd = os.open(name, _FILE, dir_fd=folder)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)

@@ -23,14 +23,13 @@ _LONGEST = 4
 @dataclass(frozen=True)
 class Piece:
     """Some text of a file: the bytes from `start` to `offset`, where the next piece begins.
-
-    `skipped` bytes before it were left out; `anew`: the file was replaced or truncated.
-    """
+    `skipped` bytes before it were left out."""
 
     text: str
     start: int
     offset: int
     skipped: int = 0
+    #: Whether the file was replaced or truncated.
     anew: bool = False
 
 

@@ -6,14 +6,12 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
-from executor.link.connection import connect
+from executor.link.connection import Address, connect
 from simherd.contract.inbox import Message
 from simherd.contract.queue.keys import GroupKeys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from executor.link.connection import Address
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +34,8 @@ class Inbox:
         self._thread = threading.Thread(target=self._run, name="inbox")
 
     def start(self) -> None:
-        """Start to read, from the first message that is kept: an earlier agent may not have handled
-        one about an attempt that goes on. Orders may be carried out twice."""
+        """Start to read, from the first message that is kept: an earlier agent perhaps did not
+        handle one about an attempt that goes on. Orders may be carried out twice."""
         self._thread.start()
 
     @property

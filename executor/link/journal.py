@@ -38,10 +38,8 @@ class JournalEntry:
 
 
 class Journal:
-    """The journals of an executor's attempts, in one folder.
-
-    A file survives a crash of the agent, not one of the machine: its work is lost anyway.
-    """
+    """The journals of an executor's attempts, in one folder. A file survives a crash of the agent,
+    not one of the machine: its work is lost anyway."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from executor.limits import BELL_WAIT_S
-from executor.link.connection import connect
+from executor.link.connection import Address, connect
 from simherd.contract import limits
 from simherd.contract.queue import scripts
 from simherd.contract.queue.keys import PRIORITY_BAND, GroupKeys
@@ -16,7 +16,6 @@ from simherd.contract.queue.keys import PRIORITY_BAND, GroupKeys
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from executor.link.connection import Address
     from simherd.contract.queue.scripts import Claimed, Renewal
 
 #: How often a waiting attempt may be overtaken by one whose inputs a machine has fetched ahead.
@@ -49,9 +48,7 @@ class Claimer:
 
     def claim(self, token: str, staged: str = "") -> Claimed | None:
         """Return the first waiting attempt, leased to this executor; None when nothing waits.
-
-        `staged`: the attempt whose inputs this machine has prefetched, which may come first.
-        """
+        `staged`: the attempt whose inputs this machine has prefetched, which may come first."""
         keys = self._keys
         reply = self._claim(
             keys=list(keys.of_claim()),
@@ -69,9 +66,7 @@ class Claimer:
 
     def wait_for_bell(self, wait_s: float) -> bool:
         """Wait `wait_s` seconds at most for an attempt to arrive; return whether the bell rang.
-
-        When a ring is lost with the connection, the wait lasts its whole time.
-        """
+        When a ring is lost with the connection, the wait lasts its whole time."""
         return self._client.blpop([self._keys.bell], timeout=wait_s) is not None
 
     def interrupt(self) -> None:
@@ -108,10 +103,8 @@ class LeaseKeeper:
         return scripts.renew_reply(reply)
 
     def stage(self, staged: str = "") -> Literal["kept"] | Claimed | None:
-        """Choose a waiting attempt to prefetch, or keep the one that is `staged`.
-
-        Return None when none waits. Unless `kept` is returned, the staged one no longer waits.
-        """
+        """Choose a waiting attempt to prefetch, or keep the one that is `staged`. Return None when
+        none waits. Unless `kept` is returned, the staged one no longer waits."""
         keys = self._keys
         reply = self._stage(
             keys=[keys.queue, keys.specs, keys.staged],

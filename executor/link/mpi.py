@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from executor.link.connection import connect
+from executor.link.connection import Address, connect
 from executor.link.lease import Claimer
 from simherd.contract import limits
 from simherd.contract.queue import scripts
@@ -16,7 +16,6 @@ from simherd.contract.queue.keys import PRIORITY_BAND, GroupKeys
 from simherd.contract.queue.scripts import Claimed
 
 if TYPE_CHECKING:
-    from executor.link.connection import Address
     from simherd.contract.inbox import Message
 
 #: Seconds for which a machine that works together with others is known to be free; renewed with
@@ -69,7 +68,6 @@ class GangClaimer(Claimer):
         return self._woken.wait(_GATHER_S if self._word == "gather" else limits.HEARTBEAT_S)
 
     def interrupt(self) -> None:
-        """See `Claimer`."""
         self._woken.set()
         super().interrupt()
 
@@ -90,9 +88,7 @@ class GangLink:
 
     def members(self, attempt: str) -> tuple[str, ...]:
         """Return the machines of an attempt's gang, the leader first; empty once its lease is gone.
-
-        Raises RedisError.
-        """
+        Raises RedisError."""
         if self._client.zscore(self._keys.leases, attempt) is None:
             return ()
         names: Any = self._client.hget(self._keys.gangs, attempt)
@@ -109,10 +105,8 @@ class GangLink:
         return str(spec or "")
 
     def keep(self, attempt: str, members: tuple[str, ...]) -> None:
-        """Store again who belongs to a gang, in case Redis has lost it. Raises RedisError.
-
-        This does no harm once the lease is gone: see `gather.lua`.
-        """
+        """Store again who belongs to a gang, in case Redis has lost it. Raises RedisError. This
+        does no harm once the lease is gone: see `gather.lua`."""
         self._client.hset(self._keys.gangs, attempt, ",".join(members))
 
     def disband(self, attempt: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from executor.link.connection import connect
+from executor.link.connection import Address, connect
 from executor.link.lease import HeldLease
 from simherd.contract.attempt_spec import parse_attempt
 from simherd.contract.queue.keys import GroupKeys
@@ -18,7 +18,6 @@ from simherd.contract.reports import Report, ReportKind
 from simherd.runtime.backoff import Backoff
 
 if TYPE_CHECKING:
-    from executor.link.connection import Address
     from executor.link.journal import Journal, JournalEntry
 
 #: Events an event stream keeps at the most (approximately); executors send again what is lost.
@@ -157,8 +156,7 @@ class Reporter:
             batch = [self._outgoing.get()]
             while not self._outgoing.empty():
                 batch.append(self._outgoing.get())
-            events = [e for e in batch if e is not None]
-            self._send(events)
+            self._send([e for e in batch if e is not None])
             if self._stop.is_set() and self._outgoing.empty():
                 return
 
@@ -167,12 +165,7 @@ class Reporter:
             pipe = self._client.pipeline(transaction=False)
             for event in events:
                 # A repeated report does no harm: the recorder knows each by its number.
-                pipe.xadd(
-                    self._stream,
-                    {"e": event.encode()},
-                    maxlen=EVENTS_MAX,
-                    approximate=True,
-                )
+                pipe.xadd(self._stream, {"e": event.encode()}, maxlen=EVENTS_MAX, approximate=True)
             try:
                 pipe.execute()
             except redis.RedisError as error:

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from executor.machine.capacity import Capacity
 from executor.machine.facts import MachineInfo
 from executor.machine.image_cache import ImageCache
-from executor.machine.volumes import choose_disk
+from executor.machine.volumes import Volume, choose_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from executor.config import Config
     from executor.containers.base import ContainerBackend
-    from executor.machine.volumes import Volume
 
 
 class Occupant(Protocol):
@@ -45,20 +44,14 @@ class MachineResources:
             lambda: frozenset(attempt.image for attempt in here()),
         )
         self._facts = MachineInfo(config, backend, self._disk)
-        self._waits_for: str | None = None
-
-    @property
-    def lacks(self) -> str | None:
-        """What a further attempt lacked at the last check; None when there was room."""
-        return self._waits_for
+        #: What a further attempt lacked at the last check; None when there was room.
+        self.lacks: str | None = None
 
     def waits_for(self, *, has_place: bool = False) -> str | None:
-        """Return why no further attempt may come here now; None when one may.
-
-        `has_place`: the next attempt is here already, prefetched.
-        """
-        self._waits_for = self._capacity.reason_to_wait(self._booked(), has_place=has_place)
-        return self._waits_for
+        """Return why no further attempt may come here now; None when one may. `has_place`: the next
+        attempt is here already, prefetched."""
+        self.lacks = self._capacity.reason_to_wait(self._booked(), has_place=has_place)
+        return self.lacks
 
     def disk(self) -> tuple[int, int]:
         """Return the bytes free on the work disk, and the bytes of it that no attempt gets."""
@@ -71,7 +64,7 @@ class MachineResources:
 
     def facts(self, *, draining: bool) -> dict[str, Any]:
         """Return the facts to publish."""
-        return self._facts.gather(draining=draining, waits_for=self._waits_for)
+        return self._facts.gather(draining=draining, waits_for=self.lacks)
 
     def volume(self, key: str, *, keep: bool) -> Volume:
         """Return the volume of an attempt; without `keep` it is empty. Raises DiskError."""

@@ -13,17 +13,15 @@ class Slots:
     """Counts the attempts that compute; may be used from any thread."""
 
     def __init__(self, number: int) -> None:
-        self._number = number
+        self.number = number
         self._taken = 0
         self._changed = threading.Condition()
 
     def take(self, wanted: Callable[[], bool], ready: Callable[[], bool]) -> bool:
         """Wait for a free slot and for `ready`, and take the slot; return False once not `wanted`.
-
-        Both are called again at each `wake`.
-        """
+        Both are called again at each `wake`."""
         with self._changed:
-            self._changed.wait_for(lambda: (self._taken < self._number and ready()) or not wanted())
+            self._changed.wait_for(lambda: (self._taken < self.number and ready()) or not wanted())
             if not wanted():
                 return False
             self._taken += 1
@@ -46,15 +44,10 @@ class Slots:
             self._changed.notify_all()
 
     @property
-    def number(self) -> int:
-        """The number of slots."""
-        return self._number
-
-    @property
     def all_taken(self) -> bool:
         """Whether no slot is free."""
         with self._changed:
-            return self._taken >= self._number
+            return self._taken >= self.number
 
 
 class Slot:
@@ -62,17 +55,13 @@ class Slot:
 
     def __init__(self, slots: Slots) -> None:
         self._slots = slots
-        self._held = True
+        #: Whether the slot has not been given back.
+        self.held = True
         self._lock = threading.Lock()
-
-    @property
-    def held(self) -> bool:
-        """Whether the slot has not been given back."""
-        return self._held
 
     def give(self) -> None:
         """Give the slot back for the next attempt."""
         with self._lock:
-            held, self._held = self._held, False
+            held, self.held = self.held, False
         if held:
             self._slots.give()

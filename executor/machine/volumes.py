@@ -74,7 +74,7 @@ class Disk(Protocol):
 
 
 class WatchedDisk:
-    """Plain folders."""
+    """A `Disk` of plain folders."""
 
     name = "watched"
 
@@ -83,13 +83,11 @@ class WatchedDisk:
         root.mkdir(exist_ok=True)
 
     def make(self, key: str, limit: int) -> Volume:
-        """See `Disk`."""
         folder = self._root / key
         folder.mkdir(exist_ok=True)
         return _Watched(folder, limit)
 
     def clean_up(self, keep: frozenset[str]) -> None:
-        """See `Disk`."""
         for folder in self._root.iterdir():
             if folder.name not in keep:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -115,16 +113,14 @@ class _Watched:
         return total
 
     def is_full(self) -> bool:
-        """See `Volume`."""
         return bool(self.limit) and self.used() >= self.limit
 
     def close(self) -> None:
-        """See `Volume`."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class LoopDisk:
-    """A separate file system for each attempt.
+    """A `Disk` with a separate file system for each attempt.
 
     Making, mounting and removing one takes 20 ms, emptying one takes none: those that stayed small
     are used again. An attempt's folder is a link to the mount of its file system.
@@ -134,9 +130,7 @@ class LoopDisk:
 
     def __init__(self, root: Path, images: Path) -> None:
         """`root`: the folder of the links; `images`: the folder of the sparse files and mounts.
-
-        Raises DiskError when this machine cannot mount one.
-        """
+        Raises DiskError when this machine cannot mount one."""
         self._root, self._images = root, images
         for folder in (root, images):
             folder.mkdir(exist_ok=True, mode=0o711)
@@ -185,7 +179,6 @@ class LoopDisk:
         return has_room
 
     def clean_up(self, keep: frozenset[str]) -> None:
-        """See `Disk`."""
         for folder in self._root.iterdir():
             if folder.name not in keep:
                 folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
@@ -196,7 +189,6 @@ class LoopDisk:
                 _FileSystem(mount).remove()
 
     def close(self) -> None:
-        """See `Disk`."""
         with self._lock:
             spares, self._spares = self._spares, []
         for spare in spares:
@@ -273,7 +265,6 @@ class _Loop:
         self.limit = stats.f_blocks * stats.f_frsize
 
     def used(self) -> int:
-        """See `Volume`."""
         stats = self._stats()
         return (stats.f_blocks - stats.f_bfree) * stats.f_frsize if stats else self.limit
 
@@ -291,7 +282,6 @@ class _Loop:
             return None if self._closed else os.statvfs(self._file_system.mount)
 
     def close(self) -> None:
-        """See `Volume`."""
         with self._lock:
             if self._closed:
                 return

@@ -71,7 +71,7 @@ class MpiCoordinator:
                 gangs = self._link.gangs().items()
                 self._abandoned = {key: m[0] for key, m in gangs if self._me in m[1:]}
                 for key, leader in self._abandoned.items():
-                    self._refuse(leader, key, Cause.MACHINE_LOST, "was started anew")
+                    self._refuse(leader, key, Cause.MACHINE_LOST, "was started again")
 
     @property
     def attempts(self) -> list[Attempt]:
@@ -80,10 +80,8 @@ class MpiCoordinator:
         return [] if member is None else [member.attempt]
 
     def lead(self, attempt: Attempt) -> MpiLeader | None:
-        """Return the machines that this machine claimed the attempt with; None: it is alone.
-
-        Raises RedisError.
-        """
+        """Return the machines that this machine claimed the attempt with; None: it is alone. Raises
+        RedisError."""
         if not self._is_mpi:
             return None
         members = self._link.members(attempt.spec.key) or (self._me,)
@@ -126,7 +124,7 @@ class MpiCoordinator:
             return
         try:
             if key in self._abandoned:
-                self._refuse(leader, key, Cause.MACHINE_LOST, "was started anew")
+                self._refuse(leader, key, Cause.MACHINE_LOST, "was started again")
             elif not self._may_join():
                 self._refuse(leader, key, Cause.AGENT_STOPPED, "takes nothing more")
             else:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from executor.attempt.errors import StageFailed
-from executor.containers.base import PEERS_DIR, ContainerError, Peers
-from executor.mpi.rsh_folder import RshFolder
+from executor.containers.base import PEERS_DIR, ContainerError, ContainerSpec, Peers
+from executor.mpi.rsh_folder import RshFolder, RshRequest
 from simherd.contract import limits
 from simherd.contract.cause import Cause
 from simherd.contract.inbox import Message, Order
@@ -29,9 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from executor.attempt.context import Attempt
-    from executor.containers.base import ContainerSpec
     from executor.link.mpi import GangLink
-    from executor.mpi.rsh_folder import RshRequest
 
 log = logging.getLogger(__name__)
 
@@ -92,10 +90,7 @@ class MpiLeader:
 
     def gather(self) -> None:
         """Begin to ask the other machines to prepare, and to watch them.
-
-        Raises:
-            StageFailed: the network for their containers could not be made.
-        """
+        Raises StageFailed: the network for their containers could not be made."""
         try:
             self._addresses = self._attempt.backend.make_network(self._network)
         except ContainerError as error:
@@ -163,10 +158,8 @@ class MpiLeader:
         return {"SHELL": "/bin/sh", **{f"OMPI_MCA_{name}": value for name, value in mca.items()}}
 
     def diagnose_failure(self) -> None:
-        """Stop the attempt if a machine, not the command itself, made the command fail.
-
-        Waits until every machine has reported how its part ended.
-        """
+        """Stop the attempt if a machine, not the command itself, made the command fail. Waits until
+        every machine has reported how its part ended."""
         switch = self._attempt.switch
         switch.wait(_DIAGNOSE_S, lambda: self._failure is not None or not self._open_runs())
         if switch.cause is not None:

@@ -13,7 +13,7 @@ import redis
 from executor.attempt.errors import StageFailed, Stopped
 from executor.attempt.stages.commands import container_spec
 from executor.attempt.stages.prepare import fetch
-from executor.containers.base import ContainerError, Peers
+from executor.containers.base import ContainerError, ContainerSpec, Exit, Peers, Running
 from executor.mpi.rsh_folder import RshFolder
 from simherd.contract.cause import Cause
 from simherd.contract.inbox import Message, Order
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from executor.attempt.context import Attempt
-    from executor.containers.base import ContainerSpec, Exit, Running
     from executor.link.mpi import GangLink
     from simherd.contract.reports import ReportKind
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from executor.config import ConfigError, metrics_address
+from executor.config import ConfigError, ExecutorFolders, metrics_address
 from executor.observability.exposition import ExecutorExposition
-from executor.observability.status import AgentStatus
+from executor.observability.status import AgentStatus, AgentView
 from simherd.runtime.health import (
     Dependencies,
     Dependency,
@@ -19,9 +19,6 @@ from simherd.runtime.health import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from executor.config import ExecutorFolders
-    from executor.observability.status import AgentView
 
 _JOINING = "The machine has not joined its group yet."
 
@@ -63,10 +60,7 @@ class Health:
 
 def serve(place: ExecutorFolders) -> Health:
     """Serve the health of this machine's agent at the configured address until it is closed.
-
-    Raises:
-        ConfigError: it cannot be served there.
-    """
+    Raises ConfigError: it cannot be served there."""
     health = Health()
     address = metrics_address(os.environ)
     if address is not None:

@@ -10,12 +10,10 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from executor.observability import table
-from simherd.runtime.metric_table import MetricKind
+from simherd.runtime.metric_table import Measure, MetricKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from simherd.runtime.metric_table import Measure
 
 # Without this each series would have a second one with its time of creation.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]

@@ -54,16 +54,12 @@ class AttemptView(Protocol):
 class AgentView(Protocol):
     """The parts of an agent; read from other threads, and never changed."""
 
-    @property
-    def backend(self) -> ContainerBackend: ...
-    @property
-    def slots(self) -> Slots: ...
-    @property
-    def reporter(self) -> Reporter: ...
-    @property
-    def inbox(self) -> Inbox: ...
-    @property
-    def machine(self) -> MachineResources: ...
+    backend: ContainerBackend
+    slots: Slots
+    reporter: Reporter
+    inbox: Inbox
+    machine: MachineResources
+
     @property
     def guard(self) -> ContactView: ...
     @property
@@ -102,7 +98,7 @@ class AgentStatus:
         silent = self.agent.guard.silent_s
         if silent < limits.LEASE_S:
             return None
-        return f"Redis has not answered a heartbeat or a claim for {silent:.0f} s."
+        return f"Redis has not responded to a heartbeat or a claim for {silent:.0f} s."
 
     def engine(self) -> str | None:
         """Return None if the container engine responds. Raises EngineUnavailable."""

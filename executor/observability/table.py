@@ -65,7 +65,7 @@ DRAINING = gauge("simherd_executor_draining", "1 when nothing more is claimed, e
 DISK_FREE = gauge("simherd_executor_disk_free_bytes", "Free space on the disk for attempts.")
 DISK_RESERVE = gauge("simherd_executor_disk_reserve_bytes", "What attempts never get of that disk.")
 SILENT = gauge(
-    "simherd_executor_contact_silent_seconds", "Time since Redis last answered this machine."
+    "simherd_executor_contact_silent_seconds", "Time since Redis last responded to this machine."
 )
 GIVES_UP = gauge(
     "simherd_executor_contact_left_seconds",
@@ -83,7 +83,7 @@ RECLAIM = gauge(
 )
 NOTICES_SILENT = gauge(
     "simherd_executor_spot_source_silent_seconds",
-    "Time since the source of spot notices last answered; absent where there is none.",
+    "Time since the source of spot notices last responded; absent where there is none.",
 )
 DEADLINE_LEFT = gauge(
     "simherd_executor_deadline_left_seconds",

@@ -117,10 +117,8 @@ class LogChoice(Enum):
 
 
 class SourceErrors:
-    """For how long a source has returned nothing but errors, and which of them to log.
-
-    Times are in seconds of a monotonic clock, which stands while the machine sleeps.
-    """
+    """For how long a source has returned nothing but errors, and which of them to log. Times are in
+    seconds of a monotonic clock, which stands while the machine sleeps."""
 
     def __init__(self, now: float) -> None:
         self._succeeded_at = now

@@ -26,9 +26,7 @@ _OK = 200
 
 class MetadataSource:
     """The client of one service, without proxies and redirects, and the clock of its source.
-
-    `begin` starts the time of a poll.
-    """
+    `begin` starts the time of a poll."""
 
     def __init__(
         self,
@@ -56,7 +54,6 @@ class MetadataSource:
         )
 
     def close(self) -> None:
-        """See `NoticeSource.close`."""
         self._client.close()
 
     def begin(self) -> None:
@@ -67,10 +64,7 @@ class MetadataSource:
         self, method: str, path: str, headers: Mapping[str, str] | None = None
     ) -> httpx.Response:
         """Return the response, whatever its status.
-
-        Raises:
-            SourceError: there is none in time, or one that is too long.
-        """
+        Raises SourceError: there is none in time, or one that is too long."""
         try:
             # Compressed, some bytes could become many.
             sent = {"Accept-Encoding": "identity", **(headers or {})}
@@ -90,7 +84,7 @@ class MetadataSource:
 def check_ok(response: httpx.Response) -> None:
     """Raise SourceError unless the status is 200."""
     if response.status_code != _OK:
-        raise SourceError(f"{response.request.url.path} answered {response.status_code}")
+        raise SourceError(f"{response.request.url.path} responded with {response.status_code}")
 
 
 class _Transport(httpx.BaseTransport):

@@ -36,8 +36,6 @@ class NoticeSource(Protocol):
         Raises:
             SourceError: there is no response, or it is junk. Junk never becomes a notice.
         """
-        ...
 
     def close(self) -> None:
         """Release what it holds; may be called twice. No poll follows."""
-        ...

@@ -42,12 +42,8 @@ def seconds_of(fields: dict[str, Any], field: str) -> float:
 
 
 def believable(reclaim_at: float, now: float) -> float:
-    """Return the same time; both in seconds since the epoch.
-
-    Raises:
-        SourceError: it is more than a day before or after now, so that it cannot be a notice of
-            today.
-    """
+    """Return the same time; both in seconds since the epoch. Raises SourceError: it is more than a
+    day before or after now, so that it cannot be a notice of today."""
     if not math.isfinite(reclaim_at) or abs(reclaim_at - now) > FARTHEST_S:
         raise SourceError(f"reclaims {reclaim_at - now:+.0f} s from now, which is not believable")
     return reclaim_at

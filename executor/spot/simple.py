@@ -90,7 +90,6 @@ class HttpSource(MetadataSource):
         clock: Callable[[], float] = time.time,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """See `MetadataSource`."""
         super().__init__(url, clock, transport)
         parts = urlsplit(url)
         # Without what may be secret in a URL.

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 
 from executor.spot.decide import SILENT_S, LogChoice, NoticeAction, NoticeTracker, SourceErrors
 from executor.spot.http import LOOK_S
-from executor.spot.notice import ReclaimNotice, SourceError
+from executor.spot.notice import NoticeSource, ReclaimNotice, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from executor.spot.notice import NoticeSource
 
 log = logging.getLogger(__name__)
 
@@ -60,10 +58,8 @@ class NoticeWatch:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop polling and join the thread, at once or when a poll that hangs has been given up.
-
-        No callback begins afterwards. It may be called twice.
-        """
+        """Stop polling and join the thread, at once or when a poll that hangs has been given up. No
+        callback begins afterwards. It may be called twice."""
         self._closing.set()
         if not self._thread.ident:
             self._source.close()

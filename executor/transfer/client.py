@@ -45,7 +45,9 @@ class TransferRefused(TransferFailed):
     """The storage or the scheduler refused the request."""
 
     def __init__(self, response: httpx.Response) -> None:
-        super().__init__(f"the storage answered {response.status_code}: {response.text[:200]}")
+        super().__init__(
+            f"the storage responded with {response.status_code}: {response.text[:200]}"
+        )
         self.status = response.status_code
 
 
@@ -101,10 +103,7 @@ class TransferClient:
 
     def put_part(self, grant: Grant, name: str, upload: str, number: int, data: bytes) -> str:
         """Store one part; return its ETag.
-
-        Raises:
-            TransferFailed: it was refused, or could not be stored.
-        """
+        Raises TransferFailed: it was refused, or could not be stored."""
 
         def put() -> str:
             # A new URL for each try: after an outage an earlier one may have expired.
@@ -133,11 +132,7 @@ class TransferClient:
         self._call(grant, "drop", {"object": name})
 
     def stored_size(self, grant: Grant, name: str) -> int:
-        """Return the size of a stored object in bytes.
-
-        Raises:
-            TransferFailed: it does not exist.
-        """
+        """Return the size of a stored object in bytes. Raises TransferFailed: it does not exist."""
         return int(self._call(grant, "stored", {"object": name})["size"])
 
     def save_checkpoint(self, grant: Grant, files: list[dict[str, Any]]) -> int:
@@ -223,6 +218,6 @@ class _Temporary(Exception):
 
 def _check(response: httpx.Response) -> None:
     if response.status_code in {408, 429} or response.status_code >= 500:
-        raise _Temporary(f"the storage answered {response.status_code}")
+        raise _Temporary(f"the storage responded with {response.status_code}")
     if response.status_code >= 300:
         raise TransferRefused(response)

@@ -6,25 +6,20 @@ import threading
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
-from executor.transfer.client import TransferFailed
-from simherd.contract.upload_grant import MOST_PARTS, part_size
+from executor.transfer.client import TransferClient, TransferFailed
+from simherd.contract.upload_grant import MOST_PARTS, Grant, part_size
 from simherd.runtime.logs import in_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from executor.transfer.client import TransferClient
-    from simherd.contract.upload_grant import Grant
 
 #: Parts that are sent at one time; one more is being filled.
 _PARALLEL = 3
 
 
 class MultipartUpload:
-    """A file to write to. What fits in one part is stored with one PUT, more in parts.
-
-    Nothing is written to disk; a part is sent again from memory.
-    """
+    """A file to write to. What fits in one part is stored with one PUT, more in parts. Nothing is
+    written to disk; a part is sent again from memory."""
 
     def __init__(
         self,
@@ -59,10 +54,8 @@ class MultipartUpload:
         return len(data)
 
     def finish(self) -> int:
-        """Send the rest and complete the object; return its stored size in bytes.
-
-        Raises TransferFailed.
-        """
+        """Send the rest and complete the object; return its stored size in bytes. Raises
+        TransferFailed."""
         if self._id is None:
             self._transfer.put(self._grant, self._name, self._put_url, bytes(self._held))
             return self._transfer.stored_size(self._grant, self._name)

@@ -47,7 +47,7 @@ def list_(ended: bool, json_: bool) -> None:
 
 
 def _shared(group: dict[str, Any]) -> str:
-    """Who else may send tasks to a group, in a list: nobody, some users by name, all of them."""
+    """How a list shows the users who may send tasks to a group: none, some by name, all."""
     # A server before 0.2 does not say with how many.
     marks = "all" if group["shared"] else "some" if group.get("shared_with") else ""
     if not group["is_default"]:

@@ -23,11 +23,10 @@ from simherd.cli.up import running
 from simherd.contract.lifecycle import TABLE, Status
 from simherd.errors import SimherdError
 from simherd.local.backend import engine_trouble
-from simherd.local.stack import Options
+from simherd.local.stack import Options, Stack
 from simherd.utils import format_seconds
 
 if TYPE_CHECKING:
-    from simherd.local.stack import Stack
     from simherd.task import Task
 
 _SCENE = "config.json"
@@ -84,10 +83,7 @@ def _say(line: str) -> None:
 
 def _prepare(backend: str | None) -> str:
     """Choose the backend, and have what the simulator needs there.
-
-    Raises:
-        SimherdError: it cannot be had.
-    """
+    Raises SimherdError: it cannot be had."""
     if backend != "process":
         trouble = engine_trouble()
         if trouble is not None and backend == "docker":

@@ -81,10 +81,8 @@ def cli(ctx: click.Context) -> None:
 
 
 def main() -> None:
-    """Run the command line.
-
-    Exits 0 when all is well, 1 on an error, 2 on wrong usage, 130 after Ctrl-C.
-    """
+    """Run the command line. Exits 0 when all is well, 1 on an error, 2 on wrong usage, 130 after
+    Ctrl-C."""
     try:
         # An exit code where a command was left early, else nothing.
         sys.exit(cli.main(prog_name="simherd", standalone_mode=False))

@@ -88,10 +88,7 @@ def command(
 
 def _backend(asked: str | None, data_dir: Path) -> str:
     """The backend, after a warning where simulations are not isolated without anybody's wish.
-
-    Raises:
-        SimherdError: the engine is needed and does not respond.
-    """
+    Raises SimherdError: the engine is needed and does not respond."""
     try:
         choice = choose(asked, data_dir)
     except BackendError as error:
@@ -116,10 +113,7 @@ def stop_on_signals() -> threading.Event:
 @contextmanager
 def running(options: Options, stop: threading.Event) -> Iterator[Stack]:
     """All parts, ready, with the first machine group started; stopped at the end.
-
-    Raises:
-        SimherdError: a part cannot start.
-    """
+    Raises SimherdError: a part cannot start."""
     stack = Stack(options)
     try:
         stack.start()

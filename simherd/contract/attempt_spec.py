@@ -24,10 +24,7 @@ def attempt_key(task_id: str, attempt: int) -> str:
 
 def parse_attempt(key: str) -> tuple[str, int]:
     """Return task id and attempt number of an attempt's name.
-
-    Raises:
-        ValueError: `key` is not the name of an attempt.
-    """
+    Raises ValueError: `key` is not the name of an attempt."""
     task_id, _, number = key.partition(":")
     return task_id, int(number)
 
@@ -119,19 +116,13 @@ class AttemptSpec:
     @classmethod
     def decode(cls, text: str) -> AttemptSpec:
         """Read what `encode` wrote.
-
-        Raises:
-            WrongJson: it is not such a text, or of another protocol version.
-        """
+        Raises WrongJson: it is not such a text, or of another protocol version."""
         return read_versioned(cls, text)
 
 
 def read_versioned(kind: type[_T], text: str) -> _T:
     """Read a message between scheduler and executor.
-
-    Raises:
-        WrongJson: it is not such a text, or of another protocol version.
-    """
+    Raises WrongJson: it is not such a text, or of another protocol version."""
     raw = parse_object(text, kind.__name__)
     if raw.get("protocol") != PROTOCOL:
         raise WrongJson(f"protocol {raw.get('protocol')}; this release speaks {PROTOCOL}")

@@ -6,7 +6,7 @@ The executor decides a cause, never a status; the scheduler maps it here.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class Cause(str, Enum):
+class Cause(StrEnum):
     """Why an attempt ended."""
 
     COMPLETED = "completed"
@@ -39,9 +39,6 @@ class Cause(str, Enum):
     INPUT_INVALID = "input_invalid"
     UPLOAD_FAILED = "upload_failed"
     AGENT_ERROR = "agent_error"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @dataclass(frozen=True)

@@ -45,10 +45,7 @@ class Checkpoints:
     @classmethod
     def read(cls, given: Any) -> Checkpoints:
         """Read what a user sent: an object of these fields, or the patterns alone.
-
-        Raises:
-            ValueError: naming the field.
-        """
+        Raises ValueError: naming the field."""
         raw = given if isinstance(given, dict) else {"files": given}
         unknown = set(raw) - {"files", "every_s", "restore"}
         if unknown:

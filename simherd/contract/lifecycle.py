@@ -8,7 +8,7 @@ No status string is typed anywhere else.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class Status(str, Enum):
+class Status(StrEnum):
     """A task's status; the value is what goes over the wire."""
 
     PENDING_INPUT = "pending-input"
@@ -37,16 +37,11 @@ class Status(str, Enum):
     TTL_EXCEEDED = "ttl-exceeded"
     ZOMBIE = "zombie"
 
-    def __str__(self) -> str:
-        return self.value
-
 
 @dataclass(frozen=True)
 class StatusRow:
-    """What there is to know about one status.
-
-    `after` holds the statuses that may follow; a status with none is terminal.
-    """
+    """What there is to know about one status. `after` holds the statuses that may follow; a status
+    with none is terminal."""
 
     label: str
     explanation: str

@@ -8,7 +8,7 @@ HEARTBEAT_S = 5.0
 LEASE_S = 20.0
 #: Seconds a suspect machine whose state is unknown keeps its attempts (per group).
 RECONNECT_WINDOW_S = 600.0
-#: Seconds a revoked lease is remembered, so that its holder is told `lost`.
+#: Seconds a revoked lease is remembered, so that its holder gets the reply `lost`.
 TOMBSTONE_S = 7 * 86400
 #: Seconds between SIGTERM and SIGKILL when a simulation is stopped.
 STOP_GRACE_S = 30.0

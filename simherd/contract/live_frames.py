@@ -43,7 +43,7 @@ class FrameKind(str, Enum):
     #: entries: of files, see `FileEntry`.
     ENTRIES = "entries"
     #: file, text, start and offset (its bytes in the file), skipped (bytes before that, left out),
-    #: anew (the file was replaced or cut).
+    #: and a flag for a file that was replaced or cut.
     TEXT = "text"
     #: text.
     TOP = "top"
@@ -113,11 +113,7 @@ class LiveRequest:
 
     @classmethod
     def read(cls, body: dict[str, Any]) -> LiveRequest:
-        """Read what `body` made.
-
-        Raises:
-            WrongJson: it is not such a request.
-        """
+        """Read what `body` made. Raises WrongJson: it is not such a request."""
         asked = from_json(cls, body, "request")
         offsets = asked.offsets or (-1,) * len(asked.files)
         if not _REQUEST.fullmatch(asked.request) or len(offsets) != len(asked.files):
@@ -138,10 +134,6 @@ class Frame:
 
     @classmethod
     def decode(cls, text: str) -> Frame:
-        """Read what `encode` wrote.
-
-        Raises:
-            WrongJson: it is not a frame.
-        """
+        """Read what `encode` wrote. Raises WrongJson: it is not a frame."""
         body = parse_object(text, "frame")
         return cls(from_json(FrameKind, body.pop("kind", ""), "kind"), body)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 
 
 class TriggerType(str, Enum):
@@ -15,7 +15,7 @@ class TriggerType(str, Enum):
     CREDITS = "credits"
 
 
-class NotificationTrigger(str, Enum):
+class NotificationTrigger(StrEnum):
     """What a notification waits for."""
 
     TASK_OUTPUT_UPLOADED = "task_output_uploaded"
@@ -28,25 +28,19 @@ class NotificationTrigger(str, Enum):
     GROUP_PENDING_START = "machine_group_pending_start"
     GROUP_PREEMPTION = "machine_group_preemption"
 
-    def __str__(self) -> str:
-        return self.value
-
 
 #: Triggers that may fire more than once.
 REPEATING = frozenset({NotificationTrigger.GROUP_PREEMPTION})
 
 
-class ActionType(str, Enum):
+class ActionType(StrEnum):
     """What is done when the trigger fires."""
 
     EMAIL = "email"
     WEBHOOK = "webhook"
 
-    def __str__(self) -> str:
-        return self.value
 
-
-class RegistrationState(str, Enum):
+class RegistrationState(StrEnum):
     """The state of a notification."""
 
     #: The trigger has not fired yet, or may fire again.
@@ -59,23 +53,17 @@ class RegistrationState(str, Enum):
     #: The task or the machine group has ended, and the trigger never fired.
     OVER = "over"
 
-    def __str__(self) -> str:
-        return self.value
-
 
 #: States that count against the most that a user may have open.
 OPEN = frozenset({RegistrationState.WAITING, RegistrationState.DELIVERING})
 
 
-class DeliveryState(str, Enum):
+class DeliveryState(StrEnum):
     """The state of one delivery."""
 
     WAITING = "waiting"
     DELIVERED = "delivered"
     GIVEN_UP = "given_up"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,7 @@ _REFUSED = re.compile("[\x00-\x1f\x7f\\\\\ud800-\udfff]")
 
 def normalise(path: str) -> str:
     """Return a storage path without empty segments.
-
-    Raises:
-        ValueError: it is empty, too long, or has `..` or control characters.
-    """
+    Raises ValueError: it is empty, too long, or has `..` or control characters."""
     parts = [p for p in path.split("/") if p]
     if not parts:
         raise ValueError("the path is empty")

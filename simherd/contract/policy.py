@@ -65,10 +65,7 @@ class Policy:
     @classmethod
     def read(cls, given: Any) -> Policy:
         """Return a policy from an object of its fields; those that are missing have their defaults.
-
-        Raises:
-            WrongJson: naming the field.
-        """
+        Raises WrongJson: naming the field."""
         known = [f.name for f in fields(cls)]
         for name in given if isinstance(given, dict) else ():
             if name not in known:

@@ -69,8 +69,5 @@ class Report:
     @classmethod
     def decode(cls, text: str) -> Report:
         """Read what `encode` wrote.
-
-        Raises:
-            WrongJson: it is not a report, or of another protocol version.
-        """
+        Raises WrongJson: it is not a report, or of another protocol version."""
         return read_versioned(cls, text)

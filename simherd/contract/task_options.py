@@ -50,10 +50,7 @@ class TaskOptions:
     @classmethod
     def read(cls, extra_params: dict[str, Any]) -> TaskOptions:
         """Read what a user sent; names that are not known are left out.
-
-        Raises:
-            ValueError: naming the field.
-        """
+        Raises ValueError: naming the field."""
         commands = _read_commands(extra_params.get("commands"))
         seconds = partial(_seconds, extra_params)
         signal = extra_params.get("warn_signal") or limits.WARN_SIGNAL

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
 
-class TransferKind(str, Enum):
+class TransferKind(StrEnum):
     """The direction of a transfer."""
 
     FETCH = "fetch"
     EXPORT = "export"
 
-    def __str__(self) -> str:
-        return self.value
 
-
-class TransferState(str, Enum):
+class TransferState(StrEnum):
     """The state of a transfer. A large one waits for its next turn now and then."""
 
     WAITING = "waiting"
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 #: The final states.

@@ -30,10 +30,7 @@ def to_json(value: Any) -> str:
 
 def parse_object(text: str | bytes, name: str) -> dict[str, Any]:
     """Return the JSON object in a text; `name` says in an error what it should have been.
-
-    Raises:
-        WrongJson: the text is not JSON, or not an object.
-    """
+    Raises WrongJson: the text is not JSON, or not an object."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -45,10 +42,7 @@ def parse_object(text: str | bytes, name: str) -> dict[str, Any]:
 
 def from_json(kind: type[_T], value: Any, name: str = "") -> _T:
     """Return a value of JSON as the dataclass, Enum, or plain type `kind`; see `_read`.
-
-    Raises:
-        WrongJson: naming the field.
-    """
+    Raises WrongJson: naming the field."""
     result: _T = _read(kind, value, name or kind.__name__)
     return result
 

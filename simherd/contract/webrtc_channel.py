@@ -65,10 +65,7 @@ class ChannelRequest:
     @classmethod
     def read(cls, text: str | bytes) -> ChannelRequest:
         """Read what a client has sent.
-
-        Raises:
-            WrongJson: it is not such a request; the message is for its user.
-        """
+        Raises WrongJson: it is not such a request; the message is for its user."""
         body = parse_object(text, "request")
         wanted = from_json(RequestKind, body.get("type"), "type")
         arguments = body.get("args") or {}

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import ClassVar, Protocol
 
-from simherd.contract import notifications as contract
-from simherd.contract.notifications import TriggerType
+from simherd.contract.notifications import NotificationTrigger, TriggerType
 
 
 class Trigger(Protocol):
@@ -21,7 +20,11 @@ class _Named:
     """A trigger whose request consists of its fields and its name."""
 
     _type: ClassVar[TriggerType]
-    _name: ClassVar[contract.NotificationTrigger]
+    _name: ClassVar[NotificationTrigger]
+
+    def __init_subclass__(cls, name: NotificationTrigger | None = None) -> None:
+        if name is not None:
+            cls._name = name
 
     def get_trigger(self) -> dict[str, str]:
         """See `Trigger`."""
@@ -40,25 +43,16 @@ class _OfMachineGroup(_Named):
     _type = TriggerType.MACHINE_GROUP
 
 
-@dataclass(frozen=True)
-class TaskOutputUploaded(_OfTask):
+class TaskOutputUploaded(_OfTask, name=NotificationTrigger.TASK_OUTPUT_UPLOADED):
     """The task has ended and its outputs are stored."""
 
-    _name = contract.NotificationTrigger.TASK_OUTPUT_UPLOADED
 
-
-@dataclass(frozen=True)
-class TaskFailed(_OfTask):
+class TaskFailed(_OfTask, name=NotificationTrigger.TASK_FAILED):
     """The task has ended in one of the statuses that say that it failed."""
 
-    _name = contract.NotificationTrigger.TASK_FAILED
 
-
-@dataclass(frozen=True)
-class TaskStarted(_OfTask):
+class TaskStarted(_OfTask, name=NotificationTrigger.TASK_STARTED):
     """A machine has taken the task."""
-
-    _name = contract.NotificationTrigger.TASK_STARTED
 
 
 @dataclass(frozen=True)
@@ -69,43 +63,28 @@ class _Observer(_Named):
 
 
 @dataclass(frozen=True)
-class ObserverFileExists(_Observer):
+class ObserverFileExists(_Observer, name=NotificationTrigger.FILE_EXISTS):
     """A file exists among the task's outputs; `file_path` is relative to them."""
-
-    _name = contract.NotificationTrigger.FILE_EXISTS
 
 
 @dataclass(frozen=True)
-class ObserverFileRegex(_Observer):
+class ObserverFileRegex(_Observer, name=NotificationTrigger.FILE_REGEX):
     """A line of such a file matches a pattern, in Python's syntax, anywhere in the line."""
 
     regex: str
-    _name = contract.NotificationTrigger.FILE_REGEX
 
 
-@dataclass(frozen=True)
-class MachineGroupTerminated(_OfMachineGroup):
+class MachineGroupTerminated(_OfMachineGroup, name=NotificationTrigger.GROUP_TERMINATED):
     """The group has been terminated, and its machines are gone."""
 
-    _name = contract.NotificationTrigger.GROUP_TERMINATED
 
-
-@dataclass(frozen=True)
-class MachineGroupTimeLimitReached(_OfMachineGroup):
+class MachineGroupTimeLimitReached(_OfMachineGroup, name=NotificationTrigger.GROUP_TIME_LIMIT):
     """The group has come to its time limit and is being terminated."""
 
-    _name = contract.NotificationTrigger.GROUP_TIME_LIMIT
 
-
-@dataclass(frozen=True)
-class MachineGroupPendingStart(_OfMachineGroup):
+class MachineGroupPendingStart(_OfMachineGroup, name=NotificationTrigger.GROUP_PENDING_START):
     """The group was started, and its provider has refused it machines for now."""
 
-    _name = contract.NotificationTrigger.GROUP_PENDING_START
 
-
-@dataclass(frozen=True)
-class MachineGroupPreemption(_OfMachineGroup):
+class MachineGroupPreemption(_OfMachineGroup, name=NotificationTrigger.GROUP_PREEMPTION):
     """A spot machine of the group is being reclaimed; one notification for each."""
-
-    _name = contract.NotificationTrigger.GROUP_PREEMPTION

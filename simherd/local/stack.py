@@ -102,10 +102,7 @@ class Stack:
 
     def start(self) -> None:
         """Start every part.
-
-        Raises:
-            UpError: another one runs on the same folder, or something is missing.
-        """
+        Raises UpError: another one runs on the same folder, or something is missing."""
         check_installed()
         _check_metrics_port()
         try:
@@ -173,10 +170,7 @@ class Stack:
 
     def prepare(self, env: dict[str, str]) -> None:
         """Bring the database up to date, with a user and a key that is usable. Raises UpError.
-
-        Args:
-            env: the parts' environment; the key in it is replaced where it is unusable.
-        """
+        `env`: the parts' environment; the key in it is replaced where it is unusable."""
         if KEY_IS_UNUSABLE in self._bootstrap(env):
             self.key, self.has_new_key = self._secret("api_key", "sh_", is_new=True), True
             env["SIMHERD_BOOTSTRAP_KEY"] = self.key

@@ -21,23 +21,18 @@ class BoundedStream(httpcore.NetworkStream):
     def __init__(
         self, inner: httpcore.NetworkStream, limit: Callable[[float | None], float]
     ) -> None:
-        """`limit`: a step's own time-out in seconds → the seconds that it may take.
-
-        It raises an exception of httpcore when the time is over.
-        """
+        """`limit`: a step's own time-out in seconds → the seconds that it may take. It raises an
+        exception of httpcore when the time is over."""
         self._inner = inner
         self._limit = limit
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """See `httpcore.NetworkStream`."""
         return self._inner.read(max_bytes, self._limit(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """See `httpcore.NetworkStream`."""
         self._inner.write(buffer, self._limit(timeout))
 
     def close(self) -> None:
-        """See `httpcore.NetworkStream`."""
         self._inner.close()
 
     def start_tls(
@@ -46,10 +41,8 @@ class BoundedStream(httpcore.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
-        """See `httpcore.NetworkStream`."""
         inner = self._inner.start_tls(ssl_context, server_hostname, self._limit(timeout))
         return BoundedStream(inner, self._limit)
 
     def get_extra_info(self, info: str) -> Any:
-        """See `httpcore.NetworkStream`."""
         return self._inner.get_extra_info(info)

@@ -204,10 +204,8 @@ class Served:
     """The pages, served by a thread until `close`."""
 
     def __init__(self, host: str, port: int, pages: Pages, target: HealthTarget) -> None:
-        """Listen; port 0 chooses a free one, see `target`.
-
-        Raises OSError: the address cannot be listened on.
-        """
+        """Listen; port 0 chooses a free one, see `target`. Raises OSError: the address cannot be
+        listened on."""
         kind = _Server6 if ":" in host else _Server
         self._server = kind((host, port), _handler(pages))
         self._target = target if port == 0 else None

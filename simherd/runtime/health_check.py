@@ -19,9 +19,7 @@ _ITSELF = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 def of_scheduler() -> int:
     """Exit code of `simherd-scheduler health`: 0 when the process lives; 1, and a sentence, else.
-
-    Without a port for metrics it is the API's own that is asked.
-    """
+    Without a port for metrics it is the API's own that is asked."""
     port = os.environ.get("SIMHERD_METRICS_PORT", "")
     if not port:
         host = os.environ.get("SIMHERD_HOST", HOST)
@@ -58,10 +56,8 @@ def _trouble(host: str, port: str) -> str | None:
 
 
 def not_live(host: str, port: int) -> str | None:
-    """Why the process that serves its health at this address is not live, as a sentence.
-
-    None: it is. An unhealthy process and a missing one get different sentences.
-    """
+    """Why the process that serves its health at this address is not live, as a sentence. None: it
+    is. An unhealthy process and a missing one get different sentences."""
     host = _ITSELF.get(host, host)
     connection = HTTPConnection(host, port, timeout=_ANSWER_S)
     try:

@@ -128,19 +128,15 @@ class TextLines(logging.Formatter):
     lines are indented: what an exception says cannot look like a line of the log."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """See `logging.Formatter`."""
         return _on_one_line(super().formatMessage(record))
 
     def formatException(self, ei: Any) -> str:
-        """See `logging.Formatter`."""
         return _indented(super().formatException(ei))
 
     def formatStack(self, stack_info: str) -> str:
-        """See `logging.Formatter`."""
         return _indented(stack_info)
 
     def format(self, record: logging.LogRecord) -> str:
-        """See `logging.Formatter`."""
         return redact(super().format(record))
 
 
@@ -162,7 +158,6 @@ class JsonLines(logging.Formatter):
         self.always: dict[str, Any] = {"process": process}
 
     def format(self, record: logging.LogRecord) -> str:
-        """See `logging.Formatter`."""
         line = {
             "time": _rfc3339(record.created),
             "level": record.levelname,

@@ -24,10 +24,8 @@ class MetricKind(str, Enum):
 
 @dataclass(frozen=True)
 class Measure:
-    """One row: a name with its unit, how it behaves, what it says, and its labels.
-
-    Labels have few values each: no task, user or machine is one.
-    """
+    """One row: a name with its unit, how it behaves, what it says, and its labels. Labels have few
+    values each: no task, user or machine is one."""
 
     name: str
     kind: MetricKind

@@ -123,10 +123,8 @@ class _Sink:
 
 
 def zipped(entries: list[InputEntry], progress: Progress | None = None) -> Iterator[bytes]:
-    """The bytes of an input archive, packed while they are read: no second copy on disk.
-
-    `progress` gets how many bytes of the files were read, and how many there are.
-    """
+    """The bytes of an input archive, packed while they are read: no second copy on disk. `progress`
+    gets how many bytes of the files were read, and how many there are."""
     done, size = 0, sum(entry.size for entry in entries)
     sink = _Sink()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:  # type: ignore[call-overload]
@@ -172,10 +170,7 @@ def _info(name: str, mode: int) -> zipfile.ZipInfo:
 
 def extract_all(path: Path, folder: Path, root: str = "") -> None:
     """Unpack a whole zip into `folder`, over what is there, without the leading folder `root`.
-
-    Raises:
-        TransferError: the archive is broken, or a name in it leads elsewhere.
-    """
+    Raises TransferError: the archive is broken, or a name in it leads elsewhere."""
     folder.mkdir(parents=True, exist_ok=True)
     # Beside its place, so that a broken archive changes nothing and moving costs nothing.
     staging = Path(tempfile.mkdtemp(prefix=".unpack-", dir=folder))

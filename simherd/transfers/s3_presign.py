@@ -85,10 +85,7 @@ class S3Account:
 
 def s3_account(region: str | None = None) -> S3Account:
     """The user's S3, as the AWS tools find it: in the environment, else the file of credentials.
-
-    Raises:
-        InvalidInput: there are no keys.
-    """
+    Raises InvalidInput: there are no keys."""
     env = os.environ
     access, secret = env.get("AWS_ACCESS_KEY_ID"), env.get("AWS_SECRET_ACCESS_KEY")
     token = env.get("AWS_SESSION_TOKEN")

@@ -94,10 +94,7 @@ def remote_info(url: str) -> RemoteInfo:
 
 def pieces(url: str, first: int, length: int) -> Iterator[bytes]:
     """`length` bytes of a URL from `first` on; goes on where a connection broke.
-
-    Raises:
-        TransferError: they could not be had, or are not served in parts.
-    """
+    Raises TransferError: they could not be had, or are not served in parts."""
     at, end = first, first + length
     tries = _TRIES
     while at < end:
@@ -125,10 +122,7 @@ def pieces(url: str, first: int, length: int) -> Iterator[bytes]:
 @contextmanager
 def remote_file(url: str) -> Iterator[BinaryIO]:
     """A seekable file over ranged reads of a URL.
-
-    Raises:
-        TransferError: there is none, or it is not served in parts.
-    """
+    Raises TransferError: there is none, or it is not served in parts."""
     info = remote_info(url)
     if info.size and not info.in_parts:
         raise TransferError("The storage does not serve parts of a file; download all of it.")

@@ -95,7 +95,7 @@ def test_an_agent_of_another_member_takes_the_attempt_with_it(own: Env) -> None:
     until(lambda: own.task(task_id)["attempt"] == 2, timeout_s=2 * SECONDS, what="attempt 2")
     task = own.wait(task_id, timeout_s=120)
     assert (task["status"], task["num_retries"]) == ("success", 1), task["error_detail"]
-    assert "lost" in task["losses"][0]["detail"] or "started anew" in task["losses"][0]["detail"]
+    assert "lost" in task["losses"][0]["detail"] or "started again" in task["losses"][0]["detail"]
     nothing_is_left(own, task_id)
 
 

@@ -12,11 +12,11 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from executor.attempt.deadline import DeadlineCheck
+from executor.attempt.deadline import Deadline, DeadlineCheck
 from executor.attempt.errors import StageFailed, Stopped
-from executor.attempt.recovery import exit_attributes
+from executor.attempt.recovery import OpenOperation, exit_attributes
 from executor.attempt.resource_monitor import ResourceMonitor
-from executor.containers.base import ContainerError, ContainerLost, ContainerSpec
+from executor.containers.base import ContainerError, ContainerLost, ContainerSpec, Exit, Running
 from executor.observability import table
 from executor.observability.instruments import timed
 from simherd.contract import limits
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from executor.attempt.context import Attempt, MpiMachines
-    from executor.attempt.deadline import Deadline
-    from executor.attempt.recovery import OpenOperation
-    from executor.containers.base import Exit, Running
     from simherd.contract.attempt_spec import Command
 
 #: Seconds before a group's time limit at which its tasks are stopped, so that what they have put
@@ -190,10 +187,8 @@ def _set_group_end(attempt: Attempt) -> None:
 
 
 def _set_money(attempt: Attempt) -> float | None:
-    """Set when the money for the task is spent; returns it in seconds since the epoch.
-
-    The scheduler may correct the time: it knows what the machine costs.
-    """
+    """Set when the money for the task is spent; returns it in seconds since the epoch. The
+    scheduler may correct the time: it knows what the machine costs."""
     seconds = attempt.spec.seconds_for_money
     if seconds is None:
         return None

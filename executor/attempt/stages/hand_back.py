@@ -18,10 +18,7 @@ log = logging.getLogger(__name__)
 
 def hand_back(attempt: Attempt) -> None:
     """Save what the time allows: a checkpoint, then outputs if no other attempt will make them.
-
-    Raises:
-        Stopped: the lease was lost.
-    """
+    Raises Stopped: the lease was lost."""
     state, timetable = attempt.state, attempt.state.timetable
     assert timetable is not None
     sentences = [OUTCOMES[Cause.SPOT_RECLAIMED].sentence]

@@ -15,10 +15,7 @@ if TYPE_CHECKING:
 
 def fetch_image(attempt: Attempt) -> None:
     """Make the attempt's image available on this machine.
-
-    Raises:
-        StageFailed: the image is not available.
-    """
+    Raises StageFailed: the image is not available."""
     image = attempt.spec.image
     try:
         with attempt.operation(

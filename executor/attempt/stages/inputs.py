@@ -22,10 +22,7 @@ if TYPE_CHECKING:
 
 def fetch_inputs(attempt: Attempt) -> None:
     """Download the input archives and the remote assets, and lay out the work folder.
-
-    Raises:
-        StageFailed: something is missing or was refused.
-    """
+    Raises StageFailed: something is missing or was refused."""
     spec = attempt.spec
     with attempt.operation(Operation.DOWNLOAD_INPUT, Metric.INPUT_DOWNLOAD_SECONDS):
         archives = [

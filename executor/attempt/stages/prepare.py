@@ -24,11 +24,7 @@ PULL_JOIN_S = 1.0
 
 def prepare(attempt: Attempt) -> None:
     """Fetch what the commands need, or wait for what was prefetched.
-
-    Raises:
-        StageFailed: something cannot be fetched.
-        Stopped: the switch was tripped.
-    """
+    Raises StageFailed: something cannot be fetched; Stopped: the switch was tripped."""
     if attempt.state.prefetched is not None:
         attempt.state.prefetched()
     else:
@@ -45,11 +41,7 @@ def recall_preparation(attempt: Attempt) -> None:
 
 def fetch(attempt: Attempt) -> None:
     """Fetch the image and the inputs at the same time: they come from different places.
-
-    Raises:
-        StageFailed: something cannot be fetched.
-        Stopped: the switch was tripped.
-    """
+    Raises StageFailed: something cannot be fetched; Stopped: the switch was tripped."""
     failures: list[Exception] = []
     fetched = threading.Event()
 

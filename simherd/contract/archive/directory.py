@@ -108,20 +108,14 @@ def locate(file: IO[bytes], most_entries: int, most_bytes: int) -> Directory:
 
 def check_count(file: IO[bytes], directory: Directory) -> None:
     """Refuse a directory that does not have as many entries as the archive's end says.
-
-    Raises:
-        ArchiveRejected: it has more or fewer, or is broken.
-    """
+    Raises ArchiveRejected: it has more or fewer, or is broken."""
     for _ in _raw_entries(_read(file, directory), directory):
         pass
 
 
 def read_entries(file: IO[bytes], directory: Directory) -> Iterator[ArchiveEntry]:
     """Yield every entry, in the directory's order.
-
-    Raises:
-        ArchiveRejected: the directory is broken, or not as the archive's end says.
-    """
+    Raises ArchiveRejected: the directory is broken, or not as the archive's end says."""
     data = _read(file, directory)
     for at, fields in _raw_entries(data, directory):
         yield _entry(data, at, fields, directory.shift)

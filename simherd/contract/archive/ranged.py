@@ -25,17 +25,14 @@ class RangedFile(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """See `io.IOBase`."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         self._at = max(0, base + offset)
         return self._at
 
     def tell(self) -> int:
-        """See `io.IOBase`."""
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        """See `io.RawIOBase`."""
         view = memoryview(buffer)
         wanted = min(len(view), self._size - self._at)
         if wanted <= 0:

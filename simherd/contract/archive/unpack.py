@@ -159,7 +159,7 @@ def _checked_member(info: zipfile.ZipInfo, limits: ArchiveLimits) -> _Member:
     if (kind == stat.S_IFDIR) != name.endswith("/"):
         raise ArchiveRejected("a member is both a folder and something else", name)
     if kind == stat.S_IFDIR and info.file_size:
-        raise ArchiveRejected("a folder has contents of its own", name)
+        raise ArchiveRejected("a folder has contents", name)
     if kind == stat.S_IFLNK and info.file_size > _LINK_BYTES:
         raise ArchiveRejected("a symlink's target is too long", name)
     return _Member(info, parts, kind, mode)

@@ -105,10 +105,8 @@ class GroupKeys:
         return self.named(f"live:{request}")
 
     def of_executor(self, executor: str, *, gangs: bool = False) -> tuple[str, ...]:
-        """Return patterns of the keys that an executor of the group uses.
-
-        `gangs`: its machines form MPI groups, and so they write to one another.
-        """
+        """Return patterns of the keys that an executor of the group uses. `gangs`: its machines
+        form MPI groups, and so they write to one another."""
         shared = (self.queue, self.specs, self.leases, self.machines, self.facts, self.staged)
         more = (self.overtaken, self.recorded, self.events, self.bell, self.fair, self.claims)
         prefixes = (self.lease_prefix, self.old_claim_prefix, self.named("live:"))

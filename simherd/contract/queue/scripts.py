@@ -49,10 +49,8 @@ def source(name: Name) -> str:
 
 
 def sources_of_agents() -> list[str]:
-    """Return the texts of the scripts that agents call, also those of the release before.
-
-    Agents cannot load scripts: they name one by the digest of its text in their release.
-    """
+    """Return the texts of the scripts that agents call, also those of the release before. Agents
+    cannot load scripts: they name one by the digest of its text in their release."""
     old = (f"{_OLD}/left", f"{_OLD}/take")
     return [
         *(source(name) for name in _OF_AGENTS),
@@ -95,11 +93,8 @@ class Gang:
 
 @dataclass(frozen=True)
 class Gathered:
-    """The reply of `gather`.
-
-    With `claimed` the caller leads `gang`, with `member` it belongs to it, and `gang` names only
-    the leader; otherwise the caller asks again.
-    """
+    """The reply of `gather`. With `claimed` the caller leads `gang`, with `member` it belongs to
+    it, and `gang` names only the leader; otherwise the caller asks again."""
 
     word: Literal["claimed", "member", "empty", "gather", "follow"]
     gang: Gang | None = None

@@ -202,7 +202,7 @@ def test_aws_renews_a_token_that_is_refused(aws: tuple[AwsSource, Clock], said: 
 def test_aws_is_never_asked_without_a_token(aws: tuple[AwsSource, Clock], said: Metadata) -> None:
     source, _ = aws
     said.faults["/latest/api/token"] = "500"
-    with pytest.raises(SourceError, match="/latest/api/token answered 500"):
+    with pytest.raises(SourceError, match="/latest/api/token responded with 500"):
         source.poll()
     said.faults["/latest/api/token"] = "html"
     with pytest.raises(SourceError, match="token"):

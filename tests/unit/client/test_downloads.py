@@ -118,7 +118,8 @@ def test_another_call_fetches_only_what_is_missing(
     Storage.asked.clear()
     signed_url.download(storage, tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == DATA
-    assert len([r for r in Storage.asked if r != "bytes=0-0"]) == 4
+    # The worker may have begun the piece after the refused one before it was stopped.
+    assert len([r for r in Storage.asked if r != "bytes=0-0"]) in (3, 4)
 
 
 def test_a_file_that_was_replaced_meanwhile_is_fetched_again(storage: str, tmp_path: Path) -> None:

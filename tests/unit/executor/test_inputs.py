@@ -77,13 +77,15 @@ def test_an_input_that_was_changed_is_named_and_not_run_on(web: Web, tmp_path: P
 
 @pytest.mark.fault("B45")
 def test_an_input_that_was_deleted_is_named_after_one_try(web: Web, tmp_path: Path) -> None:
-    assert "the input archive: the storage answered 404" in refused(web, tmp_path, 100)
+    assert "the input archive: the storage responded with 404" in refused(web, tmp_path, 100)
     assert len(web.asked) == 1
     gone = f"{web.url}/files/mesh.dat"
     inputs: dict[str, Any] = {"input_url": None, "input_files": (InputFile(gone, "mesh.dat"),)}
-    assert "the asset 'mesh.dat': the storage answered 404" in refused(
+    assert "the asset 'mesh.dat': the storage responded with 404" in refused(
         web, tmp_path, None, **inputs
     )
     inputs = {"input_url": None, "shared_inputs": (gone,)}
-    assert "the shared input 1: the storage answered 404" in refused(web, tmp_path, None, **inputs)
+    assert "the shared input 1: the storage responded with 404" in refused(
+        web, tmp_path, None, **inputs
+    )
     assert len(web.asked) == 3
