@@ -7,7 +7,7 @@
 `simherd-scheduler bucket` makes the storage's bucket where there is none; `end-machines` ends every
 machine that the providers have, for taking a deployment down.
 
-What else it does for operators is in `commands.py`.
+What else it does for operators is in `operator_cli.py`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _S = TypeVar("_S", bound=StoreSettings)
-#: Seconds between two tries while the database does not answer.
+#: Seconds between two tries while the database is unavailable.
 _DATABASE_RETRY_S = 1.0
 #: Seconds that a storage has for its start, where its bucket is to be made.
 _STORAGE_S = 120.0
@@ -63,11 +63,13 @@ def main() -> None:
     logs.configure_logging(given.process, settings.log_level, settings.log_format)
     rt = Runtime(settings, _send_job)
     if given.process in _LASTING:
+        from scheduler.services.accounts.provider_access import log_groups_without_provider
+
         findings += preflight.look_at_redis(settings.redis_urls)
         preflight.stop_or_warn(findings, settings.unsafe_settings)
         _wait_for_schema(settings)
         _check_servers(rt)
-        _warn_of_providers(rt)
+        log_groups_without_provider(rt)
     _PROCESSES[given.process][0](rt)
 
 
@@ -97,7 +99,7 @@ def _read(kind: type[_S]) -> _S:
 
 
 def _wait_for_schema(settings: Settings) -> None:
-    """Return once the database answers and has a schema that this program can work with."""
+    """Return once the database is available and has a schema that this program can work with."""
     from sqlalchemy.exc import OperationalError
 
     from scheduler.store import schema
@@ -129,12 +131,6 @@ def _check_servers(rt: Runtime) -> None:
         )
 
 
-def _warn_of_providers(rt: Runtime) -> None:
-    from scheduler.services.accounts.provider_access import log_groups_without_provider
-
-    log_groups_without_provider(rt)
-
-
 def _api(rt: Runtime) -> None:
     from scheduler.api.app import make_app
     from scheduler.api.edge.server import serve
@@ -156,7 +152,7 @@ def _worker(rt: Runtime) -> None:
 
     asked = dependencies(rt)
     if rt.settings.log_format is LogFormat.JSON:
-        # Celery's words about its end, which are no lines of a log, go there: ours go to the other.
+        # Celery prints its own end there, which is not a log line: ours go to standard error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
     def trouble() -> str | None:
@@ -168,7 +164,7 @@ def _worker(rt: Runtime) -> None:
             os.register_at_fork(after_in_child=pages.leave_to_parent)
         # Not by its command line, which costs a third of a second more to start.
         worker = app.Worker(
-            quiet=True,  # its banner is no line of a log
+            quiet=True,  # its banner is not a log line
             beat=True,
             # Fetches and exports, and one for the rest.
             concurrency=MOST_TURNS + 1,

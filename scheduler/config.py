@@ -57,6 +57,12 @@ def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+def _check_providers(names: list[str]) -> None:
+    for name in names:
+        if name not in PROVIDERS:
+            raise ValueError(f"{name!r} is not a provider. There are: {', '.join(PROVIDERS)}")
+
+
 def _has(module: str) -> bool:
     try:
         return find_spec(module) is not None
@@ -87,7 +93,7 @@ class Ec2Settings(BaseSettings):
     @property
     def security_groups(self) -> list[str]:
         """The ids of the security groups."""
-        return [part.strip() for part in self.security_group_ids.split(",") if part.strip()]
+        return _listed(self.security_group_ids)
 
     @model_validator(mode="after")
     def _complete(self) -> Ec2Settings:
@@ -305,7 +311,7 @@ class Settings(StoreSettings):
     @property
     def ice_urls(self) -> list[str]:
         """The URLs of the STUN and TURN servers."""
-        return [url.strip() for url in self.ice_servers.split(",") if url.strip()]
+        return _listed(self.ice_servers)
 
     @field_validator("redis_servers")
     @classmethod
@@ -346,9 +352,7 @@ class Settings(StoreSettings):
     @field_validator("providers")
     @classmethod
     def _known_providers(cls, text: str, info: ValidationInfo) -> str:
-        for name in _listed(text):
-            if name not in PROVIDERS:
-                raise ValueError(f"{name!r} is not a provider. There are: {', '.join(PROVIDERS)}")
+        _check_providers(_listed(text))
         ec2 = info.data.get("ec2")
         if "ec2" in _listed(text) and ec2 is not None and not ec2.image_id:
             raise ValueError("it names ec2, so SIMHERD_EC2_IMAGE_ID must be set")
@@ -357,9 +361,7 @@ class Settings(StoreSettings):
     @field_validator("max_machines")
     @classmethod
     def _providers_of_maxima(cls, most: dict[str, int]) -> dict[str, int]:
-        for name in most:
-            if name not in PROVIDERS:
-                raise ValueError(f"{name!r} is not a provider. There are: {', '.join(PROVIDERS)}")
+        _check_providers(list(most))
         return most
 
     @field_validator("reserved_group_names")
@@ -376,7 +378,7 @@ class Settings(StoreSettings):
     @field_validator("ice_servers")
     @classmethod
     def _ice_servers(cls, text: str) -> str:
-        for url in filter(None, map(str.strip, text.split(","))):
+        for url in _listed(text):
             if not _ICE_URL.fullmatch(url):
                 raise ValueError(f"{url!r} is not stun:HOST[:PORT] or turn:HOST[:PORT]")
         return text

@@ -45,17 +45,15 @@ def dependencies(rt: Runtime) -> Dependencies:
         with rt.store.read() as session:
             session.execute(text("SELECT 1"))
 
-    def storage() -> str | None:
-        return rt.objects.trouble()
+    def ping() -> None:
+        broker().ping()
 
     return Dependencies(
         {
             **dict(_redis(rt)),
             "database": Dependency("The database (SIMHERD_DATABASE_URL) does not answer", database),
-            "storage": Dependency("The storage does not answer", storage),
-            "broker": Dependency(
-                "Celery's broker (SIMHERD_BROKER_URL) does not answer", lambda: _ping(broker())
-            ),
+            "storage": Dependency("The storage does not answer", lambda: rt.objects.trouble()),
+            "broker": Dependency("Celery's broker (SIMHERD_BROKER_URL) does not answer", ping),
         }
     )
 
@@ -69,13 +67,9 @@ def _redis(rt: Runtime) -> Iterator[tuple[str, Dependency]]:
         yield key, Dependency(text, functools.partial(_write_and_read, client, key))
 
 
-def _ping(client: Redis) -> None:
-    client.ping()
-
-
 def _write_and_read(client: Redis, name: str) -> str | None:
     """Why Redis cannot be worked with, as a sentence; None when it can: one that is full, or a
-    replica, answers a ping as any other."""
+    replica, replies to a ping as any other."""
     try:
         client.set(READY, "1", ex=_READY_S)
         found = client.get(READY)
@@ -99,12 +93,8 @@ def served(
 
     The process ends here when it cannot listen there: nobody would see it.
 
-    Args:
-        rt: the scheduler's runtime.
-        process: its name.
-        asked: what the process depends on.
-        trouble: why it is not live, as a sentence; None when it is.
-        collectors: numbers that it alone shows.
+    `asked`: what the process depends on. `trouble`: why it is not live, as a sentence; None when it
+    is. `collectors`: numbers that it alone shows.
     """
     address = rt.settings.metrics_address
     if address is None:

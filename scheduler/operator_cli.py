@@ -91,10 +91,8 @@ def _restore(given: argparse.Namespace, url: str) -> None:
     manifest, going_on = restore_backup(store, _actor(), given.file, replace=given.replace)
     made = datetime.fromtimestamp(manifest.created_at, UTC).isoformat(" ", "seconds")
     print(f"The database is as it was at {made}: {manifest.rows} rows.")
-    print(
-        f"{going_on} tasks go on once api, recorder and worker are started. What does not match is"
-    )
-    print("told by `simherd admin doctor --storage`. What was ended since is back: keys, groups.")
+    print(f"{going_on} tasks go on once api, recorder and worker are started. What does not match")
+    print("is listed by `simherd admin doctor --storage`. What was ended is back: keys, groups.")
 
 
 def _operator(given: argparse.Namespace, url: str) -> None:

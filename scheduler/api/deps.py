@@ -23,9 +23,7 @@ RuntimeDep = Annotated[Runtime, Depends(get_runtime)]
 
 async def get_user(request: Request, x_api_key: Annotated[str | None, Header()] = None) -> User:
     """The user whose key came with the request: `edge.guard` has looked it up.
-
-    The header is a parameter for the description of the API alone.
-    """
+    The header is a parameter for the description of the API alone."""
     user = getattr(request.state, "user", None)
     if not isinstance(user, User):
         raise HTTPException(401, "X-API-Key: no key was sent. `simherd auth login` stores one.")

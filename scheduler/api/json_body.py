@@ -52,11 +52,9 @@ class _Bad:
 def parse(data: bytes) -> Any:
     """The value of a JSON text.
 
-    Raises:
-        BadJson: it is not JSON in UTF-8; it has more than `MAX_JSON_VALUES`, or they are
-            nested deeper than `MAX_JSON_DEPTH`; an object has a name twice; a number is not
-            finite, or an integer does not fit 64 bits; a text has a NUL or half of a surrogate
-            pair.
+    Raises BadJson: it is not JSON in UTF-8; it has more than `MAX_JSON_VALUES`, or they are
+    nested deeper than `MAX_JSON_DEPTH`; an object has a name twice; a number is not finite,
+    or an integer does not fit 64 bits; a text has a NUL or half of a surrogate pair.
     """
     try:
         text = data.decode()
@@ -80,7 +78,7 @@ def parse(data: bytes) -> Any:
         value = json.loads(
             text,
             object_pairs_hook=_object,
-            parse_constant=checked(_constant),
+            parse_constant=checked(lambda name: _Bad(f"{name} is not a number in JSON")),
             parse_int=checked(_integer) if has_large else None,
             parse_float=checked(_number) if has_large else None,
         )
@@ -146,10 +144,6 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         ((twice, _),) = Counter(name for name, _ in pairs).most_common(1)
         raise BadJson(f"the name {twice[:_SHOWN]!r} is there twice in one object")
     return value
-
-
-def _constant(name: str) -> _Bad:
-    return _Bad(f"{name} is not a number in JSON")
 
 
 def _integer(text: str) -> int | _Bad:

@@ -203,9 +203,7 @@ def group_json(
     facts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """A machine group. Prices are US$ per hour; `facts` are what its machines reported.
-
-    What it costs is known only with its machines.
-    """
+    What it costs is known only with its machines."""
     now = time.time()
     costs = {m.id: machine_cost(m, group.price_hour, now) for m in machines or ()}
     price = group.price_hour

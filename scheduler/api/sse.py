@@ -1,7 +1,7 @@
 """Server-sent events: a response that goes on (WHATWG HTML, section 9.2).
 
-Whoever reads may go at any moment. What an answer holds is let go of then, not when the garbage
-collector comes by: it keeps machines busy.
+A reader may disconnect at any moment. What its response holds is released then, not when the
+garbage collector runs, because it keeps machines busy.
 """
 
 from __future__ import annotations
@@ -78,10 +78,7 @@ class Streams:
         self, user_id: str, news: AsyncGenerator[tuple[str, dict[str, Any]], None]
     ) -> StreamingResponse:
         """Return a response of events: each a name and its fields.
-
-        Raises:
-            Busy: the user has as many as may be.
-        """
+        Raises Busy: the user has as many as may be."""
         if self._open[user_id] >= MAX_STREAMS:
             raise TooManyRequests(
                 f"You follow or wait for tasks over {MAX_STREAMS} connections already. "

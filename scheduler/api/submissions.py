@@ -20,19 +20,27 @@ Key = Annotated[str, Field(min_length=1, max_length=200, pattern=PRINTABLE)]
 
 
 class TaskRequest(StrictBody):
-    """A task in the contract's words; what the contract does not have is said so."""
+    """A task; the aliases are the contract's words, the names those of `NewTask`."""
 
     simulator: Shown = Field(min_length=1, max_length=128)
-    simulator_name_alias: Shown | None = Field(default=None, max_length=128)
+    simulator_alias: Shown | None = Field(
+        default=None, max_length=128, alias="simulator_name_alias"
+    )
     #: Without it, the task goes to the default group: `GET /v1/default-group`.
-    resource_pool: StrictStr | None = Field(default=None, min_length=1, max_length=128)
-    storage_path_prefix: StrictStr = Field(default="", max_length=512)
+    group_id: StrictStr | None = Field(
+        default=None, min_length=1, max_length=128, alias="resource_pool"
+    )
+    storage_prefix: StrictStr = Field(default="", max_length=512, alias="storage_path_prefix")
     project: StrictStr | None = Field(default=None, min_length=1, max_length=128)
     container_image: Shown = Field(min_length=1, max_length=512)
-    time_to_live_seconds: float | None = Field(
-        default=None, gt=0, le=limits.MAX_TTL_S, allow_inf_nan=False
+    time_to_live_s: float | None = Field(
+        default=None,
+        gt=0,
+        le=limits.MAX_TTL_S,
+        allow_inf_nan=False,
+        alias="time_to_live_seconds",
     )
-    resubmit_on_preemption: bool = False
+    resubmit: bool = Field(default=False, alias="resubmit_on_preemption")
     input_resources: list[Path] = Field(default_factory=list, max_length=1000)
     stream_zip: bool = True
     compress_with: Literal["AUTO", "SEVEN_Z", "NONE"] = "SEVEN_Z"
@@ -45,28 +53,9 @@ class TaskRequest(StrictBody):
     metadata: Metadata = Field(default_factory=dict)
 
     def submission(self, key: str | None) -> NewTask:
-        """What is body for, under the client's key."""
-        digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()
-        return NewTask(
-            group_id=self.resource_pool,
-            simulator=self.simulator,
-            simulator_alias=self.simulator_name_alias,
-            container_image=self.container_image,
-            storage_prefix=self.storage_path_prefix,
-            project=self.project,
-            time_to_live_s=self.time_to_live_seconds,
-            max_cost=self.max_cost,
-            resubmit=self.resubmit_on_preemption,
-            stream_zip=self.stream_zip,
-            compress_with=self.compress_with,
-            input_resources=self.input_resources,
-            shared_inputs=self.shared_inputs,
-            has_input=self.has_input,
-            priority=self.priority,
-            metadata=self.metadata,
-            extra_params=self.extra_params,
-            client_key=None if key is None else ClientKey(key, digest),
-        )
+        """The task that it asks for, under the client's key."""
+        digest = hashlib.sha256(self.model_dump_json(by_alias=True).encode()).hexdigest()
+        return NewTask(**dict(self), client_key=None if key is None else ClientKey(key, digest))
 
 
 class KeyedRequest(TaskRequest):
@@ -75,6 +64,6 @@ class KeyedRequest(TaskRequest):
     client_key: Key | None = None
 
     def keyed(self) -> NewTask:
-        """What is body for."""
-        plain = TaskRequest.model_validate(self.model_dump(exclude={"client_key"}))
+        """The task that it asks for."""
+        plain = TaskRequest.model_validate(self.model_dump(exclude={"client_key"}, by_alias=True))
         return plain.submission(self.client_key)

@@ -41,7 +41,7 @@ class BridgeConnections:
             )
 
     async def answer(self, task: TaskRow, offer: str) -> str:
-        """The SDP that answers a client's offer; the connection then lives by itself.
+        """The SDP in reply to a client's offer; the connection then lives by itself.
 
         Raises:
             Busy: there are too many.

@@ -63,7 +63,7 @@ class Lines:
         """The lines that a piece of a file, see `FrameKind.TEXT`, completes."""
         lines: list[str] = []
         if piece.get("anew"):
-            lines += [*self.rest(), "(the file begins anew)"]
+            lines += [*self.rest(), "(the file begins again)"]
         elif piece.get("skipped"):
             lines += [*self.rest(), f"({piece['skipped']} bytes are left out)"]
         *whole, self._rest = (self._rest + piece["text"]).split("\n")

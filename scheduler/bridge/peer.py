@@ -56,7 +56,7 @@ class Peer:
         self._connection.on("connectionstatechange", self._on_state)
 
     async def answer(self, offer: str) -> str:
-        """The SDP that answers an offer. Raises Invalid, or Conflict where no connection can be."""
+        """The SDP in reply to an offer. Raises Invalid, or Conflict where no connection can be."""
         if _MEDIA.findall(offer) != ["application"]:
             raise Invalid("sdp: must offer a data channel and nothing else.")
         if not _CANDIDATE.search(offer):

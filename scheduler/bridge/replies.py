@@ -31,9 +31,7 @@ async def replies(
     rt: Runtime, task: TaskRow, request: ChannelRequest, most: int
 ) -> AsyncGenerator[Reply, None]:
     """Yield the replies to a request, in messages of at most `most` bytes.
-
-    One reply; for a request that follows a file, more until the task has ended or an error.
-    """
+    One reply; for a request that follows a file, more until the task has ended or an error."""
     try:
         if request.wanted is RequestKind.TAIL and request.follow:
             async with aclosing(_follow(rt, task, request, most)) as messages:

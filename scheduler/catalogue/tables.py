@@ -49,10 +49,7 @@ class Catalogue:
 
 def load(machine_types: Path | None = None, images: Path | None = None) -> Catalogue:
     """Read the operator's files, or the shipped ones.
-
-    Raises:
-        ValueError: a file lacks something; the message names the file and the entry.
-    """
+    Raises ValueError: a file lacks something; the message names the file and the entry."""
     types, pictures = _read(machine_types, "machine_types.toml"), _read(images, "images.toml")
     source = machine_types or "machine_types.toml"
     try:

@@ -15,9 +15,8 @@ _BEGIN = 1_767_225_600
 def floor_at(now: float, highest: int) -> int:
     """Return the first number that attempts get after a restore.
 
-    Args:
-        now: the moment of the restore, seconds since the epoch.
-        highest: the highest number in the backup, for a clock that is behind.
+    `now`: the moment of the restore, seconds since the epoch; `highest`: the highest number in the
+    backup, for a clock that is behind.
     """
     return max(int(now) - _BEGIN, highest + 1)
 
@@ -34,10 +33,5 @@ def next_number(attempt: int, floor: int) -> int:
 
 def ordinal(attempt: int, floor: int, before: int) -> int:
     """Return which attempt of its task it is, counted from 1; 0 before the first.
-
-    Args:
-        attempt: its number.
-        floor: the task's `attempt_floor`.
-        before: its `attempts_before`.
-    """
+    `floor`: the task's `attempt_floor`; `before`: its `attempts_before`."""
     return before + 1 + attempt - floor if floor and attempt >= floor else attempt

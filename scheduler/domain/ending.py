@@ -84,7 +84,7 @@ def decide(task: TaskSnapshot, end: AttemptEnd) -> Ending:
 
     In this order: a task that is being killed ends killed, because the kill came first; one that
     has spent its money ends for that; one that lost machine after machine is held; one whose
-    attempt ended through no fault of its own gets another; any other ends as the cause says.
+    attempt ended without a fault of the task gets another; any other ends as the cause says.
     """
     outcome, cost = OUTCOMES[end.cause], task.cost
     sentence = end.detail or outcome.sentence
@@ -99,7 +99,9 @@ def decide(task: TaskSnapshot, end: AttemptEnd) -> Ending:
     is_held = wants_another and len(losses) >= MAX_LOSSES
     if task.status is Status.PENDING_KILL:
         columns["cause"] = Cause.KILLED_BY_USER.value
-        return Ending(Status.KILLED, _killed(task, end), columns, sentence)
+        took_s = max(0.0, end.at - (task.kill_requested_at or end.at))
+        killed = f"The task was killed at the user's request; it stopped {took_s:.1f} s after that."
+        return Ending(Status.KILLED, killed, columns, sentence)
     if wants_another and cost is not None and cost.spent >= cost.limit:
         columns |= _final(Cause.COST_LIMIT, end, cost.sentence)
         status = OUTCOMES[Cause.COST_LIMIT].status
@@ -119,11 +121,6 @@ def _final(cause: Cause, end: AttemptEnd, detail: str | None) -> dict[str, Any]:
     return {"cause": cause.value, "exit_code": end.exit_code, "error_detail": detail}
 
 
-def _killed(task: TaskSnapshot, end: AttemptEnd) -> str:
-    took_s = max(0.0, end.at - (task.kill_requested_at or end.at))
-    return f"The task was killed at the user's request; it stopped {took_s:.1f} s after that."
-
-
 def _loss(attempt: int, end: AttemptEnd, detail: str) -> Loss:
     at = datetime.fromtimestamp(end.at, UTC).isoformat(timespec="seconds")
     return {"attempt": attempt, "machine_id": end.machine_id, "at": at, "detail": detail}
@@ -134,5 +131,5 @@ def _evidence(losses: Sequence[Loss]) -> str:
     lines = [f"attempt {x['attempt']} on {x['machine_id']} at {x['at']}" for x in losses]
     return (
         f"The task lost its machine {len(losses)} times ({'; '.join(lines)}) and is held: it may "
-        "be what brings them down. Look at its memory and its children, then submit it anew."
+        "be what brings them down. Look at its memory and its children, then submit it again."
     )

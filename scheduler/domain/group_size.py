@@ -99,17 +99,14 @@ def machines_to_drain(machines: Sequence[MachineUse], size: int, *, is_elastic: 
 
 def size_after_reclaim(size: int, smallest: int) -> int:
     """Return the size of an elastic group of which an idle machine is reclaimed.
-
-    The machine is not replaced: the group grows again when there is work.
-    """
+    The machine is not replaced: the group grows again when there is work."""
     return max(smallest, size - 1)
 
 
 def has_failed_to_start(hard_refusals: int, *, has_machines: bool) -> bool:
     """Return whether a group that is starting is given up.
 
-    Args:
-        hard_refusals: launches refused in a row for other reasons than a lack of capacity.
-        has_machines: whether one of its machines was launched.
+    `hard_refusals`: launches refused in a row for other reasons than a lack of capacity;
+    `has_machines`: whether one of its machines was launched.
     """
     return hard_refusals >= _START_TRIES and not has_machines

@@ -1,4 +1,4 @@
-"""Who is lost: attempts whose machine is gone or silent, and the brake for mass losses.
+"""The attempts that are lost: those whose machine is gone or silent, and the brake for mass losses.
 
 A machine that is gone loses its attempts at once. Silence alone is weaker evidence: it counts only
 after a while, outside a grace period, and not where much of the group is silent, since the fault is
@@ -54,7 +54,7 @@ def grace_period(
 class MachineEvidence:
     """What SQL, Redis and the provider know about a machine that holds an attempt."""
 
-    #: When it was last heard of, seconds since the epoch.
+    #: When its last heartbeat came, seconds since the epoch.
     seen_at: float
     #: The scheduler has terminated it, or does not know it.
     is_down: bool = False
@@ -121,7 +121,6 @@ def find_losses(
     """Decide which attempts of a group are lost.
 
     Args:
-        suspects: the attempts that may be lost.
         total: all attempts from which the suspects were chosen.
         now: seconds since the epoch.
         silent_s: seconds of silence after which a machine that may still exist is lost.
@@ -144,10 +143,9 @@ def find_losses(
 def is_left_out(seen_at: float, lease_ended_at: float | None, now: float) -> bool:
     """Whether a machine lives and does not know an attempt, as after a crash while it claimed.
 
-    Args:
-        seen_at: when it sent its last heartbeat, seconds since the epoch; 0: never.
-        lease_ended_at: when the attempt's lease ran out, or will; None: it has no lease.
-        now: seconds since the epoch.
+    `seen_at`: when it sent its last heartbeat, seconds since the epoch; 0: never. `lease_ended_at`:
+    when the attempt's lease ran out, or will; None: it has no lease. `now`: seconds since the
+    epoch.
     """
     if lease_ended_at is None:
         return now - seen_at < limits.LEASE_S

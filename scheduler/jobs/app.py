@@ -26,13 +26,16 @@ log = logging.getLogger(__name__)
 
 #: Seconds after which an unacknowledged message is delivered again.
 _VISIBILITY_S = 600
-#: Seconds between two looks for machines that are there although they were terminated.
-_AGAIN_S = 60.0
-#: Seconds between two looks for deliveries that are due, or of which a message was lost.
-_DELIVER_S = 15.0
-#: Seconds between two looks for fetches and exports whose message was lost, or that wait to be
-#: tried again.
-_TRANSFERS_S = 5.0
+#: Job → seconds between two of its runs.
+_EVERY_S = {
+    # Machines that are there although they were terminated.
+    "end_again": 60.0,
+    # Deliveries that are due, or of which a message was lost.
+    "deliver": 15.0,
+    # Fetches and exports whose message was lost, or that wait to be tried again.
+    "transfer": 5.0,
+    "forget_transfers": 3600.0,
+}
 
 
 class _Process:
@@ -67,7 +70,7 @@ def _before_exit(**_: Any) -> None:
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]
 def _leave_the_log_alone(**_: Any) -> None:
-    """Being here keeps Celery from setting up a log of its own: ours takes its lines as well."""
+    """Being here keeps Celery from setting up its own log: ours takes its lines as well."""
     get_multiprocessing_logger().propagate = True
 
 
@@ -114,25 +117,9 @@ def make_app() -> Celery:
                 }
                 for server in settings.redis_urls
             },
-            "end_again": {
-                "task": "end_again",
-                "schedule": _AGAIN_S,
-                "options": {"expires": _AGAIN_S},
-            },
-            "deliver": {
-                "task": "deliver",
-                "schedule": _DELIVER_S,
-                "options": {"expires": _DELIVER_S},
-            },
-            "transfer": {
-                "task": "transfer",
-                "schedule": _TRANSFERS_S,
-                "options": {"expires": _TRANSFERS_S},
-            },
-            "forget_transfers": {
-                "task": "forget_transfers",
-                "schedule": 3600.0,
-                "options": {"expires": 3600.0},
+            **{
+                job: {"task": job, "schedule": every_s, "options": {"expires": every_s}}
+                for job, every_s in _EVERY_S.items()
             },
         },
     )

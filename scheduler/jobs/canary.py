@@ -1,6 +1,6 @@
 """Whether the worker still works: when a job last ended in it, whichever.
 
-A worker may run and answer and yet get no more jobs. Beat sends one every few seconds, so one that
+A worker may run and respond and yet get no more jobs. Beat sends one every few seconds, so one that
 ends none for long has died inside.
 """
 
@@ -40,4 +40,4 @@ class Canary:
             # That no jobs come is not its fault; once they can, it has as long again.
             self.sing()
             return None
-        return f"No job has ended in this worker for {silent:.0f} s, and the broker answers."
+        return f"No job has ended in this worker for {silent:.0f} s, and the broker responds."

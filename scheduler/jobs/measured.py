@@ -33,7 +33,7 @@ class _Job:
 @signals.worker_init.connect  # type: ignore[untyped-decorator]
 def _begin(sender: Any, **_: Any) -> None:
     for name in sender.app.tasks:
-        # Celery has some of its own.
+        # Celery adds its own tasks.
         if "." not in name:
             for outcome in _OUTCOMES:
                 inc(table.JOBS, name, outcome, by=0)
@@ -61,6 +61,6 @@ def _after_job(task: Any, state: str | None = None, **_: Any) -> None:
 
 @signals.task_failure.connect  # type: ignore[untyped-decorator]
 def _aborted(sender: Any, exception: BaseException, **_: Any) -> None:
-    # Only a parent says so: the child is no more.
+    # Only a parent reports this: the child has ended.
     if isinstance(exception, Terminated | TimeLimitExceeded | WorkerLostError):
         inc(table.JOBS, sender.name, _ABORTED)

@@ -58,6 +58,6 @@ def shut_down_group(group_id: str) -> None:
 
 @app.task(name="deliver")  # type: ignore[untyped-decorator]
 def deliver() -> None:
-    """Webhooks and e-mails that are due, and observers that executors may not know of."""
+    """Webhooks and e-mails that are due, and observers that executors may lack."""
     notify_observers(runtime())
     deliver_due(runtime(), time.time())

@@ -42,9 +42,7 @@ Reading = dict[str, list[tuple[tuple[str, ...], float]]]
 
 def read_state(rt: Runtime) -> Reading:
     """All of it, but for what is on a Redis server that does not answer.
-
-    Raises what the library of SQL raises.
-    """
+    Raises what the library of SQL raises."""
     now, reading = time.time(), _Found()
     with rt.store.read() as session:
         groups = list(session.scalars(select(GroupRow).where(GroupRow.status.in_(ACTIVE))))
@@ -153,7 +151,7 @@ def _server(found: _Found, name: str, client: redis.Redis) -> None:
     pipe.info("persistence")
     answers: Any = pipe.execute()
     (seconds, micros), epoch, memory, disk = answers
-    # Its clock was read about halfway between asking and being answered.
+    # Its clock was read about halfway between the request and its reply.
     ahead = seconds + micros / 1e6 - (before + time.time()) / 2
     kept = disk["aof_enabled"] and disk["aof_last_write_status"] == "ok"
     found.add(table.REDIS_CLOCK, ahead, name)
@@ -165,7 +163,7 @@ def _server(found: _Found, name: str, client: redis.Redis) -> None:
 
 
 def _queue(found: _Found, rt: Runtime, client: redis.Redis, group: GroupRow) -> tuple[str, ...]:
-    """What Redis says of a group; answers the tasks that may have waited for longest."""
+    """What Redis says of a group; returns the tasks that may have waited for longest."""
     numbers = measure(rt.queue.reader, client, group.id, group.event_cursor)
     found.of_group(table.QUEUE_LENGTH, group.id, numbers.waiting)
     found.of_group(table.LEASES, group.id, numbers.leases)

@@ -77,7 +77,7 @@ class SchedulerExposition:
 
 
 class DependenciesCollector(Collector):
-    """Whether what the process depends on answers, and what room the storage has."""
+    """Whether what the process depends on responds, and what room the storage has."""
 
     def __init__(self, dependencies: Dependencies, free_bytes: Callable[[], int | None]) -> None:
         self._dependencies = dependencies
@@ -95,5 +95,5 @@ class DependenciesCollector(Collector):
             yield GaugeMetricFamily(table.STORAGE_FREE.name, table.STORAGE_FREE.help, free)
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: whoever registers it need not wait for answers."""
+        """Nothing: its registration does not wait for replies."""
         return ()

@@ -1,4 +1,4 @@
-"""The deployment's numbers, at most some seconds old, and never waited for in vain."""
+"""The deployment's numbers, at most some seconds old; a server that is down does not delay them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class StateCollector(Collector):
             yield family
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: whoever registers it need not wait for answers."""
+        """Nothing: its registration does not wait for replies."""
         return ()
 
     def _refresh(self) -> None:

@@ -29,7 +29,7 @@ def note_wait(session: UnitOfWork, seconds: float) -> None:
 
 def note_stage(session: UnitOfWork, stage: TaskOperation, metrics: Mapping[str, float]) -> None:
     """A stage of an attempt has ended; `metrics`: what is known of its task."""
-    # Executors name them: what is no stage must not become a label.
+    # Executors name them: what is not a stage must not become a label.
     if stage.name not in _STAGES or stage.ended_at is None:
         return
     took_s = max(0.0, stage.ended_at - stage.started_at)

@@ -1,7 +1,7 @@
 """Every number that the scheduler's processes show to Prometheus.
 
 `docs/metrics.md` is made from these tables. What is counted is counted where it happens, with
-`live.py`; what is read from SQL and Redis is read when Prometheus asks, by `state.py`.
+`instruments.py`; what is read from SQL and Redis is read when Prometheus asks, by `collectors.py`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,11 @@ DEPENDENCY_UP = gauge(
     "dependency",
 )
 STORAGE_FREE = gauge(
-    "simherd_storage_free_bytes",
-    "Free space on the disk of the storage's folder; absent with S3.",
+    "simherd_storage_free_bytes", "Free space on the disk of the storage's folder; absent with S3."
 )
 
 HTTP_REQUESTS = counter(
-    "simherd_http_requests_total", "Requests that were answered.", "method", "route", "status"
+    "simherd_http_requests_total", "Requests with a response.", "method", "route", "status"
 )
 HTTP_SECONDS = histogram(
     "simherd_http_response_seconds",
@@ -83,9 +82,7 @@ INPUTS_DROPPED = counter(
     begins=((kind,) for kind in _INPUTS),
 )
 QUEUE_SECONDS = histogram(
-    "simherd_queue_wait_seconds",
-    "Time from an attempt's queueing to its claim.",
-    STAGE_BUCKETS,
+    "simherd_queue_wait_seconds", "Time from an attempt's queueing to its claim.", STAGE_BUCKETS
 )
 STAGE_SECONDS = histogram(
     "simherd_stage_seconds",
@@ -185,7 +182,9 @@ DELIVERY_OVERDUE = gauge(
     "For how long the first of them has been due; 0 when none is.",
 )
 REDIS_UP = gauge(
-    "simherd_redis_up", "1 while the Redis server answers, else 0, without what it holds.", "server"
+    "simherd_redis_up",
+    "1 while the Redis server responds, else 0, without its contents.",
+    "server",
 )
 REDIS_MEMORY = gauge("simherd_redis_memory_bytes", "Memory that Redis uses.", "server")
 REDIS_MEMORY_LIMIT = gauge(

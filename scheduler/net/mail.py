@@ -28,10 +28,7 @@ class Server:
 
 def read_server(url: str) -> Server:
     """The server that a URL such as `smtps://user:password@host:465` names.
-
-    Raises:
-        ValueError: it is no such URL.
-    """
+    Raises ValueError: it is not such a URL."""
     parts = urlsplit(url)
     if parts.scheme not in _PORTS or not parts.hostname:
         raise ValueError("it is not a URL such as smtps://USER:PASSWORD@HOST:465")
@@ -46,10 +43,7 @@ def read_server(url: str) -> Server:
 
 def compose(sender: str, to: str, subject: str, text: str) -> EmailMessage:
     """A message. Its headers hold one line each, whatever they are given.
-
-    Raises:
-        ValueError: a header has a line break in it.
-    """
+    Raises ValueError: a header has a line break in it."""
     message = EmailMessage(policy=SMTP)
     message["From"], message["To"], message["Subject"] = sender, to, subject
     # So that no automatic answer comes back.
@@ -60,10 +54,7 @@ def compose(sender: str, to: str, subject: str, text: str) -> EmailMessage:
 
 def send(server: Server, message: EmailMessage, *, starttls: bool = True) -> None:
     """Hand a message in.
-
-    Raises:
-        OSError, smtplib.SMTPException: the server is out of reach, or refuses.
-    """
+    Raises OSError, smtplib.SMTPException: the server is out of reach, or refuses."""
     context = ssl.create_default_context()
     if server.encrypted:
         connection: smtplib.SMTP = smtplib.SMTP_SSL(

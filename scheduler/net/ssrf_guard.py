@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import httpcore
 import httpx
 
+from simherd.runtime.bounded_stream import BoundedStream
+
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterable, Iterator
@@ -62,10 +64,7 @@ def networks(text: str) -> tuple[Network, ...]:
 
 def checked_url(url: str) -> str:
     """Return `url`, checked without resolving its host.
-
-    Raises:
-        NotAllowed: it is not http or https, has no host, or carries a password.
-    """
+    Raises NotAllowed: it is not http or https, has no host, or carries a password."""
     try:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, UnicodeError) as error:
@@ -79,10 +78,7 @@ def checked_url(url: str) -> str:
 
 def check_host(url: str, allowed: Iterable[Network] = ()) -> None:
     """Refuse a URL whose host has a forbidden address now; one without any may get one later.
-
-    Raises:
-        NotAllowed: an address is neither public nor in an `allowed` network.
-    """
+    Raises NotAllowed: an address is neither public nor in an `allowed` network."""
     try:
         _resolve(httpx.URL(url).host, None, tuple(allowed))
     except httpcore.ConnectError:
@@ -110,9 +106,7 @@ class GuardedTransport(httpx.BaseTransport):
     def __init__(self, allowed: tuple[Network, ...], until: float | None) -> None:
         """`until`: when all connections are cut, by `time.monotonic`."""
         self._connections = httpcore.ConnectionPool(
-            ssl_context=_tls(),
-            max_connections=10,
-            network_backend=_CheckedBackend(allowed, until),
+            ssl_context=_tls(), max_connections=10, network_backend=_CheckedBackend(allowed, until)
         )
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -190,42 +184,9 @@ class _CheckedBackend(httpcore.NetworkBackend):
         if self._until is not None:
             timeout = _remaining(self._until, timeout)
         stream = self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
-        return stream if self._until is None else _Timed(stream, self._until)
-
-
-class _Timed(httpcore.NetworkStream):
-    """A connection that ends at a given time, even if bytes still arrive."""
-
-    def __init__(self, inner: httpcore.NetworkStream, until: float) -> None:
-        self._inner = inner
-        self._until = until
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """See `httpcore.NetworkStream`."""
-        return self._inner.read(max_bytes, _remaining(self._until, timeout))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """See `httpcore.NetworkStream`."""
-        self._inner.write(buffer, _remaining(self._until, timeout))
-
-    def close(self) -> None:
-        """See `httpcore.NetworkStream`."""
-        self._inner.close()
-
-    def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,
-    ) -> httpcore.NetworkStream:
-        """See `httpcore.NetworkStream`."""
-        remaining = _remaining(self._until, timeout)
-        inner = self._inner.start_tls(ssl_context, server_hostname, remaining)
-        return _Timed(inner, self._until)
-
-    def get_extra_info(self, info: str) -> Any:
-        """See `httpcore.NetworkStream`."""
-        return self._inner.get_extra_info(info)
+        if self._until is None:
+            return stream
+        return BoundedStream(stream, functools.partial(_remaining, self._until))
 
 
 def _remaining(until: float, timeout: float | None) -> float:

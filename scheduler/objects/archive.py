@@ -167,10 +167,7 @@ def _modified(info: ArchiveEntry) -> datetime | None:
 
 def raw_range(store: ObjectStore, user: str, path: str, member: ZipMember) -> tuple[int, int]:
     """Return the first and last byte of a member's stored data.
-
-    Raises:
-        ValueError: the archive is broken at this member.
-    """
+    Raises ValueError: the archive is broken at this member."""
     header = store.read(user, path, member.header_offset, _LOCAL_HEADER)
     name, extra = (int.from_bytes(header[i : i + 2], "little") for i in (26, 28))
     start = member.header_offset + _LOCAL_HEADER + name + extra

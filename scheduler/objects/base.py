@@ -77,9 +77,7 @@ class ObjectStore(Protocol):
         self, user: str, path: str, verb: Verb, valid_s: float, *, public: bool = False
     ) -> str:
         """Return an absolute URL that allows `verb` on this one object for a while.
-
-        `public`: for users, for whom the storage may have another address than for machines.
-        """
+        `public`: for users, for whom the storage may have another address than for machines."""
         ...
 
     def stat(self, user: str, path: str) -> ObjectInfo | None:
@@ -92,10 +90,7 @@ class ObjectStore(Protocol):
 
     def begin_upload(self, user: str, path: str) -> str:
         """Begin to store an object in parts; return the upload's id.
-
-        Raises:
-            PathTaken: a folder lies at `path`, or a file where it has a folder.
-        """
+        Raises PathTaken: a folder lies at `path`, or a file where it has a folder."""
         ...
 
     def sign_part(self, user: str, path: str, upload: str, number: int, valid_s: float) -> str:
@@ -104,18 +99,12 @@ class ObjectStore(Protocol):
 
     def store_part(self, user: str, path: str, upload: str, number: int, data: bytes) -> str:
         """Store part `number`, from 1, of an upload; return its ETag.
-
-        Raises:
-            NoSuchObject: there is no such upload.
-        """
+        Raises NoSuchObject: there is no such upload."""
         ...
 
     def complete_upload(self, user: str, path: str, upload: str, parts: Sequence[Part]) -> int:
         """Make the object of its parts; return its size, bytes.
-
-        Raises:
-            NoSuchObject: there is no such upload, and nothing at `path`.
-        """
+        Raises NoSuchObject: there is no such upload, and nothing at `path`."""
         ...
 
     def abort_upload(self, user: str, path: str, upload: str) -> None:
@@ -145,9 +134,7 @@ class ObjectStore(Protocol):
 
     def trouble(self) -> str | None:
         """Return why objects cannot be stored now, as a sentence; None when they can.
-
-        May raise the errors of the storage's library.
-        """
+        May raise the errors of the storage's library."""
         ...
 
     def free_bytes(self) -> int | None:

@@ -97,10 +97,7 @@ class FolderStore:
 
     def part_file(self, user: str, path: str, upload: str) -> Path:
         """Return the file that takes the parts of an upload, each at its place.
-
-        Raises:
-            NoSuchObject: `upload` cannot be the name of one.
-        """
+        Raises NoSuchObject: `upload` cannot be the name of one."""
         if not _UPLOAD.fullmatch(upload):
             raise NoSuchObject(path)
         return self.file(user, path).with_name(TEMPORARY + upload)

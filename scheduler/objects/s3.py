@@ -37,7 +37,7 @@ _MISSING = {"404", "NoSuchKey", "NotFound"}
 #: Error codes for parts that are not those that were stored (Amazon S3 API reference,
 #: CompleteMultipartUpload).
 _BAD_PARTS = {
-    *("EntityTooSmall", "InvalidArgument", "InvalidPart", "InvalidPartOrder", "MalformedXML"),
+    *("EntityTooSmall", "InvalidArgument", "InvalidPart", "InvalidPartOrder", "MalformedXML")
 }
 #: Error codes for the creation of a bucket that exists.
 _OURS = {"BucketAlreadyExists", "BucketAlreadyOwnedByYou"}
@@ -113,9 +113,7 @@ class S3Store:
         """See `ObjectStore`."""
         client = self._public if public else self._client
         url: str = client.generate_presigned_url(
-            _METHODS[verb],
-            Params=self._at(user, path),
-            ExpiresIn=int(valid_s),
+            _METHODS[verb], Params=self._at(user, path), ExpiresIn=int(valid_s)
         )
         return url
 
@@ -147,8 +145,7 @@ class S3Store:
         """See `ObjectStore`."""
         try:
             response = self._client.get_object(
-                **self._at(user, path),
-                Range=f"bytes={start}-{start + length - 1}",
+                **self._at(user, path), Range=f"bytes={start}-{start + length - 1}"
             )
         except ClientError as error:
             code = error.response["Error"]["Code"]
@@ -170,11 +167,7 @@ class S3Store:
         """See `ObjectStore`."""
         url: str = self._client.generate_presigned_url(
             "upload_part",
-            Params={
-                **self._at(user, path),
-                "UploadId": upload,
-                "PartNumber": number,
-            },
+            Params={**self._at(user, path), "UploadId": upload, "PartNumber": number},
             ExpiresIn=int(valid_s),
         )
         return url
@@ -184,10 +177,7 @@ class S3Store:
         """See `ObjectStore`."""
         try:
             stored = self._patient.upload_part(
-                **self._at(user, path),
-                UploadId=upload,
-                PartNumber=number,
-                Body=data,
+                **self._at(user, path), UploadId=upload, PartNumber=number, Body=data
             )
         except ClientError as error:
             if error.response["Error"]["Code"] == "NoSuchUpload":
@@ -246,9 +236,7 @@ class S3Store:
         for page in _pages(pages.paginate(Bucket=self._bucket, Prefix=start)):
             for item in page.get("Contents", []):
                 yield ObjectInfo(
-                    item["Key"].removeprefix(base),
-                    item["Size"],
-                    item["LastModified"].timestamp(),
+                    item["Key"].removeprefix(base), item["Size"], item["LastModified"].timestamp()
                 )
 
     def entries(self, user: str, folder: str) -> Iterator[ObjectEntry]:
@@ -260,9 +248,7 @@ class S3Store:
                 yield ObjectEntry(below["Prefix"].removeprefix(start).rstrip("/"), None, None)
             for item in page.get("Contents", []):
                 yield ObjectEntry(
-                    item["Key"].removeprefix(start),
-                    item["Size"],
-                    item["LastModified"].timestamp(),
+                    item["Key"].removeprefix(start), item["Size"], item["LastModified"].timestamp()
                 )
 
     @_available()

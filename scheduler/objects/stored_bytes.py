@@ -58,10 +58,8 @@ class StoredBytes:
     ) -> None:
         """List nothing yet.
 
-        Args:
-            objects: the storage.
-            clock: the one clock of all processes, seconds since the epoch.
-            fresh_s: seconds for which a listing is used, at least.
+        `clock`: the one clock of all processes, seconds since the epoch; `fresh_s`: seconds for
+        which a listing is used, at least.
         """
         self._objects = objects
         self._clock = clock

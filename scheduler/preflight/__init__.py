@@ -42,12 +42,7 @@ def look(settings: Settings, env: Mapping[str, str]) -> list[Finding]:
     wrong_urls = list(of_urls(settings))
     if wrong_urls:  # what is compared and asked below cannot be read from them
         return wrong_urls
-    return [
-        *_python(),
-        *of_environment(env),
-        *contradictions(settings),
-        *unsafe(settings),
-    ]
+    return [*_python(), *of_environment(env), *contradictions(settings), *unsafe(settings)]
 
 
 def _python() -> Iterator[Finding]:

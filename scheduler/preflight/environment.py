@@ -56,11 +56,6 @@ def of_secrets_dir(env: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding(f"{PREFIX}SECRETS_DIR", says, True)
 
 
-def _known_names() -> set[str]:
-    own = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
-    return own | {f"{EC2_PREFIX}{name.upper()}" for name in Ec2Settings.model_fields} | _OTHERS
-
-
 def _secrets_dir(env: Mapping[str, str]) -> Path | None:
     given = env.get(f"{PREFIX}SECRETS_DIR")
     return Path(given) if given else None
@@ -77,7 +72,8 @@ def _files(env: Mapping[str, str]) -> list[Path]:
 
 def _names(env: Mapping[str, str]) -> Iterator[Finding]:
     """Names that nothing reads, and names that are given twice."""
-    known = _known_names()
+    known = _OTHERS | {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    known |= {f"{EC2_PREFIX}{name.upper()}" for name in Ec2Settings.model_fields}
     in_env = [name for name in env if name.upper().startswith(PREFIX)]
     files = {file.name.upper(): file for file in _files(env)}
     for name in sorted({*(n.upper() for n in in_env), *files} - known):

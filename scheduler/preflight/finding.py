@@ -33,12 +33,9 @@ class Finding:
 def stop_or_warn(findings: list[Finding], policy: str) -> None:
     """Log what was found.
 
-    Args:
-        findings: all of it.
-        policy: `refuse` ends the process for whatever is unsafe, `warn` for contradictions alone.
+    `policy`: `refuse` ends the process for whatever is unsafe, `warn` for contradictions alone.
 
-    Raises:
-        SystemExit: the process must not start; the reasons are on standard error.
+    Raises SystemExit: the process must not start; the reasons are on standard error.
     """
     unsafe = policy == "refuse"
     fatal = [one for one in findings if one.is_contradiction or (unsafe and not one.is_note)]

@@ -33,7 +33,7 @@ def of_paths(settings: Settings) -> Iterator[Finding]:
 
 def _unusable(folder: Path, *, is_used: bool) -> str:
     """Why a folder cannot be used, or nothing; one that is used is made."""
-    # Of `os.path`: it returns False for what this account may not see, where `Path` raises.
+    # Of `os.path`: it returns False for what this account cannot see, where `Path` raises.
     if os.path.exists(folder) and not os.path.isdir(folder):
         return f"{folder} is not a folder"
     if not is_used:

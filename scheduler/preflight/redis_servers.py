@@ -21,10 +21,7 @@ _REDIS_S = 2.0
 
 def look_at_redis(urls: Mapping[str, str]) -> Iterator[Finding]:
     """Redis servers that would lose queues and leases; one that does not answer is left out.
-
-    Args:
-        urls: name → URL of each server.
-    """
+    `urls`: name → URL of each server."""
     for name, url in urls.items():
         setting = f"{PREFIX}REDIS_URL"
         if name != MAIN_SERVER:
@@ -38,7 +35,7 @@ def _redis(url: str) -> Iterator[str]:
         url, socket_timeout=_REDIS_S, socket_connect_timeout=_REDIS_S, decode_responses=True
     )
     try:
-        # Not CONFIG GET: those who rent a Redis server may not ask for that.
+        # Not CONFIG GET: a rented Redis server often refuses that.
         info: Any = {**client.info("memory"), **client.info("persistence")}
     except redis.RedisError as error:
         log.info("event=redis_not_judged error=%s", error)

@@ -68,8 +68,8 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
             "BROKER_URL",
             _place(settings.broker_url.get_secret_value())
             in {_place(url) for url in settings.redis_urls.values()},
-            "it is the database of a Redis server that machines use; give Celery a database of its "
-            "own, for example the same URL with /1 at its end",
+            "it is the database of a Redis server that machines use; give Celery another database, "
+            "for example the same URL with /1 at its end",
         ),
     ]
     for name, wrong, says in checks:

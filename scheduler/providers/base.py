@@ -79,9 +79,8 @@ class MachineProvider(Protocol):
     def launch(self, plan: MachinePlan) -> dict[str, Any]:
         """Start the machine unless it is started; return the handle by which it is found again.
 
-        Raises:
-            LaunchRefused: it is not launched; NoCapacity if another try may succeed, Uncertain
-                if it may have been launched all the same.
+        Raises LaunchRefused: it is not launched; NoCapacity if another try may succeed, Uncertain
+        if it may have been launched all the same.
         """
         ...
 

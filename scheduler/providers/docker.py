@@ -39,7 +39,7 @@ _ENGINE_ERRORS = (DockerException, requests.RequestException)
 _GONE = frozenset({404, 409})
 #: Seconds for one call to the engine; starting a container on a busy disk takes many.
 _CALL_S = 60
-#: The name that all machines share in a network of their own.
+#: The name that all machines share in their own network.
 MACHINES = "simherd-machines"
 _SOCKET = "/var/run/docker.sock"
 #: States of a container whose agent runs, or is about to.
@@ -130,9 +130,7 @@ class DockerProvider:
 
     def terminate(self, machine_id: str, handle: dict[str, Any], *, force: bool) -> bool:
         """See `MachineProvider`. The agent stops its simulations on SIGINT.
-
-        What an agent leaves is removed once it is gone: its siblings, its mounts, its folder.
-        """
+        What an agent leaves is removed once it is gone: its siblings, its mounts, its folder."""
         name = _name(machine_id)
         try:
             if self._is_alive(name):
@@ -168,9 +166,7 @@ class DockerProvider:
 
     def list_machines(self) -> Iterator[ProviderMachine]:
         """See `MachineProvider`. Those that have ended are there, too, until they are terminated.
-
-        Empty while the engine is unavailable: the next search for orphans finds them.
-        """
+        Empty while the engine is unavailable: the next search for orphans finds them."""
         try:
             machines = self._machines()
         except _ENGINE_ERRORS as error:

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 DEPLOYMENT_TAG, MACHINE_TAG, GROUP_TAG = "simherd:deployment", "simherd:machine", "simherd:group"
 
-#: Seconds after a launch in which EC2 may not list the instance yet.
+#: Seconds after a launch in which EC2 may still leave the instance out of its lists.
 VISIBLE_AFTER_S = 60
 #: Values that one filter takes.
 _FILTER_VALUES = 200
@@ -76,10 +76,7 @@ class Ec2Provider:
     @cached_property
     def _root_device(self) -> tuple[str, int]:
         """Name of the image's root device, and the least size that it takes, GiB.
-
-        Raises:
-            LaunchRefused: there is no such image.
-        """
+        Raises LaunchRefused: there is no such image."""
         image_id = self._settings.image_id
         images = self._client.describe_images(ImageIds=[image_id])["Images"]
         if not images:
@@ -214,7 +211,7 @@ class Ec2Provider:
 
     def _request(self, plan: MachinePlan, user_data: str) -> dict[str, Any]:
         """The arguments of RunInstances."""
-        settings = self._settings
+        settings, key = self._settings, f"{plan.machine_id}\n{plan.ticket.token}"
         device, least_gb = self._root_device
         volume = {
             "VolumeSize": max(plan.disk_size_gb, least_gb),
@@ -225,7 +222,8 @@ class Ec2Provider:
         request: dict[str, Any] = {
             "MinCount": 1,
             "MaxCount": 1,
-            "ClientToken": _client_token(plan),
+            # Makes the call idempotent by machine and ticket: the 64 characters that EC2 takes.
+            "ClientToken": hashlib.sha256(key.encode()).hexdigest(),
             "ImageId": settings.image_id,
             "InstanceType": self._type(plan),
             "SubnetId": settings.subnet_id,
@@ -260,11 +258,6 @@ class Ec2Provider:
             "Name": plan.name,
         }
         return [{"Key": key, "Value": value} for key, value in tags.items()]
-
-
-def _client_token(plan: MachinePlan) -> str:
-    """Makes RunInstances idempotent by machine and ticket: the 64 characters that EC2 takes."""
-    return hashlib.sha256(f"{plan.machine_id}\n{plan.ticket.token}".encode()).hexdigest()
 
 
 def _handle(instance: dict[str, Any]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ _CHECK = {
     "InvalidSecurityGroup": "SIMHERD_EC2_SECURITY_GROUP_IDS: they are of the subnet's VPC",
     "InvalidIamInstanceProfile": "SIMHERD_EC2_INSTANCE_PROFILE",
     "NoSuchEntity": "SIMHERD_EC2_INSTANCE_PROFILE",
-    "Unsupported": "the machine type: the subnet's zone may not have it",
+    "Unsupported": "the machine type: perhaps the subnet's zone does not have it",
     "InvalidInstanceType": "SIMHERD_EC2_MACHINE_TYPES",
     "InvalidBlockDeviceMapping": "the disk's size",
     "UnauthorizedOperation": "the scheduler's permissions: deploy/iam/scheduler-ec2.json",
@@ -69,9 +69,8 @@ def launch_error(
 ) -> Exception:
     """Return the `LaunchRefused`, `NoCapacity` or `Uncertain` for an error of a launch.
 
-    Args:
-        machine: the machine in words, such as "a spot c7i.large in eu-west-1a".
-        secrets: strings that are masked where AWS quotes them.
+    `machine`: the machine in words, such as "a spot c7i.large in eu-west-1a"; `secrets`: strings
+    that are masked where AWS quotes them.
     """
     if not isinstance(error, ClientError):
         # Its text can quote the request, and with it the ticket: only its class is named.

@@ -43,9 +43,7 @@ class LocalProvider:
         is_insecure: bool = False,
     ) -> None:
         """`serves_metrics`: whether agents serve metrics for Prometheus, each at a free port.
-
-        `is_insecure`: whether the operator allows simulations to run without isolation.
-        """
+        `is_insecure`: whether the operator allows simulations to run without isolation."""
         self._is_insecure = is_insecure
         self._serves_metrics = serves_metrics
         self._root = root
@@ -71,7 +69,6 @@ class LocalProvider:
             json.dump(asdict(plan.ticket), file)
         environment = {
             **_inherited(),
-            **_log_format(),
             "SIMHERD_TICKET_FILE": str(ticket),
             "SIMHERD_STATE_DIR": str(folder),
             "SIMHERD_BACKEND": self._backend,
@@ -157,12 +154,8 @@ def _find(handle: dict[str, Any]) -> psutil.Process | None:
         return None
 
 
-def _log_format() -> dict[str, str]:
-    """Return the log format of this process, which its agents use as well."""
-    return {k: v for k, v in os.environ.items() if k == FORMAT_VARIABLE}
-
-
 def _inherited() -> dict[str, str]:
-    """Return the environment without the scheduler's settings and credentials."""
+    """Return the environment without the scheduler's settings, but for the log's format, and
+    without its credentials."""
     own = ("SIMHERD_", "AWS_", "CELERY_", "PROMETHEUS_")
-    return {k: v for k, v in os.environ.items() if not k.startswith(own)}
+    return {k: v for k, v in os.environ.items() if k == FORMAT_VARIABLE or not k.startswith(own)}

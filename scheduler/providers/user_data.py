@@ -18,18 +18,12 @@ UNIT_FILE = f"/etc/systemd/system/{UNIT}"
 
 def cloud_config(ticket: LaunchTicket, machine_id: str) -> str:
     """Return the cloud-init text that makes a new machine join. It holds the ticket: a secret.
-
-    Raises:
-        ValueError: it is longer than EC2 accepts; the message holds nothing of it.
-    """
+    Raises ValueError: it is longer than EC2 accepts; the message holds nothing of it."""
     # Both are ASCII without control characters, whatever the values: JSON like that is YAML.
     secret = json.dumps({"api_url": ticket.api_url, "token": ticket.token})
     unit = files(__package__).joinpath(UNIT).read_text(encoding="utf-8")
     config = {
-        "write_files": [
-            _file(TICKET_FILE, secret + "\n", "0600"),
-            _file(UNIT_FILE, unit, "0644"),
-        ],
+        "write_files": [_file(TICKET_FILE, secret + "\n", "0600"), _file(UNIT_FILE, unit, "0644")],
         "runcmd": [
             ["systemctl", "daemon-reload"],
             # cloud-init does not wait for it: the unit itself waits for Docker.

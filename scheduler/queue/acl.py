@@ -39,12 +39,8 @@ def grant_acl(
 ) -> None:
     """Give a machine its rights, with any of these passwords.
 
-    Args:
-        client: of the group's server.
-        group: the machine group.
-        machine_id: the machine.
-        digests: the SHA-256 of each password.
-        gangs: whether the machines of the group work together.
+    `digests`: the SHA-256 of each password; `gangs`: whether the machines of the group work
+    together.
     """
     rules = [
         *("reset", "on", "resetchannels"),

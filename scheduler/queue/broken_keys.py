@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
 class BrokenKeys(redis.RedisError):
     """Keys of a machine group cannot be read; the message says which, and why.
-
-    A caller that only reads a group treats it like a Redis that is unreachable.
-    """
+    A caller that only reads a group treats it like a Redis that is unreachable."""
 
     def __init__(self, group: str, reason: str) -> None:
         super().__init__(reason)

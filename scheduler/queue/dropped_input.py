@@ -27,11 +27,9 @@ class DroppedInput:
     def count(self, group: str, kind: str, detail: object, *, number: int = 1) -> None:
         """Count inputs that were dropped.
 
-        Args:
-            group: the machine group whose machines wrote them.
-            kind: their kind: a label of the metric, and so a word of this program.
-            detail: one of them, or what is wrong with it, for the log.
-            number: how many.
+        `group`: the machine group whose machines wrote them; `kind`: their kind: a label of the
+        metric, and so a word of this program; `detail`: one of them, or what is wrong with it, for
+        the log.
         """
         if number < 1:
             return

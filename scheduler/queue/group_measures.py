@@ -36,14 +36,9 @@ class GroupMeasures:
 def measure(reader: GroupReader, client: redis.Redis, group: str, cursor: str) -> GroupMeasures:
     """Measure a group, with a number of commands that does not grow with its tasks.
 
-    Args:
-        reader: what reads the group's keys.
-        client: of the group's Redis server.
-        group: the group.
-        cursor: the last entry of its stream that is recorded.
+    `cursor`: the last entry of its stream that is recorded.
 
-    Raises:
-        BrokenKeys: its keys cannot be read.
+    Raises BrokenKeys: its keys cannot be read.
     """
     now, keys = time.time(), GroupKeys(group)
     pipe = client.pipeline(transaction=False)

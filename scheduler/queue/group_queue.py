@@ -39,9 +39,7 @@ def connect(url: str, *, blocking_s: float = 0) -> redis.Redis:
     Every call made through it is idempotent (the scripts take attempt names), so a retry
     after a lost connection is safe.
 
-    Args:
-        url: where Redis is.
-        blocking_s: longest blocking read that will be made over it, seconds.
+    `blocking_s`: longest blocking read that will be made over it, seconds.
     """
     return redis.Redis.from_url(
         url,
@@ -105,12 +103,9 @@ class GroupQueue:
     """What the scheduler does with the queues; every call is safe to repeat."""
 
     def __init__(self, servers: Servers[redis.Redis], owned: Ownership) -> None:
-        """
-        Args:
-            servers: the Redis servers.
-            owned: which machines and tasks belong to a group.
-        """
-        self._servers = servers
+        """`owned`: which machines and tasks belong to a group."""
+        #: The Redis servers, each of which holds some of the groups.
+        self.servers = servers
         self._owned = owned
         #: Reads what machines have written.
         self.reader = GroupReader(servers, owned)
@@ -119,31 +114,18 @@ class GroupQueue:
             for name in ("enqueue", "withdraw", "revoke", "send", "note", "drop")
         }
 
-    @property
-    def servers(self) -> Servers[redis.Redis]:
-        """The Redis servers, each of which holds some of the groups."""
-        return self._servers
-
-    @property
-    def client(self) -> redis.Redis:
-        """The main server's client: for what belongs to no group."""
-        return self._servers.main
-
     def enqueue(self, group: str, arrivals: Iterable[Arrival]) -> list[str]:
         """Queue attempts; return for each `queued`, `present` or `held`."""
         keys = GroupKeys(group)
         places = [keys.queue, keys.specs, keys.bell, keys.leases, keys.fair]
-        pipe = self._servers.of(group).pipeline(transaction=False)
+        pipe = self.servers.of(group).pipeline(transaction=False)
         for arrival in arrivals:
             self._scripts["enqueue"](keys=places, args=arrival.arguments(), client=pipe)
         return [scripts.text(reply[0]) for reply in pipe.execute()]
 
     def withdraw(self, group: str, attempt: str) -> tuple[str, str | None]:
         """Take a waiting attempt out of the queue; an executor that prefetches for it is stopped.
-
-        Returns:
-            `withdrawn`, or `held` with its holder, or `absent`.
-        """
+        Returns `withdrawn`, or `held` with its holder, or `absent`."""
         keys = GroupKeys(group)
         places = [keys.queue, keys.specs, keys.lease(attempt), keys.staged, keys.overtaken]
         places.append(keys.fair)
@@ -162,17 +144,13 @@ class GroupQueue:
     def revoke(self, group: str, attempt: str) -> str:
         """Revoke a lease; return its holder, '' if there was none."""
         keys = GroupKeys(group)
-        reply = self._run(
-            group,
-            "revoke",
-            [keys.leases, keys.specs, keys.lease(attempt), keys.recorded],
-            [attempt, limits.TOMBSTONE_S],
-        )
+        places = [keys.leases, keys.specs, keys.lease(attempt), keys.recorded]
+        reply = self._run(group, "revoke", places, [attempt, limits.TOMBSTONE_S])
         return self._own(group, scripts.text(reply[1])) or ""
 
     def drop_lease(self, group: str, attempt: str) -> None:
         """Remove what stands among the leases and is not one."""
-        keys, client = GroupKeys(group), self._servers.of(group)
+        keys, client = GroupKeys(group), self.servers.of(group)
         client.zrem(keys.leases, attempt)
         client.unlink(keys.lease(attempt))
 
@@ -188,13 +166,8 @@ class GroupQueue:
     ) -> None:
         """Send an executor the order to stop an attempt.
 
-        Args:
-            group: its machine group.
-            executor: the receiver.
-            attempt: the attempt's name.
-            cause: why.
-            discard: its outputs are not wanted.
-            detail: why, as a sentence, where the cause's does not suffice.
+        `discard`: its outputs are not wanted; `detail`: why, as a sentence, where the cause's does
+        not suffice.
         """
         message = Message(Order.STOP, attempt, cause, discard=discard, detail=detail)
         self._send(group, executor, message)
@@ -236,7 +209,7 @@ class GroupQueue:
 
     def reconcile_cursor(self, group: str) -> ReconcileCursor:
         """Return how far the group was compared with SQL."""
-        numbers: Any = self._servers.of(group).hmget(GroupKeys(group).place, "after", "passes")
+        numbers: Any = self.servers.of(group).hmget(GroupKeys(group).place, "after", "passes")
         return ReconcileCursor(*(int(number or 0) for number in numbers))
 
     def save_reconcile_cursor(self, group: str, cursor: ReconcileCursor) -> None:
@@ -250,13 +223,8 @@ class GroupQueue:
 
     def next_page(self, group: str, length: int, count: int) -> int:
         """Return the rank at which the queue is read this time, so that every part has its turn.
-
-        Args:
-            group: the machine group.
-            length: how long its queue is.
-            count: how many entries are read.
-        """
-        stored: Any = self._servers.of(group).hget(GroupKeys(group).place, "scan")
+        `length`: how long its queue is; `count`: how many entries are read."""
+        stored: Any = self.servers.of(group).hget(GroupKeys(group).place, "scan")
         first = int(stored or 0)
         first = first if first < length else 0
         self._write_progress(group, {"scan": first + count})
@@ -264,11 +232,11 @@ class GroupQueue:
 
     def forget_answers(self, group: str, attempts: list[str]) -> None:
         """Delete what was recorded of attempts whose executors are gone."""
-        self._servers.of(group).hdel(GroupKeys(group).recorded, *attempts)
+        self.servers.of(group).hdel(GroupKeys(group).recorded, *attempts)
 
     def forget_machine(self, group: str, executor: str) -> None:
         """Drop a terminated machine's heartbeat, its inbox, and its other entries."""
-        keys, client = GroupKeys(group), self._servers.of(group)
+        keys, client = GroupKeys(group), self.servers.of(group)
         client.zrem(keys.machines, executor)
         client.zrem(keys.ready, executor)
         client.hdel(keys.facts, executor)
@@ -286,7 +254,7 @@ class GroupQueue:
 
     def announce_group(self, group: str) -> None:
         """Wake the recorders: there is a new report stream."""
-        announce(self._servers.of(group))
+        announce(self.servers.of(group))
 
     def _run(self, group: str, name: str, keys: list[str], args: list[Any]) -> Any:
-        return self._scripts[name](keys=keys, args=args, client=self._servers.of(group))
+        return self._scripts[name](keys=keys, args=args, client=self.servers.of(group))

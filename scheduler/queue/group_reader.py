@@ -63,7 +63,7 @@ class Leases:
     #: Redis' time, ms since the epoch.
     now_ms: float
     all: tuple[Lease, ...]
-    #: Machine → when it was last heard of, ms since the epoch.
+    #: Machine → when its last heartbeat came, ms since the epoch.
     seen_ms: dict[str, float]
 
     @property
@@ -99,9 +99,7 @@ class GroupReader:
 
     def facts(self, group: str, machines: Collection[str]) -> dict[str, dict[str, Any]]:
         """Return machine → what it last said about itself, see `MachineFacts`.
-
-        `machines`: those of the group, as SQL has them.
-        """
+        `machines`: those of the group, as SQL has them."""
         names = sorted(machines)
         facts = {}
         for name, text in self._fields(group, "facts", names, MAX_FACTS_BYTES).items():
@@ -112,7 +110,7 @@ class GroupReader:
         return facts
 
     def heartbeats(self, group: str) -> dict[str, float]:
-        """Return machine → when it was last heard of, seconds since the epoch."""
+        """Return machine → when its last heartbeat came, seconds since the epoch."""
         return {m: ms / 1000 for m, ms in self._heartbeats_ms(group).items()}
 
     def leases(self, group: str) -> Leases:
@@ -225,10 +223,7 @@ class GroupReader:
         self, client: redis.Redis, cursors: dict[str, str]
     ) -> tuple[dict[str, list[StreamEntry]], dict[str, str]]:
         """Return what each group's executors have reported after its cursor, in order.
-
-        Returns:
-            Group → its reports, where there are any; and group → how its stream is broken.
-        """
+        Returns group → its reports, where there are any; and group → how its stream is broken."""
         pipe = client.pipeline(transaction=False)
         args: list[str | int] = [BATCH, _BATCH_BYTES, "e", MAX_REPORT_BYTES]
         for group, cursor in cursors.items():
@@ -248,11 +243,7 @@ class GroupReader:
         return entries, broken
 
     def check(self, group: str) -> None:
-        """Check that every key of the group has its type.
-
-        Raises:
-            BrokenKeys: one is not.
-        """
+        """Check that every key of the group has its type. Raises BrokenKeys: one is not."""
         fixed = GroupKeys(group).fixed()
         pipe = self._servers.of(group).pipeline(transaction=False)
         for key, _ in fixed.values():

@@ -110,10 +110,7 @@ class BadFrame(ValueError):
 
 def read_frame(text: str) -> Frame:
     """Read a frame that a machine wrote.
-
-    Raises:
-        BadFrame: it is not one, or a field is missing, of another type, or out of its bounds.
-    """
+    Raises BadFrame: it is not one, or a field is missing, of another type, or out of its bounds."""
     try:
         frame = Frame.decode(text)
         body = _BODIES[frame.kind].model_validate(frame.body)

@@ -238,12 +238,9 @@ def parse_facts(text: str) -> dict[str, Any]:
 def parse_report(text: str, now: float) -> Report:
     """Return an executor's report.
 
-    Args:
-        text: the entry of the stream.
-        now: seconds since the epoch; the report's time must not be far after it.
+    `now`: seconds since the epoch; the report's time must not be far after it.
 
-    Raises:
-        InvalidMachineInput: it is not a report of this protocol, or not within its bounds.
+    Raises InvalidMachineInput: it is not a report of this protocol, or not within its bounds.
     """
     try:
         report = _Report.model_validate_json(text)

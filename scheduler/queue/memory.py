@@ -61,11 +61,7 @@ def memory_of(client: redis.Redis) -> Memory:
 
 def group_usages(client: redis.Redis, *, exact: bool = False) -> dict[str, GroupUsage]:
     """Return machine group → what it has on a server.
-
-    Args:
-        client: of the server.
-        exact: measure every element of long keys, which takes Redis longer.
-    """
+    `exact`: measure every element of long keys, which takes Redis longer."""
     script = client.register_script(scripts.source("measure_keys"))
     keys: dict[str, int] = defaultdict(int)
     sizes: dict[str, int] = defaultdict(int)
@@ -83,10 +79,7 @@ def group_usages(client: redis.Redis, *, exact: bool = False) -> dict[str, Group
 
 def check_room(client: redis.Redis) -> None:
     """Check that a server has room for more tasks; it takes Redis a tenth of a millisecond.
-
-    Raises:
-        RedisFull: it has nearly reached its limit.
-    """
+    Raises RedisFull: it has nearly reached its limit."""
     memory = memory_of(client)
     if memory.share >= REDIS_FULL_SHARE:
         raise RedisFull(

@@ -46,9 +46,8 @@ class ReportStreams:
     def read(self, cursors: Mapping[str, str], wait_s: float) -> NewReports:
         """Wait for reports, and read them.
 
-        Args:
-            cursors: group → the entry after which to read.
-            wait_s: how long to wait for one, seconds.
+        `cursors`: group → the entry after which to read; `wait_s`: how long to wait for one,
+        seconds.
         """
         names = {GroupKeys(g).events: g for g in cursors}
         streams: dict[Any, Any] = {key: cursors[g] for key, g in names.items()}

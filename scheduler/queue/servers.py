@@ -16,21 +16,14 @@ class UnknownServer(LookupError):
 
 class Servers(Generic[_C]):
     """The Redis servers by name, with clients of one kind.
-
-    A group stays on the server that it was made on: its executors know no other.
-    """
+    A group stays on the server that it was made on: its executors know no other."""
 
     def __init__(
-        self,
-        urls: Mapping[str, str],
-        connect: Callable[[str], _C],
-        server_of: Callable[[str], str],
+        self, urls: Mapping[str, str], connect: Callable[[str], _C], server_of: Callable[[str], str]
     ) -> None:
-        """
-        Args:
-            urls: name → URL; the first is the main one, for all that belongs to no group.
-            connect: makes a client; called when it is first needed.
-            server_of: group → the name of its server.
+        """`urls`: name → URL; the first is the main one, for all that belongs to no group.
+
+        `connect`: makes a client, when it is first needed. `server_of`: group → its server's name.
         """
         self._urls = dict(urls)
         self._connect = connect

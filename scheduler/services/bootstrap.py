@@ -28,8 +28,7 @@ def bootstrap(rt: Runtime) -> bool:
 
     Run before the API is up and while no machine runs. The group keeps its tasks.
 
-    Returns:
-        Whether the key is usable. One that was revoked stays so.
+    Returns whether the key is usable. One that was revoked stays so.
 
     Raises:
         ValueError: no key is set.

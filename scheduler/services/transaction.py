@@ -16,10 +16,7 @@ R = TypeVar("R")
 
 
 def read(
-    rt: Runtime,
-    function: Callable[Concatenate[Session, P], R],
-    *args: P.args,
-    **kwargs: P.kwargs,
+    rt: Runtime, function: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs
 ) -> R:
     """Return `function(session, *args, **kwargs)`, with a session for reading."""
     with rt.store.read() as session:
@@ -27,10 +24,7 @@ def read(
 
 
 def write(
-    rt: Runtime,
-    function: Callable[Concatenate[Session, P], R],
-    *args: P.args,
-    **kwargs: P.kwargs,
+    rt: Runtime, function: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs
 ) -> R:
     """Return `function(session, *args, **kwargs)` after its transaction is committed."""
     with rt.store.write() as session:

@@ -43,13 +43,10 @@ class _Sink:
 def dump(engine: Engine, release: str, now: float) -> Iterator[bytes]:
     """Yield a backup in pieces: a snapshot, while others go on writing.
 
-    Args:
-        engine: the database.
-        release: this Simherd's version, for the manifest.
-        now: the moment, for the manifest, seconds since the epoch.
+    `release`: this Simherd's version, for the manifest; `now`: the moment, for the manifest,
+    seconds since the epoch.
 
-    Raises:
-        BadBackup: the database has no tables.
+    Raises BadBackup: the database has no tables.
     """
     options: dict[str, Any] = {"writes": False}
     if engine.dialect.name == "postgresql":
@@ -112,8 +109,7 @@ def load(connection: Connection, archive: zipfile.ZipFile, manifest: BackupManif
 
     The change is invisible to others until the caller's transaction ends.
 
-    Raises:
-        BadBackup: its schema is not known here, or a row cannot be taken.
+    Raises BadBackup: its schema is not known here, or a row cannot be taken.
     """
     if manifest.revision not in schema.known():
         raise BadBackup(

@@ -57,9 +57,7 @@ class Store:
     """Sessions on the task store."""
 
     def __init__(
-        self,
-        engine: Engine,
-        after_commit: Callable[[UnitOfWork], None] = lambda _: None,
+        self, engine: Engine, after_commit: Callable[[UnitOfWork], None] = lambda _: None
     ) -> None:
         """Open no connection yet; `after_commit` gets each unit of work that is through."""
         self.engine = engine
@@ -90,10 +88,7 @@ class Store:
 
 def migrate(url: str, to: str = HEAD) -> None:
     """Bring the database at `url` to a revision: the newest, or see `schema.change`.
-
-    Raises:
-        SchemaError: there is no such revision, or the database's is not known.
-    """
+    Raises SchemaError: there is no such revision, or the database's is not known."""
     engine = open_engine(url)
     try:
         with engine.begin() as connection:

@@ -67,12 +67,8 @@ def group_changed(
 ) -> None:
     """Add the deliveries that a change of a machine group triggers.
 
-    Args:
-        session: the transaction it is part of.
-        group_id: which group.
-        what: what has happened.
-        at: when, seconds since the epoch.
-        machine_id: the machine that it happened to, where it is about one.
+    `what`: what has happened; `at`: when, seconds since the epoch; `machine_id`: the machine that
+    it happened to, where it is about one.
     """
     for registration in _waiting(session, Registration.group_id == group_id):
         if registration.trigger == what:

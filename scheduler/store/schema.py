@@ -46,12 +46,10 @@ def revision_of(connection: Connection) -> str | None:
 def change(connection: Connection, to: str = HEAD) -> None:
     """Bring a database to a revision, forward or back, in the caller's transaction.
 
-    Args:
-        connection: in a transaction that the caller ends.
-        to: `head`, `base`, a revision, or `-1` for the one before.
+    `connection`: in a transaction that the caller ends; `to`: `head`, `base`, a revision, or `-1`
+    for the one before.
 
-    Raises:
-        SchemaError: there is no such revision, or the database's is not known.
+    Raises SchemaError: there is no such revision, or the database's is not known.
     """
     from alembic import command
     from alembic.config import Config
@@ -98,8 +96,7 @@ def _target(revisions: list[str], current: str | None, to: str) -> str:
 def check(connection: Connection) -> None:
     """Refuse a database that this program cannot work with.
 
-    Raises:
-        SchemaError: its schema is older than this program, or so new that it needs a newer one.
+    Raises SchemaError: its schema is older than this program, or so new that it needs a newer one.
     """
     revisions, current = known(), revision_of(connection)
     if current == revisions[-1]:

@@ -47,9 +47,6 @@ def change_status(
     """Change a task's status if the lifecycle and the attempt number allow it.
 
     Args:
-        session: the transaction it is part of.
-        task_id: which task.
-        to: the new status.
         attempt: the attempt the change speaks for; must be the task's current one.
         at: when it happened, seconds since the epoch.
         description: a sentence for people; default: the status' explanation.
@@ -58,8 +55,7 @@ def change_status(
         next_attempt: the attempt that begins with this change, when one does.
         values: further columns of the task that change with it.
 
-    Returns:
-        Whether it was applied. A refused change is counted and leaves everything as it was.
+    Returns whether it was applied. A refused change is counted and leaves everything as it was.
     """
     sources = sources_of(to) if only_from is None else sources_of(to) & only_from
     if to in TERMINAL:
@@ -122,15 +118,10 @@ def change_machine(
 ) -> bool:
     """Change a machine's status if its table allows it.
 
-    Args:
-        session: the transaction that the change is part of.
-        machine_id: which machine.
-        to: the new status.
-        at: when it happened, seconds since the epoch; of a termination this is stored.
-        values: further columns that change with it, such as `drain_reason`.
+    `at`: when it happened, seconds since the epoch; of a termination this is stored. `values`:
+    further columns that change with it, such as `drain_reason`.
 
-    Returns:
-        Whether it was applied. A refused change leaves everything as it was.
+    Returns whether it was applied. A refused change leaves everything as it was.
     """
     if to in _MACHINE_TIMES:
         values[_MACHINE_TIMES[to]] = at

@@ -38,7 +38,5 @@ class UnitOfWork(Session):
 
     def inc_on_commit(self, row: Measure, *labels: str, by: float = 1) -> None:
         """Add to a counter, or observe the value `by`, once the transaction is through.
-
-        One that is rolled back, and tried again, would else be counted twice.
-        """
+        One that is rolled back, and tried again, would else be counted twice."""
         self.counted.append((row, labels, by))

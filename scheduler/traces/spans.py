@@ -40,9 +40,7 @@ class Moment:
 @dataclass(frozen=True)
 class Span:
     """One stretch of time of a task; times are seconds since the epoch.
-
-    `good`: whether it succeeded, None where that does not apply; `said`: why it failed.
-    """
+    `good`: whether it succeeded, None where that does not apply; `said`: why it failed."""
 
     task_id: str
     name: str
@@ -88,12 +86,7 @@ def root(task_id: str) -> str:
 
 def spans_of(session: Session, task_id: str, recorded_at: float) -> list[Span]:
     """Return the spans of a task that has ended, except its submission.
-
-    Args:
-        session: for reading.
-        task_id: which task.
-        recorded_at: when its end was in SQL, and users could see it, seconds since the epoch.
-    """
+    `recorded_at`: when its end was in SQL, and users could see it, seconds since the epoch."""
     task = session.scalars(select(TaskRow).where(TaskRow.id == task_id)).one()
     changes = session.scalars(
         select(StatusChange).where(StatusChange.task_id == task_id).order_by(StatusChange.id)
@@ -101,7 +94,7 @@ def spans_of(session: Session, task_id: str, recorded_at: float) -> list[Span]:
     ended_at = task.end_time or recorded_at
     attempts = _attempts(session, task_id, changes, ended_at)
     spans = [_whole(task, changes, max(ended_at, recorded_at))]
-    spans += [_upload(change, task_id) for change in changes if _waits_for_input(change)]
+    spans += [_upload(c, task_id) for c in changes if c.status == Status.PENDING_INPUT.value]
     for attempt in attempts.values():
         spans += _of_attempt(task, attempt)
     last = attempts.get(task.attempt)
@@ -170,10 +163,6 @@ def _whole(task: TaskRow, changes: Sequence[StatusChange], end: float) -> Span:
         good=_went_well(status),
         said=redact(task.error_detail or ""),
     )
-
-
-def _waits_for_input(change: StatusChange) -> bool:
-    return change.status == Status.PENDING_INPUT.value
 
 
 def _upload(change: StatusChange, task_id: str) -> Span:

@@ -74,7 +74,7 @@ class Bench:
         with recording(self.rt):
             for number, (kind, body) in enumerate(reports, 1):
                 report(self.rt, self.group.id, task.id, attempt, number, kind, **body)
-            client = self.rt.queue.client
+            client = self.rt.queue.servers.main
             until(lambda: int(client.hget(key, field) or 0) == len(reports), what="the reports")
 
     def attempts(self, task: TaskRow) -> list[AttemptRow]:
@@ -92,7 +92,7 @@ class Bench:
             return session.scalars(select(TaskRow).where(TaskRow.id == task.id)).one()
 
     def orders(self) -> list[Message]:
-        entries: Any = self.rt.queue.client.xrange(
+        entries: Any = self.rt.queue.servers.main.xrange(
             GroupKeys(self.group.id).inbox(machine_of(self.group.id))
         )
         return [Message.decode(fields["m"]) for _, fields in entries]

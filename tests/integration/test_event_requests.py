@@ -92,7 +92,7 @@ def test_redirects_are_not_followed(site: Site, hook: Hook) -> None:
         site.deliver()
         assert inside.calls == []
     error = site.event(event)["deliveries"][0]["last_error"]
-    assert error == "The webhook answered 302; redirects are not followed."
+    assert error == "The webhook returned 302; redirects are not followed."
 
 
 @pytest.mark.fault("B14")

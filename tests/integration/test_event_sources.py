@@ -150,7 +150,7 @@ def test_a_group_that_gets_no_machines_is_notified(
 def orders(site: Site) -> list[Message]:
     """What the machine of the group was sent."""
     key = GroupKeys(site.group.id).inbox(machine_of(site.group.id))
-    entries: Any = site.rt.queue.client.xrange(key)
+    entries: Any = site.rt.queue.servers.main.xrange(key)
     return [Message.decode(fields["m"]) for _, fields in entries]
 
 
@@ -159,7 +159,7 @@ def hold(site: Site, task: TaskRow) -> None:
     machine = machine_of(site.group.id)
     add_machine(site.rt, site.group.id, machine)
     key = GroupKeys(site.group.id).lease(f"{task.id}:{task.attempt}")
-    site.rt.queue.client.hset(key, "holder", machine)
+    site.rt.queue.servers.main.hset(key, "holder", machine)
 
 
 def test_what_an_executor_finds_is_delivered_once(site: Site, hook: Hook) -> None:
@@ -208,7 +208,7 @@ def test_the_unread_rest_of_a_file_is_reported(site: Site, hook: Hook, resubmit:
 def test_a_waiting_task_takes_its_observers_along(site: Site, hook: Hook) -> None:
     task = site.task()
     event = site.register(of_file(task, "a//b.txt"), hook.url)
-    spec: Any = site.rt.queue.client.hget(GroupKeys(site.group.id).specs, f"{task.id}:1")
+    spec: Any = site.rt.queue.servers.main.hget(GroupKeys(site.group.id).specs, f"{task.id}:1")
     assert event["event_id"] in spec
     assert [o.path for o in build_spec(site.rt, site.now(task)).observers] == ["a/b.txt"]
     site.api.delete(f"/events/{event['event_id']}")
@@ -219,7 +219,7 @@ def test_the_next_attempt_goes_on_looking(site: Site, hook: Hook) -> None:
     task = site.task(resubmit=True)
     event = site.register(of_file(task), hook.url)
     site.report(task, STARTED, ended(Cause.AGENT_STOPPED))
-    spec: Any = site.rt.queue.client.hget(GroupKeys(site.group.id).specs, f"{task.id}:2")
+    spec: Any = site.rt.queue.servers.main.hget(GroupKeys(site.group.id).specs, f"{task.id}:2")
     assert [o.id for o in AttemptSpec.decode(spec).observers] == [event["event_id"]]
 
 

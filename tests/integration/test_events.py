@@ -185,7 +185,7 @@ def test_a_failing_webhook_is_tried_for_about_a_day_and_given_up(site: Site, hoo
             assert row.state == "delivering"
         now += DELIVERY_LONGEST_WAIT_S * 1.25
     assert (delivery["state"], delivery["tries"]) == ("given_up", DELIVERY_TRIES)
-    assert delivery["last_error"] == "The webhook answered 500."
+    assert delivery["last_error"] == "The webhook returned 500."
     shown = site.event(event)
     assert shown["state"] == "disabled"
     assert "after 14 tries" in shown["state_detail"]

@@ -49,7 +49,7 @@ class Gang:
         claimer = Claimer(redis_url, self.group.id, self.leader)
         assert claimer.claim(new_token()) is not None
         claimer.close()
-        self.keys, self.client = GroupKeys(self.group.id), rt.queue.client
+        self.keys, self.client = GroupKeys(self.group.id), rt.queue.servers.main
         self.attempt = f"{self.task.id}:1"
         self.client.hset(self.keys.gangs, self.attempt, ",".join(self.members))
         for name in self.members:

@@ -110,9 +110,9 @@ def test_users_are_restored_in_a_redis_that_lost_them(fleet: Fleet) -> None:
     (machine,) = fleet.scale(group)
     secret = fleet.join(machine)
     access.restore_access(fleet.rt, MAIN_SERVER)
-    raw(fleet.rt.queue.client, "ACL", "DELUSER", redis_user(machine.id))
-    fleet.rt.queue.client.script_flush()
-    fleet.rt.queue.client.flushdb()
+    raw(fleet.rt.queue.servers.main, "ACL", "DELUSER", redis_user(machine.id))
+    fleet.rt.queue.servers.main.script_flush()
+    fleet.rt.queue.servers.main.flushdb()
     sweep(fleet.rt, started_at=time.time())
     keeper = LeaseKeeper(fleet.address(machine.id, secret), group.id, machine.id)
     assert keeper.beat([]) == []
@@ -123,10 +123,10 @@ def test_redis_users_of_machines_that_are_gone_are_removed(fleet: Fleet) -> None
     group = fleet.group(num_machines=1)
     (machine,) = fleet.scale(group)
     fleet.join(machine)
-    raw(fleet.rt.queue.client, "ACL", "SETUSER", redis_user("ghost-of-it"), "on")
+    raw(fleet.rt.queue.servers.main, "ACL", "SETUSER", redis_user("ghost-of-it"), "on")
     assert "ghost-of-it" in revoke_again(fleet.rt)
-    assert machine.id in machines_with_acl(fleet.rt.queue.client)
-    assert "ghost-of-it" not in machines_with_acl(fleet.rt.queue.client)
+    assert machine.id in machines_with_acl(fleet.rt.queue.servers.main)
+    assert "ghost-of-it" not in machines_with_acl(fleet.rt.queue.servers.main)
 
 
 @pytest.mark.fault("B9")

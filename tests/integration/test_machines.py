@@ -102,7 +102,7 @@ def test_retiring_a_machine_again_keeps_its_end_and_its_reason(fleet: Fleet) -> 
     assert retire(fleet.rt, group, stale, "It is gone.", taken=True)
     with fleet.rt.store.read() as session:
         before = session.get_one(MachineRow, stale.id)
-    assert not retire(fleet.rt, group, stale, "It was not heard of for 700 s.")
+    assert not retire(fleet.rt, group, stale, "It sent no heartbeat for 700 s.")
     with fleet.rt.store.read() as session:
         after = session.get_one(MachineRow, stale.id)
     assert before.terminated_at is not None
@@ -238,7 +238,7 @@ def test_after_a_redis_that_lost_its_leases_nobody_looks_idle(fleet: Fleet) -> N
     for machine in fleet.scale(group):
         fleet.join(machine)
         fleet.set(machine, launched_at=1.0)
-    fleet.rt.queue.client.flushdb()
+    fleet.rt.queue.servers.main.flushdb()
     sweep(fleet.rt, started_at=time.time() + 60)
     assert len(fleet.up(group)) == 2
 
@@ -255,7 +255,7 @@ def test_what_its_holder_knows_nothing_of_goes_to_another(fleet: Fleet) -> None:
     claimer.close()
     # The agent broke down right after that; the next one beats, and has never heard of it.
     keys = GroupKeys(group.id)
-    fleet.rt.queue.client.zadd(keys.leases, {f"{task.id}:1": 1})
+    fleet.rt.queue.servers.main.zadd(keys.leases, {f"{task.id}:1": 1})
     expire_leases(fleet.rt, fleet.now(group), time.time(), NOT_A_SWEEP)
     assert waiting(fleet.rt, group.id) == []
     expire_leases(fleet.rt, fleet.now(group), time.time(), None)
@@ -282,7 +282,7 @@ def test_the_doctor_finds_orphans_and_ends_them(fleet: Fleet) -> None:
     queue = fleet.rt.queue
     before = {(f.kind, f.what) for f in examine(fleet.rt, fix=False)}
     fleet.cloud.states["nobodys"] = MachineState.RUNNING
-    raw(queue.client, "ACL", "SETUSER", redis_user("ghost"), "on")
+    raw(queue.servers.main, "ACL", "SETUSER", redis_user("ghost"), "on")
     with fleet.rt.store.write() as session:
         lost = f"{make_task(session, group).id}:1"
     queue.enqueue(group.id, [Arrival(lost, 1, "{}")])

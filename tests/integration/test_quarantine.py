@@ -191,5 +191,5 @@ def test_a_quarantined_group_can_be_terminated(fleet: Fleet) -> None:
     request_termination(fleet.rt, fleet.now(thief.group), Cause.GROUP_TERMINATED)
     until(lambda: _swept(fleet, thief.group) == "terminated", what="the group to end")
     assert task_now(fleet, stranger.task).end_time is not None
-    assert not list(fleet.rt.queue.client.scan_iter(GroupKeys(thief.group.id).every))
+    assert not list(fleet.rt.queue.servers.main.scan_iter(GroupKeys(thief.group.id).every))
     stranger.client.close()

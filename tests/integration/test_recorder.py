@@ -73,11 +73,13 @@ def history(rt: Runtime, task: TaskRow) -> list[str]:
 
 def recorded(rt: Runtime, task: TaskRow, attempt: int = 1) -> int:
     key = GroupKeys(task.group_id).recorded
-    return int(rt.queue.client.hget(key, f"{task.id}:{attempt}") or 0)
+    return int(rt.queue.servers.main.hget(key, f"{task.id}:{attempt}") or 0)
 
 
 def orders(rt: Runtime, task: TaskRow) -> list[Message]:
-    entries: Any = rt.queue.client.xrange(GroupKeys(task.group_id).inbox(machine_of(task.group_id)))
+    entries: Any = rt.queue.servers.main.xrange(
+        GroupKeys(task.group_id).inbox(machine_of(task.group_id))
+    )
     return [Message.decode(fields["m"]) for _, fields in entries]
 
 
@@ -172,7 +174,7 @@ def test_what_cannot_be_read_does_not_stop_the_rest(rt: Runtime, task: TaskRow) 
     stream = GroupKeys(task.group_id).events
     with recording(rt):
         for text in ("", "{", '{"protocol": 99}', "[]", '{"protocol": 1, "kind": "no"}'):
-            rt.queue.client.xadd(stream, {"e": text})
+            rt.queue.servers.main.xadd(stream, {"e": text})
         # Well-formed, of the current attempt, and still nothing that can be applied.
         report(rt, task.group_id, task.id, 1, 1, ReportKind.OPERATION_STARTED, id="x", name=7)
         report(rt, task.group_id, task.id, 1, 1, ReportKind.FINISHED, cause="no such cause")

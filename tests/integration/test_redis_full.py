@@ -44,12 +44,12 @@ def fleet(store: Store, database_url: str, tmp_path: Path) -> Iterator[Fleet]:
     with servers.redis_server() as url:
         made = open_fleet(database_url, url, tmp_path)
         yield made
-        made.rt.queue.client.close()
+        made.rt.queue.servers.main.close()
 
 
 def _limit(fleet: Fleet, room: int) -> None:
     """Let Redis have so much more than it uses; with less than it uses, nothing can be added."""
-    client = fleet.rt.queue.client
+    client = fleet.rt.queue.servers.main
     client.config_set("maxmemory", memory_of(client).used + room)
     if room < 0:
         with pytest.raises(redis.exceptions.OutOfMemoryError):
@@ -92,7 +92,7 @@ def test_at_the_limit_running_work_goes_on_and_nothing_more_is_taken(fleet: Flee
         sweep(rt, 0)
         kill_task(rt, doomed.user_id, doomed.id, discard=False)
         inbox = GroupKeys(tenant.group.id).inbox(machine.id)
-        assert rt.queue.client.xlen(inbox) > 0
+        assert rt.queue.servers.main.xlen(inbox) > 0
         assert machine.beat() == "held"
         # What waits is still given away.
         other = tenant.honest()
@@ -135,7 +135,7 @@ def test_a_group_that_takes_too_much_is_cut_off_and_the_others_go_on(
     assert "MiB of Redis" in (group.quarantine_reason or "")
     with pytest.raises(redis.RedisError):
         stranger.client.hset(stranger.keys.facts, "again", "x")
-    assert not list(rt.queue.client.scan_iter(stranger.keys.every))
+    assert not list(rt.queue.servers.main.scan_iter(stranger.keys.every))
     assert fleet.now(other.group).quarantined_at is None
     assert machine.beat() == "held"
     # Repaired, the machine is let in with the secret that it has, and the task waits again.
@@ -165,7 +165,7 @@ def test_keys_are_counted_also_those_that_machines_make_up(
     monkeypatch.setattr(UsageClock, "is_due", lambda *_: True)
     sweep(fleet.rt, 0)
     assert "keys in Redis" in (fleet.now(thief.group).quarantine_reason or "")
-    assert not list(fleet.rt.queue.client.scan_iter(stranger.keys.every))
+    assert not list(fleet.rt.queue.servers.main.scan_iter(stranger.keys.every))
     stranger.client.close()
 
 
@@ -199,13 +199,13 @@ def test_the_recorder_relieves_a_redis_that_is_full(
     _limit(fleet, -_MIB // 4)
     with recording(fleet.rt):
         until(lambda: fleet.now(thief.group).quarantined_at is not None, what="the quarantine")
-        until(lambda: memory_of(fleet.rt.queue.client).share < 1, what="room")
+        until(lambda: memory_of(fleet.rt.queue.servers.main).share < 1, what="room")
     stranger.client.close()
 
 
 def test_claims_are_remembered_in_one_entry_a_machine(fleet: Fleet) -> None:
     tenant = Tenant(fleet)
-    client, keys = fleet.rt.queue.client, GroupKeys(tenant.group.id)
+    client, keys = fleet.rt.queue.servers.main, GroupKeys(tenant.group.id)
     for _ in range(50):
         tenant.task()
         machine = tenant.honest()
@@ -220,5 +220,5 @@ def test_what_an_ended_group_has_left_is_removed(fleet: Fleet) -> None:
     stranger = tenant.stolen()
     fleet.set(tenant.group, status="terminated", terminated_at=time.time())
     sweep(fleet.rt, 0)
-    assert not list(fleet.rt.queue.client.scan_iter(stranger.keys.every))
+    assert not list(fleet.rt.queue.servers.main.scan_iter(stranger.keys.every))
     stranger.client.close()

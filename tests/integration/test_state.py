@@ -96,7 +96,7 @@ def test_a_group_is_shown_with_its_state(rt: Runtime, redis_url: str) -> None:
     claimer = Claimer(redis_url, group.id, f"{group.id}-m1")
     assert claimer.claim(new_token()) is not None
     claimer.close()
-    keys, redis = GroupKeys(group.id), rt.queue.client
+    keys, redis = GroupKeys(group.id), rt.queue.servers.main
     redis.zadd(keys.leases, dict.fromkeys(held_in(rt.queue, group.id), 1000 * now - 1))
     beats = {f"{group.id}-m1": 1000 * (now - 40), f"{group.id}-m2": 1000 * now}
     redis.zadd(keys.machines, beats)
@@ -167,7 +167,7 @@ def test_tasks_raise_no_more_questions(rt: Runtime) -> None:
     with rt.store.write() as session:
         group = make_group(session)
     _queue(rt, group)
-    redis = rt.queue.client
+    redis = rt.queue.servers.main
 
     def cost() -> tuple[int, int]:
         before: Any = redis.info("stats")

@@ -77,7 +77,7 @@ def test_no_command_reaches_what_is_not_the_groups(fleet: Fleet) -> None:
     machine = other.honest()
     other.task()
     machine.claim()
-    admin = fleet.rt.queue.client
+    admin = fleet.rt.queue.servers.main
     me = client_of(fleet.redis_url, thief.machine, thief.secret)
     foreign = GroupKeys(other.group.id)
     keys = [
@@ -169,8 +169,8 @@ def _try_lie(fleet: Fleet, stranger: Stranger, others: list[Tenant], name: str) 
 def test_scripts_of_the_release_before_are_there_for_its_agents(fleet: Fleet) -> None:
     tenant = Tenant(fleet)
     client = client_of(fleet.redis_url, tenant.machine, tenant.secret)
-    fleet.rt.queue.client.script_flush()
-    fleet.rt.queue.client.flushdb()
+    fleet.rt.queue.servers.main.script_flush()
+    fleet.rt.queue.servers.main.flushdb()
     sweep(fleet.rt, 0)
     # As the wheel in tests/releases has it: claim.lua after left.lua and take.lua.
     with zipfile.ZipFile(next((REPOSITORY / "tests/releases").glob("*.whl"))) as wheel:

@@ -81,7 +81,7 @@ class Fleet:
         leases = GroupKeys(self.group.id).leases
         held = held_in(self.rt.queue, self.group.id)
         just_now = 1000 * time.time() - 1
-        self.rt.queue.client.zadd(leases, dict.fromkeys(held, just_now))
+        self.rt.queue.servers.main.zadd(leases, dict.fromkeys(held, just_now))
 
     def reclaim(self, after_s: float = 0, *, in_grace: bool = False) -> None:
         grace = NOT_A_SWEEP if in_grace else None
@@ -162,7 +162,7 @@ def test_an_attempt_with_a_current_lease_is_not_suspected(fleet: Fleet) -> None:
     (task,) = fleet.hold(1, MachineState.GONE)
     lease_end = 1000 * (time.time() + limits.LEASE_S)
     leases = GroupKeys(fleet.group.id).leases
-    fleet.rt.queue.client.zadd(leases, {f"{task.id}:1": lease_end})
+    fleet.rt.queue.servers.main.zadd(leases, {f"{task.id}:1": lease_end})
     fleet.reclaim()
     assert fleet.status(task) == (Status.SUBMITTED, 1)
 
@@ -206,13 +206,13 @@ def test_what_waits_for_long_gets_new_urls_and_goes_on_waiting(fleet: Fleet) -> 
         task = make_task(session, fleet.group)
     enqueue_task(fleet.rt, task.id)
     specs, key = GroupKeys(fleet.group.id).specs, attempt_key(task.id, 1)
-    fleet.rt.queue.client.hset(specs, key, "with URLs that have expired")
+    fleet.rt.queue.servers.main.hset(specs, key, "with URLs that have expired")
     long_ago = time.time() - SPEC_REFRESH_S - 60
     with fleet.rt.store.write() as session:
         row = session.get_one(TaskRow, task.seq)
         row.queued_at = row.handed_over_at = long_ago
     reconcile_queue(fleet.rt, fleet.group)
-    renewed: Any = fleet.rt.queue.client.hget(specs, key)
+    renewed: Any = fleet.rt.queue.servers.main.hget(specs, key)
     assert AttemptSpec.decode(renewed).task_id == task.id
     with fleet.rt.store.read() as session:
         row = session.get_one(TaskRow, task.seq)

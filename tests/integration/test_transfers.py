@@ -237,8 +237,8 @@ def test_a_file_that_changes_is_fetched_again(
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("/status/404", "answered 404"),
-        ("/status/416", "answered 416"),
+        ("/status/404", "returned 404"),
+        ("/status/416", "returned 416"),
         ("/inside", "169.254.169.254, which is not on the public internet"),
     ],
 )

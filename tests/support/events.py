@@ -103,7 +103,7 @@ class Site:
         with recording(self.rt):
             for number, (kind, body) in enumerate(reports, 1):
                 report(self.rt, self.group.id, task.id, task.attempt, number, kind, **body)
-            client = self.rt.queue.client
+            client = self.rt.queue.servers.main
             until(
                 lambda: int(client.hget(key, f"{task.id}:{task.attempt}") or 0) == len(reports),
                 what="the reports",

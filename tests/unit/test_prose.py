@@ -12,7 +12,7 @@ from tests.support.prose import WORDS, places
 BUDGET = {
     "docs": 0,
     "executor": 0,
-    "scheduler": 275,
+    "scheduler": 0,
     "simherd": 0,
     "drills": 0,
 }

@@ -48,10 +48,7 @@ class Body:
 
     def admit(self, rule: Rule, name: str, budget: BodyBudget) -> None:
         """Let the route read it, and charge it to a name's share of the memory.
-
-        Raises:
-            HTTPException: it says itself that it is too long.
-        """
+        Raises HTTPException: it says itself that it is too long."""
         self._is_file = rule.is_file
         self._name, self._budget = name, None if rule.is_file else budget
         if (self.length or 0) > self._most_bytes:
@@ -65,10 +62,7 @@ class Body:
 
     async def receive(self) -> MutableMapping[str, Any]:
         """The next message, as ASGI says.
-
-        Raises:
-            HTTPException: it is too long, too slow, or there is no memory for it.
-        """
+        Raises HTTPException: it is too long, too slow, or there is no memory for it."""
         if self.is_read:
             return await self._receive()
         loop = asyncio.get_running_loop()

@@ -19,6 +19,7 @@ from scheduler.services.accounts.users import key_digest, user_of_key
 from scheduler.services.attempts.outputs import check_token
 from scheduler.services.errors import Forbidden
 from scheduler.services.machines.access import known_machine
+from scheduler.services.transaction import read
 from simherd.contract import limits
 from simherd.contract.join import MACHINE_HEADER, SECRET_HEADER
 from simherd.runtime import logs
@@ -54,9 +55,7 @@ _STRANGERS = "There are too many requests without a known key at one time. Try a
 
 class Guard(HttpMiddleware):
     """Passes on what shows the credential that its route takes; `request.state.user` is the user.
-
-    It keeps its state in this API process.
-    """
+    It keeps its state in this API process."""
 
     def __init__(self, app: Application, rt: Runtime, rules: Rules) -> None:
         super().__init__(app)
@@ -157,7 +156,7 @@ class Guard(HttpMiddleware):
                 if wait := self._failures.wait_s(address):
                     raise too_many(429, "X-API-Key: too many wrong keys from this address.", wait)
                 held.enter_context(self._strangers.entered(address))
-            user = await run_in_threadpool(_look_up, self._rt, key)
+            user = await run_in_threadpool(read, self._rt, user_of_key, key)
         if user is None:
             self._known.discard(name)
             self._failures.take(address)
@@ -177,11 +176,6 @@ class Guard(HttpMiddleware):
             return True
         self._failures.take(address)
         return False
-
-
-def _look_up(rt: Runtime, key: str) -> User | None:
-    with rt.store.read() as session:
-        return user_of_key(session, key)
 
 
 def _is_machine(rt: Runtime, machine_id: str, secret: str) -> bool:

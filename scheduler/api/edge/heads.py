@@ -42,10 +42,7 @@ class HeadConnection(h11.Connection):
 
     def next_event(self) -> Any:
         """See `h11.Connection`.
-
-        Raises:
-            h11.RemoteProtocolError: also for a head with too many fields.
-        """
+        Raises h11.RemoteProtocolError: also for a head with too many fields."""
         event: Any = super().next_event()
         while event is h11.NEED_DATA:
             if self._uncounted_bytes <= 0:

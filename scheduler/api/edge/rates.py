@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 BODIES_BYTES = 64 * 1024**2
 BODIES_OF_ONE_BYTES = 40 * 1024**2
 
-#: Names that a table remembers: who was not heard of for longest is forgotten first.
+#: Names that a table remembers: the one unused for longest is forgotten first.
 _MOST_NAMES = 10_000
 
 
@@ -30,9 +30,7 @@ def too_many(status: int, detail: str, wait_s: float = 1.0) -> HTTPException:
 
 class Buckets:
     """A token bucket for each name: `rate` a second, and up to `burst` at once.
-
-    The buckets are this process' own: `n` API processes let through up to `n` times as much.
-    """
+    The buckets are this process' own: `n` API processes let through up to `n` times as much."""
 
     def __init__(
         self, rate: float, burst: float, clock: Callable[[], float] = time.monotonic
@@ -86,9 +84,7 @@ class Lane:
 
 class Shares:
     """How many of a name's requests go on at one time; its others wait in order, in the event loop.
-
-    Only names that have requests are remembered.
-    """
+    Only names that have requests are remembered."""
 
     def __init__(self, most: int, most_waiting: int, refusal: str) -> None:
         """`most`, `most_waiting`: of one name; `refusal`: the error's text beyond both."""
@@ -117,9 +113,7 @@ class Shares:
 
 class KnownKeys:
     """Digests of keys that were good lately: their owners do not stand in line with strangers.
-
-    It opens nothing: each request's key is looked up in the database all the same.
-    """
+    It opens nothing: each request's key is looked up in the database all the same."""
 
     def __init__(self) -> None:
         self._good: OrderedDict[str, None] = OrderedDict()

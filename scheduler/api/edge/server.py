@@ -45,10 +45,7 @@ def server_config(app: FastAPI, settings: Settings, *, port: int | None = None) 
 
 def serve(app: FastAPI, settings: Settings) -> None:
     """Serve the API until the process is to end.
-
-    Raises:
-        SystemExit: the process cannot listen where the settings say.
-    """
+    Raises SystemExit: the process cannot listen where the settings say."""
     _check_address(settings.host, settings.port)
     _allow_files(MAX_CONNECTIONS + _OTHER_FILES)
     server = uvicorn.Server(server_config(app, settings))

@@ -32,9 +32,7 @@ async def note_task(request: Request) -> None:
 
 class RequestLogMiddleware(HttpMiddleware):
     """Logs each request's route and status, never its query or body.
-
-    Successful reads are logged at DEBUG: clients poll their tasks once a second.
-    """
+    Successful reads are logged at DEBUG: clients poll their tasks once a second."""
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle and log a request."""
@@ -54,7 +52,8 @@ class RequestLogMiddleware(HttpMiddleware):
                 logging.DEBUG if read else logging.INFO,
                 "event=request method=%s route=%s status=%s ms=%s",
                 scope["method"],
-                _route(scope),
+                # The pattern of the path: the path itself may hold the user's data.
+                getattr(scope.get("route"), "path", None),
                 status,
                 round(1000 * (time.monotonic() - began), 1),
             )
@@ -68,8 +67,3 @@ class Caller(HttpMiddleware):
         headers = dict(scope.get("headers", ()))
         caller.set(headers.get(b"traceparent", b"").decode("latin-1") or None)
         await self.app(scope, receive, send)
-
-
-def _route(scope: Scope) -> str:
-    """Return the pattern of the path: the path itself may hold the user's data."""
-    return str(getattr(scope.get("route"), "path", None))

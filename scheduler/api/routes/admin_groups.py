@@ -142,7 +142,7 @@ def remove_machine(
 
 @router.post("/groups/{group}/repair")
 def repair_group(rt: RuntimeDep, operator: OperatorDep, group: str) -> dict[str, Any]:
-    """Make the keys of a quarantined machine group anew, from what SQL knows."""
+    """Make the keys of a quarantined machine group again, from what SQL knows."""
     return _group(quarantine.repair_group(rt, operator.username, group))
 
 

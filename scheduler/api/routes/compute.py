@@ -29,23 +29,23 @@ router = StrictRouter(tags=["compute"])
 
 
 class GroupBody(BaseModel):
-    """A machine group to be registered, in the contract's words."""
+    """A machine group to be registered; the aliases are the contract's words."""
 
     model_config = ConfigDict(extra="ignore")
     machine_type: Name = "local"
-    provider_id: Name = "LOCAL"
-    num_vms: int = Field(default=1, ge=1, le=1000)
-    min_vms: int | None = Field(default=None, ge=0, le=1000)
-    max_vms: int | None = Field(default=None, ge=1, le=1000)
+    wire_provider: Name = Field(default="LOCAL", alias="provider_id")
+    num_machines: int = Field(default=1, ge=1, le=1000, alias="num_vms")
+    min_machines: int | None = Field(default=None, ge=0, le=1000, alias="min_vms")
+    max_machines: int | None = Field(default=None, ge=1, le=1000, alias="max_vms")
     is_elastic: bool = False
     spot: bool = True
     disk_size_gb: float = Field(default=10, gt=0, le=65536)
     threads_per_core: Literal[1, 2] = 2
     zone: Shown | None = Field(default=None, max_length=MAX_NAME_CHARACTERS)
     name: str | None = Field(default=None, max_length=63, pattern=GROUP_NAME)
-    type: Literal["standard", "mpi"] = "standard"
-    max_idle_time: Seconds | None = None
-    auto_terminate_ts: Time | None = None
+    group_type: Literal["standard", "mpi"] = Field(default="standard", alias="type")
+    max_idle_s: Seconds | None = Field(default=None, alias="max_idle_time")
+    auto_terminate_at: Time | None = Field(default=None, alias="auto_terminate_ts")
     reconnect_s: float = Field(default=limits.RECONNECT_WINDOW_S, ge=30, le=86400)
     provider: str | None = Field(default=None, max_length=40)
     shared: bool = False
@@ -78,27 +78,12 @@ def check(rt: RuntimeDep, user: UserDep, body: GroupBody) -> None:
 
 
 def _request(body: GroupBody) -> register.GroupRequest:
-    return register.GroupRequest(
-        machine_type=body.machine_type,
-        wire_provider=body.provider_id,
-        num_machines=body.num_vms,
-        min_machines=body.min_vms,
-        max_machines=body.max_vms,
-        is_elastic=body.is_elastic,
-        spot=body.spot,
-        disk_size_gb=round(body.disk_size_gb),
-        threads_per_core=body.threads_per_core,
-        zone=body.zone,
-        name=body.name,
-        group_type=body.type,
-        max_idle_s=body.max_idle_time,
-        auto_terminate_at=_timestamp(body.auto_terminate_ts),
-        reconnect_s=body.reconnect_s,
-        provider=body.provider,
-        shared=body.shared,
-        on_demand_fallback=body.on_demand_fallback,
-        policy=_policy(body.policy),
-    )
+    typed = {
+        "disk_size_gb": round(body.disk_size_gb),
+        "auto_terminate_at": _timestamp(body.auto_terminate_at),
+        "policy": _policy(body.policy),
+    }
+    return register.GroupRequest(**{**dict(body), **typed})
 
 
 @router.post("/compute/group/start")

@@ -47,13 +47,7 @@ def _checked(rt: RuntimeDep, verb: str, path: str, user: str, expires: str, sign
 
 @router.api_route(ROUTE + "/{path:path}", methods=["GET", "HEAD"], response_model=None)
 def download(
-    request: Request,
-    rt: RuntimeDep,
-    path: str,
-    user: str,
-    verb: str,
-    expires: str,
-    signature: str,
+    request: Request, rt: RuntimeDep, path: str, user: str, verb: str, expires: str, signature: str
 ) -> Response:
     """Send a stored file or a range of it, or redirect to the storage."""
     if verb != "download":
@@ -73,13 +67,7 @@ def download(
 
 @router.put(ROUTE + "/{path:path}", response_model=None)
 async def upload(
-    request: Request,
-    rt: RuntimeDep,
-    path: str,
-    user: str,
-    verb: str,
-    expires: str,
-    signature: str,
+    request: Request, rt: RuntimeDep, path: str, user: str, verb: str, expires: str, signature: str
 ) -> Response:
     """Store a file, whole or not at all. An upload that exceeds the user's quota for storage is
     refused, at the latest when it does."""

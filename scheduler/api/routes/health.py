@@ -14,7 +14,7 @@ router = StrictRouter(tags=["health"])
 
 @router.get(LIVE)
 async def livez() -> dict[str, str]:
-    """The process answers."""
+    """The process responds."""
     # In the event loop: the threads may all wait for something that is down.
     return {"status": "ok"}
 

@@ -178,11 +178,7 @@ def zip_file_range(
     for member, name in _below(_listed(rt, user.id, clean).members, zip_relative_path):
         if name == filename:
             first, last = _range(rt, user.id, clean, member)
-            return {
-                "range_start": first,
-                "range_end": last,
-                "compress_type": member.compress_type,
-            }
+            return {"range_start": first, "range_end": last, "compress_type": member.compress_type}
     raise ResourceNotFound(f"filename: there is no {filename!r} in {path!r}.")
 
 

@@ -60,7 +60,7 @@ def submit(
         "status": made.status.value,
         "position_in_queue": None,
         "is_terminated": made.status in TERMINAL,
-        "time_to_live_seconds": body.time_to_live_seconds,
+        "time_to_live_seconds": body.time_to_live_s,
     }
 
 

@@ -17,7 +17,7 @@ from scheduler.store.models import ApiKey, User
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-#: Characters of a key's digest that name it: enough to tell keys apart, and nothing to log in with.
+#: Characters of a key's digest that name it: enough to distinguish keys, not to log in.
 _ID_LENGTH = 12
 #: The longest validity of a key, seconds.
 _MOST_S = 10 * 366 * 86400.0
@@ -41,10 +41,10 @@ class KeyState:
 
 def key_states(session: Session, username: str | None = None) -> list[KeyState]:
     """Every user's keys, or one user's, the oldest first. Raises ResourceNotFound."""
-    wanted = select(ApiKey, User.username).join(User, User.id == ApiKey.user_id)
+    query = select(ApiKey, User.username).join(User, User.id == ApiKey.user_id)
     if username is not None:
-        wanted = wanted.where(ApiKey.user_id == named_user(session, username).id)
-    rows = session.execute(wanted.order_by(ApiKey.created_at, ApiKey.digest))
+        query = query.where(ApiKey.user_id == named_user(session, username).id)
+    rows = session.execute(query.order_by(ApiKey.created_at, ApiKey.digest))
     return [_state(key, name) for key, name in rows]
 
 
@@ -53,12 +53,7 @@ def make_key(
 ) -> tuple[str, KeyState]:
     """Make a key; return its secret, which is not stored, and its state.
 
-    Args:
-        session: a transaction that writes.
-        actor: the operator, for the audit log.
-        username: its user.
-        label: its purpose, in a word or two.
-        valid_s: seconds until it expires; None: it does not.
+    `label`: its purpose, in a word or two. `valid_s`: seconds until it expires; None: it does not.
 
     Raises:
         ResourceNotFound: no such user.
@@ -100,11 +95,8 @@ def rotate_key(
 ) -> tuple[str, KeyState]:
     """Replace a key by one that is valid for as long; returns the same as `make_key`.
 
-    Args:
-        session: a transaction that writes.
-        actor: the operator, for the audit log.
-        key_id: the key that is replaced.
-        keep_s: seconds for which that one stays valid; 0: it is revoked.
+    `key_id`: the key that is replaced. `keep_s`: seconds for which that one stays valid; 0: it is
+    revoked.
 
     Raises:
         ResourceNotFound: no such key.
@@ -148,9 +140,9 @@ def _key(session: Session, key_id: str) -> tuple[ApiKey, str]:
         raise ResourceNotFound(
             f"key: {key_id[:80]!r} is not the id of a key. `simherd admin keys list`."
         )
-    wanted = select(ApiKey, User.username).join(User, User.id == ApiKey.user_id)
+    query = select(ApiKey, User.username).join(User, User.id == ApiKey.user_id)
     found = session.execute(
-        wanted.where(ApiKey.digest.startswith(key_id)).with_for_update(of=ApiKey)
+        query.where(ApiKey.digest.startswith(key_id)).with_for_update(of=ApiKey)
     ).all()
     if not found:
         raise ResourceNotFound(
@@ -163,10 +155,5 @@ def _key(session: Session, key_id: str) -> tuple[ApiKey, str]:
 
 def _state(key: ApiKey, username: str) -> KeyState:
     return KeyState(
-        key.digest[:_ID_LENGTH],
-        username,
-        key.label,
-        key.created_at,
-        key.expires_at,
-        key.revoked_at,
+        key.digest[:_ID_LENGTH], username, key.label, key.created_at, key.expires_at, key.revoked_at
     )

@@ -38,8 +38,8 @@ class UserState:
 
 def named_user(session: Session, username: str, *, lock: bool = False) -> User:
     """Return a user by name, locked if `lock`. Raises ResourceNotFound."""
-    wanted = select(User).where(User.username == username)
-    user = session.scalar(wanted.with_for_update() if lock else wanted)
+    query = select(User).where(User.username == username)
+    user = session.scalar(query.with_for_update() if lock else query)
     if user is None:
         raise ResourceNotFound(f"username: there is no user {username!r}.")
     return user
@@ -114,11 +114,7 @@ def disable_user(rt: Runtime, actor: str, username: str, *, kill: bool = False) 
 
     Returns how many tasks were killed.
 
-    Args:
-        rt: the scheduler's runtime.
-        actor: the operator, for the audit log.
-        username: the user.
-        kill: whether to kill their tasks that have not ended.
+    `kill`: whether to kill their tasks that have not ended.
 
     Raises:
         ResourceNotFound: no such user.
@@ -153,9 +149,7 @@ def enable_user(session: Session, actor: str, username: str) -> None:
 
 def lock_operators(session: Session) -> None:
     """Lock out other transactions that could leave the server without an operator's key.
-
-    Lock no user's row before it: of two operators that remove each other at once, one stays.
-    """
+    Lock no user's row before it: of two operators that remove each other at once, one stays."""
     enabled = select(User.id).where(User.is_operator, User.disabled_at.is_(None))
     session.execute(enabled.order_by(User.id).with_for_update()).all()
 

@@ -37,18 +37,14 @@ def audit_entries(
 ) -> Sequence[AuditEntry]:
     """Return entries, the newest first.
 
-    Args:
-        session: a session for reading.
-        limit: how many at the most.
-        before: only entries that are older than the one of this id.
-        actor: only actions of this operator.
-        subject: only actions on this subject.
+    `before`: only entries that are older than the one of this id; `actor`: only actions of this
+    operator; `subject`: only actions on this subject.
     """
-    wanted = select(AuditEntry)
+    query = select(AuditEntry)
     if before is not None:
-        wanted = wanted.where(AuditEntry.id < before)
+        query = query.where(AuditEntry.id < before)
     if actor is not None:
-        wanted = wanted.where(AuditEntry.actor == actor)
+        query = query.where(AuditEntry.actor == actor)
     if subject is not None:
-        wanted = wanted.where(AuditEntry.subject == subject)
-    return session.scalars(wanted.order_by(AuditEntry.id.desc()).limit(limit)).all()
+        query = query.where(AuditEntry.subject == subject)
+    return session.scalars(query.order_by(AuditEntry.id.desc()).limit(limit)).all()

@@ -44,14 +44,10 @@ def providers_of(rt: Runtime, user: User) -> tuple[str, ...]:
 def choose_provider(rt: Runtime, user: User, named: str | None, wire_provider: str) -> str:
     """Return the provider of a new group.
 
-    Args:
-        rt: the scheduler's runtime.
-        user: the group's owner.
-        named: the provider that the request names, if any.
-        wire_provider: the wire's provider id, which the operator's table maps to providers.
+    `named`: the provider that the request names, if any; `wire_provider`: the wire's provider id,
+    which the operator's table maps to providers.
 
-    Raises:
-        Invalid: it is not known, or not on for the user; the message says which are.
+    Raises Invalid: it is not known, or not on for the user; the message says which are.
     """
     on = providers_of(rt, user)
     if named is not None:
@@ -145,10 +141,7 @@ def log_groups_without_provider(rt: Runtime) -> None:
     """Log the number of groups of each provider that is off."""
     query = (
         select(GroupRow.provider, func.count())
-        .where(
-            GroupRow.status.in_(ACTIVE),
-            GroupRow.provider.not_in(rt.settings.enabled_providers),
-        )
+        .where(GroupRow.status.in_(ACTIVE), GroupRow.provider.not_in(rt.settings.enabled_providers))
         .group_by(GroupRow.provider)
     )
     with rt.store.read() as session:

@@ -29,14 +29,7 @@ def create_user(
     session: Session, username: str, email: str, *, quotas: Mapping[str, float] | None = None
 ) -> User:
     """Create a user with a default project.
-
-    Args:
-        session: a transaction that writes.
-        username: the name, which must be free.
-        email: the address.
-        quotas: the quotas, as `StoreSettings.quotas_of_new_users` says;
-            None: nothing is limited.
-    """
+    `quotas`: the quotas, as `StoreSettings.quotas_of_new_users` says; None: nothing is limited."""
     user = User(
         id=new_uuid(),
         username=username,
@@ -67,9 +60,7 @@ def create_key(session: Session, user_id: str, label: str, key: str | None = Non
 
 def user_of_key(session: Session, key: str) -> User | None:
     """Return the user of a key; None if it is unknown, revoked or expired.
-
-    The user may be disabled: the caller has to check that.
-    """
+    The user may be disabled: the caller has to check that."""
     return session.scalar(
         select(User)
         .join(ApiKey, ApiKey.user_id == User.id)

@@ -36,11 +36,9 @@ def add_generation(
 ) -> tuple[int, set[str]]:
     """Add a generation, and drop those older than the newest `KEPT`.
 
-    Returns:
-        Its number, and the SHA-256 of the files that no generation names now.
+    Returns its number, and the SHA-256 of the files that no generation names now.
 
-    Raises:
-        Conflict: the attempt is no longer current.
+    Raises Conflict: the attempt is no longer current.
     """
     task = session.scalars(select(TaskRow).where(TaskRow.id == task_id).with_for_update()).one()
     if task.attempt != attempt or task.end_time is not None:

@@ -36,16 +36,10 @@ def end_attempt(
     A task that is back in the queue has the next attempt number, and must be enqueued once the
     transaction is committed.
 
-    Args:
-        session: the transaction it is part of.
-        task_id: which task.
-        attempt: the attempt that ended.
-        end: why, when and where.
-        resubmit: whether the task gets another attempt if its machine was lost; None: as it wants.
-        columns: further columns of the task that change with it.
+    `end`: why, when and where. `resubmit`: whether the task gets another attempt if its machine was
+    lost; None: as it wants. `columns`: further columns of the task that change with it.
 
-    Returns:
-        The task's new status, or None when the change was refused.
+    Returns the task's new status, or None when the change was refused.
     """
     ending = decide(_load(session, task_id, attempt, end.at, resubmit), end)
     applied = change_status(

@@ -144,8 +144,7 @@ class AttemptOutputs:
 
         Generations older than the newest `KEPT` are dropped, with the files that only they name.
 
-        Raises:
-            Invalid: a file is not stored, or not in full.
+        Raises Invalid: a file is not stored, or not in full.
         """
         names = {file.sha256: file.size for file in files}
         for digest, size in names.items():

@@ -115,12 +115,9 @@ class Recording:
         machines: Collection[str],
         holders: Mapping[str, str],
     ) -> None:
-        """
-        Args:
-            session: the transaction.
-            group_id: the group whose machines have reported.
-            machines: the senders that are machines of the group.
-            holders: attempt → the machine that holds its lease, for attempts that begin.
+        """`group_id`: the group whose machines have reported; `machines`: the senders that are
+        machines of the group; `holders`: attempt → the machine that holds its lease, for attempts
+        that begin.
         """
         self._session = session
         self._group_id = group_id

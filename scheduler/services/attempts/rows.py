@@ -23,13 +23,8 @@ def open_attempt(
 ) -> None:
     """Insert the row of an attempt that a machine has taken; repeating it changes nothing.
 
-    Args:
-        session: the transaction it is part of.
-        task_id: which task.
-        attempt: which attempt of it.
-        machine_id: the machine that took it.
-        at: when, seconds since the epoch.
-        slots: by how many the machine's price is divided, as its executor reported it.
+    `machine_id`: the machine that took it; `at`: when, seconds since the epoch; `slots`: by how
+    many the machine's price is divided, as its executor reported it.
     """
     share = max(1, slots) if isinstance(slots, int) and not isinstance(slots, bool) else 1
     price = case((MachineRow.price_hour > 0, MachineRow.price_hour), else_=GroupRow.price_hour)
@@ -53,12 +48,7 @@ def open_attempt(
 
 
 def close_attempt(
-    session: Session,
-    task_id: str,
-    attempt: int,
-    at: float,
-    cause: Cause,
-    detail: str | None = None,
+    session: Session, task_id: str, attempt: int, at: float, cause: Cause, detail: str | None = None
 ) -> None:
     """Store the end of an attempt, if it was taken; `detail` defaults to the cause's sentence."""
     session.execute(

@@ -60,14 +60,10 @@ def restore_backup(
 ) -> tuple[BackupManifest, int]:
     """Replace the contents of the database with a backup; all of it, or nothing.
 
-    Args:
-        store: the task store; none of the scheduler's processes may run.
-        actor: the operator, for the audit log.
-        file: the backup.
-        replace: destroy what the database holds.
+    `store`: the task store; none of the scheduler's processes may run. `replace`: destroy what the
+    database holds.
 
-    Returns:
-        What the backup holds, and how many of its tasks go on.
+    Returns what the backup holds, and how many of its tasks go on.
 
     Raises:
         BadBackup: the file is not a backup, is damaged, or has an unknown schema.

@@ -28,12 +28,9 @@ _QUEUED_AGAIN = "The server was restored from a backup. The task waits as attemp
 def post_restore_fence(session: Session, now: float) -> int:
     """Fence off attempts of the time after the backup: their reports must not count as current.
 
-    Args:
-        session: the transaction that restores.
-        now: seconds since the epoch.
+    `now`: seconds since the epoch.
 
-    Returns:
-        How many tasks go on.
+    Returns how many tasks go on.
     """
     highest = session.execute(
         select(func.max(TaskRow.attempt), func.max(TaskRow.attempt_floor))

@@ -43,17 +43,12 @@ def attempt_cost(row: AttemptRow, now: float) -> float:
 
 def machine_cost(machine: MachineRow, price_hour: float, now: float) -> float:
     """Return the US$ of a machine until `now`; `price_hour`: for one without its own price."""
-    if not _was_there(machine):
-        return 0.0
+    if machine.launched_at is None and machine.last_seen_at is None:
+        return 0.0  # it waits for its launch
     ended = now if machine.terminated_at is None else machine.terminated_at
     return cost_of_seconds(
         ended - (machine.launched_at or machine.created_at), machine.price_hour or price_hour
     )
-
-
-def _was_there(machine: MachineRow) -> bool:
-    # One that waits for its launch was neither launched nor seen.
-    return machine.launched_at is not None or machine.last_seen_at is not None
 
 
 def costs_of_tasks(session: Session, task_ids: Iterable[str], now: float) -> dict[str, float]:
@@ -75,22 +70,18 @@ def costs_of_projects(
 ) -> dict[str, float]:
     """Return project name → US$ of its tasks' attempts; projects without any are left out.
 
-    Args:
-        session: a session for reading.
-        user_id: the projects' user.
-        now: the end of attempts that have not ended, seconds since the epoch.
-        span: only what was held between these two moments.
-        name: only this project.
+    `now`: the end of attempts that have not ended, seconds since the epoch; `span`: only what was
+    held between these two moments; `name`: only this project.
     """
-    wanted = select(ProjectRow.name, _attempts_cost(now, span)).where(ProjectRow.user_id == user_id)
+    query = select(ProjectRow.name, _attempts_cost(now, span)).where(ProjectRow.user_id == user_id)
     if name is not None:
-        wanted = wanted.where(ProjectRow.name == name)
+        query = query.where(ProjectRow.name == name)
     if span is not None:
-        wanted = wanted.where(
+        query = query.where(
             AttemptRow.started_at < span[1], func.coalesce(AttemptRow.ended_at, now) > span[0]
         )
     rows = session.execute(
-        wanted.join(TaskRow, TaskRow.project_id == ProjectRow.id)
+        query.join(TaskRow, TaskRow.project_id == ProjectRow.id)
         .join(AttemptRow, AttemptRow.task_id == TaskRow.id)
         .group_by(ProjectRow.name)
     )
@@ -99,19 +90,17 @@ def costs_of_projects(
 
 def spent(session: Session, task_id: str, now: float, *, but: int | None = None) -> float:
     """Return the US$ that a task has cost until `now`, without attempt `but`."""
-    found = select(_attempts_cost(now)).where(AttemptRow.task_id == task_id)
+    query = select(_attempts_cost(now)).where(AttemptRow.task_id == task_id)
     if but is not None:
-        found = found.where(AttemptRow.attempt != but)
-    return float(session.scalar(found) or 0.0)
+        query = query.where(AttemptRow.attempt != but)
+    return float(session.scalar(query) or 0.0)
 
 
 def max_cost_reached_at(
     session: Session, task_id: str, attempt: int, max_cost: float
 ) -> float | None:
     """Return when a task will have cost `max_cost` US$, seconds since the epoch.
-
-    None: never, or the attempt was not started.
-    """
+    None: never, or the attempt was not started."""
     row = session.execute(
         select(AttemptRow.started_at, AttemptRow.price_hour).where(
             AttemptRow.task_id == task_id, AttemptRow.attempt == attempt
@@ -127,9 +116,7 @@ def max_cost_reached_at(
 
 def seconds_until_max_cost(session: Session, task: TaskRow) -> float | None:
     """Return for how many seconds a whole machine may work on a task's current attempt.
-
-    By the group's price: the machine's own is known once one has started the attempt.
-    """
+    By the group's price: the machine's own is known once one has started the attempt."""
     if task.max_cost is None:
         return None
     group = session.get_one(GroupRow, task.group_id)

@@ -8,7 +8,7 @@ client can wait with it until there is room.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
@@ -35,7 +35,7 @@ _GIB = 1024**3
 _QUEUED = (Status.PENDING_INPUT.value, Status.SUBMITTED.value)
 
 
-class Quota(str, Enum):
+class Quota(StrEnum):
     """A quota by its name on the wire; the first three are the contract's, the others ours."""
 
     MAX_PRICE_HOUR = "max_price_hour"
@@ -43,9 +43,6 @@ class Quota(str, Enum):
     MAX_INSTANCES = "max_instances"
     MAX_QUEUED_TASKS = "max_queued_tasks"
     MAX_STORAGE_GB = "max_storage_gb"
-
-    def __str__(self) -> str:
-        return self.value
 
     @property
     def label(self) -> str:
@@ -113,17 +110,11 @@ def give_defaults(
 ) -> dict[str, list[str]]:
     """Set the quotas of `defaults` that a user does not have; those that were set stay.
 
-    Args:
-        session: a transaction that writes.
-        actor: the operator, for the audit log.
-        defaults: quota name → value.
-        username: the user; None: every user.
+    `defaults`: quota name → value. `username`: the user; None: every user.
 
-    Returns:
-        Username → the names of the quotas that were set; users who had all are left out.
+    Returns username → the names of the quotas that were set; users who had all are left out.
 
-    Raises:
-        ResourceNotFound: no such user.
+    Raises ResourceNotFound: no such user.
     """
     query = select(User).order_by(User.username).with_for_update()
     if username is not None:
@@ -155,10 +146,7 @@ def quota_states(rt: Runtime, user: User) -> list[QuotaState]:
 
 def check_alone(rt: Runtime, session: Session, group: GroupRow) -> None:
     """Refuse a new group that could never be started, whatever else is in use.
-
-    Raises:
-        QuotaExceeded: it is larger than its user's quotas.
-    """
+    Raises QuotaExceeded: it is larger than its user's quotas."""
     allowed = locked_quotas(session, group.user_id)
     if not allowed:
         return
@@ -176,8 +164,7 @@ def check_start(rt: Runtime, session: Session, group: GroupRow) -> None:
 
     Two that are started at once are checked one after the other.
 
-    Raises:
-        QuotaExceeded: there is not enough left.
+    Raises QuotaExceeded: there is not enough left.
     """
     allowed = locked_quotas(session, group.user_id)
     if allowed:
@@ -189,10 +176,7 @@ def check_queue(
     session: Session, user_id: str, allowed: Mapping[str, float], more: int = 1
 ) -> None:
     """Refuse `more` further tasks if the user would have more in the queue than allowed.
-
-    Raises:
-        QuotaExceeded: there are too many.
-    """
+    Raises QuotaExceeded: there are too many."""
     name = Quota.MAX_QUEUED_TASKS
     if name.value in allowed:
         allowed = locked_quotas(session, user_id)  # locks: of two submissions, one counts the other
@@ -201,10 +185,10 @@ def check_queue(
 
 def locked_quotas(session: Session, user_id: str) -> Mapping[str, float]:
     """Return a user's quotas, locked until the transaction ends if there are any."""
-    wanted = select(User.quotas).where(User.id == user_id)
-    allowed = session.scalars(wanted).one()
+    query = select(User.quotas).where(User.id == user_id)
+    allowed = session.scalars(query).one()
     # A weaker lock than others that write the row: rows that refer to it may be made meanwhile.
-    return session.scalars(wanted.with_for_update(key_share=True)).one() if allowed else {}
+    return session.scalars(query.with_for_update(key_share=True)).one() if allowed else {}
 
 
 def _check(
@@ -257,5 +241,5 @@ def _machines_in_use(session: Session, catalogue: Catalogue, user_id: str) -> di
 
 
 def _queued(session: Session, user_id: str) -> int:
-    wanted = select(func.count()).where(TaskRow.user_id == user_id, TaskRow.status.in_(_QUEUED))
-    return session.scalar(wanted) or 0
+    query = select(func.count()).where(TaskRow.user_id == user_id, TaskRow.status.in_(_QUEUED))
+    return session.scalar(query) or 0

@@ -64,10 +64,7 @@ class GroupCost:
 
 def months_between(first: Month, last: Month) -> list[Month]:
     """Return every month from one to the other.
-
-    Raises:
-        Invalid: there is none, or there are too many.
-    """
+    Raises Invalid: there is none, or there are too many."""
     if last < first:
         raise Invalid(f"end_month: {last} is before {first}.")
     found = [first]

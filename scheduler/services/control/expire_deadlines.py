@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from scheduler.wiring import Runtime
 
 #: Seconds past its deadline after which the scheduler itself ends a task that still computes:
-#: its executor had the grace period, and then some for telling.
+#: its executor had the grace period, and some more for its report.
 DEADLINE_BACKSTOP_S = limits.STOP_GRACE_S + 60
 
 #: The statuses in which a cost limit ends a task; after them its outputs are worth storing.
@@ -36,10 +36,7 @@ def expire_deadlines(rt: Runtime, server: str, now: float) -> None:
     Money, unlike time, is also spent while inputs and image are fetched. The executors of these
     tasks are frozen or cut off; revoking their leases has all their later reports refused.
 
-    Args:
-        rt: the scheduler's runtime.
-        server: the Redis server of the tasks' groups.
-        now: seconds since the epoch.
+    `server`: the Redis server of the tasks' groups; `now`: seconds since the epoch.
     """
     long_past = now - DEADLINE_BACKSTOP_S
     tasks = select(TaskRow).join(GroupRow).where(GroupRow.redis_server == server)
@@ -57,10 +54,7 @@ def expire_deadlines(rt: Runtime, server: str, now: float) -> None:
     for task, cause in due.values():
         with rt.store.write() as session:
             ended = end_attempt(
-                session,
-                task.id,
-                task.attempt,
-                AttemptEnd(cause, now, task.machine_id),
+                session, task.id, task.attempt, AttemptEnd(cause, now, task.machine_id)
             )
         if ended is None:
             continue

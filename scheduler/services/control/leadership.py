@@ -26,14 +26,7 @@ def new_holder() -> str:
 
 def acquire(store: Store, name: str, holder: str, now: float, seconds: float) -> bool:
     """Acquire or renew a leadership; return False where another process has it.
-
-    Args:
-        store: the task store.
-        name: the leadership.
-        holder: the process that acquires it.
-        now: seconds since the epoch.
-        seconds: for how long no other process can acquire it.
-    """
+    `now`: seconds since the epoch; `seconds`: for how long no other process can acquire it."""
     with store.write() as session:
         renewed: Any = session.execute(
             update(LeadershipRow)
@@ -70,10 +63,7 @@ def announce_presence(
     store: Store, kind: str, holder: str, now: float, seconds: float
 ) -> list[str]:
     """Announce that a process of a kind runs, and will run for some seconds.
-
-    Returns:
-        The running processes of this kind, in the same order for all of them.
-    """
+    Returns the running processes of this kind, in the same order for all of them."""
     prefix = f"{kind}:"
     name = prefix + holder
     acquire(store, name, holder, now, seconds)

@@ -51,11 +51,8 @@ _LONG_AGO_S = 86400.0
 def expire_leases(rt: Runtime, group: GroupRow, now: float, grace: GracePeriod | None) -> None:
     """End the attempts whose machine is gone, or has been silent for too long.
 
-    Args:
-        rt: the scheduler's runtime.
-        group: the group.
-        now: seconds since the epoch.
-        grace: the grace period that holds now; in it no silent machine is lost.
+    `now`: seconds since the epoch. `grace`: the grace period that holds now; in it no silent
+    machine is lost.
     """
     leases, rows = rt.queue.reader.leases(group.id), _machine_rows(rt, group, now)
     holders = _suspected_holders(rt, group, leases, rows)
@@ -83,7 +80,7 @@ def mark_gangs_lost(rt: Runtime, group: GroupRow, now: float, grace: GracePeriod
         return
     names = {name for members in gangs.values() for name in members}
     heartbeats = rt.queue.reader.heartbeats(group.id)
-    # A machine that has not been heard of since Redis lost its data is not silent.
+    # A machine that has sent no heartbeat since Redis lost its data is not silent.
     seen = {name: heartbeats.get(name, now) for name in names}
     # The silence of a leader is judged by its lease, as that of a machine that works alone.
     seen |= {members[0]: now for members in gangs.values()}
@@ -132,8 +129,7 @@ def _machine_rows(rt: Runtime, group: GroupRow, now: float) -> dict[str, Machine
             select(MachineRow).where(
                 MachineRow.group_id == group.id,
                 or_(
-                    MachineRow.terminated_at.is_(None),
-                    MachineRow.terminated_at > now - _LONG_AGO_S,
+                    MachineRow.terminated_at.is_(None), MachineRow.terminated_at > now - _LONG_AGO_S
                 ),
             )
         )

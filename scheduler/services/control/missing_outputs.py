@@ -21,9 +21,7 @@ _BUNCH, _AT_ONCE = 1000, 16
 
 def missing_outputs(rt: Runtime) -> Iterator[tuple[str, str]]:
     """Yield the ended tasks whose outputs are missing, each with the path where they were.
-
-    It checks the outputs of every task in the storage: minutes for hundreds of thousands.
-    """
+    It checks the outputs of every task in the storage: minutes for hundreds of thousands."""
     after = 0
     with ThreadPoolExecutor(_AT_ONCE, "outputs") as pool:
         while rows := _ended(rt, after):

@@ -57,10 +57,8 @@ class _Finding:
 def examine(rt: Runtime, *, fix: bool, storage: bool = False) -> list[Inconsistency]:
     """Look for inconsistencies.
 
-    Args:
-        rt: the scheduler's runtime.
-        fix: repair what can be repaired; the rest is reported all the same.
-        storage: check the outputs of every task in the storage, too.
+    `fix`: repair what can be repaired; the rest is reported all the same. `storage`: check the
+    outputs of every task in the storage, too.
     """
     inconsistencies = []
     for finding in _findings(rt):
@@ -105,9 +103,8 @@ def revoke_again(rt: Runtime) -> list[str]:
     for name, client in rt.queue.servers.all():
         try:
             for machine_id in sorted(acl.machines_with_acl(client)):
-                if not _is_wanted(rt, machine_id):
+                if _revoke(rt, client, machine_id):
                     log.error("event=shut_out_again machine=%s", machine_id)
-                    acl.revoke_acl(client, machine_id)
                     revoked.append(machine_id)
         except redis.RedisError as error:
             log.warning("event=server_left_out server=%s error=%s", name, error)
@@ -223,8 +220,5 @@ def _uploads(rt: Runtime) -> Iterator[_Finding]:
     """Yield abandoned uploads in parts: S3 charges for them until they are aborted."""
     for upload in rt.objects.unfinished(time.time() - _UPLOAD_AGE_S):
         text = f"An upload to {upload.path} was begun long ago and never finished."
-
-        def abort(upload=upload) -> None:  # type: ignore[no-untyped-def]
-            rt.objects.abort_upload(upload.user, upload.path, upload.upload)
-
+        abort = functools.partial(rt.objects.abort_upload, upload.user, upload.path, upload.upload)
         yield _Finding(Inconsistency("unfinished_upload", upload.path, text), abort)

@@ -56,13 +56,9 @@ def isolated(rt: Runtime, group_id: str) -> Iterator[None]:
 def quarantine(rt: Runtime, group_id: str, reason: str) -> bool:
     """Quarantine a group; repeating it changes nothing.
 
-    Args:
-        rt: the scheduler's runtime.
-        group_id: the group.
-        reason: which of its keys is broken, and how; shown to its owner and to operators.
+    `reason`: which of its keys is broken, and how; shown to its owner and to operators.
 
-    Returns:
-        Whether it was not quarantined before.
+    Returns whether it was not quarantined before.
     """
     with rt.store.write() as session:
         changed: Any = session.execute(
@@ -105,10 +101,7 @@ def repair_group(rt: Runtime, actor: str, named: str) -> GroupState:
     Waiting tasks are queued again. Machines get access with the secrets that they have; with their
     next heartbeats they present their leases, and they send the reports that were not recorded.
 
-    Args:
-        rt: the scheduler's runtime.
-        actor: the operator who asks for it, for the audit log.
-        named: the group's id, or its name if no other group has it.
+    `named`: the group's id, or its name if no other group has it.
 
     Raises:
         ResourceNotFound: there is no such group.

@@ -45,9 +45,7 @@ _ANSWERS_KEPT_S = 3600
 
 def reconcile_queue(rt: Runtime, group: GroupRow, filling_s: float = 0.0) -> None:
     """Compare a page of the group's queue, its leases, and the tasks that were never handed over.
-
-    `filling_s`: seconds that it may take for more than a page, after Redis has lost its data.
-    """
+    `filling_s`: seconds that it may take for more than a page, after Redis has lost its data."""
     _settle_kills(rt, group)
     _queue_missing(rt, group, filling_s)
     _revoke_unknown(rt, group)
@@ -146,7 +144,7 @@ def _revoke_unknown(rt: Runtime, group: GroupRow) -> None:
 
 
 def _forget_answers(rt: Runtime, group: GroupRow) -> None:
-    """Drop answers that no executor fetched; normally its next heartbeat removes them."""
+    """Drop replies that no executor fetched; normally its next heartbeat removes them."""
     answered = set(rt.queue.reader.recorded(group.id))
     unfetched = answered - _current(rt, group.id, answered, time.time() - _ANSWERS_KEPT_S)
     if unfetched:

@@ -61,11 +61,8 @@ def bound_usage(rt: Runtime, server: str, *, only_pressed: bool = False) -> None
 
     Under memory pressure each call measures, and exactly; otherwise only calls now and then do.
 
-    Args:
-        rt: the scheduler's runtime.
-        server: the name of the server.
-        only_pressed: do nothing without pressure. For the recorder: at the memory limit a broker on
-            the same server fails too, and no sweep begins.
+    `only_pressed`: do nothing without pressure. For the recorder: at the memory limit a broker on
+    the same server fails too, and no sweep begins.
     """
     client = rt.queue.servers.named(server)
     is_pressed = memory_of(client).share >= REDIS_PRESSURE_SHARE

@@ -52,12 +52,7 @@ _FILLING_S = 30.0
 
 def sweep_in_turn(rt: Runtime, server: str, started_at: float) -> None:
     """Sweep a server's groups, unless another process does so now, or has just done so.
-
-    Args:
-        rt: the scheduler's runtime.
-        server: the name of the Redis server.
-        started_at: when this scheduler process started, see `sweep`.
-    """
+    `started_at`: when this scheduler process started, see `sweep`."""
     leadership, holder, began = f"{SWEEP}:{server}", new_holder(), time.time()
     if not acquire(rt.store, leadership, holder, began, _LONGEST_S):
         return
@@ -72,11 +67,8 @@ def sweep_in_turn(rt: Runtime, server: str, started_at: float) -> None:
 def sweep(rt: Runtime, started_at: float, server: str = MAIN_SERVER) -> None:
     """Sweep every active group of a Redis server once.
 
-    Args:
-        rt: the scheduler's runtime.
-        started_at: when this scheduler process started, seconds since the epoch; a grace period
-            follows it.
-        server: the server's name.
+    `started_at`: when this scheduler process started, seconds since the epoch; a grace period
+    follows it.
     """
     now = time.time()
     restore_access(rt, server)

@@ -14,7 +14,7 @@ from simherd.contract.limits import DEFAULT_GROUP
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import ColumnElement, Select
+    from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
     from scheduler.wiring import Runtime
@@ -56,10 +56,7 @@ def is_shared(session: Session, group: GroupRow) -> bool:
 
 def usable_group(session: Session, group: GroupRow | None, user_id: str, group_id: str) -> GroupRow:
     """Return a group if a user may send tasks to it.
-
-    Raises:
-        ResourceNotFound: there is none, or it is another user's and not shared with this one.
-    """
+    Raises ResourceNotFound: there is none, or it is another user's and not shared with this one."""
     if group is None or not may_use(session, group, user_id):
         raise ResourceNotFound(
             f"resource_pool: there is no machine group with the id {group_id!r}. "
@@ -73,8 +70,7 @@ def named_group(session: Session, user_id: str, name: str) -> GroupRow:
 
     The user's own group that is terminated is found only where none is shared with them.
 
-    Raises:
-        ResourceNotFound: there is none that the user may use.
+    Raises ResourceNotFound: there is none that the user may use.
     """
     named = select(GroupRow).where(GroupRow.name == name)
     own = session.scalar(named.where(GroupRow.user_id == user_id))
@@ -127,8 +123,7 @@ def default_group(session: Session, user_id: str) -> GroupRow:
     It is the user's own group `local`, which older clients name; or else the operator's default,
     if the user may use it; or else the user's only group that is started.
 
-    Raises:
-        ResourceNotFound: there is none of these; the message says what to do.
+    Raises ResourceNotFound: there is none of these; the message says what to do.
     """
     mine = GroupRow.user_id == user_id
     usual = and_(mine, GroupRow.name == DEFAULT_GROUP)
@@ -168,11 +163,8 @@ def check_name(rt: Runtime, session: Session, user: User, name: str) -> None:
     """
     if name in rt.settings.reserved_names and not user.is_operator:
         raise Forbidden(f"name: {name!r} is reserved for operators. Choose another name.")
-    other = session.scalar(
-        _of_name(name).where(usable_by(user.id), GroupRow.user_id != user.id).limit(1)
-    )
-    if other is not None:
-        owner = session.get_one(User, other.user_id).username
+    owner = _owner_of_another(session, name, usable_by(user.id), GroupRow.user_id != user.id)
+    if owner is not None:
         raise Conflict(
             f"name: a machine group {name!r} of {owner} is shared with you. Choose another name."
         )
@@ -180,10 +172,8 @@ def check_name(rt: Runtime, session: Session, user: User, name: str) -> None:
 
 def check_sight(session: Session, group: GroupRow, user: User) -> None:
     """Raises Conflict: the user may use another group that has this one's name."""
-    others = _of_name(group.name).where(GroupRow.id != group.id, usable_by(user.id))
-    other = session.scalar(others.limit(1))
-    if other is not None:
-        owner = session.get_one(User, other.user_id).username
+    owner = _owner_of_another(session, group.name, GroupRow.id != group.id, usable_by(user.id))
+    if owner is not None:
         raise Conflict(
             f"group: {user.username} has or sees another machine group {group.name!r}, that of "
             f"{owner}. One of the two must have another name."
@@ -192,14 +182,16 @@ def check_sight(session: Session, group: GroupRow, user: User) -> None:
 
 def check_unique(session: Session, group: GroupRow) -> None:
     """Raises Conflict: anybody has another group of this one's name."""
-    other = session.scalar(_of_name(group.name).where(GroupRow.id != group.id).limit(1))
-    if other is not None:
-        owner = session.get_one(User, other.user_id).username
+    owner = _owner_of_another(session, group.name, GroupRow.id != group.id)
+    if owner is not None:
         raise Conflict(
             f"group: {owner} has another machine group {group.name!r}, so that this one cannot be "
             "shared with everyone. One of the two must have another name."
         )
 
 
-def _of_name(name: str) -> Select[GroupRow]:
-    return select(GroupRow).where(GroupRow.name == name, GroupRow.status.in_(ACTIVE))
+def _owner_of_another(session: Session, name: str, *conditions: ColumnElement[bool]) -> str | None:
+    """Return the user name of the owner of an active group of this name, if there is one."""
+    owners = select(User.username).join(GroupRow, GroupRow.user_id == User.id)
+    named = owners.where(GroupRow.name == name, GroupRow.status.in_(ACTIVE), *conditions)
+    return session.scalar(named.limit(1))

@@ -50,26 +50,24 @@ class GroupState:
 
 def group_states(session: Session, *, ended: bool = False) -> list[GroupState]:
     """Return every user's groups, the oldest first; `ended`: including terminated ones."""
-    wanted = select(GroupRow, User).join(User, User.id == GroupRow.user_id)
+    query = select(GroupRow, User).join(User, User.id == GroupRow.user_id)
     if not ended:
-        wanted = wanted.where(GroupRow.status.in_(ACTIVE))
-    found = session.execute(wanted.order_by(GroupRow.created_at))
+        query = query.where(GroupRow.status.in_(ACTIVE))
+    found = session.execute(query.order_by(GroupRow.created_at))
     return _states(session, [(group, user) for group, user in found])
 
 
 def group_state(session: Session, named: str, owner: str | None = None) -> GroupState:
     """Return a group by its id or by an unambiguous name; `owner`: only one of this user.
-
-    Raises ResourceNotFound, Conflict.
-    """
-    wanted = (
+    Raises ResourceNotFound, Conflict."""
+    query = (
         select(GroupRow, User)
         .join(User, User.id == GroupRow.user_id)
         .where(or_(GroupRow.id == named, GroupRow.name == named))
     )
     if owner is not None:
-        wanted = wanted.where(User.username == owner)
-    rows = session.execute(wanted).all()
+        query = query.where(User.username == owner)
+    rows = session.execute(query).all()
     if not rows:
         raise ResourceNotFound(
             f"group: there is no machine group {named!r}. `simherd admin groups list`."
@@ -128,9 +126,8 @@ def _states(session: Session, found: Sequence[tuple[GroupRow, User]]) -> list[Gr
 def terminate_group(rt: Runtime, actor: str, named: str) -> GroupState:
     """Terminate a group: its tasks end, its machines stop.
 
-    Raises:
-        ResourceNotFound, Conflict: there is no such group, several have the name, or it is being
-            terminated.
+    Raises ResourceNotFound, Conflict: there is no such group, several have the name, or it is being
+    terminated.
     """
     with rt.store.read() as session:
         state = group_state(session, named)
@@ -147,14 +144,7 @@ def remove_machine(rt: Runtime, actor: str, named: str, machine: str) -> Machine
 
     For a machine that is not trusted any more. A provider that launches machines replaces it.
 
-    Args:
-        rt: the scheduler's runtime.
-        actor: the operator, for the audit log.
-        named: the group's id, or an unambiguous name.
-        machine: the machine's id or name.
-
-    Raises:
-        ResourceNotFound, Conflict: there is no such group or machine, or several have the name.
+    Raises ResourceNotFound, Conflict: there is no such group or machine, or several have the name.
     """
     with rt.store.write() as session:
         group = group_state(session, named).group
@@ -180,9 +170,8 @@ def drain_group(rt: Runtime, actor: str, named: str) -> int:
 
     Returns how many there are.
 
-    Raises:
-        ResourceNotFound, Conflict: there is no such group, several have the name, it is not up,
-            or its machines are started by hand, so that none would replace them.
+    Raises ResourceNotFound, Conflict: there is no such group, several have the name, it is not up,
+    or its machines are started by hand, so that none would replace them.
     """
     with rt.store.write() as session:
         group = group_state(session, named).group
@@ -196,11 +185,7 @@ def drain_group(rt: Runtime, actor: str, named: str) -> int:
         machines = machines_of(session, group.id, MACHINE_UP)
         for machine in machines:
             change_machine(
-                session,
-                machine.id,
-                MachineStatus.DRAINED,
-                at=time.time(),
-                drain_reason=_DRAINED,
+                session, machine.id, MachineStatus.DRAINED, at=time.time(), drain_reason=_DRAINED
             )
         add_audit_entry(
             session, actor, "group_drain", group.name, group=group.id, machines=len(machines)

@@ -43,9 +43,7 @@ def note_size(rt: Runtime, group: GroupRow, *, grace: GracePeriod | None) -> Non
 
 def adjust_size(rt: Runtime, group: GroupRow, now: float, *, grace: GracePeriod | None) -> None:
     """Store the size that an elastic group should have; `scale_group` makes it so.
-
-    `grace`: the grace period that holds now; in it, the group only grows.
-    """
+    `grace`: the grace period that holds now; in it, the group only grows."""
     if not group.is_elastic or group.status not in UP:
         return
     load = _load(rt, group, now)
@@ -62,9 +60,7 @@ def adjust_size(rt: Runtime, group: GroupRow, now: float, *, grace: GracePeriod 
 
 def drain_surplus(rt: Runtime, group: GroupRow) -> None:
     """Have the machines that are too many take nothing more.
-
-    One that still works ends what it has: `retire_drained` terminates it afterwards.
-    """
+    One that still works ends what it has: `retire_drained` terminates it afterwards."""
     with rt.store.read() as session:
         size = session.scalars(select(GroupRow.num_machines).where(GroupRow.id == group.id)).one()
         machines = available_machines(session, group.id)

@@ -34,21 +34,21 @@ def groups_ever(
     session: Session, user_id: str, wanted: HistoryFilter, page: int, per_page: int
 ) -> Sequence[GroupRow]:
     """Return a page of a user's groups, newest first."""
-    found = select(GroupRow).where(GroupRow.user_id == user_id)
+    query = select(GroupRow).where(GroupRow.user_id == user_id)
     if wanted.created_before is not None:
-        found = found.where(GroupRow.created_at < wanted.created_before)
+        query = query.where(GroupRow.created_at < wanted.created_before)
     if wanted.created_after is not None:
-        found = found.where(GroupRow.created_at > wanted.created_after)
+        query = query.where(GroupRow.created_at > wanted.created_after)
     if wanted.non_active_only:
-        found = found.where(GroupRow.status.not_in(ACTIVE))
+        query = query.where(GroupRow.status.not_in(ACTIVE))
     if wanted.provider_id is not None:
-        found = found.where(GroupRow.wire_provider == wanted.provider_id)
+        query = query.where(GroupRow.wire_provider == wanted.provider_id)
     if wanted.project is not None:
         used = select(TaskRow.group_id).join(ProjectRow, ProjectRow.id == TaskRow.project_id)
         used = used.where(ProjectRow.user_id == user_id, ProjectRow.name == wanted.project)
-        found = found.where(GroupRow.id.in_(used))
-    found = found.order_by(GroupRow.created_at.desc(), GroupRow.id)
-    return session.scalars(found.limit(per_page).offset((page - 1) * per_page)).all()
+        query = query.where(GroupRow.id.in_(used))
+    query = query.order_by(GroupRow.created_at.desc(), GroupRow.id)
+    return session.scalars(query.limit(per_page).offset((page - 1) * per_page)).all()
 
 
 def machines_of_groups(

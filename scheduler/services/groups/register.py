@@ -70,11 +70,7 @@ def register_group(
 ) -> GroupRow:
     """Store a new machine group; nothing runs until it is started.
 
-    Args:
-        rt: the scheduler's runtime.
-        user_id: its owner.
-        request: the group.
-        only_check: store nothing, and refuse also what could not be started now.
+    `only_check`: store nothing, and refuse also what could not be started now.
 
     Raises:
         Invalid: an unknown machine type or provider, or a number out of bounds.
@@ -215,9 +211,8 @@ def _sizes(request: GroupRequest) -> tuple[int, int]:
 def owned_group(rt: Runtime, user_id: str, group_id: str) -> GroupRow:
     """Return a user's machine group by id.
 
-    Raises:
-        ResourceNotFound: there is none, or it is another user's; if it is shared with this user,
-            the message names the owner.
+    Raises ResourceNotFound: there is none, or it is another user's; if it is shared with this user,
+    the message names the owner.
     """
     with rt.store.read() as session:
         group = session.get(GroupRow, group_id)
@@ -242,11 +237,8 @@ def _not_owned(session: Session, group: GroupRow) -> str:
 def start_group(rt: Runtime, group: GroupRow, *, by_settings: bool = False) -> None:
     """Mark a group as starting; `scale_group` launches the machines.
 
-    Args:
-        rt: the scheduler's runtime.
-        group: a registered group.
-        by_settings: whether the operator's settings start it: then the user's quotas do not
-            apply, since nobody could raise them before the server runs.
+    `group`: a registered group; `by_settings`: whether the operator's settings start it: then the
+    user's quotas do not apply, since nobody could raise them before the server runs.
 
     Raises:
         Conflict: it is being shut down or is terminated, or its provider is off.
@@ -276,10 +268,7 @@ def start_group(rt: Runtime, group: GroupRow, *, by_settings: bool = False) -> N
 
 def resize_group(rt: Runtime, group_id: str, num_machines: int) -> None:
     """Change the size of a group of which no machine runs.
-
-    Raises:
-        QuotaExceeded: it is more than the provider can hold.
-    """
+    Raises QuotaExceeded: it is more than the provider can hold."""
     with rt.store.write() as session:
         group = session.scalars(select(GroupRow).where(GroupRow.id == group_id)).one()
         group.num_machines = group.min_machines = group.max_machines = num_machines

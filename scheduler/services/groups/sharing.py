@@ -89,8 +89,7 @@ def unshare_with(
 
     Tasks that were submitted stay and go on; no more can be submitted.
 
-    Raises:
-        ResourceNotFound: no such user.
+    Raises ResourceNotFound: no such user.
     """
     # Locked by who submits a task, too: what was let in before is made before this.
     row = _row(session, group_state(session, named, owner).group.id)
@@ -109,10 +108,7 @@ def set_default(
     session: Session, actor: str, named: str, *, is_default: bool, owner: str | None = None
 ) -> GroupRow:
     """Make a group the one that tasks go to that name none, in place of the one before.
-
-    Raises:
-        Conflict: it has ended, or does not belong to an operator.
-    """
+    Raises Conflict: it has ended, or does not belong to an operator."""
     state = group_state(session, named, owner)
     group = _locked(session, state.group) if is_default else _row(session, state.group.id)
     if is_default and not state.is_owner_operator:
@@ -158,10 +154,7 @@ def offer(session: Session, user: User, name: str, username: str) -> None:
 
 def withdraw(session: Session, user: User, name: str, username: str) -> None:
     """Take back what one has offered, accepted or not. Tasks that were submitted go on.
-
-    Raises:
-        ResourceNotFound: the group is not shared with this user.
-    """
+    Raises ResourceNotFound: the group is not shared with this user."""
     group = own_group(session, user.id, name)
     other = named_user(session, username)
     _remove(session, group.id, other.id, f"username: {group.name!r} is not shared with {username}.")
@@ -224,8 +217,7 @@ def _no_offer(group_id: str) -> str:
 
 
 def _row(session: Session, group_id: str) -> GroupRow:
-    query = select(GroupRow).where(GroupRow.id == group_id).with_for_update()
-    return session.scalars(query).one()
+    return session.get_one(GroupRow, group_id, with_for_update=True)
 
 
 def _locked(session: Session, group: GroupRow) -> GroupRow:

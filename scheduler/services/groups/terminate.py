@@ -44,10 +44,7 @@ _FAILED_AFTER_S = 600.0
 
 def request_termination(rt: Runtime, group: GroupRow, cause: Cause) -> None:
     """Mark a group for shutting down; `shut_down_group` does the rest.
-
-    Raises:
-        Conflict: it is being shut down or is terminated already.
-    """
+    Raises Conflict: it is being shut down or is terminated already."""
     now = time.time()
     with rt.store.write() as session:
         is_ending = change_group(
@@ -64,10 +61,7 @@ def shut_down_group(rt: Runtime, group_id: str, seconds: float = _END_TASKS_S) -
 
     Machines are asked to stop; later calls force those that have not stopped.
 
-    Args:
-        rt: the scheduler's runtime.
-        group_id: the group.
-        seconds: for how long tasks are ended; the others wait for the next call.
+    `seconds`: for how long tasks are ended; the others wait for the next call.
     """
     with rt.store.read() as session:
         group = session.get(GroupRow, group_id)
@@ -120,17 +114,10 @@ def _has_left(rt: Runtime, group: GroupRow, machine: MachineRow) -> bool:
 
 
 def _record_gone(
-    rt: Runtime,
-    group: GroupRow,
-    gone: list[MachineRow],
-    *,
-    is_all: bool,
-    trouble: str | None,
+    rt: Runtime, group: GroupRow, gone: list[MachineRow], *, is_all: bool, trouble: str | None
 ) -> bool:
     """Mark machines as terminated, and the group if no task came to it meanwhile.
-
-    Returns whether the group is terminated.
-    """
+    Returns whether the group is terminated."""
     now = time.time()
     with rt.store.write() as session:
         for machine in gone:
@@ -155,9 +142,7 @@ def _open_tasks(group_id: str) -> Select[int]:
 
 def end_tasks(rt: Runtime, group: GroupRow, cause: Cause, seconds: float = _END_TASKS_S) -> bool:
     """End the tasks of a group that is shut down; return whether all have ended.
-
-    `seconds`: how long this takes at the most; the others wait for the next call.
-    """
+    `seconds`: how long this takes at the most; the others wait for the next call."""
     until = time.monotonic() + seconds
     while tasks := _next_tasks(rt, group.id):
         if not _end_batch(rt, group, tasks, cause):

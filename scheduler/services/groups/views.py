@@ -82,9 +82,7 @@ def past_groups(
     session: Session, user_id: str, wanted: HistoryFilter, page: int, per_page: int
 ) -> list[tuple[GroupRow, Sequence[MachineRow], float]]:
     """Return a page of a user's groups, newest first.
-
-    Each with its machines and the seconds for which tasks held them.
-    """
+    Each with its machines and the seconds for which tasks held them."""
     groups = groups_ever(session, user_id, wanted, page, per_page)
     machines = machines_of_groups(session, groups)
     held = task_seconds(session, groups, time.time())
@@ -95,11 +93,6 @@ def group_for_operator(
     session: Session, named: str, owner: str | None
 ) -> tuple[GroupState, Sequence[MachineRow], list[ShareOffer]]:
     """Return a group by id or name, its machines and its shares. Raises ResourceNotFound, Conflict.
-
-    Args:
-        session: for reading.
-        named: the id or the name.
-        owner: the owner's user name, needed where several users have a group of this name.
-    """
+    `owner`: the owner's user name, needed where several users have a group of this name."""
     state = group_state(session, named, owner)
     return state, _machines(session, state.group), shares_of(session, state.group.id)

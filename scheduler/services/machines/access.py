@@ -31,18 +31,14 @@ log = logging.getLogger(__name__)
 
 def new_ticket(rt: Runtime, machine_id: str) -> LaunchTicket:
     """Return a ticket with which a machine joins once, within `JOIN_S`.
-
-    The machine's secret, if it had one, is not accepted any more.
-    """
+    The machine's secret, if it had one, is not accepted any more."""
     token = f"join_{secrets.token_urlsafe(32)}"
     with rt.store.write() as session:
         session.execute(
             update(MachineRow)
             .where(MachineRow.id == machine_id)
             .values(
-                join_digest=digest(token),
-                join_expires_at=time.time() + JOIN_S,
-                secret_digest=None,
+                join_digest=digest(token), join_expires_at=time.time() + JOIN_S, secret_digest=None
             )
         )
     return LaunchTicket(rt.settings.api_url_of_machines, token)
@@ -88,10 +84,7 @@ def invite(rt: Runtime, group: GroupRow) -> LaunchTicket:
 def join(rt: Runtime, token: str, secret_digest: str) -> Membership:
     """Admit the machine that a ticket was made for.
 
-    Args:
-        rt: the scheduler's runtime.
-        token: the ticket's token.
-        secret_digest: SHA-256 of the secret that the machine has generated.
+    `secret_digest`: SHA-256 of the secret that the machine has generated.
 
     Raises:
         Forbidden: the ticket is unknown, has expired, or was used by another machine, or the
@@ -127,14 +120,14 @@ def join(rt: Runtime, token: str, secret_digest: str) -> Membership:
 
 
 def _membership(rt: Runtime, group: GroupRow, machine: MachineRow) -> Membership:
-    settings = rt.settings
-    url = settings.machines_redis(group.redis_server)
+    url = urlsplit(rt.settings.machines_redis(group.redis_server))
     by_hand = rt.providers[group.provider].by_hand
     return Membership(
         machine_id=machine.id,
         machine_name=machine.name,
         group_id=group.id,
-        redis_url=_without_user(url),
+        # Without the scheduler's credentials.
+        redis_url=urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2])),
         machine_type=group.machine_type,
         vcpus=0 if by_hand else group.vcpus,
         memory_bytes=0 if by_hand else group.memory_bytes,
@@ -146,18 +139,9 @@ def _membership(rt: Runtime, group: GroupRow, machine: MachineRow) -> Membership
     )
 
 
-def _without_user(url: str) -> str:
-    """Return the address of Redis without the scheduler's credentials."""
-    split = urlsplit(url)
-    return urlunsplit(split._replace(netloc=split.netloc.rpartition("@")[2]))
-
-
 def change_secret(rt: Runtime, machine_id: str, old: str, new_digest: str) -> None:
     """Replace a machine's secret. Repeating it changes nothing.
-
-    Raises:
-        Forbidden: `old` is not its present secret.
-    """
+    Raises Forbidden: `old` is not its present secret."""
     with rt.store.write() as session:
         machine = known_machine(session, machine_id, old, also=new_digest)
         machine.secret_digest, machine.secret_at = new_digest, time.time()
@@ -176,8 +160,7 @@ def known_machine(session: Session, machine_id: str, secret: str, also: str = ""
 
     `also`: the digest of a second secret that is accepted.
 
-    Raises:
-        Forbidden: the secret is not this machine's, or the machine was terminated.
+    Raises Forbidden: the secret is not this machine's, or the machine was terminated.
     """
     machine = session.get(MachineRow, machine_id)
     accepted = {digest(secret), also} - {""}

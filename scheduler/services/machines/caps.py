@@ -67,14 +67,9 @@ def check_cap(
 
     Two groups that are started at once are checked one after the other.
 
-    Args:
-        settings: the scheduler's settings.
-        session: a transaction that writes.
-        group: the group that is to be started or resized.
-        alone: whether to ignore the other groups, since a registered group has no machines.
+    `alone`: whether to ignore the other groups, since a registered group has no machines.
 
-    Raises:
-        QuotaExceeded: there is not enough room.
+    Raises QuotaExceeded: there is not enough room.
     """
     cap, machines = cap_of(settings, group.provider), most_machines(group)
     if cap is None:
@@ -95,9 +90,7 @@ def check_cap(
 
 def _in_use(session: Session, group: GroupRow) -> int:
     """Return how many machines the provider's other groups have or may grow to.
-
-    Those of groups that are being shut down count until they are gone.
-    """
+    Those of groups that are being shut down count until they are gone."""
     # SQLite has one writer at a time by itself.
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})

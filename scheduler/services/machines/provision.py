@@ -13,13 +13,7 @@ from scheduler.domain.group_status import UP, GroupStatus
 from scheduler.domain.losses import NOT_A_SWEEP, is_mass_loss
 from scheduler.domain.machine_status import MachineStatus
 from scheduler.limits import JOIN_S
-from scheduler.providers.base import (
-    LaunchRefused,
-    MachinePlan,
-    MachineState,
-    NoCapacity,
-    Uncertain,
-)
+from scheduler.providers.base import LaunchRefused, MachinePlan, MachineState, NoCapacity, Uncertain
 from scheduler.services.accounts.provider_access import update_provider_detail
 from scheduler.services.billing.prices import priced_machine_types
 from scheduler.services.machines.access import new_machine, new_ticket, revoke
@@ -47,9 +41,7 @@ _LAUNCH_S = 120.0
 
 def scale_group(rt: Runtime, group_id: str, *, grace: GracePeriod | None = NOT_A_SWEEP) -> None:
     """Bring a group's machines to the number it should have; replace those that died.
-
-    `grace`: the grace period that holds now; in it, no machine is replaced for its silence.
-    """
+    `grace`: the grace period that holds now; in it, no machine is replaced for its silence."""
     with rt.store.read() as session:
         group = session.get(GroupRow, group_id)
         machines = machines_of(session, group_id, MACHINE_UP)
@@ -124,7 +116,7 @@ def _replace(
         elif grace is not None:
             continue
         elif not provider.revives and _fell_silent(group, machine, launched, now):
-            reason = f"It was not heard of for {now - (machine.last_seen_at or 0):.0f} s."
+            reason = f"It sent no heartbeat for {now - (machine.last_seen_at or 0):.0f} s."
             retire(rt, group, machine, reason)
         elif _never_came(machine) and now - (machine.launched_at or now) > window:
             reason = f"Machine {machine.name} did not join within {window:.0f} s of its launch."
@@ -156,9 +148,7 @@ def _fell_silent(
     group: GroupRow, machine: MachineRow, all_of_them: list[MachineRow], now: float
 ) -> bool:
     """Return whether a machine has been silent for too long.
-
-    False where a large part of the group is silent: the cause is probably here.
-    """
+    False where a large part of the group is silent: the cause is probably here."""
 
     def silent(one: MachineRow) -> bool:
         return not _never_came(one) and now - (one.last_seen_at or 0) > group.reconnect_s
@@ -174,15 +164,10 @@ def retire(
 
     A machine that is marked already keeps its time and its reason.
 
-    Args:
-        rt: the scheduler's runtime.
-        group: the machine's group.
-        machine: the machine; its row may be stale.
-        reason: a sentence for people.
-        taken: whether its provider has taken it away, which for a spot machine is a reclaim.
+    `machine`: the machine; its row may be stale. `reason`: a sentence for people. `taken`: whether
+    its provider has taken it away, which for a spot machine is a reclaim.
 
-    Returns:
-        Whether it was not marked before.
+    Returns whether it was not marked before.
     """
     now = time.time()
     facts: dict[str, Any] = {"drain_reason": reason}
@@ -203,17 +188,16 @@ def retire(
     return is_new
 
 
-def _update_machine(rt: Runtime, machine: MachineRow, **values: object) -> None:
+def _update(rt: Runtime, row: MachineRow | GroupRow, **values: object) -> None:
+    kind = type(row)
     with rt.store.write() as session:
-        session.execute(update(MachineRow).where(MachineRow.id == machine.id).values(**values))
+        session.execute(update(kind).where(kind.id == row.id).values(**values))
 
 
 def _add_missing(rt: Runtime, group: GroupRow) -> None:
     """Add the machines that a group lacks; the lock keeps two processes from adding twice."""
     with rt.store.write() as session:
-        locked = session.scalars(
-            select(GroupRow).where(GroupRow.id == group.id).with_for_update()
-        ).one()
+        locked = session.get_one(GroupRow, group.id, with_for_update=True)
         for _ in range(locked.num_machines - len(available_machines(session, group.id))):
             session.add(new_machine(group))
 
@@ -234,7 +218,7 @@ def _launch_due(rt: Runtime, group: GroupRow, provider: MachineProvider) -> None
                 rt, group, str(error), capacity=isinstance(error, NoCapacity | Uncertain)
             )
             return
-    _update_group(rt, group.id, refusals=0, hard_refusals=0, retry_at=None, status_detail=None)
+    _update(rt, group, refusals=0, hard_refusals=0, retry_at=None, status_detail=None)
 
 
 def _launch(rt: Runtime, group: GroupRow, provider: MachineProvider, machine: MachineRow) -> None:
@@ -257,11 +241,11 @@ def _launch(rt: Runtime, group: GroupRow, provider: MachineProvider, machine: Ma
         # If it was launched it joins with its ticket; otherwise it is replaced after a while.
         raise
     except LaunchRefused:
-        _update_machine(rt, machine, launched_at=None)
+        _update(rt, machine, launched_at=None)
         raise
     price = group.price_hour if spot == group.spot else _on_demand_price(rt, group)
     log.info("event=machine_launched group=%s machine=%s spot=%s", group.id, machine.id, spot)
-    _update_machine(rt, machine, handle=handle, spot=spot, price_hour=price)
+    _update(rt, machine, handle=handle, spot=spot, price_hour=price)
 
 
 def _launch_or_fall_back(
@@ -302,9 +286,7 @@ def _record_refusal(rt: Runtime, group: GroupRow, sentence: str, *, capacity: bo
     """Show why there is no machine, and wait before the next launch."""
     now = time.time()
     with rt.store.write() as session:
-        row = session.scalars(
-            select(GroupRow).where(GroupRow.id == group.id).with_for_update()
-        ).one()
+        row = session.get_one(GroupRow, group.id, with_for_update=True)
         row.refusals += 1
         row.hard_refusals = 0 if capacity else row.hard_refusals + 1
         row.status_detail, row.retry_at = sentence, now + _BACKOFF.after(row.refusals)
@@ -326,8 +308,3 @@ def _mark_started(rt: Runtime, group_id: str) -> None:
         machines = machines_of(session, group_id, MACHINE_UP)
         if not group.num_machines or any(not _never_came(m) for m in machines):
             change_group(session, group_id, GroupStatus.STARTED, at=time.time())
-
-
-def _update_group(rt: Runtime, group_id: str, **values: object) -> None:
-    with rt.store.write() as session:
-        session.execute(update(GroupRow).where(GroupRow.id == group_id).values(**values))

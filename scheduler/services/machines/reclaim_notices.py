@@ -18,28 +18,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def _holds_lease(rt: Runtime, group_id: str, machine_id: str) -> bool:
-    return machine_id in rt.queue.reader.leases(group_id).holders.values()
-
-
 def note_reclaim(rt: Runtime, machine_id: str, secret: str, reclaim_at: float | None) -> None:
     """Record when a machine is reclaimed, or that it stays after all.
 
-    Args:
-        rt: the scheduler's runtime.
-        machine_id: the machine that reports it.
-        secret: its secret.
-        reclaim_at: when the provider takes it, seconds since the epoch; None: it stays.
+    `machine_id`: the machine that reports it. `reclaim_at`: when the provider takes it, seconds
+    since the epoch; None: it stays.
 
-    Raises:
-        Forbidden: the secret is not this machine's.
+    Raises Forbidden: the secret is not this machine's.
     """
     with rt.store.write() as session:
         machine = known_machine(session, machine_id, secret)
         first = machine.reclaim_at is None
         machine.reclaim_at = reclaim_at
         group = session.get_one(GroupRow, machine.group_id)
-        idle = not _holds_lease(rt, group.id, machine_id)
+        idle = machine_id not in rt.queue.reader.leases(group.id).holders.values()
         if reclaim_at is not None:
             group_changed(
                 session, group.id, NotificationTrigger.GROUP_PREEMPTION, time.time(), machine_id

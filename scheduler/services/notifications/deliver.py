@@ -201,9 +201,9 @@ def _call(rt: Runtime, claimed: ClaimedDelivery) -> None:
     except httpx.HTTPError as error:
         raise Failed(f"The webhook could not be reached: {error}"[:_ERROR_LENGTH]) from error
     if response.is_redirect:
-        raise Failed(f"The webhook answered {response.status_code}; redirects are not followed.")
+        raise Failed(f"The webhook returned {response.status_code}; redirects are not followed.")
     if not response.is_success:
-        raise Failed(f"The webhook answered {response.status_code}.")
+        raise Failed(f"The webhook returned {response.status_code}.")
 
 
 def _write(rt: Runtime, claimed: ClaimedDelivery) -> None:

@@ -137,9 +137,7 @@ def _has_happened(session: Session, task: TaskRow, trigger: NotificationTrigger)
 
 
 def _add_to_group(session: UnitOfWork, row: Registration) -> None:
-    group = session.scalars(
-        select(GroupRow).where(GroupRow.id == row.group_id).with_for_update()
-    ).one()
+    group = session.get_one(GroupRow, row.group_id, with_for_update=True)
     session.add(row)
     session.flush()
     now = time.time()

@@ -62,20 +62,13 @@ def ensure_project(
     session: Session, user_id: str, name: str, project_type: str = "project"
 ) -> ProjectRow:
     """Return a user's project, created if there is none of this name.
-
-    Raises:
-        Invalid: no project can have this name.
-    """
+    Raises Invalid: no project can have this name."""
     existing = _kept_project(session, user_id, name)
     if existing is not None:
         return existing
     _check_name(name)
     project = ProjectRow(
-        id=new_uuid(),
-        user_id=user_id,
-        name=name,
-        project_type=project_type,
-        created_at=time.time(),
+        id=new_uuid(), user_id=user_id, name=name, project_type=project_type, created_at=time.time()
     )
     try:
         with session.begin_nested():
@@ -186,20 +179,14 @@ def rename_project(session: Session, user_id: str, name: str, new_name: str) -> 
 
 def add_task(session: Session, user_id: str, name: str, task_id: str) -> None:
     """Move a task into a project.
-
-    Raises:
-        ResourceNotFound: there is no such project, or no such task.
-    """
+    Raises ResourceNotFound: there is no such project, or no such task."""
     project = _existing(_kept_project(session, user_id, name), name)
     _own_task(session, user_id, task_id).project_id = project.id
 
 
 def remove_task(session: Session, user_id: str, name: str, task_id: str) -> None:
     """Move a task out of a project, into the default one.
-
-    Raises:
-        ResourceNotFound: there is no such project, no such task, or it is in another project.
-    """
+    Raises ResourceNotFound: there is no such project, no such task, or it is in another project."""
     project = named_project(session, user_id, name)
     task = _own_task(session, user_id, task_id)
     if task.project_id != project.id:

@@ -32,26 +32,14 @@ _SAID_ELSEWHERE = frozenset({"sim_dir", "container_image"})
 
 
 def project_table(
-    session: Session,
-    user_id: str,
-    name: str,
-    now: float,
-    *,
-    status: Status | None,
-    distinct: bool,
+    session: Session, user_id: str, name: str, now: float, *, status: Status | None, distinct: bool
 ) -> list[dict[str, Any]]:
     """A flat row for each task, oldest first; all rows have the same keys.
 
-    Args:
-        session: for reading.
-        user_id: the project's owner.
-        name: the project's name.
-        now: seconds since the epoch, until which a running attempt costs.
-        status: only tasks that have it.
-        distinct: only parameters that differ between the tasks.
+    `now`: seconds since the epoch, until which a running attempt costs; `status`: only tasks that
+    have it; `distinct`: only parameters that differ between the tasks.
 
-    Raises:
-        ResourceNotFound: the user has no such project.
+    Raises ResourceNotFound: the user has no such project.
     """
     project = named_project(session, user_id, name)
     query = select(TaskRow).where(TaskRow.project_id == project.id).order_by(TaskRow.seq)
@@ -90,8 +78,8 @@ def _parameters(task: TaskRow) -> dict[str, str | float | None]:
         elif name not in _SAID_ELSEWHERE and value not in (None, {}, []):
             parameters[name] = value
     parameters |= {f"metadata.{name}": text for name, text in task.task_metadata.items()}
-    return {n: v if _is_flat(v) else json.dumps(v, sort_keys=True) for n, v in parameters.items()}
-
-
-def _is_flat(value: Any) -> bool:
-    return value is None or isinstance(value, str | int | float)
+    flat = (str, int, float, type(None))
+    return {
+        name: value if isinstance(value, flat) else json.dumps(value, sort_keys=True)
+        for name, value in parameters.items()
+    }

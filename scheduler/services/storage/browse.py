@@ -70,8 +70,7 @@ def listing(rt: Runtime, user_id: str, folder: str, *, with_sizes: bool) -> list
     """What lies in a folder; a file's path lists the file. `with_sizes` of folders takes a walk
     through all that lies below.
 
-    Raises:
-        ResourceNotFound: nothing lies there. The top folder is always there.
+    Raises ResourceNotFound: nothing lies there. The top folder is always there.
     """
     if with_sizes:
         rows = _summed(rt, user_id, folder)
@@ -140,11 +139,8 @@ def _task(rt: Runtime, user_id: str, task_id: str) -> TaskRow | None:
 def copy(rt: Runtime, user_id: str, source: str, target: str) -> int:
     """Copy a file or a folder, and return the number of files.
 
-    Args:
-        rt: the scheduler's runtime.
-        user_id: whose storage.
-        source: a normalised path.
-        target: the copy's path; ending in `/`, the folder that it goes into under its own name.
+    `source`: a normalised path. `target`: the copy's path; ending in `/`, the folder that it goes
+    into under its own name.
 
     Raises:
         ResourceNotFound: nothing lies at `source`.
@@ -162,10 +158,7 @@ def copy(rt: Runtime, user_id: str, source: str, target: str) -> int:
     pairs = [(info.path, target + info.path.removeprefix(source)) for info in files]
     _refuse_existing(rt, user_id, target, {new for _, new in pairs})
     size = sum(info.size for info in files)
-    with (
-        room_for_copies(rt, user_id, target, size),
-        ThreadPoolExecutor(_COPIES) as pool,
-    ):
+    with room_for_copies(rt, user_id, target, size), ThreadPoolExecutor(_COPIES) as pool:
         try:
             list(pool.map(lambda pair: rt.objects.copy(user_id, *pair), pairs))
         except StorageUnavailable as error:

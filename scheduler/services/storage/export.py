@@ -62,10 +62,10 @@ def _send_part(rt: Runtime, client: httpx.Client, turn: Turn) -> None:
         check_response(response, f"part_url of part {number}")
         etag = response.headers.get("etag")
     if not etag:
-        raise Invalid(f"part_url of part {number}: the other server answered without an ETag.")
+        raise Invalid(f"part_url of part {number}: the other server responded without an ETag.")
     if len(etag) > MOST_ETAG:
         raise Invalid(
-            f"part_url of part {number}: the other server answered with an ETag of {len(etag)} "
+            f"part_url of part {number}: the other server responded with an ETag of {len(etag)} "
             f"characters; at most {MOST_ETAG} are taken."
         )
     row.parts.append([number, etag])

@@ -45,7 +45,7 @@ _GIB = 1024**3
 _QUOTA = Quota.MAX_STORAGE_GB
 #: Paths that are looked for in one statement.
 _AT_ONCE = 500
-# Every upload runs these: making them anew would cost more than running them.
+# Every upload runs these: building them again would cost more than running them.
 _OWN = StorageRoom.user_id == bindparam("user")
 _IS_STORED = StorageRoom.stored_at.is_not(None)
 _FORGET = delete(StorageRoom).where(
@@ -75,10 +75,7 @@ class RequestedUpload:
 
 def sign_uploads(rt: Runtime, user_id: str, uploads: Sequence[RequestedUpload]) -> list[str]:
     """Sign URLs for uploads into a user's storage, and take the room that they announce.
-
-    Raises:
-        QuotaExceeded: the storage is full, or the announced sizes do not fit.
-    """
+    Raises QuotaExceeded: the storage is full, or the announced sizes do not fit."""
     needed = sum(upload.size or 0 for upload in uploads)
     paths = [upload.path for upload in uploads]
 
@@ -105,10 +102,7 @@ def sign_uploads(rt: Runtime, user_id: str, uploads: Sequence[RequestedUpload]) 
 
 def check_storage(rt: Runtime, user_id: str) -> None:
     """Refuse more of a user whose storage is full. Not for a transaction: it may list objects.
-
-    Raises:
-        QuotaExceeded: it is full.
-    """
+    Raises QuotaExceeded: it is full."""
     if _is_limited(rt, user_id):
         _with_room(rt, user_id, 0, None)
 
@@ -143,9 +137,7 @@ class StorageRoomClaim:
 
     def __init__(self, rt: Runtime, user_id: str, path: str, room_id: str | None = None) -> None:
         """Nothing is taken yet. `room_id`: of one that an earlier process may have begun to take.
-
-        Users without a quota for storage take none.
-        """
+        Users without a quota for storage take none."""
         self._rt, self._user_id, self._path = rt, user_id, path
         self._id = room_id or new_uuid()
         self._limited = _is_limited(rt, user_id)
@@ -157,11 +149,7 @@ class StorageRoomClaim:
         return not self._limited or (size <= self._taken and is_fresh)
 
     def take(self, size: int) -> None:
-        """Have room for `size` bytes in all.
-
-        Raises:
-            QuotaExceeded: there is not so much room.
-        """
+        """Have room for `size` bytes in all. Raises QuotaExceeded: there is not so much room."""
         if self.covers(size):
             return
         now = time.monotonic()
@@ -227,15 +215,12 @@ def _with_room(
     quota was taken away meanwhile.
 
     Args:
-        rt: the scheduler's runtime.
-        user_id: whose storage.
         size: bytes.
         write: is given the session and the bytes that are left; None: nothing is to be written.
         in_place_of: paths whose promised room is not counted any more, and is dropped.
         but: the id of a room that is not counted.
 
-    Raises:
-        QuotaExceeded: there is no room.
+    Raises QuotaExceeded: there is no room.
     """
     listing = rt.stored.listing(user_id)
     try:
@@ -278,7 +263,7 @@ def _try_room(
 def _forget(
     session: Session, user_id: str, paths: Sequence[str], but: str, now: float, keep_s: float
 ) -> None:
-    """Drop what counts no longer, and what is to be counted anew."""
+    """Drop what counts no longer, and what is to be counted again."""
     facts = {"user": user_id, "now": now, "seen": now - keep_s, "but": but}
     for start in range(0, max(1, len(paths)), _AT_ONCE):
         some = list(paths[start : start + _AT_ONCE])

@@ -65,5 +65,5 @@ def check_response(response: httpx.Response, field: str) -> None:
     if response.is_success:
         return
     if response.status_code >= 500 or response.status_code in _NOT_NOW:
-        raise Again(f"{field}: the other server answered {response.status_code}.")
-    raise Invalid(f"{field}: the other server answered {response.status_code}; check the URL.")
+        raise Again(f"{field}: the other server returned {response.status_code}.")
+    raise Invalid(f"{field}: the other server returned {response.status_code}; check the URL.")

@@ -40,8 +40,7 @@ def begin_fetch(rt: Runtime, user_id: str, url: str, path: str) -> TransferRow:
     """
     check_storage(rt, user_id)
     return _begin(
-        rt,
-        TransferRow(user_id=user_id, kind=TransferKind.FETCH, path=path, url=_url(url, "url")),
+        rt, TransferRow(user_id=user_id, kind=TransferKind.FETCH, path=path, url=_url(url, "url"))
     )
 
 

@@ -92,8 +92,7 @@ def check_room(rt: Runtime, group_id: str) -> None:
 
     Tasks for a Redis that is unreachable are accepted: SQL keeps them until it is back.
 
-    Raises:
-        GatewayTimeout: there is no room.
+    Raises GatewayTimeout: there is no room.
     """
     try:
         memory.check_room(rt.queue.servers.of(group_id))

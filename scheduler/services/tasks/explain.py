@@ -66,7 +66,7 @@ def _held(task: TaskRow, machines: list[MachineRow], now: float) -> Explanation:
         silent = now - (machine.last_seen_at or now)
         return Explanation(
             "suspect",
-            f"Machine {name} has it, and has not been heard of for {silent:.0f} s. It keeps the "
+            f"Machine {name} has it, and has sent no heartbeat for {silent:.0f} s. It keeps the "
             "task until its group's reconnect window ends.",
         )
     return Explanation("works", f"It is not waiting: machine {name} works on it.")

@@ -6,16 +6,16 @@ import logging
 from typing import TYPE_CHECKING
 
 import redis
-from sqlalchemy import select
 
-from scheduler.services.errors import Conflict, Invalid, ResourceNotFound
+from scheduler.services.errors import Conflict, Invalid
 from scheduler.services.tasks.enqueue import push_attempts
-from scheduler.store.models import TaskRow
+from scheduler.services.tasks.listing import task_of
 from simherd.contract import limits
 from simherd.contract.attempt_spec import attempt_key
 from simherd.contract.lifecycle import HELD, TABLE, TERMINAL, Status
 
 if TYPE_CHECKING:
+    from scheduler.store.models import TaskRow
     from scheduler.wiring import Runtime
 
 log = logging.getLogger(__name__)
@@ -33,13 +33,7 @@ def extend_task(rt: Runtime, user_id: str, task_id: str, seconds: float) -> None
         Invalid: the sum is longer than the allowed time-to-live.
     """
     with rt.store.write() as session:
-        task = session.scalar(
-            select(TaskRow)
-            .where(TaskRow.id == task_id, TaskRow.user_id == user_id)
-            .with_for_update()
-        )
-        if task is None:
-            raise ResourceNotFound(f"task_id: there is no task {task_id!r}.")
+        task = task_of(session, user_id, task_id, lock=True)
         if task.status in TERMINAL or task.status == Status.PENDING_KILL:
             label = TABLE[Status(task.status)].label
             raise Conflict(f"Task {task_id} is {label}; its deadline can no longer be moved.")

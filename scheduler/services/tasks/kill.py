@@ -7,11 +7,9 @@ import time
 from typing import TYPE_CHECKING
 
 import redis
-from sqlalchemy import select
 
 from scheduler.services.attempts.rows import close_attempt
-from scheduler.services.errors import ResourceNotFound
-from scheduler.store.models import TaskRow
+from scheduler.services.tasks.listing import task_of
 from scheduler.store.transitions import change_status
 from simherd.contract.attempt_spec import attempt_key
 from simherd.contract.cause import Cause
@@ -28,18 +26,11 @@ def kill_task(rt: Runtime, user_id: str, task_id: str, *, discard: bool = False)
 
     Its outputs so far are kept unless `discard` is set; a second kill may still set it.
 
-    Raises:
-        ResourceNotFound: the user has no such task.
+    Raises ResourceNotFound: the user has no such task.
     """
     now = time.time()
     with rt.store.write() as session:
-        task = session.scalar(
-            select(TaskRow)
-            .where(TaskRow.id == task_id, TaskRow.user_id == user_id)
-            .with_for_update()
-        )
-        if task is None:
-            raise ResourceNotFound(f"task_id: there is no task {task_id!r}.")
+        task = task_of(session, user_id, task_id, lock=True)
         repeated = task.status == Status.PENDING_KILL
         if task.status in TERMINAL or (repeated and (task.discard_outputs or not discard)):
             return
@@ -62,9 +53,7 @@ def kill_task(rt: Runtime, user_id: str, task_id: str, *, discard: bool = False)
 
 def settle_kill(rt: Runtime, group_id: str, task_id: str, attempt: int, *, discard: bool) -> None:
     """Carry out a pending kill: remove the attempt from the queue, or order its holder to stop.
-
-    Safe to repeat; the reconciler does so while the task is pending-kill.
-    """
+    Safe to repeat; the reconciler does so while the task is pending-kill."""
     if attempt:
         key = attempt_key(task_id, attempt)
         outcome, holder = rt.queue.withdraw(group_id, key)

@@ -57,12 +57,13 @@ class TaskDetails(TaskInList):
 def owned_task(rt: Runtime, user_id: str, task_id: str) -> TaskRow:
     """Return a user's task. Raises ResourceNotFound, also for other users' tasks."""
     with rt.store.read() as session:
-        return _owned(session, user_id, task_id)
+        return task_of(session, user_id, task_id)
 
 
-def _owned(session: Session, user_id: str, task_id: str) -> TaskRow:
+def task_of(session: Session, user_id: str, task_id: str, *, lock: bool = False) -> TaskRow:
+    """Return a user's task, locked if so asked. Raises ResourceNotFound."""
     query = select(TaskRow).where(TaskRow.id == task_id, TaskRow.user_id == user_id)
-    task = session.scalar(query)
+    task = session.scalar(query.with_for_update() if lock else query)
     if task is None:
         raise ResourceNotFound(f"task_id: there is no task {task_id!r}.")
     return task
@@ -99,7 +100,7 @@ def list_tasks(
 def task_details(rt: Runtime, user_id: str, task_id: str) -> TaskDetails:
     """Return everything about a task. Raises ResourceNotFound."""
     with rt.store.read() as session:
-        task = _owned(session, user_id, task_id)
+        task = task_of(session, user_id, task_id)
         project = session.scalar(select(ProjectRow.name).where(ProjectRow.id == task.project_id))
         group = session.scalar(select(GroupRow.name).where(GroupRow.id == task.group_id))
         changes = session.scalars(
@@ -138,12 +139,12 @@ def set_task_metadata(
     session: Session, user_id: str, task_id: str, metadata: dict[str, str]
 ) -> None:
     """Replace a task's metadata. Raises ResourceNotFound."""
-    _owned(session, user_id, task_id).task_metadata = metadata
+    task_of(session, user_id, task_id).task_metadata = metadata
 
 
 def usage_samples(session: Session, user_id: str, task_id: str) -> Sequence[UsageSample]:
     """Return what a task used over time, oldest sample first. Raises ResourceNotFound."""
-    _owned(session, user_id, task_id)
+    task_of(session, user_id, task_id)
     query = select(UsageSample).where(UsageSample.task_id == task_id).order_by(UsageSample.at)
     return session.scalars(query).all()
 
@@ -152,10 +153,8 @@ def attempts_of(
     session: Session, user_id: str, task_id: str, now: float
 ) -> list[tuple[AttemptRow, Any, float]]:
     """Return a task's claimed attempts in order: each with its machine's name and cost in US$.
-
-    Raises ResourceNotFound.
-    """
-    _owned(session, user_id, task_id)
+    Raises ResourceNotFound."""
+    task_of(session, user_id, task_id)
     rows = session.execute(
         select(AttemptRow, MachineRow.name)
         .outerjoin(MachineRow, MachineRow.id == AttemptRow.machine_id)

@@ -95,7 +95,7 @@ class _Following:
         reader, self.reader = self.reader, None
         if reader is not None:
             reader.cancel()
-            # `await reader` could not tell our cancellation from the reader's.
+            # `await reader` could not distinguish our cancellation from the reader's.
             await asyncio.gather(reader, return_exceptions=True)
 
     async def _read(self, state: TaskState) -> None:

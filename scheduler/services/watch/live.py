@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 #: may be asked for, once more for what JSON escapes.
 LIVE_ANSWER_BYTES = 2 * limits.LIVE_MAX_FILES * limits.LIVE_BACKLOG_BYTES
 #: Seconds after which an executor says that it still follows, where nothing is new, and after
-#: which it is asked anew when it did not.
+#: which it is asked again when it did not.
 LIVE_SILENT_S = 20.0
 #: Seconds in which an executor must begin to answer.
 LIVE_ANSWER_S = 10.0

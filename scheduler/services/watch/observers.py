@@ -23,9 +23,7 @@ log = logging.getLogger(__name__)
 
 def notify_observers(rt: Runtime, task_id: str | None = None) -> None:
     """Send executors the observers that they may lack, of one task or of all.
-
-    A task that has not been queued is skipped: its specification will name them.
-    """
+    A task that has not been queued is skipped: its specification will name them."""
     with rt.store.read() as session:
         untold = select(Registration.task_id).where(Registration.untold.is_(True)).distinct()
         if task_id is not None:

@@ -90,9 +90,7 @@ async def follow_states(
     seconds: float | None = None,
 ) -> AsyncGenerator[TaskState | None, None]:
     """Yield each task's state now and whenever it changes, until all have ended or time is up.
-
-    None is yielded while nothing changes, at the latest after `tick_s` seconds.
-    """
+    None is yielded while nothing changes, at the latest after `tick_s` seconds."""
     until = float("inf") if seconds is None else time.monotonic() + seconds
     known: dict[str, TaskState] = {}
     async with rt.changes.listening(tasks) as listener:

@@ -91,7 +91,7 @@ def test_a_repeated_claim_gets_the_same_answer(three: Machines) -> None:
     three.claim("m3")
     token = new_token()
     assert three.claim("m1", token) == three.claim("m1", token)
-    assert waiting_in(three.side.queue.client, three.side.group) == ["b:1"]
+    assert waiting_in(three.side.queue.servers.main, three.side.group) == ["b:1"]
 
 
 def test_one_that_was_silent_does_not_count(three: Machines, client: redis.Redis) -> None:

@@ -141,7 +141,7 @@ class QueueModel(RuleBasedStateMachine):
     @invariant()
     def same(self) -> None:
         ordered = sorted(self.waiting, key=lambda a: (self.waiting[a], a))
-        assert waiting_in(self.queue.client, self.group) == ordered
+        assert waiting_in(self.queue.servers.main, self.group) == ordered
         assert sorted(held_in(self.queue, self.group)) == sorted(self.held)
 
 

@@ -32,14 +32,14 @@ def test_enqueue_queues_and_rings_once(side: Side, client: redis.Redis) -> None:
     assert side.enqueue("a:1") == "queued"
     assert side.enqueue("a:1") == "present"
     assert client.llen(GroupKeys(side.group).bell) == 1
-    assert waiting_in(side.queue.client, side.group) == ["a:1"]
+    assert waiting_in(side.queue.servers.main, side.group) == ["a:1"]
 
 
 def test_enqueue_leaves_a_held_attempt_alone(side: Side) -> None:
     side.enqueue("a:1")
     side.claim()
     assert side.enqueue("a:1") == "held"
-    assert waiting_in(side.queue.client, side.group) == []
+    assert waiting_in(side.queue.servers.main, side.group) == []
 
 
 def test_claim_takes_the_first_in_order(side: Side) -> None:
@@ -62,7 +62,7 @@ def test_a_repeated_claim_gets_the_same_answer(side: Side) -> None:
     side.enqueue("b:1", order=2)
     token = new_token()
     assert side.claim(token=token) == side.claim(token=token)
-    assert waiting_in(side.queue.client, side.group) == ["b:1"]
+    assert waiting_in(side.queue.servers.main, side.group) == ["b:1"]
 
 
 def test_renew_holds_extends_and_notes_the_heartbeat(side: Side, client: redis.Redis) -> None:

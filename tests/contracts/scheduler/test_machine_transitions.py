@@ -46,7 +46,7 @@ def test_exactly_the_machine_tables_pairs_are_accepted(store: Store) -> None:
             accepted = change_machine(session, machine.id, to, at=5.0)
             session.refresh(machine)
             ended = 5.0 if accepted and to is MachineStatus.DOWN else None
-            expected = (to in MACHINE_TABLE[before].after, to if accepted else before, ended)
+            expected = (to in MACHINE_TABLE[before], to if accepted else before, ended)
             if (accepted, machine.status, machine.terminated_at) != expected:
                 wrong.append((before, to, accepted, machine.status))
     assert wrong == []
@@ -59,7 +59,7 @@ def test_exactly_the_group_tables_pairs_are_accepted(store: Store) -> None:
             group = make_group(session, status=before.value)
             accepted = change_group(session, group.id, to, at=5.0)
             session.refresh(group)
-            if accepted != (to in GROUP_TABLE[before].after) or group.status != (
+            if accepted != (to in GROUP_TABLE[before]) or group.status != (
                 to if accepted else before
             ):
                 wrong.append((before, to, accepted, group.status))

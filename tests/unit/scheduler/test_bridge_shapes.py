@@ -88,4 +88,4 @@ def test_gaps_are_named() -> None:
     assert lines.add({"text": "a\nb", "skipped": 0}) == ["a"]
     assert lines.add({"text": "c\n", "skipped": 7}) == ["b", "(7 bytes are left out)", "c"]
     assert lines.add({"text": "half", "anew": False}) == []
-    assert lines.add({"text": "new\n", "anew": True}) == ["half", "(the file begins anew)", "new"]
+    assert lines.add({"text": "new\n", "anew": True}) == ["half", "(the file begins again)", "new"]
