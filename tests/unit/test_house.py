@@ -12,7 +12,7 @@ from collections import Counter
 
 import pytest
 
-from scripts.pages.import_graph import Checkout, Kind, circles, shared_class_names
+from scripts.pages.import_graph import Checkout, Kind, circles, nodes, shared_class_names
 from scripts.pages.rooms import drawing
 from tests.conftest import REPOSITORY
 
@@ -87,9 +87,8 @@ def test_no_private_attribute_of_a_library_is_used(checkout: Checkout) -> None:
 def test_no_call_unpacks_a_tuple_that_is_written_in_it(checkout: Checkout) -> None:
     packed = [
         (module, node.lineno)
-        for module, tree in checkout.trees.items()
-        if "*(" in checkout.files[module].read_text()
-        for node in ast.walk(tree)
+        for module, file in checkout.files.items()
+        for node in nodes(file)
         if isinstance(node, ast.Call)
         for argument in node.args
         if isinstance(argument, ast.Starred) and isinstance(argument.value, ast.Tuple)

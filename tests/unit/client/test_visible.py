@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scripts.pages.import_graph import nodes
 from simherd.cli import complete
 from simherd.cli.render import echo, table
 from simherd.contract.objects import STDERR, STDOUT
@@ -137,7 +138,7 @@ PAST_IT = {
 
 
 def printing(file: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in nodes(file):
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             if called == "print" or called.endswith(
