@@ -1,4 +1,4 @@
-"""Archives from strangers that are large, and damage of every kind to a small one."""
+"""Archives that are large, or drawn at random: from strangers, and of outputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simherd.contract.archive import ArchiveLimits, ArchiveRejected, unpack
-from tests.support.archives import FOLDER, archive_of, file, link
+from tests.support.archives import FOLDER, archive_of, file, link, pack, tree
 from tests.unit.executor.test_archive import refused
 
 
@@ -82,3 +82,28 @@ def test_a_million_empty_files_are_refused_at_once(tmp_path: Path, said: int | N
     archive.write_bytes(local + directory + end64 + locator + end)
     rule = refused(archive, tmp_path).rule
     assert said is not None or "more than 200000 entries" in rule
+
+
+NAME = st.text(
+    st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="/\\"),
+    min_size=1,
+    max_size=20,
+).filter(lambda name: name not in (".", ".."))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.dictionaries(st.lists(NAME, min_size=1, max_size=4).map("/".join), st.binary()))
+def test_what_is_packed_unpacks_the_same(files: dict[str, bytes]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name, "root")
+        root.mkdir()
+        for path, data in files.items():
+            target = root / path
+            if not target.exists() and all(not p.is_file() for p in target.parents):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(data)
+        archive, back = Path(name, "out.zip"), Path(name, "back")
+        packed = pack(root, archive)
+        assert unpack(archive, back).files == packed.files
+        assert tree(back / "artifacts") == tree(root)
+        assert packed.notes == ()
