@@ -93,7 +93,7 @@ NAME = st.text(
 
 @settings(max_examples=100, deadline=None)
 @given(st.dictionaries(st.lists(NAME, min_size=1, max_size=4).map("/".join), st.binary()))
-def test_what_is_packed_unpacks_the_same(files: dict[str, bytes]) -> None:
+def test_a_packed_tree_unpacks_unchanged(files: dict[str, bytes]) -> None:
     with tempfile.TemporaryDirectory() as name:
         root = Path(name, "root")
         root.mkdir()

@@ -201,7 +201,7 @@ def test_the_queue_is_filled_again_from_sql(fleet: Fleet) -> None:
     assert waiting(fleet.rt, fleet.group.id) == [f"{t.id}:1" for t in tasks]
 
 
-def test_what_waits_for_long_gets_new_urls_and_goes_on_waiting(fleet: Fleet) -> None:
+def test_a_task_that_waits_for_long_gets_new_urls(fleet: Fleet) -> None:
     with fleet.rt.store.write() as session:
         task = make_task(session, fleet.group)
     enqueue_task(fleet.rt, task.id)
@@ -220,7 +220,7 @@ def test_what_waits_for_long_gets_new_urls_and_goes_on_waiting(fleet: Fleet) -> 
     assert (row.handed_over_at or 0) > long_ago
 
 
-def test_what_sql_does_not_know_is_taken_out(fleet: Fleet) -> None:
+def test_queue_entries_unknown_to_sql_are_removed(fleet: Fleet) -> None:
     queue = fleet.rt.queue
     (task,) = fleet.hold(1, MachineState.RUNNING)
     queue.enqueue(fleet.group.id, [Arrival("stranger:1", 1, "{}")])

@@ -99,7 +99,7 @@ def test_a_large_file_comes_in_parts_with_one_progress(storage: str, tmp_path: P
     assert seen[-1] == (len(DATA), len(DATA))
 
 
-def test_a_part_that_breaks_off_goes_on_where_it_was(storage: str, tmp_path: Path) -> None:
+def test_a_broken_part_resumes_at_its_offset(storage: str, tmp_path: Path) -> None:
     Storage.cuts = [100_000, 1, 400_000]
     Storage.statuses = [503, 0, 429, 500]
     ranged_download.download(storage, tmp_path / "a")
@@ -215,7 +215,7 @@ def test_a_link_that_leads_outside_is_refused(storage: str, tmp_path: Path) -> N
     "links",
     [{"a/b/c": "../..", "a/b/c/l": "../../.."}, {"a": "b"}, {"a/b": ".", "a/b/c": "../.."}],
 )
-def test_nothing_is_written_through_links(
+def test_extraction_does_not_follow_links(
     storage: str, tmp_path: Path, links: dict[str, str]
 ) -> None:
     buffer = io.BytesIO()
@@ -257,7 +257,7 @@ def test_a_flipped_bit_is_noticed(storage: str, tmp_path: Path) -> None:
     assert list((tmp_path / "vtk").iterdir()) == []
 
 
-def test_what_breaks_off_inside_an_archive_goes_on(storage: str, tmp_path: Path) -> None:
+def test_a_broken_read_inside_an_archive_resumes(storage: str, tmp_path: Path) -> None:
     Storage.content = _archive()
     Storage.cuts = [10, 100, 1000]
     _members(storage, tmp_path, "vtk")

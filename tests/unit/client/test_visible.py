@@ -48,7 +48,7 @@ def hidden(text: str, allowed: str) -> list[str]:
 
 
 @given(ANY_TEXT)
-def test_nothing_that_is_printed_steers_a_terminal(text: str) -> None:
+def test_printed_text_has_no_terminal_control_sequences(text: str) -> None:
     assert hidden(visible(text), "\n\t") == []
     assert hidden(visible_line(text), "") == []
 
@@ -64,7 +64,7 @@ BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0"
 
 
 @given(st.text(st.characters(whitelist_categories=("L", "N", "P", "S", "Zs"))))
-def test_what_can_be_seen_stays_as_it_is(text: str) -> None:
+def test_visible_characters_are_unchanged(text: str) -> None:
     seen = "".join(c for c in text if c not in BLANK)
     assert visible(seen) == seen
 

@@ -93,7 +93,7 @@ def test_every_page_has_security_headers_errors_too(process: Process) -> None:
         ("hangs", "disk", "The disk does not answer within 0 s."),
     ],
 )
-def test_what_is_down_is_named_with_a_sentence(
+def test_an_unavailable_dependency_is_named_with_a_sentence(
     process: Process, monkeypatch: pytest.MonkeyPatch, down: str, name: str, said: str
 ) -> None:
     process.down = down
@@ -110,9 +110,7 @@ def test_what_is_down_is_named_with_a_sentence(
     assert process.get(health.READY).status_code == 200
 
 
-def test_a_loop_that_stands_still_is_not_live(
-    process: Process, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stalled_loop_is_not_live(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "SILENT_PROCESS_S", 0.0)
     answer = process.get(health.LIVE)
     assert answer.status_code == 503

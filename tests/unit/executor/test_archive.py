@@ -176,7 +176,7 @@ def test_an_empty_archive_is_one(tmp_path: Path) -> None:
     assert list((tmp_path / "into").iterdir()) == []
 
 
-def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
+def test_existing_files_are_not_overwritten(tmp_path: Path) -> None:
     into = tmp_path / "into"
     into.mkdir()
     (into / "a").write_text("mine")
@@ -219,7 +219,7 @@ def test_unpacking_can_be_given_up(tmp_path: Path) -> None:
 
 @pytest.mark.fault("B27")
 @pytest.mark.parametrize("keep_modes", [False, True])
-def test_modes_give_nobody_more_and_keep_nobody_out(tmp_path: Path, keep_modes: bool) -> None:
+def test_unpacked_modes_neither_widen_nor_remove_access(tmp_path: Path, keep_modes: bool) -> None:
     archive = archive_of(
         tmp_path,
         file("closed/", b"", stat.S_IFDIR),
@@ -259,7 +259,7 @@ def test_archives_in_archives_stay_closed(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault("B28")
-def test_real_bytes_are_counted_and_the_limit_is_told(tmp_path: Path) -> None:
+def test_real_bytes_are_counted_and_the_limit_is_named(tmp_path: Path) -> None:
     """1028:1: as much as deflate packs zeros."""
     archive = archive_of(tmp_path, file("zeros", bytes(1028 * 2000)))
     assert archive.stat().st_size < 4000

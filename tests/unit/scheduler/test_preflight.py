@@ -202,7 +202,7 @@ def test_settings_that_contradict_each_other_are_refused(
 
 
 @pytest.mark.fault("B47")
-def test_times_that_are_no_settings_fit_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_constant_times_are_consistent(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in GOOD.items():
         monkeypatch.setenv(name, value)
     from scheduler.jobs.app import make_app

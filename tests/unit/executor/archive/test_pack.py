@@ -186,7 +186,7 @@ def test_an_archive_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
         pack(tmp_path / "missing", tmp_path / "out.zip")
 
 
-def test_what_taking_the_archive_raises_comes_through(tmp_path: Path) -> None:
+def test_an_error_of_the_consumer_is_passed_on(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(os.urandom(100_000))
 
     class Refusing(io.BytesIO):
@@ -234,7 +234,7 @@ def test_every_entry_is_listed_with_its_checksum(tmp_path: Path) -> None:
     assert "FIFO" in found["fifo"]["note"]
 
 
-def test_further_files_replace_what_the_folder_has_of_their_names(tmp_path: Path) -> None:
+def test_extra_files_replace_files_of_the_same_name(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
     (root / "m.csv").write_text("theirs")
