@@ -6,11 +6,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from simherd.errors import ApiError, Unreachable
-from simherd.http import Api
 from simherd.reconnect import ReconnectPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from simherd.http import Api
 
 
 #: The route that reports changes.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import select
 
-from scheduler.limits import MAIN_SERVER
+from scheduler.domain.limits import MAIN_SERVER
 from scheduler.services.attempts.rows import close_attempt, open_attempt
 from scheduler.services.attempts.spec import build_spec
 from scheduler.services.billing.costs import costs_of_projects, costs_of_tasks

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from scheduler.config import Settings
-from scheduler.limits import LEAST_SIGNING_KEY
+from scheduler.domain.limits import LEAST_SIGNING_KEY
 from scheduler.objects.s3 import S3Store
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import pytest
 import redis
 from sqlalchemy import select
 
+from scheduler.domain.limits import MAIN_SERVER
 from scheduler.health import dependencies
-from scheduler.limits import MAIN_SERVER
 from scheduler.queue.memory import UsageClock, memory_of
 from scheduler.services.accounts.users import create_key
 from scheduler.services.control import redis_usage

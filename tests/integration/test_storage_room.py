@@ -12,7 +12,7 @@ import httpx
 import pytest
 from sqlalchemy import select, update
 
-from scheduler.limits import MAX_INPUT_BYTES
+from scheduler.domain.limits import MAX_INPUT_BYTES
 from scheduler.objects.stored_bytes import StoredBytes
 from scheduler.services.accounts.users import create_key
 from scheduler.services.billing.quotas import Quota, quota_states

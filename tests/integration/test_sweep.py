@@ -10,8 +10,8 @@ from sqlalchemy import select
 
 from executor.link.lease import Claimer, new_token
 from scheduler.domain.ending import MAX_LOSSES
+from scheduler.domain.limits import MAIN_SERVER
 from scheduler.domain.losses import MASS_LOSS_MINIMUM, NOT_A_SWEEP
-from scheduler.limits import MAIN_SERVER
 from scheduler.providers.base import MachineState
 from scheduler.queue.group_queue import Arrival
 from scheduler.services.control.expire_deadlines import DEADLINE_BACKSTOP_S, expire_deadlines

@@ -14,7 +14,7 @@ from executor.agent.partition_guard import GIVE_UP_SHARE
 from scheduler import preflight
 from scheduler.__main__ import main
 from scheduler.config import Settings
-from scheduler.limits import EXECUTOR_URL_S
+from scheduler.domain.limits import EXECUTOR_URL_S
 from scheduler.services.control.expire_deadlines import DEADLINE_BACKSTOP_S
 from scheduler.services.control.reconcile_queue import SPEC_REFRESH_S
 from scripts.pages.import_graph import nodes
