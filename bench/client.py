@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from simherd import config, simulators, tasks
-from simherd.transfers import signed_url
+from simherd.transfers import ranged_download
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,5 +112,5 @@ def download(folder: Path) -> float:
     url = task.get_output_url()
     assert url is not None
     began = time.monotonic()
-    signed_url.download(url, folder / "output.zip")
+    ranged_download.download(url, folder / "output.zip")
     return (folder / "output.zip").stat().st_size / (time.monotonic() - began)

@@ -20,7 +20,13 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from scheduler.database_url import check_database_url
-from scheduler.limits import GRACE_AFTER_START_S, GROUP_NAME, JOIN_S, LEAST_SIGNING_KEY, MAIN_SERVER
+from scheduler.domain.limits import (
+    GRACE_AFTER_START_S,
+    GROUP_NAME,
+    JOIN_S,
+    LEAST_SIGNING_KEY,
+    MAIN_SERVER,
+)
 from scheduler.net.mail import read_server
 from scheduler.net.ssrf_guard import networks
 from simherd.contract import limits

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from redis.exceptions import OutOfMemoryError, ResponseError
 from sqlalchemy import text
 
-from scheduler.limits import MAIN_SERVER
+from scheduler.domain.limits import MAIN_SERVER
 from scheduler.metrics.exposition import DependenciesCollector, SchedulerExposition
 from scheduler.queue.group_queue import connect
 from simherd.contract.queue.keys import READY

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from sqlalchemy import select
 
 from scheduler.catalogue.tables import Catalogue, load
-from scheduler.limits import MAIN_SERVER
+from scheduler.domain.limits import MAIN_SERVER
 from scheduler.metrics import table
 from scheduler.metrics.instruments import flush, inc
 from scheduler.objects.file_urls import FileUrls

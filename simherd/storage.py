@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from simherd.contract.transfers import ENDED, TransferKind, TransferState
+from simherd.contract.upload_grant import MIB
 from simherd.errors import InvalidInput, TransferError
 from simherd.http import api
 
@@ -342,9 +343,10 @@ def export_to_s3(
         NotFound: nothing is stored at `path`.
         TransferError: the bucket does not take it, or it failed (where waited for).
     """
-    from simherd import storage_export
+    from simherd.storage_export import s3_upload
 
-    return storage_export.export_to_s3(path, bucket, file_name, part_size_mb, region, wait)
+    with s3_upload(path, bucket, file_name, part_size_mb, region) as (part_urls, complete_url):
+        return export(path, part_urls, complete_url, part_size_mb * MIB, region, wait)
 
 
 def get_transfers() -> list[Transfer]:

@@ -3,17 +3,21 @@ signed URLs and no keys."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import httpx
 
-from simherd import storage
 from simherd.contract import limits
 from simherd.contract.upload_grant import LEAST_PART_BYTES, MIB, MOST_PARTS
 from simherd.errors import InvalidInput, TransferError
 from simherd.http import api
 from simherd.transfers.s3_presign import S3Account, s3_account
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: Seconds for which the URLs are good: a large export has its turns beside others.
 _VALID_S = 6 * 86400
@@ -21,10 +25,18 @@ _VALID_S = 6 * 86400
 _TIMEOUT_S = 60
 
 
-def export_to_s3(
-    path: str, bucket: str, file_name: str | None, part_size_mb: int, region: str | None, wait: bool
-) -> storage.Transfer:
-    """See `storage.export_to_s3`."""
+@contextmanager
+def s3_upload(
+    path: str, bucket: str, file_name: str | None, part_size_mb: int, region: str | None
+) -> Iterator[tuple[list[str], str]]:
+    """Begin an upload in parts; give it up where the body raises.
+
+    Yields:
+        The signed URL of each part, and the one that completes the upload.
+
+    Raises:
+        InvalidInput, TransferError: as of `storage.export_to_s3`.
+    """
     part_size = part_size_mb * MIB
     if not LEAST_PART_BYTES <= part_size <= limits.MAX_EXPORT_PART_BYTES:
         most = limits.MAX_EXPORT_PART_BYTES // MIB
@@ -44,7 +56,7 @@ def export_to_s3(
     ]
     complete = account.presigned("POST", bucket, key, upload, _VALID_S)
     try:
-        return storage.export(path, urls, complete, part_size, region, wait)
+        yield urls, complete
     except BaseException:
         # S3 charges for parts until they are given up.
         httpx.delete(

@@ -13,7 +13,7 @@ from simherd.contract.archive.paths import checked_parts
 from simherd.contract.objects import INPUT_ROOT, OUTPUT_ROOT
 from simherd.errors import InvalidInput, NotFound
 from simherd.http import api
-from simherd.transfers import input_archive, signed_url
+from simherd.transfers import input_archive, ranged_download, signed_url
 from simherd.transfers.download import Total, progress_bar
 from simherd.transfers.zip_members import MemberDownload
 
@@ -100,7 +100,7 @@ def download_files(remote: str, local_dir: Path, decompress: bool, region: str |
         for row, part in zip(rows, parts, strict=True):
             name = "" if single else row["path"].removeprefix(wanted).strip("/")
             target = whole.joinpath(*_parts(name)) if name else whole
-            signed_url.download(row["url"], target, part)
+            ranged_download.download(row["url"], target, part)
             written.append(target)
     unpacked = [_unpacked(file) for file in written] if decompress else written
     return unpacked[0] if single else whole

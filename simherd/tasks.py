@@ -1,16 +1,19 @@
-"""Finding tasks."""
+"""Finding tasks, and waiting for several of them."""
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
-from simherd.contract.lifecycle import TABLE
-from simherd.errors import InvalidInput
+from simherd.contract import limits
+from simherd.contract.lifecycle import TABLE, TERMINAL, Status
+from simherd.errors import InvalidInput, WaitTimeout
 from simherd.http import api
 from simherd.info import TaskInfo
 from simherd.output_info import TaskOutputInfo
 from simherd.task import Task, to_status
-from simherd.waiting import wait
+from simherd.visible import say
+from simherd.waiting import changes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -101,6 +104,45 @@ def to_dict(list_of_tasks: Iterable[Task]) -> Mapping[str, list[Any]]:
         columns["Resource Type"].append(info.machine_type)
         columns["Project"].append(info["project"])
     return columns
+
+
+def wait(
+    tasks: Iterable[Task], *, silent_mode: bool = False, timeout: float | None = None
+) -> list[Status]:
+    """Wait until all of these tasks have ended, over one connection; Ctrl-C leaves them running.
+
+    Args:
+        tasks: any number of them.
+        silent_mode: print nothing; else a line for each that ends.
+        timeout: seconds to wait at the most; None: without end.
+
+    Returns:
+        The tasks' final statuses, in their order.
+
+    Raises:
+        WaitTimeout: some have not ended in time.
+        NotFound: there is no such task.
+    """
+    wanted = list(tasks)
+    if timeout is not None and not timeout >= 0:
+        raise InvalidInput(f"timeout: {timeout} must not be negative.")
+    ids = list(dict.fromkeys(task.id for task in wanted))
+    end = None if timeout is None else time.monotonic() + timeout
+    found: dict[str, Status] = {}
+    for start in range(0, len(ids), limits.MAX_WAITED):
+        some = ids[start : start + limits.MAX_WAITED]
+        left = None if end is None else max(0.0, end - time.monotonic())
+        for state in changes(api(), some, left):
+            status = Status(state["status"])
+            if status in TERMINAL and state["task_id"] not in found:
+                found[state["task_id"]] = status
+                if not silent_mode:
+                    label = TABLE[status].label
+                    say(f"{len(found)}/{len(ids)}  {state['task_id']}  {label}")
+    missing = [task for task in ids if task not in found]
+    if missing:
+        raise WaitTimeout(f"{len(missing)} of {len(ids)} tasks have not ended yet.", missing)
+    return [found[task.id] for task in wanted]
 
 
 def require(task_id: str) -> Task:

@@ -86,17 +86,15 @@ def download_from_url(url: str, unzip: bool = False, save_path: str | Path | Non
         InvalidInput: `url` is not a web address with a file name.
         TransferError: it could not be fetched whole, or is not a zip.
     """
-    from simherd.transfers import (  # heavy, and most programs never need them
-        input_archive,
-        signed_url,
-    )
+    # heavy, and most programs never need them
+    from simherd.transfers import input_archive, ranged_download
 
     parts = urlsplit(url)
     name = PurePosixPath(unquote(parts.path)).name
     if parts.scheme not in {"http", "https"} or not parts.netloc or not name:
         raise InvalidInput(f"url: {url!r} is not an http(s) address of a file.")
     target = Path(save_path or name)
-    signed_url.download(url, target)
+    ranged_download.download(url, target)
     if not unzip:
         return str(target)
     folder = target.with_suffix("")

@@ -15,8 +15,7 @@ import redis
 import redis.asyncio
 
 from bench.fleet.rows import SECRET
-from executor.limits import BELL_WAIT_S
-from executor.link.lease import MAX_OVERTAKEN
+from executor.link.lease import BELL_WAIT_S, MAX_OVERTAKEN
 from simherd.contract import limits
 from simherd.contract.attempt_spec import parse_attempt
 from simherd.contract.cause import Cause

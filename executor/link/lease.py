@@ -7,7 +7,6 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from executor.limits import BELL_WAIT_S
 from executor.link.connection import Address, connect
 from simherd.contract import limits
 from simherd.contract.queue import scripts
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
 
     from simherd.contract.queue.scripts import Claimed, Renewal
 
+#: Seconds an idle executor waits on the bell before it looks at the queue all the same.
+BELL_WAIT_S = 20
 #: How often a waiting attempt may be overtaken by one whose inputs a machine has fetched ahead.
 MAX_OVERTAKEN = 4
 #: How many of the first in the queue may be fetched ahead.

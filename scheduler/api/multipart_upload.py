@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 
-from scheduler.limits import MAX_INPUT_BYTES
+from scheduler.domain.limits import MAX_INPUT_BYTES
 from scheduler.services.errors import TooLarge
 from simherd.contract.upload_grant import part_size
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from scheduler.limits import GROUP_NAME
+from scheduler.domain.limits import GROUP_NAME
 
 PRINTABLE: Final = "^[!-~]+$"
 MONTH: Final = r"^(19[7-9]\d|[2-9]\d{3})-(0[1-9]|1[0-2])$"

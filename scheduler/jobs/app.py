@@ -15,7 +15,7 @@ from celery.utils.log import get_multiprocessing_logger
 from kombu.exceptions import OperationalError
 
 from scheduler.config import Settings
-from scheduler.limits import MAIN_SERVER
+from scheduler.domain.limits import MAIN_SERVER
 from scheduler.services.control.sweep import SWEEP
 from scheduler.wiring import Runtime
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import time
 
+from scheduler.domain.limits import MAIN_SERVER
 from scheduler.jobs.app import app, runtime, started_at
-from scheduler.limits import MAIN_SERVER
 from scheduler.services.control import orphans
 from scheduler.services.control.sweep import SWEEP, sweep_in_turn
 from scheduler.services.groups import terminate

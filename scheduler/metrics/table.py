@@ -34,13 +34,15 @@ HTTP_SECONDS = histogram(
     "simherd_http_response_seconds",
     "Time from a request to the beginning of its answer.",
     CALL_BUCKETS,
-    *("method", "route"),
+    "method",
+    "route",
 )
 
 TASKS_ENDED = counter(
     "simherd_tasks_ended_total",
     "Tasks that ended, by final status and cause.",
-    *("status", "cause"),
+    "status",
+    "cause",
     begins=sorted({(outcome.status.value, cause.value) for cause, outcome in OUTCOMES.items()}),
 )
 ATTEMPTS_LOST = counter(
@@ -104,7 +106,8 @@ UPLOADED = counter("simherd_outputs_uploaded_bytes_total", "Output archives that
 JOBS = counter(
     "simherd_jobs_total",
     "Background jobs that ended: done, with an error, or aborted (too long, or their child died).",
-    *("name", "outcome"),
+    "name",
+    "outcome",
 )
 JOB_SECONDS = histogram(
     "simherd_job_seconds", "How long background jobs took.", CALL_BUCKETS, "name"
@@ -128,7 +131,8 @@ QUEUE_LENGTH = gauge("simherd_queue_attempts", "Attempts that wait.", "group", "
 OLDEST_WAIT = gauge(
     "simherd_queue_oldest_wait_seconds",
     "How long the next in line has waited, or the first of the lowest priority if that is longer.",
-    *("group", "name"),
+    "group",
+    "name",
 )
 LEASES = gauge("simherd_leases", "Attempts that a machine holds.", "group", "name")
 LEASES_OVERDUE = gauge(
@@ -138,43 +142,51 @@ TASKS = gauge("simherd_tasks", "Tasks that a machine has, by status.", "group", 
 DEADLINE_LEFT = gauge(
     "simherd_task_deadline_left_seconds",
     "Time until the first running task reaches its deadline; absent where none has one.",
-    *("group", "name"),
+    "group",
+    "name",
 )
 MACHINES = gauge("simherd_machines", "Machines, by state.", "group", "name", "state")
 SILENT_MACHINE = gauge(
     "simherd_machine_silent_seconds",
     "Time since the last heartbeat of the machine that has been silent for longest.",
-    *("group", "name"),
+    "group",
+    "name",
 )
 COST = gauge(
     "simherd_machines_cost_dollars_per_hour",
     "What the machines that are there cost.",
-    *("group", "name"),
+    "group",
+    "name",
 )
 GROUP_LEFT = gauge(
     "simherd_group_time_left_seconds",
     "Time until the group reaches its time limit; absent where it has none.",
-    *("group", "name"),
+    "group",
+    "name",
 )
 REFUSALS = gauge(
     "simherd_group_launches_refused",
     "Launches that the provider has refused one after another.",
-    *("group", "name"),
+    "group",
+    "name",
 )
 QUARANTINED = gauge(
     "simherd_group_quarantined",
     "1 while the group's keys in Redis are set aside because they are broken, else 0.",
-    *("group", "name"),
+    "group",
+    "name",
 )
 REPORTS_WAITING = gauge(
     "simherd_recorder_waiting_reports",
     "Reports that are not recorded yet; some hundred too many at the most.",
-    *("group", "name"),
+    "group",
+    "name",
 )
 RECORDER_LAG = gauge(
     "simherd_recorder_lag_seconds",
     "Age of the first report that is not recorded yet; 0 when all are.",
-    *("group", "name"),
+    "group",
+    "name",
 )
 DELIVERIES = gauge("simherd_deliveries_waiting", "Webhooks and e-mails that are to be sent.")
 DELIVERY_OVERDUE = gauge(

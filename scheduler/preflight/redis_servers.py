@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from scheduler.limits import MAIN_SERVER
+from scheduler.domain.limits import MAIN_SERVER
 from scheduler.preflight.finding import PREFIX, Finding
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
-from scheduler.limits import GRACE_AFTER_START_S, JOIN_S, LEAST_SIGNING_KEY
+from scheduler.domain.limits import GRACE_AFTER_START_S, JOIN_S, LEAST_SIGNING_KEY
 from scheduler.preflight.finding import PREFIX, Finding
 from scheduler.preflight.names import of_names
 from scheduler.preflight.paths import of_paths

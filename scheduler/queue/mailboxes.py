@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from scheduler.limits import MAILBOX_KEEP_S
 from simherd.contract.queue.keys import MailboxKeys
 
 if TYPE_CHECKING:
     import redis.asyncio
 
+#: Seconds for which a mailbox of the WebRTC bridge is kept: a client takes some for its offer.
+MAILBOX_KEEP_S = 60.0
 #: Messages that wait in one: there is one answer to one offer.
 MAILBOX_MESSAGES = 4
 

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from scheduler.limits import MAIN_SERVER
+from scheduler.domain.limits import MAIN_SERVER
 from simherd.contract import limits
 
 #: SQLite gives rising numbers to INTEGER primary keys only; PostgreSQL has room for more.

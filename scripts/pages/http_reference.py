@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
@@ -101,6 +102,7 @@ def page() -> str:
     return "\n".join([_HEAD, _BOUNDS, *sections])
 
 
+@cache
 def reference_app() -> FastAPI:
     """The application, whose routes are described without what they work on."""
     redis, database = SecretStr("redis://localhost"), SecretStr("sqlite://")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from enum import StrEnum
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -42,6 +42,18 @@ class Import(NamedTuple):
     kind: Kind
 
 
+@cache
+def parsed(file: Path) -> ast.Module:
+    """Return the syntax of a file, which is read once."""
+    return ast.parse(file.read_text())
+
+
+@cache
+def nodes(file: Path) -> list[ast.AST]:
+    """Return each node of a file's syntax, in the order of `ast.walk`."""
+    return list(ast.walk(parsed(file)))
+
+
 class Checkout:
     """The modules of a checkout and the imports between them."""
 
@@ -60,7 +72,7 @@ class Checkout:
 
     @cached_property
     def trees(self) -> dict[str, ast.Module]:
-        return {name: ast.parse(file.read_text()) for name, file in self.files.items()}
+        return {name: parsed(file) for name, file in self.files.items()}
 
     @cached_property
     def imports(self) -> set[Import]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from simherd.config import output_path
 from simherd.contract.objects import OUTPUT_ROOT
 from simherd.errors import TransferError
-from simherd.transfers import input_archive, signed_url
+from simherd.transfers import input_archive, ranged_download, signed_url
 from simherd.transfers.zip_members import MemberDownload
 from simherd.visible import visible_line
 
@@ -28,7 +28,7 @@ def download_archive(
     target = output_path(folder)
     file = target / ("output.zip" if root == OUTPUT_ROOT else "input.zip")
     with progress_bar(file.name) as progress:
-        signed_url.download(url, file, progress)
+        ranged_download.download(url, file, progress)
     if uncompress:
         input_archive.extract_all(file, target, root)
         if remove_archive:

@@ -23,6 +23,21 @@ PART_BYTES = 8 * 1024**2
 WORKERS = 4
 
 
+def download(url: str, target: Path, progress: Progress | None = None) -> None:
+    """GET into `target`, in several parts at a time; what an earlier call got is not fetched again.
+
+    Args:
+        url: a signed URL.
+        target: the file to write; it appears when it is whole. Until then its parts are in
+            `target`.part.
+        progress: called with the bytes that are there and the size of all.
+
+    Raises:
+        TransferError: it could not be fetched whole; the next call continues.
+    """
+    Fetch(url, target, progress or (lambda _have, _size: None)).run()
+
+
 class Fetch:
     """A download into `target`.part, beside which `target`.part.json says which parts are there."""
 

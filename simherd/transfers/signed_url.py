@@ -17,7 +17,6 @@ from simherd.runtime.backoff import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     Progress = Callable[[int, int], None]
 
@@ -55,23 +54,6 @@ def upload(url: str, content: Callable[[], Iterator[bytes]], size: int | None = 
 
     headers = {} if size is None else {"Content-Length": str(size)}
     retried(attempt, "The upload")
-
-
-def download(url: str, target: Path, progress: Progress | None = None) -> None:
-    """GET into `target`, in several parts at a time; what an earlier call got is not fetched again.
-
-    Args:
-        url: a signed URL.
-        target: the file to write; it appears when it is whole. Until then its parts are in
-            `target`.part.
-        progress: called with the bytes that are there and the size of all.
-
-    Raises:
-        TransferError: it could not be fetched whole; another call goes on.
-    """
-    from simherd.transfers.ranged_download import Fetch
-
-    Fetch(url, target, progress or (lambda _have, _size: None)).run()
 
 
 def remote_info(url: str) -> RemoteInfo:

@@ -129,7 +129,7 @@ def test_new_users_of_a_server_without_isolation_are_said_to_read_what_it_can(
     assert desk.json(*words, "elsewhere")["simulations_isolated"] is True
 
 
-def test_what_a_disabled_user_runs_goes_on_unless_it_is_killed(desk: Desk) -> None:
+def test_tasks_of_a_disabled_user_continue_unless_killed(desk: Desk) -> None:
     def status() -> str | None:
         with desk.rt.store.read() as session:
             return session.scalar(select(TaskRow.status).where(TaskRow.id == desk.task))

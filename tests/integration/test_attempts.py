@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import select
 
-from scheduler.limits import MAIN_SERVER
+from scheduler.domain.limits import MAIN_SERVER
 from scheduler.services.attempts.rows import close_attempt, open_attempt
 from scheduler.services.attempts.spec import build_spec
 from scheduler.services.billing.costs import costs_of_projects, costs_of_tasks
@@ -184,7 +184,7 @@ def test_an_attempt_ends_with_its_group(bench: Bench) -> None:
     assert row.ended_at == pytest.approx(time.time(), abs=60)
 
 
-def test_an_attempt_that_nobody_holds_ends_with_the_kill(bench: Bench) -> None:
+def test_an_attempt_without_a_lease_ends_with_the_kill(bench: Bench) -> None:
     task = bench.task()
     bench.hold(task, 1000.0)
     kill_task(bench.rt, task.user_id, task.id)
@@ -226,7 +226,7 @@ def test_an_executor_that_knows_another_price_is_corrected(bench: Bench) -> None
     assert len(bench.orders()) == 1
 
 
-def test_what_earlier_attempts_cost_is_not_there_any_more(bench: Bench) -> None:
+def test_the_cost_of_earlier_attempts_reduces_the_budget(bench: Bench) -> None:
     task = bench.task(max_cost=1.0, attempt=2)
     with bench.rt.store.write() as session:
         open_attempt(session, task.id, 1, machine_of(task.group_id), 1000.0)

@@ -158,7 +158,7 @@ def test_numbers_of_attempts_are_never_used_again(
     assert task(target, before.waits).attempts_before == 7
 
 
-def test_a_task_that_nobody_runs_any_more_is_queued_again(
+def test_a_task_that_no_machine_runs_is_queued_again(
     before: Before, backup: Path, target: Store, redis_url: str, tmp_path: Path
 ) -> None:
     restore_backup(target, "test", backup, replace=False)

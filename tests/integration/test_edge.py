@@ -207,7 +207,7 @@ def test_the_routes_that_need_no_key_are_these() -> None:
 
 
 @pytest.mark.parametrize("more", [{"Content_Length": 10**9}, {"Transfer_Encoding": "chunked"}])
-def test_no_route_reads_a_body_before_it_knows_who_asks(
+def test_no_route_reads_a_body_before_authentication(
     api: ApiProcess, more: dict[str, object]
 ) -> None:
     for method, path, credential in _ALL:
@@ -352,7 +352,7 @@ def test_the_users_own_half_body_ends(api: ApiProcess, key: str) -> None:
 
 
 @pytest.mark.fault("B7")
-def test_many_who_connect_and_send_nothing_keep_nobody_out(api: ApiProcess, key: str) -> None:
+def test_many_silent_connections_do_not_block_other_clients(api: ApiProcess, key: str) -> None:
     most = MAX_WAITING_CONNECTIONS
     with contextlib.ExitStack() as held, api.client(key) as ada:
         connections = []

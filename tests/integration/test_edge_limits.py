@@ -114,7 +114,7 @@ def test_every_response_has_security_headers(api: ApiProcess, method: str, path:
     assert path == "/docs" or answer.headers["Content-Type"] == "application/json"
 
 
-def test_what_a_user_stored_is_never_run_by_a_browser(api: ApiProcess) -> None:
+def test_stored_files_are_never_run_by_a_browser(api: ApiProcess) -> None:
     with api.client(api.new_user("writer")) as user:
         urls = {
             verb: user.get(

@@ -79,7 +79,7 @@ def test_an_e_mail_says_what_has_happened(box: Mailbox, site_with: Callable[...,
     [{}, {"smtp_starttls": False, "smtp_url": "smtp://ann:wrong@127.0.0.1:{port}"}],
     ids=["no encryption", "wrong password"],
 )
-def test_what_the_server_does_not_take_is_tried_again(
+def test_an_e_mail_that_the_server_refuses_is_tried_again(
     box: Mailbox, site_with: Callable[..., Site], settings: dict[str, Any]
 ) -> None:
     before = len(box.messages)
@@ -99,7 +99,7 @@ def test_what_the_server_does_not_take_is_tried_again(
     "address",
     ["a@b.org\r\nBcc: c@d.org", "a@b.org, c@d.org", "a", "<a@b.org>", "a b@c.org", "é@b.org", ""],
 )
-def test_what_is_no_address_is_refused(site_with: Callable[..., Site], address: str) -> None:
+def test_an_invalid_address_is_refused(site_with: Callable[..., Site], address: str) -> None:
     refused = register(site_with(), address)
     assert refused.status_code == 422
     assert refused.json()["detail"].startswith("action.email_address: ")

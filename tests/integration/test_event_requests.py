@@ -165,7 +165,7 @@ def test_what_cannot_be_is_refused_by_name(
 
 
 @pytest.mark.conforms("GET /events/", "GET /events/{event_id}", "DELETE /events/{event_id}")
-def test_what_belongs_to_one_user_is_not_there_for_another(site: Site, hook: Hook) -> None:
+def test_a_user_cannot_see_objects_of_another(site: Site, hook: Hook) -> None:
     task, other = site.task(), site.user()
     event = site.register(of_task(task), hook.url)["event_id"]
     action = {"action_type": "webhook", "webhook_url": hook.url}

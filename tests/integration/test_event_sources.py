@@ -215,7 +215,7 @@ def test_a_waiting_task_takes_its_observers_along(site: Site, hook: Hook) -> Non
     assert build_spec(site.rt, site.now(task)).observers == ()
 
 
-def test_the_next_attempt_goes_on_looking(site: Site, hook: Hook) -> None:
+def test_the_next_attempt_continues_to_observe(site: Site, hook: Hook) -> None:
     task = site.task(resubmit=True)
     event = site.register(of_file(task), hook.url)
     site.report(task, STARTED, ended(Cause.AGENT_STOPPED))

@@ -108,7 +108,7 @@ def test_another_attempt_is_not_an_end(site: Site, hook: Hook) -> None:
     assert site.deliver() == 0
 
 
-def test_what_has_happened_already_is_sent_at_once(site: Site, hook: Hook) -> None:
+def test_an_event_of_the_past_is_sent_at_once(site: Site, hook: Hook) -> None:
     task = site.task()
     site.report(task, *COMPUTED, *STORED, ended(Cause.COMPLETED))
     for trigger in ("task_started", "task_output_uploaded"):
@@ -121,7 +121,7 @@ def test_what_has_happened_already_is_sent_at_once(site: Site, hook: Hook) -> No
     assert len(site.api.get("/events/").json()) == 2
 
 
-def test_what_is_rolled_back_is_not_sent(site: Site, hook: Hook) -> None:
+def test_a_rolled_back_event_is_not_sent(site: Site, hook: Hook) -> None:
     task = site.task()
     event = site.register(of_task(task, "task_started"), hook.url)
 
@@ -137,7 +137,7 @@ def test_what_is_rolled_back_is_not_sent(site: Site, hook: Hook) -> None:
     assert site.deliver() == 0
 
 
-def test_what_happens_during_the_registration_is_sent_once(site: Site, hook: Hook) -> None:
+def test_an_event_during_the_registration_is_sent_once(site: Site, hook: Hook) -> None:
     tasks = [site.task() for _ in range(10)]
 
     def start() -> None:

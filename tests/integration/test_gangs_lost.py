@@ -84,7 +84,7 @@ def site(database_url: str, store: Store, redis_url: str, tmp_path: Path, reques
     return Gang(rt, machines, redis_url, getattr(request, "param", 3))
 
 
-def test_machines_that_are_heard_of_are_left_alone(site: Gang) -> None:
+def test_machines_with_heartbeats_are_left_alone(site: Gang) -> None:
     site.look()
     assert site.messages(site.leader) == []
     assert held_in(site.rt.queue, site.group.id) == [site.attempt]

@@ -443,7 +443,7 @@ def test_words_that_exclude_each_other_and_names_are_refused_with_the_rule(site:
     assert "a-z0-9" not in said
 
 
-def test_what_is_missing_is_refused_before_the_question(site: Site) -> None:
+def test_a_missing_argument_is_refused_before_the_question(site: Site) -> None:
     group = site.group("root", "there")
     for words, sentence in (
         (("admin", "groups", "remove-machine", "there", "m"), "no machine 'm' in there of root"),

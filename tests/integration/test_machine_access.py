@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from executor.link.lease import LeaseKeeper
-from scheduler.limits import MAIN_SERVER
+from scheduler.domain.limits import MAIN_SERVER
 from scheduler.queue.acl import machines_with_acl
 from scheduler.services.control.orphans import revoke_again
 from scheduler.services.control.sweep import sweep

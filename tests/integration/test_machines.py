@@ -243,7 +243,7 @@ def test_after_a_redis_that_lost_its_leases_nobody_looks_idle(fleet: Fleet) -> N
     assert len(fleet.up(group)) == 2
 
 
-def test_what_its_holder_knows_nothing_of_goes_to_another(fleet: Fleet) -> None:
+def test_a_lease_unknown_to_its_holder_goes_to_another_machine(fleet: Fleet) -> None:
     group = fleet.group(num_machines=1)
     (machine,) = fleet.scale(group)
     secret = fleet.join(machine)

@@ -106,7 +106,7 @@ def test_a_group_is_started_where_there_is_room(
     start_group(account.rt, group)
 
 
-def test_what_just_fits_fits(account: Account) -> None:
+def test_a_request_that_exactly_fits_is_accepted(account: Account) -> None:
     account.limit(Quota.MAX_INSTANCES, 4)
     account.limit(Quota.MAX_VCPUS, 14)
     account.limit(Quota.MAX_PRICE_HOUR, 0.25)

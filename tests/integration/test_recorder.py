@@ -112,7 +112,7 @@ def test_reports_in_several_batches_are_the_same(rt: Runtime, task: TaskRow) -> 
 
 
 @pytest.mark.fault("B19")
-def test_what_is_sent_twice_is_recorded_once(rt: Runtime, task: TaskRow) -> None:
+def test_a_report_sent_twice_is_recorded_once(rt: Runtime, task: TaskRow) -> None:
     with recording(rt):
         report_run(rt, task, 1, 4)
         report_run(rt, task, 2, len(RUN))
@@ -120,7 +120,7 @@ def test_what_is_sent_twice_is_recorded_once(rt: Runtime, task: TaskRow) -> None
     assert history(rt, task)[1:] == STATUSES
 
 
-def test_a_gap_waits_for_what_is_missing(rt: Runtime, task: TaskRow) -> None:
+def test_reports_after_a_gap_wait_for_the_missing_ones(rt: Runtime, task: TaskRow) -> None:
     with recording(rt):
         report_run(rt, task, 1, 1)
         report_run(rt, task, 3, 4)
@@ -170,7 +170,7 @@ def test_an_agent_that_stops_hands_the_task_back(rt: Runtime) -> None:
     assert (found.status, found.attempt, found.start_time) == (Status.SUBMITTED, 2, None)
 
 
-def test_what_cannot_be_read_does_not_stop_the_rest(rt: Runtime, task: TaskRow) -> None:
+def test_an_unreadable_report_does_not_stop_the_others(rt: Runtime, task: TaskRow) -> None:
     stream = GroupKeys(task.group_id).events
     with recording(rt):
         for text in ("", "{", '{"protocol": 99}', "[]", '{"protocol": 1, "kind": "no"}'):

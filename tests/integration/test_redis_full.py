@@ -9,8 +9,8 @@ import pytest
 import redis
 from sqlalchemy import select
 
+from scheduler.domain.limits import MAIN_SERVER
 from scheduler.health import dependencies
-from scheduler.limits import MAIN_SERVER
 from scheduler.queue.memory import UsageClock, memory_of
 from scheduler.services.accounts.users import create_key
 from scheduler.services.control import redis_usage
@@ -65,7 +65,9 @@ def _submission(group: str) -> dict[str, object]:
     }
 
 
-def test_at_the_limit_running_work_goes_on_and_nothing_more_is_taken(fleet: Fleet) -> None:
+def test_at_the_memory_limit_running_tasks_continue_and_no_new_ones_are_accepted(
+    fleet: Fleet,
+) -> None:
     tenant, rt = Tenant(fleet), fleet.rt
     machine, doomed = tenant.honest(), tenant.task()
     task = tenant.task()
@@ -118,7 +120,7 @@ def _status(fleet: Fleet, task_id: str) -> Status:
         return Status(session.scalars(select(TaskRow.status).where(TaskRow.id == task_id)).one())
 
 
-def test_a_group_that_takes_too_much_is_cut_off_and_the_others_go_on(
+def test_a_group_that_uses_too_much_is_cut_off_and_the_others_continue(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(redis_usage, "GROUP_REDIS_BYTES", 2 * _MIB)
@@ -215,7 +217,7 @@ def test_claims_are_remembered_in_one_entry_a_machine(fleet: Fleet) -> None:
     assert len(list(client.scan_iter(f"{keys.old_claim_prefix}*"))) == 1
 
 
-def test_what_an_ended_group_has_left_is_removed(fleet: Fleet) -> None:
+def test_leftovers_of_an_ended_group_are_removed(fleet: Fleet) -> None:
     tenant = Tenant(fleet)
     stranger = tenant.stolen()
     fleet.set(tenant.group, status="terminated", terminated_at=time.time())

@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 
 from executor.link.lease import Claimer, new_token
 from scheduler.config import Settings
-from scheduler.limits import MAIN_SERVER
+from scheduler.domain.limits import MAIN_SERVER
 from scheduler.queue.group_queue import Arrival
 from scheduler.queue.servers import UnknownServer
 from scheduler.services.control import leadership, reconcile_queue

@@ -159,7 +159,7 @@ def test_on_a_terminal_the_question_is_answered_by_typing(shell: Shell) -> None:
     assert "Nothing was started." in shown
 
 
-def test_what_is_refused_is_not_asked_about(shell: Shell) -> None:
+def test_a_refused_request_asks_no_question(shell: Shell) -> None:
     before = shell.groups
     done = shell.start("local", "-n", "950", typed="y\n")
     assert done.returncode == 1

@@ -221,7 +221,7 @@ def _counted(row: Measure, **labels: str) -> float:
     return instruments.REGISTRY.get_sample_value(row.name, labels) or 0
 
 
-def test_what_is_rolled_back_is_not_counted(rt: Runtime) -> None:
+def test_a_rolled_back_change_is_not_counted(rt: Runtime) -> None:
     instruments.init()
     with rt.store.write() as session:
         group = make_group(session)

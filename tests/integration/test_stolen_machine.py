@@ -209,7 +209,7 @@ def test_a_machine_that_reports_for_its_neighbour_changes_nothing(fleet: Fleet) 
     honest.close()
 
 
-def test_what_is_dropped_is_counted_and_logged_once(
+def test_dropped_input_is_counted_and_logged_once(
     fleet: Fleet, caplog: pytest.LogCaptureFixture
 ) -> None:
     thief = Tenant(fleet)

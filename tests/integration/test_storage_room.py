@@ -12,7 +12,7 @@ import httpx
 import pytest
 from sqlalchemy import select, update
 
-from scheduler.limits import MAX_INPUT_BYTES
+from scheduler.domain.limits import MAX_INPUT_BYTES
 from scheduler.objects.stored_bytes import StoredBytes
 from scheduler.services.accounts.users import create_key
 from scheduler.services.billing.quotas import Quota, quota_states
@@ -229,7 +229,7 @@ def test_uploads_of_one_url_at_once_stay_within_the_quota(person: Person) -> Non
     assert person.rooms == 700 * KIB
 
 
-def test_what_is_stored_counts_for_every_api_process_at_once(person: Person) -> None:
+def test_stored_bytes_count_for_every_api_process_at_once(person: Person) -> None:
     other = Runtime(person.rt.settings)
     assert used_bytes(other, person.id) == 0
     person.store("a", 700 * KIB)
@@ -249,7 +249,7 @@ def test_a_file_that_is_stored_again_counts_once(person: Person) -> None:
     person.store("other", 600 * KIB)
 
 
-def test_what_was_removed_makes_room_at_once(person: Person) -> None:
+def test_removed_files_make_room_at_once(person: Person) -> None:
     person.store("folder/a", 900 * KIB)
     assert person.sign("b", sizes=[900 * KIB]).status_code == 403
     person.api.delete("/storage/", params={"path": "folder"}).raise_for_status()
@@ -276,7 +276,7 @@ def _of_machine(person: Person, signed: str) -> str:
     return person.here(signed) if folder else signed
 
 
-def test_the_input_of_a_task_is_cut_off_and_the_task_goes_on_waiting(person: Person) -> None:
+def test_an_input_that_is_cut_off_leaves_the_task_waiting(person: Person) -> None:
     body = {
         "simulator": "arbitrary_commands",
         "resource_pool": person.group.id,
@@ -304,7 +304,7 @@ def test_a_copy_has_to_fit(person: Person) -> None:
     assert sorted(person.stored) == ["a/1", "b/1", "c/1"]
 
 
-def test_a_fetch_ends_where_nothing_is_left(person: Person) -> None:
+def test_a_fetch_ends_when_no_space_is_left(person: Person) -> None:
     with web_server() as web:
         web.files["big"], web.files["small"] = bytes(2 * QUOTA), bytes(600 * KIB)
         begun = [

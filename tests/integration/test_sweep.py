@@ -10,8 +10,8 @@ from sqlalchemy import select
 
 from executor.link.lease import Claimer, new_token
 from scheduler.domain.ending import MAX_LOSSES
+from scheduler.domain.limits import MAIN_SERVER
 from scheduler.domain.losses import MASS_LOSS_MINIMUM, NOT_A_SWEEP
-from scheduler.limits import MAIN_SERVER
 from scheduler.providers.base import MachineState
 from scheduler.queue.group_queue import Arrival
 from scheduler.services.control.expire_deadlines import DEADLINE_BACKSTOP_S, expire_deadlines
@@ -201,7 +201,7 @@ def test_the_queue_is_filled_again_from_sql(fleet: Fleet) -> None:
     assert waiting(fleet.rt, fleet.group.id) == [f"{t.id}:1" for t in tasks]
 
 
-def test_what_waits_for_long_gets_new_urls_and_goes_on_waiting(fleet: Fleet) -> None:
+def test_a_task_that_waits_for_long_gets_new_urls(fleet: Fleet) -> None:
     with fleet.rt.store.write() as session:
         task = make_task(session, fleet.group)
     enqueue_task(fleet.rt, task.id)
@@ -220,7 +220,7 @@ def test_what_waits_for_long_gets_new_urls_and_goes_on_waiting(fleet: Fleet) -> 
     assert (row.handed_over_at or 0) > long_ago
 
 
-def test_what_sql_does_not_know_is_taken_out(fleet: Fleet) -> None:
+def test_queue_entries_unknown_to_sql_are_removed(fleet: Fleet) -> None:
     queue = fleet.rt.queue
     (task,) = fleet.hold(1, MachineState.RUNNING)
     queue.enqueue(fleet.group.id, [Arrival("stranger:1", 1, "{}")])

@@ -126,7 +126,7 @@ def test_a_file_is_fetched_whole(person: Person, web: Web, name: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["files", "plain"])
-def test_a_large_file_takes_turns_and_goes_on_where_it_was(
+def test_a_large_file_takes_turns_and_resumes(
     person: Person, web: Web, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transfer_turn, "_TURN_S", 0)
@@ -208,7 +208,7 @@ def test_a_response_that_drips_is_cut_off(
     )
 
 
-def test_a_broken_connection_costs_what_was_under_way(person: Person, web: Web) -> None:
+def test_a_broken_connection_loses_only_the_current_part(person: Person, web: Web) -> None:
     web.cuts.clear()
     begun = person.fetch(f"{web.url}/cut/big.bin", "cut.bin")
     person.turn()
@@ -242,7 +242,9 @@ def test_a_file_that_changes_is_fetched_again(
         ("/inside", "169.254.169.254, which is not on the public internet"),
     ],
 )
-def test_what_cannot_be_had_fails_at_once(person: Person, web: Web, path: str, words: str) -> None:
+def test_an_unavailable_source_fails_at_once(
+    person: Person, web: Web, path: str, words: str
+) -> None:
     begun = person.fetch(web.url + path, "never.bin")
     person.turn()
     ended = person.state(begun)
@@ -281,7 +283,7 @@ def test_a_size_beyond_the_database_delays_no_other_transfer(
     assert "is larger than" in (ended.error or "")
 
 
-def test_what_cannot_be_written_down_has_failed(
+def test_a_size_that_cannot_be_stored_fails_the_transfer(
     person: Person, web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetch, "MAX_FETCH_BYTES", 10**30)
@@ -292,7 +294,7 @@ def test_what_cannot_be_written_down_has_failed(
     assert [upload for upload in left if upload.user == person.id] == []
 
 
-def test_a_turn_that_died_is_taken_up_and_says_nothing_more(person: Person, web: Web) -> None:
+def test_a_dead_turn_is_taken_over_and_reports_nothing_more(person: Person, web: Web) -> None:
     begun = person.fetch(f"{web.url}/files/small.txt", "small.txt")
     other = person.fetch(f"{web.url}/files/small.txt", "other.txt")
     under_way(person.rt, begun)

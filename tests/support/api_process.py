@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import httpx
 import psutil
 
-from scheduler.limits import LEAST_SIGNING_KEY
+from scheduler.domain.limits import LEAST_SIGNING_KEY
 from scheduler.services.accounts.admin_users import create_user
 from scheduler.services.accounts.users import create_key
 from scheduler.store.engine import Store, migrate, open_engine

@@ -14,6 +14,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from scripts.pages.import_graph import nodes
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -90,7 +92,7 @@ def _code(folder: str) -> Iterator[Sentence]:
         if file.parent.name == "versions":
             continue
         text = file.read_text()
-        for node in ast.walk(ast.parse(text)):
+        for node in nodes(file):
             if not (isinstance(node, ast.Constant) and isinstance(node.value, str)):
                 continue
             if " " in node.value:

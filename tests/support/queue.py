@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from executor.link.lease import Claimer, HeldLease, LeaseKeeper, new_token
-from scheduler.limits import MAIN_SERVER
+from scheduler.domain.limits import MAIN_SERVER
 from scheduler.queue.group_queue import Arrival
 from scheduler.queue.servers import Servers
 from simherd.contract.queue.keys import GroupKeys

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from scheduler.config import Settings
-from scheduler.limits import LEAST_SIGNING_KEY
+from scheduler.domain.limits import LEAST_SIGNING_KEY
 from scheduler.providers.base import MachineState, ProviderMachine
 from scheduler.recorder import Recorder
 from scheduler.store.machine_state import MACHINE_UP

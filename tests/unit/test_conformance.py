@@ -33,7 +33,7 @@ def test_a_row_is_passed_when_tests_have_passed_and_none_failed() -> None:
     assert f"{BOTH.name} ({OURS}): {FAILED}" in seen.missing()
 
 
-def test_what_cannot_be_has_its_reason() -> None:
+def test_a_row_that_cannot_be_met_has_a_reason() -> None:
     assert Seen().cell(OWN, PUBLISHED) == f"cannot: {OWN.published}"
     assert not [line for line in Seen().missing() if line.startswith(f"{OWN.name} ({PUBLISHED})")]
 

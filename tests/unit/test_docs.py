@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from scheduler.limits import JOIN_S, LEAST_SIGNING_KEY
+from scheduler.domain.limits import JOIN_S, LEAST_SIGNING_KEY
 from simherd import simulators
 from simherd.contract import limits
 from simherd.local.redis_settings import REDIS_BULK_BYTES, REDIS_QUERY_BYTES

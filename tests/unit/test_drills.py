@@ -90,7 +90,7 @@ def test_a_store_that_shares_anothers_network_is_not_broken(network: str) -> Non
     assert engine.done == ["s3-id pause"]
 
 
-def test_what_has_its_own_network_is_broken_and_mended() -> None:
+def test_a_service_is_cut_off_and_healed() -> None:
     engine = _Engine(_WORKER, _container("s3", SERVICE="s3"))
     (store,) = services(engine, None)
     store.break_("drop")
@@ -162,7 +162,7 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_whatever_ends_a_drill_nothing_ends_its_healing(number: signal.Signals) -> None:
+def test_healing_completes_however_a_drill_ends(number: signal.Signals) -> None:
     with subprocess.Popen([sys.executable, "-c", _HELD], stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout is not None
         assert run.stdout.readline() == "broken\n"
@@ -211,7 +211,7 @@ class _Ground(Targets):
         return list(self._machines)
 
 
-def test_heal_goes_on_with_the_others_and_says_what_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heal_continues_after_a_failure_and_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     ground = _Ground(_Machine("m-1", error="m-1 does not answer."), _Machine("m-2"))
     monkeypatch.setattr(cli, "Targets", lambda *_: ground)
     monkeypatch.setattr(cli, "listen", lambda: None)
@@ -263,7 +263,7 @@ def agent(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.mark.parametrize("by_heal", [False, True])
-def test_what_an_agent_has_left_standing_still_is_healed(
+def test_suspended_containers_of_an_agent_are_healed(
     tmp_path: Path, agent: subprocess.Popen[bytes], by_heal: bool
 ) -> None:
     ground = Targets(tmp_path, None)

@@ -45,7 +45,7 @@ def test_each_drill_is_a_command_and_is_written_about(name: str) -> None:
         ("break-storage --how gently", "'gently' is not one of"),
     ],
 )
-def test_what_makes_no_sense_is_said_before_anything_is_done(
+def test_a_senseless_request_is_refused_before_any_change(
     monkeypatch: pytest.MonkeyPatch, typed: str, said: str
 ) -> None:
     # The signals of the run are its own.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
+from scripts.pages.import_graph import nodes
 from simherd.contract.lifecycle import Status
 from tests.conftest import REPOSITORY
 
@@ -27,7 +28,7 @@ OTHER_WORDS = {
 
 
 def literals(file: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in nodes(file):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
 

@@ -16,7 +16,7 @@ from scheduler.api.routes.attempts import CHECKPOINT_VERB, get_outputs
 from scheduler.api.routes.batches import BATCH
 from scheduler.api.routes.machines import SECRET_VERB
 from scheduler.api.routes.storage import EXPORT_VERB
-from scheduler.limits import MAX_INPUT_BYTES
+from scheduler.domain.limits import MAX_INPUT_BYTES
 from simherd.contract.join import SECRET_HEADER
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from scheduler.api.serializers import (
     share_json,
 )
 from scheduler.api.strict import StrictRouter
-from scheduler.limits import MAX_GROUP_SHARES
+from scheduler.domain.limits import MAX_GROUP_SHARES
 from scheduler.services.billing import prices
 from scheduler.services.billing.prices import PriceState
 from scheduler.services.control import quarantine

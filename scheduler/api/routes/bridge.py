@@ -15,7 +15,7 @@ from scheduler.api.deps import RuntimeDep, UserDep
 from scheduler.api.limits import MAX_NAME_CHARACTERS
 from scheduler.api.strict import StrictRouter
 from scheduler.bridge.connections import BridgeConnections
-from scheduler.limits import MAILBOX_KEEP_S
+from scheduler.queue.mailboxes import MAILBOX_KEEP_S
 from scheduler.services.errors import Conflict, Invalid
 from scheduler.services.tasks.listing import owned_task
 

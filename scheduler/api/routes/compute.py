@@ -14,7 +14,7 @@ from scheduler.api.deps import RuntimeDep, UserDep
 from scheduler.api.limits import MAX_NAME_CHARACTERS
 from scheduler.api.serializers import group_json, group_view_json, past_group_json
 from scheduler.api.strict import StrictRouter
-from scheduler.limits import GROUP_NAME
+from scheduler.domain.limits import GROUP_NAME
 from scheduler.services import transaction
 from scheduler.services.errors import Invalid
 from scheduler.services.groups import register, terminate, views

@@ -15,7 +15,7 @@ from fastapi.responses import FileResponse, RedirectResponse
 from scheduler.api.deps import RuntimeDep
 from scheduler.api.multipart_upload import CountedBody, check_digest, receive_in_parts
 from scheduler.api.strict import StrictRouter
-from scheduler.limits import MAX_INPUT_BYTES
+from scheduler.domain.limits import MAX_INPUT_BYTES
 from scheduler.objects.file_urls import COUNTED_UPLOAD, ROUTE
 from scheduler.objects.folder import TEMPORARY, FolderStore
 from scheduler.services.errors import TooLarge

@@ -11,7 +11,7 @@ from scheduler.api.bounded import FilePath, Page, StrictBody, Url
 from scheduler.api.deps import RuntimeDep, UserDep
 from scheduler.api.serializers import dollars, isoformat_utc, transfer_json
 from scheduler.api.strict import StrictRouter
-from scheduler.limits import MAX_INPUT_BYTES
+from scheduler.domain.limits import MAX_INPUT_BYTES
 from scheduler.objects.archive import Listing, TooManyMembers, ZipMember, list_zip, raw_range
 from scheduler.services.errors import Invalid, ResourceNotFound, TooLarge
 from scheduler.services.storage import browse, transfers

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from scheduler.limits import EXECUTOR_URL_S
+from scheduler.domain.limits import EXECUTOR_URL_S
 from scheduler.objects.base import NoSuchObject, PartsRefused
 from scheduler.services.attempts.checkpoints import add_generation, generations
 from scheduler.services.errors import Conflict, Forbidden, Invalid, ResourceNotFound

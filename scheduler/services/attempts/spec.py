@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from scheduler.limits import EXECUTOR_URL_S
+from scheduler.domain.limits import EXECUTOR_URL_S
 from scheduler.services.attempts.checkpoints import generations
 from scheduler.services.attempts.outputs import grant_of
 from scheduler.services.billing.costs import seconds_until_max_cost

@@ -16,8 +16,8 @@ from sqlalchemy import bindparam, select, update
 from sqlalchemy.exc import OperationalError
 
 from scheduler.domain.group_status import ACTIVE, ENDING, UP
+from scheduler.domain.limits import MAIN_SERVER
 from scheduler.domain.losses import grace_period
-from scheduler.limits import MAIN_SERVER
 from scheduler.metrics import table
 from scheduler.metrics.instruments import set_gauge
 from scheduler.queue.notes import write_note

@@ -15,7 +15,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import aliased
 
 from scheduler.domain.group_status import ACCEPTING, ACTIVE, GroupStatus
-from scheduler.limits import MAX_GROUP_SHARES
+from scheduler.domain.limits import MAX_GROUP_SHARES
 from scheduler.services.accounts.admin_users import named_user
 from scheduler.services.accounts.audit import add_audit_entry
 from scheduler.services.errors import Conflict, Invalid, ResourceNotFound

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 from sqlalchemy import select, update
 
 from scheduler.domain.group_status import MPI, UP
-from scheduler.limits import JOIN_S
+from scheduler.domain.limits import JOIN_S
 from scheduler.providers.base import LaunchTicket
 from scheduler.queue import acl
 from scheduler.services.accounts.provider_access import check_provider_on, provider_off_reason

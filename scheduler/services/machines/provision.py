@@ -10,9 +10,9 @@ from sqlalchemy import func, select, update
 
 from scheduler.domain.group_size import has_failed_to_start
 from scheduler.domain.group_status import UP, GroupStatus
+from scheduler.domain.limits import JOIN_S
 from scheduler.domain.losses import NOT_A_SWEEP, is_mass_loss
 from scheduler.domain.machine_status import MachineStatus
-from scheduler.limits import JOIN_S
 from scheduler.providers.base import LaunchRefused, MachinePlan, MachineState, NoCapacity, Uncertain
 from scheduler.services.accounts.provider_access import update_provider_detail
 from scheduler.services.billing.prices import priced_machine_types

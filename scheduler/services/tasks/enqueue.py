@@ -11,7 +11,7 @@ import redis
 from sqlalchemy import bindparam, func, select, update
 
 from scheduler.domain.attempt_numbers import next_number, retries
-from scheduler.limits import MAX_INPUT_BYTES
+from scheduler.domain.limits import MAX_INPUT_BYTES
 from scheduler.objects.base import StorageUnavailable
 from scheduler.queue import memory
 from scheduler.queue.group_queue import Arrival

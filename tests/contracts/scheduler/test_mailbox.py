@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from scheduler.limits import MAILBOX_KEEP_S
 from scheduler.queue.live_answers import connect_async
-from scheduler.queue.mailboxes import MAILBOX_MESSAGES, Mailboxes
+from scheduler.queue.mailboxes import MAILBOX_KEEP_S, MAILBOX_MESSAGES, Mailboxes
 from simherd.contract.queue.keys import MailboxKeys
 
 if TYPE_CHECKING:

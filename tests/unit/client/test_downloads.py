@@ -91,7 +91,7 @@ def storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def test_a_large_file_comes_in_parts_with_one_progress(storage: str, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    signed_url.download(storage, tmp_path / "a", lambda have, size: seen.append((have, size)))
+    ranged_download.download(storage, tmp_path / "a", lambda have, size: seen.append((have, size)))
     assert (tmp_path / "a").read_bytes() == DATA
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
     assert len([r for r in Storage.asked if r not in {"", "bytes=0-0"}]) == 6
@@ -99,10 +99,10 @@ def test_a_large_file_comes_in_parts_with_one_progress(storage: str, tmp_path: P
     assert seen[-1] == (len(DATA), len(DATA))
 
 
-def test_a_part_that_breaks_off_goes_on_where_it_was(storage: str, tmp_path: Path) -> None:
+def test_a_broken_part_resumes_at_its_offset(storage: str, tmp_path: Path) -> None:
     Storage.cuts = [100_000, 1, 400_000]
     Storage.statuses = [503, 0, 429, 500]
-    signed_url.download(storage, tmp_path / "a")
+    ranged_download.download(storage, tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == DATA
 
 
@@ -113,10 +113,10 @@ def test_another_call_fetches_only_what_is_missing(
     monkeypatch.setattr(ranged_download, "WORKERS", 1)
     Storage.statuses = [0, 0, 0, 404]
     with pytest.raises(TransferError, match="404"):
-        signed_url.download(storage, tmp_path / "a")
+        ranged_download.download(storage, tmp_path / "a")
     assert not (tmp_path / "a").exists()
     Storage.asked.clear()
-    signed_url.download(storage, tmp_path / "a")
+    ranged_download.download(storage, tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == DATA
     # The worker may have begun the piece after the refused one before it was stopped.
     assert len([r for r in Storage.asked if r != "bytes=0-0"]) in (3, 4)
@@ -125,15 +125,15 @@ def test_another_call_fetches_only_what_is_missing(
 def test_a_file_that_was_replaced_meanwhile_is_fetched_again(storage: str, tmp_path: Path) -> None:
     Storage.statuses = [0, 0, 0, 404]
     with pytest.raises(TransferError):
-        signed_url.download(storage, tmp_path / "a")
+        ranged_download.download(storage, tmp_path / "a")
     Storage.content, Storage.etag = DATA[::-1], '"two"'
-    signed_url.download(storage, tmp_path / "a")
+    ranged_download.download(storage, tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == DATA[::-1]
 
 
 def test_a_server_without_ranges_serves_it_whole(storage: str, tmp_path: Path) -> None:
     Storage.ranges = False
-    signed_url.download(storage, tmp_path / "a")
+    ranged_download.download(storage, tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == DATA
     with pytest.raises(TransferError, match="parts of a file"), signed_url.remote_file(storage):
         pass
@@ -142,14 +142,14 @@ def test_a_server_without_ranges_serves_it_whole(storage: str, tmp_path: Path) -
 @pytest.mark.parametrize("size", [0, 1, 499_999, 500_000, 500_001])
 def test_a_file_of_any_size_arrives(storage: str, tmp_path: Path, size: int) -> None:
     Storage.content = DATA[:size]
-    signed_url.download(storage, tmp_path / "a")
+    ranged_download.download(storage, tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == DATA[:size]
 
 
 def test_a_server_that_stays_unavailable_is_given_up(storage: str, tmp_path: Path) -> None:
     Storage.statuses = [503] * 100
     with pytest.raises(TransferError, match="503"):
-        signed_url.download(storage, tmp_path / "a")
+        ranged_download.download(storage, tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -215,7 +215,7 @@ def test_a_link_that_leads_outside_is_refused(storage: str, tmp_path: Path) -> N
     "links",
     [{"a/b/c": "../..", "a/b/c/l": "../../.."}, {"a": "b"}, {"a/b": ".", "a/b/c": "../.."}],
 )
-def test_nothing_is_written_through_links(
+def test_extraction_does_not_follow_links(
     storage: str, tmp_path: Path, links: dict[str, str]
 ) -> None:
     buffer = io.BytesIO()
@@ -257,7 +257,7 @@ def test_a_flipped_bit_is_noticed(storage: str, tmp_path: Path) -> None:
     assert list((tmp_path / "vtk").iterdir()) == []
 
 
-def test_what_breaks_off_inside_an_archive_goes_on(storage: str, tmp_path: Path) -> None:
+def test_a_broken_read_inside_an_archive_resumes(storage: str, tmp_path: Path) -> None:
     Storage.content = _archive()
     Storage.cuts = [10, 100, 1000]
     _members(storage, tmp_path, "vtk")

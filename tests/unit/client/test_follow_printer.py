@@ -104,7 +104,7 @@ def piece(content: str, offset: int, attempt: int = 1) -> tuple[str, dict[str, A
     return "text", {"file": STDOUT, "text": content, "offset": offset, "attempt": attempt}
 
 
-def test_it_goes_on_at_its_offset_where_the_stream_broke(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_stream_resumes_at_its_offset(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server([piece("ab", 2)], Unreachable("broken"), [piece("c", 3), ("end", {})])
     updates = followed(monkeypatch, server)
     assert [u.body["text"] for u in updates[:-1]] == ["ab", "c"]

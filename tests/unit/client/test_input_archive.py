@@ -54,7 +54,7 @@ def test_links_inside_stay_links_and_others_become_the_file(tmp_path: Path) -> N
         ("folder link", "'x' is not a file; copy what it stands for, or remove it"),
     ],
 )
-def test_what_cannot_be_sent_is_refused_with_its_name(
+def test_an_input_that_cannot_be_sent_is_refused_with_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, sentence: str
 ) -> None:
     folder = tmp_path / "case"
@@ -99,7 +99,7 @@ def test_the_archive_has_modes_links_and_bytes(tmp_path: Path) -> None:
     assert seen[-1][0] == seen[-1][1] == sum(entry.size for entry in entries)
 
 
-def test_an_archive_goes_over_what_is_there_but_not_into_a_folders_place(tmp_path: Path) -> None:
+def test_an_archive_replaces_files_but_not_folders(tmp_path: Path) -> None:
     archive = tmp_path / "output.zip"
     with zipfile.ZipFile(archive, "w") as packed:
         packed.writestr("artifacts/a/b", "new")

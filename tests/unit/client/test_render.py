@@ -52,7 +52,7 @@ def test_a_pipe_gets_every_row_on_one_plain_line(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out == f"ID   NAME\na    {long.strip()}\nbcd  -\n"
 
 
-def test_what_cannot_be_seen_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+def test_invisible_characters_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     table(["ID"], [["a\x1b[2J\nforged"], ["[red]not markup[/red] :smile:"]], "")
     assert capsys.readouterr().out.splitlines()[1:] == [
         r"a\x1b[2J\nforged",

@@ -49,7 +49,7 @@ def test_an_argument_that_makes_no_sense_is_named(arguments: dict[str, Any], sen
     assert str(refused.value).startswith(sentence)
 
 
-def test_what_is_given_is_described() -> None:
+def test_arguments_that_are_given_are_described() -> None:
     made = describe(
         time_to_live="1h", stall_after=0, checkpoint="*.cpt", checkpoint_every="5m", env={"A": "1"}
     )
@@ -84,7 +84,7 @@ def test_a_sweep_adds_environment_and_metadata_of_each_case(
     assert second.metadata == {"n": "1"}
 
 
-def test_no_cases_are_no_tasks() -> None:
+def test_an_empty_list_of_cases_submits_no_task() -> None:
     assert CustomImage("image").run_sweep([]) == []
 
 

@@ -102,7 +102,7 @@ def test_a_storage_that_stays_down_is_given_up(storage: Storage, waits: list[flo
         (httpx.Response(206, content=b"x", headers={"Content-Range": "bytes 0-0/*"}), 1, False),
     ],
 )
-def test_one_byte_says_what_is_there(
+def test_a_request_for_one_byte_returns_size_and_etag(
     storage: Storage, response: httpx.Response, size: int, in_parts: bool
 ) -> None:
     requests = storage(response)
@@ -111,7 +111,7 @@ def test_one_byte_says_what_is_there(
     assert requests[0].headers["Range"] == "bytes=0-0"
 
 
-def test_pieces_go_on_where_they_broke_off(storage: Storage) -> None:
+def test_pieces_resume_after_a_broken_connection(storage: Storage) -> None:
     requests = storage(part(b"0123", 0, 10), httpx.ReadTimeout("slow"), part(b"456789", 4, 10))
     assert b"".join(signed_url.pieces(URL, 0, 10)) == b"0123456789"
     assert [r.headers["Range"] for r in requests] == ["bytes=0-9", "bytes=4-9", "bytes=4-9"]
@@ -128,7 +128,7 @@ def test_pieces_of_a_storage_without_parts_are_refused(storage: Storage) -> None
         list(signed_url.pieces(URL, 2, 3))
 
 
-def test_a_remote_file_reads_only_what_is_asked_for(storage: Storage) -> None:
+def test_a_remote_file_reads_only_the_requested_ranges(storage: Storage) -> None:
     storage(part(b"0", 0, 10), part(b"6789", 6, 10))
     with signed_url.remote_file(URL) as file:
         assert file.seek(-4, 2) == 6

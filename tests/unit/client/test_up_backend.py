@@ -42,7 +42,7 @@ def test_an_engine_that_responds_is_taken(docker: Path, tmp_path: Path) -> None:
     ("script", "reason"),
     [(None, "the command docker is not installed"), (STOPPED, "Cannot connect to the Docker")],
 )
-def test_a_fallback_to_processes_says_so_with_the_reason(
+def test_a_fallback_to_processes_is_reported_with_its_reason(
     docker: Path, tmp_path: Path, script: str | None, reason: str
 ) -> None:
     if script is not None:

@@ -129,7 +129,7 @@ def test_a_missing_pid_file_stops_nothing(tmp_path: Path) -> None:
     assert not stop_left_over(tmp_path / "none", "x", 1)
 
 
-def test_what_does_not_end_in_its_grace_is_killed(
+def test_a_process_that_outlives_its_grace_period_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
     sent: list[int] = []

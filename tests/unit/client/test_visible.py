@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scripts.pages.import_graph import nodes
 from simherd.cli import complete
 from simherd.cli.render import echo, table
 from simherd.contract.objects import STDERR, STDOUT
@@ -47,7 +48,7 @@ def hidden(text: str, allowed: str) -> list[str]:
 
 
 @given(ANY_TEXT)
-def test_nothing_that_is_printed_steers_a_terminal(text: str) -> None:
+def test_printed_text_has_no_terminal_control_sequences(text: str) -> None:
     assert hidden(visible(text), "\n\t") == []
     assert hidden(visible_line(text), "") == []
 
@@ -63,7 +64,7 @@ BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0"
 
 
 @given(st.text(st.characters(whitelist_categories=("L", "N", "P", "S", "Zs"))))
-def test_what_can_be_seen_stays_as_it_is(text: str) -> None:
+def test_visible_characters_are_unchanged(text: str) -> None:
     seen = "".join(c for c in text if c not in BLANK)
     assert visible(seen) == seen
 
@@ -137,7 +138,7 @@ PAST_IT = {
 
 
 def printing(file: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in nodes(file):
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             if called == "print" or called.endswith(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from simherd import waiting
+from simherd import tasks
 from simherd.contract import limits
 from simherd.contract.lifecycle import Status
 from simherd.errors import ApiError, InvalidInput, NotFound, Unreachable, WaitTimeout
@@ -52,8 +52,8 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def wait(monkeypatch: pytest.MonkeyPatch, server: Server, *ids: str, **more: Any) -> list[Status]:
-    monkeypatch.setattr(waiting, "api", lambda: server)
-    return waiting.wait([Task(i) for i in ids], **more)
+    monkeypatch.setattr(tasks, "api", lambda: server)
+    return tasks.wait([Task(i) for i in ids], **more)
 
 
 def test_statuses_are_in_the_order_of_the_tasks(

@@ -52,7 +52,7 @@ def test_what_cannot_be_is_refused_by_its_field(given: Any, field: str) -> None:
         Checkpoints.read(given)
 
 
-def test_what_the_catalogue_knows_can_be_asked_for() -> None:
+def test_every_checkpoint_of_the_catalogue_is_accepted() -> None:
     known = [row["checkpoint"] for row in _catalogue().values() if "checkpoint" in row]
     assert known
     for given in known:

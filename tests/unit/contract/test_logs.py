@@ -109,7 +109,7 @@ def test_a_trace_is_one_string(lines: Lines) -> None:
     assert "ValueError: many\nlines" in lines.last["exception"]
 
 
-def test_what_a_line_is_about_goes_with_it_into_threads(lines: Lines) -> None:
+def test_log_context_is_inherited_by_threads(lines: Lines) -> None:
     with logs.about(attempt="abc:1", request_id="r1"):
         work = logs.in_context(log.info)
         logs.note(user="u")
@@ -154,7 +154,7 @@ def test_secrets_are_hidden(text: str, lines: Lines) -> None:
     assert lines.last["event"] == "x"
 
 
-def test_what_is_no_secret_is_left_alone() -> None:
+def test_text_without_secrets_is_unchanged() -> None:
     text = (
         "event=stop attempt=abc:1 key=abc:1 url=http://host:80/a?user=u&expires=1 tokens are good"
     )
@@ -184,6 +184,6 @@ def test_uncaught_exceptions_are_lines() -> None:
     assert all("ValueError: redis://:***@h" in line["exception"] for line in found)
 
 
-def test_another_format_is_refused_with_what_can_be() -> None:
+def test_an_unknown_log_format_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="SIMHERD_LOG_FORMAT is 'xml'; it can be text or json"):
         LogFormat.of({"SIMHERD_LOG_FORMAT": "xml"})

@@ -9,7 +9,7 @@ import pytest
 from simherd.contract.policy import Policy
 
 
-def test_it_comes_back_as_it_was() -> None:
+def test_a_policy_survives_a_round_trip() -> None:
     policy = Policy(network=True, capabilities=("SYS_NICE",), shm_bytes=5, cpus=1.5)
     assert Policy.decode(policy.encode()) == policy
     assert Policy.decode("{}") == Policy()

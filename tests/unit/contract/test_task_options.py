@@ -49,14 +49,14 @@ def test_everything_is_read() -> None:
     assert options.restore == (Command(("again",)),)
 
 
-def test_what_is_not_given_has_its_default() -> None:
+def test_missing_options_have_their_defaults() -> None:
     options = TaskOptions.read(PLAIN)
     assert options == TaskOptions((Command(("run", "a b")),), processes=(0,))
     assert options.warning == DeadlineWarning()
 
 
 @pytest.mark.parametrize("sent", [PLAIN, FULL])
-def test_what_is_stored_is_the_same_again(sent: dict[str, Any]) -> None:
+def test_stored_options_survive_a_round_trip(sent: dict[str, Any]) -> None:
     options = TaskOptions.read(sent)
     stored = json.loads(json.dumps(options.encode(sent, "t1")))
     assert TaskOptions.decode(stored, "t1") == options
@@ -69,7 +69,7 @@ def test_a_row_of_the_release_before_is_read(sent: dict[str, Any]) -> None:
     assert as_sent(sent, "t1") == sent
 
 
-def test_what_is_stored_is_not_checked_by_the_rules_of_today(
+def test_stored_options_are_not_validated_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stored = TaskOptions.read({**PLAIN, "stop_grace_s": 7}).encode(PLAIN, "t1")

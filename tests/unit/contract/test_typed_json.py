@@ -137,7 +137,7 @@ def test_a_long_value_is_cut_in_the_message() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "null", "1", '"a"', "[" * 100_000, b"\xff"])
-def test_what_is_not_an_object_is_refused(text: str | bytes) -> None:
+def test_json_that_is_not_an_object_is_refused(text: str | bytes) -> None:
     with pytest.raises(WrongJson, match=r"^thing: "):
         parse_object(text, "thing")
 
@@ -202,31 +202,31 @@ _observers = built(Observer, id=st.text(), path=st.text(), regex=st.none() | st.
         protocol=st.just(PROTOCOL),
     )
 )
-def test_a_specification_comes_back(spec: AttemptSpec) -> None:
+def test_a_specification_survives_a_round_trip(spec: AttemptSpec) -> None:
     assert AttemptSpec.decode(spec.encode()) == spec
 
 
 @few
 @given(built(Report, at=_numbers, body=_bodies, protocol=st.just(PROTOCOL)))
-def test_a_report_comes_back(report: Report) -> None:
+def test_a_report_survives_a_round_trip(report: Report) -> None:
     assert Report.decode(report.encode()) == report
 
 
 @few
 @given(built(Message, deadline_at=st.none() | _numbers, body=_bodies))
-def test_a_message_comes_back(message: Message) -> None:
+def test_a_message_survives_a_round_trip(message: Message) -> None:
     assert Message.decode(message.encode()) == message
 
 
 @few
 @given(built(Membership, policy=_bodies))
-def test_a_membership_comes_back(membership: Membership) -> None:
+def test_a_membership_survives_a_round_trip(membership: Membership) -> None:
     assert Membership.decode(json.dumps(asdict(membership))) == membership
 
 
 @few
 @given(_observers)
-def test_an_observer_comes_back(observer: Observer) -> None:
+def test_an_observer_survives_a_round_trip(observer: Observer) -> None:
     assert from_json(Observer, json.loads(to_json(observer))) == observer
 
 
@@ -239,7 +239,7 @@ def test_an_observer_comes_back(observer: Observer) -> None:
         format=st.just(1),
     )
 )
-def test_a_manifest_comes_back(manifest: BackupManifest) -> None:
+def test_a_manifest_survives_a_round_trip(manifest: BackupManifest) -> None:
     assert BackupManifest.decode(manifest.encode().encode()) == manifest
 
 
@@ -249,7 +249,7 @@ def test_a_manifest_that_cannot_be_read_is_a_bad_backup(text: bytes) -> None:
         BackupManifest.decode(text)
 
 
-def test_a_manifest_of_a_later_format_says_what_to_use() -> None:
+def test_a_manifest_of_a_later_format_names_the_release_to_use() -> None:
     with pytest.raises(BadBackup, match=r"format 2, and this Simherd reads 1.* it, 9.9"):
         BackupManifest.decode(b'{"format": 2, "simherd": "9.9"}')
 

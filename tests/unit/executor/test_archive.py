@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 import stat
 import struct
-import tempfile
 import unicodedata
 import zipfile
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from simherd.contract.archive import ArchiveLimits, ArchiveRejected, unpack
 from simherd.contract.archive.paths import link_stays_inside
 from tests.support.archives import FILE, FOLDER, Entry, archive_of, file, link, tree
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def refused(archive: Path, folder: Path, limits: ArchiveLimits | None = None) -> ArchiveRejected:
@@ -109,12 +108,6 @@ def test_limits_hold(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault("B28")
-def test_a_bomb_is_refused_by_its_ratio(tmp_path: Path) -> None:
-    archive = archive_of(tmp_path, file("zeros", bytes(120 * 1024**2)))
-    assert "times its size" in refused(archive, tmp_path).rule
-
-
-@pytest.mark.fault("B28")
 def test_overlapping_members_are_refused(tmp_path: Path) -> None:
     archive = archive_of(tmp_path, file("a", b"data"), file("b", b"data"))
     data = bytearray(archive.read_bytes())
@@ -153,29 +146,6 @@ def test_broken_archives_are_refused(tmp_path: Path) -> None:
         refused(archive, tmp_path)
 
 
-@pytest.mark.fault("B31")
-@settings(max_examples=300, deadline=None)
-@given(data=st.data())
-def test_any_damage_is_refused_or_harmless(data: st.DataObject) -> None:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "box").mkdir()
-        entries = (file("a", b"some data " * 50), file("d/", b"", FOLDER), link("d/l", "../a"))
-        archive = archive_of(folder, *entries)
-        bytes_ = bytearray(archive.read_bytes())
-        for _ in range(data.draw(st.integers(1, 4))):
-            at = data.draw(st.integers(0, len(bytes_) - 1))
-            bytes_[at] = data.draw(st.integers(0, 255))
-        archive.write_bytes(bytes_)
-        before = set(folder.iterdir())
-        try:
-            unpack(archive, folder / "box" / "into")
-        except ArchiveRejected:
-            left = list((folder / "box").rglob("*"))
-            assert left in ([], [folder / "box" / "into"])
-        assert set(folder.iterdir()) == before
-
-
 def test_a_good_archive_unpacks(tmp_path: Path) -> None:
     archive = archive_of(
         tmp_path,
@@ -206,7 +176,7 @@ def test_an_empty_archive_is_one(tmp_path: Path) -> None:
     assert list((tmp_path / "into").iterdir()) == []
 
 
-def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
+def test_existing_files_are_not_overwritten(tmp_path: Path) -> None:
     into = tmp_path / "into"
     into.mkdir()
     (into / "a").write_text("mine")
@@ -215,18 +185,6 @@ def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
     assert tree(into) == {"a": b"mine"}
     unpack(archive_of(tmp_path, file("b")), into)
     assert tree(into) == {"a": b"mine", "b": b"x"}
-
-
-@pytest.mark.fault("B31")
-def test_zip64_is_read(tmp_path: Path) -> None:
-    archive = tmp_path / "in.zip"
-    with zipfile.ZipFile(archive, "w") as zipped:
-        for n in range(70_000):
-            zipped.writestr(zipfile.ZipInfo(f"{n}"), b"")
-    assert "entries" in refused(archive, tmp_path, ArchiveLimits(entries=69_999)).rule
-    with archive.open("rb") as opened:
-        opened.seek(-22, os.SEEK_END)
-        assert opened.read()[8:10] == b"\xff\xff"
 
 
 @pytest.mark.fault("B26")
@@ -261,7 +219,7 @@ def test_unpacking_can_be_given_up(tmp_path: Path) -> None:
 
 @pytest.mark.fault("B27")
 @pytest.mark.parametrize("keep_modes", [False, True])
-def test_modes_give_nobody_more_and_keep_nobody_out(tmp_path: Path, keep_modes: bool) -> None:
+def test_unpacked_modes_neither_widen_nor_remove_access(tmp_path: Path, keep_modes: bool) -> None:
     archive = archive_of(
         tmp_path,
         file("closed/", b"", stat.S_IFDIR),
@@ -301,7 +259,7 @@ def test_archives_in_archives_stay_closed(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault("B28")
-def test_real_bytes_are_counted_and_the_limit_is_told(tmp_path: Path) -> None:
+def test_real_bytes_are_counted_and_the_limit_is_named(tmp_path: Path) -> None:
     """1028:1: as much as deflate packs zeros."""
     archive = archive_of(tmp_path, file("zeros", bytes(1028 * 2000)))
     assert archive.stat().st_size < 4000
@@ -309,32 +267,6 @@ def test_real_bytes_are_counted_and_the_limit_is_told(tmp_path: Path) -> None:
     assert "more than 1000000" in error.rule
     error = refused(archive, tmp_path, ArchiveLimits(ratio_from_bytes=1_000_000))
     assert "more than 200 times its size" in error.rule
-
-
-@pytest.mark.fault("B29")
-@pytest.mark.parametrize("said", [None, 1])
-def test_a_million_empty_files_are_refused_at_once(tmp_path: Path, said: int | None) -> None:
-    """All with one local header; the end of the archive may say that there are fewer of them."""
-    count = 1_000_000 if said is None else ArchiveLimits().entries + 1
-    entry = struct.Struct("<4s6H3L5H2L")
-    directory = bytearray()
-    for number in range(count):
-        name = b"%x" % number
-        fields = (20, 20, 0, 0, 0, 0, 0, 0, 0, len(name), 0, 0, 0, 0, 0, 0)
-        directory += entry.pack(b"PK\1\2", *fields) + name
-    local = struct.pack("<4s5H3L2H", b"PK\3\4", 20, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-    at = len(local)
-    end64 = struct.pack(
-        *("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0),
-        *(said or count, said or count, len(directory), at),
-    )
-    locator = struct.pack("<4sLQL", b"PK\6\7", 0, at + len(directory), 1)
-    few = 0xFFFF if said is None else said
-    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, few, few, len(directory), at, 0)
-    archive = tmp_path / "in.zip"
-    archive.write_bytes(local + directory + end64 + locator + end)
-    rule = refused(archive, tmp_path).rule
-    assert said is not None or "more than 200000 entries" in rule
 
 
 @pytest.mark.fault("B30")

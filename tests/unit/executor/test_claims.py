@@ -146,7 +146,7 @@ def test_without_room_nothing_is_claimed(bench: Bench, monkeypatch: pytest.Monke
     assert next(reasons, "all were asked for") == "all were asked for"
 
 
-def test_claims_go_on_after_redis_was_unavailable(
+def test_claims_resume_after_redis_was_unavailable(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claim_loop, "_RETRY_S", 0)

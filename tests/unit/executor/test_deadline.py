@@ -35,7 +35,7 @@ def test_it_warns_once_and_then_stops() -> None:
     assert deadline.left(now + 700) == 0
 
 
-def test_moving_it_warns_anew() -> None:
+def test_moving_the_deadline_warns_again() -> None:
     deadline, moves = made(60)
     deadline.set(time.time() + 600)
     now = time.monotonic()
@@ -83,7 +83,7 @@ def test_the_earlier_of_time_and_money_counts() -> None:
     assert deadline.left(now + 200) == pytest.approx(40, abs=1)
 
 
-def test_what_changes_behind_the_first_limit_warns_nobody_again() -> None:
+def test_a_change_after_the_first_limit_does_not_warn_again() -> None:
     deadline, _ = made(60)
     deadline.set(time.time() + 600)
     now = time.monotonic()

@@ -62,7 +62,7 @@ def test_a_notice_stops_claims_before_it_hands_attempts_back(bench: Bench) -> No
     assert bench.it.facts()["reclaim_at"] == 50.0
 
 
-def test_a_notice_that_is_withdrawn_lets_claims_go_on(bench: Bench) -> None:
+def test_claims_resume_when_a_notice_is_withdrawn(bench: Bench) -> None:
     bench.it._on_notice(notice(50.0))
     bench.it._on_over()
     assert bench.it.may_claim

@@ -175,7 +175,7 @@ def test_a_secret_is_renewed_when_it_is_old(
     identity.close()
 
 
-def test_a_renewal_that_was_cut_off_goes_on_with_the_same_secret(
+def test_an_interrupted_renewal_resumes_with_the_same_secret(
     scheduler: Scheduler, ticket: Path, tmp_path: Path
 ) -> None:
     identity = join(ticket, tmp_path, no_wait)

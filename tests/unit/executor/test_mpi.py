@@ -162,7 +162,7 @@ def code_of(group: Group, name: str = "1") -> int:
     return int((group.attempt.folder / "mpi-0" / f"{name}.code").read_text())
 
 
-def test_a_request_reaches_its_member_and_its_code_comes_back(group: Group) -> None:
+def test_a_request_reaches_its_member_and_returns_its_exit_code(group: Group) -> None:
     request = with_request(group)
     ((to, body),) = group.sent(Order.GANG_RUN)
     assert (to, body["line"], body["index"]) == ("m2", "orted", 0)
@@ -235,7 +235,7 @@ def member(tmp_path: Path) -> Iterator[Member]:
     made.member.join()
 
 
-def test_a_member_prepares_and_says_so(member: Member) -> None:
+def test_a_member_prepares_and_reports_it(member: Member) -> None:
     assert member.states() == ["joining", "ready"]
     member.member.repeat_state()
     assert member.states()[-1] == "ready"

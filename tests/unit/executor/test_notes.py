@@ -45,9 +45,7 @@ def test_the_stand_in_leaves_a_note_and_ends_as_it_is_answered(
     assert shell.wait(60) == 7
 
 
-def test_what_is_no_plain_small_file_is_no_note(
-    notes: RshFolder, folder: Path, tmp_path: Path
-) -> None:
+def test_only_a_small_plain_file_is_a_note(notes: RshFolder, folder: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("host1\nsecret\n")
     (folder / "1.note").symlink_to(secret)

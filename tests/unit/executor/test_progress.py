@@ -42,17 +42,17 @@ def _after(count: int, **notes: Any) -> Progress:
     return progress_of(events, notes)
 
 
-def test_before_anything_nothing_is_done() -> None:
+def test_a_new_attempt_has_no_progress() -> None:
     assert _after(0) == Progress()
 
 
-def test_a_download_that_was_cut_is_closed_and_begun_anew() -> None:
+def test_an_interrupted_download_is_closed_and_started_again() -> None:
     progress = _after(2)
     assert (progress.started, progress.computing, progress.next_operation) == (True, False, 2)
     assert [(b.number, b.name) for b in progress.cut] == [(1, "download_input")]
 
 
-def test_a_command_that_had_begun_goes_on() -> None:
+def test_a_command_that_had_begun_continues() -> None:
     progress = _after(6)
     assert progress.command is not None
     assert (progress.command.number, progress.commands) == (2, 0)

@@ -409,7 +409,7 @@ def test_a_lost_container_is_a_lost_machine(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("commands", [("simulate",), ("first", "simulate")])
-def test_an_end_that_nobody_reported_is_not_a_success(lab: Lab, commands: tuple[str, ...]) -> None:
+def test_an_unreported_end_is_not_a_success(lab: Lab, commands: tuple[str, ...]) -> None:
     lab.spec = spec_of(*(Command((name,)) for name in commands))
     lab.engine.programs |= {"first": Script(), "simulate": _refused}
 

@@ -45,7 +45,7 @@ def _responding(headers: list[tuple[bytes, bytes]] | None = None) -> Application
 
 
 @pytest.mark.parametrize("kind", ["lifespan", "websocket"])
-def test_what_is_not_http_is_passed_on_unchanged(kind: str) -> None:
+def test_a_scope_that_is_not_http_is_passed_on_unchanged(kind: str) -> None:
     class Refusing(HttpMiddleware):
         async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
             raise AssertionError("only HTTP is handled")

@@ -47,7 +47,7 @@ def test_a_payload_names_the_event_its_delivery_and_the_time() -> None:
     ("field", "name"),
     [("task_id", "task_id"), ("group_id", "machine_group_id"), ("file_path", "file_path")],
 )
-def test_a_payload_has_only_what_is_known(field: str, name: str) -> None:
+def test_a_payload_has_only_known_fields(field: str, name: str) -> None:
     about = {"task_id", "machine_group_id", "file_path"}
     event_fields: dict[str, Any] = {field: "x"}
     found = _payload(**event_fields)

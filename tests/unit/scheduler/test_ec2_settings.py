@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 from pydantic import ValidationError
 
@@ -55,14 +52,3 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_subnet_is_needed() -> None:
     with pytest.raises(ValidationError, match="SIMHERD_EC2_SUBNET_ID"):
         Ec2Settings(image_id="ami-1")
-
-
-def test_boto3_is_not_imported_before_it_is_used() -> None:
-    code = (
-        "import sys\n"
-        "from scheduler.config import Ec2Settings\n"
-        "from scheduler.providers.ec2 import Ec2Provider\n"
-        "Ec2Provider(Ec2Settings(image_id='ami-1', subnet_id='subnet-1'))\n"
-        "sys.exit('boto3' in sys.modules)\n"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

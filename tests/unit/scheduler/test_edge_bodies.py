@@ -47,7 +47,7 @@ def _status(body: Body, times: int) -> int:
     return refused.value.status_code
 
 
-def test_what_does_not_go_on_is_too_slow() -> None:
+def test_a_stalled_body_is_too_slow() -> None:
     body = Body(CHUNKED, _pieces(10), 100, 0.01)
     body.admit(_rule(Credential.USER), "ada", BodyBudget())
     assert _status(body, 2) == 408

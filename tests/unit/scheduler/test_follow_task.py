@@ -10,7 +10,7 @@ from scheduler.services.watch.follow import _Following
 from simherd.contract.live_frames import Ask, FrameKind, LiveRequest
 
 
-def test_who_is_cancelled_while_a_reader_ends_goes_no_further() -> None:
+def test_a_follower_cancelled_while_a_reader_ends_stops() -> None:
     async def ended() -> bool:
         nothing: Any = None
         following = _Following(nothing, nothing, LiveRequest(Ask.TAIL), known=0)
@@ -34,7 +34,7 @@ def test_who_is_cancelled_while_a_reader_ends_goes_no_further() -> None:
     assert asyncio.run(ended())
 
 
-def test_what_was_stopped_before_it_was_told_is_asked_for_again() -> None:
+def test_a_tail_stopped_before_its_report_is_requested_again() -> None:
     """Who reads slowly has full news when the task ends: what waited for room is read once more."""
 
     async def offsets_after(already_waiting: bool) -> tuple[int, ...]:

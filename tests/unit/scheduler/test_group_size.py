@@ -50,7 +50,7 @@ def test_it_grows_by_what_the_queue_can_use() -> None:
     assert wanted_size(replace(busy, machines=7, free_slots=5), 1, 10) == 7
 
 
-def test_one_that_has_just_come_is_no_reason_to_grow() -> None:
+def test_a_task_that_was_just_queued_does_not_grow_the_group() -> None:
     busy = replace(QUIET, waiting=1, next_waited_s=GROW_AFTER_S - 1, free_slots=0)
     assert wanted_size(busy, 1, 10) == 2
     # But a group without machines has nobody who might be free in a moment.

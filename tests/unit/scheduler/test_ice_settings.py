@@ -36,6 +36,6 @@ def test_urls_have_commas_between(given: str, urls: list[str]) -> None:
 @pytest.mark.parametrize(
     "given", ["10.0.0.1:3478", "stun:", "http://a", "turn:me:secret@a", "stun:a?transport=tcp"]
 )
-def test_what_is_no_url_is_refused_at_the_start(given: str) -> None:
+def test_an_invalid_url_is_refused_at_the_start(given: str) -> None:
     with pytest.raises(ValidationError, match="is not stun:HOST"):
         settings(given)

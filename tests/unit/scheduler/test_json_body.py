@@ -45,7 +45,7 @@ pytestmark = pytest.mark.fault("B2")
     ],
     ids=range(26),
 )
-def test_what_could_be_read_differently_is_refused(data: bytes, words: str) -> None:
+def test_ambiguous_json_is_refused(data: bytes, words: str) -> None:
     with pytest.raises(BadJson, match=words):
         parse(data)
 
@@ -61,7 +61,7 @@ def test_what_could_be_read_differently_is_refused(data: bytes, words: str) -> N
         ['\\",' * 300_000, '"' * 300_000],
     ],
 )
-def test_what_is_json_is_read_as_it_is(value: object) -> None:
+def test_valid_json_is_read_unchanged(value: object) -> None:
     assert parse(json.dumps(value).encode()) == value
     assert parse(json.dumps(value, ensure_ascii=False).encode()) == value
 

@@ -124,7 +124,7 @@ def test_operations_stand_below_the_status_in_which_they_began() -> None:
     assert [entry["description"] for entry in history] == ["one", "two"]
 
 
-def test_an_operation_that_goes_on_has_no_end() -> None:
+def test_a_running_operation_has_no_end() -> None:
     assert operation_json(_operation())["end_timestamp"] is None
     assert operation_json(_operation(ended_at=2.0))["end_timestamp"] is not None
 

@@ -73,12 +73,12 @@ async def _go_after(pieces: int, rounds: int, *, while_sending: bool) -> None:
 
 @pytest.mark.parametrize("while_sending", [False, True])
 @pytest.mark.parametrize("pieces", [1, 2, 4])
-def test_what_it_holds_is_let_go_of(pieces: int, while_sending: bool) -> None:
+def test_a_closed_stream_releases_its_resources(pieces: int, while_sending: bool) -> None:
     for rounds in range(12):
         asyncio.run(_go_after(pieces, rounds, while_sending=while_sending))
 
 
-def test_what_was_begun_is_closed_though_nothing_was_sent() -> None:
+def test_an_opened_stream_is_closed_even_if_nothing_was_sent() -> None:
     """Who asks for a file may go before the answer begins, and its machine is at work by then."""
 
     async def gone_at_once() -> None:

@@ -18,6 +18,7 @@ from scheduler.domain.group_status import (
 )
 from scheduler.domain.machine_status import MACHINE_TABLE, MachineStatus
 from scheduler.domain.status_table import statuses_before
+from scripts.pages.import_graph import nodes
 from tests.conftest import REPOSITORY
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _direct_changes(file: Path) -> Iterator[str]:
     text = file.read_text()
     if not re.search("MachineRow|GroupRow|" + "|".join(GUARDED), text):
         return
-    for node in ast.walk(ast.parse(text)):
+    for node in nodes(file):
         if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             for target in targets:

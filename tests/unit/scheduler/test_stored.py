@@ -55,7 +55,7 @@ def test_a_listing_is_believed_for_a_minute(now: list[float], objects: Objects) 
     assert sizes.bytes_of("ada", fresh_s=0) == 2
 
 
-def test_while_a_long_listing_is_made_nobody_waits(now: list[float], objects: Objects) -> None:
+def test_nobody_waits_during_a_long_listing(now: list[float], objects: Objects) -> None:
     sizes = StoredBytes(objects, lambda: 1.0)  # type: ignore[arg-type]
     sizes.bytes_of("ada")
     objects.size = 2
@@ -68,7 +68,7 @@ def test_while_a_long_listing_is_made_nobody_waits(now: list[float], objects: Ob
     assert objects.listings == 2
 
 
-def test_who_only_looks_does_not_wait_for_long(now: list[float], objects: Objects) -> None:
+def test_a_reader_does_not_wait_for_long(now: list[float], objects: Objects) -> None:
     sizes = StoredBytes(objects, lambda: 1.0)  # type: ignore[arg-type]
     objects.goes_on.clear()
     assert sizes.listing_soon("ada", wait_s=0.01) is None
@@ -77,7 +77,7 @@ def test_who_only_looks_does_not_wait_for_long(now: list[float], objects: Object
     assert objects.listings == 1
 
 
-def test_what_is_too_old_is_waited_for_and_listed_once(now: list[float], objects: Objects) -> None:
+def test_an_outdated_size_is_listed_once_and_waited_for(now: list[float], objects: Objects) -> None:
     sizes = StoredBytes(objects, lambda: 1.0)  # type: ignore[arg-type]
     sizes.bytes_of("ada")
     objects.size = 2
@@ -87,7 +87,7 @@ def test_what_is_too_old_is_waited_for_and_listed_once(now: list[float], objects
     assert objects.listings == 2
 
 
-def test_who_has_removed_something_gets_the_room_at_once(
+def test_removed_files_free_space_at_once(
     now: list[float], objects: Objects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slow() -> float:  # each listing takes a minute, and is believed for twenty

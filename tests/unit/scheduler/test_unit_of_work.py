@@ -152,7 +152,7 @@ def test_an_ended_task_is_counted_by_its_status(rt: Runtime, status: Status) -> 
 
 
 @pytest.mark.parametrize("status", [Status.SUBMITTED, Status.STARTED])
-def test_a_task_that_goes_on_is_not_counted_as_ended(rt: Runtime, status: Status) -> None:
+def test_a_task_that_continues_is_not_counted_as_ended(rt: Runtime, status: Status) -> None:
     unit = UnitOfWork()
     unit.changes.append(outcome("a", status))
     rt._committed(unit)

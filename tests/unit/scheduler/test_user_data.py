@@ -24,7 +24,7 @@ def files(text: str) -> dict[str, dict[str, Any]]:
 
 @given(st.text(), st.text(), st.uuids().map(str))
 @example('"\n- evil: [', "\U0001f600 \x7f\x85\u2028 {{ x }} ${y} %z", "m")
-def test_whatever_the_values_are_they_arrive(url: str, token: str, machine_id: str) -> None:
+def test_any_value_arrives_unchanged(url: str, token: str, machine_id: str) -> None:
     text = cloud_config(LaunchTicket(url, token), machine_id)
 
     ticket = files(text)[TICKET_FILE]

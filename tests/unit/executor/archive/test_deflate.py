@@ -57,7 +57,7 @@ def test_what_was_written_is_read(method: int, sizes: list[int], workers: int) -
     assert (info.file_size, info.CRC) == (len(data), zlib.crc32(data))
 
 
-def test_sizes_are_those_of_what_came_not_of_what_was_announced() -> None:
+def test_sizes_are_those_of_the_bytes_received() -> None:
     info = member("f", 5 * MIB)
     with archive((info, [b"short"]), (member("g", 1), [b"x"])) as zipped:
         assert zipped.read("f") == b"short"
@@ -77,6 +77,6 @@ def test_names_beyond_ascii_are_utf_8() -> None:
         assert zipped.namelist() == ["größe"]
 
 
-def test_what_repeats_becomes_small() -> None:
+def test_repeated_data_compresses_well() -> None:
     with archive((member("f", 4 * MIB), [b"a" * MIB] * 4)) as zipped:
         assert zipped.getinfo("f").compress_size < MIB // 10

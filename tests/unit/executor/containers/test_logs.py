@@ -51,9 +51,7 @@ def test_the_limit_covers_what_earlier_commands_wrote(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("written", "left"), [(50, 50), (200, 200), (500, 200)])
-def test_what_a_process_wrote_beyond_the_limit_is_cut(
-    tmp_path: Path, written: int, left: int
-) -> None:
+def test_output_beyond_the_limit_is_cut(tmp_path: Path, written: int, left: int) -> None:
     path = tmp_path / "log"
     log = capped(path, 200 + NOTE)
     os.write(log.fileno(), b"x" * written)

@@ -59,7 +59,7 @@ def test_either_version_is_read_whole(
 
 
 @pytest.mark.parametrize("missing", ["memory.peak", "pids.peak", "io.stat", "pids.events"])
-def test_what_an_older_kernel_does_not_have_counts_as_nothing(
+def test_usage_that_an_older_kernel_lacks_is_zero(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     files = {name: text for name, text in V2.items() if name != missing}

@@ -55,7 +55,7 @@ def make_irregular(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["fifo", "folder", "socket"])
-def test_what_is_not_a_file_is_not_opened_and_holds_nobody(tmp_path: Path, name: str) -> None:
+def test_a_path_that_is_not_a_file_is_refused_without_blocking(tmp_path: Path, name: str) -> None:
     make_irregular(tmp_path)
     before = len(os.listdir("/proc/self/fd"))
     with (

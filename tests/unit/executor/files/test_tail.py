@@ -30,7 +30,7 @@ def _all(tail: Tail, *, to_end: bool = False) -> str:
 @pytest.mark.fault("B20")
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.text(alphabet="aä€😀\n", max_size=8), max_size=8), st.randoms())
-def test_what_is_read_piece_by_piece_is_what_was_written(
+def test_text_read_in_pieces_equals_the_text_written(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str], chance: object
 ) -> None:
     """Also where a write ends in the middle of a character."""
@@ -66,7 +66,7 @@ def test_the_last_lines_are_those(tmp_path: Path, content: bytes, lines: int, sh
         assert content[last_lines(file, len(content), lines) :] == shown
 
 
-def test_a_file_that_is_cut_or_replaced_begins_anew(tmp_path: Path) -> None:
+def test_a_truncated_or_replaced_file_is_read_from_its_start(tmp_path: Path) -> None:
     file = tmp_path / "f"
     file.write_text("one\ntwo\n")
     tail = Tail(tmp_path, "f", 10)
@@ -82,7 +82,7 @@ def test_a_file_that_is_cut_or_replaced_begins_anew(tmp_path: Path) -> None:
     assert (piece.text, piece.anew) == ("a longer one\n", True)
 
 
-def test_a_file_that_was_seen_empty_still_begins_anew(tmp_path: Path) -> None:
+def test_a_file_seen_empty_is_read_from_its_start(tmp_path: Path) -> None:
     file = tmp_path / "f"
     file.write_text("one\ntwo\n")
     tail = Tail(tmp_path, "f", 10)
@@ -97,7 +97,7 @@ def test_a_file_that_was_seen_empty_still_begins_anew(tmp_path: Path) -> None:
     assert tail.read() == piece
 
 
-def test_who_is_far_behind_is_told_what_is_left_out(tmp_path: Path) -> None:
+def test_a_reader_far_behind_gets_a_note_of_the_bytes_left_out(tmp_path: Path) -> None:
     file = tmp_path / "f"
     file.write_text("begin\n")
     tail = Tail(tmp_path, "f", 10)
@@ -158,7 +158,7 @@ def test_a_folder_deeper_than_descriptors_last_is_listed_to_a_depth(tmp_path: Pa
     assert {entry.kind for entry in found} == {FileKind.FOLDER}
 
 
-def test_names_that_are_no_text_are_listed_all_the_same(tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_are_listed(tmp_path: Path) -> None:
     for name in (b"\xff\xfe", b"\x1b[31mred"):
         (tmp_path / os.fsdecode(name)).touch()
     assert {entry.name for entry in walk(tmp_path)} == {"%FF%FE", "%1B[31mred"}

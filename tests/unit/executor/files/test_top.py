@@ -43,7 +43,7 @@ def test_a_command_line_controls_no_terminal_and_is_cut() -> None:
     assert max(map(len, text.splitlines())) < 200
 
 
-def test_the_look_lasts_as_long_as_it_is_told() -> None:
+def test_top_lasts_for_the_requested_time() -> None:
     pauses: list[float] = []
     top([os.getpid()], pauses.append, 0.7)
     assert pauses == [0.7]

@@ -78,6 +78,6 @@ def test_a_handler_that_fails_does_not_end_the_reading() -> None:
     assert read(script, 2, fails=True) == [STOP, DRAIN]
 
 
-def test_reading_goes_on_after_an_error_of_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_resumes_after_an_error_of_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_RETRY_S", 0.001)
     assert read(Server(("1-0", STOP.encode()), faults=2), 1) == [STOP]

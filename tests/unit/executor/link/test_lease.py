@@ -141,7 +141,7 @@ def test_a_call_is_repeated_after_a_lost_connection_unless_that_does_harm() -> N
         client.ping()
 
 
-def test_the_secret_is_read_anew_for_each_connection() -> None:
+def test_the_secret_is_read_again_for_each_connection() -> None:
     secrets = iter(["first", "second"])
     address = Address("redis://x", "user", lambda: next(secrets))
     assert address.credentials is not None
@@ -223,7 +223,7 @@ def test_a_gang_that_cannot_be_disbanded_now_does_no_harm(server: ScriptedRedis)
     link.close()
 
 
-def test_what_a_gang_knows_of_its_machines(server: ScriptedRedis) -> None:
+def test_an_mpi_group_lists_its_machines(server: ScriptedRedis) -> None:
     replies: dict[str, Any] = {
         "HGETALL": {"t1:1": "m1,m2"},
         "HGET": "{}",

@@ -116,7 +116,7 @@ def test_a_heartbeat_presents_what_was_reported_last(reporter: Reporter) -> None
 
 
 @pytest.mark.parametrize(("recorded", "left"), [(0, 3), (1, 2), (3, 0)])
-def test_what_is_not_recorded_yet_is_counted(reporter: Reporter, recorded: int, left: int) -> None:
+def test_unrecorded_reports_are_counted(reporter: Reporter, recorded: int, left: int) -> None:
     reporter.open("a:1", "token", "{}")
     for kind in (ReportKind.STARTED, ReportKind.METRICS, ReportKind.FINISHED):
         reporter.report("a:1", kind)
@@ -129,7 +129,7 @@ def test_what_is_not_recorded_yet_is_counted(reporter: Reporter, recorded: int, 
     ("passed_s", "recorded", "again"),
     [(0.0, 0, []), (11.0, 0, [1, 2]), (11.0, 1, [2]), (11.0, 2, []), (9.0, 0, [])],
 )
-def test_what_is_not_recorded_in_time_is_sent_again(
+def test_a_report_that_is_not_recorded_in_time_is_sent_again(
     server: ScriptedRedis,
     reporter: Reporter,
     monkeypatch: pytest.MonkeyPatch,
@@ -149,7 +149,7 @@ def test_what_is_not_recorded_in_time_is_sent_again(
     assert [number for _, number, _ in sent(server)] == [1, 2, *again]
 
 
-def test_the_wait_for_another_sending_doubles_and_begins_anew_with_progress(
+def test_the_resend_delay_doubles_and_is_reset_by_progress(
     server: ScriptedRedis, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
@@ -175,7 +175,7 @@ def test_notes_go_to_the_journal_alone(
     assert server.sent("XADD") == []
 
 
-def test_what_redis_refuses_is_sent_again(
+def test_a_report_that_redis_refuses_is_sent_again(
     server: ScriptedRedis, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_RETRY_S", 0.001)

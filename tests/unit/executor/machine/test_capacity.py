@@ -55,7 +55,7 @@ def test_with_room_there_is_no_reason_to_wait(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("free")
-def test_what_is_promised_counts_as_taken_and_images_go_first(tmp_path: Path) -> None:
+def test_promised_space_counts_as_used_and_images_are_evicted_first(tmp_path: Path) -> None:
     removed: list[str] = []
     reason = capacity(tmp_path, removed=removed).reason_to_wait(PIB)
     assert reason is not None

@@ -26,7 +26,7 @@ def test_an_attempts_name_as_a_files(key: str, name: str) -> None:
     assert file_name(key) == name
 
 
-def test_what_a_machine_tells_of_itself(tmp_path: Path) -> None:
+def test_the_facts_that_a_machine_reports(tmp_path: Path) -> None:
     facts = machine(tmp_path).facts(draining=True)
     assert {key: facts[key] for key in ("backend", "disk_limit", "slots", "gpus", "draining")} == {
         "backend": "process",
@@ -58,7 +58,7 @@ def test_only_the_places_of_attempts_that_are_here_stay(tmp_path: Path) -> None:
     assert (kept.exists(), gone.exists()) == (True, False)
 
 
-def test_what_attempts_may_still_take_keeps_others_away(tmp_path: Path) -> None:
+def test_space_reserved_by_attempts_is_not_given_to_others(tmp_path: Path) -> None:
     volume = SimpleNamespace(limit=1024**5, used=lambda: 0)
     attempt = SimpleNamespace(volume=volume, image="image")
     there = machine(tmp_path, attempt)

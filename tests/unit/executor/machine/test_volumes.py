@@ -69,7 +69,7 @@ def test_a_closed_volume_is_gone_and_uses_nothing(disk: WatchedDisk) -> None:
     assert (volume.used(), volume.is_full()) == (0, False)
 
 
-def test_cleaning_up_keeps_what_is_named_and_nothing_else(disk: WatchedDisk) -> None:
+def test_cleaning_up_keeps_only_the_named_volumes(disk: WatchedDisk) -> None:
     kept, gone = disk.make("a-1", 0).folder, disk.make("b-1", 0).folder
     (gone / "f").write_text("x")
     disk.clean_up(frozenset({"a-1", "c-1"}))

@@ -61,7 +61,7 @@ def test_a_quiet_agent_shows_what_it_has() -> None:
     }
 
 
-def test_what_may_end_attempts_is_shown_while_it_applies() -> None:
+def test_causes_that_may_end_attempts_are_shown_while_they_apply() -> None:
     now = time.time()
     interruption = SimpleNamespace(reclaim_at=now + 100, silent_s=7.0)
     attempts = attempt(limit=now + 60), attempt(limit=now + 30), attempt()

@@ -33,24 +33,24 @@ def acts(*seen: tuple[float, ReclaimNotice | Exception | None]) -> list[NoticeAc
     return [judge.observe(now, what) for now, what in seen]
 
 
-def test_a_notice_is_told_once() -> None:
+def test_a_notice_is_reported_once() -> None:
     assert acts((0, None), (5, at(120)), (10, at(120)), (15, at(121)), (20, at(118))) == [
         *(NOTHING, TELL, NOTHING, NOTHING, NOTHING)
     ]
 
 
-def test_an_earlier_deadline_is_told_and_a_later_one_is_not() -> None:
+def test_an_earlier_deadline_is_reported_and_a_later_one_is_not() -> None:
     assert acts((0, at(120)), (1, at(30)), (2, at(120)), (3, at(30))) == [
         *(TELL, TELL, NOTHING, NOTHING)
     ]
 
 
-def test_a_deadline_that_creeps_nearer_is_told_when_it_matters() -> None:
+def test_a_deadline_that_creeps_nearer_is_reported_when_it_matters() -> None:
     creeping = [(float(n), at(100 - n)) for n in range(9)]
     assert acts(*creeping) == [TELL, *[NOTHING] * 3, TELL, *[NOTHING] * 3, TELL]
 
 
-def test_errors_are_no_notice_and_do_not_end_one() -> None:
+def test_errors_neither_begin_nor_end_a_notice() -> None:
     assert acts((0, ERROR), (1, at(31)), (2, ERROR), (95, ERROR), (96, None)) == [
         *(NOTHING, TELL, NOTHING, NOTHING, OVER)
     ]
@@ -70,7 +70,7 @@ def test_a_notice_is_over_once_when_the_machine_is_still_there(then: ReclaimNoti
     ]
 
 
-def test_what_was_withdrawn_is_a_new_notice_when_it_comes_again_after_the_end() -> None:
+def test_a_withdrawn_notice_that_returns_after_its_end_is_new() -> None:
     assert acts((0, at(120)), (10, None), (20, at(120)), (30, None), (180, None)) == [
         *(TELL, NOTHING, NOTHING, NOTHING, OVER)
     ]
@@ -79,13 +79,13 @@ def test_what_was_withdrawn_is_a_new_notice_when_it_comes_again_after_the_end() 
     ]
 
 
-def test_a_new_notice_after_a_stale_one_is_told() -> None:
+def test_a_new_notice_after_a_stale_one_is_reported() -> None:
     assert acts((0, at(30)), (90, at(30)), (91, at(30)), (95, at(215)), (96, at(215))) == [
         *(TELL, OVER, NOTHING, TELL, NOTHING)
     ]
 
 
-def test_another_notice_after_the_deadline_is_told_and_waited_for() -> None:
+def test_a_notice_after_the_deadline_is_reported_and_waited_for() -> None:
     assert acts((0, at(30)), (40, at(160)), (90, at(160)), (219, None), (220, None)) == [
         *(TELL, TELL, NOTHING, NOTHING, OVER)
     ]
@@ -116,7 +116,7 @@ _LOOKS = st.lists(st.tuples(st.integers(1, 90), _SEEN), max_size=60)
 
 
 @given(_LOOKS)
-def test_whatever_is_seen_words_come_in_order_and_a_machine_is_never_stuck(
+def test_any_input_gives_ordered_events_and_an_end(
     looks: list[tuple[int, ReclaimNotice | Exception | None]],
 ) -> None:
     judge, now, told = NoticeTracker(), 0.0, None
@@ -164,7 +164,7 @@ def test_a_source_that_fails_at_every_other_look_does_not_fill_the_log() -> None
     assert LogChoice.ALARM not in said
 
 
-def test_the_alarm_comes_anew_after_an_answer() -> None:
+def test_the_alarm_is_raised_again_after_a_reply() -> None:
     said = words((1, True), (200, True), (201, False), (202, True), (380, True), (381, True))
     assert said == [
         *(
@@ -219,7 +219,7 @@ def test_a_setting_names_a_source_without_its_secrets(text: str, name: str, ever
     source.close()
 
 
-def test_no_setting_is_no_source() -> None:
+def test_without_a_setting_there_is_no_source() -> None:
     assert open_source("") is None
 
 
@@ -227,13 +227,13 @@ def test_no_setting_is_no_source() -> None:
     "text",
     ["", "<html>", "[]", "1", "null", '{"a": ', "[" * 100_000, "9" * 5000, "\ud800"],
 )
-def test_junk_is_no_object(text: str) -> None:
+def test_junk_is_not_an_object(text: str) -> None:
     with pytest.raises(SourceError):
         fields_of(text)
 
 
 @pytest.mark.parametrize("value", [None, True, "5", [], {}, float("nan"), float("inf"), 10**400])
-def test_junk_is_no_number_of_seconds(value: object) -> None:
+def test_junk_is_not_a_number_of_seconds(value: object) -> None:
     with pytest.raises(SourceError):
         seconds_of({"in_s": value}, "in_s")
 

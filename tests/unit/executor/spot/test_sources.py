@@ -334,7 +334,7 @@ def _not_text(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [_folder, _fifo, _large, _not_text])
-def test_what_is_no_notice_file_is_an_error_and_holds_nobody(
+def test_a_path_that_is_not_a_notice_file_is_an_error_without_blocking(
     tmp_path: Path, make: Callable[[os.PathLike[str]], None]
 ) -> None:
     make(tmp_path / "notice")

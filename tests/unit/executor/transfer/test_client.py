@@ -61,7 +61,7 @@ def status(code: int, text: str = "") -> httpx.Response:
 
 
 @pytest.mark.parametrize("size", [None, 5])
-def test_a_download_is_what_is_stored(tmp_path: Path, size: int | None) -> None:
+def test_a_download_equals_the_stored_object(tmp_path: Path, size: int | None) -> None:
     storage = Storage(status(200, "12345"))
     assert storage.client().download(URL, tmp_path / "f", size) == 5
     assert (tmp_path / "f").read_bytes() == b"12345"

@@ -73,7 +73,7 @@ def pieces(data: bytes, step: int) -> list[bytes]:
 
 
 @pytest.mark.parametrize("size", [0, 1, PART - 1])
-def test_what_fits_in_one_part_is_put_whole(size: int) -> None:
+def test_a_file_of_one_part_is_uploaded_whole(size: int) -> None:
     storage = Storage()
     upload = storage.upload()
     upload.write(b"x" * size)

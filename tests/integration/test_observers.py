@@ -89,7 +89,7 @@ def test_a_file_is_reported_once_when_it_is_there(tmp_path: Path) -> None:
     assert attempt.reports[0]["captured"] is None
 
 
-def test_links_pipes_and_folders_are_no_files(tmp_path: Path) -> None:
+def test_links_pipes_and_folders_are_not_files(tmp_path: Path) -> None:
     outside, work = tmp_path / "outside", tmp_path / "work"
     for folder in (outside, work):
         folder.mkdir()
@@ -146,7 +146,7 @@ def test_bytes_and_long_lines_do_no_harm(tmp_path: Path) -> None:
     assert len(found_in(tmp_path, "log", "z+")[0]["captured"]["match"]) == 500
 
 
-def test_a_pattern_that_takes_too_long_is_given_up_and_the_others_go_on(
+def test_a_pattern_that_takes_too_long_is_given_up_and_the_others_continue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(regex_pool, "_MATCH_S", 0.2)
@@ -221,7 +221,7 @@ def test_a_pattern_that_is_late_twice_is_not_given_up(
     assert attempt.reports[0]["captured"]["match"] == "aa"
 
 
-def test_one_look_goes_on_while_there_is_more(
+def test_one_look_continues_while_there_is_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(file_observers, "_LOOK_S", 1.0)
@@ -248,7 +248,7 @@ def test_at_the_end_all_is_looked_at_that_there_is_time_for(
     assert found_in(tmp_path, "log")[0]["captured"] is None
 
 
-def test_what_nobody_has_thought_of_does_not_stop_the_others(tmp_path: Path) -> None:
+def test_an_unexpected_error_does_not_stop_the_other_observers(tmp_path: Path) -> None:
     (tmp_path / "log").touch()
     path: Any = 7
     attempt = Attempt(tmp_path, Observer("odd", path), Observer("good", "log"))

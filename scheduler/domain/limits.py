@@ -1,4 +1,4 @@
-"""Bounds that more than one module of this room relies on."""
+"""Bounds that several rooms of the scheduler rely on."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ EXECUTOR_URL_S = 7 * 86400
 GROUP_NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 #: Largest input archive, bytes.
 MAX_INPUT_BYTES = 64 * 1024**3
-#: Seconds for which a mailbox of the WebRTC bridge is kept: a client takes some for its offer.
-MAILBOX_KEEP_S = 60.0
 #: Users whom the owner of a group may share it with; an operator shares with everyone.
 MAX_GROUP_SHARES = 100
 #: The name of the Redis server that a scheduler always has.

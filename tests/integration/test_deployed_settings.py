@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from scheduler.config import Settings
-from scheduler.limits import LEAST_SIGNING_KEY
+from scheduler.domain.limits import LEAST_SIGNING_KEY
 from scheduler.objects.s3 import S3Store
 
 if TYPE_CHECKING:
@@ -117,3 +117,14 @@ def test_users_are_led_to_the_storage_where_they_reach_it(monkeypatch: pytest.Mo
     assert store.sign("u", "f", "download", 60).startswith("http://s3:8333/bucket/")
     public = store.sign("u", "f", "download", 60, public=True)
     assert public.startswith("https://storage.example.org/bucket/")
+
+
+def test_boto3_is_not_imported_before_it_is_used() -> None:
+    code = (
+        "import sys\n"
+        "from scheduler.config import Ec2Settings\n"
+        "from scheduler.providers.ec2 import Ec2Provider\n"
+        "Ec2Provider(Ec2Settings(image_id='ami-1', subnet_id='subnet-1'))\n"
+        "sys.exit('boto3' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
