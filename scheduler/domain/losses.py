@@ -121,7 +121,7 @@ def find_losses(
     """Decide which attempts of a group are lost.
 
     Args:
-        total: all attempts from which the suspects were chosen.
+        total: all attempts, or members of MPI groups, from which the suspects were chosen.
         now: seconds since the epoch.
         silent_s: seconds of silence after which a machine that may still exist is lost.
         grace: the grace period that holds now.
@@ -134,8 +134,7 @@ def find_losses(
         and not s.machine.is_gone
         and (s.is_left_out or now - s.machine.seen_at > silent_s)
     ]
-    # The machines of one MPI attempt are one witness.
-    if is_mass_loss(len({s.attempt for s in silent}), total):
+    if is_mass_loss(len(silent), total):
         return Losses(gone, silent)
     return Losses(gone + silent, [])
 

@@ -130,7 +130,7 @@ def test_a_url_is_fetched(folder: str, source: Web) -> None:
     )
     assert storage.download(f"{folder}/mesh.stl").read_text() == "mesh"
     begun = storage.upload_from_url(f"{source.url}/status/404", folder, "x.stl")
-    with pytest.raises(errors.TransferError, match="answered 404"):
+    with pytest.raises(errors.TransferError, match="returned 404"):
         begun.wait()
     assert begun.id in [t.id for t in storage.get_transfers() if t.error]
     with pytest.raises(errors.InvalidInput, match="no file name"):

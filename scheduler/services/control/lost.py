@@ -92,7 +92,7 @@ def mark_gangs_lost(rt: Runtime, group: GroupRow, now: float, grace: GracePeriod
         for name in members
     ]
     first_losses: dict[str, Suspect] = {}
-    for suspect in _lost(group, suspects, len(gangs), now, limits.LEASE_S, grace):
+    for suspect in _lost(group, suspects, len(suspects), now, limits.LEASE_S, grace):
         first_losses.setdefault(suspect.attempt, suspect)
     for attempt, suspect in first_losses.items():
         leader, *others = gangs[attempt]
