@@ -38,7 +38,9 @@ _LASTING = frozenset(
         *("test_migrations.py", "test_objects.py", "test_scale_out.py", "test_traces.py"),
         *("test_machine_access.py", "test_transfers.py", "test_edge.py", "test_edge_limits.py"),
         *("test_reverse_proxy.py", "test_stolen_machine.py", "test_redis_full.py"),
-        *("test_storage_room.py", "test_quarantine.py"),
+        *("test_storage_room.py", "test_quarantine.py", "test_observers.py", "test_lost_keys.py"),
+        *("test_start_question.py", "test_redis_settings.py"),
+        *("test_large_archives.py", "test_deployed_settings.py", "test_provider_access.py"),
     }
 )
 
@@ -76,7 +78,7 @@ def docker_engine() -> None:
     if shutil.which("docker") is None:
         missing("there is no Docker on this machine (apt-get install docker.io)")
     if not has_image(BASE_IMAGE):
-        missing(f"no Docker engine with the image {BASE_IMAGE} answers")
+        missing(f"no Docker engine with the image {BASE_IMAGE} responds")
 
 
 @pytest.fixture(scope="session")
