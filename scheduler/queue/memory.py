@@ -19,7 +19,7 @@ REDIS_FULL_SHARE = 0.9
 #: Seconds between two looks at what a group takes, where there is no such need.
 REDIS_USAGE_EVERY_S = 60.0
 
-#: Keys that are scanned in one call, during which Redis serves nobody else.
+#: Keys that are scanned in one call, during which Redis serves no other client.
 _SCANNED = 1000
 #: Elements of a key whose size is taken for that of the others, where that is good enough.
 _SAMPLES = 5

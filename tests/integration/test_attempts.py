@@ -220,9 +220,11 @@ def test_an_executor_that_knows_another_price_is_corrected(bench: Bench) -> None
     (order,) = until(bench.orders, what="the correction")
     assert (order.order, order.cause) == (Order.DEADLINE, Cause.COST_LIMIT)
     assert order.deadline_at == pytest.approx(REPORTED_AT + 1 + 3600)
-    told = order.deadline_at
+    deadline_at = order.deadline_at
     other = bench.task(max_cost=1.8)
-    bench.report(other, started(slots=2), (ReportKind.COMPUTATION_STARTED, {"money_until": told}))
+    bench.report(
+        other, started(slots=2), (ReportKind.COMPUTATION_STARTED, {"money_until": deadline_at})
+    )
     assert len(bench.orders()) == 1
 
 

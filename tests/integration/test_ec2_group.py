@@ -91,8 +91,8 @@ def test_a_group_on_ec2_lives_and_ends(rt: Runtime, ec2: Cloud, redis_url: str) 
 
     # What runs on the instance joins with what it finds there.
     secret = new_token()
-    told = access.join(rt, _ticket(ec2, instance)["token"], digest(secret))
-    assert (told.machine_id, told.vcpus) == (machine.id, group.vcpus)
+    joined = access.join(rt, _ticket(ec2, instance)["token"], digest(secret))
+    assert (joined.machine_id, joined.vcpus) == (machine.id, group.vcpus)
     address = Address(redis_url, redis_user(machine.id), lambda: secret)
     keeper = LeaseKeeper(address, group.id, machine.id)
     keeper.beat([])
@@ -122,9 +122,9 @@ def test_no_spot_capacity_is_a_state_that_people_see(rt: Runtime, ec2: Cloud) ->
         500, "InsufficientInstanceCapacity", "There is no Spot capacity available."
     )
     sweep(rt, started_at=0)
-    told, _ = _now(rt, group)
-    assert told.status == GroupStatus.STARTING
-    assert "There is no Spot capacity available." in str(told.status_detail)
+    starting, _ = _now(rt, group)
+    assert starting.status == GroupStatus.STARTING
+    assert "There is no Spot capacity available." in str(starting.status_detail)
     why = explain_task(rt, task, time.time())
     assert why.reason == "capacity"
     assert "There is no Spot capacity available." in why.sentence

@@ -119,7 +119,7 @@ class Target:
         return {**self.existing, "event_id": "e", "transfer_id": "t", **held}
 
     def send(self, method: str, path: str, **request: Any) -> requests.Response:
-        """Send a request; return once the status is there, for some answers do not end."""
+        """Send a request; return once the status is there, since some responses do not end."""
         with self.session.request(
             method, self.url + path, timeout=PATIENCE_S, stream=True, **request
         ) as answer:

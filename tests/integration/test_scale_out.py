@@ -118,7 +118,7 @@ def test_an_unavailable_server_delays_only_its_groups(
         sweep(rt, time.time(), "gone")
     sweep(rt, time.time())
     assert waiting(rt, here.id) == _keys(mine)
-    enqueue_task(rt, lost[0].id)  # is told to nobody: SQL knows
+    enqueue_task(rt, lost[0].id)  # reaches no Redis: SQL has it
     with recording(rt):
         report(rt, here.id, mine[0].id, 1, 1, ReportKind.STARTED, executer={})
         until(lambda: _started(rt, mine[0]), what="the report to be recorded")

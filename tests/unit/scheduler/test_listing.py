@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy.orm import Session
 
 from scheduler.services.errors import ResourceNotFound
 from scheduler.services.projects.projects import ensure_project
@@ -15,26 +14,23 @@ from scheduler.services.tasks.listing import (
     set_task_metadata,
     usage_samples,
 )
-from scheduler.store.engine import open_engine
-from scheduler.store.models import AttemptRow, Base, UsageSample
+from scheduler.store.models import AttemptRow, UsageSample
 from simherd.contract.lifecycle import Status
 from tests.support.builders import make_group, make_task
+from tests.support.memory import memory_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+    from sqlalchemy.orm import Session
 
     from scheduler.store.models import GroupRow
 
 
 @pytest.fixture
-def session(tmp_path: Path) -> Iterator[Session]:
-    """A session on an empty database."""
-    engine = open_engine(f"sqlite:///{tmp_path / 'test.db'}")
-    Base.metadata.create_all(engine)
-    with Session(engine) as made:
-        yield made
-    engine.dispose()
+def session() -> Iterator[Session]:
+    with memory_session() as session:
+        yield session
 
 
 @pytest.fixture

@@ -5,31 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy.orm import Session
 
-from scheduler.store.engine import open_engine
-from scheduler.store.models import AttemptRow, Base, StatusChange, TaskOperation
+from scheduler.store.models import AttemptRow, StatusChange, TaskOperation
 from scheduler.traces.spans import root, spans_of, submission
 from simherd.contract.cause import Cause
 from simherd.contract.lifecycle import Status
 from tests.support.builders import make_group, make_task
+from tests.support.memory import memory_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+    from sqlalchemy.orm import Session
 
     from scheduler.store.models import TaskRow
     from scheduler.traces.spans import Span
 
 
 @pytest.fixture
-def session(tmp_path: Path) -> Iterator[Session]:
-    """A session on an empty database."""
-    engine = open_engine(f"sqlite:///{tmp_path / 'test.db'}")
-    Base.metadata.create_all(engine)
-    with Session(engine) as made:
-        yield made
-    engine.dispose()
+def session() -> Iterator[Session]:
+    with memory_session() as session:
+        yield session
 
 
 def _ended(session: Session, status: Status = Status.SUCCESS, **fields: Any) -> TaskRow:

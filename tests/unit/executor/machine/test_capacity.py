@@ -10,6 +10,7 @@ import pytest
 
 from executor.machine.capacity import Capacity
 from executor.machine.image_cache import ImageCache
+from tests.conftest import missing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +43,7 @@ def free(tmp_path: Path) -> int:
     info = os.statvfs(tmp_path)
     bytes_free = info.f_bavail * info.f_frsize
     if bytes_free < 2 * GIB or (info.f_files and info.f_favail < 0.05 * info.f_files):
-        pytest.skip("too little room on this disk")
+        missing("the test's disk has less than 2 GiB free")
     return bytes_free
 
 
